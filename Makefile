@@ -1,0 +1,44 @@
+# Two commands do everything on a machine with Python 3.11+, pip and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: install demo test lint bench lock hopper-mixed clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Segue needs Python 3.11 or newer; $(PYTHON) is older (make PYTHON=python3.12 …)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+# The classic exercise in small: scratch, fine-tune, fine-tune + Q-filter, on the same budget of live steps.
+demo: install
+	$(BIN)/segue compare --env Hopper-v5 --dataset segue:hopper-mixed \
+	    --offline td3-bc --offline-steps 20000 --online sac --online-steps 20000 \
+	    --arm "scratch" "--offline none --offline-steps 0 --replay online-only" \
+	    --arm "fine-tune" "" \
+	    --arm "fine-tune + Q-filter" "--bridges q-filter --bridges.q-filter.percentile 25" \
+	    --out runs/demo
+
+test: install lint
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python -m benchmarks.updates
+
+# Pin what pyproject.toml allows, without addresses.
+lock:
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --extra dev --upgrade --strip-extras --no-header --no-emit-index-url \
+	    --no-emit-trusted-host --no-emit-find-links --annotation-style line --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

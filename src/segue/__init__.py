@@ -1,0 +1,60 @@
+"""Segue: offline-to-online reinforcement learning, without the collapse at the switch.
+
+import segue
+
+recipe = segue.Recipe(dataset="segue:hopper-mixed", offline=segue.TD3BC(), offline_steps=20_000,
+                      online=segue.SAC(), online_steps=20_000, bridges=(segue.QFilter(percentile=25),))
+result = segue.run(recipe, "runs/first")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from segue.algorithms import BC as BC
+    from segue.algorithms import CQL as CQL
+    from segue.algorithms import SAC as SAC
+    from segue.algorithms import TD3 as TD3
+    from segue.algorithms import TD3BC as TD3BC
+    from segue.bridges import QFilter as QFilter
+    from segue.data import load as load
+    from segue.data.dataset import Dataset as Dataset
+    from segue.data.inspect import inspect as inspect
+    from segue.errors import SegueError as SegueError
+    from segue.recipe import Recipe as Recipe
+    from segue.replay import Annealed as Annealed
+    from segue.replay import Appended as Appended
+    from segue.replay import Mixed as Mixed
+    from segue.replay import OnlineOnly as OnlineOnly
+    from segue.run import compare as compare
+    from segue.run import load_checkpoint as load_checkpoint
+    from segue.run import run as run
+
+#: Where each public name lives. Imported when used, so that `import segue` does not wait for JAX.
+_HOME = {
+    **dict.fromkeys(("BC", "CQL", "SAC", "TD3", "TD3BC"), "segue.algorithms"),
+    "QFilter": "segue.bridges",
+    "load": "segue.data",
+    "Dataset": "segue.data.dataset",
+    "inspect": "segue.data.inspect",
+    "SegueError": "segue.errors",
+    "Recipe": "segue.recipe",
+    **dict.fromkeys(("Annealed", "Appended", "Mixed", "OnlineOnly"), "segue.replay"),
+    **dict.fromkeys(("compare", "load_checkpoint", "run"), "segue.run"),
+}
+
+__all__ = sorted([*_HOME, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'segue' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

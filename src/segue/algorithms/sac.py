@@ -1,0 +1,83 @@
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905) with a learnt temperature."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Float
+
+from segue import random
+from segue.algorithms.base import ActorCritic, Aux
+from segue.types import Array, Key, Nets, Spaces, Transition
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SAC(ActorCritic):
+    """Maximum-entropy off-policy actor-critic."""
+
+    name: ClassVar[str] = "sac"
+
+    critic_learning_rate: float = 1e-3
+    """Adam step size of the critic (CleanRL's; the paper's 3e-4 is slower on Hopper)."""
+    temperature_learning_rate: float = 3e-4
+    """Adam step size of log α."""
+    initial_temperature: float = 1.0
+    """α at the start of training."""
+    target_entropy_scale: float = 1.0
+    """The target entropy is −scale · |A|."""
+    backup_entropy: bool = True
+    """Whether the Bellman target contains −α log π(a′|s′)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("temperature_learning_rate", self.temperature_learning_rate > 0, "above 0")
+        self.require("initial_temperature", self.initial_temperature > 0, "above 0")
+
+    def init(self, key: Key, spaces: Spaces) -> Nets:
+        """Actor, critic with target, and log α."""
+        return super().init(key, spaces).replace(temperature=jnp.asarray(math.log(self.initial_temperature)))
+
+    def optimisers(self) -> dict[str, optax.GradientTransformation]:
+        """The optimiser of each trained role."""
+        return {**super().optimisers(), "temperature": optax.adam(self.temperature_learning_rate)}
+
+    def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
+        """min_i Q̄_i(s′, a′) − α log π(a′|s′), a′ ~ π(s′) (eq. 3)."""
+        noise = random.normal(key, batch.action.shape)
+        action, log_prob = nets.actor.sample_with_log_prob(batch.next_observation, noise)
+        value = nets.target_critic(batch.next_observation, action).min(0)
+        return value - jnp.exp(nets.temperature) * log_prob if self.backup_entropy else value
+
+    def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
+        """α log π(ã|s) − min_i Q_i(s, ã), ã ~ π(s) reparameterised (eq. 7)."""
+        action, log_prob = actor.sample_with_log_prob(batch.observation, random.normal(key, batch.action.shape))
+        q = nets.critic(batch.observation, action).min(0)
+        alpha = jnp.exp(jax.lax.stop_gradient(nets.temperature))
+        return alpha * log_prob - q, {"log_prob": log_prob, "q_policy": q}
+
+    def temperature_loss(self, log_temperature: Float[jax.Array, ""], actor_aux: Aux, spaces_size: int) -> jax.Array:
+        """α · E[−log π(a|s) − H̄] with H̄ = −scale · |A| (eq. 18)."""
+        target_entropy = -self.target_entropy_scale * spaces_size
+        return jnp.exp(log_temperature) * jax.lax.stop_gradient(-actor_aux["log_prob"] - target_entropy).mean()
+
+    def act(
+        self,
+        nets: Nets,
+        observation: Float[Array, "*batch observation"],
+        source: random.Source,
+        explore: bool,
+    ) -> Float[Array, "*batch action"]:
+        """A draw of the policy when exploring, tanh of the mean otherwise."""
+        if not explore:
+            return nets.actor.mode(observation)
+        mean, _ = nets.actor(observation)
+        return nets.actor.sample(observation, random.normal(source, mean.shape))
+
+
+def _action_shape(batch: Transition) -> tuple[int, ...]:
+    return batch.action.shape

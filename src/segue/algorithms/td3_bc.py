@@ -1,0 +1,36 @@
+"""TD3+BC (Fujimoto & Gu 2021, arXiv 2106.06860): TD3 held near the log by a behaviour cloning term."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from segue.algorithms.base import Aux
+from segue.algorithms.td3 import TD3
+from segue.types import Key, Nets, Transition
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TD3BC(TD3):
+    """TD3 whose policy loss adds (π(s) − a)², with Q scaled to a comparable size."""
+
+    name: ClassVar[str] = "td3-bc"
+
+    alpha: float = 2.5
+    """Weight of Q against cloning: λ = α / mean |Q|."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("alpha", self.alpha >= 0, "at least 0")
+
+    def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
+        """−λ Q_1(s, π(s)) + ‖π(s) − a‖² averaged over action dimensions (eq. 3–4)."""
+        action = actor.mode(batch.observation)
+        q = nets.critic.first(batch.observation, action)
+        scale = self.alpha / jax.lax.stop_gradient(jnp.abs(q).mean())
+        bc_loss = ((action - batch.action) ** 2).mean(-1)
+        return -scale * q + bc_loss, {"q_policy": q, "bc_loss": bc_loss}

@@ -1,0 +1,92 @@
+"""`segue collect`: record policies in an environment into a dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from segue.cli.parse import parse
+from segue.errors import SegueError
+
+RANDOM = "random"
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """What acts, where, for how long, and where the data goes."""
+
+    policies: tyro.conf.Positional[tuple[str, ...]]
+    """WHAT:STEPS, in order; WHAT is `random` or a checkpoint directory (runs/…/seed-0/final)."""
+    env: str
+    """Gymnasium id."""
+    to: str
+    """minari:ID (a new Minari dataset in the local root) or npz:FILE (a compressed archive)."""
+    explore: bool = True
+    """Act with the policy's own exploration noise; --no-explore records its mean actions."""
+    seed: int = 0
+    """Seed of episodes and actions."""
+
+
+def main(arguments: list[str]) -> int:
+    """Record whole episodes until each policy has its steps; print what was recorded."""
+    flags = parse(Flags, arguments, "collect", "Record policies in an environment into a dataset.")
+    parts = [_part(text) for text in flags.policies]
+    if not parts:
+        raise SegueError("no policy was given: segue collect random:10000 --env ID --to minari:NAME-v0")
+    scheme, _, place = flags.to.partition(":")
+    if scheme not in ("minari", "npz") or not place:
+        raise SegueError(f"--to is {flags.to!r}; expected minari:ID or npz:FILE")
+
+    from segue.data import minari, npz
+    from segue.envs.record import as_columns, record
+
+    if scheme == "minari":
+        minari.require_free(place)  # before hours of recording, not after
+    table = Table(box=None, pad_edge=False)
+    for heading in ("policy", "episodes", "steps", "mean return", "lowest", "highest"):
+        table.add_column(heading, justify="left" if heading == "policy" else "right")
+    episodes = []
+    for index, (what, steps) in enumerate(parts):
+        policy = None if what == RANDOM else _load(what, flags.env)
+        recorded = record(policy, flags.env, steps, explore=flags.explore, seed=flags.seed, part=index)
+        returns = [float(np.sum(episode.rewards)) for episode in recorded]
+        count = sum(len(episode.rewards) for episode in recorded)
+        row = (len(recorded), count, np.mean(returns), min(returns), max(returns))
+        table.add_row(what, *(f"{value:.0f}" for value in row))
+        episodes += recorded
+    if scheme == "npz":
+        npz.write(place, as_columns(episodes, flags.env))
+    else:
+        description = f"segue collect {' '.join(flags.policies)} --env {flags.env} --seed {flags.seed}"
+        minari.write(place, episodes, env_id=flags.env, description=description, algorithm="segue collect")
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"wrote {flags.to}", soft_wrap=True)
+    return 0
+
+
+def _part(text: str) -> tuple[str, int]:
+    what, _, steps = text.rpartition(":")
+    if not what or not steps.isdigit() or int(steps) < 1:
+        raise SegueError(
+            f"{text!r}: expected WHAT:STEPS, for example random:10000 or runs/x/checkpoints/run/seed-0/final:10000"
+        )
+    return what, int(steps)
+
+
+def _load(what: str, env_id: str):  # type: ignore[no-untyped-def]
+    from segue.envs import make, spaces_of
+    from segue.run.checkpoint import load
+
+    saved = load(Path(what))
+    env = make(env_id)
+    spaces = spaces_of(env)
+    env.close()
+    if saved.spaces != spaces:
+        raise SegueError(f"{what} has {saved.spaces.describe()}, {env_id} has {spaces.describe()}; expected the same")
+    return saved.policy()

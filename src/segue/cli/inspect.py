@@ -1,0 +1,45 @@
+"""`segue inspect`: what is in a log, and what is wrong with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from segue.cli.parse import parse
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Which log, and how to show it."""
+
+    uri: tyro.conf.Positional[str]
+    """segue:NAME, minari:ID, d4rl:FILE.hdf5 or npz:FILE.npz."""
+    plot: Path | None = None
+    """Draw it to this PNG."""
+    clip_actions: bool = False
+    """Clip actions outside their bounds instead of refusing the log."""
+    json: bool = False
+    """Print JSON."""
+
+
+def main(arguments: list[str]) -> int:
+    """Print episodes, returns, lengths, action coverage, ends and problems."""
+    flags = parse(Flags, arguments, "inspect", "What is in a log, and what is wrong with it.")
+    from segue.data import load
+    from segue.data.inspect import inspect, plot
+
+    dataset = load(flags.uri, clip_actions=flags.clip_actions)
+    inspection = inspect(dataset)
+    if flags.json:
+        print(json.dumps(inspection.to_dict(), indent=1))
+    else:
+        Console(highlight=False).print(inspection)
+    if flags.plot is not None:
+        plot(dataset, flags.plot)
+        if not flags.json:
+            print(f"plot: {flags.plot}")
+    return 0

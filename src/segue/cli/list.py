@@ -1,0 +1,65 @@
+"""`segue list`: the algorithms, bridges, replay strategies and datasets there are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from segue.cli.parse import parse
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """How to show it."""
+
+    json: bool = False
+    """Print JSON."""
+
+
+def main(arguments: list[str]) -> int:
+    """Print what there is."""
+    flags = parse(Flags, arguments, "list", "The algorithms, bridges, replay strategies and datasets there are.")
+    listing = catalogue()
+    if flags.json:
+        print(json.dumps(listing, indent=1))
+        return 0
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for kind, entries in listing.items():
+        table.add_row(f"[bold]{kind}[/bold]", "")
+        for entry in entries:
+            details = f"  [{', '.join(entry['phases'])}; {', '.join(entry['actions'])}]" if "phases" in entry else ""
+            table.add_row(f"  {entry['name']}", f"{entry['summary']}[dim]{details}[/dim]".replace("[o", "\\[o"))
+    Console(highlight=False).print(table)
+    return 0
+
+
+def catalogue() -> dict[str, list[dict[str, Any]]]:
+    """Everything that can be named in a recipe."""
+    from segue.algorithms import ALGORITHMS
+    from segue.bridges import BRIDGES
+    from segue.data import FORMATS, bundled
+    from segue.replay import REPLAYS
+
+    def entry(name: str, what: object) -> dict[str, Any]:
+        return {"name": name, "summary": (what.__doc__ or "").strip().splitlines()[0]}
+
+    return {
+        "algorithms": [
+            {**entry(name, cls), "phases": list(cls.phases), "actions": list(cls.actions)}
+            for name, cls in ALGORITHMS.items()
+        ],
+        "bridges": [entry(name, cls) for name, cls in BRIDGES.items()],
+        "replays": [entry(name, cls) for name, cls in REPLAYS.items()],
+        "datasets": [
+            *({"name": f"segue:{name}", "summary": "Bundled log."} for name in bundled()),
+            *(
+                {"name": f"{scheme}:…", "summary": entry("", read)["summary"]}
+                for scheme, read in FORMATS.items()
+                if scheme != "segue"
+            ),
+        ],
+    }

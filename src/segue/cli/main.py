@@ -1,0 +1,60 @@
+"""`segue`: the command line. Each command is one file, imported only when it is the one that was called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from segue import __version__
+from segue.errors import SegueError, unknown
+
+#: Command by name: its module in segue.cli and what it does.
+COMMANDS = {
+    "run": "pretrain on a log, hand over, fine-tune live; or repeat a recipe.json",
+    "compare": "several recipes as arms of one report",
+    "report": "write the report of one or more runs again",
+    "evaluate": "judge a run's final policies over more episodes",
+    "inspect": "what is in a log, and what is wrong with it",
+    "collect": "record policies in an environment into a dataset",
+    "list": "the algorithms, bridges, replay strategies and datasets there are",
+}
+
+USAGE = f"""segue {__version__}: offline-to-online reinforcement learning
+
+usage: segue COMMAND [OPTIONS]        segue COMMAND --help says more
+
+{chr(10).join(f"  {name:<10}{what}" for name, what in COMMANDS.items())}
+
+for example:
+  segue inspect segue:hopper-mixed
+  segue run --dataset segue:hopper-mixed --offline td3-bc --offline-steps 20000 \\
+            --online sac --online-steps 20000 --bridges q-filter --out runs/first
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(__version__)
+        return 0
+    command, *rest = arguments
+    try:
+        if command not in COMMANDS:
+            raise SegueError(unknown("command", command, COMMANDS))
+        return importlib.import_module(f"segue.cli.{command}").main(rest)
+    except SegueError as error:
+        print(f"segue: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("segue: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

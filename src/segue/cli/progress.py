@@ -1,0 +1,57 @@
+"""What a person sees while jobs run: a bar each on a terminal, a line per evaluation elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from segue.run.job import Event, Job
+
+
+class Watcher:
+    """Receives the events of `segue.run.compare`; use as a context manager."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False)
+        self.live = self.console.is_terminal
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[score]}"),
+            console=self.console,
+            disable=not self.live,
+        )
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Watcher:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def __call__(self, job: Job, event: Event) -> None:
+        """Show one event."""
+        what = event["event"]
+        if what == "start":
+            self.tasks[job.label] = self.progress.add_task(job.label, total=None, score="")
+            if not self.live:
+                self.console.print(f"{job.label}: started")
+        elif what == "progress":
+            self.progress.update(self.tasks[job.label], completed=event["step"], total=event["total"])
+        elif what == "evaluation":
+            self.progress.update(self.tasks[job.label], score=f"return {event['mean_return']:.0f}")
+            if not self.live:
+                self.console.print(
+                    f"{job.label}: {event['phase']} step {event['step']}: return {event['mean_return']:.1f}"
+                )
+        elif what == "note":
+            self.progress.console.print(f"  [dim]{job.label} · {event['message']}[/dim]")
+        elif what == "end" and event["status"] != "complete":
+            self.progress.console.print(f"[red]{job.label}: {event['status']}[/red]")

@@ -1,0 +1,140 @@
+"""A recipe from flags: the parts are named first, then every hyper-parameter of the named parts is a flag.
+
+`--offline cql` makes `--offline.conservative-weight` exist; `--bridges q-filter` makes
+`--bridges.q-filter.percentile` exist; `--replay mixed` makes `--replay.offline-fraction` exist.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, get_type_hints
+
+import tyro
+
+from segue.algorithms import ALGORITHMS
+from segue.bridges import BRIDGES
+from segue.cli.parse import parse
+from segue.errors import RecipeError, unknown
+from segue.recipe import Recipe
+from segue.replay import REPLAYS
+
+NONE = "none"
+PARTS: dict[str, tuple[str, Mapping[str, type]]] = {
+    "offline": ("algorithm", ALGORITHMS),
+    "online": ("algorithm", ALGORITHMS),
+    "replay": ("replay", REPLAYS),
+    "bridges": ("bridge", BRIDGES),
+}
+
+
+def recipe_from_flags(
+    arguments: Sequence[str], command: str, description: str, extra: Sequence[tuple[str, Any, Any]] = ()
+) -> tuple[Recipe, Any]:
+    """The recipe of a command line, and the parsed namespace with the `extra` fields (name, type, default).
+
+    Raises:
+        RecipeError: for an unknown part, or parts that do not fit together.
+        SegueError: for an unknown flag.
+    """
+    named = {part: _named(part, arguments) for part in PARTS}
+    spec = _spec(named, extra)
+    parsed = parse(spec, arguments, command, description)
+    values = {
+        field.name: getattr(parsed, field.name) for field in dataclasses.fields(Recipe) if field.name not in PARTS
+    }
+    for part in ("offline", "online", "replay"):
+        values[part] = getattr(parsed, f"{part}_options") if named[part] else None
+    values["bridges"] = tuple(getattr(parsed.bridges_options, name.replace("-", "_")) for name in named["bridges"])
+    return Recipe(**values), parsed
+
+
+def without_part(arguments: Sequence[str], part: str) -> list[str]:
+    """The arguments without this part and its hyper-parameters, for an arm that names another."""
+    kept: list[str] = []
+    skipping = False
+    for word in arguments:
+        if word.startswith("-") and not _is_number(word):
+            flag = word.split("=")[0]
+            skipping = flag == f"--{part}" or flag.startswith((f"--{part}.", f"--no-{part}."))
+        if not skipping:
+            kept.append(word)
+    return kept
+
+
+def names_part(arguments: Sequence[str], part: str) -> bool:
+    """Whether this part is named among the arguments."""
+    return any(word == f"--{part}" or word.startswith(f"--{part}=") for word in arguments)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _named(part: str, arguments: Sequence[str]) -> list[str]:
+    """The names given to a part, checked; the last flag counts."""
+    kind, known = PARTS[part]
+    names: list[str] = []
+    for i, word in enumerate(arguments):
+        if word == f"--{part}":
+            value = arguments[i + 1] if i + 1 < len(arguments) else ""
+        elif word.startswith(f"--{part}="):
+            value = word.split("=", 1)[1]
+        else:
+            continue
+        names = [name for name in value.split(",") if name and name != NONE]
+    for name in names:
+        if name not in known:
+            raise RecipeError(unknown(kind, name, [*known, NONE]))
+    return names
+
+
+def _spec(named: Mapping[str, list[str]], extra: Sequence[tuple[str, Any, Any]]) -> type:
+    """A dataclass with a field per flag, for tyro."""
+    fields: list[Any] = []
+    docs, hints = _field_docs(Recipe), get_type_hints(Recipe)
+    for field in dataclasses.fields(Recipe):
+        name = field.name
+        if name in PARTS:
+            _, known = PARTS[name]
+            what = f"{docs[name]} ({'any of, with commas: ' if name == 'bridges' else ''}{', '.join([*known, NONE])})"
+            argument = Annotated[str, tyro.conf.arg(name=name, help=what, metavar="NAME")]
+            fields.append((f"{name}_name", argument, ",".join(named[name]) or NONE))
+            if name == "bridges" and named[name]:
+                parts = [(b.replace("-", "_"), known[b], known[b]()) for b in named[name]]
+                options = dataclasses.make_dataclass(
+                    "Bridges", [(b, t, dataclasses.field(default=d)) for b, t, d in parts], frozen=True
+                )
+                fields.append((f"{name}_options", Annotated[options, tyro.conf.arg(name=name)], options()))
+            elif named[name]:
+                cls = known[named[name][0]]
+                fields.append((f"{name}_options", Annotated[cls, tyro.conf.arg(name=name)], cls()))
+        else:
+            kind: Any = str | None if name == "dataset" else hints[name]
+            fields.append((name, Annotated[kind, tyro.conf.arg(help=docs[name])], field.default))
+    fields += extra
+    return dataclasses.make_dataclass(
+        "Flags", [(name, kind, dataclasses.field(default=default)) for name, kind, default in fields]
+    )
+
+
+def _field_docs(cls: type) -> dict[str, str]:
+    """The string under each field of a dataclass."""
+    import ast
+    import inspect
+    import textwrap
+
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    return {
+        before.target.id: str(after.value.value)
+        for before, after in zip(body.body, body.body[1:], strict=False)
+        if isinstance(before, ast.AnnAssign)
+        and isinstance(before.target, ast.Name)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+    }

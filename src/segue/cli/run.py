@@ -1,0 +1,78 @@
+"""`segue run`: one recipe, from flags or from a recipe.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from segue.cli.parse import parse
+from segue.cli.progress import Watcher
+from segue.cli.recipe_flags import recipe_from_flags
+from segue.errors import SegueError
+from segue.recipe import Recipe, read_recipes
+
+DESCRIPTION = """Pretrain on a log, hand over to an online algorithm, fine-tune live.
+
+`segue run RECIPE.json --out DIR` repeats a run. Name the parts (--offline cql --online sac --bridges q-filter
+--replay mixed) and add --help to see the hyper-parameters of each as flags."""
+
+#: Where the results go and who does the work; not part of the recipe.
+PLACE: list[tuple[str, Any, Any]] = [
+    ("out", Annotated[Path, tyro.conf.arg(help="The run directory.")], Path("runs/latest")),
+    (
+        "workers",
+        Annotated[
+            int | None,
+            tyro.conf.arg(help="Worker processes; by default one per core, if there are as many jobs."),
+        ],
+        None,
+    ),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Again:
+    """Flags that go with recipe files."""
+
+    recipes: tyro.conf.Positional[tuple[Path, ...]]
+    """recipe.json files."""
+    out: Path = Path("runs/latest")
+    """The run directory."""
+    workers: int | None = None
+    """Worker processes."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run, print the table, and say where the report is."""
+    if arguments and not arguments[0].startswith("-"):
+        again = parse(Again, arguments, "run", DESCRIPTION)
+        if len(again.recipes) != 1:
+            raise SegueError("segue run repeats one recipe.json; segue compare takes several")
+        return launch(read_recipes(again.recipes[0]), again.out, again.workers, ["run", *arguments])
+    recipe, place = recipe_from_flags(arguments, "run", DESCRIPTION, PLACE)
+    return launch({"run": recipe}, place.out, place.workers, ["run", *arguments])
+
+
+def launch(arms: Mapping[str, Recipe], out: Path, workers: int | None, arguments: list[str]) -> int:
+    """Run the arms with progress and end with the table; exit code 0, 1 (failed) or 130 (interrupted)."""
+    from segue.report import render_table
+    from segue.run import compare
+
+    with Watcher() as watcher:
+        result = compare(arms, out, workers=workers, on_event=watcher, command=shlex.join(["segue", *arguments]))
+    console = Console(highlight=False)
+    console.print(render_table(result.summary))
+    for name, arm in result.summary["arms"].items():
+        for seed, outcome in arm["seeds"].items():
+            if outcome["error"]:
+                console.print(f"[red]{name}, seed {seed}: {outcome['error']}[/red]", soft_wrap=True)
+    if result.status == "interrupted":
+        console.print("Interrupted: the results so far are in the report; the same command does the missing jobs.")
+    console.print(f"Report: {result.report}", soft_wrap=True)
+    return {"complete": 0, "failed": 1, "interrupted": 130}[result.status]

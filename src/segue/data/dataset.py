@@ -1,0 +1,312 @@
+"""The log: immutable, validated columns with episode boundaries, spaces, statistics and its source."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from segue.errors import DataError
+from segue.types import Normaliser, Spaces, Transition
+
+#: What to do with actions outside the bounds: refuse the log, or clip them into it.
+OutOfRange = Literal["error", "clip"]
+#: Rounding slack when actions are compared with their bounds.
+BOUND_TOLERANCE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """What a format reader found, before validation. Rows are steps, in order of time within an episode."""
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminals: np.ndarray
+    """1 where the episode ended in a true terminal state."""
+    timeouts: np.ndarray | None = None
+    """1 where the episode was cut by a time limit; None if the file does not say."""
+    next_observations: np.ndarray | None = None
+    """None if the file stores only observations; they are then shifted within each episode."""
+    env_id: str | None = None
+    """Gymnasium id of the environment that was logged, if the file says."""
+    action_bounds: tuple[np.ndarray, np.ndarray] | None = None
+    """Low and high of the logged action space, if the file says; actions are rescaled from it to [-1, 1]."""
+    discrete_actions: int | None = None
+    """Number of discrete actions, if the file says."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A validated log of N transitions in episode order.
+
+    Attributes hold read-only arrays. Continuous actions are in [-1, 1]; discrete ones are integers from 0.
+    """
+
+    observations: Float[np.ndarray, "N observation"]
+    actions: Float[np.ndarray, "N action"] | Int[np.ndarray, " N"]
+    rewards: Float[np.ndarray, " N"]
+    next_observations: Float[np.ndarray, "N observation"]
+    terminals: Bool[np.ndarray, " N"]
+    """True where the episode reached a true terminal state: the only place where nothing is bootstrapped."""
+    episode_starts: Int[np.ndarray, " episodes"]
+    """Row of the first transition of each episode."""
+    spaces: Spaces
+    source: str
+    env_id: str | None = None
+    notes: tuple[str, ...] = ()
+    """What was done to the log while loading, in words."""
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    @property
+    def episode_lengths(self) -> Int[np.ndarray, " episodes"]:
+        """Transitions per episode."""
+        return np.diff(np.append(self.episode_starts, len(self)))
+
+    @property
+    def episode_returns(self) -> Float[np.ndarray, " episodes"]:
+        """Undiscounted sum of rewards per episode."""
+        return np.add.reduceat(self.rewards.astype(np.float64), self.episode_starts)
+
+    @property
+    def episode_terminals(self) -> Bool[np.ndarray, " episodes"]:
+        """Whether each episode ended in a true terminal (otherwise: time-out, or the log was cut)."""
+        return self.terminals[np.append(self.episode_starts[1:], len(self)) - 1]
+
+    def normaliser(self) -> Normaliser:
+        """Mean and standard deviation of the observations (+1e-3, as TD3+BC and CORL do)."""
+        mean = self.observations.mean(0, dtype=np.float64)
+        std = self.observations.std(0, dtype=np.float64) + 1e-3
+        return Normaliser(mean.astype(np.float32), std.astype(np.float32))
+
+    def returns_to_go(self, discount: float) -> Float[np.ndarray, " N"]:
+        """Discounted sum of rewards from each row to the end of its episode, a cut one summed as it is."""
+        result = np.empty(len(self), np.float64)
+        last_rows = np.zeros(len(self), bool)
+        last_rows[np.append(self.episode_starts[1:], len(self)) - 1] = True
+        running = 0.0
+        for row in range(len(self) - 1, -1, -1):
+            running = float(self.rewards[row]) + (0.0 if last_rows[row] else discount * running)
+            result[row] = running
+        return result.astype(np.float32)
+
+    def transitions(self, discount: float, normaliser: Normaliser) -> Transition:
+        """The whole log as one batch: normalised observations, γ where bootstrapped and 0 at terminals."""
+        return Transition(
+            observation=np.asarray(normaliser(self.observations), np.float32),
+            action=self.actions,
+            reward=self.rewards,
+            next_observation=np.asarray(normaliser(self.next_observations), np.float32),
+            discount=np.where(self.terminals, 0.0, discount).astype(np.float32),
+            return_to_go=self.returns_to_go(discount),
+        )
+
+    def fingerprint(self) -> str:
+        """A short hash of every transition, to name a log by its content."""
+        digest = hashlib.sha256()
+        for array in (self.observations, self.actions, self.rewards, self.next_observations, self.terminals):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(self.episode_starts.tobytes())
+        return digest.hexdigest()[:12]
+
+    def columns(self) -> Columns:
+        """The log as a format's writer takes it; loading what it wrote gives the same transitions."""
+        ends = np.zeros(len(self), bool)
+        ends[np.append(self.episode_starts[1:], len(self)) - 1] = True
+        return Columns(
+            observations=self.observations,
+            actions=self.actions,
+            rewards=self.rewards,
+            terminals=self.terminals,
+            timeouts=ends & ~self.terminals,
+            next_observations=self.next_observations,
+            env_id=self.env_id,
+            discrete_actions=self.spaces.action_size if self.spaces.discrete else None,
+        )
+
+    @classmethod
+    def from_columns(cls, columns: Columns, source: str, out_of_range: OutOfRange = "error") -> Dataset:
+        """Validate and put in shape.
+
+        Raises:
+            DataError: naming the source, the column, the first bad row, and what was expected.
+        """
+        return _Loading(columns, source, out_of_range).finish()
+
+
+class _Loading:
+    """The checks, in the order in which their messages make sense."""
+
+    def __init__(self, columns: Columns, source: str, out_of_range: OutOfRange) -> None:
+        self.columns, self.source, self.out_of_range = columns, source, out_of_range
+        self.notes: list[str] = []
+
+    def fail(self, message: str) -> DataError:
+        return DataError(f"{self.source}: {message}")
+
+    def finish(self) -> Dataset:
+        columns = self.columns
+        rewards = self.numbers("rewards", columns.rewards).astype(np.float32)
+        if rewards.ndim == 0 or rewards.shape[1:] not in ((), (1,)):
+            raise self.fail(f"'rewards' has shape {rewards.shape}; expected one number per step")
+        rewards = rewards.reshape(-1)
+        rows = len(rewards)
+        if rows == 0:
+            raise self.fail("the log is empty: 'rewards' has no rows")
+        observations = self.matrix("observations", columns.observations, rows)
+        terminals = self.flags("terminals", columns.terminals, rows)
+        timeouts = np.zeros(rows, bool) if columns.timeouts is None else self.flags("timeouts", columns.timeouts, rows)
+        if columns.timeouts is None:
+            self.notes.append(
+                "no 'timeouts': episodes end at terminals only, so one that a time limit cut runs on into the next"
+            )
+        actions, spaces = self.actions(rows, observations.shape[1])
+        ends = self.episode_ends(terminals, timeouts)
+        if columns.next_observations is not None:
+            next_observations = self.matrix("next_observations", columns.next_observations, rows)
+            if next_observations.shape != observations.shape:
+                raise self.fail(
+                    f"'next_observations' has {next_observations.shape[1]} columns, 'observations' has "
+                    f"{observations.shape[1]}; expected the same"
+                )
+            keep = np.ones(rows, bool)
+        else:
+            next_observations = np.concatenate([observations[1:], observations[-1:]])
+            # What followed a terminal was not logged; the next row starts another episode and is not it.
+            next_observations[ends] = observations[ends]
+            # The last row of a cut episode has no next observation to bootstrap from.
+            keep = ~ends | terminals
+            if not keep.all():
+                self.notes.append(
+                    f"no 'next_observations': they were shifted within each episode, and the last step of "
+                    f"{int((~keep).sum())} episodes that did not end in a terminal was left out"
+                )
+            if not keep.any():
+                raise self.fail("no transition is left: every episode is one step long and has no next observation")
+        # An episode whose every row is left out vanishes; the others keep their order.
+        episode = np.concatenate([[0], np.cumsum(ends)[:-1]])[keep]
+        starts = np.flatnonzero(np.diff(episode, prepend=-1))
+        dataset = Dataset(
+            observations=observations[keep],
+            actions=actions[keep],
+            rewards=rewards[keep],
+            next_observations=next_observations[keep],
+            terminals=terminals[keep],
+            episode_starts=starts,
+            spaces=spaces,
+            source=self.source,
+            env_id=columns.env_id,
+            notes=tuple(self.notes),
+        )
+        for value in vars(dataset).values():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+        return dataset
+
+    def numbers(self, name: str, array: np.ndarray) -> np.ndarray:
+        array = np.asarray(array)
+        if array.dtype.kind not in "fiub":
+            raise self.fail(f"'{name}' holds {array.dtype}; expected numbers")
+        if array.dtype.kind == "f":
+            bad = ~np.isfinite(array)
+            if bad.any():
+                where = np.argwhere(bad)[0]
+                at = f"row {where[0]}" + (f", column {where[1]}" if len(where) > 1 else "")
+                raise self.fail(
+                    f"'{name}' is {array[tuple(where)]} at {at} ({int(bad.sum())} such values); expected "
+                    "finite numbers: repair or remove those episodes"
+                )
+            with np.errstate(over="ignore"):
+                narrow = array.astype(np.float32)
+            if not np.isfinite(narrow).all():
+                row = np.argwhere(~np.isfinite(narrow))[0][0]
+                raise self.fail(f"'{name}' at row {row} is too large for 32-bit floats")
+            return narrow
+        return array
+
+    def rows(self, name: str, array: np.ndarray, rows: int) -> None:
+        if array.ndim == 0 or len(array) != rows:
+            found = "no rows" if array.ndim == 0 else f"{len(array)} rows"
+            raise self.fail(f"'{name}' has {found}, 'rewards' has {rows}; expected one row per step in every column")
+
+    def matrix(self, name: str, array: np.ndarray, rows: int) -> np.ndarray:
+        array = self.numbers(name, array).astype(np.float32)
+        self.rows(name, array, rows)
+        flat = array.reshape(rows, -1)
+        if flat.shape[1] == 0:
+            raise self.fail(f"'{name}' has no columns (shape {array.shape}); expected at least one")
+        return flat
+
+    def flags(self, name: str, array: np.ndarray, rows: int) -> np.ndarray:
+        array = self.numbers(name, array).reshape(-1)
+        self.rows(name, array, rows)
+        bad = (array != 0) & (array != 1)
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise self.fail(f"'{name}' is {array[row]} at row {row}; expected 0 or 1")
+        return array.astype(bool)
+
+    def actions(self, rows: int, observation_size: int) -> tuple[np.ndarray, Spaces]:
+        raw = np.asarray(self.columns.actions)
+        if raw.dtype.kind in "iub" and (raw.ndim == 1 or raw.shape[1:] == (1,)):
+            return self.discrete(raw.reshape(-1), rows, observation_size)
+        if self.columns.discrete_actions is not None:
+            raise self.fail(f"'actions' holds {raw.dtype} of shape {raw.shape}; expected one integer per step")
+        array = self.matrix("actions", raw, rows)
+        named = self.columns.action_bounds
+        size = array.shape[1]
+        low, high = (np.ravel(bound).astype(np.float64) for bound in named or (-np.ones(size), np.ones(size)))
+        if len(low) != size or len(high) != size:
+            raise self.fail(f"'actions' has {size} columns, its action space has {len(low)}; expected the same")
+        if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+            raise self.fail("the action space is unbounded or empty; expected finite bounds with low < high")
+        # Centre first: symmetric bounds then lose no digit, and [-1, 1] changes nothing.
+        scaled = ((array - (low + high) / 2) / ((high - low) / 2)).astype(np.float32)
+        outside = np.abs(scaled) > 1 + BOUND_TOLERANCE
+        if outside.any():
+            row, column = np.argwhere(outside)[0]
+            share = outside.any(1).mean()
+            what = (
+                f"'actions' is {array[row, column]:.4g} at row {row}, column {column}, outside "
+                f"[{low[column]:g}, {high[column]:g}] ({share:.1%} of rows have such a value, the largest is "
+                f"{np.abs(scaled).max():.3g} times the bound)"
+            )
+            if self.out_of_range == "error":
+                raise self.fail(
+                    f"{what}; expected actions within the bounds: load with clip_actions=True "
+                    "(--clip-actions) to clip them, or rescale them if the bounds are not the real ones"
+                )
+            self.notes.append(f"{what}: clipped")
+        return np.clip(scaled, -1, 1), Spaces(observation_size, size)
+
+    def discrete(self, array: np.ndarray, rows: int, observation_size: int) -> tuple[np.ndarray, Spaces]:
+        self.rows("actions", array, rows)
+        array = array.astype(np.int64)
+        count = self.columns.discrete_actions or int(array.max()) + 1
+        bad = (array < 0) | (array >= count)
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise self.fail(f"'actions' is {array[row]} at row {row}; expected an integer from 0 to {count - 1}")
+        return array.astype(np.int32), Spaces(observation_size, count, discrete=True)
+
+    def episode_ends(self, terminals: np.ndarray, timeouts: np.ndarray) -> np.ndarray:
+        ends = terminals | timeouts
+        if not ends.any():
+            raise self.fail(
+                "the episode that starts at row 0 never ends: neither 'terminals' nor 'timeouts' is set in "
+                f"any of {len(ends)} rows; expected at least one end (for one long run, set 'timeouts' in "
+                "its last row)"
+            )
+        if not ends[-1]:
+            start = int(np.flatnonzero(ends)[-1]) + 1
+            self.notes.append(
+                f"the last episode (from row {start}) has no end: kept as a cut episode of {len(ends) - start} steps"
+            )
+            ends = ends.copy()
+            ends[-1] = True
+        return ends

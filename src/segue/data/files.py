@@ -1,0 +1,37 @@
+"""Files that a log is read from: what to ask before a format reader opens one."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from segue.errors import DataError
+
+
+def existing(source: str, name: str) -> Path:
+    """The path `name` (with ~ expanded), once it is known to be a file with something in it.
+
+    Raises:
+        DataError: there is no such file (naming the nearest), it is a folder, or it has 0 bytes.
+    """
+    path = Path(name).expanduser()
+    try:
+        if path.is_dir():
+            raise DataError(f"{source}: this is a folder; expected a file in it")
+        if not path.is_file():
+            siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+            near = difflib.get_close_matches(path.name, siblings, n=1)
+            folder = path.parent.absolute()
+            hint = f"did you mean {path.with_name(near[0])}?" if near else f"looked in {folder}"
+            raise DataError(f"{source}: there is no such file; {hint}")
+        if path.stat().st_size == 0:
+            raise DataError(f"{source}: the file is empty (0 bytes); copy, download or record it again")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{source}: cannot be opened ({reason(error)})") from error
+    return path
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an exception's message, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,288 @@
+"""What is in a log: numbers, words and one picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segue.data.dataset import Dataset
+from segue.data.problems import AT_BOUND, Problem, problems
+from segue.errors import DataError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from rich.console import RenderableType
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """Where a quantity lies."""
+
+    minimum: float
+    quartile1: float
+    median: float
+    quartile3: float
+    maximum: float
+    mean: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Spread:
+        """The spread of a one-dimensional array with at least one value."""
+        low, quartile1, median, quartile3, high = map(float, np.quantile(values, [0, 0.25, 0.5, 0.75, 1]))
+        return cls(low, quartile1, median, quartile3, high, float(values.mean(dtype=np.float64)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimension:
+    """One dimension of the observations or of the continuous actions."""
+
+    minimum: float
+    maximum: float
+    mean: float
+    std: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ActionDimension(Dimension):
+    """One dimension of the continuous actions, in [-1, 1]."""
+
+    at_bounds: float
+    """Share of steps within 1 % of a bound."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """What is in a log; `print`ed by rich as tables, `to_dict` for machines."""
+
+    source: str
+    env_id: str | None
+    transitions: int
+    episodes: int
+    terminals: int
+    """Episodes that ended in a true terminal state."""
+    timeouts: int
+    """Episodes that a time limit, or the end of the log, cut."""
+    returns: Spread
+    """Undiscounted, per episode."""
+    lengths: Spread
+    """Transitions per episode."""
+    rewards: Spread
+    """Per step."""
+    observations: tuple[Dimension, ...]
+    actions: tuple[ActionDimension, ...]
+    """Empty where actions are discrete."""
+    action_shares: tuple[float, ...]
+    """Share of steps that took each discrete action; empty where actions are continuous."""
+    notes: tuple[str, ...]
+    """What loading did to the log."""
+    problems: tuple[Problem, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, numbers and strings, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        title = Text(self.source, style="bold")
+        summary = Text(
+            f"{self.transitions:,} transitions in {self.episodes:,} episodes"
+            + (f" of {self.env_id}" if self.env_id else "")
+            + f": {self.terminals:,} ended in a terminal, {self.timeouts:,} by a time-out or a cut\n"
+        )
+        blocks: list[RenderableType] = [
+            title,
+            summary,
+            _spread_table(self),
+            _action_table(self),
+            Text(_observation_line(self)),
+        ]
+        blocks += [_item("note", note) for note in self.notes]
+        for problem in self.problems:
+            blocks.append(Text.assemble("\n", ("! ", "yellow"), (problem.found, "bold")))
+            blocks += [_item("for training", problem.meaning), _item("what to do", problem.advice)]
+        if not self.problems:
+            blocks.append(Text("\nno problems found", style="green"))
+        return Group(*blocks)
+
+
+def inspect(dataset: Dataset) -> Inspection:
+    """Describe a log and look for problems."""
+    discrete = dataset.spaces.discrete
+    ended = int(dataset.episode_terminals.sum())
+    return Inspection(
+        source=dataset.source,
+        env_id=dataset.env_id,
+        transitions=len(dataset),
+        episodes=len(dataset.episode_starts),
+        terminals=ended,
+        timeouts=len(dataset.episode_starts) - ended,
+        returns=Spread.of(dataset.episode_returns),
+        lengths=Spread.of(dataset.episode_lengths),
+        rewards=Spread.of(dataset.rewards),
+        observations=tuple(Dimension(*_moments(column)) for column in dataset.observations.T),
+        actions=() if discrete else tuple(_action_dimension(column) for column in dataset.actions.T),
+        action_shares=tuple(map(float, _shares(dataset))) if discrete else (),
+        notes=dataset.notes,
+        problems=problems(dataset),
+    )
+
+
+def plot(dataset: Dataset, path: str | os.PathLike[str]) -> None:
+    """Draw a log as one PNG: returns, episode ends, rewards, and what the actions cover.
+
+    Raises:
+        DataError: the picture cannot be written there.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    figure.suptitle(
+        f"{dataset.source}: {len(dataset):,} transitions, {len(dataset.episode_starts):,} episodes",
+        fontsize=13,
+    )
+    if dataset.spaces.discrete:
+        axes = figure.subplot_mosaic("re;wa")
+        _plot_discrete_actions(axes["a"], dataset)
+    else:
+        axes = figure.subplot_mosaic("ree;wab", width_ratios=[8, 6, 1])
+        _plot_continuous_actions(figure, axes["a"], axes["b"], dataset)
+    _histogram(axes["r"], dataset.episode_returns, "Returns", "undiscounted return of an episode", "episodes")
+    _plot_ends(axes["e"], dataset)
+    _histogram(axes["w"], dataset.rewards, "Rewards", "reward of a step", "steps (log scale)")
+    axes["w"].set_yscale("log")
+    axes["w"].set_ylim(bottom=0.7)
+    for panel in axes.values():
+        panel.spines[["top", "right"]].set_visible(False)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format="png", dpi=120)
+    except OSError as error:
+        raise DataError(f"the plot cannot be written to {path} ({error.strerror}); choose another file") from error
+
+
+# Okabe and Ito's palette: told apart in every common form of colour blindness.
+_BLUE, _ORANGE = "#0072B2", "#E69F00"
+
+
+def _moments(column: np.ndarray) -> tuple[float, float, float, float]:
+    return (
+        float(column.min()),
+        float(column.max()),
+        float(column.mean(dtype=np.float64)),
+        float(column.std(dtype=np.float64)),
+    )
+
+
+def _action_dimension(column: np.ndarray) -> ActionDimension:
+    return ActionDimension(*_moments(column), at_bounds=float((np.abs(column) > AT_BOUND).mean()))
+
+
+def _item(label: str, words: str) -> RenderableType:
+    """A label with words that wrap beside it."""
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=14, justify="right", style="dim")
+    grid.add_column()
+    grid.add_row(label, words)
+    return grid
+
+
+def _shares(dataset: Dataset) -> np.ndarray:
+    return np.bincount(dataset.actions, minlength=dataset.spaces.action_size) / len(dataset)
+
+
+def _table(*headings: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if index else "left")
+    return table
+
+
+def _spread_table(inspection: Inspection) -> RenderableType:
+    table = _table("", "min", "25 %", "median", "75 %", "max", "mean")
+    rows = {"return": inspection.returns, "length": inspection.lengths, "reward": inspection.rewards}
+    for name, spread in rows.items():
+        table.add_row(name, *(f"{value:,.4g}" for value in dataclasses.astuple(spread)))
+    return table
+
+
+def _action_table(inspection: Inspection) -> RenderableType:
+    if inspection.action_shares:
+        table = _table("action", "share of steps")
+        for index, share in enumerate(inspection.action_shares):
+            table.add_row(str(index), f"{share:.1%}")
+        return table
+    table = _table("action dimension", "min", "max", "mean", "std", "at a bound")
+    for index, action in enumerate(inspection.actions):
+        values = (action.minimum, action.maximum, action.mean, action.std)
+        table.add_row(str(index), *(f"{value:.3f}" for value in values), f"{action.at_bounds:.1%}")
+    return table
+
+
+def _observation_line(inspection: Inspection) -> str:
+    dimensions = inspection.observations
+    low, high = min(d.minimum for d in dimensions), max(d.maximum for d in dimensions)
+    stds = [d.std for d in dimensions]
+    return (
+        f"observations: {len(dimensions)} dimensions from {low:.4g} to {high:.4g}, "
+        f"standard deviations from {min(stds):.3g} to {max(stds):.3g}"
+    )
+
+
+def _histogram(axes: Axes, values: np.ndarray, title: str, xlabel: str, ylabel: str) -> None:
+    axes.hist(values, bins=int(np.clip(np.sqrt(len(values)), 10, 60)), color=_BLUE, edgecolor="white", linewidth=0.5)
+    axes.axvline(float(values.mean(dtype=np.float64)), color="black", linestyle="--", linewidth=1, label="mean")
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axes.locator_params(axis="y", integer=True)
+    axes.legend(frameon=False)
+
+
+def _plot_ends(axes: Axes, dataset: Dataset) -> None:
+    ended = dataset.episode_terminals
+    for chosen, label, colour, marker in (
+        (ended, "terminal", _ORANGE, "o"),
+        (~ended, "time-out or cut", _BLUE, "s"),
+    ):
+        axes.scatter(
+            dataset.episode_lengths[chosen],
+            dataset.episode_returns[chosen],
+            label=f"{label} ({int(chosen.sum()):,})",
+            color=colour,
+            marker=marker,
+            s=16,
+            alpha=0.6,
+            linewidths=0,
+        )
+    axes.set(title="How episodes ended", xlabel="length (steps)", ylabel="return")
+    axes.legend(frameon=False)
+
+
+def _plot_discrete_actions(axes: Axes, dataset: Dataset) -> None:
+    axes.bar(np.arange(dataset.spaces.action_size), _shares(dataset), color=_BLUE)
+    axes.set(title="Actions taken", xlabel="action", ylabel="share of steps")
+    axes.locator_params(axis="x", integer=True)
+
+
+def _plot_continuous_actions(figure: Figure, axes: Axes, bounds: Axes, dataset: Dataset) -> None:
+    size, bins = dataset.spaces.action_size, np.linspace(-1, 1, 41)
+    shares = np.stack([np.histogram(column, bins)[0] for column in dataset.actions.T]) / len(dataset)
+    image = axes.imshow(shares, aspect="auto", extent=(-1, 1, size - 0.5, -0.5), cmap="viridis", norm="log")
+    axes.set(title="Action coverage", xlabel="action", ylabel="dimension", xticks=(-1, -0.5, 0, 0.5, 1))
+    at_bounds = (np.abs(dataset.actions) > AT_BOUND).mean(0)
+    bounds.barh(np.arange(size), at_bounds, color=_ORANGE, height=0.8)
+    bounds.set(title="At a bound", xlabel="share", xlim=(0, 1), xticks=(0, 1), ylim=axes.get_ylim())
+    bounds.tick_params(left=False, labelleft=False)
+    for panel in (axes, bounds):
+        panel.locator_params(axis="y", integer=True)
+    figure.colorbar(image, ax=[axes, bounds], label="share of steps (white: never)")

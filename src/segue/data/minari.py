@@ -1,0 +1,226 @@
+"""Minari datasets: `minari:ID`, from the local root or downloaded through Minari; and writing new ones."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from segue.data.dataset import Columns
+from segue.data.files import reason
+from segue.errors import DataError, unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+    """One recorded episode of T steps, as the environment gave it."""
+
+    observations: Any
+    """[T + 1, …]: before each step, and after the last one; a dict of such arrays for a Dict space."""
+    actions: np.ndarray
+    """[T, …]."""
+    rewards: np.ndarray
+    """[T]."""
+    terminal: bool
+    """Whether it ended in a true terminal state; otherwise it was cut by a time limit."""
+    seed: int | None = None
+    """Seed of the reset."""
+
+
+def read(dataset_id: str) -> Columns:
+    """Columns of a Minari dataset in the local root (MINARI_DATASETS_PATH), downloaded into it if need be.
+
+    Observations are flattened as Gymnasium's FlattenObservation does. Bounds of actions, the number of
+    discrete actions and the environment come from the dataset's own spaces and specification.
+
+    Raises:
+        DataError: the id is malformed, the download failed, the dataset is damaged, or its spaces are not
+            supported.
+    """
+    source = f"minari:{dataset_id}"
+    folder = _folder(source, dataset_id)
+    if not (folder / "data").exists():
+        _download(source, dataset_id, folder)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import minari
+
+            dataset = minari.load_dataset(dataset_id)
+            episodes = [episode for episode in dataset if len(episode.rewards)]
+    # Minari passes on whatever its storages, h5py, pyarrow and gymnasium raise.
+    except Exception as error:
+        raise DataError(
+            f"{source}: {folder} cannot be read ({reason(error)}); if it is damaged, delete that folder and "
+            "load it again"
+        ) from error
+    if not episodes:
+        raise DataError(f"{source}: the log is empty: no episode in {folder} has a step")
+    return _columns(source, dataset, episodes)
+
+
+def write(dataset_id: str, episodes: Sequence[Episode], *, env_id: str, description: str, algorithm: str) -> Path:
+    """Create the Minari dataset `dataset_id` in the local root and return its folder.
+
+    Args:
+        dataset_id: `name-v0`, with optional namespaces: `hopper/mixed-v0`.
+        episodes: at least one, each with at least one step.
+        env_id: Gymnasium id; the dataset takes its spaces and specification.
+        description: what a reader should know of the data.
+        algorithm: what acted.
+
+    Raises:
+        DataError: the id is malformed or taken, or there are no episodes.
+    """
+    import minari
+
+    source = f"minari:{dataset_id}"
+    folder = require_free(dataset_id)
+    if not episodes or not all(len(episode.rewards) for episode in episodes):
+        raise DataError(f"{source}: nothing to write; expected one or more episodes of one or more steps")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Minari asks for an author and a code link
+            minari.create_dataset_from_buffers(
+                dataset_id,
+                [_buffer(episode) for episode in episodes],
+                env=env_id,
+                algorithm_name=algorithm,
+                description=description,
+            )
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # half a dataset would be taken for a whole one
+        raise
+    return folder
+
+
+def require_free(dataset_id: str) -> Path:
+    """The folder where a new dataset of this id would go.
+
+    Raises:
+        DataError: the id is malformed or taken.
+    """
+    source = f"minari:{dataset_id}"
+    folder = _folder(source, dataset_id)
+    if folder.exists():
+        raise DataError(
+            f"{source}: already exists in {folder}; choose another name or version, or delete that folder first"
+        )
+    return folder
+
+
+def _folder(source: str, dataset_id: str) -> Path:
+    """Where the dataset is or would be in the local root."""
+    from minari.dataset.minari_dataset import parse_dataset_id
+    from minari.storage import get_dataset_path
+
+    try:
+        parse_dataset_id(dataset_id)
+    except (ValueError, TypeError) as error:  # Minari's own parser trips over a missing version
+        raise DataError(
+            f"{source}: malformed id; expected [NAMESPACE/]NAME-vVERSION, such as D4RL/door/human-v2"
+        ) from error
+    try:
+        return get_dataset_path(dataset_id)
+    except OSError as error:
+        raise DataError(
+            f"{source}: the local root cannot be used ({reason(error)}); set MINARI_DATASETS_PATH to a folder of yours"
+        ) from error
+
+
+def _download(source: str, dataset_id: str, folder: Path) -> None:
+    import minari
+
+    root = folder.parents[dataset_id.count("/")]
+    try:
+        # Minari prints its progress; standard output belongs to the caller's own results.
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            minari.download_dataset(dataset_id)
+    # Whatever the remote's client raises: no network, no such dataset, no permission.
+    except Exception as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            local = minari.list_local_datasets()
+        raise DataError(
+            f"{source}: {unknown('Minari dataset', dataset_id, local)} in {root}, and the download failed "
+            f"({type(error).__name__}: {reason(error)}). Without a network, copy the dataset's folder to "
+            f"{folder}, or set MINARI_DATASETS_PATH to a local root that has it"
+        ) from error
+
+
+def _columns(source: str, dataset: Any, episodes: Sequence[Any]) -> Columns:
+    space = dataset.action_space
+    discrete = isinstance(space, spaces.Discrete)
+    if not discrete and not isinstance(space, spaces.Box):
+        raise DataError(f"{source}: the action space is {space}; expected Box or Discrete")
+    observations, next_observations = [], []
+    for episode in episodes:
+        steps = len(episode.rewards)
+        flat = _flatten(source, dataset.observation_space, episode.observations)
+        if len(flat) != steps + 1:
+            raise DataError(
+                f"{source}: episode {episode.id} has {len(flat)} observations and {steps} rewards; expected "
+                "one observation more than rewards"
+            )
+        observations.append(flat[:-1])
+        next_observations.append(flat[1:])
+    actions = np.concatenate([np.asarray(episode.actions) for episode in episodes])
+    timeouts = np.concatenate([episode.truncations for episode in episodes]).astype(bool)
+    # Where Minari says an episode ends, it ends, also if the recording was interrupted there.
+    timeouts[np.cumsum([len(episode.rewards) for episode in episodes]) - 1] = True
+    return Columns(
+        observations=np.concatenate(observations),
+        actions=actions - space.start if discrete else actions,
+        rewards=np.concatenate([episode.rewards for episode in episodes]),
+        terminals=np.concatenate([episode.terminations for episode in episodes]),
+        timeouts=timeouts,
+        next_observations=np.concatenate(next_observations),
+        env_id=None if dataset.env_spec is None else dataset.env_spec.id,
+        action_bounds=None if discrete else (space.low, space.high),
+        discrete_actions=int(space.n) if discrete else None,
+    )
+
+
+def _flatten(source: str, space: spaces.Space, value: Any) -> np.ndarray:
+    """[rows, size]: row by row what gymnasium.spaces.flatten gives, without its 10 µs a row."""
+    match space:
+        case spaces.Dict():
+            parts = [_flatten(source, part, value[name]) for name, part in space.spaces.items()]
+            return np.concatenate(parts, axis=1)
+        case spaces.Tuple():
+            parts = [_flatten(source, part, value[index]) for index, part in enumerate(space.spaces)]
+            return np.concatenate(parts, axis=1)
+        case spaces.Discrete():
+            return np.eye(int(space.n), dtype=np.float32)[np.asarray(value) - space.start]
+        case spaces.Box() | spaces.MultiBinary():
+            rows = np.asarray(value)
+            return rows.reshape(len(rows), -1)
+        case _:
+            raise DataError(
+                f"{source}: the observation space has a {type(space).__name__}; expected Box, Discrete, "
+                "MultiBinary, or a Dict or Tuple of them"
+            )
+
+
+def _buffer(episode: Episode) -> Any:
+    from minari.data_collector import EpisodeBuffer
+
+    steps = len(episode.rewards)
+    last = np.arange(steps) == steps - 1
+    return EpisodeBuffer(
+        seed=episode.seed,
+        observations=episode.observations,
+        actions=episode.actions,
+        rewards=episode.rewards,
+        terminations=last & episode.terminal,
+        truncations=last & (not episode.terminal),
+    )

@@ -1,0 +1,144 @@
+"""NumPy archives: `npz:FILE`, by D4RL's names; also the format of the bundled logs.
+
+An archive holds the columns of `segue.data.arrays`. Next observations may be there as `next_observations`,
+or, at half the size, as `final_observations`: one row per episode, the observation after its last step. All
+others are the observations one row further down.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from segue.data import arrays, files
+from segue.data.dataset import Columns, Dataset
+from segue.errors import DataError
+
+
+def read(name: str) -> Columns:
+    """Columns of one archive; nothing in it is ever unpickled.
+
+    Raises:
+        DataError: the file is missing, empty, truncated, damaged or not an archive, or a column is missing,
+            unknown, or not plain numbers.
+    """
+    source = f"npz:{name}"
+    path = files.existing(source, name)
+    if not zipfile.is_zipfile(path):
+        raise DataError(
+            f"{source}: not a complete .npz archive: truncated, damaged or of another kind; copy it again, "
+            "or write one with numpy.savez"
+        )
+    named: dict[str, np.ndarray] = {}
+    column = "the list of columns"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for column in archive.files:
+                named[column] = archive[column]
+    except _UNREADABLE as error:
+        raise DataError(
+            f"{source}: '{column}' cannot be read ({files.reason(error)}); expected an array of numbers: "
+            "copy or write the file again"
+        ) from error
+    if "final_observations" in named:
+        arrays.require(source, named)
+        named["next_observations"] = _next_observations(source, named)
+        del named["final_observations"]
+    return arrays.read(named, source)
+
+
+def write(path: str | os.PathLike[str], columns: Columns) -> None:
+    """Write a log that `read` gives back exactly, at 32-bit precision; the file appears whole or not at all.
+
+    Raises:
+        DataError: the columns are not a valid log (actions may exceed their bounds).
+    """
+    path = Path(path)
+    Dataset.from_columns(columns, f"npz:{path}", out_of_range="clip")
+    entries = {name: _narrow(getattr(columns, name)) for name in arrays.REQUIRED}
+    if columns.timeouts is not None:
+        entries["timeouts"] = _narrow(columns.timeouts)
+    if columns.next_observations is not None:
+        entries |= _next_entry(entries, _narrow(columns.next_observations))
+    if columns.env_id is not None:
+        entries["env_id"] = np.asarray(columns.env_id)
+    if columns.action_bounds is not None:
+        entries["action_low"], entries["action_high"] = columns.action_bounds
+    if columns.discrete_actions is not None:
+        entries["discrete_actions"] = np.asarray(columns.discrete_actions)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **entries)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    KeyError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def _narrow(array: np.ndarray) -> np.ndarray:
+    array = np.asarray(array)
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
+
+
+def _next_entry(entries: Mapping[str, np.ndarray], next_observations: np.ndarray) -> dict[str, np.ndarray]:
+    final = next_observations[_ends(entries)]
+    shifted = _shift(entries, final)
+    # Compared as bytes: -0.0 equals 0.0, and what is read must be what was written.
+    same = shifted.dtype == next_observations.dtype and shifted.tobytes() == next_observations.tobytes()
+    return {"final_observations": final} if same else {"next_observations": next_observations}
+
+
+def _next_observations(source: str, named: Mapping[str, np.ndarray]) -> np.ndarray:
+    if "next_observations" in named:
+        raise DataError(f"{source}: both 'next_observations' and 'final_observations' are there; expected one")
+    observations, final = named["observations"], named["final_observations"]
+    if observations.ndim == 0 or observations.dtype.kind not in "fiub":
+        raise DataError(f"{source}: 'observations' holds {observations.dtype}; expected rows of numbers")
+    rows = len(observations)
+    for name in ("rewards", "terminals", "timeouts"):
+        array = named.get(name, np.zeros(rows, bool))
+        if array.dtype.kind not in "fiub" or array.shape not in ((rows,), (rows, 1)):
+            raise DataError(
+                f"{source}: '{name}' holds {array.dtype} of shape {array.shape}, 'observations' has shape "
+                f"{observations.shape}; expected one number per step, one row per step in every column"
+            )
+    expected = (int(_ends(named).sum()), *observations.shape[1:])
+    if final.dtype.kind not in "fiub" or final.shape != expected:
+        raise DataError(
+            f"{source}: 'final_observations' holds {final.dtype} of shape {final.shape}; expected "
+            f"numbers of shape {expected}, one row per episode"
+        )
+    return _shift(named, final)
+
+
+def _shift(named: Mapping[str, np.ndarray], final: np.ndarray) -> np.ndarray:
+    observations = named["observations"]
+    shifted = np.roll(observations, -1, axis=0).astype(np.result_type(observations, final))
+    shifted[_ends(named)] = final
+    return shifted
+
+
+def _ends(named: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Last rows of the episodes; the last row of the log is one, whatever it says."""
+    rows = len(named["observations"])
+    ends = named["terminals"].reshape(rows).astype(bool)
+    if "timeouts" in named:
+        ends = ends | named["timeouts"].reshape(rows).astype(bool)
+    return ends | (np.arange(rows) == rows - 1)

@@ -1,0 +1,149 @@
+"""Gymnasium environments in the shape the learners expect: flat float32 observations, actions in [-1, 1] or 0..n-1.
+
+The shaping is Gymnasium's own wrappers; what is added is a seed for every episode, so that an interrupted one can be
+restored by replaying its actions.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from jaxtyping import Bool, Float
+
+from segue.errors import RecipeError, unknown
+from segue.random import environment_seed
+from segue.types import Spaces
+
+#: Packages that register their environments when imported.
+REGISTERING_PACKAGES = ("gymnasium_robotics",)
+
+
+def make(env_id: str) -> gym.Env:
+    """One environment with flattened observations and actions rescaled to [-1, 1].
+
+    Raises:
+        RecipeError: for an unknown id (nearest match first), a missing package, or spaces Segue cannot use.
+    """
+    return shape(make_raw(env_id))
+
+
+def make_raw(env_id: str) -> gym.Env:
+    """One environment as it is.
+
+    Raises:
+        RecipeError: for an unknown id (nearest match first) or a missing package.
+    """
+    try:
+        return gym.make(_registered(env_id))
+    except gym.error.Error as error:
+        raise RecipeError(f"environment {env_id!r} cannot be made: {error}") from error
+    except ImportError as error:
+        raise RecipeError(f"environment {env_id!r} needs a package that is not installed: {error}") from error
+
+
+def shape(env: gym.Env) -> gym.Env:
+    """The environment with flattened observations and actions rescaled to [-1, 1].
+
+    Raises:
+        RecipeError: for spaces Segue cannot use.
+    """
+    env_id = env.spec.id if env.spec else str(env)
+    if not isinstance(env.observation_space, gym.spaces.Box) or len(env.observation_space.shape) != 1:
+        env = gym.wrappers.FlattenObservation(env)
+    if isinstance(env.action_space, gym.spaces.Box):
+        low, high = env.action_space.low, env.action_space.high
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            raise RecipeError(
+                f"environment {env_id!r}: the action space {env.action_space} is unbounded; expected bounds"
+            )
+        if len(env.action_space.shape) != 1:
+            raise RecipeError(f"environment {env_id!r}: actions have shape {env.action_space.shape}; expected one axis")
+        if (low != -1).any() or (high != 1).any():
+            env = gym.wrappers.RescaleAction(env, np.float32(-1), np.float32(1))
+    elif not isinstance(env.action_space, gym.spaces.Discrete):
+        raise RecipeError(
+            f"environment {env_id!r}: the action space is {env.action_space}; expected Box (continuous) or Discrete"
+        )
+    return env
+
+
+def _registered(env_id: str) -> str:
+    """The id, once Gymnasium knows it."""
+    if ":" in env_id or env_id in gym.registry:
+        return env_id
+    for package in REGISTERING_PACKAGES:
+        if importlib.util.find_spec(package):
+            gym.register_envs(importlib.import_module(package))
+    if env_id not in gym.registry:
+        # Hundreds of ids are registered; only the nearest help.
+        near = difflib.get_close_matches(env_id, gym.registry, n=5, cutoff=0.5)
+        raise RecipeError(unknown("environment", env_id, near) if near else f"unknown environment {env_id!r}")
+    return env_id
+
+
+def spaces_of(env: gym.Env) -> Spaces:
+    """What the algorithms need to know of an environment made by `make`."""
+    assert env.observation_space.shape is not None
+    size = int(np.prod(env.observation_space.shape))
+    if isinstance(env.action_space, gym.spaces.Discrete):
+        return Spaces(size, int(env.action_space.n), discrete=True)
+    assert env.action_space.shape is not None
+    return Spaces(size, int(env.action_space.shape[0]))
+
+
+class Episodes:
+    """A few environments stepped together, each episode reset with a seed of its own.
+
+    Attributes:
+        observation: what the policy sees now, [environments, observation].
+        episode: number of the running episode of each environment.
+    """
+
+    def __init__(self, env_id: str, count: int, seed: int, role: str) -> None:
+        self.vector = SyncVectorEnv([lambda: make(env_id)] * count, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+        self.spaces = spaces_of(self.vector.envs[0])
+        self.seed, self.role = seed, role
+        self.episode = np.zeros(count, np.int64)
+        self.start = self.vector.single_action_space.start if self.spaces.discrete else 0  # type: ignore[attr-defined]
+        self.observation = self._flat(self.vector.reset(seed=self._seeds())[0])
+
+    def step(
+        self, action: np.ndarray
+    ) -> tuple[
+        Float[np.ndarray, "envs observation"],
+        Float[np.ndarray, " envs"],
+        Bool[np.ndarray, " envs"],
+        Bool[np.ndarray, " envs"],
+    ]:
+        """Step every environment; finished ones start their next episode.
+
+        Returns:
+            The true next observation (of a finished episode: its last), reward, terminated, truncated. What the
+            policy sees next is `self.observation`.
+        """
+        next_observation, reward, terminated, truncated, _ = self.vector.step(action + self.start)
+        next_observation = self._flat(next_observation)
+        reward, terminated, truncated = reward.astype(np.float32), terminated.copy(), truncated.copy()
+        done = terminated | truncated
+        self.observation = next_observation
+        if done.any():
+            self.episode += done
+            self.observation = self._flat(self.vector.reset(seed=self._seeds(), options={"reset_mask": done})[0])
+        return next_observation, reward, terminated, truncated
+
+    def close(self) -> None:
+        """Release the environments."""
+        self.vector.close()
+
+    def _seeds(self) -> list[int | None]:
+        return [environment_seed(self.seed, self.role, env, int(n)) for env, n in enumerate(self.episode)]
+
+    @staticmethod
+    def _flat(observation: Any) -> np.ndarray:
+        return np.array(observation, np.float32)

@@ -1,0 +1,77 @@
+"""The one continuous actor: an MLP with a mean and a log standard deviation per action dimension.
+
+Gaussian and deterministic algorithms share it (a deterministic one uses tanh of the mean), which is what lets any
+offline algorithm hand its policy to any online one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from segue.networks.mlp import MLP
+from segue.types import Array, Key
+
+LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+#: Actions of a log are pulled this far inside (-1, 1) before atanh; float32 tanh saturates beyond it.
+ACTION_MARGIN = 1e-5
+
+
+class Actor(eqx.Module):
+    """State-dependent tanh-Gaussian policy π(a|s) on [-1, 1]^A."""
+
+    mlp: MLP
+
+    def __call__(
+        self, observation: Float[Array, "*batch observation"]
+    ) -> tuple[Float[Array, "*batch action"], Float[Array, "*batch action"]]:
+        """Mean and log standard deviation before the tanh; the latter squashed smoothly into [-5, 2]."""
+        out = self.mlp(observation)
+        mean, raw = out[..., : out.shape[-1] // 2], out[..., out.shape[-1] // 2 :]
+        squashed = 0.5 * (raw.__array_namespace__().tanh(raw) + 1)
+        return mean, LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) * squashed
+
+    def mode(self, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch action"]:
+        """The deterministic action, tanh of the mean."""
+        mean, _ = self(observation)
+        return mean.__array_namespace__().tanh(mean)
+
+    def sample(
+        self, observation: Float[Array, "*batch observation"], noise: Float[Array, "*draws action"]
+    ) -> Float[Array, "*draws action"]:
+        """tanh(mean + std · noise); `noise` is standard normal and may carry extra leading axes."""
+        mean, log_std = self(observation)
+        xp = mean.__array_namespace__()
+        return xp.tanh(mean + xp.exp(log_std) * noise)
+
+    def sample_with_log_prob(
+        self, observation: Float[Array, "*batch observation"], noise: Float[Array, "*draws action"]
+    ) -> tuple[Float[Array, "*draws action"], Float[Array, "*draws"]]:
+        """A reparameterised action and log π(a|s), with the exact tanh correction (Haarnoja et al. 2018, app. C)."""
+        mean, log_std = self(observation)
+        pre_tanh = mean + jnp.exp(log_std) * noise
+        # log(1 - tanh(u)²) = 2 (log 2 - u - softplus(-2u)), which does not underflow
+        correction = 2 * (math.log(2) - pre_tanh - jax.nn.softplus(-2 * pre_tanh))
+        log_prob = -0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi) - correction
+        return jnp.tanh(pre_tanh), log_prob.sum(-1)
+
+    def log_prob(
+        self, observation: Float[Array, "*batch observation"], action: Float[Array, "*batch action"]
+    ) -> Float[Array, "*batch"]:
+        """log π(a|s) of given actions; values at the bounds are pulled inside by ACTION_MARGIN."""
+        mean, log_std = self(observation)
+        inside = jnp.clip(action, -1 + ACTION_MARGIN, 1 - ACTION_MARGIN)
+        z = (jnp.arctanh(inside) - mean) * jnp.exp(-log_std)
+        log_prob = -0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi) - jnp.log1p(-(inside**2))
+        return log_prob.sum(-1)
+
+    @classmethod
+    def init(
+        cls, key: Key, observation_size: int, action_size: int, hidden: tuple[int, ...], **options: bool | str
+    ) -> Actor:
+        """A fresh actor whose first actions are near the centre (output weights scaled by 0.01)."""
+        return cls(MLP.init(key, observation_size, hidden, 2 * action_size, head_scale=0.01, **options))  # type: ignore[arg-type]

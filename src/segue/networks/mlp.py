@@ -1,0 +1,126 @@
+"""Multi-layer perceptrons whose forward pass runs on device and host arrays alike.
+
+Weights are stored `[..., in, out]` so that a batch is `x @ w + b`; an ensemble adds a leading member axis to every
+leaf. Leaves are arrays only: what is not learnt is static, so a network can be donated, hashed and saved as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from segue.types import Array, Key
+
+
+def relu(x: Array) -> Array:
+    """max(x, 0)."""
+    return _xp(x).maximum(x, 0)
+
+
+def tanh(x: Array) -> Array:
+    """Hyperbolic tangent."""
+    return _xp(x).tanh(x)
+
+
+def elu(x: Array) -> Array:
+    """x where positive, exp(x) - 1 elsewhere."""
+    xp = _xp(x)
+    return xp.where(x > 0, x, xp.expm1(xp.minimum(x, 0)))
+
+
+def gelu(x: Array) -> Array:
+    """Gaussian error linear unit, tanh form."""
+    return 0.5 * x * (1 + _xp(x).tanh(0.7978845608 * (x + 0.044715 * x**3)))
+
+
+ACTIVATIONS = {"relu": relu, "tanh": tanh, "elu": elu, "gelu": gelu}
+
+
+def _xp(x: Array) -> Any:
+    return x.__array_namespace__()
+
+
+class Linear(eqx.Module):
+    """x @ weight + bias."""
+
+    weight: Float[Array, "*members inputs outputs"]
+    bias: Float[Array, "*members outputs"]
+
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        """Apply to any leading axes."""
+        return x @ self.weight + self.bias
+
+    @classmethod
+    def init(cls, key: Key, inputs: int, outputs: int, scale: float = 1.0, orthogonal: bool = False) -> Linear:
+        """Uniform in ±scale/√inputs (weight and bias), or orthogonal with gain `scale` and zero bias."""
+        if orthogonal:
+            weight = jax.nn.initializers.orthogonal(scale)(key, (inputs, outputs), jnp.float32)
+            return cls(weight, jnp.zeros(outputs))
+        w_key, b_key = jax.random.split(key)
+        bound = scale / math.sqrt(inputs)
+        return cls(
+            jax.random.uniform(w_key, (inputs, outputs), minval=-bound, maxval=bound),
+            jax.random.uniform(b_key, (outputs,), minval=-bound, maxval=bound),
+        )
+
+
+class LayerNorm(eqx.Module):
+    """Normalise the last axis, then scale and shift (Ba et al. 2016)."""
+
+    scale: Float[Array, "*members width"]
+    shift: Float[Array, "*members width"]
+
+    def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        """Apply to any leading axes."""
+        xp = _xp(x)
+        centred = x - x.mean(-1, keepdims=True)
+        variance = (centred**2).mean(-1, keepdims=True)
+        return centred / xp.sqrt(variance + 1e-5) * self.scale + self.shift
+
+
+class MLP(eqx.Module):
+    """Linear, optional LayerNorm, activation; repeated; then a linear head."""
+
+    layers: tuple[Linear, ...]
+    norms: tuple[LayerNorm, ...]
+    activation: str = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        """Apply to any leading axes."""
+        activation = ACTIVATIONS[self.activation]
+        *hidden, head = self.layers
+        for i, layer in enumerate(hidden):
+            x = layer(x)
+            if self.norms:
+                x = self.norms[i](x)
+            x = activation(x)
+        return head(x)
+
+    @classmethod
+    def init(
+        cls,
+        key: Key,
+        inputs: int,
+        hidden: tuple[int, ...],
+        outputs: int,
+        *,
+        activation: str = "relu",
+        layer_norm: bool = False,
+        orthogonal: bool = False,
+        head_scale: float = 1.0,
+    ) -> MLP:
+        """A network of these widths; `head_scale` shrinks the output layer's initial weights."""
+        sizes = (inputs, *hidden, outputs)
+        keys = jax.random.split(key, len(sizes) - 1)
+        gains = (*[math.sqrt(2) if orthogonal else 1.0] * len(hidden), head_scale)
+        layers = tuple(
+            Linear.init(k, a, b, scale=gain, orthogonal=orthogonal)
+            for k, a, b, gain in zip(keys, sizes[:-1], sizes[1:], gains, strict=True)
+        )
+        norms = tuple(LayerNorm(jnp.ones(width), jnp.zeros(width)) for width in hidden) if layer_norm else ()
+        return cls(layers, norms, activation)

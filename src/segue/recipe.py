@@ -1,0 +1,262 @@
+"""The recipe: a whole experiment as one value. It can be written to JSON and repeated exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+
+from segue.algorithms import ALGORITHMS, Algorithm
+from segue.bridges import BRIDGES, Bridge
+from segue.data.dataset import Dataset
+from segue.errors import RecipeError, unknown
+from segue.replay import REPLAYS, Mixed, OnlineOnly, ReplayStrategy
+from segue.training.online import dispatch_length
+from segue.types import Spaces
+
+Part = TypeVar("Part")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is pretrained on which log, how it is handed over, and how it goes on live.
+
+    Without an offline algorithm the online one starts from scratch; without an online one the run ends at the seam.
+    """
+
+    dataset: str | Mapping[str, Any] | Dataset | None = None
+    """The log: segue:NAME, minari:ID, d4rl:FILE.hdf5, npz:FILE.npz (in Python also a dict of arrays or a Dataset)."""
+    clip_actions: bool = False
+    """Clip logged actions that lie outside the action bounds, instead of refusing the log."""
+    env: str | None = None
+    """Gymnasium id of the live environment; by default the one that the log names."""
+    offline: Algorithm | None = None
+    """What learns from the log."""
+    offline_steps: int = 0
+    """Critic updates on the log (policy updates for an algorithm without a critic)."""
+    online: Algorithm | None = None
+    """What learns from live interaction."""
+    online_steps: int = 0
+    """Environment steps of the online phase."""
+    bridges: tuple[Bridge, ...] = ()
+    """What acts at the seam and after it."""
+    replay: ReplayStrategy | None = None
+    """What the online phase samples; by default half log, half live with a log, live only without."""
+    normalise_observations: bool = True
+    """Normalise observations by the log's mean and standard deviation, also online and in the saved policy."""
+    critic_fit_steps: int = 0
+    """Critic updates on the log between the phases, with the handed-over policy held still: for a fresh critic."""
+    warmup_steps: int = 1000
+    """Environment steps before online updates start: with the pretrained policy, or at random from scratch."""
+    updates_per_step: float = 1.0
+    """Critic updates per environment step (UTD ratio)."""
+    environments: int = 1
+    """Environments stepped together."""
+    eval_every: int | None = None
+    """Environment steps (offline: updates) between evaluations; by default a twentieth of the online phase."""
+    eval_episodes: int = 10
+    """Episodes per evaluation, without exploration noise."""
+    seed: int = 0
+    """The first seed."""
+    seeds: int = 1
+    """How many seeds to run: seed, seed + 1, …"""
+    keep_policies: bool = False
+    """Keep a checkpoint of the policy at every online evaluation."""
+
+    def __post_init__(self) -> None:
+        def expect(field: str, holds: bool, expected: str) -> None:
+            if not holds:
+                raise RecipeError(f"{field} is {getattr(self, field)!r}; expected {expected}")
+
+        for field in ("offline_steps", "online_steps", "critic_fit_steps", "warmup_steps", "seed"):
+            expect(field, getattr(self, field) >= 0, "at least 0")
+        for field in ("environments", "eval_episodes", "seeds"):
+            expect(field, getattr(self, field) >= 1, "at least 1")
+        expect("updates_per_step", self.updates_per_step > 0, "above 0")
+        expect("eval_every", self.eval_every is None or self.eval_every >= 1, "at least 1")
+        if self.offline is None and self.online is None:
+            raise RecipeError("nothing to do: the recipe has neither an offline nor an online algorithm")
+        for phase in ("offline", "online"):
+            algorithm, steps = getattr(self, phase), getattr(self, f"{phase}_steps")
+            if algorithm is None and steps:
+                raise RecipeError(f"{phase}_steps is {steps} but no {phase} algorithm is named")
+            if algorithm is not None and not steps:
+                raise RecipeError(
+                    f"the {phase} algorithm is {algorithm.name} but {phase}_steps is 0; expected a budget"
+                )
+            if algorithm is not None and phase not in algorithm.phases:
+                able = [name for name, cls in ALGORITHMS.items() if phase in cls.phases]
+                raise RecipeError(f"{algorithm.name} does not learn {phase}; there is {', '.join(able)}")
+        if self.offline is not None and self.dataset is None:
+            raise RecipeError(f"the offline algorithm {self.offline.name} needs a dataset")
+        if self.online is not None:
+            self._check_online(self.online)
+        elif self.bridges:
+            raise RecipeError(f"bridges ({', '.join(b.name for b in self.bridges)}) need an online phase to act in")
+
+    def _check_online(self, online: Algorithm) -> None:
+        if self.replay is not None and self.replay.needs_dataset and self.dataset is None:
+            raise RecipeError(f"replay {self.replay.name} samples a log, but the recipe names no dataset")
+        if self.critic_fit_steps and (self.dataset is None or not online.critic_updates):
+            raise RecipeError("critic_fit_steps needs a dataset and an online algorithm with a critic")
+        if self.warmup_steps >= self.online_steps:
+            raise RecipeError(
+                f"warmup_steps is {self.warmup_steps}, the online phase {self.online_steps}: nothing would be learnt"
+            )
+        names = [bridge.name for bridge in self.bridges]
+        if len(set(names)) < len(names):
+            raise RecipeError(f"a bridge is named twice: {', '.join(names)}")
+        roles = _roles_of(online)
+        for bridge in self.bridges:
+            missing = [role for role in bridge.needs if role not in roles]
+            if missing:
+                raise RecipeError(f"bridge {bridge.name} needs a {missing[0]}, which {online.name} does not have")
+            if bridge.needs_dataset and self.dataset is None:
+                raise RecipeError(f"bridge {bridge.name} needs a log, but the recipe names no dataset")
+        if self.online_steps % self.environments:
+            raise RecipeError(
+                f"online_steps is {self.online_steps}; expected a multiple of the {self.environments} environments"
+            )
+        dispatch_length(self.online_eval_every, self.environments, self.updates_per_step, online.critic_updates)
+
+    @property
+    def online_eval_every(self) -> int:
+        """Environment steps between evaluations."""
+        if self.eval_every is not None:
+            return self.eval_every
+        step = 50 * self.environments  # keeps the chunks of the online loop long
+        return max(self.online_steps // 20 // step, 1) * step
+
+    @property
+    def offline_eval_every(self) -> int:
+        """Updates between evaluations in the offline phase; the default is a fifth of it."""
+        return self.eval_every or max(self.offline_steps // 5, 1)
+
+    @property
+    def effective_replay(self) -> ReplayStrategy:
+        """The replay strategy, the default one resolved."""
+        return self.replay or (OnlineOnly() if self.dataset is None else Mixed())
+
+    def check_fit(self, dataset: Dataset | None, environment: Spaces | None) -> None:
+        """Refuse a log, an environment and algorithms that do not fit together.
+
+        Raises:
+            RecipeError: with both sides' sizes.
+        """
+        if dataset is not None and environment is not None and dataset.spaces != environment:
+            raise RecipeError(
+                f"the log {dataset.source} has {dataset.spaces.describe()}, the environment "
+                f"{self.env or dataset.env_id} has {environment.describe()}; expected the same"
+            )
+        spaces = environment or (dataset.spaces if dataset else None)
+        for algorithm in (self.offline, self.online):
+            if algorithm is not None and spaces is not None:
+                kind = "discrete" if spaces.discrete else "continuous"
+                if kind not in algorithm.actions:
+                    able = [name for name, cls in ALGORITHMS.items() if kind in cls.actions]
+                    raise RecipeError(
+                        f"{algorithm.name} has no {kind}-action form; there is {', '.join(able) or 'none yet'}"
+                    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; a log held in memory cannot be written.
+
+        Raises:
+            RecipeError: if the dataset is not a URI.
+        """
+        if not isinstance(self.dataset, str | None):
+            raise RecipeError("a recipe with a log in memory cannot be written to JSON; save the log to a file first")
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for name in ("offline", "online", "replay"):
+            plain[name] = None if plain[name] is None else encode(plain[name])
+        plain["bridges"] = [encode(bridge) for bridge in self.bridges]
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Recipe:
+        """The recipe of `to_dict`.
+
+        Raises:
+            RecipeError: for unknown names, fields and values that do not fit.
+        """
+        values = dict(plain)
+        for name, kind, known in (
+            ("offline", "algorithm", ALGORITHMS),
+            ("online", "algorithm", ALGORITHMS),
+            ("replay", "replay", REPLAYS),
+        ):
+            if values.get(name) is not None:
+                values[name] = decode(kind, values[name], known)
+        values["bridges"] = tuple(decode("bridge", part, BRIDGES) for part in values.get("bridges", ()))
+        return build(cls, "recipe", values)
+
+
+def _roles_of(algorithm: Algorithm) -> set[str]:
+    """The roles an algorithm has, from a small instance of its networks; no array is allocated."""
+    nets = eqx.filter_eval_shape(lambda: algorithm.init(jax.random.key(0), Spaces(2, 2)))
+    return set(nets.roles())
+
+
+def encode(part: Any) -> dict[str, Any]:
+    """{"name": …, hyper-parameters…} of an algorithm, a bridge or a replay strategy."""
+    return {
+        "name": part.name,
+        **{field.name: getattr(part, field.name) for field in dataclasses.fields(part)},
+    }
+
+
+def decode(kind: str, plain: Any, known: Mapping[str, type[Part]]) -> Part:
+    """The part that `encode` wrote; a bare name means its defaults.
+
+    Raises:
+        RecipeError: for an unknown name or field.
+    """
+    values = {"name": plain} if isinstance(plain, str) else dict(plain)
+    name = values.pop("name", None)
+    if name not in known:
+        raise RecipeError(unknown(kind, str(name), known))
+    return build(known[name], str(name), values)
+
+
+def build(cls: type[Part], what: str, values: Mapping[str, Any]) -> Part:
+    """An instance from plain data, lists as tuples.
+
+    Raises:
+        RecipeError: for an unknown field or a value of the wrong type.
+    """
+    fields = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in fields:
+            raise RecipeError(unknown(f"field of {what}", name, fields))
+    try:
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    except TypeError as error:
+        raise RecipeError(f"{what}: a value has the wrong type: {error}") from error
+
+
+def read_recipes(path: Path) -> dict[str, Recipe]:
+    """The arms in a `recipe.json`: {"run": recipe} for a single run.
+
+    Raises:
+        RecipeError: if the file cannot be read or does not hold a recipe.
+    """
+    try:
+        plain = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise RecipeError(f"{path}: no such file; expected a recipe.json written by a run") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RecipeError(f"{path}: not a readable JSON file ({error})") from error
+    if not isinstance(plain, dict):
+        raise RecipeError(f"{path}: holds a {type(plain).__name__}; expected a recipe")
+    arms = plain["arms"] if set(plain) == {"arms"} else {"run": plain}
+    try:
+        return {name: Recipe.from_dict(arm) for name, arm in arms.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise RecipeError(f"{path}: not a recipe ({error})") from error
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error

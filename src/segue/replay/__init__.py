@@ -1,0 +1,11 @@
+"""Replay: what the online phase samples, one strategy a file. `REPLAYS` is the one place where they are listed."""
+
+from segue.replay.annealed import Annealed
+from segue.replay.appended import Appended
+from segue.replay.base import Replay, ReplayStrategy, append
+from segue.replay.mixed import Mixed
+from segue.replay.online_only import OnlineOnly
+
+REPLAYS: dict[str, type[ReplayStrategy]] = {cls.name: cls for cls in (OnlineOnly, Appended, Mixed, Annealed)}
+
+__all__ = ["REPLAYS", "Annealed", "Appended", "Mixed", "OnlineOnly", "Replay", "ReplayStrategy", "append"]

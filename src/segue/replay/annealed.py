@@ -1,0 +1,46 @@
+"""Annealed: the share of the log in each batch falls over the online phase."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+from segue.errors import RecipeError
+from segue.replay.base import ReplayStrategy, draw_rows
+from segue.types import Key
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Annealed(ReplayStrategy):
+    """A share of each batch from the log that moves linearly from `start` to `end`."""
+
+    name: ClassVar[str] = "annealed"
+
+    start: float = 0.5
+    """Share of the log when the online phase starts."""
+    end: float = 0.0
+    """Share of the log when the annealing is over."""
+    until: float = 0.5
+    """Share of the online phase after which the fraction stays at `end`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field, low in (("start", 0.0), ("end", 0.0), ("until", 1e-6)):
+            if not low <= getattr(self, field) <= 1:
+                raise RecipeError(f"annealed: {field} is {getattr(self, field)}; expected between {low:g} and 1")
+
+    def rows(
+        self,
+        key: Key,
+        batch_size: int,
+        offline_size: int,
+        online_size: Int[jax.Array, ""],
+        progress: Float[jax.Array, ""],
+    ) -> Int[jax.Array, " batch"]:
+        """round(fraction · batch) rows of the log, then rows of the ring."""
+        fraction = self.start + (self.end - self.start) * jnp.minimum(progress / self.until, 1.0)
+        return draw_rows(key, batch_size, offline_size, online_size, fraction)

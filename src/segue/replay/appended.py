@@ -1,0 +1,30 @@
+"""Appended: one pool of the log and the live transitions, as CORL fine-tunes AWAC, IQL and CQL."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+from jaxtyping import Float, Int
+
+from segue.replay.base import ReplayStrategy
+from segue.types import Key
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Appended(ReplayStrategy):
+    """Uniform over the log and the live transitions together."""
+
+    name: ClassVar[str] = "appended"
+
+    def rows(
+        self,
+        key: Key,
+        batch_size: int,
+        offline_size: int,
+        online_size: Int[jax.Array, ""],
+        progress: Float[jax.Array, ""],
+    ) -> Int[jax.Array, " batch"]:
+        """Uniform over both blocks."""
+        return jax.random.randint(key, (batch_size,), 0, offline_size + online_size)

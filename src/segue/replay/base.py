@@ -1,0 +1,138 @@
+"""What the online phase samples from: the read-only log, a ring of live transitions, and a strategy over both.
+
+A replay strategy is a distribution over row numbers: 0…M−1 are the log, M… are the ring. That is all it decides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+from segue.errors import RecipeError
+from segue.types import Array, Key, Spaces, Transition
+
+
+class Replay(eqx.Module):
+    """Device-resident data. The log is shared and never copied; the ring is overwritten oldest first."""
+
+    offline: Transition | None
+    """The log, [M, …]."""
+    online: Transition | None
+    """The ring, [capacity, …]; None in the offline phase."""
+    count: Int[jax.Array, ""]
+    """Live transitions received so far, also those already overwritten."""
+
+    @property
+    def offline_size(self) -> int:
+        """M, transitions in the log."""
+        return 0 if self.offline is None else self.offline.reward.shape[0]
+
+    @property
+    def capacity(self) -> int:
+        """Rows of the ring."""
+        return 0 if self.online is None else self.online.reward.shape[0]
+
+    @property
+    def online_size(self) -> Int[jax.Array, ""]:
+        """Live transitions in the ring."""
+        return jnp.minimum(self.count, self.capacity)
+
+    def gather(self, rows: Int[Array, " batch"]) -> Transition:
+        """The transitions of these row numbers."""
+        if self.online is None:
+            return _take(self.offline, rows)
+        if self.offline is None:
+            return _take(self.online, rows)
+        logged = rows < self.offline_size
+        from_log = _take(self.offline, jnp.where(logged, rows, 0))
+        from_ring = _take(self.online, jnp.where(logged, 0, rows - self.offline_size))
+
+        def choose(a: Array, b: Array) -> Array:
+            return jnp.where(logged.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+        return jax.tree.map(choose, from_log, from_ring)
+
+    @classmethod
+    def create(cls, offline: Transition | None, capacity: int, spaces: Spaces) -> Replay:
+        """The log on the device, and an empty ring of this capacity (0: none)."""
+        offline = None if offline is None else jax.tree.map(jnp.asarray, offline)
+        return cls(offline, empty(capacity, spaces) if capacity else None, jnp.zeros((), jnp.int32))
+
+
+def empty(rows: int, spaces: Spaces) -> Transition:
+    """A batch of zeros."""
+    observation = (rows, spaces.observation_size)
+    return Transition(
+        observation=jnp.zeros(observation),
+        action=jnp.zeros(rows, jnp.int32) if spaces.discrete else jnp.zeros((rows, spaces.action_size)),
+        reward=jnp.zeros(rows),
+        next_observation=jnp.zeros(observation),
+        discount=jnp.zeros(rows),
+        return_to_go=jnp.zeros(rows),
+    )
+
+
+def _take(block: Transition | None, rows: Int[Array, " batch"]) -> Transition:
+    return jax.tree.map(lambda column: jnp.take(column, rows, axis=0, mode="clip"), block)
+
+
+@partial(jax.jit, donate_argnames=("ring", "count"))
+def _write(ring: Transition, count: Int[Array, ""], batch: Transition) -> tuple[Transition, Int[Array, ""]]:
+    rows = (count + jnp.arange(batch.reward.shape[0])) % ring.reward.shape[0]
+    return jax.tree.map(lambda column, new: column.at[rows].set(new), ring, batch), count + len(rows)
+
+
+def append(replay: Replay, batch: Transition) -> Replay:
+    """The replay with these live transitions in the ring; the old ring's buffers are reused, so drop it."""
+    assert replay.online is not None
+    ring, count = _write(replay.online, replay.count, batch)
+    return Replay(replay.offline, ring, count)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReplayStrategy:
+    """What the online phase samples."""
+
+    name: ClassVar[str]
+    """What the command line and the recipe call it."""
+    needs_dataset: ClassVar[bool] = True
+    """Whether it makes sense only with a log."""
+
+    capacity: int | None = None
+    """Live transitions kept, oldest dropped first; None keeps all of the online phase."""
+
+    def __post_init__(self) -> None:
+        if self.capacity is not None and self.capacity < 1:
+            raise RecipeError(f"{self.name}: capacity is {self.capacity}; expected at least 1, or none to keep all")
+
+    def rows(
+        self,
+        key: Key,
+        batch_size: int,
+        offline_size: int,
+        online_size: Int[jax.Array, ""],
+        progress: Float[jax.Array, ""],
+    ) -> Int[jax.Array, " batch"]:
+        """Row numbers of a batch; `progress` is the share of the online phase that is over, in [0, 1]."""
+        raise NotImplementedError
+
+
+def draw_rows(
+    key: Key,
+    batch_size: int,
+    offline_size: int,
+    online_size: Int[jax.Array, ""],
+    from_log: Float[jax.Array, ""] | float,
+) -> Int[jax.Array, " batch"]:
+    """A batch whose first `from_log` share is uniform over the log and whose rest is uniform over the ring."""
+    log_key, ring_key = jax.random.split(key)
+    logged = jax.random.randint(log_key, (batch_size,), 0, offline_size)
+    live = offline_size + jax.random.randint(ring_key, (batch_size,), 0, jnp.maximum(online_size, 1))
+    count = jnp.where(online_size > 0, jnp.round(from_log * batch_size), batch_size)
+    return jnp.where(jnp.arange(batch_size) < count, logged, live)

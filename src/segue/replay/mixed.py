@@ -1,0 +1,39 @@
+"""Mixed: every batch holds a fixed share of the log (symmetric sampling at one half, as in RLPD and Cal-QL)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+from jaxtyping import Float, Int
+
+from segue.errors import RecipeError
+from segue.replay.base import ReplayStrategy, draw_rows
+from segue.types import Key
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mixed(ReplayStrategy):
+    """A fixed share of each batch from the log, the rest from the live transitions."""
+
+    name: ClassVar[str] = "mixed"
+
+    offline_fraction: float = 0.5
+    """Share of the batch that comes from the log."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.offline_fraction <= 1:
+            raise RecipeError(f"mixed: offline_fraction is {self.offline_fraction}; expected between 0 and 1")
+
+    def rows(
+        self,
+        key: Key,
+        batch_size: int,
+        offline_size: int,
+        online_size: Int[jax.Array, ""],
+        progress: Float[jax.Array, ""],
+    ) -> Int[jax.Array, " batch"]:
+        """round(offline_fraction · batch) rows of the log, then rows of the ring."""
+        return draw_rows(key, batch_size, offline_size, online_size, self.offline_fraction)

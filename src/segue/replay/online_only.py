@@ -1,0 +1,32 @@
+"""Online only: the log is left behind at the switch."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+from segue.replay.base import ReplayStrategy
+from segue.types import Key
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnlineOnly(ReplayStrategy):
+    """Uniform over the live transitions."""
+
+    name: ClassVar[str] = "online-only"
+    needs_dataset: ClassVar[bool] = False
+
+    def rows(
+        self,
+        key: Key,
+        batch_size: int,
+        offline_size: int,
+        online_size: Int[jax.Array, ""],
+        progress: Float[jax.Array, ""],
+    ) -> Int[jax.Array, " batch"]:
+        """Uniform over the ring."""
+        return offline_size + jax.random.randint(key, (batch_size,), 0, jnp.maximum(online_size, 1))

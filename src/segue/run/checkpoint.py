@@ -1,0 +1,106 @@
+"""Saving and loading a learner: arrays in one file, what they mean in a manifest, both or neither on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from segue.algorithms import ALGORITHMS, Algorithm
+from segue.bridges import BRIDGES, Bridge
+from segue.errors import SegueError
+from segue.policy import Policy
+from segue.recipe import decode, encode
+from segue.training.update import init_learner
+from segue.types import Learner, Normaliser, Spaces
+
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A learner and what is needed to use it."""
+
+    algorithm: Algorithm
+    bridges: tuple[Bridge, ...]
+    spaces: Spaces
+    env_id: str | None
+    learner: Learner
+
+    def policy(self) -> Policy:
+        """The policy to act with."""
+        return Policy(self.algorithm, self.learner, self.bridges)
+
+
+def parameters_sha256(learner: Learner) -> str:
+    """Hash of every array of the learner: nets, optimisers, bridge states, step and normalisation."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(learner):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def save(directory: Path, checkpoint: Checkpoint) -> str:
+    """Write a checkpoint directory in one step, replacing an older one, and return its parameters' hash."""
+    digest = parameters_sha256(checkpoint.learner)
+    manifest = {
+        "format": FORMAT,
+        "algorithm": encode(checkpoint.algorithm),
+        "bridges": [encode(bridge) for bridge in checkpoint.bridges],
+        "spaces": dataclasses.asdict(checkpoint.spaces),
+        "env": checkpoint.env_id,
+        "parameters_sha256": digest,
+    }
+    temporary = directory.with_name(directory.name + ".partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    eqx.tree_serialise_leaves(temporary / "learner.eqx", checkpoint.learner)
+    (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    shutil.rmtree(directory, ignore_errors=True)
+    os.replace(temporary, directory)
+    return digest
+
+
+def load(directory: Path) -> Checkpoint:
+    """Read a checkpoint back, bit for bit.
+
+    Raises:
+        SegueError: if it is missing, damaged or of another format.
+    """
+    try:
+        manifest = json.loads((directory / "manifest.json").read_text())
+        if manifest["format"] != FORMAT:
+            raise SegueError(f"{directory}: checkpoint format {manifest['format']}; this version reads {FORMAT}")
+        algorithm = decode("algorithm", manifest["algorithm"], ALGORITHMS)
+        bridges = tuple(decode("bridge", part, BRIDGES) for part in manifest["bridges"])
+        spaces = Spaces(**manifest["spaces"])
+        learner = eqx.tree_deserialise_leaves(directory / "learner.eqx", _skeleton(algorithm, bridges, spaces))
+    except FileNotFoundError as error:
+        raise SegueError(f"{directory}: no checkpoint here ({error.filename} is missing)") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError) as error:
+        raise SegueError(f"{directory}: the checkpoint is damaged ({error}); use another one") from error
+    if parameters_sha256(learner) != manifest["parameters_sha256"]:
+        raise SegueError(f"{directory}: the checkpoint is damaged (its hash does not match); use another one")
+    return Checkpoint(algorithm, bridges, spaces, manifest["env"], learner)
+
+
+def _skeleton(algorithm: Algorithm, bridges: tuple[Bridge, ...], spaces: Spaces) -> Any:
+    """A learner of the right shape, without its numbers."""
+
+    def build() -> Learner:
+        nets = algorithm.init(jax.random.key(0), spaces)
+        return init_learner(algorithm, nets, Normaliser.identity(spaces.observation_size))
+
+    learner = eqx.filter_eval_shape(build)
+    states = tuple(bridge.skeleton(algorithm, spaces) for bridge in bridges)
+    return eqx.tree_at(lambda tree: tree.bridges, learner, states, is_leaf=lambda leaf: leaf == ())

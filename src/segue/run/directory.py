@@ -1,0 +1,215 @@
+"""The run directory: which recipe it holds, where each job writes, and the summary made of what the jobs wrote.
+
+recipe.json           the recipe (or {"arms": …}); running it again repeats the run
+summary.json          scores, evaluations, times and hashes per arm and seed
+metrics.csv           every training metric of every job
+learning_curves.png, report.html
+tensorboard/          event files, one folder a job
+checkpoints/          learners at the end of each phase
+records/              what each job wrote as it went; the summary is made from it
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from segue.errors import SegueError
+from segue.recipe import Recipe
+from segue.run.executor import Outcome
+from segue.run.job import Job
+
+#: The fields of a recipe that its offline phase depends on; arms that agree on them share it.
+OFFLINE_FIELDS = (
+    "dataset",
+    "clip_actions",
+    "env",
+    "offline",
+    "offline_steps",
+    "normalise_observations",
+    "eval_every",
+    "eval_episodes",
+)
+
+
+class RunDirectory:
+    """One directory on disk that holds one recipe (or several arms) for good."""
+
+    def __init__(self, path: Path, arms: Mapping[str, Recipe]) -> None:
+        self.path = path
+        self.arms = {name: recipe.to_dict() for name, recipe in arms.items()}
+
+    def claim(self) -> None:
+        """Create the directory and write the recipe, or find the same recipe there.
+
+        Raises:
+            SegueError: if the directory holds another recipe or other files, or cannot be written.
+        """
+        plain = self.arms["run"] if set(self.arms) == {"run"} else {"arms": self.arms}
+        # As it will be read back: tuples have become lists.
+        plain = json.loads(json.dumps(plain))
+        file = self.path / "recipe.json"
+        try:
+            if file.exists():
+                if json.loads(file.read_text()) != plain:
+                    raise SegueError(
+                        f"{self.path} already holds a run of another recipe; nothing was changed: choose another "
+                        "--out, or remove that directory"
+                    )
+                return
+            if self.path.exists() and any(self.path.iterdir()):
+                raise SegueError(f"{self.path} is not empty and holds no recipe.json; choose another --out")
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, json.dumps(plain, indent=1) + "\n")
+        except (OSError, json.JSONDecodeError) as error:
+            raise SegueError(f"{self.path} cannot be used for a run: {error}") from error
+
+    def jobs(self) -> list[Job]:
+        """Every job, offline phases first; arms with the same offline phase share its job."""
+        offline: dict[str, Job] = {}
+        online: list[Job] = []
+        for arm, plain in self.arms.items():
+            for seed in range(plain["seed"], plain["seed"] + plain["seeds"]):
+                pretrained = None
+                if plain["offline"] is not None:
+                    job = self._job("offline", self._offline_name(plain), plain, seed)
+                    offline.setdefault(job.label, job)
+                    pretrained = job.checkpoints / "final"
+                if plain["online"] is not None:
+                    online.append(self._job("online", arm, plain, seed, pretrained))
+        return [*offline.values(), *online]
+
+    def _job(self, phase: Any, name: str, plain: dict[str, Any], seed: int, pretrained: Path | None = None) -> Job:
+        place = Path(slug(name)) / f"seed-{seed}"
+        return Job(
+            phase=phase,
+            label=f"{name} · seed {seed}",
+            recipe=plain,
+            seed=seed,
+            records=self.path / "records" / place,
+            checkpoints=self.path / "checkpoints" / place,
+            tensorboard=self.path / "tensorboard" / place,
+            pretrained=pretrained,
+        )
+
+    def _offline_name(self, plain: dict[str, Any]) -> str:
+        name = f"offline {plain['offline']['name']}"
+        keys = {_key(arm) for arm in self.arms.values() if arm["offline"] is not None}
+        return name if len(keys) == 1 else f"{name} {_key(plain)}"
+
+    def earlier_summary(self) -> dict[str, Any] | None:
+        """The summary that an earlier call wrote here, if there is one."""
+        try:
+            return json.loads((self.path / "summary.json").read_text())
+        except (OSError, json.JSONDecodeError):
+            return None
+
+    def summarise(self, outcomes: Mapping[str, Outcome], about: dict[str, Any]) -> dict[str, Any]:
+        """Write `summary.json` and `metrics.csv` from the records, and return the summary."""
+        by_label = {job.label: job for job in self.jobs()}
+        arms: dict[str, Any] = {}
+        for arm, plain in self.arms.items():
+            seeds: dict[str, Any] = {}
+            handover: list[str] = []
+            for seed in range(plain["seed"], plain["seed"] + plain["seeds"]):
+                offline = by_label.get(f"{self._offline_name(plain)} · seed {seed}") if plain["offline"] else None
+                online = by_label.get(f"{arm} · seed {seed}") if plain["online"] else None
+                seeds[str(seed)], lines = _summarise_seed(offline, online, outcomes)
+                handover = handover or lines
+            arms[arm] = {"recipe": plain, "handover": handover, "seeds": seeds}
+        states = {outcome.status for outcome in outcomes.values()}
+        status = "failed" if "failed" in states else "complete" if states == {"complete"} else "interrupted"
+        summary = {"status": status, **about, "arms": arms}
+        write_atomically(self.path / "summary.json", json.dumps(summary, indent=1) + "\n")
+        self._write_metrics(by_label.values())
+        return summary
+
+    def _write_metrics(self, jobs: Any) -> None:
+        rows = [
+            {"arm": job.records.parent.name, "seed": job.seed, **row}
+            for job in jobs
+            for row in _lines(job.records / "metrics.jsonl")
+        ]
+        first = ["arm", "seed", "phase", "step"]
+        names = first + sorted({name for row in rows for name in row} - set(first))
+        temporary = self.path / "metrics.csv.partial"
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(temporary, self.path / "metrics.csv")
+
+
+def _summarise_seed(
+    offline: Job | None, online: Job | None, outcomes: Mapping[str, Outcome]
+) -> tuple[dict[str, Any], list[str]]:
+    results = {
+        "offline": offline.result() if offline else None,
+        "online": online.result() if online else None,
+    }
+    jobs = [job for job in (offline, online) if job is not None]
+    last = results["online" if online else "offline"]
+    ended = [outcomes[job.label] for job in jobs]
+    status = next((o.status for o in ended if o.status != "complete"), "complete")
+
+    def per_phase(field: str) -> dict[str, float | None]:
+        return {phase: result[field] if result else None for phase, result in results.items()}
+
+    def evaluations(job: Job | None) -> list[dict[str, Any]]:
+        found = _lines(job.records / "evaluations.jsonl") if job else []
+        return [{name: row[name] for name in ("step", "mean_return", "returns")} for row in found]
+
+    online_evaluations = evaluations(online)
+    # The handed-over policy is judged again as the online phase starts, with that phase's evaluation episodes.
+    offline_score = None
+    if offline is not None and online_evaluations:
+        offline_score = online_evaluations[0]["mean_return"]
+    elif results["offline"]:
+        offline_score = results["offline"]["score"]
+    seed = {
+        "status": status,
+        "error": next((o.error for o in ended if o.error), None),
+        "offline_score": offline_score,
+        "offline_evaluations": evaluations(offline),
+        "online_evaluations": online_evaluations,
+        "final_score": last["score"] if last else None,
+        "wall_time_s": per_phase("wall_time_s"),
+        "updates_per_second": per_phase("updates_per_second"),
+        "parameters_sha256": last["parameters_sha256"] if last else None,
+    }
+    return seed, (results["online"] or {}).get("handover", [])
+
+
+def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    try:
+        text = file.read_text()
+    except FileNotFoundError:
+        return
+    for line in text.splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            return  # the line that an interruption cut; nothing follows it
+
+
+def _key(plain: dict[str, Any]) -> str:
+    text = json.dumps([plain[field] for field in OFFLINE_FIELDS], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def slug(name: str) -> str:
+    """A name as a folder."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "arm"
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """The whole file or the old one, never half of it."""
+    temporary = file.with_name(file.name + ".partial")
+    temporary.write_text(text)
+    os.replace(temporary, file)

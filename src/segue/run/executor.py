@@ -1,0 +1,167 @@
+"""Runs jobs: in this process one after the other, or side by side in worker processes with cores of their own.
+
+A worker is pinned to its cores before JAX starts, so results do not depend on how many workers there are, only on the
+number of cores each has; that number is recorded with the run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+
+from segue.errors import SegueError
+from segue.run.job import Event, Job, execute
+from segue.run.machine import visible_cores
+
+#: Seconds that interrupted workers get to write down what they have.
+GRACE_SECONDS = 30
+
+
+@dataclasses.dataclass
+class Outcome:
+    """How a job ended: complete, interrupted, failed (with the error) or pending (never started)."""
+
+    status: str = "pending"
+    error: str | None = None
+
+
+def run_jobs(
+    jobs: Sequence[Job], workers: int, on_event: Callable[[Job, Event], None]
+) -> tuple[dict[str, Outcome], bool]:
+    """Run every job that has no result yet; a job waits for the one whose checkpoint it starts from.
+
+    Returns:
+        The outcome of each job by label, and whether the user interrupted.
+    """
+    outcomes = {job.label: Outcome("complete") if job.result() else Outcome() for job in jobs}
+    if workers == 1:
+        return outcomes, _in_turn(jobs, outcomes, on_event)
+    return outcomes, _side_by_side(jobs, outcomes, workers, on_event)
+
+
+def _blocked(job: Job, jobs: Sequence[Job], outcomes: dict[str, Outcome]) -> Outcome | None:
+    """The outcome of the job this one waits for, if that is not complete."""
+    for other in jobs:
+        if job.pretrained is not None and other.checkpoints == job.pretrained.parent:
+            outcome = outcomes[other.label]
+            return None if outcome.status == "complete" else outcome
+    return None
+
+
+def _in_turn(jobs: Sequence[Job], outcomes: dict[str, Outcome], on_event: Callable[[Job, Event], None]) -> bool:
+    for job in jobs:
+        outcome = outcomes[job.label]
+        if outcome.status == "complete":
+            continue
+        if _blocked(job, jobs, outcomes):
+            outcome.status, outcome.error = "failed", "its offline phase did not finish"
+            continue
+        try:
+            on_event(job, {"event": "start"})
+            execute(job, lambda event, job=job: on_event(job, event))  # type: ignore[misc]
+            outcome.status = "complete"
+        except KeyboardInterrupt:
+            outcome.status = "interrupted"
+            return True
+        except SegueError as error:
+            outcome.status, outcome.error = "failed", str(error)
+        except Exception as error:
+            # A defect of ours or of an environment: the other jobs go on, and the trace is kept for whoever mends it.
+            outcome.status, outcome.error = "failed", f"{type(error).__name__}: {error}"
+            _keep_trace(job, traceback.format_exc())
+        on_event(job, {"event": "end", "status": outcome.status})
+    return False
+
+
+def _side_by_side(
+    jobs: Sequence[Job], outcomes: dict[str, Outcome], workers: int, on_event: Callable[[Job, Event], None]
+) -> bool:
+    cores = visible_cores()
+    share = max(len(cores) // workers, 1)
+    free = [cores[i * share : (i + 1) * share] for i in range(workers) if cores[i * share : (i + 1) * share]]
+    events: queue.Queue[tuple[Job, Event]] = queue.Queue()
+    running: dict[str, tuple[Job, subprocess.Popen[str], list[int]]] = {}
+    waiting = [job for job in jobs if outcomes[job.label].status != "complete"]
+
+    def settle(job: Job, event: Event) -> None:
+        if event["event"] != "exit":
+            on_event(job, event)
+            return
+        _, process, slot = running.pop(job.label)
+        free.append(slot)
+        outcome = outcomes[job.label]
+        outcome.error = event["error"] or None
+        outcome.status = {0: "complete", 130: "interrupted"}.get(process.wait(), "failed")
+        on_event(job, {"event": "end", "status": outcome.status})
+
+    try:
+        while waiting or running:
+            for job in list(waiting):
+                blocker = _blocked(job, jobs, outcomes)
+                if blocker is not None and blocker.status in ("failed", "interrupted"):
+                    outcomes[job.label] = Outcome("failed", "its offline phase did not finish")
+                    waiting.remove(job)
+                elif blocker is None and free:
+                    slot = free.pop(0)
+                    running[job.label] = (job, _start(job, slot, events), slot)
+                    waiting.remove(job)
+                    on_event(job, {"event": "start"})
+            if running:
+                settle(*events.get())
+        return False
+    except KeyboardInterrupt:
+        for _, process, _ in running.values():
+            process.send_signal(signal.SIGINT)  # harmless if the terminal sent it already
+        while running:
+            try:
+                settle(*events.get(timeout=GRACE_SECONDS))
+            except queue.Empty:
+                for _, process, _ in running.values():
+                    process.kill()
+        return True
+
+
+def _start(job: Job, cores: list[int], events: queue.Queue[tuple[Job, Event]]) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "segue.run.worker", json.dumps(cores), job.to_json()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    errors: list[str] = []
+
+    def drain() -> None:
+        assert process.stderr is not None
+        errors.extend(process.stderr)
+
+    def listen() -> None:
+        assert process.stdout is not None
+        drainer = threading.Thread(target=drain, daemon=True)
+        drainer.start()
+        for line in process.stdout:
+            events.put((job, json.loads(line)))
+        drainer.join()
+        failed = process.wait() not in (0, 130)
+        if len(errors) > 1 and failed:
+            _keep_trace(job, "".join(errors))
+        events.put((job, {"event": "exit", "error": _last_line(errors) if failed else ""}))
+
+    threading.Thread(target=listen, daemon=True).start()
+    return process
+
+
+def _keep_trace(job: Job, text: str) -> None:
+    job.records.mkdir(parents=True, exist_ok=True)
+    (job.records / "error.log").write_text(text)
+
+
+def _last_line(lines: list[str]) -> str:
+    text = [line.strip() for line in lines if line.strip()]
+    return text[-1] if text else "the worker process died without a word (out of memory?)"

@@ -1,0 +1,267 @@
+"""One job: one phase of one seed, from its inputs on disk to its result on disk.
+
+A job is plain data, so it runs the same in this process or in a worker of its own. Whatever happens while it runs is
+appended to its records at once; its result is written last, so a job without a result is one to do again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from segue import random
+from segue.data import load as load_dataset
+from segue.data.dataset import Dataset
+from segue.envs import make, spaces_of
+from segue.errors import RecipeError
+from segue.recipe import Recipe
+from segue.replay import Replay
+from segue.run import checkpoint
+from segue.run.checkpoint import Checkpoint
+from segue.training.handover import hand_over
+from segue.training.offline import train_offline
+from segue.training.online import OnlineSettings, train_online
+from segue.training.recorder import fetch
+from segue.training.update import init_learner, replace, run_updates
+from segue.types import Learner, Normaliser, Spaces
+
+Event = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A phase of a recipe for one seed.
+
+    `records` and `checkpoints` are its directories; `pretrained` is the offline job's checkpoint, if there is one.
+    """
+
+    phase: Literal["offline", "online"]
+    label: str
+    recipe: dict[str, Any]
+    seed: int
+    records: Path
+    checkpoints: Path
+    tensorboard: Path
+    pretrained: Path | None = None
+
+    def to_json(self) -> str:
+        """For the command line of a worker."""
+        return json.dumps(dataclasses.asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """The job that `to_json` wrote."""
+        plain = json.loads(text)
+        for name in ("records", "checkpoints", "tensorboard", "pretrained"):
+            plain[name] = None if plain[name] is None else Path(plain[name])
+        return cls(**plain)
+
+    def result(self) -> dict[str, Any] | None:
+        """What the finished job wrote, or None."""
+        try:
+            return json.loads((self.records / "result.json").read_text())
+        except FileNotFoundError:
+            return None
+
+
+class _Recorder:
+    """Writes records as they come and passes events on."""
+
+    def __init__(self, job: Job, send: Callable[[Event], None]) -> None:
+        from tensorboardX import SummaryWriter
+
+        self.job, self.send = job, send
+        job.records.mkdir(parents=True, exist_ok=True)
+        self.files = {
+            name: (job.records / f"{name}.jsonl").open("w", buffering=1) for name in ("metrics", "evaluations")
+        }
+        self.writer = SummaryWriter(str(job.tensorboard))
+        self.last_score: float | None = None
+
+    def progress(self, phase: str, step: int, total: int) -> None:
+        self.send({"event": "progress", "phase": phase, "step": step, "total": total})
+
+    def metrics(self, phase: str, step: int, values: dict[str, float]) -> None:
+        self.files["metrics"].write(json.dumps({"phase": phase, "step": step, **values}) + "\n")
+        for name, value in values.items():
+            self.writer.add_scalar(f"{phase}/{name}", value, step)
+
+    def evaluation(self, phase: str, step: int, returns: np.ndarray) -> None:
+        self.last_score = float(np.mean(returns))
+        record = {"phase": phase, "step": step, "mean_return": self.last_score, "returns": returns.tolist()}
+        self.files["evaluations"].write(json.dumps(record) + "\n")
+        self.writer.add_scalar(f"{phase}/mean_return", self.last_score, step)
+        self.send({"event": "evaluation", **record})
+
+    def note(self, message: str) -> None:
+        self.send({"event": "note", "message": message})
+
+    def close(self) -> None:
+        for file in self.files.values():
+            file.close()
+        self.writer.close()
+
+
+def execute(job: Job, send: Callable[[Event], None]) -> None:
+    """Do the job, and write its checkpoint and then its result."""
+    recipe = Recipe.from_dict(job.recipe)
+    recorder = _Recorder(job, send)
+    try:
+        dataset = None
+        if recipe.dataset is not None:
+            assert isinstance(recipe.dataset, str)
+            dataset = load_dataset(recipe.dataset, clip_actions=recipe.clip_actions)
+        result = (_offline if job.phase == "offline" else _online)(job, recipe, dataset, recorder)
+    finally:
+        recorder.close()
+    temporary = job.records / "result.json.partial"
+    temporary.write_text(json.dumps(result))
+    os.replace(temporary, job.records / "result.json")
+
+
+def _offline(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Recorder) -> dict[str, Any]:
+    assert recipe.offline is not None
+    assert dataset is not None
+    algorithm, spaces, env_id = recipe.offline, dataset.spaces, environment_of(recipe, dataset)
+    normaliser = normaliser_of(recipe, dataset)
+    learner = init_learner(algorithm, algorithm.init(random.stream(job.seed, "init"), spaces), normaliser)
+    replay = Replay.create(dataset.transitions(algorithm.discount, normaliser), 0, spaces)
+    start = time.perf_counter()
+    learner = train_offline(
+        algorithm,
+        learner,
+        replay,
+        spaces,
+        recorder,
+        steps=recipe.offline_steps,
+        seed=job.seed,
+        env_id=env_id,
+        eval_every=recipe.offline_eval_every,
+        eval_episodes=recipe.eval_episodes,
+    )
+    seconds = time.perf_counter() - start
+    digest = checkpoint.save(job.checkpoints / "final", Checkpoint(algorithm, (), spaces, env_id, learner))
+    return _result(recorder, seconds, int(learner.step), digest, [])
+
+
+def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Recorder) -> dict[str, Any]:
+    assert recipe.online is not None
+    algorithm, env_id = recipe.online, environment_of(recipe, dataset)
+    assert env_id is not None
+    env = make(env_id)
+    spaces = spaces_of(env)
+    env.close()
+    normaliser = normaliser_of(recipe, dataset)
+    key = random.stream(job.seed, "online-init")
+    if job.pretrained is not None:
+        source = checkpoint.load(job.pretrained)
+        learner, handover = hand_over(source.learner, source.algorithm, algorithm, spaces, key)
+        lines = list(handover.lines)
+    else:
+        learner, lines = (
+            init_learner(algorithm, algorithm.init(key, spaces), normaliser),
+            ["everything: fresh"],
+        )
+    offline = None if dataset is None else dataset.transitions(algorithm.discount, normaliser)
+    if recipe.critic_fit_steps:
+        learner = _fit_critic(recipe, learner, offline, spaces, job.seed, recorder)
+        lines.append(f"critic: fitted to the policy for {recipe.critic_fit_steps} updates on the log")
+    strategy = recipe.effective_replay
+    capacity = min(strategy.capacity or recipe.online_steps, recipe.online_steps)
+    replay = Replay.create(offline if strategy.needs_dataset else None, capacity, spaces)
+    states = tuple(
+        bridge.attach(learner, algorithm, dataset, random.stream(job.seed, "bridge", bridge.name))
+        for bridge in recipe.bridges
+    )
+    learner = replace(learner, bridges=states)
+    for line in lines:
+        recorder.note(line)
+
+    settings = OnlineSettings(
+        env_id=env_id,
+        steps=recipe.online_steps,
+        warmup_steps=recipe.warmup_steps,
+        random_warmup=job.pretrained is None,
+        updates_per_step=recipe.updates_per_step,
+        environments=recipe.environments,
+        eval_every=recipe.online_eval_every,
+        eval_episodes=recipe.eval_episodes,
+        seed=job.seed,
+    )
+
+    def keep(step: int, learner: Learner) -> None:
+        if recipe.keep_policies:
+            snapshot = Checkpoint(algorithm, recipe.bridges, spaces, env_id, learner)
+            checkpoint.save(job.checkpoints / f"step-{step}", snapshot)
+
+    start = time.perf_counter()
+    learner = train_online(algorithm, recipe.bridges, strategy, learner, replay, recorder, settings, keep)
+    seconds = time.perf_counter() - start
+    digest = checkpoint.save(job.checkpoints / "final", Checkpoint(algorithm, recipe.bridges, spaces, env_id, learner))
+    return _result(recorder, seconds, int(learner.step), digest, lines)
+
+
+def _fit_critic(
+    recipe: Recipe, learner: Learner, offline: Any, spaces: Spaces, seed: int, recorder: _Recorder
+) -> Learner:
+    """Evaluate the handed-over policy on the log before it moves (fitted Q evaluation with the algorithm's target)."""
+    assert recipe.online is not None
+    replay = Replay.create(offline, 0, spaces)
+    learner, metrics = run_updates(
+        learner,
+        replay,
+        random.stream(seed, "critic-fit"),
+        jax.numpy.zeros(()),
+        algorithm=recipe.online,
+        bridges=(),
+        strategy=None,
+        spaces=spaces,
+        blocks=-(-recipe.critic_fit_steps // recipe.online.critic_updates),
+        train_actor=False,
+    )
+    fetch("critic-fit", recipe.critic_fit_steps, metrics)
+    return replace(learner, step=jax.numpy.zeros_like(learner.step))
+
+
+def environment_of(recipe: Recipe, dataset: Dataset | None) -> str | None:
+    """The live environment: the recipe's, or the one that the log names.
+
+    Raises:
+        RecipeError: if there is an online phase and no environment.
+    """
+    env_id = recipe.env or (dataset.env_id if dataset is not None else None)
+    if env_id is None and recipe.online is not None:
+        raise RecipeError("the online phase needs an environment, and the log names none: give --env")
+    return env_id
+
+
+def normaliser_of(recipe: Recipe, dataset: Dataset | None) -> Normaliser:
+    """The log's statistics, or the identity."""
+    if dataset is not None and recipe.normalise_observations:
+        return dataset.normaliser()
+    if dataset is not None:
+        return Normaliser.identity(dataset.spaces.observation_size)
+    env_id = environment_of(recipe, None)
+    assert env_id is not None
+    env = make(env_id)
+    size = spaces_of(env).observation_size
+    env.close()
+    return Normaliser.identity(size)
+
+
+def _result(recorder: _Recorder, seconds: float, updates: int, digest: str, handover: list[str]) -> dict[str, Any]:
+    return {
+        "score": recorder.last_score,
+        "wall_time_s": seconds,
+        "updates_per_second": updates / seconds,
+        "parameters_sha256": digest,
+        "handover": handover,
+    }

@@ -1,0 +1,46 @@
+"""What a result depends on besides the recipe: the processor, the cores, the versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+PACKAGES = ("jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium", "mujoco")
+
+
+def visible_cores() -> list[int]:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def describe_machine(cores_per_worker: int) -> dict[str, Any]:
+    """The machine, as it stands in the summary."""
+    import jax
+
+    return {
+        "processor": _processor(),
+        "cores": len(visible_cores()),
+        "cores_per_worker": cores_per_worker,
+        "platform": platform.platform(),
+        "device": jax.devices()[0].device_kind,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages whose versions can change numbers."""
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"

@@ -1,0 +1,85 @@
+"""The handover: what the online learner takes from the offline one, by role, and a word on each role.
+
+Roles of the same name and shape are carried over; targets that the source lacks are copied from the role they follow;
+what is missing or shaped differently is initialised fresh. Nothing of this is silent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from segue.algorithms.base import Algorithm, copy
+from segue.training.update import init_learner, replace
+from segue.types import TARGETS, Key, Learner, Spaces
+
+
+@dataclasses.dataclass(frozen=True)
+class Handover:
+    """What happened to each role."""
+
+    carried: tuple[str, ...]
+    fresh: tuple[str, ...]
+    lines: tuple[str, ...]
+    """One sentence per role, for the log and the report."""
+
+
+def hand_over(
+    source: Learner, offline: Algorithm, online: Algorithm, spaces: Spaces, key: Key
+) -> tuple[Learner, Handover]:
+    """A learner for `online` with everything of `source` that fits.
+
+    The optimiser state of a carried role is carried too: Adam's second moments damp the first steps after the
+    switch, which fresh ones would make full-sized. The step counter starts at 0; bridges attach afterwards.
+    """
+    nets = online.init(key, spaces)
+    given, wanted = source.nets.roles(), nets.roles()
+    carried: dict[str, Any] = {}
+    lines: list[str] = []
+    for role, fresh in wanted.items():
+        if role in TARGETS:
+            continue
+        if role not in given:
+            lines.append(f"{role}: fresh ({offline.name} has none)")
+        elif not _same_shape(given[role], fresh):
+            lines.append(
+                f"{role}: fresh ({offline.name}'s has another shape: {_shape(given[role])} against {_shape(fresh)})"
+            )
+        else:
+            carried[role] = copy(given[role])
+            lines.append(f"{role}: carried over from {offline.name}")
+    for target in (role for role in TARGETS if role in wanted):
+        followed = target.removeprefix("target_")
+        if followed not in carried:
+            lines.append(f"{target}: fresh, equal to the {followed}")
+        elif target in given:
+            carried[target] = copy(given[target])
+            lines.append(f"{target}: carried over from {offline.name}")
+        else:
+            carried[target] = copy(given[followed])
+            lines.append(f"{target}: copied from the {followed} ({offline.name} has none)")
+    lines += [f"{role}: not used by {online.name}" for role in given if role not in wanted]
+    learner = init_learner(online, nets.replace(**carried), copy(source.normaliser))
+    kept = {
+        role: copy(source.optimisers[role])
+        for role, state in learner.optimisers.items()
+        if role in carried and role in source.optimisers and _same_shape(source.optimisers[role], state)
+    }
+    lines.append("optimisers: " + (f"carried over for {', '.join(kept)}" if kept else "fresh"))
+    learner = replace(learner, optimisers={**learner.optimisers, **kept})
+    fresh_roles = tuple(role for role in wanted if role not in carried)
+    return learner, Handover(tuple(carried), fresh_roles, tuple(lines))
+
+
+def _same_shape(a: Any, b: Any) -> bool:
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (a, b)]
+    return structures[0] == structures[1] and all(
+        jnp.shape(x) == jnp.shape(y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+def _shape(tree: Any) -> str:
+    return "×".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(tree)[:3]) + "…"

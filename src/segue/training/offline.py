@@ -1,0 +1,62 @@
+"""The offline loop: many updates on the log per dispatch, evaluated now and then."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from segue import random
+from segue.algorithms.base import Algorithm
+from segue.evaluation import evaluate
+from segue.policy import Policy
+from segue.replay.base import Replay
+from segue.training.recorder import Recorder, fetch
+from segue.training.update import run_updates
+from segue.types import Learner, Spaces
+
+#: Updates per dispatch: long enough to hide the dispatch, short enough for a progress bar and Ctrl-C.
+UPDATES_PER_DISPATCH = 100
+
+
+def train_offline(
+    algorithm: Algorithm,
+    learner: Learner,
+    replay: Replay,
+    spaces: Spaces,
+    recorder: Recorder,
+    *,
+    steps: int,
+    seed: int,
+    env_id: str | None,
+    eval_every: int,
+    eval_episodes: int,
+) -> Learner:
+    """`steps` critic updates (policy updates for an algorithm without a critic) on the log.
+
+    With an environment, the policy is evaluated every `eval_every` steps and at the end; that last score is the one
+    the online phase is measured against.
+    """
+    key = random.stream(seed, "offline")
+    per_block = max(algorithm.critic_updates, 1)
+    step, evaluations = 0, 0
+    while step < steps:
+        stop = min(step + UPDATES_PER_DISPATCH, (step // eval_every + 1) * eval_every, steps)
+        blocks = -(-(stop - step) // per_block)
+        learner, metrics = run_updates(
+            learner,
+            replay,
+            key,
+            jnp.zeros(()),
+            algorithm=algorithm,
+            bridges=(),
+            strategy=None,
+            spaces=spaces,
+            blocks=blocks,
+        )
+        step += blocks * per_block
+        recorder.metrics("offline", step, fetch("offline", step, metrics))
+        recorder.progress("offline", min(step, steps), steps)
+        if env_id is not None and (step // eval_every > evaluations or step >= steps):
+            evaluations = step // eval_every
+            returns = evaluate(Policy(algorithm, learner), env_id, eval_episodes, seed, index=evaluations)
+            recorder.evaluation("offline", step, returns)
+    return learner

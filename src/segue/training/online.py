@@ -1,0 +1,160 @@
+"""The online loop: environments step on the host while the previous updates run on the device.
+
+One chunk of L environment steps after the other:
+
+    host    act for L steps with the policy of the updates that are finished ── append ── dispatch ──▶ next chunk
+    device  ……… the updates dispatched at the end of the chunk before ………┘
+
+So the acting policy has seen the data up to between L and 2·L steps ago; L is fixed by the recipe (`dispatch_length`),
+and the run is deterministic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+
+from segue import random
+from segue.algorithms.base import Algorithm
+from segue.bridges.base import Bridge
+from segue.envs import Episodes
+from segue.errors import RecipeError
+from segue.evaluation import evaluate
+from segue.policy import Policy
+from segue.replay import Replay, ReplayStrategy, append
+from segue.training.recorder import Recorder, fetch
+from segue.training.update import run_updates
+from segue.types import Learner, Metrics, Transition
+
+#: Longest chunk: the policy that collects is at most twice this many steps old.
+MAX_DISPATCH = 50
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnlineSettings:
+    """How the online phase runs; see the fields of the same names in `segue.Recipe`."""
+
+    env_id: str
+    steps: int
+    warmup_steps: int
+    random_warmup: bool
+    updates_per_step: float
+    environments: int
+    eval_every: int
+    eval_episodes: int
+    seed: int
+
+
+def dispatch_length(eval_every: int, environments: int, updates_per_step: float, critic_updates: int) -> int:
+    """Environment steps per chunk: the largest L ≤ 50 that divides `eval_every`, is a multiple of the number of
+    environments and gives a whole number of update blocks.
+
+    Raises:
+        RecipeError: if there is none.
+    """
+    for length in range(max(MAX_DISPATCH, environments), 0, -1):
+        blocks = length * updates_per_step / max(critic_updates, 1)
+        if eval_every % length == 0 and length % environments == 0 and blocks >= 1 and blocks.is_integer():
+            return length
+    raise RecipeError(
+        f"eval_every={eval_every} cannot be cut into chunks for {environments} environments, "
+        f"{updates_per_step:g} updates per step and {critic_updates} critic updates per actor update: choose a "
+        f"multiple of {environments * max(critic_updates, 1) * math.ceil(1 / updates_per_step)}"
+    )
+
+
+def train_online(
+    algorithm: Algorithm,
+    bridges: tuple[Bridge, ...],
+    strategy: ReplayStrategy,
+    learner: Learner,
+    replay: Replay,
+    recorder: Recorder,
+    settings: OnlineSettings,
+    keep: Callable[[int, Learner], None] = lambda step, learner: None,
+) -> Learner:
+    """Collect `steps` environment steps, with `updates_per_step` critic updates for each after the warm-up.
+
+    Evaluates before the first step, every `eval_every` steps and at the end, in environments of its own; `keep` is
+    called with the learner at each of these points.
+    """
+    s = settings
+    key = random.stream(s.seed, "online")
+    source = random.generator(s.seed, "online", "exploration")
+    length = dispatch_length(s.eval_every, s.environments, s.updates_per_step, algorithm.critic_updates)
+    episodes = Episodes(s.env_id, s.environments, s.seed, "training")
+    policy = Policy(algorithm, learner, bridges)
+
+    def judge(at: int) -> None:
+        returns = evaluate(policy, s.env_id, s.eval_episodes, s.seed, index=1000 + at)
+        recorder.evaluation("online", at, returns)
+        keep(at, learner)
+
+    try:
+        judge(0)
+        step, owed = 0, 0.0
+        pending: tuple[int, Metrics] | None = None
+        while step < s.steps:
+            stop = min(step + length, s.steps)
+            rows = []
+            while step < stop:
+                random_action = s.random_warmup and step < s.warmup_steps
+                rows.append(_collect(algorithm, policy, episodes, source, random_action))
+                step += s.environments
+            if pending is not None:  # the updates that ran meanwhile; fetching them waits for the device
+                recorder.metrics("online", pending[0], fetch("online", *pending))
+                policy, pending = Policy(algorithm, learner, bridges), None
+            replay = append(replay, Transition(*(np.concatenate(column) for column in zip(*rows, strict=True))))
+            owed += len(rows) * s.environments * s.updates_per_step if step > s.warmup_steps else 0.0
+            blocks = int(owed // max(algorithm.critic_updates, 1))
+            if blocks:
+                owed -= blocks * max(algorithm.critic_updates, 1)
+                learner, metrics = run_updates(
+                    learner,
+                    replay,
+                    key,
+                    jnp.asarray(step / s.steps, jnp.float32),
+                    algorithm=algorithm,
+                    bridges=bridges,
+                    strategy=strategy,
+                    spaces=episodes.spaces,
+                    blocks=blocks,
+                )
+                pending = (step, metrics)
+            recorder.progress("online", step, s.steps)
+            if step % s.eval_every == 0 or step >= s.steps:
+                policy = Policy(algorithm, learner, bridges)
+                judge(step)
+        if pending is not None:
+            recorder.metrics("online", pending[0], fetch("online", *pending))
+    finally:
+        episodes.close()
+    return learner
+
+
+def _collect(
+    algorithm: Algorithm, policy: Policy, episodes: Episodes, source: np.random.Generator, random_action: bool
+) -> Transition:
+    """One step of every environment as a batch of transitions."""
+    observation = episodes.observation
+    spaces = episodes.spaces
+    count = len(observation)
+    if not random_action:
+        action = policy(observation, source, explore=True)
+    elif spaces.discrete:
+        action = source.integers(spaces.action_size, size=count, dtype=np.int32)
+    else:
+        action = np.asarray(random.uniform(source, (count, spaces.action_size), -1.0, 1.0))
+    next_observation, reward, terminated, _ = episodes.step(action)
+    return Transition(
+        observation=np.asarray(policy.normaliser(observation)),
+        action=action,
+        reward=reward,
+        next_observation=np.asarray(policy.normaliser(next_observation)),
+        discount=np.where(terminated, 0.0, algorithm.discount).astype(np.float32),
+        return_to_go=np.full(count, -np.inf, np.float32),  # not known until the episode ends
+    )

@@ -1,0 +1,43 @@
+"""What the loops tell the outside: evaluations, metrics and progress. A run writes them down; a test collects them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from segue.errors import Diverged
+from segue.types import Metrics
+
+
+class Recorder(Protocol):
+    """Receives what happens, in order."""
+
+    def progress(self, phase: str, step: int, total: int) -> None:
+        """`step` of `total` are done."""
+
+    def metrics(self, phase: str, step: int, values: dict[str, float]) -> None:
+        """Averages over the updates since the last call."""
+
+    def evaluation(self, phase: str, step: int, returns: np.ndarray) -> None:
+        """Undiscounted returns of the evaluation episodes after `step` steps."""
+
+    def note(self, message: str) -> None:
+        """Something the user should know."""
+
+
+def fetch(phase: str, step: int, metrics: Metrics) -> dict[str, float]:
+    """Metrics on the host.
+
+    Raises:
+        Diverged: if one of them is NaN or Inf.
+    """
+    values = {name: float(value) for name, value in sorted(jax.device_get(metrics).items())}
+    for name, value in values.items():
+        if not np.isfinite(value):
+            raise Diverged(
+                f"{phase} phase, step {step}: {name} is {value}. Learning has diverged; try a smaller learning rate, "
+                "a smaller discount or a stronger conservative term"
+            )
+    return values

@@ -1,0 +1,216 @@
+"""The one update that serves every algorithm and every set of bridges.
+
+    target  = reward + discount · bridges.bootstrap(next_value)
+    critic  : Σ_members mean (Q − target)² + critic_penalty              (n times, each on a batch of its own)
+    actor   : Σ w·ℓ / Σ w + Σ bridge penalties,  w = Π bridge.actor_weight   (once, on the last batch)
+    then temperature, Polyak targets, the bridges' own states
+
+Many updates run in one dispatch: batches are sampled on the device inside a `lax.scan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Float
+
+from segue.algorithms.base import Algorithm, Aux
+from segue.bridges.base import Bridge, weighted_mean
+from segue.replay.base import Replay, ReplayStrategy
+from segue.types import Key, Learner, Metrics, Nets, Spaces, Transition
+
+Bridges = tuple[Bridge, ...]
+
+
+def init_learner(algorithm: Algorithm, nets: Nets, normaliser: Any) -> Learner:
+    """A learner with fresh optimiser states and no bridges."""
+    roles = nets.roles()
+    states = {role: optimiser.init(roles[role]) for role, optimiser in algorithm.optimisers().items()}
+    return Learner(nets, states, (), jnp.zeros((), jnp.int32), jax.tree.map(jnp.asarray, normaliser))
+
+
+def bellman_target(
+    algorithm: Algorithm, bridges: Bridges, learner: Learner, batch: Transition, key: Key
+) -> Float[jax.Array, " batch"]:
+    """reward + discount · V(s′), where the bridges may have changed V; detached."""
+    key, *bridge_keys = jax.random.split(key, 1 + len(bridges))
+    value = algorithm.next_value(learner.nets, batch, key)
+    for bridge, state, bridge_key in zip(bridges, learner.bridges, bridge_keys, strict=True):
+        value = bridge.bootstrap(state, learner.nets, batch, value, bridge_key)
+    return jax.lax.stop_gradient(jnp.asarray(batch.reward) + batch.discount * value)
+
+
+def critic_update(
+    algorithm: Algorithm, bridges: Bridges, learner: Learner, batch: Transition, key: Key
+) -> tuple[Learner, Metrics]:
+    """One step of the critic (and of its Lagrange multiplier), and of its target unless that waits for the actor."""
+    target_key, penalty_key = jax.random.split(key)
+    nets = learner.nets
+    target = bellman_target(algorithm, bridges, learner, batch, target_key)
+
+    def loss(critic: Any) -> tuple[jax.Array, Aux]:
+        q = critic(batch.observation, batch.action)
+        penalty, aux = algorithm.critic_penalty(critic, nets, batch, q, penalty_key)
+        bellman_error = ((q - target) ** 2).mean(1).sum()
+        return bellman_error + penalty, {"critic_loss": bellman_error + penalty, "q_data": q, **aux}
+
+    learner, aux = descend(algorithm, learner, "critic", loss)
+    if "multiplier" in learner.optimisers:
+        learner, multiplier_aux = descend(
+            algorithm,
+            learner,
+            "multiplier",
+            lambda log_multiplier: (
+                algorithm.multiplier_loss(log_multiplier, aux),
+                {"multiplier": jnp.exp(log_multiplier)},
+            ),
+        )
+        aux |= multiplier_aux
+    if not algorithm.polyak_with_actor:
+        learner = polyak(algorithm, learner, ("target_critic",))
+    return learner, means({**aux, "target_q": target})
+
+
+def actor_update(
+    algorithm: Algorithm, bridges: Bridges, learner: Learner, batch: Transition, key: Key, action_size: int
+) -> tuple[Learner, Metrics]:
+    """One step of the policy, then the temperature, the targets that follow it and the bridges' own states."""
+    actor_key, *keys = jax.random.split(key, 1 + 3 * len(bridges))
+    weight_keys, penalty_keys, update_keys = (keys[i::3] for i in range(3))
+    nets = learner.nets
+    weight: jax.Array | None = None
+    weight_aux: Aux = {}
+    for bridge, state, bridge_key in zip(bridges, learner.bridges, weight_keys, strict=True):
+        factor, aux = bridge.actor_weight(state, nets, batch, bridge_key)
+        weight_aux |= aux
+        if factor is not None:
+            weight = factor if weight is None else weight * factor
+    weight = jax.lax.stop_gradient(weight)
+
+    def loss(actor: Any) -> tuple[jax.Array, Aux]:
+        per_sample, aux = algorithm.actor_loss(actor, nets, batch, actor_key)
+        total = per_sample.mean() if weight is None else weighted_mean(per_sample, weight)
+        for bridge, state, bridge_key in zip(bridges, learner.bridges, penalty_keys, strict=True):
+            penalty, penalty_aux = bridge.actor_penalty(state, actor, nets, batch, bridge_key)
+            aux = {**aux, **penalty_aux}
+            total = total if penalty is None else total + penalty
+        return total, {"actor_loss": total, **aux}
+
+    learner, aux = descend(algorithm, learner, "actor", loss)
+    aux |= weight_aux
+    if "temperature" in learner.optimisers:
+        learner, temperature_aux = descend(
+            algorithm,
+            learner,
+            "temperature",
+            lambda log_temperature: (
+                algorithm.temperature_loss(log_temperature, aux, action_size),
+                {"temperature": jnp.exp(log_temperature)},
+            ),
+        )
+        aux |= temperature_aux
+    learner = polyak(
+        algorithm,
+        learner,
+        ("target_actor", "target_critic") if algorithm.polyak_with_actor else ("target_actor",),
+    )
+    states = []
+    for bridge, state, bridge_key in zip(bridges, learner.bridges, update_keys, strict=True):
+        state, bridge_aux = bridge.update(state, learner.nets, batch, aux, bridge_key)
+        states.append(state)
+        aux |= bridge_aux
+    return replace(learner, bridges=tuple(states)), means(aux)
+
+
+def descend(
+    algorithm: Algorithm, learner: Learner, role: str, loss: Callable[[Any], tuple[jax.Array, Aux]]
+) -> tuple[Learner, Aux]:
+    """One optimiser step of one role; every other role is a constant of the loss."""
+    parameters = getattr(learner.nets, role)
+    gradient, aux = jax.grad(loss, has_aux=True)(parameters)
+    step, state = algorithm.optimisers()[role].update(gradient, learner.optimisers[role], parameters)
+    nets = learner.nets.replace(**{role: optax.apply_updates(parameters, step)})
+    return replace(learner, nets=nets, optimisers={**learner.optimisers, role: state}), aux
+
+
+def polyak(algorithm: Algorithm, learner: Learner, targets: tuple[str, ...]) -> Learner:
+    """target ← τ·online + (1 − τ)·target, for those of these roles that are present."""
+    roles = learner.nets.roles()
+    moved = {
+        target: optax.incremental_update(roles[target.removeprefix("target_")], roles[target], algorithm.polyak)  # type: ignore[attr-defined]
+        for target in targets
+        if target in roles
+    }
+    return replace(learner, nets=learner.nets.replace(**moved)) if moved else learner
+
+
+def means(aux: Aux) -> Metrics:
+    """One number per quantity."""
+    return {name: jnp.mean(value) for name, value in aux.items()}
+
+
+def replace(learner: Learner, **fields: Any) -> Learner:
+    """A copy of the learner with these fields exchanged."""
+    return Learner(**{name: fields.get(name, getattr(learner, name)) for name in Learner.__dataclass_fields__})
+
+
+@partial(
+    jax.jit,
+    static_argnames=("algorithm", "bridges", "strategy", "spaces", "blocks", "train_actor"),
+    donate_argnames=("learner",),
+)
+def run_updates(
+    learner: Learner,
+    replay: Replay,
+    key: Key,
+    progress: Float[jax.Array, ""],
+    *,
+    algorithm: Algorithm,
+    bridges: Bridges,
+    strategy: ReplayStrategy | None,
+    spaces: Spaces,
+    blocks: int,
+    train_actor: bool = True,
+) -> tuple[Learner, Metrics]:
+    """`blocks` × (n critic updates, one actor update) in one dispatch; the given learner's buffers are reused.
+
+    `key` is the phase's; each block folds in the learner's step, so results do not depend on how many blocks share
+    a dispatch. `strategy` None samples the log uniformly. Returns metrics averaged over the blocks.
+    """
+
+    def sample(sample_key: Key) -> Transition:
+        if strategy is None:
+            rows = jax.random.randint(sample_key, (algorithm.batch_size,), 0, replay.offline_size)
+        else:
+            rows = strategy.rows(sample_key, algorithm.batch_size, replay.offline_size, replay.online_size, progress)
+        return replay.gather(rows)
+
+    def critic_step(carry: Learner, step_key: Key) -> tuple[Learner, tuple[Transition, Metrics]]:
+        sample_key, update_key = jax.random.split(step_key)
+        batch = sample(sample_key)
+        carry, metrics = critic_update(algorithm, bridges, carry, batch, update_key)
+        return carry, (batch, metrics)
+
+    def block(carry: Learner, _: None) -> tuple[Learner, Metrics]:
+        critic_key, actor_key, sample_key = jax.random.split(jax.random.fold_in(key, carry.step), 3)
+        if algorithm.critic_updates:
+            keys = jax.random.split(critic_key, algorithm.critic_updates)
+            carry, (batches, metrics) = jax.lax.scan(critic_step, carry, keys)
+            batch = jax.tree.map(lambda column: column[-1], batches)
+            metrics = means(metrics)
+        else:
+            batch, metrics = sample(sample_key), {}
+        if train_actor:
+            carry, actor_metrics = actor_update(algorithm, bridges, carry, batch, actor_key, spaces.action_size)
+            metrics |= actor_metrics
+        else:
+            carry = polyak(algorithm, carry, ("target_critic",)) if algorithm.polyak_with_actor else carry
+        return replace(carry, step=carry.step + max(algorithm.critic_updates, 1)), metrics
+
+    learner, metrics = jax.lax.scan(block, learner, None, length=blocks)
+    return learner, means(metrics)

@@ -1,0 +1,172 @@
+"""What a Dataset promises, whatever format it came from."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from made_logs import as_dict, episodes, has_a_successor, make_episodes
+
+from segue.data import load
+from segue.errors import DataError
+from segue.types import Normaliser
+
+DISCOUNT = 0.9
+
+
+def a_log(**changes):
+    log = as_dict(make_episodes([(3, True), (4, False)]))
+    log.update(changes)
+    return {name: value for name, value in log.items() if value is not None}
+
+
+def changed(name, row, value):
+    array = a_log()[name].astype(np.float64)
+    array[row] = value
+    return a_log(**{name: array})
+
+
+@given(episodes())
+def test_discount_is_zero_at_true_terminals_and_nowhere_else(made):
+    dataset = load(as_dict(made))
+    batch = dataset.transitions(DISCOUNT, Normaliser.identity(dataset.spaces.observation_size))
+    expected = np.concatenate(
+        [[DISCOUNT] * (len(e.rewards) - 1) + [0.0 if e.terminal else DISCOUNT] for e in made]
+    )
+    np.testing.assert_array_equal(batch.discount, expected.astype(np.float32))
+
+
+@given(episodes())
+def test_a_shift_never_takes_the_next_observation_from_another_episode(made):
+    assume(has_a_successor(made))
+    dataset = load(as_dict(made, next_observations=False))
+    successors = {
+        e.observations[t].tobytes(): e.observations[t + 1].tobytes()
+        for e in made
+        for t in range(len(e.rewards))
+    }
+    for row, next_row, terminal in zip(
+        dataset.observations, dataset.next_observations, dataset.terminals, strict=True
+    ):
+        expected = row.tobytes() if terminal else successors[row.tobytes()]
+        assert next_row.tobytes() == expected
+
+
+def test_a_log_of_nothing_but_cut_single_steps_has_no_transition():
+    with pytest.raises(DataError, match="no transition is left"):
+        load(as_dict(make_episodes([(1, False), (1, False)]), next_observations=False))
+
+
+@given(episodes())
+def test_without_next_observations_only_the_last_step_of_a_cut_episode_is_lost(made):
+    assume(has_a_successor(made))
+    expected = [e.observations[:-1] if e.terminal else e.observations[:-2] for e in made]
+    dataset = load(as_dict(made, next_observations=False))
+    np.testing.assert_array_equal(dataset.observations, np.concatenate(expected))
+    assert list(dataset.episode_lengths) == [len(kept) for kept in expected if len(kept)]
+
+
+@given(episodes())
+def test_episodes_keep_their_lengths_returns_and_endings(made):
+    dataset = load(as_dict(made))
+    assert list(dataset.episode_lengths) == [len(e.rewards) for e in made]
+    assert list(dataset.episode_terminals) == [e.terminal for e in made]
+    np.testing.assert_allclose(dataset.episode_returns, [e.rewards.sum(dtype=np.float64) for e in made])
+
+
+@given(episodes(), st.floats(0, 1))
+def test_returns_to_go_are_the_discounted_sums_of_the_definition(made, discount):
+    expected = [
+        sum(discount ** (k - t) * float(e.rewards[k]) for k in range(t, len(e.rewards)))
+        for e in made
+        for t in range(len(e.rewards))
+    ]
+    np.testing.assert_allclose(load(as_dict(made)).returns_to_go(discount), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_step_that_is_terminal_and_timed_out_is_terminal():
+    dataset = load(a_log(timeouts=a_log()["terminals"] | a_log()["timeouts"]))
+    assert list(dataset.episode_terminals) == [True, False]
+
+
+def test_integer_rewards_become_floats():
+    assert load(a_log(rewards=np.arange(7))).rewards.dtype == np.float32
+
+
+def test_arrays_cannot_be_changed_and_are_not_the_callers():
+    log = a_log()
+    dataset = load(log)
+    log["observations"][:] = 0
+    assert dataset.observations.any()
+    with pytest.raises(ValueError, match="read-only"):
+        dataset.observations[0] = 0
+
+
+def test_actions_are_rescaled_from_the_bounds_that_the_log_names():
+    actions = np.array([[-2.0, 0.0], [2.0, 10.0], [0.0, 5.0]] * 2 + [[1.0, 2.5]])
+    dataset = load(a_log(actions=actions, action_low=[-2, 0], action_high=[2, 10]))
+    np.testing.assert_allclose(dataset.actions[[0, 1, 2, 6]], [[-1, -1], [1, 1], [0, 0], [0.5, -0.5]])
+
+
+def test_integer_actions_are_discrete():
+    dataset = load(a_log(actions=np.array([0, 1, 2, 0, 1, 2, 0]), discrete_actions=4))
+    assert dataset.spaces.discrete
+    assert dataset.spaces.action_size == 4
+
+
+def test_a_log_without_timeouts_says_what_that_hides():
+    notes = load(a_log(timeouts=None)).notes
+    assert any("no 'timeouts'" in note for note in notes)
+
+
+def test_a_last_episode_without_an_end_is_kept_and_noted():
+    dataset = load(a_log(timeouts=np.zeros(7, bool)))
+    assert len(dataset.episode_starts) == 2
+    assert any("from row 3" in note for note in dataset.notes)
+
+
+def test_actions_outside_the_bounds_are_refused_or_clipped_with_a_note():
+    log = changed("actions", 5, 1.5)
+    with pytest.raises(DataError, match=r"'actions' is 1\.5 at row 5, column 0.*clip_actions=True"):
+        load(log)
+    dataset = load(log, clip_actions=True)
+    assert dataset.actions[5, 0] == 1
+    assert any("clipped" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (changed("observations", (4, 1), np.nan), r"'observations' is nan at row 4, column 1"),
+        (changed("rewards", 2, np.inf), r"'rewards' is inf at row 2"),
+        (changed("next_observations", (6, 2), -np.inf), r"'next_observations' is -inf at row 6, column 2"),
+        (changed("actions", (0, 1), np.nan), r"'actions' is nan at row 0, column 1"),
+        (changed("rewards", 3, 1e300), r"'rewards' at row 3 is too large"),
+        (changed("terminals", 1, 2), r"'terminals' is 2\.0 at row 1; expected 0 or 1"),
+        (a_log(rewards=np.zeros(6)), r"'observations' has 7 rows, 'rewards' has 6"),
+        (a_log(rewards=np.zeros((7, 2))), r"'rewards' has shape \(7, 2\)"),
+        (a_log(rewards=np.float32(1)), r"'rewards' has shape \(\)"),
+        (a_log(actions=np.zeros((8, 2))), r"'actions' has 8 rows"),
+        (a_log(terminals=np.zeros(3)), r"'terminals' has 3 rows"),
+        (a_log(next_observations=np.zeros((7, 2))), r"'next_observations' has 2 columns"),
+        (a_log(observations=np.zeros((7, 0))), r"'observations' has no columns"),
+        (a_log(observations=np.array(["a"] * 7)), r"'observations' holds <U1; expected numbers"),
+        (a_log(observations=[[1], [2, 3]]), r"'observations' is not an array"),
+        ({name: value[:0] for name, value in a_log().items()}, "the log is empty"),
+        (a_log(terminals=np.zeros(7), timeouts=np.zeros(7)), "row 0 never ends"),
+        (a_log(terminals=np.zeros(7), timeouts=None), "row 0 never ends"),
+        (a_log(rewards=None), r"missing 'rewards'; there is 'observations', 'actions'"),
+        (a_log(timeout=np.zeros(7)), "unknown column 'timeout': did you mean 'timeouts'"),
+        (a_log(action_low=[-1, -1]), "'action_low' alone"),
+        (a_log(action_low=[-1], action_high=[1]), "'actions' has 2 columns, its action space has 1"),
+        (a_log(action_low=[-1, -1], action_high=[np.inf, 1]), "unbounded"),
+        (a_log(action_low=["a", "b"], action_high=[1, 1]), "'action_low' holds"),
+        (a_log(env_id=3), "'env_id' holds"),
+        (a_log(discrete_actions=0), "'discrete_actions' is 0"),
+        (a_log(actions=np.array([0, 1, 5, 0, 0, 0, 0]), discrete_actions=3), "'actions' is 5 at row 2"),
+        (a_log(discrete_actions=3), "'actions' holds float32"),
+    ],
+)
+def test_a_bad_log_is_refused_naming_its_column_and_row(log, words):
+    with pytest.raises(DataError, match=words) as caught:
+        load(log)
+    assert str(caught.value).startswith("dict of arrays: ")

@@ -1,0 +1,170 @@
+"""`inspect` counts right, finds each problem it knows and no other, and draws a picture."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from made_logs import as_dict, episodes, make_episodes
+from rich.console import Console
+
+from segue.data import load
+from segue.data.inspect import inspect, plot
+from segue.data.problems import (
+    CHECKS,
+    constant_observations,
+    constant_rewards,
+    duplicate_episodes,
+    idle_actions,
+    no_terminals,
+    outlying_observations,
+    problems,
+    reward_scale,
+    saturated_actions,
+    short_log,
+    terminals_at_the_limit,
+)
+from segue.errors import DataError
+
+RNG = np.random.default_rng(0)
+HEALTHY = as_dict(make_episodes([(int(n), bool(n % 3)) for n in RNG.integers(20, 400, size=60)]))
+
+
+def healthy(**changes):
+    return {name: value.copy() for name, value in (HEALTHY | changes).items()}
+
+
+def constant_column(name, column, value=0.5):
+    array = HEALTHY[name].copy()
+    array[:, column] = value
+    return array
+
+
+def with_outlier():
+    array = HEALTHY["observations"].copy()
+    array[123, 1] = 1e3
+    return array
+
+
+def twice():
+    return {name: np.concatenate([value, value]) for name, value in HEALTHY.items()}
+
+
+def limited(length):
+    return as_dict(make_episodes([(length, True)] * 8 + [(5, True)] * 60))
+
+
+SICK = {
+    short_log: as_dict(make_episodes([(30, True)])),
+    duplicate_episodes: twice(),
+    constant_rewards: healthy(rewards=np.ones_like(HEALTHY["rewards"])),
+    reward_scale: healthy(rewards=1e4 * HEALTHY["rewards"]),
+    no_terminals: healthy(
+        terminals=np.zeros_like(HEALTHY["terminals"]), timeouts=HEALTHY["terminals"] | HEALTHY["timeouts"]
+    ),
+    terminals_at_the_limit: limited(200),
+    constant_observations: healthy(observations=constant_column("observations", 2)),
+    outlying_observations: healthy(observations=with_outlier()),
+    idle_actions: healthy(actions=constant_column("actions", 1)),
+    saturated_actions: healthy(
+        actions=constant_column("actions", 0, 1.0) * np.where(HEALTHY["rewards"] > 0, 1, -1)[:, None]
+    ),
+}
+
+
+def test_every_check_has_a_sick_log_here():
+    assert set(SICK) == set(CHECKS)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_a_check_finds_its_problem_and_a_healthy_log_has_none(check):
+    found = check(load(SICK[check]))
+    assert found is not None
+    assert found.found
+    assert found.meaning
+    assert found.advice
+    assert check(load(HEALTHY)) is None
+
+
+def test_a_problem_names_the_dimension_and_the_row():
+    assert "never changing: 2" in constant_observations(load(SICK[constant_observations])).found
+    assert "dimension 1, is" in outlying_observations(load(SICK[outlying_observations])).found
+    assert "at row 123 (1000)" in outlying_observations(load(SICK[outlying_observations])).found
+    assert "never varying: 1" in idle_actions(load(SICK[idle_actions])).found
+    assert (
+        "60 episodes repeated exactly (first: episode 60 is episode 0)"
+        in duplicate_episodes(load(twice())).found
+    )
+
+
+def test_small_rewards_are_told_from_large_ones():
+    assert "large" in reward_scale(load(SICK[reward_scale])).found
+    assert "small" in reward_scale(load(healthy(rewards=1e-5 * HEALTHY["rewards"]))).found
+    sparse = np.zeros_like(HEALTHY["rewards"])
+    sparse[::500] = 1
+    assert reward_scale(load(healthy(rewards=sparse))) is None
+
+
+def test_discrete_actions_never_taken_are_a_problem():
+    actions = np.where(HEALTHY["rewards"] > 0, 0, 2)
+    found = idle_actions(load(healthy(actions=actions, discrete_actions=np.array(3))))
+    assert "1 action of 3 never taken: 1" in found.found
+
+
+@given(episodes())
+def test_the_numbers_are_those_of_the_log(made):
+    inspection = inspect(load(as_dict(made)))
+    assert inspection.transitions == sum(len(e.rewards) for e in made)
+    assert inspection.episodes == len(made) == inspection.terminals + inspection.timeouts
+    assert inspection.terminals == sum(e.terminal for e in made)
+    returns = [float(e.rewards.sum(dtype=np.float64)) for e in made]
+    assert inspection.returns.minimum == pytest.approx(min(returns))
+    assert inspection.returns.median == pytest.approx(np.median(returns))
+    assert inspection.returns.mean == pytest.approx(np.mean(returns))
+    assert inspection.lengths.maximum == max(len(e.rewards) for e in made)
+    assert len(inspection.observations) == made[0].observations.shape[1]
+    assert inspection.actions[1].maximum == pytest.approx(max(e.actions[:, 1].max() for e in made))
+
+
+def test_the_share_at_the_bounds_counts_steps_within_a_hundredth():
+    log = as_dict(make_episodes([(4, True)], action_size=1))
+    log["actions"] = np.array([[1.0], [-0.995], [0.98], [0.0]])
+    assert inspect(load(log)).actions[0].at_bounds == 0.5
+
+
+def discrete_log():
+    log = as_dict(make_episodes([(20, True), (30, False)]))
+    return log | {"actions": np.arange(50) % 3}
+
+
+@pytest.mark.parametrize(
+    "log", [HEALTHY, discrete_log(), SICK[short_log]], ids=["continuous", "discrete", "short"]
+)
+def test_an_inspection_goes_into_json_and_onto_a_terminal(log):
+    inspection = inspect(load(log))
+    assert json.loads(json.dumps(inspection.to_dict()))["transitions"] == len(log["rewards"])
+    console = Console(width=100, file=io.StringIO())
+    console.print(inspection)
+    words = console.file.getvalue()
+    assert f"{len(log['rewards']):,} transitions" in words
+    for problem in problems(load(log)):
+        assert problem.found in words
+
+
+@pytest.mark.parametrize(
+    "log", [HEALTHY, discrete_log(), SICK[constant_rewards]], ids=["continuous", "discrete", "flat"]
+)
+def test_a_plot_is_one_png_of_readable_size(tmp_path, log):
+    import matplotlib.image
+
+    plot(load(log), tmp_path / "new/log.png")
+    pixels = matplotlib.image.imread(tmp_path / "new/log.png")
+    assert pixels.shape[:2] == (960, 1440)
+    assert pixels.std() > 0.05
+
+
+def test_a_plot_that_cannot_be_written_says_so(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written"):
+        plot(load(HEALTHY), tmp_path / "file/log.png")
