@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from segue.replay import Appended as Appended
     from segue.replay import Mixed as Mixed
     from segue.replay import OnlineOnly as OnlineOnly
-    from segue.run import compare as compare
-    from segue.run import load_checkpoint as load_checkpoint
-    from segue.run import run as run
+    from segue.runner import compare as compare
+    from segue.runner import load_checkpoint as load_checkpoint
+    from segue.runner import run as run
 
 #: Where each public name lives. Imported when used, so that `import segue` does not wait for JAX.
 _HOME = {
@@ -44,7 +44,7 @@ _HOME = {
     "SegueError": "segue.errors",
     "Recipe": "segue.recipe",
     **dict.fromkeys(("Annealed", "Appended", "Mixed", "OnlineOnly"), "segue.replay"),
-    **dict.fromkeys(("compare", "load_checkpoint", "run"), "segue.run"),
+    **dict.fromkeys(("compare", "load_checkpoint", "run"), "segue.runner"),
 }
 
 __all__ = sorted([*_HOME, "__version__"])

@@ -81,7 +81,7 @@ def _part(text: str) -> tuple[str, int]:
 
 def _load(what: str, env_id: str):  # type: ignore[no-untyped-def]
     from segue.envs import make, spaces_of
-    from segue.run.checkpoint import load
+    from segue.runner.checkpoint import load
 
     saved = load(Path(what))
     env = make(env_id)

@@ -73,7 +73,7 @@ def _judge(name: str, place: Path, flags: Flags) -> dict[str, Any]:
     import numpy as np
 
     from segue.evaluation import evaluate
-    from segue.run.checkpoint import load
+    from segue.runner.checkpoint import load
 
     saved = load(place)
     env_id = flags.env or saved.env_id

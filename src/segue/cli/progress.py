@@ -7,11 +7,11 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from segue.run.job import Event, Job
+from segue.runner.job import Event, Job
 
 
 class Watcher:
-    """Receives the events of `segue.run.compare`; use as a context manager."""
+    """Receives the events of `segue.compare`; use as a context manager."""
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)

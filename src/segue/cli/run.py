@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
 def launch(arms: Mapping[str, Recipe], out: Path, workers: int | None, arguments: list[str]) -> int:
     """Run the arms with progress and end with the table; exit code 0, 1 (failed) or 130 (interrupted)."""
     from segue.report import render_table
-    from segue.run import compare
+    from segue.runner import compare
 
     with Watcher() as watcher:
         result = compare(arms, out, workers=workers, on_event=watcher, command=shlex.join(["segue", *arguments]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from html import escape
+from math import isfinite
 from pathlib import Path
 
 from segue.report.curves import learning_curves
@@ -58,7 +59,7 @@ def _lede(summary: Summary) -> str:
     most = max(seeds, default=0)
     facts = [
         f"{arms} arm{'s' * (arms != 1)}",
-        f"{'up to ' * (len(seeds) > 1)}{most} seed{'s' * (most != 1)} each",
+        f"{'up to ' * (len(seeds) > 1)}{most} seed{'s' * (most != 1)}{' each' * (arms > 1)}",
     ]
     steps = _recipe_values(summary, "online_steps")
     if len(steps) == 1 and steps[0].isdecimal():
@@ -91,17 +92,23 @@ def _picture(summary: Summary) -> str:
     light, dark = (
         "data:image/png;base64," + base64.b64encode(learning_curves(summary, theme)).decode() for theme in (LIGHT, DARK)
     )
+    arms = summary["arms"].values()
+    seeds = [seed for arm in arms for seed in arm["seeds"].values()]
+    level = (
+        "Dashed level: score of the pretrained policy just before the switch. "
+        if any(isfinite(score(seed)) for seed in seeds)
+        else ""
+    )
     spread = (
-        " Thin lines are seeds; the band reaches from the smallest to the largest of them, "
+        "Thin lines are seeds; the band reaches from the smallest to the largest of them, "
         f"from {FEW_SEEDS} seeds on it is the 95 % interval of the mean."
-        if any(len(arm["seeds"]) > 1 for arm in summary["arms"].values())
+        if any(len(arm["seeds"]) > 1 for arm in arms)
         else ""
     )
     return (
         f'<figure><picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img src="{light}" alt="Return against online environment steps, one line per arm"></picture>'
-        '<figcaption class="note">Dashed level: score of the pretrained policy just before the switch.'
-        f"{spread}</figcaption></figure>"
+        f'<figcaption class="note">{level}{spread}</figcaption></figure>'
     )
 
 
@@ -181,8 +188,9 @@ def _pace(seed: Summary, phase: str) -> str:
 def _source(source: Summary) -> str:
     """Where one run came from: the machine, the versions and the command."""
     run = {"status": source.get("status"), "wall time": duration(source.get("wall_time_s"))}
+    machine = {name.replace("_", " "): value for name, value in (source.get("machine") or {}).items()}
     versions = {"segue": source.get("segue_version"), **(source.get("versions") or {})}
-    parts = {"run": run, "machine": source.get("machine") or {}, "versions": versions}
+    parts = {"run": run, "machine": machine, "versions": versions}
     sections = "".join(f"<section><h3>{name}</h3>{fields(part)}</section>" for name, part in parts.items() if part)
     command = f"<pre><code>{escape(str(source['command']))}</code></pre>" if source.get("command") else ""
     heading = f"Run {source['run']}" if source.get("run") else "Run"

@@ -50,13 +50,13 @@ dl div { display: flex; justify-content: space-between; gap: 1rem; padding: .2re
   border-bottom: 1px solid var(--rule); break-inside: avoid }
 dd { margin: 0; text-align: right; overflow-wrap: anywhere; font-variant-numeric: tabular-nums }
 code { font: .86em ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace }
-pre { margin: 1.2rem 0 0; padding: .9rem 1.1rem; overflow-x: auto; background: var(--wash);
+pre { margin: 1.2rem 0 0; padding: .9rem 1.1rem; white-space: pre-wrap; background: var(--wash);
   border-radius: 6px }
 @media print {
   @page { margin: 16mm }
   body { padding: 0; max-width: none; font-size: 10pt }
   h2 { margin-top: 2rem; break-after: avoid } tr, figure, .cards > section { break-inside: avoid }
-  .wide { overflow: visible } pre { white-space: pre-wrap }
+  .wide { overflow: visible }
   th, td { padding-left: .4rem; padding-right: .4rem }
 }
 @media (max-width: 40rem) { body { padding: 2rem 1.1rem 3rem } h1 { font-size: 1.7rem } }

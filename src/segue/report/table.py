@@ -79,7 +79,7 @@ def measures_table(summary: Summary) -> Measures:
         else:
             columns[what] = cells
     if alike:
-        notes.insert(0, f"All arms: {', '.join(alike)}.")
+        notes.insert(0, ", ".join(alike).capitalize() + (" for all arms." if len(arms) > 1 else "."))
     rows = zip(arms.items(), zip(*columns.values(), strict=True), strict=True)
     return Measures(
         columns=tuple(columns),
@@ -95,8 +95,8 @@ def render_table(summary: Summary) -> Table:
     from rich.text import Text
 
     measures = measures_table(summary)
-    notes = Text("\n".join(measures.notes))
-    table = Table(caption=notes, caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, min_width=64)
+    table.caption, table.caption_justify = Text("\n".join(measures.notes)), "left"
     table.add_column("arm")
     for i, column in enumerate(measures.columns):
         # Numbers keep their width on a narrow terminal: the arms' names wrap instead.
@@ -169,7 +169,7 @@ def _notes(estimates: dict[str, dict[str, Estimate]], baseline: str | None) -> l
         notes.append("Mean over seeds, with the smallest and the largest seed.")
     if 0 < few < FEW_SEEDS:
         count = "One seed" if most == 1 else "Few seeds"
-        notes.append(f"{count}: a difference between arms may be chance. {FEW_SEEDS} or more say more.")
+        notes.append(f"{count}: differences may be chance. {FEW_SEEDS} or more say more.")
     notes.append(
         "Final: last evaluation. Best: highest. Area: mean return over the online steps. "
         "Dip: deepest fall below the offline score, not corrected for evaluation noise."

@@ -22,8 +22,8 @@ from typing import Any
 
 from segue.errors import SegueError
 from segue.recipe import Recipe
-from segue.run.executor import Outcome
-from segue.run.job import Job
+from segue.runner.executor import Outcome
+from segue.runner.job import Job
 
 #: The fields of a recipe that its offline phase depends on; arms that agree on them share it.
 OFFLINE_FIELDS = (
@@ -43,7 +43,8 @@ class RunDirectory:
 
     def __init__(self, path: Path, arms: Mapping[str, Recipe]) -> None:
         self.path = path
-        self.arms = {name: recipe.to_dict() for name, recipe in arms.items()}
+        # As it will be read back: tuples become lists.
+        self.arms = {name: json.loads(json.dumps(recipe.to_dict())) for name, recipe in arms.items()}
 
     def claim(self) -> None:
         """Create the directory and write the recipe, or find the same recipe there.
@@ -52,8 +53,6 @@ class RunDirectory:
             SegueError: if the directory holds another recipe or other files, or cannot be written.
         """
         plain = self.arms["run"] if set(self.arms) == {"run"} else {"arms": self.arms}
-        # As it will be read back: tuples have become lists.
-        plain = json.loads(json.dumps(plain))
         file = self.path / "recipe.json"
         try:
             if file.exists():

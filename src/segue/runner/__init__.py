@@ -16,12 +16,12 @@ from segue.envs import make, spaces_of
 from segue.errors import RecipeError, SegueError
 from segue.recipe import Recipe
 from segue.report import write_report
-from segue.run.checkpoint import Checkpoint
-from segue.run.checkpoint import load as load_checkpoint
-from segue.run.directory import RunDirectory, slug
-from segue.run.executor import run_jobs
-from segue.run.job import Event, Job, environment_of
-from segue.run.machine import describe_machine, versions, visible_cores
+from segue.runner.checkpoint import Checkpoint
+from segue.runner.checkpoint import load as load_checkpoint
+from segue.runner.directory import RunDirectory, slug
+from segue.runner.executor import run_jobs
+from segue.runner.job import Event, Job, environment_of
+from segue.runner.machine import describe_machine, versions, visible_cores
 
 __all__ = ["Checkpoint", "Result", "compare", "load_checkpoint", "run"]
 

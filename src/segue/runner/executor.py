@@ -17,8 +17,8 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from segue.errors import SegueError
-from segue.run.job import Event, Job, execute
-from segue.run.machine import visible_cores
+from segue.runner.job import Event, Job, execute
+from segue.runner.machine import visible_cores
 
 #: Seconds that interrupted workers get to write down what they have.
 GRACE_SECONDS = 30
@@ -130,7 +130,7 @@ def _side_by_side(
 
 def _start(job: Job, cores: list[int], events: queue.Queue[tuple[Job, Event]]) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "segue.run.worker", json.dumps(cores), job.to_json()],
+        [sys.executable, "-m", "segue.runner.worker", json.dumps(cores), job.to_json()],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

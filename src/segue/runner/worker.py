@@ -1,4 +1,4 @@
-"""A worker process: `python -m segue.run.worker CORES JOB` does one job and prints its events as JSON lines.
+"""A worker process: `python -m segue.runner.worker CORES JOB` does one job and prints its events as JSON lines.
 
 Exit codes: 0 done, 130 interrupted, 1 failed (the last line on standard error says why).
 """
@@ -23,7 +23,7 @@ def main() -> int:
     os.dup2(2, 1)
     try:
         from segue.errors import SegueError
-        from segue.run.job import Job, execute
+        from segue.runner.job import Job, execute
 
         try:
             execute(Job.from_json(job), lambda event: print(json.dumps(event), file=events))

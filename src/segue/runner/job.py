@@ -24,8 +24,8 @@ from segue.envs import make, spaces_of
 from segue.errors import RecipeError
 from segue.recipe import Recipe
 from segue.replay import Replay
-from segue.run import checkpoint
-from segue.run.checkpoint import Checkpoint
+from segue.runner import checkpoint
+from segue.runner.checkpoint import Checkpoint
 from segue.training.handover import hand_over
 from segue.training.offline import train_offline
 from segue.training.online import OnlineSettings, train_online

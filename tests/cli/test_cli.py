@@ -1,0 +1,166 @@
+"""The command line as a person meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segue.cli.main import COMMANDS, main
+from segue.data import npz
+from segue.data.dataset import Columns
+
+QUICK = ["--online-steps", "40", "--warmup-steps", "10", "--eval-every", "20", "--eval-episodes", "2"]
+SMALL = ["--online.hidden-sizes", "8", "8", "--online.batch-size", "16"]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> str:
+    rng = np.random.default_rng(0)
+    rows = 60
+    ends = np.arange(rows) % 20 == 19
+    columns = Columns(
+        observations=rng.normal(size=(rows, 3)),
+        actions=rng.uniform(-1, 1, (rows, 1)),
+        rewards=rng.normal(size=rows),
+        terminals=np.zeros(rows),
+        timeouts=ends,
+        env_id="Pendulum-v1",
+    )
+    npz.write(tmp_path / "log.npz", columns)
+    return f"npz:{tmp_path / 'log.npz'}"
+
+
+def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(arguments) == 2
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1, "one line"
+    return text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["rnu"], "unknown command 'rnu': did you mean 'run'?"),
+        (["run", "--online", "sca"], "unknown algorithm 'sca': did you mean 'sac'?"),
+        (["run", "--online", "sac", "--bridges", "qfilter"], "unknown bridge 'qfilter': did you mean 'q-filter'?"),
+        (["run", "--online", "sac", "--replay", "mixd"], "unknown replay 'mixd': did you mean 'mixed'?"),
+        (["run", "--onlin", "sac"], "unknown flag '--onlin': did you mean --online"),
+        (["run", "--online", "sac", "--online.batchsize", "3"], "did you mean --online.batch-size"),
+        (["run", "--online", "sac", "--online-steps", "2000", "--env", "Hoper-v5"], "did you mean 'Hopper-v5'?"),
+        (["run", "--online", "sac", "--online-steps", "2000"], "needs an environment"),
+        (["run", "--dataset", "segue:hoper", "--offline", "bc", "--offline-steps", "9"], "hopper-mixed"),
+        (["run", "--dataset", "hopper.npz", "--offline", "bc", "--offline-steps", "9"], "did you mean npz:hopper.npz"),
+        (["run", "none.json"], "no such file"),
+        (["run", "--online", "sac", "--online-steps", "2000", "--online.discount", "2"], "expected between 0 and 1"),
+        (["inspect", "npz:nothing.npz"], "nothing.npz"),
+        (["evaluate", "nowhere"], "no finished policy here"),
+        (["report", "nowhere"], "nowhere"),
+        (["compare", "--online", "sac"], "no arm was given"),
+        (["compare", "--online", "sac", "--arm", "x"], "--arm takes a name and its flags"),
+        (["collect", "random", "--env", "Pendulum-v1", "--to", "npz:x.npz"], "expected WHAT:STEPS"),
+        (["collect", "random:5", "--env", "Pendulum-v1", "--to", "hdf:x"], "expected minari:ID or npz:FILE"),
+    ],
+)
+def test_bad_input_is_one_line_with_the_nearest_match_and_exit_code_2(
+    arguments: list[str],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert expected in errors(arguments, capsys)
+    assert list(tmp_path.iterdir()) == [], "nothing was written"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert "--help" in capsys.readouterr().out
+
+
+def test_a_value_of_the_wrong_type_is_refused_with_code_2() -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "--online", "sac", "--online-steps", "many"])
+    assert stop.value.code == 2
+
+
+def test_help_and_import_do_not_wait_for_jax() -> None:
+    check = "import sys, segue; from segue.cli.main import main; main(['--help']); assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_listing_names_phases_and_actions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--json"]) == 0
+    listing = json.loads(capsys.readouterr().out)
+    assert set(listing) == {"algorithms", "bridges", "replays", "datasets"}
+    by_name = {entry["name"]: entry for entry in listing["algorithms"]}
+    assert by_name["bc"]["phases"] == ["offline"]
+    assert by_name["sac"]["phases"] == ["offline", "online"]
+    assert all(entry["actions"] for entry in by_name.values())
+    assert "segue:hopper-mixed" in {entry["name"] for entry in listing["datasets"]}
+
+
+def test_run_report_evaluate_and_run_again_from_flags(
+    log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x"
+    flags = ["--dataset", log, "--offline", "td3-bc", "--offline-steps", "4", "--offline.hidden-sizes", "8", "8"]
+    flags += ["--online", "sac", *SMALL, *QUICK, "--bridges", "q-filter", "--bridges.q-filter.percentile", "40"]
+    assert main(["run", *flags, "--out", str(out)]) == 0
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert recipe["bridges"] == [{"name": "q-filter", "percentile": 40.0, "threshold": None, "low_weight": 0.0}]
+    assert recipe["online"]["hidden_sizes"] == [8, 8]
+    assert recipe["env"] == "Pendulum-v1", "named by the log"
+
+    assert main(["run", str(out / "recipe.json"), "--out", str(tmp_path / "y")]) == 0
+    hashes = [
+        json.loads((tmp_path / d / "summary.json").read_text())["arms"]["run"]["seeds"]["0"]["parameters_sha256"]
+        for d in "xy"
+    ]
+    assert hashes[0] == hashes[1]
+
+    capsys.readouterr()
+    assert main(["evaluate", str(out), "--episodes", "3", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["policy"] for row in rows} == {"offline-td3-bc/seed-0", "run/seed-0"}
+    assert all(len(row["returns"]) == 3 for row in rows)
+
+    (out / "report.html").unlink()
+    assert main(["report", str(out)]) == 0
+    assert (out / "report.html").exists()
+    assert main(["report", str(out), str(tmp_path / "y"), "--out", str(tmp_path / "both")]) == 0
+    assert (tmp_path / "both/learning_curves.png").exists()
+
+
+def test_compare_gives_each_arm_its_own_flags(log: str, tmp_path: Path) -> None:
+    out = tmp_path / "x"
+    common = ["--dataset", log, "--offline", "td3-bc", "--offline-steps", "4", "--offline.alpha", "1"]
+    common += ["--online", "sac", *SMALL, *QUICK]
+    arms = ["--arm", "scratch", "--offline none --offline-steps 0 --replay online-only", "--arm", "kept", "--seed 1"]
+    assert main(["compare", *common, *arms, "--out", str(out), "--workers", "1"]) == 0
+    written = json.loads((out / "recipe.json").read_text())["arms"]
+    assert written["scratch"]["offline"] is None
+    assert written["scratch"]["replay"]["name"] == "online-only"
+    assert written["kept"]["offline"]["alpha"] == 1
+    assert written["kept"]["seed"] == 1
+
+
+def test_collected_episodes_load_as_the_log_of_their_environment(tmp_path: Path) -> None:
+    from segue.data import load
+
+    file = tmp_path / "log.npz"
+    assert main(["collect", "random:250", "--env", "Pendulum-v1", "--to", f"npz:{file}"]) == 0
+    dataset = load(f"npz:{file}")
+    assert len(dataset) == 250
+    assert dataset.env_id == "Pendulum-v1"
+    assert dataset.episode_lengths.tolist() == [200, 50]
+    assert not dataset.terminals.any(), "Pendulum only times out"
+    assert np.abs(dataset.actions).max() > 0.9, "torque in [-2, 2] is rescaled to [-1, 1]"

@@ -1,0 +1,115 @@
+"""Run directories are read with care, merged without loss, and written whole or not at all."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segue.errors import SegueError
+from segue.report import merge, read_summary, write_report
+from segue.report.runs import arm_status, write_atomically
+
+
+def test_a_missing_summary_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SegueError, match=r"summary\.json: not found"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ('{"arms": {', "not JSON \\(line 1"),
+        ("[]", "expected an object with 'arms'"),
+        ("{}", "expected an object with 'arms'"),
+        ('{"arms": {"x": 1}}', "arm 'x' is not a Segue arm"),
+        ('{"arms": {"x": {}}}', "expected an object with 'seeds'"),
+    ],
+)
+def test_a_corrupt_summary_is_refused_with_what_was_expected(tmp_path: Path, content: str, complaint: str) -> None:
+    (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(SegueError, match=complaint):
+        write_report(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SegueError, match="cannot be read"):
+        read_summary(tmp_path)
+
+
+def test_a_report_is_a_page_and_a_picture_and_nothing_else(tmp_path: Path, summary: dict[str, Any]) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    assert write_report(tmp_path) == tmp_path / "report.html"
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["learning_curves.png", "report.html", "summary.json"]
+
+
+def test_arms_with_different_names_keep_them(summary: dict[str, Any]) -> None:
+    other = copy.deepcopy(summary)
+    other["arms"] = {"q-filter": other["arms"].pop("fine-tune")}
+    merged = merge([{**summary, "run": "a"}, {**other, "run": "b"}])
+    assert list(merged["arms"]) == ["scratch", "fine-tune", "q-filter"]
+
+
+def test_arms_with_one_name_are_told_apart_by_their_run(summary: dict[str, Any]) -> None:
+    other = {**summary, "arms": {"scratch": summary["arms"]["scratch"]}, "run": "b"}
+    merged = merge([{**summary, "run": "a"}, other])
+    assert list(merged["arms"]) == ["a/scratch", "fine-tune", "b/scratch"]
+
+
+def test_runs_with_one_name_are_told_apart_by_their_place(summary: dict[str, Any]) -> None:
+    arms = list(merge([{**summary, "run": "a"}, {**summary, "run": "a"}, {**summary, "run": "a (2)"}])["arms"])
+    assert len(arms) == len(set(arms)) == 6
+    assert arms[:2] == ["a/scratch", "a/fine-tune"]
+
+
+def test_an_arm_named_like_another_runs_label_is_not_lost(summary: dict[str, Any]) -> None:
+    tricky = {**summary, "arms": {"scratch": {"seeds": {}}, "a/scratch": {"seeds": {}}}, "run": "b"}
+    assert len(merge([{**summary, "run": "a"}, tricky])["arms"]) == 4
+
+
+def test_merging_keeps_each_runs_machine_and_the_worst_status(summary: dict[str, Any]) -> None:
+    broken = {**summary, "status": "interrupted", "machine": {"cores": 64}}
+    merged = merge([summary, broken])
+    assert merged["status"] == "interrupted"
+    assert [s["machine"]["cores"] for s in merged["sources"]] == [2, 64]
+    assert [s["run"] for s in merged["sources"]] == ["run 1", "run 2"]
+
+
+def test_merging_leaves_its_input_alone(summary: dict[str, Any]) -> None:
+    before = copy.deepcopy(summary)
+    merge([summary, summary])
+    assert summary == before
+
+
+@pytest.mark.parametrize(
+    ("statuses", "status"),
+    [
+        (("complete", "complete"), "complete"),
+        (("complete", "pending"), "pending"),
+        (("pending", "interrupted"), "interrupted"),
+        (("interrupted", "failed", "complete"), "failed"),
+    ],
+)
+def test_an_arm_is_as_good_as_its_worst_seed(statuses: tuple[str, ...], status: str) -> None:
+    assert arm_status({"seeds": {str(i): {"status": s} for i, s in enumerate(statuses)}}) == status
+
+
+def test_a_failed_write_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(SegueError, match=r"report\.html: cannot be written: No space left"):
+        write_atomically(path, b"new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,236 @@
+"""A run on disk: what it writes, what it repeats, what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import segue
+from segue.errors import RecipeError, SegueError
+from segue.recipe import Recipe, read_recipes
+from segue.runner import compare, load_checkpoint
+from segue.runner import run as run_recipe
+
+SMALL = {"hidden_sizes": (8, 8), "batch_size": 16}
+
+
+def log(rows: int = 60) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "observations": rng.normal(size=(rows, 3)),
+        "actions": rng.uniform(-1, 1, (rows, 1)),
+        "rewards": rng.normal(size=rows),
+        "terminals": np.zeros(rows),
+        "timeouts": np.arange(rows) % 20 == 19,
+    }
+
+
+def recipe(**changes: object) -> Recipe:
+    values = {
+        "dataset": log(),
+        "env": "Pendulum-v1",
+        "offline": segue.TD3BC(**SMALL),
+        "offline_steps": 4,
+        "online": segue.SAC(**SMALL),
+        "online_steps": 40,
+        "warmup_steps": 10,
+        "eval_every": 20,
+        "eval_episodes": 2,
+    }
+    return Recipe(**(values | changes))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> segue.runner.Result:  # type: ignore[name-defined]
+    return run_recipe(recipe(bridges=(segue.QFilter(),)), tmp_path_factory.mktemp("run") / "a", workers=1)
+
+
+def test_a_run_leaves_everything_it_promises(finished: object) -> None:
+    directory = finished.directory
+    for name in ("recipe.json", "metrics.csv", "summary.json", "learning_curves.png", "report.html"):
+        assert (directory / name).stat().st_size > 0
+    assert list(directory.glob("tensorboard/**/events*"))
+    assert list(directory.glob("checkpoints/run/seed-0/final/learner.eqx"))
+
+
+def test_the_summary_holds_every_evaluation_with_its_returns(finished: object) -> None:
+    seed = finished.summary["arms"]["run"]["seeds"]["0"]
+    assert [e["step"] for e in seed["online_evaluations"]] == [0, 20, 40]
+    for evaluation in seed["online_evaluations"]:
+        assert evaluation["mean_return"] == pytest.approx(np.mean(evaluation["returns"]))
+        assert len(evaluation["returns"]) == 2
+    assert seed["offline_score"] == seed["online_evaluations"][0]["mean_return"]
+    assert seed["final_score"] == seed["online_evaluations"][-1]["mean_return"]
+
+
+def test_a_recipe_file_repeats_the_run_to_the_bit(finished: object, tmp_path: Path) -> None:
+    again = compare(read_recipes(finished.directory / "recipe.json"), tmp_path / "b", workers=1)
+
+    def essence(result: object) -> list[object]:
+        seed = result.summary["arms"]["run"]["seeds"]["0"]
+        return [seed["parameters_sha256"], seed["online_evaluations"], seed["offline_evaluations"]]
+
+    assert essence(again) == essence(finished)
+
+
+def test_a_worker_process_gives_the_same_hash_as_another_worker(finished: object, tmp_path: Path) -> None:
+    recipes = read_recipes(finished.directory / "recipe.json")
+    two = {"run": dataclasses.replace(recipes["run"], seeds=2)}
+    first = compare(two, tmp_path / "first", workers=2)
+    second = compare(two, tmp_path / "second", workers=2)
+    hashes = [
+        {seed: result["parameters_sha256"] for seed, result in run.summary["arms"]["run"]["seeds"].items()}
+        for run in (first, second)
+    ]
+    assert hashes[0] == hashes[1]
+    assert hashes[0]["0"] != hashes[0]["1"]
+
+
+def test_a_checkpoint_acts_like_the_policy_that_was_saved(finished: object) -> None:
+    saved = load_checkpoint(finished.directory / "checkpoints/run/seed-0/final")
+    action = saved.policy()(np.zeros((5, 3), np.float32))
+    assert action.shape == (5, 1)
+    assert np.abs(action).max() <= 1
+    assert saved.env_id == "Pendulum-v1"
+
+
+def test_a_damaged_checkpoint_is_refused(finished: object, tmp_path: Path) -> None:
+    import shutil
+
+    place = tmp_path / "copy"
+    shutil.copytree(finished.directory / "checkpoints/run/seed-0/final", place)
+    data = bytearray((place / "learner.eqx").read_bytes())
+    data[len(data) // 2] ^= 1
+    (place / "learner.eqx").write_bytes(bytes(data))
+    with pytest.raises(SegueError, match="damaged"):
+        load_checkpoint(place)
+
+
+def test_another_recipe_in_the_same_directory_is_refused_and_nothing_changes(finished: object) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.directory.rglob("*")}
+    with pytest.raises(SegueError, match="already holds a run of another recipe"):
+        run_recipe(recipe(online_steps=60), finished.directory, workers=1)
+    assert {p: p.stat().st_mtime_ns for p in finished.directory.rglob("*")} == before
+
+
+def test_a_finished_run_is_not_done_again(finished: object) -> None:
+    events: list[object] = []
+    recipes = read_recipes(finished.directory / "recipe.json")
+    result = compare(recipes, finished.directory, workers=1, on_event=lambda job, event: events.append(event))
+    assert events == []
+    assert result.summary == finished.summary
+
+
+def test_arms_with_the_same_offline_phase_share_it(tmp_path: Path) -> None:
+    arms = {
+        "scratch": recipe(offline=None, offline_steps=0, replay=segue.OnlineOnly()),
+        "plain": recipe(),
+        "filtered": recipe(bridges=(segue.QFilter(),)),
+    }
+    result = compare(arms, tmp_path / "x", workers=1)
+    folders = {path.name for path in (tmp_path / "x/records").iterdir()}
+    assert folders == {"scratch", "plain", "filtered", "offline-td3-bc"}
+    seeds = {name: arm["seeds"]["0"] for name, arm in result.summary["arms"].items()}
+    assert seeds["plain"]["offline_score"] == seeds["filtered"]["offline_score"]
+    assert seeds["scratch"]["offline_score"] is None
+    assert seeds["plain"]["parameters_sha256"] != seeds["filtered"]["parameters_sha256"]
+
+
+def test_an_interrupted_run_is_readable_and_goes_on_where_jobs_are_missing(tmp_path: Path) -> None:
+    def interrupt(job: object, event: dict) -> None:
+        if event["event"] == "evaluation" and event["phase"] == "online" and event["step"] == 20:
+            raise KeyboardInterrupt
+
+    first = run_recipe(recipe(), tmp_path / "x", workers=1, on_event=interrupt)
+    assert first.status == "interrupted"
+    seed = first.summary["arms"]["run"]["seeds"]["0"]
+    assert [e["step"] for e in seed["online_evaluations"]] == [0, 20]
+    assert seed["parameters_sha256"] is None
+    assert "interrupted" in first.report.read_text()
+
+    phases: set[str] = set()
+    again = compare(
+        read_recipes(tmp_path / "x/recipe.json"),
+        tmp_path / "x",
+        workers=1,
+        on_event=lambda job, event: phases.add(job.phase),
+    )
+    assert again.status == "complete"
+    assert phases == {"online"}
+    whole = run_recipe(recipe(), tmp_path / "whole", workers=1)
+    hashes = [r.summary["arms"]["run"]["seeds"]["0"]["parameters_sha256"] for r in (again, whole)]
+    assert hashes[0] == hashes[1]
+
+
+def test_divergence_stops_the_job_with_phase_step_and_quantity_and_keeps_the_offline_checkpoint(tmp_path: Path) -> None:
+    broken = segue.SAC(**SMALL, critic_learning_rate=1e30)
+    result = run_recipe(recipe(online=broken), tmp_path / "x", workers=1)
+    assert result.status == "failed"
+    error = result.summary["arms"]["run"]["seeds"]["0"]["error"]
+    assert "online phase, step" in error
+    assert "diverged" in error
+    load_checkpoint(tmp_path / "x/checkpoints/offline-td3-bc/seed-0/final")
+
+
+def test_a_log_that_does_not_fit_the_environment_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="3 observation dimensions.*CartPole-v1 has 4 observation"):
+        run_recipe(recipe(env="CartPole-v1"), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_recipe_survives_json() -> None:
+    original = recipe(dataset="npz:x.npz", bridges=(segue.QFilter(percentile=10),), replay=segue.Annealed(start=0.7))
+    assert Recipe.from_dict(json.loads(json.dumps(original.to_dict()))) == original
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"offline": None, "offline_steps": 0, "online": None, "online_steps": 0}, "nothing to do"),
+        ({"online_steps": -1}, "online_steps is -1; expected at least 0"),
+        ({"offline_steps": 0}, "offline_steps is 0"),
+        ({"dataset": None}, "needs a dataset"),
+        ({"online": segue.BC()}, "bc does not learn online; there is"),
+        ({"warmup_steps": 40}, "nothing would be learnt"),
+        ({"updates_per_step": 0}, "updates_per_step is 0; expected above 0"),
+        ({"bridges": (segue.QFilter(), segue.QFilter())}, "named twice"),
+        ({"eval_every": 7, "environments": 2}, "cannot be cut"),
+        ({"online": None, "online_steps": 0, "bridges": (segue.QFilter(),)}, "need an online phase"),
+    ],
+)
+def test_a_recipe_whose_parts_do_not_fit_is_refused(changes: dict, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipe(**changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a readable JSON"),
+        ("[]", "holds a list"),
+        ('{"online": "sacc", "online_steps": 10}', "unknown algorithm 'sacc': did you mean 'sac'"),
+        ('{"online": {"name": "sac", "discout": 1}, "online_steps": 10}', "did you mean 'discount'"),
+        ('{"online": {"name": "sac", "discount": "high"}, "online_steps": 10}', "wrong type"),
+        ('{"onlin": "sac"}', "did you mean 'online'"),
+        ('{"arms": {"a": 3}}', "not a recipe"),
+    ],
+)
+def test_a_bad_recipe_file_says_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "recipe.json"
+    file.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        read_recipes(file)
+
+
+def test_a_fresh_critic_can_be_fitted_to_the_handed_over_policy_before_the_policy_moves(tmp_path: Path) -> None:
+    plain = run_recipe(recipe(offline=segue.BC(**SMALL)), tmp_path / "plain", workers=1)
+    fitted = run_recipe(recipe(offline=segue.BC(**SMALL), critic_fit_steps=10), tmp_path / "fitted", workers=1)
+    lines = fitted.summary["arms"]["run"]["handover"]
+    assert "critic: fresh (bc has none)" in lines
+    assert any("fitted to the policy for 10 updates" in line for line in lines)
+    scores = [r.summary["arms"]["run"]["seeds"]["0"]["offline_score"] for r in (plain, fitted)]
+    assert scores[0] == scores[1]
