@@ -17,7 +17,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 # The classic exercise in small: scratch, fine-tune, fine-tune + Q-filter, on the same budget of live steps.
 demo: install
 	$(BIN)/segue compare --env Hopper-v5 --dataset segue:hopper-mixed \
-	    --offline td3-bc --offline-steps 20000 --online sac --online-steps 20000 \
+	    --offline td3-bc --offline-steps 30000 --online sac --online-steps 20000 \
 	    --arm "scratch" "--offline none --offline-steps 0 --replay online-only" \
 	    --arm "fine-tune" "" \
 	    --arm "fine-tune + Q-filter" "--bridges q-filter --bridges.q-filter.percentile 25" \
@@ -33,6 +33,14 @@ lint: install
 
 bench: install
 	$(BIN)/python -m benchmarks.updates
+
+# The bundled log: our own SAC run, and 100,000 steps of three of its policies.
+hopper-mixed: install
+	$(BIN)/segue run --env Hopper-v5 --online sac --online-steps 80000 --eval-every 5000 --warmup-steps 5000 \
+	    --keep-policies --out runs/hopper-sac
+	$(BIN)/segue collect random:20000 runs/hopper-sac/checkpoints/run/seed-0/step-30000:35000 \
+	    runs/hopper-sac/checkpoints/run/seed-0/step-70000:45000 \
+	    --env Hopper-v5 --to npz:src/segue/data/bundled/hopper-mixed.npz
 
 # Pin what pyproject.toml allows, without addresses.
 lock:

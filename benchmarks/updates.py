@@ -16,7 +16,7 @@ import numpy as np
 
 from segue.algorithms import ALGORITHMS, Algorithm
 from segue.replay import Replay
-from segue.run.machine import describe_machine
+from segue.runner.machine import describe_machine
 from segue.training.update import init_learner, run_updates
 from segue.types import Learner, Normaliser, Spaces, Transition
 

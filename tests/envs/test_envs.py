@@ -12,7 +12,6 @@ from segue.errors import RecipeError
 from segue.evaluation import evaluate
 from segue.types import Spaces
 
-
 #: Where flattening puts `time`: Dict spaces are sorted by key.
 TIME = 2
 

@@ -177,7 +177,7 @@ def test_divergence_stops_the_job_with_phase_step_and_quantity_and_keeps_the_off
 
 
 def test_a_log_that_does_not_fit_the_environment_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="3 observation dimensions.*CartPole-v1 has 4 observation"):
+    with pytest.raises(RecipeError, match=r"3 observation dimensions.*CartPole-v1 has 4 observation"):
         run_recipe(recipe(env="CartPole-v1"), tmp_path / "x")
     assert not (tmp_path / "x").exists()
 

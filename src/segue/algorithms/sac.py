@@ -40,7 +40,9 @@ class SAC(ActorCritic):
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """Actor, critic with target, and log α."""
-        return super().init(key, spaces).replace(temperature=jnp.asarray(math.log(self.initial_temperature)))
+        # The dtype is spelt out: a weakly typed scalar would have every phase compile twice.
+        temperature = jnp.asarray(math.log(self.initial_temperature), jnp.float32)
+        return super().init(key, spaces).replace(temperature=temperature)
 
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
         """The optimiser of each trained role."""

@@ -41,6 +41,7 @@ class QFilter(Bridge):
     ) -> tuple[Float[jax.Array, " batch"] | None, Aux]:
         """1 where min_i Q_i(s, a) ≥ the threshold, `low_weight` elsewhere; ties are kept."""
         q = nets.critic(batch.observation, batch.action).min(0)
-        threshold = jnp.percentile(q, self.percentile) if self.threshold is None else self.threshold
-        kept = q >= threshold
+        # One of the values itself: an interpolated percentile of equal values can round to just above them all.
+        percentile = jnp.percentile(q, self.percentile, method="higher")
+        kept = q >= (percentile if self.threshold is None else self.threshold)
         return jnp.where(kept, 1.0, self.low_weight), {"q_filter_kept": kept}

@@ -84,8 +84,10 @@ def _take(block: Transition | None, rows: Int[Array, " batch"]) -> Transition:
 
 @partial(jax.jit, donate_argnames=("ring", "count"))
 def _write(ring: Transition, count: Int[Array, ""], batch: Transition) -> tuple[Transition, Int[Array, ""]]:
-    rows = (count + jnp.arange(batch.reward.shape[0])) % ring.reward.shape[0]
-    return jax.tree.map(lambda column, new: column.at[rows].set(new), ring, batch), count + len(rows)
+    arrived, capacity = batch.reward.shape[0], ring.reward.shape[0]
+    surplus = max(arrived - capacity, 0)  # scattering to one row twice leaves open which value stays
+    rows = (count + jnp.arange(surplus, arrived)) % capacity
+    return jax.tree.map(lambda column, new: column.at[rows].set(new[surplus:]), ring, batch), count + arrived
 
 
 def append(replay: Replay, batch: Transition) -> Replay:

@@ -110,7 +110,7 @@ def _check_names(arms: Mapping[str, Recipe]) -> None:
 
 
 def _check(name: str, recipe: Recipe, out: Path, logs: dict[Path, Dataset]) -> Recipe:
-    """The recipe with its environment named, once log, environment and algorithms are known to fit.
+    """The recipe with its environment and replay named, once log, environment and algorithms are known to fit.
 
     A log held in memory is put into `logs` under the file where workers, and whoever repeats the run, will find it.
     """
@@ -132,6 +132,7 @@ def _check(name: str, recipe: Recipe, out: Path, logs: dict[Path, Dataset]) -> R
             file = out / f"log-{dataset.fingerprint()}.npz"
             logs[file] = dataset
             recipe = dataclasses.replace(recipe, dataset=f"npz:{file}")
-        return dataclasses.replace(recipe, env=env_id)
+        replay = recipe.effective_replay if recipe.online is not None else None
+        return dataclasses.replace(recipe, env=env_id, replay=replay)
     except SegueError as error:
         raise type(error)(f"{where}{error}") from error

@@ -24,6 +24,10 @@ from segue.runner.machine import visible_cores
 GRACE_SECONDS = 30
 
 
+#: What a worker's exit code means; anything else is a failure.
+_STATUS = {0: "complete", 130: "interrupted", -signal.SIGINT: "interrupted"}
+
+
 @dataclasses.dataclass
 class Outcome:
     """How a job ended: complete, interrupted, failed (with the error) or pending (never started)."""
@@ -88,6 +92,7 @@ def _side_by_side(
     free = [cores[i * share : (i + 1) * share] for i in range(workers) if cores[i * share : (i + 1) * share]]
     events: queue.Queue[tuple[Job, Event]] = queue.Queue()
     running: dict[str, tuple[Job, subprocess.Popen[str], list[int]]] = {}
+    stopping = False
     waiting = [job for job in jobs if outcomes[job.label].status != "complete"]
 
     def settle(job: Job, event: Event) -> None:
@@ -97,8 +102,8 @@ def _side_by_side(
         _, process, slot = running.pop(job.label)
         free.append(slot)
         outcome = outcomes[job.label]
-        outcome.error = event["error"] or None
-        outcome.status = {0: "complete", 130: "interrupted"}.get(process.wait(), "failed")
+        outcome.error = None if stopping else event["error"] or None
+        outcome.status = _STATUS.get(process.wait(), "interrupted" if stopping else "failed")
         on_event(job, {"event": "end", "status": outcome.status})
 
     try:
@@ -117,12 +122,13 @@ def _side_by_side(
                 settle(*events.get())
         return False
     except KeyboardInterrupt:
+        stopping = True
         for _, process, _ in running.values():
-            process.send_signal(signal.SIGINT)  # harmless if the terminal sent it already
+            process.send_signal(signal.SIGINT)
         while running:
             try:
                 settle(*events.get(timeout=GRACE_SECONDS))
-            except queue.Empty:
+            except (queue.Empty, KeyboardInterrupt):
                 for _, process, _ in running.values():
                     process.kill()
         return True
@@ -134,6 +140,7 @@ def _start(job: Job, cores: list[int], events: queue.Queue[tuple[Job, Event]]) -
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # a Ctrl-C reaches this process alone, which then passes it on once
     )
     errors: list[str] = []
 
@@ -148,7 +155,7 @@ def _start(job: Job, cores: list[int], events: queue.Queue[tuple[Job, Event]]) -
         for line in process.stdout:
             events.put((job, json.loads(line)))
         drainer.join()
-        failed = process.wait() not in (0, 130)
+        failed = _STATUS.get(process.wait()) is None
         if len(errors) > 1 and failed:
             _keep_trace(job, "".join(errors))
         events.put((job, {"event": "exit", "error": _last_line(errors) if failed else ""}))

@@ -174,6 +174,8 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Record
     if recipe.critic_fit_steps:
         learner = _fit_critic(recipe, learner, offline, spaces, job.seed, recorder)
         lines.append(f"critic: fitted to the policy for {recipe.critic_fit_steps} updates on the log")
+    elif job.pretrained is not None and "critic" in handover.fresh:
+        lines.append("critic: the policy will follow it before it knows anything; critic_fit_steps fits it first")
     strategy = recipe.effective_replay
     capacity = min(strategy.capacity or recipe.online_steps, recipe.online_steps)
     replay = Replay.create(offline if strategy.needs_dataset else None, capacity, spaces)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ from segue.errors import Diverged
 from segue.types import Metrics
 
 
+@runtime_checkable
 class Recorder(Protocol):
     """Receives what happens, in order."""
 
