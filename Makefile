@@ -17,7 +17,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 # The classic exercise in small: scratch, fine-tune, fine-tune + Q-filter, on the same budget of live steps.
 demo: install
 	$(BIN)/segue compare --env Hopper-v5 --dataset segue:hopper-mixed \
-	    --offline td3-bc --offline-steps 30000 --online sac --online-steps 20000 \
+	    --offline td3-bc --offline-steps 20000 --online sac --online-steps 20000 \
 	    --arm "scratch" "--offline none --offline-steps 0 --replay online-only" \
 	    --arm "fine-tune" "" \
 	    --arm "fine-tune + Q-filter" "--bridges q-filter --bridges.q-filter.percentile 25" \
