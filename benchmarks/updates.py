@@ -36,6 +36,7 @@ def log(rows: int = 100_000) -> Transition:
         next_observation=normal(rows, SPACES.observation_size),
         discount=np.full(rows, 0.99, np.float32),
         return_to_go=normal(rows),
+        next_action=np.tanh(normal(rows, SPACES.action_size)),
     )
 
 

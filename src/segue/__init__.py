@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from segue.algorithms import AWAC as AWAC
     from segue.algorithms import BC as BC
     from segue.algorithms import CQL as CQL
+    from segue.algorithms import EDAC as EDAC
+    from segue.algorithms import IQL as IQL
+    from segue.algorithms import REDQ as REDQ
+    from segue.algorithms import RLPD as RLPD
     from segue.algorithms import SAC as SAC
+    from segue.algorithms import SACN as SACN
     from segue.algorithms import TD3 as TD3
     from segue.algorithms import TD3BC as TD3BC
+    from segue.algorithms import CalQL as CalQL
+    from segue.algorithms import ReBRAC as ReBRAC
     from segue.bridges import QFilter as QFilter
     from segue.data import load as load
     from segue.data.dataset import Dataset as Dataset
@@ -36,7 +44,10 @@ if TYPE_CHECKING:
 
 #: Where each public name lives. Imported when used, so that `import segue` does not wait for JAX.
 _HOME = {
-    **dict.fromkeys(("BC", "CQL", "SAC", "TD3", "TD3BC"), "segue.algorithms"),
+    **dict.fromkeys(
+        ("AWAC", "BC", "CQL", "CalQL", "EDAC", "IQL", "REDQ", "RLPD", "ReBRAC", "SAC", "SACN", "TD3", "TD3BC"),
+        "segue.algorithms",
+    ),
     "QFilter": "segue.bridges",
     "load": "segue.data",
     "Dataset": "segue.data.dataset",

@@ -21,7 +21,8 @@ class Transition(NamedTuple):
 
     `discount` is γ where the next value is bootstrapped and 0 at a *true terminal*. A time-out or the end of a
     truncated log bootstraps, so its discount is γ. `return_to_go` is the discounted sum of the rewards that
-    followed in the same episode; it is -inf where it is not known (a lower bound that never binds).
+    followed in the same episode; it is -inf where it is not known (a lower bound that never binds). `next_action`
+    is the action taken in the next observation; it is NaN where none is known (the end of a cut episode).
     """
 
     observation: Float[Array, "*batch observation"]
@@ -30,6 +31,7 @@ class Transition(NamedTuple):
     next_observation: Float[Array, "*batch observation"]
     discount: Float[Array, "*batch"]
     return_to_go: Float[Array, "*batch"]
+    next_action: Float[Array, "*batch action"] | Int[Array, "*batch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Nets(eqx.Module):
     critic: Any = None
     """Ensemble of Q functions with a leading member axis."""
     value: Any = None
-    """State value V(s)."""
+    """State value V(s), `[batch, 1]` from its network."""
     temperature: Any = None
     """log α of the entropy term: scalar."""
     multiplier: Any = None

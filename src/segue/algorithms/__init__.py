@@ -1,12 +1,39 @@
 """Algorithms: one file each. `ALGORITHMS` is the one place where they are listed."""
 
+from segue.algorithms.awac import AWAC
 from segue.algorithms.base import ActorCritic, Algorithm
 from segue.algorithms.bc import BC
+from segue.algorithms.cal_ql import CalQL
 from segue.algorithms.cql import CQL
+from segue.algorithms.edac import EDAC
+from segue.algorithms.iql import IQL
+from segue.algorithms.rebrac import ReBRAC
+from segue.algorithms.redq import REDQ
+from segue.algorithms.rlpd import RLPD
 from segue.algorithms.sac import SAC
+from segue.algorithms.sac_n import SACN
 from segue.algorithms.td3 import TD3
 from segue.algorithms.td3_bc import TD3BC
 
-ALGORITHMS: dict[str, type[Algorithm]] = {cls.name: cls for cls in (BC, SAC, CQL, TD3, TD3BC)}
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    cls.name: cls for cls in (BC, TD3BC, ReBRAC, IQL, AWAC, CQL, CalQL, SACN, EDAC, SAC, TD3, REDQ, RLPD)
+}
 
-__all__ = ["ALGORITHMS", "BC", "CQL", "SAC", "TD3", "TD3BC", "ActorCritic", "Algorithm"]
+__all__ = [
+    "ALGORITHMS",
+    "AWAC",
+    "BC",
+    "CQL",
+    "EDAC",
+    "IQL",
+    "REDQ",
+    "RLPD",
+    "SAC",
+    "SACN",
+    "TD3",
+    "TD3BC",
+    "ActorCritic",
+    "Algorithm",
+    "CalQL",
+    "ReBRAC",
+]

@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Float
 
 from segue import random
+from segue.data.dataset import Dataset
 from segue.errors import RecipeError
 from segue.networks import Actor, Critic
 from segue.types import Array, Key, Nets, Spaces, Transition
@@ -35,6 +36,8 @@ class Algorithm:
     """The phases it makes sense in."""
     actions: ClassVar[tuple[str, ...]] = ("continuous",)
     """The action types it supports."""
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Optional columns of a transition that it uses; the online loop fills them in when they become known."""
     polyak_with_actor: ClassVar[bool] = False
     """Whether target networks move only when the actor does (TD3), instead of at every critic update (SAC)."""
 
@@ -77,6 +80,10 @@ class Algorithm:
         """Fresh networks for these spaces."""
         return Nets(actor=self.init_actor(key, spaces))
 
+    def select(self, dataset: Dataset) -> Dataset:
+        """The part of the log that it learns from."""
+        return dataset
+
     def init_actor(self, key: Key, spaces: Spaces) -> Actor:
         """A fresh actor."""
         return Actor.init(
@@ -102,6 +109,10 @@ class Algorithm:
     ) -> tuple[Float[jax.Array, ""], Aux]:
         """What is added to the squared Bellman errors; `q` is the critic at the batch's own actions."""
         return jnp.zeros(()), {}
+
+    def value_loss(self, value: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, ""], Aux]:
+        """Loss of the state value; called, before the critic's, only for an algorithm that has the role."""
+        raise NotImplementedError(f"{self.name} has no value function")
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
         """Loss of the policy per sample, and what later losses and the metrics need of it."""
@@ -180,3 +191,13 @@ class ActorCritic(Algorithm):
 def copy(tree: Any) -> Any:
     """The same values in buffers of their own, so that both can be donated."""
     return jax.tree.map(jnp.copy, tree)
+
+
+def gaussian_act(
+    nets: Nets, observation: Float[Array, "*batch observation"], source: random.Source, explore: bool
+) -> Float[Array, "*batch action"]:
+    """A draw of a stochastic policy when exploring, its mode otherwise."""
+    if not explore:
+        return nets.actor.mode(observation)
+    mean, _ = nets.actor(observation)
+    return nets.actor.sample(observation, random.normal(source, mean.shape))

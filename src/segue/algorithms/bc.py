@@ -9,7 +9,8 @@ import jax
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import Algorithm, Aux
+from segue.algorithms.base import Algorithm, Aux, gaussian_act
+from segue.data.dataset import Dataset
 from segue.types import Array, Key, Nets, Transition
 
 
@@ -22,6 +23,17 @@ class BC(Algorithm):
 
     loss: Literal["mse", "nll"] = "mse"
     """`mse`: squared error of the mean action; `nll`: −log π(a|s) of the tanh-Gaussian."""
+
+    top_fraction: float = 1.0
+    """Share of the log's episodes to imitate, those with the highest return."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("top_fraction", 0 < self.top_fraction <= 1, "above 0 and at most 1")
+
+    def select(self, dataset: Dataset) -> Dataset:
+        """The best episodes (%BC)."""
+        return dataset if self.top_fraction == 1 else dataset.best_episodes(self.top_fraction)
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
         """‖π(s) − a‖² averaged over action dimensions, or −log π(a|s)."""
@@ -39,7 +51,4 @@ class BC(Algorithm):
         explore: bool,
     ) -> Float[Array, "*batch action"]:
         """The mean action; a draw of the policy when exploring with the stochastic form."""
-        if explore and self.loss == "nll":
-            mean, _ = nets.actor(observation)
-            return nets.actor.sample(observation, random.normal(source, mean.shape))
-        return nets.actor.mode(observation)
+        return gaussian_act(nets, observation, source, explore and self.loss == "nll")

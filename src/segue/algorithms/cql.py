@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,11 @@ class CQL(SAC):
     """Weight of the conservative penalty (α in the paper, min_q_weight in the authors' code: 5 or 10)."""
     sampled_actions: int = 10
     """Actions drawn per state from each of uniform, π(s) and π(s′) for the log-sum-exp."""
+    variant: Literal["entropy", "rho"] = "entropy"
+    """`entropy`: CQL(H), importance-sampled (the authors' min_q_version 3); `rho`: CQL(ρ) in the form of the authors'
+    min_q_version 2, a log-sum-exp of the plain values that includes Q(s, a_log)."""
+    max_q_backup: bool = False
+    """Bootstrap from the best of `sampled_actions` draws of π(s′) instead of from one."""
     lagrange_threshold: float | None = None
     """If set, the weight is multiplied by a learnt α′ that holds the penalty's gap at this value (eq. 30)."""
 
@@ -53,6 +58,26 @@ class CQL(SAC):
             optimisers["multiplier"] = optax.adam(self.critic_learning_rate)
         return optimisers
 
+    def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
+        """SAC's, or max_k min_i Q̄_i(s′, a′_k) over draws a′_k ~ π(s′) (the order of young-geng/CQL)."""
+        if not self.max_q_backup:
+            return super().next_value(nets, batch, key)
+        shape = (self.sampled_actions, *batch.action.shape)
+        action, log_prob = nets.actor.sample_with_log_prob(batch.next_observation, random.normal(key, shape))
+        observations = jnp.broadcast_to(batch.next_observation, (len(action), *batch.next_observation.shape))
+        q = nets.target_critic(observations, action).min(0)
+        best = q.argmax(0)[None]
+        value = jnp.take_along_axis(q, best, 0)[0]
+        if self.backup_entropy:
+            value = value - jnp.exp(nets.temperature) * jnp.take_along_axis(log_prob, best, 0)[0]
+        return value
+
+    def calibrate(
+        self, q: Float[jax.Array, "members draws batch"], batch: Transition
+    ) -> Float[jax.Array, "members draws batch"]:
+        """The values of the policy's actions that are pushed down; Cal-QL bounds them from below."""
+        return q
+
     def critic_penalty(
         self, critic: Any, nets: Nets, batch: Transition, q: Float[jax.Array, "members batch"], key: Key
     ) -> tuple[Float[jax.Array, ""], Aux]:
@@ -72,7 +97,11 @@ class CQL(SAC):
         log_density = jnp.concatenate([jnp.full(shape[:-1], -dims * math.log(2.0)), then_log_prob, here_log_prob])
         observations = jnp.broadcast_to(batch.observation, (3 * size, *batch.observation.shape))
         sampled_q = critic(observations, actions)  # [members, 3 · size, batch]
-        soft_maximum = jax.nn.logsumexp(sampled_q - log_density, axis=1)
+        sampled_q = jnp.concatenate([sampled_q[:, :size], self.calibrate(sampled_q[:, size:], batch)], axis=1)
+        if self.variant == "rho":
+            soft_maximum = jax.nn.logsumexp(jnp.concatenate([sampled_q, q[:, None]], axis=1), axis=1)
+        else:
+            soft_maximum = jax.nn.logsumexp(sampled_q - log_density, axis=1)
         gap = (soft_maximum - q).mean(1)  # [members]
         aux = {"conservative_gap": gap}
         if self.lagrange_threshold is None:

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import ActorCritic, Aux
+from segue.algorithms.base import ActorCritic, Aux, gaussian_act
 from segue.types import Array, Key, Nets, Spaces, Transition
 
 
@@ -75,11 +75,4 @@ class SAC(ActorCritic):
         explore: bool,
     ) -> Float[Array, "*batch action"]:
         """A draw of the policy when exploring, tanh of the mean otherwise."""
-        if not explore:
-            return nets.actor.mode(observation)
-        mean, _ = nets.actor(observation)
-        return nets.actor.sample(observation, random.normal(source, mean.shape))
-
-
-def _action_shape(batch: Transition) -> tuple[int, ...]:
-    return batch.action.shape
+        return gaussian_act(nets, observation, source, explore)

@@ -95,6 +95,29 @@ class Dataset:
             result[row] = running
         return result.astype(np.float32)
 
+    def next_actions(self) -> Float[np.ndarray, "N action"] | Int[np.ndarray, " N"]:
+        """The action of the next row of the same episode; NaN (−1 for discrete ones) in an episode's last row."""
+        following = np.roll(self.actions, -1, axis=0)
+        following[np.append(self.episode_starts[1:], len(self)) - 1] = -1 if self.spaces.discrete else np.nan
+        return following
+
+    def best_episodes(self, fraction: float) -> Dataset:
+        """The episodes with the highest returns, at least one, in their order."""
+        count = max(round(fraction * len(self.episode_starts)), 1)
+        chosen = np.sort(np.argsort(-self.episode_returns, kind="stable")[:count])
+        lengths = self.episode_lengths[chosen]
+        rows = np.concatenate([np.arange(s, s + n) for s, n in zip(self.episode_starts[chosen], lengths, strict=True)])
+        return dataclasses.replace(
+            self,
+            observations=self.observations[rows],
+            actions=self.actions[rows],
+            rewards=self.rewards[rows],
+            next_observations=self.next_observations[rows],
+            terminals=self.terminals[rows],
+            episode_starts=np.concatenate([[0], np.cumsum(lengths)[:-1]]),
+            notes=(*self.notes, f"only the best {count} of {len(self.episode_starts)} episodes"),
+        )
+
     def transitions(self, discount: float, normaliser: Normaliser) -> Transition:
         """The whole log as one batch: normalised observations, γ where bootstrapped and 0 at terminals."""
         return Transition(
@@ -104,6 +127,7 @@ class Dataset:
             next_observation=np.asarray(normaliser(self.next_observations), np.float32),
             discount=np.where(self.terminals, 0.0, discount).astype(np.float32),
             return_to_go=self.returns_to_go(discount),
+            next_action=self.next_actions(),
         )
 
     def fingerprint(self) -> str:

@@ -7,7 +7,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from segue.networks.mlp import MLP
 from segue.types import Array, Key
@@ -33,6 +33,17 @@ class Critic(eqx.Module):
         # One copy of the input per member: XLA's CPU backend is slower when it must broadcast one side of a matmul.
         x = xp.broadcast_to(x.reshape(-1, x.shape[-1]), (self.size, math.prod(batch), x.shape[-1]))
         return self.members(x).reshape(self.size, *batch)
+
+    def each(
+        self, observation: Float[Array, "members batch observation"], action: Float[Array, "members batch action"]
+    ) -> Float[Array, "members batch"]:
+        """Q_i(s_i, a_i): every member at inputs of its own."""
+        xp = observation.__array_namespace__()
+        return self.members(xp.concatenate([observation, action], axis=-1))[..., 0]
+
+    def subset(self, members: Int[Array, " subset"]) -> Critic:
+        """The ensemble of these members."""
+        return Critic(jax.tree.map(lambda leaf: leaf[members], self.members))
 
     def first(
         self, observation: Float[Array, "*batch observation"], action: Float[Array, "*batch action"]

@@ -2,10 +2,10 @@
 
 from segue.replay.annealed import Annealed
 from segue.replay.appended import Appended
-from segue.replay.base import Replay, ReplayStrategy, append
+from segue.replay.base import Replay, ReplayStrategy, amend, append
 from segue.replay.mixed import Mixed
 from segue.replay.online_only import OnlineOnly
 
 REPLAYS: dict[str, type[ReplayStrategy]] = {cls.name: cls for cls in (OnlineOnly, Appended, Mixed, Annealed)}
 
-__all__ = ["REPLAYS", "Annealed", "Appended", "Mixed", "OnlineOnly", "Replay", "ReplayStrategy", "append"]
+__all__ = ["REPLAYS", "Annealed", "Appended", "Mixed", "OnlineOnly", "Replay", "ReplayStrategy", "amend", "append"]

@@ -12,6 +12,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float, Int
 
 from segue.errors import RecipeError
@@ -68,13 +69,15 @@ class Replay(eqx.Module):
 def empty(rows: int, spaces: Spaces) -> Transition:
     """A batch of zeros."""
     observation = (rows, spaces.observation_size)
+    action = jnp.zeros(rows, jnp.int32) if spaces.discrete else jnp.zeros((rows, spaces.action_size))
     return Transition(
         observation=jnp.zeros(observation),
-        action=jnp.zeros(rows, jnp.int32) if spaces.discrete else jnp.zeros((rows, spaces.action_size)),
+        action=action,
         reward=jnp.zeros(rows),
         next_observation=jnp.zeros(observation),
         discount=jnp.zeros(rows),
         return_to_go=jnp.zeros(rows),
+        next_action=jnp.zeros_like(action),
     )
 
 
@@ -95,6 +98,35 @@ def append(replay: Replay, batch: Transition) -> Replay:
     assert replay.online is not None
     ring, count = _write(replay.online, replay.count, batch)
     return Replay(replay.offline, ring, count)
+
+
+@partial(jax.jit, donate_argnames=("column",))
+def _overwrite(column: jax.Array, rows: Int[Array, " rows"], values: Array) -> Array:
+    return column.at[rows].set(values, mode="drop")
+
+
+#: Rows amended per dispatch: one size, so that it compiles once.
+AMEND_ROWS = 256
+
+
+def amend(replay: Replay, column: str, numbers: np.ndarray, values: np.ndarray) -> Replay:
+    """The replay with a column filled in for transitions that were appended earlier.
+
+    `numbers` count the live transitions from the first; those already overwritten are passed over.
+    """
+    assert replay.online is not None
+    kept = numbers >= int(replay.count) - replay.capacity
+    numbers, values = numbers[kept], values[kept]
+    data = getattr(replay.online, column)
+    for start in range(0, len(numbers), AMEND_ROWS):
+        rows = np.full(AMEND_ROWS, replay.capacity)  # beyond the ring: dropped
+        part = slice(start, start + AMEND_ROWS)
+        count = len(numbers[part])
+        rows[:count] = numbers[part] % replay.capacity
+        padded = np.zeros((AMEND_ROWS, *values.shape[1:]), values.dtype)
+        padded[:count] = values[part]
+        data = _overwrite(data, rows, padded)
+    return Replay(replay.offline, replay.online._replace(**{column: data}), replay.count)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

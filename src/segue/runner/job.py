@@ -133,7 +133,7 @@ def _offline(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Recor
     algorithm, spaces, env_id = recipe.offline, dataset.spaces, environment_of(recipe, dataset)
     normaliser = normaliser_of(recipe, dataset)
     learner = init_learner(algorithm, algorithm.init(random.stream(job.seed, "init"), spaces), normaliser)
-    replay = Replay.create(dataset.transitions(algorithm.discount, normaliser), 0, spaces)
+    replay = Replay.create(algorithm.select(dataset).transitions(algorithm.discount, normaliser), 0, spaces)
     start = time.perf_counter()
     learner = train_offline(
         algorithm,

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool
 
 from segue import random
 from segue.algorithms.base import Algorithm
@@ -26,6 +27,7 @@ from segue.errors import RecipeError
 from segue.evaluation import evaluate
 from segue.policy import Policy
 from segue.replay import Replay, ReplayStrategy, append
+from segue.training.hindsight import Hindsight
 from segue.training.recorder import Recorder, fetch
 from segue.training.update import run_updates
 from segue.types import Learner, Metrics, Transition
@@ -87,6 +89,7 @@ def train_online(
     source = random.generator(s.seed, "online", "exploration")
     length = dispatch_length(s.eval_every, s.environments, s.updates_per_step, algorithm.critic_updates)
     episodes = Episodes(s.env_id, s.environments, s.seed, "training")
+    hindsight = Hindsight(algorithm.columns, algorithm.discount, s.environments)
     policy = Policy(algorithm, learner, bridges)
 
     def judge(at: int) -> None:
@@ -103,12 +106,15 @@ def train_online(
             rows = []
             while step < stop:
                 random_action = s.random_warmup and step < s.warmup_steps
-                rows.append(_collect(algorithm, policy, episodes, source, random_action))
+                batch, done = _collect(algorithm, policy, episodes, source, random_action)
+                hindsight.watch(batch, done)
+                rows.append(batch)
                 step += s.environments
             if pending is not None:  # the updates that ran meanwhile; fetching them waits for the device
                 recorder.metrics("online", pending[0], fetch("online", *pending))
                 policy, pending = Policy(algorithm, learner, bridges), None
             replay = append(replay, Transition(*(np.concatenate(column) for column in zip(*rows, strict=True))))
+            replay = hindsight.apply(replay)
             owed += len(rows) * s.environments * s.updates_per_step if step > s.warmup_steps else 0.0
             blocks = int(owed // max(algorithm.critic_updates, 1))
             if blocks:
@@ -138,8 +144,8 @@ def train_online(
 
 def _collect(
     algorithm: Algorithm, policy: Policy, episodes: Episodes, source: np.random.Generator, random_action: bool
-) -> Transition:
-    """One step of every environment as a batch of transitions."""
+) -> tuple[Transition, Bool[np.ndarray, " environments"]]:
+    """One step of every environment as a batch of transitions, and where it ended the episode."""
     observation = episodes.observation
     spaces = episodes.spaces
     count = len(observation)
@@ -149,12 +155,15 @@ def _collect(
         action = source.integers(spaces.action_size, size=count, dtype=np.int32)
     else:
         action = np.asarray(random.uniform(source, (count, spaces.action_size), -1.0, 1.0))
-    next_observation, reward, terminated, _ = episodes.step(action)
-    return Transition(
+    next_observation, reward, terminated, truncated = episodes.step(action)
+    batch = Transition(
         observation=np.asarray(policy.normaliser(observation)),
         action=action,
         reward=reward,
         next_observation=np.asarray(policy.normaliser(next_observation)),
         discount=np.where(terminated, 0.0, algorithm.discount).astype(np.float32),
-        return_to_go=np.full(count, -np.inf, np.float32),  # not known until the episode ends
+        # Not known yet; hindsight fills them in for the algorithms that use them.
+        return_to_go=np.full(count, -np.inf, np.float32),
+        next_action=np.full_like(action, -1 if spaces.discrete else np.nan),
     )
+    return batch, terminated | truncated

@@ -48,8 +48,17 @@ def bellman_target(
 def critic_update(
     algorithm: Algorithm, bridges: Bridges, learner: Learner, batch: Transition, key: Key
 ) -> tuple[Learner, Metrics]:
-    """One step of the critic (and of its Lagrange multiplier), and of its target unless that waits for the actor."""
+    """One step of the value function if there is one, then of the critic (and of its Lagrange multiplier), and of the
+    critic's target unless that waits for the actor.
+    """
     target_key, penalty_key = jax.random.split(key)
+    value_aux: Aux = {}
+    if "value" in learner.optimisers:
+        before = learner.nets
+        value_key = jax.random.fold_in(key, 0)  # leaves the keys of algorithms without a value as they are
+        learner, value_aux = descend(
+            algorithm, learner, "value", lambda value: algorithm.value_loss(value, before, batch, value_key)
+        )
     nets = learner.nets
     target = bellman_target(algorithm, bridges, learner, batch, target_key)
 
@@ -73,7 +82,7 @@ def critic_update(
         aux |= multiplier_aux
     if not algorithm.polyak_with_actor:
         learner = polyak(algorithm, learner, ("target_critic",))
-    return learner, means({**aux, "target_q": target})
+    return learner, means({**value_aux, **aux, "target_q": target})
 
 
 def actor_update(

@@ -1,0 +1,85 @@
+"""Implicit Q-learning (Kostrikov et al. 2021, arXiv 2110.06169)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Float
+
+from segue import random
+from segue.algorithms.base import ActorCritic, Aux, gaussian_act
+from segue.networks import MLP
+from segue.types import Array, Key, Nets, Spaces, Transition
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IQL(ActorCritic):
+    """Never asks the critic about an action that the log does not hold: V is an upper expectile of Q over the log.
+
+    Each update steps V, then Q, then the policy; the authors' code steps the policy before Q.
+    """
+
+    name: ClassVar[str] = "iql"
+
+    value_learning_rate: float = 3e-4
+    """Adam step size of V."""
+    expectile: float = 0.7
+    """τ of the expectile regression: 0.5 is the mean, towards 1 the maximum over the log's actions (0.9: AntMaze)."""
+    inverse_temperature: float = 3.0
+    """β of the advantage weights (10: AntMaze; 0.5: Adroit and Kitchen)."""
+    weight_limit: float = 100.0
+    """Largest weight of a sample."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("value_learning_rate", self.value_learning_rate > 0, "above 0")
+        self.require("expectile", 0 < self.expectile < 1, "between 0 and 1, both excluded")
+        self.require("inverse_temperature", self.inverse_temperature >= 0, "at least 0")
+        self.require("weight_limit", self.weight_limit > 0, "above 0")
+
+    def init(self, key: Key, spaces: Spaces) -> Nets:
+        """Actor, critic with target, and V."""
+        value = MLP.init(
+            jax.random.fold_in(key, 1),
+            spaces.observation_size,
+            self.hidden_sizes,
+            1,
+            activation=self.activation,
+            layer_norm=self.critic_layer_norm,
+            orthogonal=self.orthogonal_init,
+        )
+        return super().init(key, spaces).replace(value=value)
+
+    def optimisers(self) -> dict[str, optax.GradientTransformation]:
+        """The optimiser of each trained role."""
+        return {**super().optimisers(), "value": optax.adam(self.value_learning_rate)}
+
+    def value_loss(self, value: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, ""], Aux]:
+        """E[ |τ − 1(u < 0)| u² ], u = min_i Q̄_i(s, a) − V(s) (eq. 5)."""
+        v = value(batch.observation)[..., 0]
+        u = nets.target_critic(batch.observation, batch.action).min(0) - v
+        loss = (jnp.where(u < 0, 1 - self.expectile, self.expectile) * u**2).mean()
+        return loss, {"value_loss": loss, "value": v}
+
+    def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
+        """V(s′) (eq. 6)."""
+        return nets.value(batch.next_observation)[..., 0]
+
+    def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
+        """−min(exp(β (min_i Q̄_i(s, a) − V(s))), limit) · log π(a|s) (eq. 7)."""
+        q = nets.target_critic(batch.observation, batch.action).min(0)
+        advantage = q - nets.value(batch.observation)[..., 0]
+        weight = jnp.minimum(jnp.exp(self.inverse_temperature * advantage), self.weight_limit)
+        weight = jax.lax.stop_gradient(weight)
+        loss = -weight * actor.log_prob(batch.observation, batch.action)
+        return loss, {"advantage": advantage, "advantage_weight": weight}
+
+    def act(
+        self, nets: Nets, observation: Float[Array, "*batch observation"], source: random.Source, explore: bool
+    ) -> Float[Array, "*batch action"]:
+        """A draw of the policy when exploring, its mode otherwise."""
+        return gaussian_act(nets, observation, source, explore)

@@ -1,0 +1,22 @@
+"""SAC-N (An et al. 2021, arXiv 2110.01548): SAC with the minimum over a large ensemble."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from segue.algorithms.sac import SAC
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SACN(SAC):
+    """Pessimism by numbers: the minimum over N critics, in the target and in the policy's loss (eq. 2)."""
+
+    name: ClassVar[str] = "sac-n"
+
+    hidden_sizes: tuple[int, ...] = (256, 256, 256)
+    """Widths of the hidden layers of every network."""
+    ensemble_size: int = 10
+    """N: 10 on HalfCheetah, 20 on Walker2d, 200 to 500 on Hopper."""
+    critic_learning_rate: float = 3e-4
+    """Adam step size of the critic."""
