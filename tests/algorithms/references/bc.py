@@ -1,0 +1,14 @@
+"""Behaviour cloning."""
+
+from references.nets import deterministic, log_prob
+
+VARIANTS = {"mse": {}, "nll": {"loss": "nll"}}
+CONSERVATIVE = True
+PROBE: dict[str, object] = {}
+
+
+def actor_loss(h, actor, nets, batch, key):
+    """mean_d (π(s) − a)², or −log π(a|s)."""
+    if h.loss == "nll":
+        return -log_prob(actor, batch.observation, batch.action)
+    return ((deterministic(actor, batch.observation) - batch.action) ** 2).mean(-1)

@@ -1,0 +1,72 @@
+"""Every hyper-parameter with a range refuses what lies outside, and says what it expected."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from segue.algorithms import ALGORITHMS
+from segue.errors import RecipeError
+
+NAN = float("nan")
+POSITIVE, AT_LEAST_ONE, NOT_NEGATIVE = (
+    ((0.0, -1.0, NAN), "above 0"),
+    ((0, -1), "at least 1"),
+    ((-0.1, NAN), "at least 0"),
+)
+
+#: field → values to refuse, and the words that name the range
+RANGES = {
+    "discount": ((-0.1, 1.1, NAN), "between 0 and 1"),
+    "batch_size": AT_LEAST_ONE,
+    "hidden_sizes": (((0,), (256, -1)), "positive widths"),
+    "actor_learning_rate": POSITIVE,
+    "critic_learning_rate": POSITIVE,
+    "temperature_learning_rate": POSITIVE,
+    "initial_temperature": POSITIVE,
+    "ensemble_size": AT_LEAST_ONE,
+    "polyak": ((0.0, -0.1, 1.1, NAN), "above 0 and at most 1"),
+    "critic_updates_per_actor_update": AT_LEAST_ONE,
+    "target_noise": NOT_NEGATIVE,
+    "target_noise_clip": NOT_NEGATIVE,
+    "exploration_noise": NOT_NEGATIVE,
+    "alpha": NOT_NEGATIVE,
+    "conservative_weight": NOT_NEGATIVE,
+    "sampled_actions": AT_LEAST_ONE,
+}
+#: numbers that may take any value
+UNBOUNDED = {"target_entropy_scale", "lagrange_threshold"}
+#: choices and switches, which the recipe's own types check
+CHOICES = {"activation", "loss", "actor_layer_norm", "critic_layer_norm", "orthogonal_init", "backup_entropy"}
+
+CASES = [
+    pytest.param(name, field.name, value, RANGES[field.name][1], id=f"{name}-{field.name}-{value}")
+    for name, cls in ALGORITHMS.items()
+    for field in dataclasses.fields(cls)
+    if field.name in RANGES
+    for value in RANGES[field.name][0]
+]
+
+
+@pytest.mark.parametrize(("name", "field", "value", "expected"), CASES)
+def test_a_hyper_parameter_out_of_range_names_the_range(name, field, value, expected):
+    with pytest.raises(RecipeError) as error:
+        ALGORITHMS[name](**{field: value})
+    assert str(error.value) == f"{name}: {field} is {value!r}; expected {expected}"
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_hyper_parameter_has_a_tested_range_or_is_known_to_need_none(name):
+    assert {field.name for field in dataclasses.fields(ALGORITHMS[name])} <= set(RANGES) | UNBOUNDED | CHOICES
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_defaults_and_the_ends_of_ranges_are_accepted(name):
+    ends = {"discount": 0.0, "batch_size": 1, "polyak": 1.0, "ensemble_size": 1, "alpha": 0.0, "target_noise": 0.0}
+    cls = ALGORITHMS[name]
+    fields = {field.name for field in dataclasses.fields(cls)}
+    algorithm = cls(**{field: value for field, value in ends.items() if field in fields})
+    assert algorithm.discount == 0
+    assert hash(cls()) == hash(cls())
+    assert cls() == cls()

@@ -1,0 +1,224 @@
+"""The Q-filter: what it keeps, what it weighs, and that filtering everything is no accident."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from helpers import SPACES, few, finite, random_learner, same_bits, small, transitions
+from segue.algorithms import ALGORITHMS
+from segue.bridges import BRIDGES, Bridge, QFilter
+from segue.bridges.base import weighted_mean
+from segue.errors import RecipeError
+from segue.training.update import actor_update, critic_update
+from segue.types import Learner, Nets
+
+BATCH = jax.tree.map(jnp.asarray, transitions())
+KEY = jax.random.key(0)
+
+
+def weights(bridge: QFilter, q: Any) -> np.ndarray:
+    """The weights it gives to samples that the ensemble rates so; q is [members, batch]."""
+    q = np.atleast_2d(np.asarray(q, np.float32))
+    batch = transitions(q.shape[1])
+    weight, aux = bridge.actor_weight((), Nets(critic=lambda s, a: jnp.asarray(q)), batch, KEY)
+    assert weight.shape == (q.shape[1],)
+    assert np.array_equal(aux["q_filter_kept"], np.asarray(weight) == 1)
+    return np.asarray(weight)
+
+
+def batches(samples: st.SearchStrategy) -> st.SearchStrategy:
+    """Batches of a few sizes, since each size is compiled."""
+    return st.sampled_from([1, 2, 3, 16, 41]).flatmap(lambda size: st.lists(samples, min_size=size, max_size=size))
+
+
+def with_bridges(learner: Learner, *states: Any) -> Learner:
+    return Learner(learner.nets, learner.optimisers, states, learner.step, learner.normaliser)
+
+
+def test_a_quarter_of_the_samples_is_filtered_at_the_25th_percentile():
+    q = np.random.default_rng(0).permutation(100)
+    kept = weights(QFilter(percentile=25), q)
+    assert kept.sum() == 75
+    assert q[kept == 0].max() < q[kept == 1].min()
+
+
+@few
+@example(q=[3, 3, 3], quarters=1)  # interpolating between equal values once filtered them all
+@given(
+    q=batches(st.integers(-3, 3)),
+    quarters=st.integers(0, 400),
+)
+def test_at_least_the_promised_share_is_kept_whatever_the_ties(q, quarters):
+    """Of n samples, ⌈p (n − 1)⌉ lie below the percentile p."""
+    kept = weights(QFilter(percentile=quarters / 4), q)
+    assert kept.sum() >= 1
+    assert kept.sum() >= len(q) - math.ceil(quarters * (len(q) - 1) / 400)
+    q = np.array(q)
+    if 0 in kept:
+        assert q[kept == 0].max() < q[kept == 1].min()
+
+
+def test_equal_values_are_all_kept():
+    assert (weights(QFilter(percentile=99), np.full(10, 0.3)) == 1).all()
+
+
+def test_the_ends_of_the_percentile_keep_everything_and_the_best():
+    q = np.random.default_rng(0).permutation(20)
+    assert (weights(QFilter(percentile=0), q) == 1).all()
+    assert np.array_equal(weights(QFilter(percentile=100), q), q == 19)
+
+
+def test_the_least_optimistic_member_decides():
+    q = [[0, 9, 5, 7], [9, 1, 6, 7]]
+    assert np.array_equal(weights(QFilter(threshold=5), q), [0, 0, 1, 1])
+
+
+def test_a_fixed_threshold_replaces_the_percentile_and_keeps_what_reaches_it():
+    q = [-2, -1, 0, 1]
+    assert np.array_equal(weights(QFilter(threshold=-1.0, percentile=100), q), [0, 1, 1, 1])
+    assert np.array_equal(weights(QFilter(threshold=0.0), q), [0, 0, 1, 1])
+
+
+def test_filtered_samples_weigh_the_low_weight():
+    kept = weights(QFilter(percentile=50, low_weight=0.25), np.arange(10))
+    assert np.array_equal(kept, [0.25] * 5 + [1] * 5)
+
+
+def test_a_filter_reads_the_critic_at_the_logs_own_actions():
+    learner = random_learner(small("sac"))
+    q = np.asarray(learner.nets.critic(BATCH.observation, BATCH.action).min(0))
+    kept, _ = QFilter(percentile=25).actor_weight((), learner.nets, BATCH, KEY)
+    assert np.array_equal(kept, q >= np.percentile(q, 25))
+    assert 0 < np.sum(kept) < len(q)
+
+
+@few
+@given(batches(st.tuples(st.floats(-5, 5, width=32), st.sampled_from([0.0, 0.25, 1.0]))))
+def test_the_loss_is_the_weighted_mean(pairs):
+    loss, weight = np.array(pairs, np.float32).T
+    expected = (weight * loss).sum() / weight.sum() if weight.sum() else 0.0
+    assert float(weighted_mean(jnp.asarray(loss), jnp.asarray(weight))) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_no_weight_at_all_is_a_loss_of_zero_with_a_gradient_of_zero():
+    loss, gradient = jax.value_and_grad(lambda x: weighted_mean(x**2, jnp.zeros(4)))(jnp.arange(4.0))
+    assert loss == 0
+    assert np.array_equal(gradient, np.zeros(4))
+
+
+@pytest.mark.parametrize(
+    ("loss", "weight"), [((4,), (4, 1)), ((4, 1), (4,)), ((4, 1), (4, 1)), ((4,), (3,)), ((4,), ()), ((), ())]
+)
+def test_shapes_that_would_broadcast_are_refused(loss, weight):
+    """Annotations are checked in tests only; the function itself must refuse too."""
+    plain = getattr(weighted_mean, "__wrapped__", weighted_mean)
+    with pytest.raises(ValueError, match="same shape"):
+        plain(jnp.ones(loss), jnp.ones(weight))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_any_policy_loss_is_filtered_to_the_mean_over_the_kept_samples(name):
+    """Also a cloning one, with another algorithm's critic in its nets."""
+    algorithm = small(name)
+    learner = random_learner(algorithm)
+    nets = learner.nets.replace(critic=random_learner(small("sac")).nets.critic)
+    learner = Learner(nets, learner.optimisers, ((),), learner.step, learner.normaliser)
+    bridge = QFilter(percentile=40)
+    after, metrics = actor_update(algorithm, (bridge,), learner, BATCH, KEY, SPACES.action_size)
+    weight, _ = bridge.actor_weight((), nets, BATCH, KEY)
+    per_sample, _ = algorithm.actor_loss(nets.actor, nets, BATCH, jax.random.split(KEY, 1)[0])
+    per_sample = np.asarray(per_sample)
+    expected = per_sample[np.asarray(weight) == 1].mean()
+    assert float(metrics["actor_loss"]) == pytest.approx(expected, rel=1e-5)
+    assert float(metrics["q_filter_kept"]) == np.mean(weight)
+    assert expected != pytest.approx(per_sample.mean(), rel=1e-3)
+    assert not same_bits(after.nets.actor, nets.actor)
+
+
+def test_filtering_every_sample_leaves_the_actor_alone_and_nothing_is_nan():
+    algorithm = small("sac")
+    learner = with_bridges(random_learner(algorithm), ())
+    after, metrics = actor_update(algorithm, (QFilter(threshold=1e9),), learner, BATCH, KEY, SPACES.action_size)
+    assert metrics["actor_loss"] == 0
+    assert metrics["q_filter_kept"] == 0
+    assert same_bits(after.nets.actor, learner.nets.actor)
+    assert finite((after, metrics))
+
+
+def test_filters_multiply():
+    """Two filters leave what both keep."""
+    algorithm = small("td3")
+    learner = with_bridges(random_learner(algorithm), (), ())
+    q = np.asarray(learner.nets.critic(BATCH.observation, BATCH.action).min(0))
+    low, high = QFilter(threshold=float(np.sort(q)[3])), QFilter(threshold=float(np.sort(q)[12]), low_weight=0.5)
+    _, metrics = actor_update(algorithm, (low, high), learner, BATCH, KEY, SPACES.action_size)
+    weight = (q >= np.sort(q)[3]) * np.where(q >= np.sort(q)[12], 1, 0.5)
+    loss, _ = algorithm.actor_loss(learner.nets.actor, learner.nets, BATCH, KEY)
+    assert float(metrics["actor_loss"]) == pytest.approx(float((weight * loss).sum() / weight.sum()), rel=1e-5)
+    assert weight.sum() == 4 + 0.5 * 9
+
+
+def test_the_filter_does_not_touch_the_critic():
+    algorithm = small("sac")
+    learner = random_learner(algorithm)
+    plain, _ = critic_update(algorithm, (), learner, BATCH, KEY)
+    filtered, _ = critic_update(algorithm, (QFilter(),), with_bridges(learner, ()), BATCH, KEY)
+    assert same_bits(plain.nets, filtered.nets)
+    assert not same_bits(plain.nets, learner.nets)
+
+
+class Shifted(Bridge):
+    """Adds 1 to what is bootstrapped, 2 to the policy loss, and counts its updates."""
+
+    def bootstrap(self, state, nets, batch, next_value, key):
+        return next_value + 1
+
+    def actor_penalty(self, state, actor, nets, batch, key):
+        return jnp.asarray(2.0), {"shift": jnp.asarray(2.0)}
+
+    def update(self, state, nets, batch, aux, key):
+        return state + 1, {"seen": aux["shift"]}
+
+
+def test_hooks_act_where_they_say_and_compose():
+    algorithm = small("td3")
+    plain = random_learner(algorithm)
+    learner = with_bridges(plain, jnp.asarray(0), jnp.asarray(10))
+    bridges = (Shifted(), Shifted())
+    _, before = critic_update(algorithm, (), plain, BATCH, KEY)
+    _, after = critic_update(algorithm, bridges, learner, BATCH, KEY)
+    shift = float(after["target_q"] - before["target_q"])
+    assert shift == pytest.approx(2 * float(BATCH.discount.mean()), rel=1e-4)
+    _, before = actor_update(algorithm, (), plain, BATCH, KEY, SPACES.action_size)
+    moved, after = actor_update(algorithm, bridges, learner, BATCH, KEY, SPACES.action_size)
+    assert float(after["actor_loss"] - before["actor_loss"]) == pytest.approx(4, rel=1e-5)
+    assert [int(state) for state in moved.bridges] == [1, 11]
+    assert float(after["seen"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("percentile", -0.1, "between 0 and 100"),
+        ("percentile", 100.1, "between 0 and 100"),
+        ("percentile", float("nan"), "between 0 and 100"),
+        ("low_weight", -0.1, "between 0 and 1"),
+        ("low_weight", 1.1, "between 0 and 1"),
+    ],
+)
+def test_a_hyper_parameter_out_of_range_names_the_range(field, value, expected):
+    with pytest.raises(RecipeError, match=f"q-filter: {field} is {value!r}; expected {expected}$"):
+        QFilter(**{field: value})
+
+
+def test_the_filter_is_registered_and_says_that_it_needs_a_critic():
+    assert BRIDGES["q-filter"] is QFilter
+    assert QFilter.needs == ("critic",)

@@ -1,0 +1,149 @@
+"""The handover: every offline algorithm to every online one, each role carried or fresh as said, nothing shared."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from helpers import (
+    LOG,
+    OFFLINE,
+    ONLINE,
+    SPACES,
+    changed_roles,
+    clone,
+    finite,
+    random_learner,
+    same_bits,
+    small,
+    updated,
+)
+from segue.training.handover import hand_over
+from segue.training.update import init_learner, run_updates
+from segue.types import TARGETS, Learner, Normaliser
+
+PAIRS = [(a, b) for a in OFFLINE for b in ONLINE]
+every_pair = pytest.mark.parametrize(("offline", "online"), PAIRS, ids=lambda name: name)
+KEY = jax.random.key(5)
+
+
+def pretrained(name: str, **options) -> Learner:
+    """A learner that has come some way, with a normaliser and a step count of its own."""
+    algorithm = small(name, **options)
+    learner = random_learner(algorithm, seed=1)
+    states = jax.tree.map(lambda leaf: leaf + jnp.ones((), leaf.dtype), learner.optimisers)
+    normaliser = Normaliser(jnp.arange(3, dtype=jnp.float32), jnp.full(3, 2, jnp.float32))
+    return Learner(learner.nets, states, (), jnp.asarray(123, jnp.int32), normaliser)
+
+
+def handed(offline: str, online: str, **options):
+    source = pretrained(offline, **options)
+    return source, *hand_over(source, small(offline, **options), small(online), SPACES, KEY)
+
+
+@every_pair
+def test_roles_of_the_same_name_are_carried_bit_for_bit_and_the_others_are_fresh(offline, online):
+    source, learner, said = handed(offline, online)
+    given, got = source.nets.roles(), learner.nets.roles()
+    initial = small(online).init(KEY, SPACES).roles()
+    assert got.keys() == initial.keys()
+    assert "actor" in said.carried
+    assert set(said.carried) | set(said.fresh) == set(got)
+    assert not set(said.carried) & set(said.fresh)
+    for role, net in got.items():
+        followed = role.removeprefix("target_")
+        if role in given:
+            assert role in said.carried
+            assert same_bits(net, given[role])
+        elif followed in given:
+            assert role in said.carried
+            assert same_bits(net, given[followed])
+        else:
+            assert role in said.fresh
+            assert same_bits(net, initial[role])
+
+
+@every_pair
+def test_a_target_without_a_source_starts_where_its_network_does(offline, online):
+    source, learner, _ = handed(offline, online)
+    roles = learner.nets.roles()
+    for target in set(TARGETS) & set(roles) - set(source.nets.roles()):
+        assert same_bits(roles[target], roles[target.removeprefix("target_")])
+
+
+@every_pair
+def test_optimisers_of_carried_roles_are_carried_and_the_others_are_fresh(offline, online):
+    source, learner, said = handed(offline, online)
+    fresh = init_learner(small(online), learner.nets, learner.normaliser).optimisers
+    assert learner.optimisers.keys() == small(online).optimisers().keys()
+    for role, state in learner.optimisers.items():
+        carried = role in said.carried and role in source.optimisers
+        assert same_bits(state, source.optimisers[role] if carried else fresh[role])
+        assert not same_bits(source.optimisers.get(role), fresh[role])
+    assert same_bits(learner.optimisers["actor"], source.optimisers["actor"])
+
+
+@every_pair
+def test_the_phase_starts_anew_on_the_same_normalised_observations(offline, online):
+    source, learner, _ = handed(offline, online)
+    assert learner.step == 0
+    assert learner.bridges == ()
+    assert same_bits(learner.normaliser, source.normaliser)
+
+
+@every_pair
+def test_every_role_gets_a_sentence(offline, online):
+    source, learner, said = handed(offline, online)
+    roles = [line.split(":")[0] for line in said.lines]
+    assert sorted(roles[:-1]) == sorted({*learner.nets.roles(), *source.nets.roles()})
+    assert roles[-1] == "optimisers"
+    sentences = dict(line.split(": ", 1) for line in said.lines)
+    for role in learner.nets.roles():
+        assert sentences[role].startswith("fresh" if role in said.fresh else ("carried over", "copied from"))
+    for role in set(source.nets.roles()) - set(learner.nets.roles()):
+        assert sentences[role] == f"not used by {online}"
+
+
+@every_pair
+def test_the_learner_can_be_donated_and_updated_without_touching_its_source(offline, online):
+    source, learner, _ = handed(offline, online)
+    before = clone(source)
+    buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((learner, source))]
+    assert len(buffers) == len(set(buffers))
+    started = clone(learner)
+    after, metrics = run_updates(
+        learner,
+        LOG,
+        jax.random.key(0),
+        jnp.zeros(()),
+        algorithm=small(online),
+        bridges=(),
+        strategy=None,
+        spaces=SPACES,
+        blocks=5,
+    )
+    assert finite((after, metrics))
+    assert changed_roles(started, after) == set(after.nets.roles())
+    assert same_bits(source, before)
+
+
+def test_a_role_of_another_shape_is_fresh_and_said_so():
+    source = pretrained("cql", ensemble_size=2)
+    learner, said = hand_over(source, small("cql", ensemble_size=2), small("sac"), SPACES, KEY)
+    assert said.fresh == ("critic", "target_critic")
+    assert learner.nets.critic.size == 3
+    assert any(line.startswith("critic: fresh (cql's has another shape: (2, ") for line in said.lines)
+    assert same_bits(learner.nets.target_critic, learner.nets.critic)
+    assert same_bits(
+        learner.optimisers["critic"], init_learner(small("sac"), learner.nets, source.normaliser).optimisers["critic"]
+    )
+
+
+def test_handing_over_to_itself_goes_on_as_if_nothing_had_happened():
+    """But for the step count, which restarts."""
+    source, learner, said = handed("sac", "sac")
+    assert said.fresh == ()
+    again = Learner(learner.nets, learner.optimisers, (), source.step, learner.normaliser)
+    assert same_bits(again, source)
+    assert same_bits(updated(small("sac"), again)[0], updated(small("sac"), source)[0])

@@ -1,0 +1,100 @@
+"""The shared update beyond any one algorithm: batches from any replay, critic-only updates, metrics, divergence."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from helpers import LOG, SPACES, changed_roles, clone, fresh_learner, same_bits, small, transitions
+from segue.errors import Diverged
+from segue.replay import REPLAYS, Mixed, Replay, append
+from segue.training.recorder import fetch
+from segue.training.update import actor_update, run_updates
+
+BC_NLL = small("bc", loss="nll")
+
+
+def run(algorithm, learner, replay=LOG, **options):
+    settings = {"bridges": (), "strategy": None, "spaces": SPACES, "blocks": 2, "progress": 0.0} | options
+    progress = jnp.asarray(settings.pop("progress"), jnp.float32)
+    return run_updates(clone(learner), replay, jax.random.key(0), progress, algorithm=algorithm, **settings)
+
+
+@pytest.mark.parametrize("name", ["sac", "td3"])
+def test_without_the_actor_only_the_critic_and_its_target_move(name):
+    algorithm = small(name)
+    learner = fresh_learner(algorithm)
+    after, metrics = run(algorithm, learner, train_actor=False)
+    assert changed_roles(learner, after) == {"critic", "target_critic"}
+    assert after.step == 2 * algorithm.critic_updates
+    assert "critic_loss" in metrics
+    assert "actor_loss" not in metrics
+
+
+@pytest.mark.parametrize("strategy", [cls() for cls in REPLAYS.values()], ids=lambda s: s.name)
+def test_every_replay_strategy_feeds_the_update(strategy):
+    """Traced, not run: what it draws is tested where it lives."""
+    replay = Replay.create(LOG.offline if strategy.needs_dataset else None, 32, SPACES)
+    learner = fresh_learner(BC_NLL)
+    after, metrics = jax.eval_shape(lambda given: run(BC_NLL, given, replay, strategy=strategy), learner)
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, learner)
+    assert metrics["actor_loss"].shape == ()
+
+
+def test_the_strategy_decides_what_the_update_sees():
+    """The log's actions are 0.9 and the live ones −0.9; the mean squared error to 0 says nothing, the policy does."""
+    log, live = (transitions(20)._replace(action=np.full((20, 2), a, np.float32)) for a in (0.9, -0.9))
+    replay = append(Replay.create(log, 20, SPACES), live)
+    algorithm = small("bc", actor_learning_rate=1e-2)
+    observation = jnp.asarray(log.observation)
+    for fraction, sign in ((0.0, -1), (1.0, 1)):
+        strategy = Mixed(offline_fraction=fraction)
+        after, _ = run(algorithm, fresh_learner(algorithm), replay, strategy=strategy, blocks=200)
+        assert np.allclose(after.nets.actor.mode(observation), sign * 0.9, atol=0.1)
+
+
+def test_metrics_are_means_over_the_blocks():
+    _, both = run(BC_NLL, fresh_learner(BC_NLL), blocks=2)
+    after, first = run(BC_NLL, fresh_learner(BC_NLL), blocks=1)
+    _, second = run(BC_NLL, after, blocks=1)
+    for name, value in both.items():
+        assert float(value) == pytest.approx((float(first[name]) + float(second[name])) / 2, rel=1e-5)
+
+
+def test_the_given_learner_is_donated_to_the_updates():
+    learner = fresh_learner(BC_NLL)
+    before = clone(learner)
+    run_updates(
+        learner,
+        LOG,
+        jax.random.key(0),
+        jnp.zeros(()),
+        algorithm=BC_NLL,
+        bridges=(),
+        strategy=None,
+        spaces=SPACES,
+        blocks=2,
+    )
+    assert learner.nets.actor.mlp.layers[0].weight.is_deleted()
+    assert same_bits(LOG.offline, jax.tree.map(jnp.asarray, transitions(64, seed=1)))
+    assert not before.nets.actor.mlp.layers[0].weight.is_deleted()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_metric_that_is_not_finite_stops_the_run_and_says_where(value):
+    with pytest.raises(Diverged, match=rf"offline phase, step 300: critic_loss is {value}"):
+        fetch("offline", 300, {"actor_loss": jnp.asarray(1.0), "critic_loss": jnp.asarray(value)})
+
+
+def test_finite_metrics_are_numbers_by_name():
+    assert fetch("online", 1, {"b": jnp.asarray(2.0), "a": jnp.asarray(1.5)}) == {"a": 1.5, "b": 2.0}
+
+
+def test_a_batch_with_nan_is_seen_in_the_metrics():
+    batch = jax.tree.map(jnp.asarray, transitions()._replace(action=np.full((16, 2), np.nan, np.float32)))
+    algorithm = small("bc")
+    _, metrics = actor_update(algorithm, (), fresh_learner(algorithm), batch, jax.random.key(0), 2)
+    with pytest.raises(Diverged, match="actor_loss is nan"):
+        fetch("offline", 1, metrics)
