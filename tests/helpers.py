@@ -41,6 +41,7 @@ def transitions(rows: int = 16, seed: int = 0, reach: float = 0.95) -> Transitio
         next_observation=rng.normal(size=observation).astype(np.float32),
         discount=np.where(np.arange(rows) % 4 == 1, 0, 0.99).astype(np.float32),
         return_to_go=rng.normal(size=rows).astype(np.float32),
+        next_action=np.where(np.arange(rows)[:, None] % 5 == 2, np.nan, rng.uniform(-1, 1, action)).astype(np.float32),
     )
 
 

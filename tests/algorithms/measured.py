@@ -14,7 +14,7 @@ from references import reference, variants
 
 from helpers import SPACES, random_learner, small, transitions
 from segue.algorithms import ALGORITHMS, Algorithm
-from segue.training.update import actor_update, bellman_target, critic_update
+from segue.training.update import actor_update, bellman_target, critic_update, replace
 from segue.types import Learner, Transition
 
 CASES = {f"{name}-{variant}": (name, variant) for name in ALGORITHMS for variant in variants(name)}
@@ -68,9 +68,15 @@ def measure(case: str, algorithm: Algorithm, learner: Learner, batch: Transition
     after_critic = None
     if nets.critic is not None:
         after_critic, metrics = critic_update(h, (), learner, batch, key)
-        segue["target"] = bellman_target(h, (), learner, batch, target_key)
+        then = nets  # what Q's target sees: V after its step
+        if nets.value is not None:
+            segue["value_loss"] = metrics["value_loss"]
+            of_role["value"] = lambda value: ref.value_loss(h, value, nets, batch, key)
+            expected["value_loss"] = of_role["value"](nets.value)
+            then = nets.replace(value=after_critic.nets.value)
+        segue["target"] = bellman_target(h, (), replace(learner, nets=then), batch, target_key)
         segue["critic_loss"] = metrics["critic_loss"]
-        y = expected["target"] = ref.target(h, nets, batch, next_key)
+        y = expected["target"] = ref.target(h, then, batch, next_key)
         expected["critic_loss"] = ref.critic_loss(h, nets.critic, nets, batch, y, penalty_key)
         of_role["critic"] = lambda critic: ref.critic_loss(h, critic, nets, batch, y, penalty_key)
     if nets.temperature is not None:

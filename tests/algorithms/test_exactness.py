@@ -65,7 +65,7 @@ def test_each_role_moves_by_the_derivative_of_its_own_loss_and_of_nothing_else(c
     assert trained == set(measured.of_role)
     rng = np.random.default_rng(0)
     for role, loss in measured.of_role.items():
-        after = measured.after_critic if role in ("critic", "multiplier") else measured.after_actor
+        after = measured.after_critic if role in ("value", "critic", "multiplier") else measured.after_actor
         leaves, structure = jax.tree.flatten(measured.before.nets.roles()[role])
         moved = [
             np.asarray(b) - np.asarray(a)
@@ -89,9 +89,9 @@ def test_each_role_moves_by_the_derivative_of_its_own_loss_and_of_nothing_else(c
 
 
 @every_case_with_a_critic
-def test_a_critic_update_moves_the_critic_its_multiplier_and_its_target_only(case):
+def test_a_critic_update_moves_the_values_the_multiplier_and_the_critics_target_only(case):
     measured = in_float64(case)
-    expected = {"critic", "multiplier", "target_critic"} & set(measured.before.nets.roles())
+    expected = {"value", "critic", "multiplier", "target_critic"} & set(measured.before.nets.roles())
     if measured.algorithm.polyak_with_actor:
         expected.remove("target_critic")
     assert changed_roles(measured.before, measured.after_critic) == expected
@@ -125,9 +125,10 @@ def test_the_first_step_of_each_role_is_its_own_learning_rate(case):
     rates = {"actor": h.actor_learning_rate}
     if measured.after_critic is not None:
         rates |= {"critic": h.critic_learning_rate, "multiplier": h.critic_learning_rate}
+        rates |= {"value": getattr(h, "value_learning_rate", None)}
         rates |= {"temperature": getattr(h, "temperature_learning_rate", None)}
     for role in measured.of_role:
-        after = measured.after_critic if role in ("critic", "multiplier") else measured.after_actor
+        after = measured.after_critic if role in ("value", "critic", "multiplier") else measured.after_actor
         old, new = (jax.tree.leaves(learner.nets.roles()[role]) for learner in (measured.before, after))
         largest = max(float(jnp.abs(a - b).max()) for a, b in zip(old, new, strict=True))
         assert largest == pytest.approx(rates[role], rel=2e-3)

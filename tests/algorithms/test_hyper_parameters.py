@@ -34,11 +34,21 @@ RANGES = {
     "alpha": NOT_NEGATIVE,
     "conservative_weight": NOT_NEGATIVE,
     "sampled_actions": AT_LEAST_ONE,
+    "value_learning_rate": POSITIVE,
+    "expectile": ((0.0, 1.0, NAN), "between 0 and 1, both excluded"),
+    "inverse_temperature": NOT_NEGATIVE,
+    "weight_limit": POSITIVE,
+    "temperature": POSITIVE,
+    "actor_bc_weight": NOT_NEGATIVE,
+    "critic_bc_weight": NOT_NEGATIVE,
+    "diversity_weight": NOT_NEGATIVE,
+    "subset_size": ((0, 11), "between 1 and ensemble_size"),
+    "top_fraction": ((0.0, 1.1, NAN), "above 0 and at most 1"),
 }
 #: numbers that may take any value
 UNBOUNDED = {"target_entropy_scale", "lagrange_threshold"}
 #: choices and switches, which the recipe's own types check
-CHOICES = {"activation", "loss", "actor_layer_norm", "critic_layer_norm", "orthogonal_init", "backup_entropy"}
+CHOICES = {"activation", "loss", "actor_layer_norm", "critic_layer_norm", "orthogonal_init", "backup_entropy", "max_q_backup", "variant", "weighting"}
 
 CASES = [
     pytest.param(name, field.name, value, RANGES[field.name][1], id=f"{name}-{field.name}-{value}")
@@ -66,6 +76,10 @@ def test_defaults_and_the_ends_of_ranges_are_accepted(name):
     ends = {"discount": 0.0, "batch_size": 1, "polyak": 1.0, "ensemble_size": 1, "alpha": 0.0, "target_noise": 0.0}
     cls = ALGORITHMS[name]
     fields = {field.name for field in dataclasses.fields(cls)}
+    if "subset_size" in fields:
+        ends["subset_size"] = 1
+    if name == "edac":
+        ends["ensemble_size"] = 2  # pairs of members disagree
     algorithm = cls(**{field: value for field, value in ends.items() if field in fields})
     assert algorithm.discount == 0
     assert hash(cls()) == hash(cls())

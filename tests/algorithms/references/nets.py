@@ -87,3 +87,24 @@ def uniform(key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
 def squared_error(h: Any, nets: Any, batch: Any, target: np.ndarray, critic: Any) -> float:
     """Σ_i E[(Q_i(s, a) − y)²]."""
     return sum(np.mean((q - target) ** 2) for q in q_values(critic, batch.observation, batch.action))
+
+
+def action_gradients(critic: Any, s: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """∇_a Q_i(s, a) by hand: [members, …, action]."""
+    layers = weights(critic.members)
+    derivative = {"relu": lambda x: (x > 0).astype(float), "tanh": lambda x: 1 - np.tanh(x) ** 2}[
+        critic.members.activation
+    ]
+    activation = ACTIVATIONS[critic.members.activation]
+    result = []
+    for i in range(len(layers[0][0])):
+        h, slopes = np.concatenate([s, a], -1), []
+        for w, b in layers[:-1]:
+            x = h @ w[i] + b[i].reshape(-1)
+            slopes.append(derivative(x))
+            h = activation(x)
+        g = np.broadcast_to(layers[-1][0][i][:, 0], h.shape)
+        for (w, _), slope in zip(reversed(layers[:-1]), reversed(slopes), strict=True):
+            g = (g * slope) @ w[i].T
+        result.append(g[..., s.shape[-1] :])
+    return np.stack(result)
