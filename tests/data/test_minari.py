@@ -199,9 +199,7 @@ SPACES = st.recursive(
         st.builds(spaces.MultiBinary, st.integers(1, 4)),
     ),
     lambda parts: st.one_of(
-        st.dictionaries(st.text("abc", min_size=1, max_size=2), parts, min_size=1, max_size=3).map(
-            spaces.Dict
-        ),
+        st.dictionaries(st.text("abc", min_size=1, max_size=2), parts, min_size=1, max_size=3).map(spaces.Dict),
         st.lists(parts, min_size=1, max_size=3).map(spaces.Tuple),
     ),
     max_leaves=5,
