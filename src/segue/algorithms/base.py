@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Float
 
 from segue import random
-from segue.errors import RecipeError
+from segue.errors import RecipeError, require_types
 from segue.networks import Actor, Critic
 from segue.types import Array, Key, Nets, Spaces, Transition
 
@@ -54,6 +54,7 @@ class Algorithm:
     """Adam step size of the actor."""
 
     def __post_init__(self) -> None:
+        require_types(self, self.name)
         self.require("discount", 0 <= self.discount <= 1, "between 0 and 1")
         self.require("batch_size", self.batch_size >= 1, "at least 1")
         self.require("hidden_sizes", all(width >= 1 for width in self.hidden_sizes), "positive widths")

@@ -79,7 +79,3 @@ class SAC(ActorCritic):
             return nets.actor.mode(observation)
         mean, _ = nets.actor(observation)
         return nets.actor.sample(observation, random.normal(source, mean.shape))
-
-
-def _action_shape(batch: Transition) -> tuple[int, ...]:
-    return batch.action.shape

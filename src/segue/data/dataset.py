@@ -57,6 +57,8 @@ class Dataset:
     spaces: Spaces
     source: str
     env_id: str | None = None
+    bounds_known: bool = False
+    """Whether the log names the bounds of its actions; otherwise they were taken to be ±1."""
     notes: tuple[str, ...] = ()
     """What was done to the log while loading, in words."""
 
@@ -106,6 +108,10 @@ class Dataset:
             return_to_go=self.returns_to_go(discount),
         )
 
+    def _unit_bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
+        size = self.spaces.action_size
+        return None if self.spaces.discrete else (np.full(size, -1.0), np.full(size, 1.0))
+
     def fingerprint(self) -> str:
         """A short hash of every transition, to name a log by its content."""
         digest = hashlib.sha256()
@@ -126,6 +132,7 @@ class Dataset:
             timeouts=ends & ~self.terminals,
             next_observations=self.next_observations,
             env_id=self.env_id,
+            action_bounds=self._unit_bounds() if self.bounds_known else None,
             discrete_actions=self.spaces.action_size if self.spaces.discrete else None,
         )
 
@@ -201,6 +208,7 @@ class _Loading:
             spaces=spaces,
             source=self.source,
             env_id=columns.env_id,
+            bounds_known=columns.action_bounds is not None,
             notes=tuple(self.notes),
         )
         for value in vars(dataset).values():

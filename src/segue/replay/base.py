@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from segue.errors import RecipeError
+from segue.errors import RecipeError, require_types
 from segue.types import Array, Key, Spaces, Transition
 
 
@@ -110,6 +110,7 @@ class ReplayStrategy:
     """Live transitions kept, oldest dropped first; None keeps all of the online phase."""
 
     def __post_init__(self) -> None:
+        require_types(self, self.name)
         if self.capacity is not None and self.capacity < 1:
             raise RecipeError(f"{self.name}: capacity is {self.capacity}; expected at least 1, or none to keep all")
 
