@@ -18,13 +18,13 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 demo: install
 	$(BIN)/segue compare --env Hopper-v5 --dataset segue:hopper-mixed \
 	    --offline td3-bc --offline-steps 20000 --online sac --online-steps 20000 \
-	    --arm "scratch" "--offline none --offline-steps 0 --replay online-only" \
+	    --arm "scratch" "--dataset None --offline none --offline-steps 0 --replay online-only" \
 	    --arm "fine-tune" "" \
 	    --arm "fine-tune + Q-filter" "--bridges q-filter --bridges.q-filter.percentile 25" \
 	    --out runs/demo
 
 test: install lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: install
 	$(BIN)/ruff check .
@@ -38,6 +38,7 @@ bench: install
 hopper-mixed: install
 	$(BIN)/segue run --env Hopper-v5 --online sac --online-steps 80000 --eval-every 5000 --warmup-steps 5000 \
 	    --keep-policies --out runs/hopper-sac
+	rm -f src/segue/data/bundled/hopper-mixed.npz
 	$(BIN)/segue collect random:20000 runs/hopper-sac/checkpoints/run/seed-0/step-30000:35000 \
 	    runs/hopper-sac/checkpoints/run/seed-0/step-70000:45000 \
 	    --env Hopper-v5 --to npz:src/segue/data/bundled/hopper-mixed.npz

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import numbers
+import types
+import typing
 from collections.abc import Iterable
+from typing import Any
 
 
 class SegueError(Exception):
@@ -20,6 +24,51 @@ class RecipeError(SegueError):
 
 class Diverged(SegueError):
     """Training produced NaN or Inf: names the phase, the step and the quantity."""
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {name: hint for name, hint in hints.items() if typing.get_origin(hint) is not typing.ClassVar}
+
+
+def require_types(part: Any, what: str) -> None:
+    """Refuse a dataclass whose values are not of the declared types; a JSON file or a caller may hold anything.
+
+    Raises:
+        RecipeError: naming the field, its value and what was expected.
+    """
+    for name, hint in _hints(type(part)).items():
+        value = getattr(part, name)
+        if not _fits(value, hint):
+            raise RecipeError(f"{what}: {name} is {value!r}; expected {_words(hint)}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin is typing.Literal:
+        return value in arguments
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
+    if hint in (int, float):
+        kind = numbers.Integral if hint is int else numbers.Real
+        return isinstance(value, kind) and not isinstance(value, bool)
+    return isinstance(value, origin or hint)
+
+
+def _words(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return " or ".join(map(str, arguments))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_words(argument) for argument in arguments)
+    if origin is tuple:
+        return f"a list of {_words(arguments[0])}"
+    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+    return plain.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

@@ -6,10 +6,8 @@ Every draw of a run comes from a stream named by (seed, phase, index), so nothin
 from __future__ import annotations
 
 import zlib
-from typing import cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -40,13 +38,6 @@ def _number(name: str | int) -> int:
     return name if isinstance(name, int) else zlib.crc32(name.encode())
 
 
-def split(source: Source, count: int = 2) -> list[Source]:
-    """`count` independent sources; a host generator is a stream of its own and is simply shared."""
-    if isinstance(source, np.random.Generator):
-        return [source] * count
-    return list(jax.random.split(source, count))
-
-
 def normal(source: Source, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Standard normal numbers, float32."""
     if isinstance(source, np.random.Generator):
@@ -59,10 +50,3 @@ def uniform(source: Source, shape: tuple[int, ...], low: float, high: float) -> 
     if isinstance(source, np.random.Generator):
         return source.uniform(low, high, shape).astype(np.float32)
     return jax.random.uniform(source, shape, minval=low, maxval=high)
-
-
-def gumbel(source: Source, shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """Standard Gumbel numbers, float32; argmax(logits + gumbel) samples from the categorical distribution."""
-    if isinstance(source, np.random.Generator):
-        return cast(np.ndarray, source.gumbel(size=shape)).astype(np.float32)
-    return jax.random.gumbel(source, shape, dtype=jnp.float32)

@@ -14,9 +14,8 @@ import jax
 from segue.algorithms import ALGORITHMS, Algorithm
 from segue.bridges import BRIDGES, Bridge
 from segue.data.dataset import Dataset
-from segue.errors import RecipeError, unknown
+from segue.errors import RecipeError, require_types, unknown
 from segue.replay import REPLAYS, Mixed, OnlineOnly, ReplayStrategy
-from segue.training.online import dispatch_length
 from segue.types import Spaces
 
 Part = TypeVar("Part")
@@ -69,6 +68,8 @@ class Recipe:
     """Keep a checkpoint of the policy at every online evaluation."""
 
     def __post_init__(self) -> None:
+        require_types(self, "recipe")
+
         def expect(field: str, holds: bool, expected: str) -> None:
             if not holds:
                 raise RecipeError(f"{field} is {getattr(self, field)!r}; expected {expected}")
@@ -118,11 +119,9 @@ class Recipe:
                 raise RecipeError(f"bridge {bridge.name} needs a {missing[0]}, which {online.name} does not have")
             if bridge.needs_dataset and self.dataset is None:
                 raise RecipeError(f"bridge {bridge.name} needs a log, but the recipe names no dataset")
-        if self.online_steps % self.environments:
-            raise RecipeError(
-                f"online_steps is {self.online_steps}; expected a multiple of the {self.environments} environments"
-            )
-        dispatch_length(self.online_eval_every, self.environments, self.updates_per_step, online.critic_updates)
+        for field, steps in (("online_steps", self.online_steps), ("eval_every", self.online_eval_every)):
+            if steps % self.environments:
+                raise RecipeError(f"{field} is {steps}; expected a multiple of the {self.environments} environments")
 
     @property
     def online_eval_every(self) -> int:
@@ -227,24 +226,23 @@ def build(cls: type[Part], what: str, values: Mapping[str, Any]) -> Part:
     """An instance from plain data, lists as tuples.
 
     Raises:
-        RecipeError: for an unknown field or a value of the wrong type.
+        RecipeError: for an unknown field.
     """
     fields = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for name in values:
         if name not in fields:
             raise RecipeError(unknown(f"field of {what}", name, fields))
-    try:
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
-    except TypeError as error:
-        raise RecipeError(f"{what}: a value has the wrong type: {error}") from error
+    return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
 def read_recipes(path: Path) -> dict[str, Recipe]:
-    """The arms in a `recipe.json`: {"run": recipe} for a single run.
+    """The arms in a `recipe.json` (or in the one of a run directory): {"run": recipe} for a single run.
 
     Raises:
         RecipeError: if the file cannot be read or does not hold a recipe.
     """
+    if path.is_dir():
+        path = path / "recipe.json"
     try:
         plain = json.loads(path.read_text())
     except FileNotFoundError as error:

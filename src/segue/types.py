@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 #: Both worlds: device arrays inside an update, host arrays while acting. Network code runs on either.
 Array = jax.Array | np.ndarray
@@ -115,9 +115,3 @@ class Learner(eqx.Module):
     step: Int[Array, ""]
     """Critic updates done in this phase (policy updates, for an algorithm without a critic)."""
     normaliser: Normaliser
-
-
-def is_finite(tree: Any) -> Bool[jax.Array, ""]:
-    """Whether every floating-point leaf holds only finite numbers."""
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
-    return jax.numpy.all(jax.numpy.stack([jax.numpy.isfinite(leaf).all() for leaf in leaves]))

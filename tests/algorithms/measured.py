@@ -56,37 +56,37 @@ class Measured:
 def measure(case: str, algorithm: Algorithm, learner: Learner, batch: Transition) -> Measured:
     """Both sides, on the keys that the shared update hands out."""
     h, nets, key = algorithm, learner.nets, jax.random.key(7)
-    ref = reference(CASES[case][0])
+    ref, log = reference(CASES[case][0]), jax.tree.map(lambda column: np.asarray(column, np.float64), batch)
     target_key, penalty_key = jax.random.split(key)
     next_key, actor_key = jax.random.split(target_key, 1)[0], jax.random.split(key, 1)[0]
     actor_loss, aux = h.actor_loss(nets.actor, nets, batch, actor_key)
     after_actor, metrics = actor_update(h, (), learner, batch, key, SPACES.action_size)
     segue = {"actor_loss": actor_loss, "reported_actor_loss": metrics["actor_loss"]}
-    expected = {"actor_loss": ref.actor_loss(h, nets.actor, nets, batch, actor_key)}
+    expected = {"actor_loss": ref.actor_loss(h, nets.actor, nets, log, actor_key)}
     expected["reported_actor_loss"] = expected["actor_loss"].mean()
-    of_role = {"actor": lambda actor: ref.actor_loss(h, actor, nets, batch, actor_key).mean()}
+    of_role = {"actor": lambda actor: ref.actor_loss(h, actor, nets, log, actor_key).mean()}
     after_critic = None
     if nets.critic is not None:
         after_critic, metrics = critic_update(h, (), learner, batch, key)
         then = nets  # what Q's target sees: V after its step
         if nets.value is not None:
             segue["value_loss"] = metrics["value_loss"]
-            of_role["value"] = lambda value: ref.value_loss(h, value, nets, batch, key)
+            of_role["value"] = lambda value: ref.value_loss(h, value, nets, log, key)
             expected["value_loss"] = of_role["value"](nets.value)
             then = nets.replace(value=after_critic.nets.value)
         segue["target"] = bellman_target(h, (), replace(learner, nets=then), batch, target_key)
         segue["critic_loss"] = metrics["critic_loss"]
-        y = expected["target"] = ref.target(h, then, batch, next_key)
-        expected["critic_loss"] = ref.critic_loss(h, nets.critic, nets, batch, y, penalty_key)
-        of_role["critic"] = lambda critic: ref.critic_loss(h, critic, nets, batch, y, penalty_key)
+        y = expected["target"] = ref.target(h, then, log, next_key)
+        expected["critic_loss"] = ref.critic_loss(h, nets.critic, nets, log, y, penalty_key)
+        of_role["critic"] = lambda critic: ref.critic_loss(h, critic, nets, log, y, penalty_key)
     if nets.temperature is not None:
         segue["temperature_loss"] = h.temperature_loss(nets.temperature, aux, SPACES.action_size)
-        of_role["temperature"] = lambda value: ref.temperature_loss(h, float(value), nets.actor, batch, actor_key)
+        of_role["temperature"] = lambda value: ref.temperature_loss(h, float(value), nets.actor, log, actor_key)
     if nets.multiplier is not None:
         q = nets.critic(batch.observation, batch.action)
         _, critic_aux = h.critic_penalty(nets.critic, nets, batch, q, penalty_key)
         segue["multiplier_loss"] = h.multiplier_loss(nets.multiplier, critic_aux)
-        of_role["multiplier"] = lambda value: ref.multiplier_loss(h, float(value), nets, batch, penalty_key)
+        of_role["multiplier"] = lambda value: ref.multiplier_loss(h, float(value), nets, log, penalty_key)
     for role in ("temperature", "multiplier"):
         if role in of_role:
             expected[f"{role}_loss"] = of_role[role](nets.roles()[role])

@@ -124,6 +124,9 @@ def bare_update(h, learner, batch, critic_key, actor_key):
 
     if "critic" in optimisers:
         target_key, penalty_key = jax.random.split(critic_key)
+        if "value" in optimisers:
+            first, value_key = nets, jax.random.fold_in(critic_key, 0)
+            step("value", lambda value: h.value_loss(value, first, batch, value_key))
         before = nets
         y = batch.reward + batch.discount * h.next_value(before, batch, jax.random.split(target_key, 1)[0])
 

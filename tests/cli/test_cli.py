@@ -30,6 +30,7 @@ def log(tmp_path: Path) -> str:
         terminals=np.zeros(rows),
         timeouts=ends,
         env_id="Pendulum-v1",
+        action_bounds=(np.array([-1.0]), np.array([1.0])),
     )
     npz.write(tmp_path / "log.npz", columns)
     return f"npz:{tmp_path / 'log.npz'}"

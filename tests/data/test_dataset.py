@@ -29,9 +29,7 @@ def changed(name, row, value):
 def test_discount_is_zero_at_true_terminals_and_nowhere_else(made):
     dataset = load(as_dict(made))
     batch = dataset.transitions(DISCOUNT, Normaliser.identity(dataset.spaces.observation_size))
-    expected = np.concatenate(
-        [[DISCOUNT] * (len(e.rewards) - 1) + [0.0 if e.terminal else DISCOUNT] for e in made]
-    )
+    expected = np.concatenate([[DISCOUNT] * (len(e.rewards) - 1) + [0.0 if e.terminal else DISCOUNT] for e in made])
     np.testing.assert_array_equal(batch.discount, expected.astype(np.float32))
 
 
@@ -40,13 +38,9 @@ def test_a_shift_never_takes_the_next_observation_from_another_episode(made):
     assume(has_a_successor(made))
     dataset = load(as_dict(made, next_observations=False))
     successors = {
-        e.observations[t].tobytes(): e.observations[t + 1].tobytes()
-        for e in made
-        for t in range(len(e.rewards))
+        e.observations[t].tobytes(): e.observations[t + 1].tobytes() for e in made for t in range(len(e.rewards))
     }
-    for row, next_row, terminal in zip(
-        dataset.observations, dataset.next_observations, dataset.terminals, strict=True
-    ):
+    for row, next_row, terminal in zip(dataset.observations, dataset.next_observations, dataset.terminals, strict=True):
         expected = row.tobytes() if terminal else successors[row.tobytes()]
         assert next_row.tobytes() == expected
 

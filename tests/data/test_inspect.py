@@ -92,10 +92,7 @@ def test_a_problem_names_the_dimension_and_the_row():
     assert "dimension 1, is" in outlying_observations(load(SICK[outlying_observations])).found
     assert "at row 123 (1000)" in outlying_observations(load(SICK[outlying_observations])).found
     assert "never varying: 1" in idle_actions(load(SICK[idle_actions])).found
-    assert (
-        "60 episodes repeated exactly (first: episode 60 is episode 0)"
-        in duplicate_episodes(load(twice())).found
-    )
+    assert "60 episodes repeated exactly (first: episode 60 is episode 0)" in duplicate_episodes(load(twice())).found
 
 
 def test_small_rewards_are_told_from_large_ones():
@@ -138,9 +135,7 @@ def discrete_log():
     return log | {"actions": np.arange(50) % 3}
 
 
-@pytest.mark.parametrize(
-    "log", [HEALTHY, discrete_log(), SICK[short_log]], ids=["continuous", "discrete", "short"]
-)
+@pytest.mark.parametrize("log", [HEALTHY, discrete_log(), SICK[short_log]], ids=["continuous", "discrete", "short"])
 def test_an_inspection_goes_into_json_and_onto_a_terminal(log):
     inspection = inspect(load(log))
     assert json.loads(json.dumps(inspection.to_dict()))["transitions"] == len(log["rewards"])

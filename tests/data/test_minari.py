@@ -105,7 +105,7 @@ def test_without_a_network_the_message_gives_the_nearest_local_dataset_and_the_w
     message = str(caught.value)
     assert "did you mean 'pendulum/random-v0'? there is pendulum/expert-v0, pendulum/random-v0" in message
     assert "the download failed (ConnectionError: Name or service not known)" in message
-    assert f"in {root}, and" in message
+    assert f"in {root}: " in message
     assert "MINARI_DATASETS_PATH" in message
     assert "\n" not in message
 
@@ -199,9 +199,7 @@ SPACES = st.recursive(
         st.builds(spaces.MultiBinary, st.integers(1, 4)),
     ),
     lambda parts: st.one_of(
-        st.dictionaries(st.text("abc", min_size=1, max_size=2), parts, min_size=1, max_size=3).map(
-            spaces.Dict
-        ),
+        st.dictionaries(st.text("abc", min_size=1, max_size=2), parts, min_size=1, max_size=3).map(spaces.Dict),
         st.lists(parts, min_size=1, max_size=3).map(spaces.Tuple),
     ),
     max_leaves=5,

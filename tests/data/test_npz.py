@@ -66,9 +66,7 @@ def test_a_hundred_thousand_steps_the_size_of_hopper_fit_in_six_megabytes(tmp_pa
 
 def test_metadata_travels_with_the_log(tmp_path):
     bounds = (np.array([-1.0, -2.0]), np.array([1.0, 2.0]))
-    columns = dataclasses.replace(
-        as_columns(make_episodes([(3, True)])), env_id="Hopper-v5", action_bounds=bounds
-    )
+    columns = dataclasses.replace(as_columns(make_episodes([(3, True)])), env_id="Hopper-v5", action_bounds=bounds)
     npz.write(tmp_path / "log.npz", columns)
     back = npz.read(str(tmp_path / "log.npz"))
     assert back.env_id == "Hopper-v5"
@@ -193,9 +191,7 @@ def test_a_damaged_byte_never_shows_as_anything_but_a_data_error_or_the_log(fold
 def test_a_claimed_shape_far_beyond_the_file_is_refused(tmp_path):
     path = tmp_path / "claims.npz"
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": "<f4", "fortran_order": False, "shape": (2**50, 11)}
-    )
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2**50, 11)})
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("observations.npy", header.getvalue())
     with pytest.raises(DataError, match="'observations' cannot be read"):

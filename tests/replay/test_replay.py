@@ -24,7 +24,8 @@ def numbered(*numbers: int) -> Transition:
     """Transitions that carry their number in every column."""
     n = np.array(numbers, np.float32)
     wide = np.repeat(n[:, None], SPACES.observation_size, 1)
-    return Transition(wide, np.repeat(n[:, None], SPACES.action_size, 1), n, wide, n, n)
+    actions = np.repeat(n[:, None], SPACES.action_size, 1)
+    return Transition(wide, actions, n, wide, n, n, actions)
 
 
 def numbers_in(batch: Transition) -> list[int]:

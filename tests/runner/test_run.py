@@ -26,6 +26,8 @@ def log(rows: int = 60) -> dict[str, np.ndarray]:
         "rewards": rng.normal(size=rows),
         "terminals": np.zeros(rows),
         "timeouts": np.arange(rows) % 20 == 19,
+        "action_low": np.array([-1.0]),
+        "action_high": np.array([1.0]),
     }
 
 
@@ -125,6 +127,45 @@ def test_a_finished_run_is_not_done_again(finished: object) -> None:
     assert result.summary == finished.summary
 
 
+def test_a_log_that_changed_since_is_noticed(tmp_path: Path) -> None:
+    from segue.data import npz
+
+    def write(seed: int) -> str:
+        columns = log() | {"rewards": np.random.default_rng(seed).normal(size=60)}
+        npz.write(tmp_path / "log.npz", segue.load(columns).columns())
+        return f"npz:{tmp_path / 'log.npz'}"
+
+    only_offline = {"online": None, "online_steps": 0}
+    first = run_recipe(recipe(dataset=write(1), **only_offline), tmp_path / "x", workers=1)
+    assert run_recipe(recipe(dataset=write(1), **only_offline), tmp_path / "x", workers=1).summary == first.summary
+    with pytest.raises(SegueError, match="the log has changed since"):
+        run_recipe(recipe(dataset=write(2), **only_offline), tmp_path / "x", workers=1)
+
+
+def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
+    def again(job: object, event: dict) -> None:
+        if event["event"] == "start":
+            with pytest.raises(SegueError, match="in use by another process"):
+                run_recipe(recipe(), tmp_path / "x", workers=1)
+
+    assert run_recipe(recipe(), tmp_path / "x", workers=1, on_event=again).status == "complete"
+
+
+def test_a_log_that_does_not_name_its_action_bounds_is_not_guessed_at(tmp_path: Path) -> None:
+    unnamed = {name: column for name, column in log().items() if not name.startswith("action_")}
+    with pytest.raises(RecipeError, match=r"does not name its action bounds, and those of Pendulum-v1 are not ±1"):
+        run_recipe(recipe(dataset=unnamed), tmp_path / "x")
+
+
+def test_a_worker_that_fails_says_why_and_where_the_trace_is(tmp_path: Path) -> None:
+    result = run_recipe(recipe(env="Pendulum-v1", seeds=2, eval_episodes=10**12), tmp_path / "x", workers=2)
+    assert result.status == "failed"
+    error = result.summary["arms"]["run"]["seeds"]["0"]["error"]
+    assert "Error" in error
+    assert (tmp_path / "x/records/offline-td3-bc/seed-0/error.log").exists()
+    assert "error.log" in error
+
+
 def test_arms_with_the_same_offline_phase_share_it(tmp_path: Path) -> None:
     arms = {
         "scratch": recipe(offline=None, offline_steps=0, replay=segue.OnlineOnly()),
@@ -198,7 +239,7 @@ def test_a_recipe_survives_json() -> None:
         ({"warmup_steps": 40}, "nothing would be learnt"),
         ({"updates_per_step": 0}, "updates_per_step is 0; expected above 0"),
         ({"bridges": (segue.QFilter(), segue.QFilter())}, "named twice"),
-        ({"eval_every": 7, "environments": 2}, "cannot be cut"),
+        ({"eval_every": 7, "environments": 2}, "eval_every is 7; expected a multiple of the 2 environments"),
         ({"online": None, "online_steps": 0, "bridges": (segue.QFilter(),)}, "need an online phase"),
     ],
 )
@@ -214,7 +255,12 @@ def test_a_recipe_whose_parts_do_not_fit_is_refused(changes: dict, message: str)
         ("[]", "holds a list"),
         ('{"online": "sacc", "online_steps": 10}', "unknown algorithm 'sacc': did you mean 'sac'"),
         ('{"online": {"name": "sac", "discout": 1}, "online_steps": 10}', "did you mean 'discount'"),
-        ('{"online": {"name": "sac", "discount": "high"}, "online_steps": 10}', "wrong type"),
+        ('{"online": "sac", "online_steps": "ten"}', "recipe: online_steps is 'ten'; expected a whole number"),
+        ('{"online": "sac", "online_steps": 9, "clip_actions": "no"}', "clip_actions is 'no'; expected true or false"),
+        (
+            '{"online": {"name": "sac", "activation": "foo"}, "online_steps": 9}',
+            "sac: activation is 'foo'; expected relu",
+        ),
         ('{"onlin": "sac"}', "did you mean 'online'"),
         ('{"arms": {"a": 3}}', "not a recipe"),
     ],

@@ -133,7 +133,7 @@ def test_a_role_of_another_shape_is_fresh_and_said_so():
     learner, said = hand_over(source, small("cql", ensemble_size=2), small("sac"), SPACES, KEY)
     assert said.fresh == ("critic", "target_critic")
     assert learner.nets.critic.size == 3
-    assert any(line.startswith("critic: fresh (cql's has another shape: (2, ") for line in said.lines)
+    assert any(line.startswith("critic: fresh (cql's is built differently: (2, ") for line in said.lines)
     assert same_bits(learner.nets.target_critic, learner.nets.critic)
     assert same_bits(
         learner.optimisers["critic"], init_learner(small("sac"), learner.nets, source.normaliser).optimisers["critic"]

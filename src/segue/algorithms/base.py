@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from segue import random
 from segue.data.dataset import Dataset
-from segue.errors import RecipeError
+from segue.errors import RecipeError, require_types
 from segue.networks import Actor, Critic
 from segue.types import Array, Key, Nets, Spaces, Transition
 
@@ -57,6 +57,7 @@ class Algorithm:
     """Adam step size of the actor."""
 
     def __post_init__(self) -> None:
+        require_types(self, self.name)
         self.require("discount", 0 <= self.discount <= 1, "between 0 and 1")
         self.require("batch_size", self.batch_size >= 1, "at least 1")
         self.require("hidden_sizes", all(width >= 1 for width in self.hidden_sizes), "positive widths")

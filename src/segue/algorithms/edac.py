@@ -40,7 +40,13 @@ class EDAC(SACN):
 
         # Each member gets actions of its own, so one backward pass gives every member's own gradient.
         gradient = jax.grad(total)(jnp.broadcast_to(batch.action, (size, *batch.action.shape)))
-        gradient = gradient / (jnp.linalg.norm(gradient, axis=-1, keepdims=True) + 1e-10)
+        gradient = gradient / (_norm(gradient) + 1e-10)
         similarity = jnp.einsum("ibd,jbd->ijb", gradient, gradient).mean(-1)
         off_diagonal = similarity.sum() - jnp.trace(similarity)
         return self.diversity_weight * off_diagonal / (size - 1), {"gradient_similarity": off_diagonal}
+
+
+def _norm(x: Float[jax.Array, "*batch n"]) -> Float[jax.Array, "*batch 1"]:
+    """Euclidean norm with derivative 0 at 0, where the square root has none: a ReLU network can be flat in a."""
+    square = (x**2).sum(-1, keepdims=True)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from segue import random
 from segue.algorithms.base import Algorithm, Aux
 from segue.data.dataset import Dataset
-from segue.errors import RecipeError
+from segue.errors import RecipeError, require_types
 from segue.types import Array, Key, Learner, Nets, Spaces, Transition
 
 
@@ -30,6 +30,9 @@ class Bridge:
     """Roles of the online algorithm that it uses."""
     needs_dataset: ClassVar[bool] = False
     """Whether it uses the log."""
+
+    def __post_init__(self) -> None:
+        require_types(self, self.name)
 
     def require(self, field: str, holds: bool, expected: str) -> None:
         """Refuse a hyper-parameter out of its range.

@@ -33,6 +33,7 @@ class QFilter(Bridge):
     """Weight of a filtered sample: 0 drops it."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.require("percentile", 0 <= self.percentile <= 100, "between 0 and 100")
         self.require("low_weight", 0 <= self.low_weight <= 1, "between 0 and 1")
 

@@ -44,15 +44,15 @@ def main(arguments: list[str]) -> int:
 
     from segue.data import minari, npz
     from segue.envs.record import as_columns, record
+    from segue.runner.checkpoint import load
 
-    if scheme == "minari":
-        minari.require_free(place)  # before hours of recording, not after
+    (minari if scheme == "minari" else npz).require_free(place)  # before hours of recording, not after
     table = Table(box=None, pad_edge=False)
     for heading in ("policy", "episodes", "steps", "mean return", "lowest", "highest"):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
     episodes = []
     for index, (what, steps) in enumerate(parts):
-        policy = None if what == RANDOM else _load(what, flags.env)
+        policy = None if what == RANDOM else load(Path(what)).require_fit(flags.env).policy()
         recorded = record(policy, flags.env, steps, explore=flags.explore, seed=flags.seed, part=index)
         returns = [float(np.sum(episode.rewards)) for episode in recorded]
         count = sum(len(episode.rewards) for episode in recorded)
@@ -77,16 +77,3 @@ def _part(text: str) -> tuple[str, int]:
             f"{text!r}: expected WHAT:STEPS, for example random:10000 or runs/x/checkpoints/run/seed-0/final:10000"
         )
     return what, int(steps)
-
-
-def _load(what: str, env_id: str):  # type: ignore[no-untyped-def]
-    from segue.envs import make, spaces_of
-    from segue.runner.checkpoint import load
-
-    saved = load(Path(what))
-    env = make(env_id)
-    spaces = spaces_of(env)
-    env.close()
-    if saved.spaces != spaces:
-        raise SegueError(f"{what} has {saved.spaces.describe()}, {env_id} has {spaces.describe()}; expected the same")
-    return saved.policy()

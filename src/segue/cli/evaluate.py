@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
         table.add_row(
             row["policy"],
             f"{row['mean_return']:.1f}",
-            f"{row['standard_error']:.1f}",
+            "–" if row["standard_error"] is None else f"{row['standard_error']:.1f}",
             f"{min(returns):.1f}",
             f"{max(returns):.1f}",
             str(len(returns)),
@@ -79,11 +79,11 @@ def _judge(name: str, place: Path, flags: Flags) -> dict[str, Any]:
     env_id = flags.env or saved.env_id
     if env_id is None:
         raise SegueError(f"{place}: the checkpoint names no environment; give --env")
-    returns = evaluate(saved.policy(), env_id, flags.episodes, flags.seed)
+    returns = evaluate(saved.require_fit(env_id).policy(), env_id, flags.episodes, flags.seed)
     return {
         "policy": name,
         "env": env_id,
         "mean_return": float(np.mean(returns)),
-        "standard_error": float(np.std(returns, ddof=1) / math.sqrt(len(returns))) if len(returns) > 1 else math.nan,
+        "standard_error": float(np.std(returns, ddof=1) / math.sqrt(len(returns))) if len(returns) > 1 else None,
         "returns": returns.tolist(),
     }

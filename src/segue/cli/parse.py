@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import io
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -35,15 +38,19 @@ def parse(spec: Callable[..., T], arguments: Sequence[str], command: str, descri
 
 
 def _unknown_argument(word: str, spec: Callable[..., Any], command: str, config: Any) -> str:
-    parser = tyro.extras.get_parser(spec, config=config)
-    flags = [flag for flag in _flags(parser) if not flag.startswith("--no-")]
     if not word.startswith("-"):
         return f"unexpected argument {word!r}; see segue {command} --help"
-    name = word.split("=")[0].replace("_", "-")
-    near = difflib.get_close_matches(name, flags, n=3, cutoff=0.4)
+    flags = _flags(spec, config)
+    name = word.split("=")[0]
+    near = difflib.get_close_matches(name.replace("_", "-"), flags, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return f"unknown flag {word.split('=')[0]!r}: {hint}segue {command} --help lists {len(flags)} flags"
+    return f"unknown flag {name!r}: {hint}segue {command} --help lists {len(flags)} flags"
 
 
-def _flags(parser: Any) -> list[str]:
-    return [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+def _flags(spec: Callable[..., Any], config: Any) -> list[str]:
+    """Every flag that the help names, without the --no- forms."""
+    page = io.StringIO()
+    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
+        tyro.cli(spec, args=["--help"], config=config)
+    found = re.findall(r"^[│ ]*(--[a-z0-9.-]+)", page.getvalue(), re.MULTILINE)
+    return list(dict.fromkeys(found))

@@ -57,6 +57,8 @@ class Dataset:
     spaces: Spaces
     source: str
     env_id: str | None = None
+    bounds_known: bool = False
+    """Whether the log names the bounds of its actions; otherwise they were taken to be ±1."""
     notes: tuple[str, ...] = ()
     """What was done to the log while loading, in words."""
 
@@ -130,6 +132,10 @@ class Dataset:
             next_action=self.next_actions(),
         )
 
+    def _unit_bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
+        size = self.spaces.action_size
+        return None if self.spaces.discrete else (np.full(size, -1.0), np.full(size, 1.0))
+
     def fingerprint(self) -> str:
         """A short hash of every transition, to name a log by its content."""
         digest = hashlib.sha256()
@@ -150,6 +156,7 @@ class Dataset:
             timeouts=ends & ~self.terminals,
             next_observations=self.next_observations,
             env_id=self.env_id,
+            action_bounds=self._unit_bounds() if self.bounds_known else None,
             discrete_actions=self.spaces.action_size if self.spaces.discrete else None,
         )
 
@@ -225,6 +232,7 @@ class _Loading:
             spaces=spaces,
             source=self.source,
             env_id=columns.env_id,
+            bounds_known=columns.action_bounds is not None,
             notes=tuple(self.notes),
         )
         for value in vars(dataset).values():

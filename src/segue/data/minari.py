@@ -151,9 +151,9 @@ def _download(source: str, dataset_id: str, folder: Path) -> None:
             warnings.simplefilter("ignore")
             local = minari.list_local_datasets()
         raise DataError(
-            f"{source}: {unknown('Minari dataset', dataset_id, local)} in {root}, and the download failed "
-            f"({type(error).__name__}: {reason(error)}). Without a network, copy the dataset's folder to "
-            f"{folder}, or set MINARI_DATASETS_PATH to a local root that has it"
+            f"{source}: not in the local root, and the download failed ({type(error).__name__}: {reason(error)}). "
+            f"Without a network, copy the dataset's folder to {folder}, or set MINARI_DATASETS_PATH to a local root "
+            f"that has it; in {root}: {unknown('Minari dataset', dataset_id, local)}"
         ) from error
 
 

@@ -7,6 +7,7 @@ others are the observations one row further down.
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 import zlib
@@ -18,6 +19,7 @@ import numpy as np
 from segue.data import arrays, files
 from segue.data.dataset import Columns, Dataset
 from segue.errors import DataError
+from segue.files import write_atomically
 
 
 def read(name: str) -> Columns:
@@ -71,13 +73,22 @@ def write(path: str | os.PathLike[str], columns: Columns) -> None:
         entries["action_low"], entries["action_high"] = columns.action_bounds
     if columns.discrete_actions is not None:
         entries["discrete_actions"] = np.asarray(columns.discrete_actions)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **entries)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    archive = io.BytesIO()
+    np.savez_compressed(archive, allow_pickle=False, **entries)
+    write_atomically(path, archive.getvalue())
+
+
+def require_free(path: str | os.PathLike[str]) -> None:
+    """Make sure that a new archive can be written here.
+
+    Raises:
+        DataError: if a file is there already, or the folder is not.
+    """
+    path = Path(path)
+    if path.exists():
+        raise DataError(f"npz:{path}: already exists; choose another name, or delete it first")
+    if not path.parent.is_dir():
+        raise DataError(f"npz:{path}: the folder {path.parent} does not exist; create it first")
 
 
 _UNREADABLE = (

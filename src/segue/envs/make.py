@@ -6,9 +6,11 @@ restored by replaying its actions.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
+import io
 from typing import Any
 
 import gymnasium as gym
@@ -79,7 +81,9 @@ def _registered(env_id: str) -> str:
         return env_id
     for package in REGISTERING_PACKAGES:
         if importlib.util.find_spec(package):
-            gym.register_envs(importlib.import_module(package))
+            # It greets with remarks on environments that nobody asked for.
+            with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+                gym.register_envs(importlib.import_module(package))
     if env_id not in gym.registry:
         # Hundreds of ids are registered; only the nearest help.
         near = difflib.get_close_matches(env_id, gym.registry, n=5, cutoff=0.5)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from segue.errors import RecipeError
+from segue.errors import RecipeError, require_types
 from segue.types import Array, Key, Spaces, Transition
 
 
@@ -142,6 +142,7 @@ class ReplayStrategy:
     """Live transitions kept, oldest dropped first; None keeps all of the online phase."""
 
     def __post_init__(self) -> None:
+        require_types(self, self.name)
         if self.capacity is not None and self.capacity < 1:
             raise RecipeError(f"{self.name}: capacity is {self.capacity}; expected at least 1, or none to keep all")
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segue.files import write_atomically
 from segue.report.labels import Label, place_labels
 from segue.report.measures import Curve, curve, estimate, mean_curve, online_curve, score
-from segue.report.runs import Summary, arm_status, write_atomically
+from segue.report.runs import Summary, arm_status
 from segue.report.text import decimals, number
 from segue.report.theme import LIGHT, Theme
 

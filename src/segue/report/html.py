@@ -7,11 +7,12 @@ from html import escape
 from math import isfinite
 from pathlib import Path
 
+from segue.files import write_atomically
 from segue.report.curves import learning_curves
 from segue.report.elements import arm_name, field_name, fields, fingerprint, table
 from segue.report.measures import FEW_SEEDS, online_curve, score
 from segue.report.recipes import compare
-from segue.report.runs import Summary, write_atomically
+from segue.report.runs import Summary
 from segue.report.style import style_sheet
 from segue.report.table import Cell, measures_table
 from segue.report.text import ABSENT, decimals, duration, number

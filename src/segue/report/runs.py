@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -68,20 +66,6 @@ def worst(statuses: Iterable[str]) -> str:
 def arm_status(arm: Mapping[str, Any]) -> str:
     """The worst status among an arm's seeds."""
     return worst(str(seed.get("status", "pending")) for seed in arm["seeds"].values())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is, at every instant, either the old one or the new one, whole."""
-    # Not `tempfile`: its files are private to the user, and a report is there to be shared.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise SegueError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

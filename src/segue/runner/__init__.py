@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import gymnasium as gym
 
 import segue
 from segue.data import load as load_dataset
 from segue.data import npz
 from segue.data.dataset import Dataset
 from segue.envs import make, spaces_of
+from segue.envs.make import make_raw
 from segue.errors import RecipeError, SegueError
 from segue.recipe import Recipe
 from segue.report import write_report
@@ -72,30 +78,49 @@ def compare(
     """
     out = Path(out)
     _check_names(arms)
-    logs: dict[Path, Dataset] = {}
-    arms = {name: _check(name, recipe, out, logs) for name, recipe in arms.items()}
-    directory = RunDirectory(out, arms)
-    directory.claim()
-    for file, log in logs.items():
-        npz.write(file, log.columns())
+    checked = {name: _check(name, recipe, out) for name, recipe in arms.items()}
+    directory = RunDirectory(out, {name: recipe for name, (recipe, _) in checked.items()})
     jobs = directory.jobs()
-    earlier = directory.earlier_summary()
-    if earlier is not None and earlier["status"] == "complete":
-        return Result(out, earlier, write_report(out))
     if workers is None:
         side_by_side = max(sum(job.phase == phase for job in jobs) for phase in ("offline", "online"))
         workers = min(len(visible_cores()), side_by_side)
-    start = time.perf_counter()
-    outcomes, _ = run_jobs(jobs, workers, on_event)
-    about = {
-        "segue_version": segue.__version__,
-        "machine": describe_machine(max(len(visible_cores()) // workers, 1)),
-        "versions": versions(),
-        "command": command,
-        "wall_time_s": time.perf_counter() - start + (earlier["wall_time_s"] if earlier else 0.0),
-    }
-    summary = directory.summarise(outcomes, about)
-    return Result(out, summary, write_report(out))
+    cores = max(len(visible_cores()) // workers, 1)
+    logs = {str(recipe.dataset): log for recipe, log in checked.values() if log is not None}
+    directory.claim({"logs": {uri: log.fingerprint() for uri, log in logs.items()}, "cores_per_job": cores})
+    with directory.lock():
+        for name, recipe in arms.items():
+            if recipe.dataset is not None and not isinstance(recipe.dataset, str):
+                saved, log = checked[name]
+                assert log is not None
+                npz.write(str(saved.dataset).removeprefix("npz:"), log.columns())
+        earlier = directory.earlier_summary()
+        if earlier is not None and earlier["status"] == "complete":
+            return Result(out, earlier, write_report(out))
+        start = time.perf_counter()
+        outcomes, _ = run_jobs(jobs, workers, on_event)
+        about = {
+            "segue_version": segue.__version__,
+            "machine": describe_machine(cores),
+            "versions": versions(),
+            "command": command,
+            "wall_time_s": time.perf_counter() - start + (earlier["wall_time_s"] if earlier else 0.0),
+        }
+        with _undisturbed():
+            summary = directory.summarise(outcomes, about)
+            return Result(out, summary, write_report(out))
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignores Ctrl-C for the second that it takes to write down what there is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _check_names(arms: Mapping[str, Recipe]) -> None:
@@ -109,10 +134,11 @@ def _check_names(arms: Mapping[str, Recipe]) -> None:
             raise RecipeError(f"arm {name!r}: names starting with 'offline' are kept for offline phases; rename it")
 
 
-def _check(name: str, recipe: Recipe, out: Path, logs: dict[Path, Dataset]) -> Recipe:
-    """The recipe with its environment and replay named, once log, environment and algorithms are known to fit.
+def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None]:
+    """The recipe with its environment, its replay and its log named, once log, environment and algorithms are known to
+    fit; and the log.
 
-    A log held in memory is put into `logs` under the file where workers, and whoever repeats the run, will find it.
+    A log held in memory is named by the file in which workers, and whoever repeats the run, will find it.
     """
     where = "" if name == "run" else f"arm {name!r}: "
     try:
@@ -128,11 +154,27 @@ def _check(name: str, recipe: Recipe, out: Path, logs: dict[Path, Dataset]) -> R
             environment = spaces_of(env)
             env.close()
         recipe.check_fit(dataset, environment)
-        if dataset is not None and not isinstance(recipe.dataset, str):
-            file = out / f"log-{dataset.fingerprint()}.npz"
-            logs[file] = dataset
-            recipe = dataclasses.replace(recipe, dataset=f"npz:{file}")
+        if dataset is not None and env_id is not None:
+            _check_bounds(dataset, env_id)
+        uri = recipe.dataset
+        if dataset is not None and not isinstance(uri, str):
+            uri = f"npz:{out / f'log-{dataset.fingerprint()}.npz'}"
         replay = recipe.effective_replay if recipe.online is not None else None
-        return dataclasses.replace(recipe, env=env_id, replay=replay)
+        return dataclasses.replace(recipe, env=env_id, replay=replay, dataset=uri), dataset
     except SegueError as error:
         raise type(error)(f"{where}{error}") from error
+
+
+def _check_bounds(dataset: Dataset, env_id: str) -> None:
+    """Refuse to guess what unit the log's actions are in."""
+    env = make_raw(env_id)
+    space = env.action_space
+    env.close()
+    if dataset.bounds_known or not isinstance(space, gym.spaces.Box):
+        return
+    if (space.low != -1).any() or (space.high != 1).any():
+        raise RecipeError(
+            f"the log {dataset.source} does not name its action bounds, and those of {env_id} are not ±1 "
+            f"(low {space.low.min():g}, high {space.high.max():g}): add the entries action_low and action_high to the "
+            "log (an .npz file or a dict of arrays), ±1 if its actions are rescaled already"
+        )

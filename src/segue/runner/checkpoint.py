@@ -16,7 +16,8 @@ import numpy as np
 
 from segue.algorithms import ALGORITHMS, Algorithm
 from segue.bridges import BRIDGES, Bridge
-from segue.errors import SegueError
+from segue.envs import make, spaces_of
+from segue.errors import RecipeError, SegueError
 from segue.policy import Policy
 from segue.recipe import decode, encode
 from segue.training.update import init_learner
@@ -34,6 +35,21 @@ class Checkpoint:
     spaces: Spaces
     env_id: str | None
     learner: Learner
+
+    def require_fit(self, env_id: str) -> Checkpoint:
+        """This checkpoint, if its policy can act in that environment.
+
+        Raises:
+            RecipeError: with both sides' sizes.
+        """
+        env = make(env_id)
+        spaces = spaces_of(env)
+        env.close()
+        if self.spaces != spaces:
+            raise RecipeError(
+                f"the policy has {self.spaces.describe()}, {env_id} has {spaces.describe()}; expected the same"
+            )
+        return self
 
     def policy(self) -> Policy:
         """The policy to act with."""

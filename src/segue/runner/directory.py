@@ -1,6 +1,7 @@
 """The run directory: which recipe it holds, where each job writes, and the summary made of what the jobs wrote.
 
 recipe.json           the recipe (or {"arms": …}); running it again repeats the run
+provenance.json       what the results depend on besides: the logs' content and the cores per job
 summary.json          scores, evaluations, times and hashes per arm and seed
 metrics.csv           every training metric of every job
 learning_curves.png, report.html
@@ -11,6 +12,7 @@ records/              what each job wrote as it went; the summary is made from i
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from segue.errors import SegueError
+from segue.files import write_atomically
 from segue.recipe import Recipe
 from segue.runner.executor import Outcome
 from segue.runner.job import Job
@@ -46,11 +49,13 @@ class RunDirectory:
         # As it will be read back: tuples become lists.
         self.arms = {name: json.loads(json.dumps(recipe.to_dict())) for name, recipe in arms.items()}
 
-    def claim(self) -> None:
+    def claim(self, provenance: dict[str, Any]) -> None:
         """Create the directory and write the recipe, or find the same recipe there.
 
+        `provenance` is what the results depend on besides the recipe: the logs' content and the cores per job.
+
         Raises:
-            SegueError: if the directory holds another recipe or other files, or cannot be written.
+            SegueError: if the directory holds another recipe, another provenance or other files, or cannot be written.
         """
         plain = self.arms["run"] if set(self.arms) == {"run"} else {"arms": self.arms}
         file = self.path / "recipe.json"
@@ -61,13 +66,52 @@ class RunDirectory:
                         f"{self.path} already holds a run of another recipe; nothing was changed: choose another "
                         "--out, or remove that directory"
                     )
+                self._same_provenance(provenance)
                 return
             if self.path.exists() and any(self.path.iterdir()):
                 raise SegueError(f"{self.path} is not empty and holds no recipe.json; choose another --out")
             self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / "provenance.json", json.dumps(provenance, indent=1) + "\n")
             write_atomically(file, json.dumps(plain, indent=1) + "\n")
         except (OSError, json.JSONDecodeError) as error:
             raise SegueError(f"{self.path} cannot be used for a run: {error}") from error
+
+    def _same_provenance(self, now: dict[str, Any]) -> None:
+        before = json.loads((self.path / "provenance.json").read_text())
+        for uri, fingerprint in now["logs"].items():
+            if before["logs"].get(uri) != fingerprint:
+                raise SegueError(
+                    f"{self.path} holds results from {uri} as it was; the log has changed since: choose another --out"
+                )
+        if (
+            before["cores_per_job"] != now["cores_per_job"]
+            and (self.earlier_summary() or {}).get("status") != "complete"
+        ):
+            raise SegueError(
+                f"{self.path} was begun with {before['cores_per_job']} cores per job, now there would be "
+                f"{now['cores_per_job']}; the numbers depend on it: give --workers accordingly, or another --out"
+            )
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the directory, so that no second process writes into it.
+
+        Raises:
+            SegueError: if another process does.
+        """
+        try:
+            import fcntl
+        except ImportError:  # not on Windows
+            yield
+            return
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise SegueError(
+                    f"{self.path} is in use by another process; wait for it, or choose another --out"
+                ) from None
+            yield
 
     def jobs(self) -> list[Job]:
         """Every job, offline phases first; arms with the same offline phase share its job."""
@@ -131,7 +175,7 @@ class RunDirectory:
 
     def _write_metrics(self, jobs: Any) -> None:
         rows = [
-            {"arm": job.records.parent.name, "seed": job.seed, **row}
+            {"arm": job.label.rsplit(" · ", 1)[0], "seed": job.seed, **row}
             for job in jobs
             for row in _lines(job.records / "metrics.jsonl")
         ]
@@ -179,6 +223,8 @@ def _summarise_seed(
         "online_evaluations": online_evaluations,
         "final_score": last["score"] if last else None,
         "wall_time_s": per_phase("wall_time_s"),
+        "evaluation_s": per_phase("evaluation_s"),
+        "compile_s": per_phase("compile_s"),
         "updates_per_second": per_phase("updates_per_second"),
         "parameters_sha256": last["parameters_sha256"] if last else None,
     }
@@ -205,10 +251,3 @@ def _key(plain: dict[str, Any]) -> str:
 def slug(name: str) -> str:
     """A name as a folder."""
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "arm"
-
-
-def write_atomically(file: Path, text: str) -> None:
-    """The whole file or the old one, never half of it."""
-    temporary = file.with_name(file.name + ".partial")
-    temporary.write_text(text)
-    os.replace(temporary, file)

@@ -78,8 +78,8 @@ def _in_turn(jobs: Sequence[Job], outcomes: dict[str, Outcome], on_event: Callab
             outcome.status, outcome.error = "failed", str(error)
         except Exception as error:
             # A defect of ours or of an environment: the other jobs go on, and the trace is kept for whoever mends it.
-            outcome.status, outcome.error = "failed", f"{type(error).__name__}: {error}"
-            _keep_trace(job, traceback.format_exc())
+            where = _keep_trace(job, traceback.format_exc())
+            outcome.status, outcome.error = "failed", f"{type(error).__name__}: {error}{where}"
         on_event(job, {"event": "end", "status": outcome.status})
     return False
 
@@ -156,17 +156,21 @@ def _start(job: Job, cores: list[int], events: queue.Queue[tuple[Job, Event]]) -
             events.put((job, json.loads(line)))
         drainer.join()
         failed = _STATUS.get(process.wait()) is None
-        if len(errors) > 1 and failed:
-            _keep_trace(job, "".join(errors))
-        events.put((job, {"event": "exit", "error": _last_line(errors) if failed else ""}))
+        error = _last_line(errors) if failed else ""
+        if any(line.startswith("Traceback") for line in errors) and failed:
+            error += _keep_trace(job, "".join(errors))
+        events.put((job, {"event": "exit", "error": error}))
 
     threading.Thread(target=listen, daemon=True).start()
     return process
 
 
-def _keep_trace(job: Job, text: str) -> None:
+def _keep_trace(job: Job, text: str) -> str:
+    """Write the trace down, and say where."""
     job.records.mkdir(parents=True, exist_ok=True)
-    (job.records / "error.log").write_text(text)
+    file = job.records / "error.log"
+    file.write_text(text)
+    return f" (the trace is in {file})"
 
 
 def _last_line(lines: list[str]) -> str:

@@ -6,11 +6,14 @@ appended to its records at once; its result is written last, so a job without a 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,9 +32,8 @@ from segue.runner.checkpoint import Checkpoint
 from segue.training.handover import hand_over
 from segue.training.offline import train_offline
 from segue.training.online import OnlineSettings, train_online
-from segue.training.recorder import fetch
-from segue.training.update import init_learner, replace, run_updates
-from segue.types import Learner, Normaliser, Spaces
+from segue.training.update import init_learner, replace
+from segue.types import Learner, Normaliser
 
 Event = dict[str, Any]
 
@@ -80,6 +82,8 @@ class _Recorder:
 
         self.job, self.send = job, send
         job.records.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(job.tensorboard, ignore_errors=True)  # an interrupted attempt's events would lie over ours
+        self.seconds: dict[tuple[str, str], float] = defaultdict(float)
         self.files = {
             name: (job.records / f"{name}.jsonl").open("w", buffering=1) for name in ("metrics", "evaluations")
         }
@@ -100,6 +104,14 @@ class _Recorder:
         self.files["evaluations"].write(json.dumps(record) + "\n")
         self.writer.add_scalar(f"{phase}/mean_return", self.last_score, step)
         self.send({"event": "evaluation", **record})
+
+    @contextlib.contextmanager
+    def clock(self, phase: str, what: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase, what] += time.perf_counter() - start
 
     def note(self, message: str) -> None:
         self.send({"event": "note", "message": message})
@@ -149,7 +161,7 @@ def _offline(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Recor
     )
     seconds = time.perf_counter() - start
     digest = checkpoint.save(job.checkpoints / "final", Checkpoint(algorithm, (), spaces, env_id, learner))
-    return _result(recorder, seconds, int(learner.step), digest, [])
+    return _result(job, recorder, seconds, int(learner.step), digest, [])
 
 
 def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Recorder) -> dict[str, Any]:
@@ -172,7 +184,21 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Record
         )
     offline = None if dataset is None else dataset.transitions(algorithm.discount, normaliser)
     if recipe.critic_fit_steps:
-        learner = _fit_critic(recipe, learner, offline, spaces, job.seed, recorder)
+        learner = train_offline(
+            algorithm,
+            learner,
+            Replay.create(offline, 0, spaces),
+            spaces,
+            recorder,
+            steps=recipe.critic_fit_steps,
+            seed=job.seed,
+            env_id=None,
+            eval_every=recipe.critic_fit_steps,
+            eval_episodes=1,
+            phase="critic-fit",
+            train_actor=False,
+        )
+        learner = replace(learner, step=jax.numpy.zeros_like(learner.step))
         lines.append(f"critic: fitted to the policy for {recipe.critic_fit_steps} updates on the log")
     elif job.pretrained is not None and "critic" in handover.fresh:
         lines.append("critic: the policy will follow it before it knows anything; critic_fit_steps fits it first")
@@ -208,29 +234,7 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Record
     learner = train_online(algorithm, recipe.bridges, strategy, learner, replay, recorder, settings, keep)
     seconds = time.perf_counter() - start
     digest = checkpoint.save(job.checkpoints / "final", Checkpoint(algorithm, recipe.bridges, spaces, env_id, learner))
-    return _result(recorder, seconds, int(learner.step), digest, lines)
-
-
-def _fit_critic(
-    recipe: Recipe, learner: Learner, offline: Any, spaces: Spaces, seed: int, recorder: _Recorder
-) -> Learner:
-    """Evaluate the handed-over policy on the log before it moves (fitted Q evaluation with the algorithm's target)."""
-    assert recipe.online is not None
-    replay = Replay.create(offline, 0, spaces)
-    learner, metrics = run_updates(
-        learner,
-        replay,
-        random.stream(seed, "critic-fit"),
-        jax.numpy.zeros(()),
-        algorithm=recipe.online,
-        bridges=(),
-        strategy=None,
-        spaces=spaces,
-        blocks=-(-recipe.critic_fit_steps // recipe.online.critic_updates),
-        train_actor=False,
-    )
-    fetch("critic-fit", recipe.critic_fit_steps, metrics)
-    return replace(learner, step=jax.numpy.zeros_like(learner.step))
+    return _result(job, recorder, seconds, int(learner.step), digest, lines)
 
 
 def environment_of(recipe: Recipe, dataset: Dataset | None) -> str | None:
@@ -259,11 +263,16 @@ def normaliser_of(recipe: Recipe, dataset: Dataset | None) -> Normaliser:
     return Normaliser.identity(size)
 
 
-def _result(recorder: _Recorder, seconds: float, updates: int, digest: str, handover: list[str]) -> dict[str, Any]:
+def _result(
+    job: Job, recorder: _Recorder, seconds: float, updates: int, digest: str, handover: list[str]
+) -> dict[str, Any]:
+    aside = {what: recorder.seconds[job.phase, what] for what in ("evaluation", "compile")}
     return {
         "score": recorder.last_score,
         "wall_time_s": seconds,
-        "updates_per_second": updates / seconds,
+        "evaluation_s": aside["evaluation"],
+        "compile_s": aside["compile"],
+        "updates_per_second": updates / max(seconds - sum(aside.values()), 1e-9),
         "parameters_sha256": digest,
         "handover": handover,
     }

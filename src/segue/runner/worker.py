@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from typing import TextIO
 
 
@@ -29,6 +30,11 @@ def main() -> int:
             execute(Job.from_json(job), lambda event: print(json.dumps(event), file=events))
         except SegueError as error:
             print(error, file=sys.stderr)
+            return 1
+        except Exception as error:
+            traceback.print_exc()
+            # Last, because the parent shows the last line.
+            print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
             return 1
     except KeyboardInterrupt:
         return 130

@@ -46,7 +46,7 @@ def hand_over(
             lines.append(f"{role}: fresh ({offline.name} has none)")
         elif not _same_shape(given[role], fresh):
             lines.append(
-                f"{role}: fresh ({offline.name}'s has another shape: {_shape(given[role])} against {_shape(fresh)})"
+                f"{role}: fresh ({offline.name}'s is built differently: {_shape(given[role])} against {_shape(fresh)})"
             )
         else:
             carried[role] = copy(given[role])

@@ -29,34 +29,40 @@ def train_offline(
     env_id: str | None,
     eval_every: int,
     eval_episodes: int,
+    phase: str = "offline",
+    train_actor: bool = True,
 ) -> Learner:
     """`steps` critic updates (policy updates for an algorithm without a critic) on the log.
 
+    With `train_actor` False the policy is held still: fitted Q evaluation with the algorithm's own target.
     With an environment, the policy is evaluated every `eval_every` steps and at the end; that last score is the one
     the online phase is measured against.
     """
-    key = random.stream(seed, "offline")
+    key = random.stream(seed, phase)
     per_block = max(algorithm.critic_updates, 1)
     step, evaluations = 0, 0
     while step < steps:
         stop = min(step + UPDATES_PER_DISPATCH, (step // eval_every + 1) * eval_every, steps)
         blocks = -(-(stop - step) // per_block)
-        learner, metrics = run_updates(
-            learner,
-            replay,
-            key,
-            jnp.zeros(()),
-            algorithm=algorithm,
-            bridges=(),
-            strategy=None,
-            spaces=spaces,
-            blocks=blocks,
-        )
+        with recorder.clock(phase, "compile"):  # the call returns at once when it need not compile
+            learner, metrics = run_updates(
+                learner,
+                replay,
+                key,
+                jnp.zeros(()),
+                algorithm=algorithm,
+                bridges=(),
+                strategy=None,
+                spaces=spaces,
+                blocks=blocks,
+                train_actor=train_actor,
+            )
         step += blocks * per_block
-        recorder.metrics("offline", step, fetch("offline", step, metrics))
-        recorder.progress("offline", min(step, steps), steps)
+        recorder.metrics(phase, step, fetch(phase, step, metrics))
+        recorder.progress(phase, min(step, steps), steps)
         if env_id is not None and (step // eval_every > evaluations or step >= steps):
             evaluations = step // eval_every
-            returns = evaluate(Policy(algorithm, learner), env_id, eval_episodes, seed, index=evaluations)
-            recorder.evaluation("offline", step, returns)
+            with recorder.clock(phase, "evaluation"):
+                returns = evaluate(Policy(algorithm, learner), env_id, eval_episodes, seed, index=evaluations)
+            recorder.evaluation(phase, step, returns)
     return learner

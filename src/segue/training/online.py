@@ -12,7 +12,6 @@ and the run is deterministic.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -23,7 +22,6 @@ from segue import random
 from segue.algorithms.base import Algorithm
 from segue.bridges.base import Bridge
 from segue.envs import Episodes
-from segue.errors import RecipeError
 from segue.evaluation import evaluate
 from segue.policy import Policy
 from segue.replay import Replay, ReplayStrategy, append
@@ -51,22 +49,17 @@ class OnlineSettings:
     seed: int
 
 
-def dispatch_length(eval_every: int, environments: int, updates_per_step: float, critic_updates: int) -> int:
-    """Environment steps per chunk: the largest L ≤ 50 that divides `eval_every`, is a multiple of the number of
-    environments and gives a whole number of update blocks.
+def dispatch_length(eval_every: int, environments: int) -> int:
+    """Environment steps per chunk, a multiple of the number of environments.
 
-    Raises:
-        RecipeError: if there is none.
+    The largest up to MAX_DISPATCH that divides `eval_every`, so that chunks are alike and compile once; where only
+    short ones do, MAX_DISPATCH itself, with a shorter chunk before each evaluation.
     """
-    for length in range(max(MAX_DISPATCH, environments), 0, -1):
-        blocks = length * updates_per_step / max(critic_updates, 1)
-        if eval_every % length == 0 and length % environments == 0 and blocks >= 1 and blocks.is_integer():
+    longest = max(MAX_DISPATCH // environments, 1) * environments
+    for length in range(longest, longest // 5, -environments):
+        if eval_every % length == 0:
             return length
-    raise RecipeError(
-        f"eval_every={eval_every} cannot be cut into chunks for {environments} environments, "
-        f"{updates_per_step:g} updates per step and {critic_updates} critic updates per actor update: choose a "
-        f"multiple of {environments * max(critic_updates, 1) * math.ceil(1 / updates_per_step)}"
-    )
+    return longest
 
 
 def train_online(
@@ -87,13 +80,14 @@ def train_online(
     s = settings
     key = random.stream(s.seed, "online")
     source = random.generator(s.seed, "online", "exploration")
-    length = dispatch_length(s.eval_every, s.environments, s.updates_per_step, algorithm.critic_updates)
+    length = dispatch_length(s.eval_every, s.environments)
     episodes = Episodes(s.env_id, s.environments, s.seed, "training")
     hindsight = Hindsight(algorithm.columns, algorithm.discount, s.environments)
     policy = Policy(algorithm, learner, bridges)
 
     def judge(at: int) -> None:
-        returns = evaluate(policy, s.env_id, s.eval_episodes, s.seed, index=1000 + at)
+        with recorder.clock("online", "evaluation"):
+            returns = evaluate(policy, s.env_id, s.eval_episodes, s.seed, index=1000 + at)
         recorder.evaluation("online", at, returns)
         keep(at, learner)
 
@@ -102,7 +96,7 @@ def train_online(
         step, owed = 0, 0.0
         pending: tuple[int, Metrics] | None = None
         while step < s.steps:
-            stop = min(step + length, s.steps)
+            stop = min(step + length, (step // s.eval_every + 1) * s.eval_every, s.steps)
             rows = []
             while step < stop:
                 random_action = s.random_warmup and step < s.warmup_steps
@@ -119,17 +113,18 @@ def train_online(
             blocks = int(owed // max(algorithm.critic_updates, 1))
             if blocks:
                 owed -= blocks * max(algorithm.critic_updates, 1)
-                learner, metrics = run_updates(
-                    learner,
-                    replay,
-                    key,
-                    jnp.asarray(step / s.steps, jnp.float32),
-                    algorithm=algorithm,
-                    bridges=bridges,
-                    strategy=strategy,
-                    spaces=episodes.spaces,
-                    blocks=blocks,
-                )
+                with recorder.clock("online", "compile"):  # the call returns at once when it need not compile
+                    learner, metrics = run_updates(
+                        learner,
+                        replay,
+                        key,
+                        jnp.asarray(step / s.steps, jnp.float32),
+                        algorithm=algorithm,
+                        bridges=bridges,
+                        strategy=strategy,
+                        spaces=episodes.spaces,
+                        blocks=blocks,
+                    )
                 pending = (step, metrics)
             recorder.progress("online", step, s.steps)
             if step % s.eval_every == 0 or step >= s.steps:

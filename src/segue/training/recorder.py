@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -23,6 +24,9 @@ class Recorder(Protocol):
 
     def evaluation(self, phase: str, step: int, returns: np.ndarray) -> None:
         """Undiscounted returns of the evaluation episodes after `step` steps."""
+
+    def clock(self, phase: str, what: str) -> AbstractContextManager[None]:
+        """Times a part of a phase that is not training: `evaluation` or `compile`."""
 
     def note(self, message: str) -> None:
         """Something the user should know."""
