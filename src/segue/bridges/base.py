@@ -24,7 +24,7 @@ from segue.types import Array, Key, Learner, Nets, Spaces, Transition
 class Bridge:
     """The hooks. `state` is whatever `attach` returned: a pytree that is part of the learner."""
 
-    name: ClassVar[str]
+    name: ClassVar[str] = "bridge"
     """What the command line and the recipe call it."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Roles of the online algorithm that it uses."""
