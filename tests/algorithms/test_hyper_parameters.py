@@ -48,7 +48,17 @@ RANGES = {
 #: numbers that may take any value
 UNBOUNDED = {"target_entropy_scale", "lagrange_threshold"}
 #: choices and switches, which the recipe's own types check
-CHOICES = {"activation", "loss", "actor_layer_norm", "critic_layer_norm", "orthogonal_init", "backup_entropy", "max_q_backup", "variant", "weighting"}
+CHOICES = {
+    "activation",
+    "loss",
+    "actor_layer_norm",
+    "critic_layer_norm",
+    "orthogonal_init",
+    "backup_entropy",
+    "max_q_backup",
+    "variant",
+    "weighting",
+}
 
 CASES = [
     pytest.param(name, field.name, value, RANGES[field.name][1], id=f"{name}-{field.name}-{value}")

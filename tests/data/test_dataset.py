@@ -164,3 +164,34 @@ def test_a_bad_log_is_refused_naming_its_column_and_row(log, words):
     with pytest.raises(DataError, match=words) as caught:
         load(log)
     assert str(caught.value).startswith("dict of arrays: ")
+
+
+def test_the_next_action_stays_within_the_episode_and_is_unknown_at_its_end():
+    dataset = load(
+        {
+            "observations": np.zeros((5, 1)),
+            "actions": np.arange(5)[:, None] / 10,
+            "rewards": np.ones(5),
+            "terminals": [0, 1, 0, 0, 1],
+            "next_observations": np.zeros((5, 1)),
+        }
+    )
+    np.testing.assert_allclose(dataset.next_actions()[:, 0], [0.1, np.nan, 0.3, 0.4, np.nan], rtol=1e-6)
+
+
+def test_the_best_episodes_are_those_with_the_highest_return_in_their_order():
+    dataset = load(
+        {
+            "observations": np.arange(6)[:, None],
+            "actions": np.zeros((6, 1)),
+            "rewards": [1, 1, 0, 5, 3, 0],
+            "terminals": [0, 1, 1, 1, 0, 1],
+            "next_observations": np.zeros((6, 1)),
+        }
+    )
+    best = dataset.best_episodes(0.5)
+    assert best.observations[:, 0].tolist() == [3, 4, 5]
+    assert best.episode_returns.tolist() == [5, 3]
+    assert best.episode_starts.tolist() == [0, 1]
+    assert "only the best 2 of 4 episodes" in best.notes
+    assert len(dataset.best_episodes(0.01)) == 1

@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from references.nets import logsumexp, normal, q_values, sample, squared_error, uniform
 from references import sac
+from references.nets import logsumexp, normal, q_values, sample, squared_error, uniform
 from references.sac import actor_loss, temperature_loss
 
 __all__ = ["actor_loss", "temperature_loss"]

@@ -9,7 +9,7 @@ VARIANTS = {
     "strong": {"critic_layer_norm": False, "actor_bc_weight": 0.7, "critic_bc_weight": 0.4},
 }
 CONSERVATIVE = True
-PROBE = {"actor_bc_weight": 0.4, "critic_bc_weight": 0.1, "batch_size": 64}
+PROBE = {"actor_bc_weight": 0.4, "critic_bc_weight": 0.1}
 
 
 def target(h, nets, batch, key):
