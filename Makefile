@@ -48,6 +48,7 @@ lock:
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --extra dev --upgrade --strip-extras --no-header --no-emit-index-url \
 	    --no-emit-trusted-host --no-emit-find-links --annotation-style line --output-file requirements.lock pyproject.toml
+	sed -i '/^segue @/d' requirements.lock  # the extra that names this package; it is installed from the checkout
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
