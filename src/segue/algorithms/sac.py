@@ -23,7 +23,7 @@ class SAC(ActorCritic):
     name: ClassVar[str] = "sac"
 
     critic_learning_rate: float = 1e-3
-    """Adam step size of the critic (CleanRL's; the paper's 3e-4 is slower on Hopper)."""
+    """Adam step size of the critic (CleanRL's; the paper uses 3e-4)."""
     temperature_learning_rate: float = 3e-4
     """Adam step size of log α."""
     initial_temperature: float = 1.0
