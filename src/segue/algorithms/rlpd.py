@@ -1,4 +1,4 @@
-"""RLPD (Ball et al. 2023, arXiv 2302.02948): online learning with a log, done right."""
+"""RLPD (Ball et al. 2023, arXiv 2302.02948): efficient online learning with offline data."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Environments: Gymnasium's, in the shape the learners expect."""
 
-from segue.envs.make import Episodes, make, spaces_of
+from segue.envs.make import Episodes, environment_spaces, make, spaces_of
 
-__all__ = ["Episodes", "make", "spaces_of"]
+__all__ = ["Episodes", "environment_spaces", "make", "spaces_of"]

@@ -101,6 +101,18 @@ def spaces_of(env: gym.Env) -> Spaces:
     return Spaces(size, int(env.action_space.shape[0]))
 
 
+def environment_spaces(env_id: str) -> Spaces:
+    """What the algorithms need to know of an environment, by its id.
+
+    Raises:
+        RecipeError: as `make` does.
+    """
+    env = make(env_id)
+    spaces = spaces_of(env)
+    env.close()
+    return spaces
+
+
 class Episodes:
     """A few environments stepped together, each episode reset with a seed of its own.
 

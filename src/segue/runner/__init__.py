@@ -17,7 +17,7 @@ import segue
 from segue.data import load as load_dataset
 from segue.data import npz
 from segue.data.dataset import Dataset
-from segue.envs import make, spaces_of
+from segue.envs import environment_spaces
 from segue.envs.make import make_raw
 from segue.errors import RecipeError, SegueError
 from segue.recipe import Recipe
@@ -148,12 +148,7 @@ def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None
         elif recipe.dataset is not None:
             dataset = load_dataset(recipe.dataset, clip_actions=recipe.clip_actions)
         env_id = environment_of(recipe, dataset)
-        environment = None
-        if env_id is not None:
-            env = make(env_id)
-            environment = spaces_of(env)
-            env.close()
-        recipe.check_fit(dataset, environment)
+        recipe.check_fit(dataset, None if env_id is None else environment_spaces(env_id))
         if dataset is not None and env_id is not None:
             _check_bounds(dataset, env_id)
         uri = recipe.dataset

@@ -16,7 +16,7 @@ import numpy as np
 
 from segue.algorithms import ALGORITHMS, Algorithm
 from segue.bridges import BRIDGES, Bridge
-from segue.envs import make, spaces_of
+from segue.envs import environment_spaces
 from segue.errors import RecipeError, SegueError
 from segue.policy import Policy
 from segue.recipe import decode, encode
@@ -42,9 +42,7 @@ class Checkpoint:
         Raises:
             RecipeError: with both sides' sizes.
         """
-        env = make(env_id)
-        spaces = spaces_of(env)
-        env.close()
+        spaces = environment_spaces(env_id)
         if self.spaces != spaces:
             raise RecipeError(
                 f"the policy has {self.spaces.describe()}, {env_id} has {spaces.describe()}; expected the same"

@@ -23,7 +23,7 @@ import numpy as np
 from segue import random
 from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
-from segue.envs import make, spaces_of
+from segue.envs import environment_spaces
 from segue.errors import RecipeError
 from segue.recipe import Recipe
 from segue.replay import Replay
@@ -168,9 +168,7 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Record
     assert recipe.online is not None
     algorithm, env_id = recipe.online, environment_of(recipe, dataset)
     assert env_id is not None
-    env = make(env_id)
-    spaces = spaces_of(env)
-    env.close()
+    spaces = environment_spaces(env_id)
     normaliser = normaliser_of(recipe, dataset)
     key = random.stream(job.seed, "online-init")
     if job.pretrained is not None:
@@ -257,10 +255,7 @@ def normaliser_of(recipe: Recipe, dataset: Dataset | None) -> Normaliser:
         return Normaliser.identity(dataset.spaces.observation_size)
     env_id = environment_of(recipe, None)
     assert env_id is not None
-    env = make(env_id)
-    size = spaces_of(env).observation_size
-    env.close()
-    return Normaliser.identity(size)
+    return Normaliser.identity(environment_spaces(env_id).observation_size)
 
 
 def _result(
