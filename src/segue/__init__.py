@@ -17,9 +17,12 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from segue.algorithms import AWAC as AWAC
     from segue.algorithms import BC as BC
+    from segue.algorithms import BCQ as BCQ
     from segue.algorithms import CQL as CQL
+    from segue.algorithms import DQN as DQN
     from segue.algorithms import EDAC as EDAC
     from segue.algorithms import IQL as IQL
+    from segue.algorithms import PPO as PPO
     from segue.algorithms import REDQ as REDQ
     from segue.algorithms import RLPD as RLPD
     from segue.algorithms import SAC as SAC
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from segue.algorithms import TD3 as TD3
     from segue.algorithms import TD3BC as TD3BC
     from segue.algorithms import CalQL as CalQL
+    from segue.algorithms import DiscreteBCQ as DiscreteBCQ
+    from segue.algorithms import DiscreteCQL as DiscreteCQL
+    from segue.algorithms import DiscreteSAC as DiscreteSAC
     from segue.algorithms import ReBRAC as ReBRAC
     from segue.bridges import QFilter as QFilter
     from segue.data import load as load
@@ -45,7 +51,10 @@ if TYPE_CHECKING:
 #: Where each public name lives. Imported when used, so that `import segue` does not wait for JAX.
 _HOME = {
     **dict.fromkeys(
-        ("AWAC", "BC", "CQL", "CalQL", "EDAC", "IQL", "REDQ", "RLPD", "ReBRAC", "SAC", "SACN", "TD3", "TD3BC"),
+        (
+            *("AWAC", "BC", "BCQ", "CQL", "CalQL", "DQN", "DiscreteBCQ", "DiscreteCQL", "DiscreteSAC", "EDAC", "IQL"),
+            *("PPO", "REDQ", "RLPD", "ReBRAC", "SAC", "SACN", "TD3", "TD3BC"),
+        ),
         "segue.algorithms",
     ),
     "QFilter": "segue.bridges",

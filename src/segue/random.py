@@ -38,6 +38,11 @@ def _number(name: str | int) -> int:
     return name if isinstance(name, int) else zlib.crc32(name.encode())
 
 
+def split(source: Source, count: int) -> list[Source]:
+    """Sources for `count` draws that do not depend on each other."""
+    return [source] * count if isinstance(source, np.random.Generator) else list(jax.random.split(source, count))
+
+
 def normal(source: Source, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Standard normal numbers, float32."""
     if isinstance(source, np.random.Generator):
@@ -50,3 +55,10 @@ def uniform(source: Source, shape: tuple[int, ...], low: float, high: float) -> 
     if isinstance(source, np.random.Generator):
         return source.uniform(low, high, shape).astype(np.float32)
     return jax.random.uniform(source, shape, minval=low, maxval=high)
+
+
+def gumbel(source: Source, shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Standard Gumbel numbers, float32: adding them to logits and taking the argmax draws from the softmax."""
+    if isinstance(source, np.random.Generator):
+        return source.gumbel(size=shape).astype(np.float32)
+    return jax.random.gumbel(source, shape)

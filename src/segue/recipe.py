@@ -48,6 +48,8 @@ class Recipe:
     """What the online phase samples; by default half log, half live with a log, live only without."""
     normalise_observations: bool = True
     """Normalise observations by the log's mean and standard deviation, also online and in the saved policy."""
+    distil_steps: int = 5000
+    """Updates that teach a fresh actor what the pretrained policy does, where that has no actor to carry over."""
     critic_fit_steps: int = 0
     """Critic updates on the log between the phases, with the handed-over policy held still: for a fresh critic."""
     warmup_steps: int = 1000
@@ -74,7 +76,7 @@ class Recipe:
             if not holds:
                 raise RecipeError(f"{field} is {getattr(self, field)!r}; expected {expected}")
 
-        for field in ("offline_steps", "online_steps", "critic_fit_steps", "warmup_steps", "seed"):
+        for field in ("offline_steps", "online_steps", "distil_steps", "critic_fit_steps", "warmup_steps", "seed"):
             expect(field, getattr(self, field) >= 0, "at least 0")
         for field in ("environments", "eval_episodes", "seeds"):
             expect(field, getattr(self, field) >= 1, "at least 1")
@@ -109,6 +111,8 @@ class Recipe:
             raise RecipeError(
                 f"warmup_steps is {self.warmup_steps}, the online phase {self.online_steps}: nothing would be learnt"
             )
+        if online.on_policy:
+            self._check_on_policy(online)
         names = [bridge.name for bridge in self.bridges]
         if len(set(names)) < len(names):
             raise RecipeError(f"a bridge is named twice: {', '.join(names)}")
@@ -122,6 +126,15 @@ class Recipe:
         for field, steps in (("online_steps", self.online_steps), ("eval_every", self.online_eval_every)):
             if steps % self.environments:
                 raise RecipeError(f"{field} is {steps}; expected a multiple of the {self.environments} environments")
+
+    def _check_on_policy(self, online: Algorithm) -> None:
+        learns = f"{online.name} learns from its own rollouts"
+        if self.replay is not None:
+            raise RecipeError(f"replay {self.replay.name} has no use: {learns}; leave replay out")
+        if self.updates_per_step != 1:
+            raise RecipeError(f"updates_per_step has no use: {learns}; its own fields are epochs and rollout_steps")
+        if getattr(online, "kl_weight", 0) and self.offline is None:
+            raise RecipeError(f"{online.name}: kl_weight pulls towards a pretrained policy, and there is none")
 
     @property
     def online_eval_every(self) -> int:
@@ -197,7 +210,8 @@ class Recipe:
 
 def _roles_of(algorithm: Algorithm) -> set[str]:
     """The roles an algorithm has, from a small instance of its networks; no array is allocated."""
-    nets = eqx.filter_eval_shape(lambda: algorithm.init(jax.random.key(0), Spaces(2, 2)))
+    spaces = Spaces(2, 2, discrete="continuous" not in algorithm.actions)
+    nets = eqx.filter_eval_shape(lambda: algorithm.init(jax.random.key(0), spaces))
     return set(nets.roles())
 
 

@@ -32,6 +32,10 @@ class Transition(NamedTuple):
     discount: Float[Array, "*batch"]
     return_to_go: Float[Array, "*batch"]
     next_action: Float[Array, "*batch action"] | Int[Array, "*batch"]
+    log_prob: Float[Array, "*batch"] | None = None
+    """On-policy batches only: log π(a|s) of the policy that acted."""
+    advantage: Float[Array, "*batch"] | None = None
+    """On-policy batches only: the estimate of Q(s, a) − V(s); `return_to_go` is then the λ-return."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,10 +89,16 @@ class Nets(eqx.Module):
     """log of a Lagrange multiplier (CQL's α′): scalar."""
     behaviour: Any = None
     """Generative model of the log's actions."""
+    perturbation: Any = None
+    """BCQ's small correction of generated actions."""
     target_actor: Any = None
     """Polyak copy of the actor; outside every optimiser."""
     target_critic: Any = None
     """Polyak copy of the critic; outside every optimiser."""
+    target_perturbation: Any = None
+    """Polyak copy of the perturbation; outside every optimiser."""
+    reference: Any = None
+    """The actor that was handed over, frozen; outside every optimiser."""
 
     def roles(self) -> dict[str, Any]:
         """The roles that are present, by name, in declaration order."""
@@ -100,8 +110,11 @@ class Nets(eqx.Module):
         return dataclasses.replace(self, **roles)
 
 
-TARGETS = ("target_actor", "target_critic")
+TARGETS = ("target_actor", "target_critic", "target_perturbation")
 """Roles that follow another by Polyak averaging and are never given to an optimiser."""
+
+COPIES = {**{target: target.removeprefix("target_") for target in TARGETS}, "reference": "actor"}
+"""Roles that start as a copy of another, and that other."""
 
 
 class Learner(eqx.Module):

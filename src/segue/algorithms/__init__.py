@@ -3,10 +3,16 @@
 from segue.algorithms.awac import AWAC
 from segue.algorithms.base import ActorCritic, Algorithm
 from segue.algorithms.bc import BC
+from segue.algorithms.bcq import BCQ
 from segue.algorithms.cal_ql import CalQL
 from segue.algorithms.cql import CQL
+from segue.algorithms.discrete_bcq import DiscreteBCQ
+from segue.algorithms.discrete_cql import DiscreteCQL
+from segue.algorithms.discrete_sac import DiscreteSAC
+from segue.algorithms.dqn import DQN
 from segue.algorithms.edac import EDAC
 from segue.algorithms.iql import IQL
+from segue.algorithms.ppo import PPO
 from segue.algorithms.rebrac import ReBRAC
 from segue.algorithms.redq import REDQ
 from segue.algorithms.rlpd import RLPD
@@ -15,17 +21,24 @@ from segue.algorithms.sac_n import SACN
 from segue.algorithms.td3 import TD3
 from segue.algorithms.td3_bc import TD3BC
 
-ALGORITHMS: dict[str, type[Algorithm]] = {
-    cls.name: cls for cls in (BC, TD3BC, ReBRAC, IQL, AWAC, CQL, CalQL, SACN, EDAC, SAC, TD3, REDQ, RLPD)
-}
+#: Offline before online, continuous before discrete.
+_ALL: tuple[type[Algorithm], ...] = (
+    BC, BCQ, TD3BC, ReBRAC, IQL, AWAC, CQL, CalQL, SACN, EDAC, SAC, TD3, REDQ, RLPD, PPO,
+    DiscreteBCQ, DiscreteCQL, DQN, DiscreteSAC,
+)  # fmt: skip
+
+ALGORITHMS: dict[str, type[Algorithm]] = {cls.name: cls for cls in _ALL}
 
 __all__ = [
     "ALGORITHMS",
     "AWAC",
     "BC",
+    "BCQ",
     "CQL",
+    "DQN",
     "EDAC",
     "IQL",
+    "PPO",
     "REDQ",
     "RLPD",
     "SAC",
@@ -35,5 +48,8 @@ __all__ = [
     "ActorCritic",
     "Algorithm",
     "CalQL",
+    "DiscreteBCQ",
+    "DiscreteCQL",
+    "DiscreteSAC",
     "ReBRAC",
 ]

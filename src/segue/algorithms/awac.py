@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import ActorCritic, Aux, gaussian_act
+from segue.algorithms.base import Action, ActorCritic, Aux, expected_q, stochastic_act
 from segue.types import Array, Key, Nets, Transition
 
 
@@ -19,6 +20,13 @@ class AWAC(ActorCritic):
     """Imitates the replayed actions, each weighted by its exponentiated advantage."""
 
     name: ClassVar[str] = "awac"
+    actions: ClassVar[tuple[str, ...]] = ("continuous", "discrete")
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "locomotion": {"hidden_sizes": (256, 256, 256)},
+        "antmaze": {"hidden_sizes": (256, 256, 256), "temperature": 0.1},
+        "adroit": {"hidden_sizes": (256, 256, 256), "temperature": 0.1},
+    }
+    """CORL's configurations."""
 
     temperature: float = 1 / 3
     """λ of the weights exp(A / λ) (CORL: 1/3 on locomotion, 0.1 on AntMaze and Adroit)."""
@@ -33,14 +41,12 @@ class AWAC(ActorCritic):
         self.require("weight_limit", self.weight_limit > 0, "above 0")
 
     def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
-        """min_i Q̄_i(s′, a′), a′ ~ π(s′)."""
-        action = nets.actor.sample(batch.next_observation, random.normal(key, batch.action.shape))
-        return nets.target_critic(batch.next_observation, action).min(0)
+        """E_{a′~π(s′)} min_i Q̄_i(s′, a′): by one draw, or exact over discrete actions."""
+        return expected_q(nets.target_critic, nets.actor, batch.next_observation, key)
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
-        """−w log π(a|s), w from A = min_i Q_i(s, a) − min_i Q_i(s, ã), ã ~ π(s) (eq. 13)."""
-        drawn = nets.actor.sample(batch.observation, random.normal(key, batch.action.shape))
-        value = nets.critic(batch.observation, drawn).min(0)
+        """−w log π(a|s), w from A = min_i Q_i(s, a) − E_{ã~π(s)} min_i Q_i(s, ã) (eq. 13)."""
+        value = expected_q(nets.critic, nets.actor, batch.observation, key)
         advantage = nets.critic(batch.observation, batch.action).min(0) - value
         scaled = advantage / self.temperature
         if self.weighting == "softmax":
@@ -53,6 +59,6 @@ class AWAC(ActorCritic):
 
     def act(
         self, nets: Nets, observation: Float[Array, "*batch observation"], source: random.Source, explore: bool
-    ) -> Float[Array, "*batch action"]:
+    ) -> Action:
         """A draw of the policy when exploring, its mode otherwise."""
-        return gaussian_act(nets, observation, source, explore)
+        return stochastic_act(nets, observation, source, explore)

@@ -5,22 +5,30 @@ The shared update (segue.training.update) calls these functions; an algorithm im
 
 from __future__ import annotations
 
+import copy as shallow
 import dataclasses
-from typing import Any, ClassVar, Literal
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from segue import random
 from segue.data.dataset import Dataset
-from segue.errors import RecipeError, require_types
-from segue.networks import Actor, Critic
-from segue.types import Array, Key, Nets, Spaces, Transition
+from segue.errors import RecipeError, require_types, unknown
+from segue.networks import MLP, Actor, CategoricalActor, Critic, DiscreteCritic
+from segue.types import Array, Key, Nets, Normaliser, Spaces, Transition
 
 Aux = dict[str, jax.Array]
 Activation = Literal["relu", "tanh", "elu", "gelu"]
+Schedule = Literal["constant", "linear", "cosine"]
+Action = Float[Array, "*batch action"] | Int[Array, "*batch"]
+#: The share of a phase that is over, in [0, 1].
+Progress = Float[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,9 +48,19 @@ class Algorithm:
     """Optional columns of a transition that it uses; the online loop fills them in when they become known."""
     polyak_with_actor: ClassVar[bool] = False
     """Whether target networks move only when the actor does (TD3), instead of at every critic update (SAC)."""
+    policy: ClassVar[str | None] = "actor"
+    """The role that `actor_loss` trains; None for an algorithm that acts by its critic alone."""
+    on_policy: ClassVar[bool] = False
+    """Whether it learns from its own fresh rollouts only (segue.training.on_policy), not from a replay."""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Published hyper-parameters by domain or task, where they differ from the defaults."""
 
     discount: float = 0.99
     """γ, the discount of future rewards."""
+    reward_scale: float = 1.0
+    """Rewards are learnt as scale · r + shift; evaluations show them as they are."""
+    reward_shift: float = 0.0
+    """What is added to every reward after scaling (−1 makes a 0/1 success a cost per step)."""
     batch_size: int = 256
     """Transitions per update."""
     hidden_sizes: tuple[int, ...] = (256, 256)
@@ -55,10 +73,14 @@ class Algorithm:
     """Orthogonal instead of uniform initial weights."""
     actor_learning_rate: float = 3e-4
     """Adam step size of the actor."""
+    actor_schedule: Schedule = "constant"
+    """How the actor's step size falls to 0 over the phase."""
 
     def __post_init__(self) -> None:
         require_types(self, self.name)
         self.require("discount", 0 <= self.discount <= 1, "between 0 and 1")
+        self.require("reward_scale", 0 < self.reward_scale < math.inf, "above 0")
+        self.require("reward_shift", math.isfinite(self.reward_shift), "a finite number")
         self.require("batch_size", self.batch_size >= 1, "at least 1")
         self.require("hidden_sizes", all(width >= 1 for width in self.hidden_sizes), "positive widths")
         self.require("actor_learning_rate", self.actor_learning_rate > 0, "above 0")
@@ -72,10 +94,45 @@ class Algorithm:
         if not holds:
             raise RecipeError(f"{self.name}: {field} is {getattr(self, field)!r}; expected {expected}")
 
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """The algorithm with the published hyper-parameters of a domain or task, and with these changes.
+
+        Raises:
+            RecipeError: if there is no such preset.
+        """
+        if name not in cls.presets:
+            raise RecipeError(unknown(f"preset of {cls.name}", name, cls.presets))
+        return cls(**{**cls.presets[name], **changes})
+
     @property
     def critic_updates(self) -> int:
         """Critic updates per actor update; 0 for an algorithm without a critic."""
         return 0
+
+    def adjusted(self, **values: Any) -> Self:
+        """A copy with these values, which may be traced; it is for use inside an update and cannot be hashed."""
+        twin = shallow.copy(self)
+        for name, value in values.items():
+            object.__setattr__(twin, name, value)
+        return twin
+
+    def at(self, progress: Progress) -> Self:
+        """The algorithm at this point of its phase: what follows a schedule has its value of now."""
+        return self.scheduled("actor", progress)
+
+    def scheduled(self, role: str, progress: Progress) -> Self:
+        """A copy whose step size of this role is decayed; itself if that is constant."""
+        schedule, rate = getattr(self, f"{role}_schedule"), f"{role}_learning_rate"
+        if schedule == "constant":
+            return self
+        cosine = progress.__array_namespace__().cos(math.pi * progress)
+        factor = 1 - progress if schedule == "linear" else 0.5 * (1 + cosine)
+        return self.adjusted(**{rate: getattr(self, rate) * factor})
+
+    def learning_rewards(self, reward: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch"]:
+        """scale · r + shift."""
+        return np.float32(self.reward_scale) * reward + np.float32(self.reward_shift)
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """Fresh networks for these spaces."""
@@ -85,9 +142,21 @@ class Algorithm:
         """The part of the log that it learns from."""
         return dataset
 
-    def init_actor(self, key: Key, spaces: Spaces) -> Actor:
+    def log(self, dataset: Dataset, normaliser: Normaliser) -> Transition:
+        """The whole log as this algorithm learns from it: its discount, its rewards, normalised observations."""
+        rewards = self.learning_rewards(dataset.rewards)
+        scaled = dataclasses.replace(dataset, rewards=rewards)
+        return scaled.transitions(self.discount, normaliser, self.sparse_failure_reward)
+
+    @property
+    def sparse_failure_reward(self) -> float | None:
+        """The reward of every step of a failed episode, where an algorithm treats sparse rewards by themselves."""
+        return None
+
+    def init_actor(self, key: Key, spaces: Spaces) -> Actor | CategoricalActor:
         """A fresh actor."""
-        return Actor.init(
+        kind: Any = CategoricalActor if spaces.discrete else Actor
+        return kind.init(
             key,
             spaces.observation_size,
             spaces.action_size,
@@ -101,9 +170,19 @@ class Algorithm:
         """The optimiser of each trained role."""
         return {"actor": optax.adam(self.actor_learning_rate)}
 
+    def behaviour_loss(
+        self, behaviour: Any, nets: Nets, batch: Transition, key: Key
+    ) -> tuple[Float[jax.Array, ""], Aux]:
+        """Loss of the model of the log's actions; called, before the critic's, only for an algorithm that has one."""
+        raise NotImplementedError(f"{self.name} has no behaviour model")
+
     def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
         """The bootstrap V(s′) of the Bellman target r + discount · V(s′)."""
         raise NotImplementedError(f"{self.name} has no critic")
+
+    def bellman_loss(self, error: Float[jax.Array, "members batch"]) -> Float[jax.Array, "members batch"]:
+        """What Q minus its target costs: its square."""
+        return error**2
 
     def critic_penalty(
         self, critic: Any, nets: Nets, batch: Transition, q: Float[jax.Array, "members batch"], key: Key
@@ -119,7 +198,7 @@ class Algorithm:
         """Loss of the policy per sample, and what later losses and the metrics need of it."""
         raise NotImplementedError
 
-    def temperature_loss(self, log_temperature: Float[jax.Array, ""], actor_aux: Aux, spaces_size: int) -> jax.Array:
+    def temperature_loss(self, log_temperature: Float[jax.Array, ""], actor_aux: Aux, action_size: int) -> jax.Array:
         """Loss of the entropy temperature; called only for an algorithm that has the role."""
         raise NotImplementedError(f"{self.name} has no temperature")
 
@@ -133,7 +212,7 @@ class Algorithm:
         observation: Float[Array, "*batch observation"],
         source: random.Source,
         explore: bool,
-    ) -> Float[Array, "*batch action"]:
+    ) -> Action:
         """Action for normalised observations, on the host or on the device."""
         raise NotImplementedError
 
@@ -144,6 +223,10 @@ class ActorCritic(Algorithm):
 
     critic_learning_rate: float = 3e-4
     """Adam step size of the critic."""
+    critic_schedule: Schedule = "constant"
+    """How the critic's step size falls to 0 over the phase."""
+    critic_hidden_sizes: tuple[int, ...] | None = None
+    """Widths of the critic's (and V's) hidden layers, if not `hidden_sizes`."""
     ensemble_size: int = 2
     """Number of Q functions."""
     critic_layer_norm: bool = False
@@ -156,6 +239,7 @@ class ActorCritic(Algorithm):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("critic_learning_rate", self.critic_learning_rate > 0, "above 0")
+        self.require("critic_hidden_sizes", all(w >= 1 for w in self.critic_hidden_sizes or ()), "positive widths")
         self.require("ensemble_size", self.ensemble_size >= 1, "at least 1")
         self.require("polyak", 0 < self.polyak <= 1, "above 0 and at most 1")
         self.require("critic_updates_per_actor_update", self.critic_updates_per_actor_update >= 1, "at least 1")
@@ -165,20 +249,37 @@ class ActorCritic(Algorithm):
         """Critic updates per actor update."""
         return self.critic_updates_per_actor_update
 
+    def at(self, progress: Progress) -> Self:
+        """The algorithm at this point of its phase."""
+        return super().at(progress).scheduled("critic", progress)
+
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """A fresh actor, and a critic with its target equal to it."""
         actor_key, critic_key = jax.random.split(key)
         critic = self.init_critic(critic_key, spaces)
         return Nets(actor=self.init_actor(actor_key, spaces), critic=critic, target_critic=copy(critic))
 
-    def init_critic(self, key: Key, spaces: Spaces) -> Critic:
+    def init_critic(self, key: Key, spaces: Spaces) -> Critic | DiscreteCritic:
         """A fresh ensemble."""
-        return Critic.init(
+        kind: Any = DiscreteCritic if spaces.discrete else Critic
+        return kind.init(
             key,
             self.ensemble_size,
             spaces.observation_size,
             spaces.action_size,
-            self.hidden_sizes,
+            self.hidden_sizes if self.critic_hidden_sizes is None else self.critic_hidden_sizes,
+            activation=self.activation,
+            layer_norm=self.critic_layer_norm,
+            orthogonal=self.orthogonal_init,
+        )
+
+    def init_value(self, key: Key, spaces: Spaces) -> MLP:
+        """A fresh state value, built like the critic."""
+        return MLP.init(
+            key,
+            spaces.observation_size,
+            self.hidden_sizes if self.critic_hidden_sizes is None else self.critic_hidden_sizes,
+            1,
             activation=self.activation,
             layer_norm=self.critic_layer_norm,
             orthogonal=self.orthogonal_init,
@@ -194,11 +295,17 @@ def copy(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
-def gaussian_act(
+def stochastic_act(
     nets: Nets, observation: Float[Array, "*batch observation"], source: random.Source, explore: bool
-) -> Float[Array, "*batch action"]:
+) -> Action:
     """A draw of a stochastic policy when exploring, its mode otherwise."""
-    if not explore:
-        return nets.actor.mode(observation)
-    mean, _ = nets.actor(observation)
-    return nets.actor.sample(observation, random.normal(source, mean.shape))
+    return nets.actor.draw(observation, source) if explore else nets.actor.mode(observation)
+
+
+def expected_q(
+    critic: Any, actor: Any, observation: Float[Array, "batch observation"], key: Key
+) -> Float[jax.Array, " batch"]:
+    """E_{a~π(s)} min_i Q_i(s, a): exact over discrete actions, by one draw over continuous ones."""
+    if isinstance(actor, CategoricalActor):
+        return (actor.probabilities(observation) * critic.all(observation).min(0)).sum(-1)
+    return critic(observation, actor.draw(observation, key)).min(0)

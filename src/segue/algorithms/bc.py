@@ -9,8 +9,9 @@ import jax
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import Algorithm, Aux, gaussian_act
+from segue.algorithms.base import Action, Algorithm, Aux, stochastic_act
 from segue.data.dataset import Dataset
+from segue.networks import CategoricalActor
 from segue.types import Array, Key, Nets, Transition
 
 
@@ -19,10 +20,11 @@ class BC(Algorithm):
     """Behaviour cloning with a deterministic (squared error) or a stochastic (likelihood) policy."""
 
     name: ClassVar[str] = "bc"
+    actions: ClassVar[tuple[str, ...]] = ("continuous", "discrete")
     phases: ClassVar[tuple[str, ...]] = ("offline",)
 
     loss: Literal["mse", "nll"] = "mse"
-    """`mse`: squared error of the mean action; `nll`: −log π(a|s) of the tanh-Gaussian."""
+    """`mse`: squared error of the mean action; `nll`: −log π(a|s) of the tanh-Gaussian, and always of discrete ones."""
 
     top_fraction: float = 1.0
     """Share of the log's episodes to imitate, those with the highest return."""
@@ -37,7 +39,7 @@ class BC(Algorithm):
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
         """‖π(s) − a‖² averaged over action dimensions, or −log π(a|s)."""
-        if self.loss == "nll":
+        if self.loss == "nll" or isinstance(actor, CategoricalActor):
             loss = -actor.log_prob(batch.observation, batch.action)
         else:
             loss = ((actor.mode(batch.observation) - batch.action) ** 2).mean(-1)
@@ -49,6 +51,7 @@ class BC(Algorithm):
         observation: Float[Array, "*batch observation"],
         source: random.Source,
         explore: bool,
-    ) -> Float[Array, "*batch action"]:
+    ) -> Action:
         """The mean action; a draw of the policy when exploring with the stochastic form."""
-        return gaussian_act(nets, observation, source, explore and self.loss == "nll")
+        stochastic = self.loss == "nll" or isinstance(nets.actor, CategoricalActor)
+        return stochastic_act(nets, observation, source, explore and stochastic)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -22,6 +23,30 @@ class CQL(SAC):
     """SAC whose critic is pushed down on all actions and up on the log's (eq. 4, importance-sampled: appendix F)."""
 
     name: ClassVar[str] = "cql"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "locomotion": {
+            "conservative_weight": 10.0,
+            "actor_learning_rate": 3e-5,
+            "critic_hidden_sizes": (256, 256, 256),
+            "orthogonal_init": True,
+        },
+        "antmaze": {
+            "lagrange_threshold": 0.8,
+            "max_q_backup": True,
+            "critic_hidden_sizes": (256, 256, 256, 256, 256),
+            "orthogonal_init": True,
+            "reward_scale": 10.0,
+            "reward_shift": -5.0,
+        },
+        "adroit": {"conservative_weight": 1.0, "critic_hidden_sizes": (256, 256, 256), "orthogonal_init": True},
+        "maze2d": {
+            "conservative_weight": 10.0,
+            "lagrange_threshold": 5.0,
+            "critic_hidden_sizes": (256, 256, 256),
+            "orthogonal_init": True,
+        },
+    }
+    """CORL's configurations; its clipping of the gap at −200 on AntMaze is not taken over."""
 
     actor_learning_rate: float = 1e-4
     """Adam step size of the actor; the authors' code uses 1e-4 (or 3e-4) on the locomotion tasks."""

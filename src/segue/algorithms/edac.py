@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -19,6 +20,18 @@ class EDAC(SACN):
     """SAC-N whose members are pushed to disagree in ∇_a Q, so that fewer of them are enough."""
 
     name: ClassVar[str] = "edac"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "halfcheetah": {"ensemble_size": 10},
+        "halfcheetah-medium-expert": {"ensemble_size": 10, "diversity_weight": 5.0},
+        "hopper": {"ensemble_size": 50},
+        "walker2d": {"ensemble_size": 10},
+        "walker2d-medium-expert": {"ensemble_size": 10, "diversity_weight": 5.0},
+        "maze2d": {"ensemble_size": 25, "diversity_weight": 0.1},
+        "antmaze": {"ensemble_size": 10},
+        "pen": {"ensemble_size": 20, "diversity_weight": 10.0},
+        "adroit": {"ensemble_size": 50, "diversity_weight": 200.0},
+    }
+    """CORL's configurations."""
 
     diversity_weight: float = 1.0
     """η, weight of the gradients' similarity (1 on locomotion, 5 on medium-expert, 10 and more on Adroit)."""

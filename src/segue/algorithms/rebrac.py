@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -13,12 +14,74 @@ from segue.algorithms.base import Aux
 from segue.algorithms.td3 import TD3
 from segue.types import Key, Nets, Transition
 
+#: (β1, β2) by task: CORL's configurations, which are the authors'.
+_LOCOMOTION: dict[str, tuple[float, float]] = {
+    "halfcheetah-random": (0.001, 0.1),
+    "halfcheetah-medium": (0.001, 0.01),
+    "halfcheetah-medium-replay": (0.01, 0.001),
+    "halfcheetah-medium-expert": (0.01, 0.1),
+    "halfcheetah-full-replay": (0.001, 0.1),
+    "halfcheetah-expert": (0.01, 0.01),
+    "hopper-random": (0.001, 0.01),
+    "hopper-medium": (0.01, 0.01),
+    "hopper-medium-replay": (0.05, 0.5),
+    "hopper-medium-expert": (0.1, 0.01),
+    "hopper-full-replay": (0.01, 0.01),
+    "hopper-expert": (0.1, 0.1),
+    "walker2d-random": (0.01, 0.0),
+    "walker2d-medium": (0.05, 0.1),
+    "walker2d-medium-replay": (0.05, 0.01),
+    "walker2d-medium-expert": (0.01, 0.01),
+    "walker2d-full-replay": (0.01, 0.01),
+    "walker2d-expert": (0.01, 0.5),
+}
+_ANTMAZE: dict[str, tuple[float, float]] = {
+    "antmaze-umaze": (0.003, 0.002),
+    "antmaze-umaze-diverse": (0.003, 0.001),
+    "antmaze-medium-play": (0.001, 0.0005),
+    "antmaze-medium-diverse": (0.001, 0.0),
+    "antmaze-large-play": (0.002, 0.001),
+    "antmaze-large-diverse": (0.002, 0.002),
+}
+_ADROIT: dict[str, tuple[float, float]] = {
+    "pen-human": (0.1, 0.5),
+    "pen-cloned": (0.05, 0.5),
+    "pen-expert": (0.01, 0.01),
+    "door-human": (0.1, 0.1),
+    "door-cloned": (0.01, 0.1),
+    "door-expert": (0.05, 0.01),
+    "hammer-human": (0.01, 0.5),
+    "hammer-cloned": (0.1, 0.5),
+    "hammer-expert": (0.01, 0.01),
+    "relocate-human": (0.1, 0.01),
+    "relocate-cloned": (0.1, 0.01),
+    "relocate-expert": (0.05, 0.01),
+}
+
+
+def _presets() -> dict[str, dict[str, Any]]:
+    antmaze = {
+        "batch_size": 256,
+        "actor_learning_rate": 3e-4,
+        "critic_learning_rate": 5e-5,
+        "discount": 0.999,
+        "reward_scale": 100.0,
+    }
+    adroit = {"batch_size": 256, "actor_learning_rate": 3e-4, "critic_learning_rate": 3e-4}
+    return {
+        task: {**domain, "actor_bc_weight": actor, "critic_bc_weight": critic}
+        for domain, tasks in (({}, _LOCOMOTION), (antmaze, _ANTMAZE), (adroit, _ADROIT))
+        for task, (actor, critic) in tasks.items()
+    }
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReBRAC(TD3):
     """TD3 with LayerNorm critics, held near the log in the policy's loss and in the Bellman target."""
 
     name: ClassVar[str] = "rebrac"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = _presets()
+    """CORL's configurations, by task."""
     columns: ClassVar[tuple[str, ...]] = ("next_action",)
 
     batch_size: int = 1024

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from segue.algorithms.redq import REDQ
 
@@ -16,6 +17,17 @@ class RLPD(REDQ):
     """
 
     name: ClassVar[str] = "rlpd"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "locomotion": {},
+        "antmaze": {
+            "hidden_sizes": (256, 256, 256),
+            "subset_size": 1,
+            "backup_entropy": False,
+            "reward_shift": -1.0,
+        },
+        "adroit": {"hidden_sizes": (256, 256, 256), "backup_entropy": False},
+    }
+    """The authors' code."""
     phases: ClassVar[tuple[str, ...]] = ("online",)
 
     critic_layer_norm: bool = True

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import ActorCritic, Aux, gaussian_act
+from segue.algorithms.base import ActorCritic, Aux, stochastic_act
 from segue.types import Array, Key, Nets, Spaces, Transition
 
 
@@ -62,10 +62,14 @@ class SAC(ActorCritic):
         alpha = jnp.exp(jax.lax.stop_gradient(nets.temperature))
         return alpha * log_prob - q, {"log_prob": log_prob, "q_policy": q}
 
-    def temperature_loss(self, log_temperature: Float[jax.Array, ""], actor_aux: Aux, spaces_size: int) -> jax.Array:
-        """α · E[−log π(a|s) − H̄] with H̄ = −scale · |A| (eq. 18)."""
-        target_entropy = -self.target_entropy_scale * spaces_size
-        return jnp.exp(log_temperature) * jax.lax.stop_gradient(-actor_aux["log_prob"] - target_entropy).mean()
+    def target_entropy(self, action_size: int) -> float:
+        """H̄ = −scale · |A|."""
+        return -self.target_entropy_scale * action_size
+
+    def temperature_loss(self, log_temperature: Float[jax.Array, ""], actor_aux: Aux, action_size: int) -> jax.Array:
+        """α · E[−log π(a|s) − H̄] (eq. 18)."""
+        excess = jax.lax.stop_gradient(-actor_aux["log_prob"] - self.target_entropy(action_size))
+        return jnp.exp(log_temperature) * excess.mean()
 
     def act(
         self,
@@ -75,4 +79,4 @@ class SAC(ActorCritic):
         explore: bool,
     ) -> Float[Array, "*batch action"]:
         """A draw of the policy when exploring, tanh of the mean otherwise."""
-        return gaussian_act(nets, observation, source, explore)
+        return stochastic_act(nets, observation, source, explore)

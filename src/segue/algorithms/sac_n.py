@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from segue.algorithms.sac import SAC
 
@@ -13,6 +14,16 @@ class SACN(SAC):
     """Pessimism by numbers: the minimum over N critics, in the target and in the policy's loss (eq. 2)."""
 
     name: ClassVar[str] = "sac-n"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "halfcheetah": {"ensemble_size": 10},
+        "hopper": {"ensemble_size": 200},
+        "hopper-medium": {"ensemble_size": 500},
+        "walker2d": {"ensemble_size": 20},
+        "maze2d": {"ensemble_size": 25},
+        "antmaze": {"ensemble_size": 25},
+        "adroit": {"ensemble_size": 100},
+    }
+    """CORL's configurations."""
 
     hidden_sizes: tuple[int, ...] = (256, 256, 256)
     """Widths of the hidden layers of every network."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -19,6 +20,8 @@ class TD3BC(TD3):
     """TD3 whose policy loss adds (π(s) − a)², with Q scaled to a comparable size."""
 
     name: ClassVar[str] = "td3-bc"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"locomotion": {}, "antmaze": {"reward_shift": -1.0}}
+    """The authors' code, and CORL's rewards on AntMaze."""
 
     alpha: float = 2.5
     """Weight of Q against cloning: λ = α / mean |Q|."""

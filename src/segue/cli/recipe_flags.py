@@ -20,6 +20,7 @@ from segue.recipe import Recipe
 from segue.replay import REPLAYS
 
 NONE = "none"
+PRESET = "Published hyper-parameters of a domain or task (antmaze, adroit, hopper-medium…); flags given go before it"
 PARTS: dict[str, tuple[str, Mapping[str, type]]] = {
     "offline": ("algorithm", ALGORITHMS),
     "online": ("algorithm", ALGORITHMS),
@@ -38,7 +39,8 @@ def recipe_from_flags(
         SegueError: for an unknown flag.
     """
     named = {part: _named(part, arguments) for part in PARTS}
-    spec = _spec(named, extra)
+    preset = _last("preset", arguments)
+    spec = _spec(named, _presets(preset, named) if preset else {}, extra)
     parsed = parse(spec, arguments, command, description)
     values = {
         field.name: getattr(parsed, field.name) for field in dataclasses.fields(Recipe) if field.name not in PARTS
@@ -47,6 +49,26 @@ def recipe_from_flags(
         values[part] = getattr(parsed, f"{part}_options") if named[part] else None
     values["bridges"] = tuple(getattr(parsed.bridges_options, name.replace("-", "_")) for name in named["bridges"])
     return Recipe(**values), parsed
+
+
+def _presets(preset: str, named: Mapping[str, list[str]]) -> dict[str, Any]:
+    """The instances that a preset starts each named algorithm from, by part.
+
+    An algorithm that has no such preset takes over the other's discount and rewards, so that their returns agree.
+    """
+    classes = {part: ALGORITHMS[named[part][0]] for part in ("offline", "online") if named[part]}
+    able = {part: cls for part, cls in classes.items() if preset in cls.presets}
+    if not able:
+        known = sorted({name for cls in classes.values() for name in cls.presets})
+        names = " or ".join(cls.name for cls in classes.values()) or "nothing"
+        raise RecipeError(unknown(f"preset of {names}", preset, known))
+    shared = {
+        field: value
+        for cls in able.values()
+        for field, value in cls.presets[preset].items()
+        if field in ("discount", "reward_scale", "reward_shift")
+    }
+    return {part: cls.preset(preset) if part in able else cls(**shared) for part, cls in classes.items()}
 
 
 def without_part(arguments: Sequence[str], part: str) -> list[str]:
@@ -78,22 +100,25 @@ def _is_number(word: str) -> bool:
 def _named(part: str, arguments: Sequence[str]) -> list[str]:
     """The names given to a part, checked; the last flag counts."""
     kind, known = PARTS[part]
-    names: list[str] = []
-    for i, word in enumerate(arguments):
-        if word == f"--{part}":
-            value = arguments[i + 1] if i + 1 < len(arguments) else ""
-        elif word.startswith(f"--{part}="):
-            value = word.split("=", 1)[1]
-        else:
-            continue
-        names = [name for name in value.split(",") if name and name != NONE]
+    names = [name for name in _last(part, arguments).split(",") if name and name != NONE]
     for name in names:
         if name not in known:
             raise RecipeError(unknown(kind, name, [*known, NONE]))
     return names
 
 
-def _spec(named: Mapping[str, list[str]], extra: Sequence[tuple[str, Any, Any]]) -> type:
+def _last(flag: str, arguments: Sequence[str]) -> str:
+    """The last value given to a flag, or nothing."""
+    value = ""
+    for i, word in enumerate(arguments):
+        if word == f"--{flag}":
+            value = arguments[i + 1] if i + 1 < len(arguments) else ""
+        elif word.startswith(f"--{flag}="):
+            value = word.split("=", 1)[1]
+    return value
+
+
+def _spec(named: Mapping[str, list[str]], presets: Mapping[str, Any], extra: Sequence[tuple[str, Any, Any]]) -> type:
     """A dataclass with a field per flag, for tyro."""
     fields: list[Any] = []
     docs, hints = _field_docs(Recipe), get_type_hints(Recipe)
@@ -112,10 +137,12 @@ def _spec(named: Mapping[str, list[str]], extra: Sequence[tuple[str, Any, Any]])
                 fields.append((f"{name}_options", Annotated[options, tyro.conf.arg(name=name)], options()))
             elif named[name]:
                 cls = known[named[name][0]]
-                fields.append((f"{name}_options", Annotated[cls, tyro.conf.arg(name=name)], cls()))
+                default = presets[name] if name in presets else cls()
+                fields.append((f"{name}_options", Annotated[cls, tyro.conf.arg(name=name)], default))
         else:
             kind: Any = str | None if name == "dataset" else hints[name]
             fields.append((name, Annotated[kind, tyro.conf.arg(help=docs[name])], field.default))
+    fields.append(("preset", Annotated[str | None, tyro.conf.arg(help=PRESET, metavar="NAME")], None))
     fields += extra
     return dataclasses.make_dataclass(
         "Flags", [(name, kind, dataclasses.field(default=default)) for name, kind, default in fields]

@@ -86,16 +86,10 @@ class Dataset:
         std = self.observations.std(0, dtype=np.float64) + 1e-3
         return Normaliser(mean.astype(np.float32), std.astype(np.float32))
 
-    def returns_to_go(self, discount: float) -> Float[np.ndarray, " N"]:
+    def returns_to_go(self, discount: float, failure_reward: float | None = None) -> Float[np.ndarray, " N"]:
         """Discounted sum of rewards from each row to the end of its episode, a cut one summed as it is."""
-        result = np.empty(len(self), np.float64)
-        last_rows = np.zeros(len(self), bool)
-        last_rows[np.append(self.episode_starts[1:], len(self)) - 1] = True
-        running = 0.0
-        for row in range(len(self) - 1, -1, -1):
-            running = float(self.rewards[row]) + (0.0 if last_rows[row] else discount * running)
-            result[row] = running
-        return result.astype(np.float32)
+        episodes = np.split(self.rewards, self.episode_starts[1:])
+        return np.concatenate([returns_to_go(rewards, discount, failure_reward) for rewards in episodes])
 
     def next_actions(self) -> Float[np.ndarray, "N action"] | Int[np.ndarray, " N"]:
         """The action of the next row of the same episode; NaN (−1 for discrete ones) in an episode's last row."""
@@ -120,7 +114,7 @@ class Dataset:
             notes=(*self.notes, f"only the best {count} of {len(self.episode_starts)} episodes"),
         )
 
-    def transitions(self, discount: float, normaliser: Normaliser) -> Transition:
+    def transitions(self, discount: float, normaliser: Normaliser, failure_reward: float | None = None) -> Transition:
         """The whole log as one batch: normalised observations, γ where bootstrapped and 0 at terminals."""
         return Transition(
             observation=np.asarray(normaliser(self.observations), np.float32),
@@ -128,7 +122,7 @@ class Dataset:
             reward=self.rewards,
             next_observation=np.asarray(normaliser(self.next_observations), np.float32),
             discount=np.where(self.terminals, 0.0, discount).astype(np.float32),
-            return_to_go=self.returns_to_go(discount),
+            return_to_go=self.returns_to_go(discount, failure_reward),
             next_action=self.next_actions(),
         )
 
@@ -168,6 +162,24 @@ class Dataset:
             DataError: naming the source, the column, the first bad row, and what was expected.
         """
         return _Loading(columns, source, out_of_range).finish()
+
+
+def returns_to_go(
+    rewards: Float[np.ndarray, " steps"], discount: float, failure_reward: float | None = None
+) -> Float[np.ndarray, " steps"]:
+    """Discounted sum of rewards from each step of an episode to its end.
+
+    With a `failure_reward`, an episode that got nothing else has failed and would have gone on failing: its returns
+    are r / (1 − γ) (the Cal-QL authors' treatment of sparse rewards).
+    """
+    if failure_reward is not None and discount < 1 and np.allclose(rewards, failure_reward):
+        return np.full(len(rewards), failure_reward / (1 - discount), np.float32)
+    result = np.empty(len(rewards), np.float64)
+    running = 0.0
+    for step in range(len(rewards) - 1, -1, -1):
+        running = float(rewards[step]) + discount * running
+        result[step] = running
+    return result.astype(np.float32)
 
 
 class _Loading:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from segue import random
 from segue.networks.mlp import MLP
 from segue.types import Array, Key
 
@@ -48,6 +49,13 @@ class Actor(eqx.Module):
         xp = mean.__array_namespace__()
         return xp.tanh(mean + xp.exp(log_std) * noise)
 
+    def draw(
+        self, observation: Float[Array, "*batch observation"], source: random.Source
+    ) -> Float[Array, "*batch action"]:
+        """An action from the policy."""
+        mean, _ = self(observation)
+        return self.sample(observation, random.normal(source, mean.shape))
+
     def sample_with_log_prob(
         self, observation: Float[Array, "*batch observation"], noise: Float[Array, "*draws action"]
     ) -> tuple[Float[Array, "*draws action"], Float[Array, "*draws"]]:
@@ -68,6 +76,13 @@ class Actor(eqx.Module):
         z = (jnp.arctanh(inside) - mean) * jnp.exp(-log_std)
         log_prob = -0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi) - jnp.log1p(-(inside**2))
         return log_prob.sum(-1)
+
+    def kl(self, other: Actor, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch"]:
+        """KL(π ‖ other) at each state: that of the Gaussians, since tanh is a bijection."""
+        (mean, log_std), (other_mean, other_log_std) = self(observation), other(observation)
+        variance_ratio = jnp.exp(2 * (log_std - other_log_std))
+        shift = ((mean - other_mean) * jnp.exp(-other_log_std)) ** 2
+        return 0.5 * (variance_ratio + shift - 1 - 2 * (log_std - other_log_std)).sum(-1)
 
     @classmethod
     def init(

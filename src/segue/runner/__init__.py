@@ -154,7 +154,7 @@ def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None
         uri = recipe.dataset
         if dataset is not None and not isinstance(uri, str):
             uri = f"npz:{out / f'log-{dataset.fingerprint()}.npz'}"
-        replay = recipe.effective_replay if recipe.online is not None else None
+        replay = recipe.effective_replay if recipe.online is not None and not recipe.online.on_policy else None
         return dataclasses.replace(recipe, env=env_id, replay=replay, dataset=uri), dataset
     except SegueError as error:
         raise type(error)(f"{where}{error}") from error

@@ -21,21 +21,27 @@ import jax
 import numpy as np
 
 from segue import random
+from segue.algorithms.base import copy
+from segue.algorithms.ppo import PPO
 from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
 from segue.envs import environment_spaces
-from segue.errors import RecipeError
+from segue.errors import Diverged, RecipeError
 from segue.recipe import Recipe
 from segue.replay import Replay
 from segue.runner import checkpoint
 from segue.runner.checkpoint import Checkpoint
+from segue.training.distil import distil
 from segue.training.handover import hand_over
 from segue.training.offline import train_offline
+from segue.training.on_policy import train_on_policy
 from segue.training.online import OnlineSettings, train_online
 from segue.training.update import init_learner, replace
-from segue.types import Learner, Normaliser
+from segue.types import COPIES, Learner, Normaliser, Spaces
 
 Event = dict[str, Any]
+#: The checkpoint of the last evaluated learner, there while the job runs and where it failed.
+LATEST = "latest"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +138,10 @@ def execute(job: Job, send: Callable[[Event], None]) -> None:
             assert isinstance(recipe.dataset, str)
             dataset = load_dataset(recipe.dataset, clip_actions=recipe.clip_actions)
         result = (_offline if job.phase == "offline" else _online)(job, recipe, dataset, recorder)
+    except Diverged as error:
+        kept = job.checkpoints / LATEST
+        where = f". The last evaluated policy is kept in {kept}" if kept.exists() else ""
+        raise Diverged(f"{error}{where}") from error
     finally:
         recorder.close()
     temporary = job.records / "result.json.partial"
@@ -145,7 +155,7 @@ def _offline(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Recor
     algorithm, spaces, env_id = recipe.offline, dataset.spaces, environment_of(recipe, dataset)
     normaliser = normaliser_of(recipe, dataset)
     learner = init_learner(algorithm, algorithm.init(random.stream(job.seed, "init"), spaces), normaliser)
-    replay = Replay.create(algorithm.select(dataset).transitions(algorithm.discount, normaliser), 0, spaces)
+    replay = Replay.create(algorithm.log(algorithm.select(dataset), normaliser), 0, spaces)
     start = time.perf_counter()
     learner = train_offline(
         algorithm,
@@ -158,10 +168,12 @@ def _offline(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Recor
         env_id=env_id,
         eval_every=recipe.offline_eval_every,
         eval_episodes=recipe.eval_episodes,
+        keep=lambda learner: checkpoint.save(
+            job.checkpoints / LATEST, Checkpoint(algorithm, (), spaces, env_id, learner)
+        ),
     )
     seconds = time.perf_counter() - start
-    digest = checkpoint.save(job.checkpoints / "final", Checkpoint(algorithm, (), spaces, env_id, learner))
-    return _result(job, recorder, seconds, int(learner.step), digest, [])
+    return _result(job, recorder, seconds, Checkpoint(algorithm, (), spaces, env_id, learner), [])
 
 
 def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Recorder) -> dict[str, Any]:
@@ -170,22 +182,13 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Record
     assert env_id is not None
     spaces = environment_spaces(env_id)
     normaliser = normaliser_of(recipe, dataset)
-    key = random.stream(job.seed, "online-init")
-    if job.pretrained is not None:
-        source = checkpoint.load(job.pretrained)
-        learner, handover = hand_over(source.learner, source.algorithm, algorithm, spaces, key)
-        lines = list(handover.lines)
-    else:
-        learner, lines = (
-            init_learner(algorithm, algorithm.init(key, spaces), normaliser),
-            ["everything: fresh"],
-        )
-    offline = None if dataset is None else dataset.transitions(algorithm.discount, normaliser)
+    learner, lines = _starting_learner(job, recipe, dataset, spaces, normaliser)
+    log = None if dataset is None else algorithm.log(dataset, normaliser)
     if recipe.critic_fit_steps:
         learner = train_offline(
             algorithm,
             learner,
-            Replay.create(offline, 0, spaces),
+            Replay.create(log, 0, spaces),
             spaces,
             recorder,
             steps=recipe.critic_fit_steps,
@@ -198,11 +201,6 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Record
         )
         learner = replace(learner, step=jax.numpy.zeros_like(learner.step))
         lines.append(f"critic: fitted to the policy for {recipe.critic_fit_steps} updates on the log")
-    elif job.pretrained is not None and "critic" in handover.fresh:
-        lines.append("critic: the policy will follow it before it knows anything; critic_fit_steps fits it first")
-    strategy = recipe.effective_replay
-    capacity = min(strategy.capacity or recipe.online_steps, recipe.online_steps)
-    replay = Replay.create(offline if strategy.needs_dataset else None, capacity, spaces)
     states = tuple(
         bridge.attach(learner, algorithm, dataset, random.stream(job.seed, "bridge", bridge.name))
         for bridge in recipe.bridges
@@ -224,15 +222,44 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Record
     )
 
     def keep(step: int, learner: Learner) -> None:
-        if recipe.keep_policies:
-            snapshot = Checkpoint(algorithm, recipe.bridges, spaces, env_id, learner)
-            checkpoint.save(job.checkpoints / f"step-{step}", snapshot)
+        name = f"step-{step}" if recipe.keep_policies else LATEST
+        checkpoint.save(job.checkpoints / name, Checkpoint(algorithm, recipe.bridges, spaces, env_id, learner))
 
     start = time.perf_counter()
-    learner = train_online(algorithm, recipe.bridges, strategy, learner, replay, recorder, settings, keep)
+    if isinstance(algorithm, PPO):
+        learner = train_on_policy(algorithm, recipe.bridges, learner, recorder, settings, keep)
+    else:
+        strategy = recipe.effective_replay
+        capacity = min(strategy.capacity or recipe.online_steps, recipe.online_steps)
+        replay = Replay.create(log if strategy.needs_dataset else None, capacity, spaces)
+        learner = train_online(algorithm, recipe.bridges, strategy, learner, replay, recorder, settings, keep)
     seconds = time.perf_counter() - start
-    digest = checkpoint.save(job.checkpoints / "final", Checkpoint(algorithm, recipe.bridges, spaces, env_id, learner))
-    return _result(job, recorder, seconds, int(learner.step), digest, lines)
+    return _result(job, recorder, seconds, Checkpoint(algorithm, recipe.bridges, spaces, env_id, learner), lines)
+
+
+def _starting_learner(
+    job: Job, recipe: Recipe, dataset: Dataset | None, spaces: Spaces, normaliser: Normaliser
+) -> tuple[Learner, list[str]]:
+    """What the online phase starts from, and a word on each role."""
+    algorithm, key = recipe.online, random.stream(job.seed, "online-init")
+    assert algorithm is not None
+    if job.pretrained is None:
+        return init_learner(algorithm, algorithm.init(key, spaces), normaliser), ["everything: fresh"]
+    source = checkpoint.load(job.pretrained)
+    learner, handover = hand_over(source.learner, source.algorithm, algorithm, spaces, key)
+    lines = list(handover.lines)
+    if "actor" in handover.fresh and dataset is not None and recipe.distil_steps:
+        learner, loss = distil(source.policy(), learner, algorithm, dataset.observations, recipe.distil_steps, job.seed)
+        nets = learner.nets
+        copies = {role: copy(nets.actor) for role, of in COPIES.items() if of == "actor" and role in nets.roles()}
+        learner = replace(learner, nets=nets.replace(**copies))
+        lines.append(
+            f"actor: taught in {recipe.distil_steps} updates what {source.algorithm.name} does on the log's states "
+            f"(last loss {loss:.3g})"
+        )
+    if "critic" in handover.fresh and not recipe.critic_fit_steps:
+        lines.append("critic: the policy will follow it before it knows anything; critic_fit_steps fits it first")
+    return learner, lines
 
 
 def environment_of(recipe: Recipe, dataset: Dataset | None) -> str | None:
@@ -258,9 +285,10 @@ def normaliser_of(recipe: Recipe, dataset: Dataset | None) -> Normaliser:
     return Normaliser.identity(environment_spaces(env_id).observation_size)
 
 
-def _result(
-    job: Job, recorder: _Recorder, seconds: float, updates: int, digest: str, handover: list[str]
-) -> dict[str, Any]:
+def _result(job: Job, recorder: _Recorder, seconds: float, final: Checkpoint, handover: list[str]) -> dict[str, Any]:
+    digest = checkpoint.save(job.checkpoints / "final", final)
+    shutil.rmtree(job.checkpoints / LATEST, ignore_errors=True)
+    updates = int(final.learner.step)
     aside = {what: recorder.seconds[job.phase, what] for what in ("evaluation", "compile")}
     return {
         "score": recorder.last_score,

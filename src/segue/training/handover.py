@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from segue.algorithms.base import Algorithm, copy
 from segue.training.update import init_learner, replace
-from segue.types import TARGETS, Key, Learner, Spaces
+from segue.types import COPIES, TARGETS, Key, Learner, Spaces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ def hand_over(
     carried: dict[str, Any] = {}
     lines: list[str] = []
     for role, fresh in wanted.items():
-        if role in TARGETS:
+        if role in COPIES:
             continue
         if role not in given:
             lines.append(f"{role}: fresh ({offline.name} has none)")
@@ -51,17 +51,23 @@ def hand_over(
         else:
             carried[role] = copy(given[role])
             lines.append(f"{role}: carried over from {offline.name}")
-    for target in (role for role in TARGETS if role in wanted):
-        followed = target.removeprefix("target_")
+    for target in (role for role in COPIES if role in wanted):
+        followed = COPIES[target]
         if followed not in carried:
             lines.append(f"{target}: fresh, equal to the {followed}")
-        elif target in given:
+        elif target in given and target in TARGETS:
             carried[target] = copy(given[target])
             lines.append(f"{target}: carried over from {offline.name}")
         else:
             carried[target] = copy(given[followed])
-            lines.append(f"{target}: copied from the {followed} ({offline.name} has none)")
+            why = f" ({offline.name} has none)" if target in TARGETS else ", and frozen"
+            lines.append(f"{target}: copied from the {followed}{why}")
     lines += [f"{role}: not used by {online.name}" for role in given if role not in wanted]
+    scales = ("discount", "reward_scale", "reward_shift")
+    differ = [name for name in scales if getattr(offline, name) != getattr(online, name)]
+    if differ and {"critic", "value"} & set(carried):
+        words = ", ".join(f"{name} {getattr(offline, name):g} → {getattr(online, name):g}" for name in differ)
+        lines.append(f"values: learnt for other returns ({words}), so they are off until they have adapted")
     learner = init_learner(online, nets.replace(**carried), copy(source.normaliser))
     kept = {
         role: copy(source.optimisers[role])

@@ -9,6 +9,7 @@ from collections.abc import Collection
 import numpy as np
 from jaxtyping import Bool
 
+from segue.data.dataset import returns_to_go
 from segue.replay import Replay, amend
 from segue.types import Transition
 
@@ -20,8 +21,11 @@ class Hindsight:
     the sum of what it got.
     """
 
-    def __init__(self, columns: Collection[str], discount: float, environments: int) -> None:
+    def __init__(
+        self, columns: Collection[str], discount: float, environments: int, failure_reward: float | None = None
+    ) -> None:
         self.columns, self.discount, self.environments = columns, discount, environments
+        self.failure_reward = failure_reward
         self.step = 0
         self.rewards: list[list[float]] = [[] for _ in range(environments)]
         self.continues = np.zeros(environments, bool)
@@ -51,11 +55,7 @@ class Hindsight:
         return replay
 
     def _episode(self, env: int) -> tuple[np.ndarray, np.ndarray]:
-        rewards = self.rewards[env]
-        returns = np.empty(len(rewards))
-        running = 0.0
-        for t in range(len(rewards) - 1, -1, -1):
-            running = rewards[t] + self.discount * running
-            returns[t] = running
+        rewards = np.array(self.rewards[env])
+        returns = returns_to_go(rewards, self.discount, self.failure_reward)
         steps = np.arange(self.step - len(rewards) + 1, self.step + 1)
-        return steps * self.environments + env, returns.astype(np.float32)
+        return steps * self.environments + env, returns

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 
 from segue import random
@@ -31,12 +33,13 @@ def train_offline(
     eval_episodes: int,
     phase: str = "offline",
     train_actor: bool = True,
+    keep: Callable[[Learner], object] = lambda learner: None,
 ) -> Learner:
     """`steps` critic updates (policy updates for an algorithm without a critic) on the log.
 
     With `train_actor` False the policy is held still: fitted Q evaluation with the algorithm's own target.
     With an environment, the policy is evaluated every `eval_every` steps and at the end; that last score is the one
-    the online phase is measured against.
+    the online phase is measured against. `keep` is called with the learner at each evaluation.
     """
     key = random.stream(seed, phase)
     per_block = max(algorithm.critic_updates, 1)
@@ -49,7 +52,7 @@ def train_offline(
                 learner,
                 replay,
                 key,
-                jnp.zeros(()),
+                jnp.asarray(step / steps, jnp.float32),
                 algorithm=algorithm,
                 bridges=(),
                 strategy=None,
@@ -65,4 +68,5 @@ def train_offline(
             with recorder.clock(phase, "evaluation"):
                 returns = evaluate(Policy(algorithm, learner), env_id, eval_episodes, seed, index=evaluations)
             recorder.evaluation(phase, step, returns)
+            keep(learner)
     return learner

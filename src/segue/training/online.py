@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
@@ -82,8 +83,13 @@ def train_online(
     source = random.generator(s.seed, "online", "exploration")
     length = dispatch_length(s.eval_every, s.environments)
     episodes = Episodes(s.env_id, s.environments, s.seed, "training")
-    hindsight = Hindsight(algorithm.columns, algorithm.discount, s.environments)
-    policy = Policy(algorithm, learner, bridges)
+    hindsight = Hindsight(algorithm.columns, algorithm.discount, s.environments, algorithm.sparse_failure_reward)
+    step = 0
+
+    def acting() -> Policy:
+        return Policy(algorithm.at(np.asarray(step / s.steps, np.float32)), learner, bridges)
+
+    policy = acting()
 
     def judge(at: int) -> None:
         with recorder.clock("online", "evaluation"):
@@ -93,21 +99,21 @@ def train_online(
 
     try:
         judge(0)
-        step, owed = 0, 0.0
+        owed = 0.0
         pending: tuple[int, Metrics] | None = None
         while step < s.steps:
             stop = min(step + length, (step // s.eval_every + 1) * s.eval_every, s.steps)
             rows = []
             while step < stop:
                 random_action = s.random_warmup and step < s.warmup_steps
-                batch, done = _collect(algorithm, policy, episodes, source, random_action)
+                batch, done = collect(algorithm, policy, episodes, source, random_action)
                 hindsight.watch(batch, done)
                 rows.append(batch)
                 step += s.environments
             if pending is not None:  # the updates that ran meanwhile; fetching them waits for the device
                 recorder.metrics("online", pending[0], fetch("online", *pending))
-                policy, pending = Policy(algorithm, learner, bridges), None
-            replay = append(replay, Transition(*(np.concatenate(column) for column in zip(*rows, strict=True))))
+                policy, pending = acting(), None
+            replay = append(replay, jax.tree.map(lambda *parts: np.concatenate(parts), *rows))
             replay = hindsight.apply(replay)
             owed += len(rows) * s.environments * s.updates_per_step if step > s.warmup_steps else 0.0
             blocks = int(owed // max(algorithm.critic_updates, 1))
@@ -128,7 +134,7 @@ def train_online(
                 pending = (step, metrics)
             recorder.progress("online", step, s.steps)
             if step % s.eval_every == 0 or step >= s.steps:
-                policy = Policy(algorithm, learner, bridges)
+                policy = acting()
                 judge(step)
         if pending is not None:
             recorder.metrics("online", pending[0], fetch("online", *pending))
@@ -137,7 +143,7 @@ def train_online(
     return learner
 
 
-def _collect(
+def collect(
     algorithm: Algorithm, policy: Policy, episodes: Episodes, source: np.random.Generator, random_action: bool
 ) -> tuple[Transition, Bool[np.ndarray, " environments"]]:
     """One step of every environment as a batch of transitions, and where it ended the episode."""
@@ -154,7 +160,7 @@ def _collect(
     batch = Transition(
         observation=np.asarray(policy.normaliser(observation)),
         action=action,
-        reward=reward,
+        reward=algorithm.learning_rewards(reward),
         next_observation=np.asarray(policy.normaliser(next_observation)),
         discount=np.where(terminated, 0.0, algorithm.discount).astype(np.float32),
         # Not known yet; hindsight fills them in for the algorithms that use them.

@@ -10,7 +10,7 @@ Many updates run in one dispatch: batches are sampled on the device inside a `la
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from jaxtyping import Float
 from segue.algorithms.base import Algorithm, Aux
 from segue.bridges.base import Bridge, weighted_mean
 from segue.replay.base import Replay, ReplayStrategy
-from segue.types import Key, Learner, Metrics, Nets, Spaces, Transition
+from segue.types import COPIES, TARGETS, Key, Learner, Metrics, Nets, Spaces, Transition
 
 Bridges = tuple[Bridge, ...]
 
@@ -48,24 +48,34 @@ def bellman_target(
 def critic_update(
     algorithm: Algorithm, bridges: Bridges, learner: Learner, batch: Transition, key: Key
 ) -> tuple[Learner, Metrics]:
-    """One step of the value function if there is one, then of the critic (and of its Lagrange multiplier), and of the
-    critic's target unless that waits for the actor.
+    """One step of the behaviour model and of the value function where there is one, then of the critic (and of its
+    Lagrange multiplier), and of the critic's target unless that waits for the actor.
     """
     target_key, penalty_key = jax.random.split(key)
-    value_aux: Aux = {}
+    early_aux: Aux = {}
+    if "behaviour" in learner.optimisers:
+        given = learner.nets
+        behaviour_key = jax.random.fold_in(key, 1)
+        learner, early_aux = descend(
+            algorithm,
+            learner,
+            "behaviour",
+            lambda behaviour: algorithm.behaviour_loss(behaviour, given, batch, behaviour_key),
+        )
     if "value" in learner.optimisers:
         before = learner.nets
         value_key = jax.random.fold_in(key, 0)  # leaves the keys of algorithms without a value as they are
-        learner, value_aux = descend(
+        learner, aux_of_value = descend(
             algorithm, learner, "value", lambda value: algorithm.value_loss(value, before, batch, value_key)
         )
+        early_aux |= aux_of_value
     nets = learner.nets
     target = bellman_target(algorithm, bridges, learner, batch, target_key)
 
     def loss(critic: Any) -> tuple[jax.Array, Aux]:
         q = critic(batch.observation, batch.action)
         penalty, aux = algorithm.critic_penalty(critic, nets, batch, q, penalty_key)
-        bellman_error = ((q - target) ** 2).mean(1).sum()
+        bellman_error = algorithm.bellman_loss(q - target).mean(1).sum()
         return bellman_error + penalty, {"critic_loss": bellman_error + penalty, "q_data": q, **aux}
 
     learner, aux = descend(algorithm, learner, "critic", loss)
@@ -82,7 +92,7 @@ def critic_update(
         aux |= multiplier_aux
     if not algorithm.polyak_with_actor:
         learner = polyak(algorithm, learner, ("target_critic",))
-    return learner, means({**value_aux, **aux, "target_q": target})
+    return learner, means({**early_aux, **aux, "target_q": target})
 
 
 def actor_update(
@@ -110,8 +120,10 @@ def actor_update(
             total = total if penalty is None else total + penalty
         return total, {"actor_loss": total, **aux}
 
-    learner, aux = descend(algorithm, learner, "actor", loss)
-    aux |= weight_aux
+    reported: Aux = {}
+    if algorithm.policy is not None:
+        learner, reported = descend(algorithm, learner, algorithm.policy, loss)
+    aux = {**reported, **weight_aux}
     if "temperature" in learner.optimisers:
         learner, temperature_aux = descend(
             algorithm,
@@ -126,7 +138,7 @@ def actor_update(
     learner = polyak(
         algorithm,
         learner,
-        ("target_actor", "target_critic") if algorithm.polyak_with_actor else ("target_actor",),
+        [t for t in TARGETS if algorithm.polyak_with_actor or t != "target_critic"],
     )
     states = []
     for bridge, state, bridge_key in zip(bridges, learner.bridges, update_keys, strict=True):
@@ -147,7 +159,7 @@ def descend(
     return replace(learner, nets=nets, optimisers={**learner.optimisers, role: state}), aux
 
 
-def polyak(algorithm: Algorithm, learner: Learner, targets: tuple[str, ...]) -> Learner:
+def polyak(algorithm: Algorithm, learner: Learner, targets: Sequence[str]) -> Learner:
     """target ← τ·online + (1 − τ)·target, for those of these roles that are present."""
     roles = learner.nets.roles()
     moved = {
@@ -188,8 +200,9 @@ def run_updates(
 ) -> tuple[Learner, Metrics]:
     """`blocks` × (n critic updates, one actor update) in one dispatch; the given learner's buffers are reused.
 
-    `key` is the phase's; each block folds in the learner's step, so results do not depend on how many blocks share
-    a dispatch. `strategy` None samples the log uniformly. Returns metrics averaged over the blocks.
+    `progress` is the share of the phase that is over, for replay strategies and schedules. `key` is the phase's; each
+    block folds in the learner's step, so results do not depend on how many blocks share a dispatch. `strategy` None
+    samples the log uniformly. Returns metrics averaged over the blocks.
     """
 
     def sample(sample_key: Key) -> Transition:
@@ -202,8 +215,10 @@ def run_updates(
     def critic_step(carry: Learner, step_key: Key) -> tuple[Learner, tuple[Transition, Metrics]]:
         sample_key, update_key = jax.random.split(step_key)
         batch = sample(sample_key)
-        carry, metrics = critic_update(algorithm, bridges, carry, batch, update_key)
+        carry, metrics = critic_update(current, bridges, carry, batch, update_key)
         return carry, (batch, metrics)
+
+    current = algorithm.at(progress)
 
     def block(carry: Learner, _: None) -> tuple[Learner, Metrics]:
         critic_key, actor_key, sample_key = jax.random.split(jax.random.fold_in(key, carry.step), 3)
@@ -215,11 +230,16 @@ def run_updates(
         else:
             batch, metrics = sample(sample_key), {}
         if train_actor:
-            carry, actor_metrics = actor_update(algorithm, bridges, carry, batch, actor_key, spaces.action_size)
+            carry, actor_metrics = actor_update(current, bridges, carry, batch, actor_key, spaces.action_size)
             metrics |= actor_metrics
         else:
             carry = polyak(algorithm, carry, ("target_critic",)) if algorithm.polyak_with_actor else carry
         return replace(carry, step=carry.step + max(algorithm.critic_updates, 1)), metrics
 
     learner, metrics = jax.lax.scan(block, learner, None, length=blocks)
-    return learner, means(metrics)
+    return learner, {**means(metrics), **norms(learner.nets)}
+
+
+def norms(nets: Nets) -> Metrics:
+    """The Euclidean norm of each role's parameters; one that is not finite shows what the losses may still hide."""
+    return {f"{role}_norm": optax.global_norm(net) for role, net in nets.roles().items() if role not in COPIES}

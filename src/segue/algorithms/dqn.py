@@ -1,0 +1,88 @@
+"""Double deep Q-learning, DQN (Mnih et al. 2015; van Hasselt et al. 2016, arXiv 1509.06461), for discrete actions."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float, Int
+
+from segue import random
+from segue.algorithms.base import ActorCritic, Progress, copy
+from segue.networks import pick
+from segue.types import Array, Key, Nets, Spaces, Transition
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DQN(ActorCritic):
+    """Double Q-learning without an actor: greedy, and ε-greedy while collecting data.
+
+    The target follows by Polyak averaging instead of being copied now and then. An ensemble counts by its minimum; one
+    member is the published algorithm. Two, the default, are what the other discrete algorithms have, so that critics
+    carry over between them.
+    """
+
+    name: ClassVar[str] = "dqn"
+    actions: ClassVar[tuple[str, ...]] = ("discrete",)
+    policy: ClassVar[str | None] = None
+
+    loss: Literal["huber", "mse"] = "huber"
+    """Of the Bellman error: Huber's with threshold 1, or the square."""
+    initial_epsilon: float = 0.1
+    """Share of random actions when the online phase starts; 1 is usual from scratch and would drown a pretrained
+    policy."""
+    final_epsilon: float = 0.05
+    """Share of random actions later."""
+    epsilon_until: float = 0.5
+    """Share of the online phase over which ε moves from the one to the other."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in ("initial_epsilon", "final_epsilon"):
+            self.require(field, 0 <= getattr(self, field) <= 1, "between 0 and 1")
+        self.require("epsilon_until", 0 < self.epsilon_until <= 1, "above 0 and at most 1")
+
+    def init(self, key: Key, spaces: Spaces) -> Nets:
+        """Critic and target."""
+        critic = self.init_critic(key, spaces)
+        return Nets(critic=critic, target_critic=copy(critic))
+
+    def optimisers(self) -> dict[str, optax.GradientTransformation]:
+        """The optimiser of each trained role."""
+        return {"critic": optax.adam(self.critic_learning_rate)}
+
+    def at(self, progress: Progress) -> Self:
+        """The algorithm at this point of its phase: ε and step size."""
+        share = (progress / self.epsilon_until).clip(0, 1)
+        epsilon = self.initial_epsilon + (self.final_epsilon - self.initial_epsilon) * share
+        return super().at(progress).adjusted(initial_epsilon=epsilon)
+
+    def bellman_loss(self, error: Float[jax.Array, "members batch"]) -> Float[jax.Array, "members batch"]:
+        """Huber's function of Q minus its target (half the square near 0), or its square."""
+        return optax.losses.huber_loss(error) if self.loss == "huber" else error**2
+
+    def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
+        """min_i Q̄_i(s′, argmax_a min_i Q_i(s′, a)): chosen by the one, judged by the other."""
+        best = self.greedy(nets, batch.next_observation)
+        return jnp.asarray(pick(nets.target_critic.all(batch.next_observation).min(0), best))
+
+    def greedy(self, nets: Nets, observation: Float[Array, "*batch observation"]) -> Int[Array, "*batch"]:
+        """argmax_a min_i Q_i(s, a)."""
+        return nets.critic.all(observation).min(0).argmax(-1).astype(np.int32)
+
+    def act(
+        self, nets: Nets, observation: Float[Array, "*batch observation"], source: random.Source, explore: bool
+    ) -> Int[Array, "*batch"]:
+        """Greedy; a uniform action with probability ε when exploring."""
+        action = self.greedy(nets, observation)
+        if not explore:
+            return action
+        chance, which = (random.uniform(part, action.shape, 0.0, 1.0) for part in random.split(source, 2))
+        xp = action.__array_namespace__()
+        count = nets.critic.members.layers[-1].weight.shape[-1]
+        other = xp.floor(which * count).astype(np.int32)
+        return xp.where(chance < self.initial_epsilon, other, action)

@@ -1,0 +1,150 @@
+"""Proximal policy optimisation, PPO (Schulman et al. 2017, arXiv 1707.06347), scratch or pretrained."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Bool, Float
+
+from segue import random
+from segue.algorithms.base import Action, Algorithm, Aux, Progress, Schedule, copy, stochastic_act
+from segue.networks import MLP
+from segue.types import Array, Key, Nets, Spaces, Transition
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PPO(Algorithm):
+    """On-policy learning with a clipped likelihood ratio; it learns from its own rollouts, not from a replay.
+
+    Actor and value have an optimiser each, so there is no weight between their losses; values are not clipped. The
+    actor is the one every algorithm shares (the standard deviation depends on the state), so a pretrained one carries
+    over; V is fitted to it before it moves.
+    """
+
+    name: ClassVar[str] = "ppo"
+    phases: ClassVar[tuple[str, ...]] = ("online",)
+    actions: ClassVar[tuple[str, ...]] = ("continuous", "discrete")
+    on_policy: ClassVar[bool] = True
+
+    batch_size: int = 64
+    """Transitions per minibatch."""
+    value_learning_rate: float = 3e-4
+    """Adam step size of V."""
+    value_schedule: Schedule = "linear"
+    """How V's step size falls to 0 over the phase."""
+    actor_schedule: Schedule = "linear"
+    """How the actor's step size falls to 0 over the phase."""
+    rollout_steps: int = 2048
+    """Environment steps, over all environments, between updates."""
+    epochs: int = 10
+    """Passes over each rollout."""
+    value_fit_epochs: int = 40
+    """Passes over the first rollout, before the first policy update, that fit V to the policy that was handed over."""
+    gae_lambda: float = 0.95
+    """λ of generalised advantage estimation."""
+    clip: float = 0.2
+    """ε: the likelihood ratio counts within 1 ± ε."""
+    entropy_weight: float = 0.0
+    """Weight of the entropy bonus."""
+    kl_weight: float = 0.0
+    """Weight of KL(π ‖ π_pretrained) at the switch; 0 leaves the pretrained policy behind."""
+    kl_until: float = 0.5
+    """Share of the online phase over which that weight falls to 0."""
+    max_gradient_norm: float = 0.5
+    """Gradients of each network are scaled down to this norm."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("value_learning_rate", self.value_learning_rate > 0, "above 0")
+        self.require("rollout_steps", self.rollout_steps >= self.batch_size, "at least batch_size")
+        self.require("epochs", self.epochs >= 1, "at least 1")
+        self.require("value_fit_epochs", self.value_fit_epochs >= 0, "at least 0")
+        self.require("gae_lambda", 0 <= self.gae_lambda <= 1, "between 0 and 1")
+        self.require("clip", self.clip > 0, "above 0")
+        self.require("entropy_weight", self.entropy_weight >= 0, "at least 0")
+        self.require("kl_weight", self.kl_weight >= 0, "at least 0")
+        self.require("kl_until", 0 < self.kl_until <= 1, "above 0 and at most 1")
+        self.require("max_gradient_norm", self.max_gradient_norm > 0, "above 0")
+
+    def init(self, key: Key, spaces: Spaces) -> Nets:
+        """Actor and V; and the frozen reference of the KL term, if it has a weight."""
+        actor_key, value_key = jax.random.split(key)
+        actor = self.init_actor(actor_key, spaces)
+        value = MLP.init(
+            value_key,
+            spaces.observation_size,
+            self.hidden_sizes,
+            1,
+            activation=self.activation,
+            orthogonal=self.orthogonal_init,
+        )
+        return Nets(actor=actor, value=value, reference=copy(actor) if self.kl_weight else None)
+
+    def optimisers(self) -> dict[str, optax.GradientTransformation]:
+        """The optimiser of each trained role."""
+
+        def adam(rate: float) -> optax.GradientTransformation:
+            return optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), optax.adam(rate, eps=1e-5))
+
+        return {"actor": adam(self.actor_learning_rate), "value": adam(self.value_learning_rate)}
+
+    def at(self, progress: Progress) -> Self:
+        """The algorithm at this point of its phase: step sizes and the weight of the KL term."""
+        now = super().at(progress).scheduled("value", progress)
+        return now.adjusted(kl_weight=self.kl_weight * (1 - progress / self.kl_until).clip(0, 1))
+
+    def advantages(
+        self, rollout: Transition, done: Bool[Array, "steps envs"], value: MLP, gae_lambda: float
+    ) -> Transition:
+        """The rollout with A_t = Σ_k (γλ)^k δ_{t+k}, δ = r + γ V(s′) − V(s), and the λ-return A_t + V(s_t) (eq. 11).
+
+        A true terminal has V(s′) = 0 (its discount is 0); a time-out bootstraps. Both end the sum, and so does the end
+        of the rollout.
+        """
+        here, then = value(rollout.observation)[..., 0], value(rollout.next_observation)[..., 0]
+        delta = rollout.reward + rollout.discount * then - here
+
+        def back(after: Any, step: Any) -> tuple[jax.Array, jax.Array]:
+            delta_t, carries = step
+            advantage = delta_t + carries * after
+            return advantage, advantage
+
+        carries = gae_lambda * rollout.discount * ~done
+        _, advantage = jax.lax.scan(back, jnp.zeros_like(delta[0]), (delta, carries), reverse=True)
+        return rollout._replace(advantage=advantage, return_to_go=advantage + here)
+
+    def value_loss(self, value: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, ""], Aux]:
+        """E[(V(s) − λ-return)²]."""
+        v = value(batch.observation)[..., 0]
+        loss = ((v - batch.return_to_go) ** 2).mean()
+        return loss, {"value_loss": loss, "value": v}
+
+    def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
+        """−min(ρ Â, clip(ρ, 1 ± ε) Â) − w_H H(π) + w_KL KL(π ‖ π_pretrained) (eq. 7), ρ = π(a|s) / π_old(a|s).
+
+        Â is normalised within the minibatch. The entropy of a continuous policy is estimated from the action: its
+        gradient is that of ρ log π(a|s).
+        """
+        assert batch.advantage is not None
+        assert batch.log_prob is not None
+        log_prob = actor.log_prob(batch.observation, batch.action)
+        ratio = jnp.exp(log_prob - batch.log_prob)
+        advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
+        clipped = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
+        loss = -jnp.minimum(ratio * advantage, clipped * advantage)
+        loss = loss + self.entropy_weight * ratio * jax.lax.stop_gradient(log_prob)
+        aux = {"ratio_clipped": jnp.abs(ratio - 1) > self.clip, "log_prob": log_prob}
+        if nets.reference is not None:
+            kl = actor.kl(nets.reference, batch.observation)
+            loss, aux = loss + self.kl_weight * kl, {**aux, "kl_to_pretrained": kl}
+        return loss, aux
+
+    def act(
+        self, nets: Nets, observation: Float[Array, "*batch observation"], source: random.Source, explore: bool
+    ) -> Action:
+        """A draw of the policy when exploring, its mode otherwise."""
+        return stochastic_act(nets, observation, source, explore)

@@ -1,0 +1,63 @@
+"""The one discrete actor: an MLP with a logit per action."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from segue import random
+from segue.networks.mlp import MLP
+from segue.types import Array, Key
+
+
+class CategoricalActor(eqx.Module):
+    """Policy π(a|s) over actions 0…n−1."""
+
+    mlp: MLP
+
+    def __call__(self, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch actions"]:
+        """log π(·|s) of every action."""
+        logits = self.mlp(observation)
+        xp = logits.__array_namespace__()
+        shifted = logits - logits.max(-1, keepdims=True)
+        return shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))
+
+    def probabilities(self, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch actions"]:
+        """π(·|s) of every action."""
+        log_prob = self(observation)
+        return log_prob.__array_namespace__().exp(log_prob)
+
+    def mode(self, observation: Float[Array, "*batch observation"]) -> Int[Array, "*batch"]:
+        """The likeliest action."""
+        return self.mlp(observation).argmax(-1).astype(np.int32)
+
+    def draw(self, observation: Float[Array, "*batch observation"], source: random.Source) -> Int[Array, "*batch"]:
+        """An action from the policy, by the Gumbel-max trick."""
+        logits = self.mlp(observation)
+        return (logits + random.gumbel(source, logits.shape)).argmax(-1).astype(np.int32)
+
+    def log_prob(
+        self, observation: Float[Array, "*batch observation"], action: Int[Array, "*batch"]
+    ) -> Float[Array, "*batch"]:
+        """log π(a|s) of given actions."""
+        return pick(self(observation), action)
+
+    def kl(self, other: CategoricalActor, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch"]:
+        """KL(π ‖ other) at each state."""
+        log_prob = self(observation)
+        return (jax.numpy.exp(log_prob) * (log_prob - other(observation))).sum(-1)
+
+    @classmethod
+    def init(
+        cls, key: Key, observation_size: int, actions: int, hidden: tuple[int, ...], **options: bool | str
+    ) -> CategoricalActor:
+        """A fresh actor, close to uniform (output weights scaled by 0.01)."""
+        return cls(MLP.init(key, observation_size, hidden, actions, head_scale=0.01, **options))  # type: ignore[arg-type]
+
+
+def pick(values: Float[Array, "*batch actions"], action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """values[…, a]: one action's number from those of all."""
+    xp = values.__array_namespace__()
+    return xp.take_along_axis(values, action[..., None], axis=-1)[..., 0]

@@ -1,0 +1,81 @@
+"""Distillation: a fresh actor learns to act as the pretrained policy does, where that policy has no actor to carry."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from segue import random
+from segue.algorithms.base import Algorithm, Aux
+from segue.networks import CategoricalActor
+from segue.policy import Policy
+from segue.training.update import descend
+from segue.types import Array, Key, Learner
+
+#: States of the log that the teacher is asked about; BCQ tries a hundred actions in each.
+STATES = 20_000
+#: States per call of the teacher.
+CHUNK = 1_000
+
+
+def distil(
+    teacher: Policy,
+    learner: Learner,
+    algorithm: Algorithm,
+    observations: Float[np.ndarray, "rows observation"],
+    steps: int,
+    seed: int,
+) -> tuple[Learner, float]:
+    """The learner with its actor fitted, by `steps` updates, to what the teacher does without exploration.
+
+    Discrete actions by likelihood, continuous ones by the squared error of the mean; the standard deviation stays as
+    it was initialised.
+
+    Args:
+        teacher: the pretrained policy; it gets raw observations.
+        learner: a learner of `algorithm`; only its actor and the optimiser of that change.
+        algorithm: has an actor.
+        observations: raw ones, of the log.
+        steps: updates.
+        seed: the run's.
+
+    Returns:
+        The learner, and the loss over the last tenth of the updates.
+    """
+    chosen = random.generator(seed, "distil").permutation(len(observations))[:STATES]
+    states = observations[np.sort(chosen)]
+    actions = np.concatenate([teacher(states[i : i + CHUNK]) for i in range(0, len(states), CHUNK)])
+    normalised = np.asarray(teacher.normaliser(states), np.float32)
+    learner, losses = _fit(learner, normalised, actions, random.stream(seed, "distil"), algorithm, steps)
+    return learner, float(losses[-max(steps // 10, 1) :].mean())
+
+
+@partial(jax.jit, static_argnames=("algorithm", "steps"))
+def _fit(
+    learner: Learner,
+    observation: Float[Array, "rows observation"],
+    action: Float[Array, "rows action"] | Int[Array, " rows"],
+    key: Key,
+    algorithm: Algorithm,
+    steps: int,
+) -> tuple[Learner, Float[Array, " steps"]]:
+    def step(carry: Learner, step_key: Key) -> tuple[Learner, jax.Array]:
+        rows = jax.random.randint(step_key, (algorithm.batch_size,), 0, len(observation))
+        seen, done = jnp.take(observation, rows, axis=0), jnp.take(action, rows, axis=0)
+
+        def loss(actor: Any) -> tuple[jax.Array, Aux]:
+            if isinstance(actor, CategoricalActor):
+                error = -actor.log_prob(seen, done)
+            else:
+                error = ((actor.mode(seen) - done) ** 2).mean(-1)
+            return error.mean(), {"loss": error.mean()}
+
+        carry, aux = descend(algorithm, carry, "actor", loss)
+        return carry, aux["loss"]
+
+    return jax.lax.scan(step, learner, jax.random.split(key, steps))

@@ -1,0 +1,146 @@
+"""The on-policy loop: collect a rollout, learn from it, forget it.
+
+Environments wait while the policy learns: every action of a rollout comes from the policy that the update starts from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from segue import random
+from segue.algorithms.ppo import PPO
+from segue.bridges.base import Bridge
+from segue.envs import Episodes
+from segue.evaluation import evaluate
+from segue.policy import Policy
+from segue.training.online import OnlineSettings, collect
+from segue.training.recorder import Recorder, fetch
+from segue.training.update import actor_update, descend, means, norms, replace
+from segue.types import Array, Key, Learner, Metrics, Transition
+
+
+def train_on_policy(
+    algorithm: PPO,
+    bridges: tuple[Bridge, ...],
+    learner: Learner,
+    recorder: Recorder,
+    settings: OnlineSettings,
+    keep: Callable[[int, Learner], None] = lambda step, learner: None,
+) -> Learner:
+    """Collect `steps` environment steps in rollouts of `rollout_steps`, with `epochs` passes over each.
+
+    The policy waits while the warm-up lasts and V is fitted. Evaluates before the first step, every `eval_every` steps
+    (also in the middle of a rollout) and at the end; `keep` is called with the learner at each of these points.
+    """
+    s = settings
+    key = random.stream(s.seed, "online")
+    source = random.generator(s.seed, "online", "exploration")
+    episodes = Episodes(s.env_id, s.environments, s.seed, "training")
+    policy = Policy(algorithm, learner, bridges)
+
+    def judge(at: int) -> None:
+        with recorder.clock("online", "evaluation"):
+            returns = evaluate(policy, s.env_id, s.eval_episodes, s.seed, index=1000 + at)
+        recorder.evaluation("online", at, returns)
+        keep(at, learner)
+
+    try:
+        judge(0)
+        step, fitted = 0, False
+        while step < s.steps:
+            rows: list[tuple[Transition, np.ndarray]] = []
+            while len(rows) * s.environments < algorithm.rollout_steps and step < s.steps:
+                rows.append(collect(algorithm, policy, episodes, source, random_action=False))
+                step += s.environments
+                if step % s.eval_every == 0 and step < s.steps:
+                    judge(step)
+                recorder.progress("online", step, s.steps)
+            if len(rows) * s.environments >= algorithm.batch_size:
+                rollout = jax.tree.map(lambda *parts: np.stack(parts), *(batch for batch, _ in rows))
+                done = np.stack([ended for _, ended in rows])
+                progress = jnp.asarray((step - len(rows) * s.environments) / s.steps, jnp.float32)
+                for fit in (False,) if fitted else (True, False):
+                    epochs = algorithm.value_fit_epochs if fit else algorithm.epochs
+                    if epochs == 0 or (not fit and step <= s.warmup_steps):
+                        continue
+                    with recorder.clock("online", "compile"):
+                        learner, metrics = learn(
+                            learner,
+                            rollout,
+                            done,
+                            key,
+                            progress,
+                            algorithm=algorithm,
+                            bridges=bridges,
+                            action_size=episodes.spaces.action_size,
+                            epochs=epochs,
+                            train_actor=not fit,
+                        )
+                    recorder.metrics("online", step, fetch("online", step, metrics))
+                fitted = fitted or step > s.warmup_steps
+                policy = Policy(algorithm, learner, bridges)
+            if step >= s.steps:
+                judge(step)
+    finally:
+        episodes.close()
+    return learner
+
+
+@partial(
+    jax.jit,
+    static_argnames=("algorithm", "bridges", "action_size", "epochs", "train_actor"),
+    donate_argnames=("learner",),
+)
+def learn(
+    learner: Learner,
+    rollout: Transition,
+    done: Bool[Array, "steps envs"],
+    key: Key,
+    progress: Float[jax.Array, ""],
+    *,
+    algorithm: PPO,
+    bridges: tuple[Bridge, ...],
+    action_size: int,
+    epochs: int,
+    train_actor: bool = True,
+) -> tuple[Learner, Metrics]:
+    """`epochs` passes over a rollout [steps, envs] in shuffled minibatches, all in one dispatch.
+
+    With `train_actor` False only V learns, on undiminished returns (λ = 1).
+    """
+    key = jax.random.fold_in(key, learner.step)
+    current = algorithm.at(progress)
+    rollout = current.advantages(rollout, done, learner.nets.value, current.gae_lambda if train_actor else 1.0)
+    batch: Transition = jax.tree.map(lambda column: jnp.reshape(column, (-1, *column.shape[2:])), rollout)
+    # From the action as it is stored, so that the ratio of the first minibatch is 1 to the bit.
+    batch = batch._replace(log_prob=learner.nets.actor.log_prob(batch.observation, batch.action))
+    rows = batch.reward.shape[0]
+    count = rows // current.batch_size
+
+    def minibatch(carry: Learner, step: tuple[jax.Array, Key]) -> tuple[Learner, Metrics]:
+        chosen, step_key = step
+        part = jax.tree.map(lambda column: column[chosen], batch)
+        nets = carry.nets
+        value_key, actor_key = jax.random.split(step_key)
+        carry, metrics = descend(
+            current, carry, "value", lambda value: current.value_loss(value, nets, part, value_key)
+        )
+        metrics = means(metrics)
+        if train_actor:
+            carry, actor_metrics = actor_update(current, bridges, carry, part, actor_key, action_size)
+            metrics |= actor_metrics
+        return replace(carry, step=carry.step + 1), metrics
+
+    def epoch(carry: Learner, epoch_key: Key) -> tuple[Learner, Metrics]:
+        order_key, step_key = jax.random.split(epoch_key)
+        order = jax.random.permutation(order_key, rows)[: count * current.batch_size].reshape(count, -1)
+        return jax.lax.scan(minibatch, carry, (order, jax.random.split(step_key, count)))
+
+    learner, metrics = jax.lax.scan(epoch, learner, jax.random.split(key, epochs))
+    return learner, {**means(metrics), **norms(learner.nets)}
