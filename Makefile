@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint bench lock hopper-mixed clean
+.PHONY: install demo test lint bench family lock hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
 
@@ -34,6 +34,10 @@ lint: install
 bench: install
 	$(BIN)/python -m benchmarks.updates
 
+# Every algorithm on the bundled logs: the tables in docs/algorithms.md; about an hour on two cores.
+family: install
+	$(BIN)/python -m studies.family
+
 # The bundled log: our own SAC run, and 100,000 steps of three of its policies.
 hopper-mixed: install
 	$(BIN)/segue run --env Hopper-v5 --online sac --online-steps 80000 --eval-every 5000 --warmup-steps 5000 \
@@ -42,6 +46,15 @@ hopper-mixed: install
 	$(BIN)/segue collect random:20000 runs/hopper-sac/checkpoints/run/seed-0/step-30000:35000 \
 	    runs/hopper-sac/checkpoints/run/seed-0/step-70000:45000 \
 	    --env Hopper-v5 --to npz:src/segue/data/bundled/hopper-mixed.npz
+
+# The bundled discrete log: our own discrete SAC run, and 20,000 steps of random actions and two of its policies.
+cartpole-mixed: install
+	$(BIN)/segue run --env CartPole-v1 --online discrete-sac --online-steps 10000 --eval-every 500 --warmup-steps 500 \
+	    --keep-policies --out runs/cartpole-sac
+	rm -f src/segue/data/bundled/cartpole-mixed.npz
+	$(BIN)/segue collect random:5000 runs/cartpole-sac/checkpoints/run/seed-0/step-2000:7000 \
+	    runs/cartpole-sac/checkpoints/run/seed-0/step-4000:8000 \
+	    --env CartPole-v1 --to npz:src/segue/data/bundled/cartpole-mixed.npz
 
 # Pin what pyproject.toml allows, without addresses.
 lock:

@@ -1,0 +1,1 @@
+"""Every algorithm on one continuous and one discrete log: does it learn?"""
