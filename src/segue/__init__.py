@@ -34,6 +34,13 @@ if TYPE_CHECKING:
     from segue.algorithms import DiscreteCQL as DiscreteCQL
     from segue.algorithms import DiscreteSAC as DiscreteSAC
     from segue.algorithms import ReBRAC as ReBRAC
+    from segue.bridges import SAMG as SAMG
+    from segue.bridges import ConservativeUpdate as ConservativeUpdate
+    from segue.bridges import CriticRefit as CriticRefit
+    from segue.bridges import Guard as Guard
+    from segue.bridges import JumpStart as JumpStart
+    from segue.bridges import LetGo as LetGo
+    from segue.bridges import PolicyExpansion as PolicyExpansion
     from segue.bridges import QFilter as QFilter
     from segue.data import load as load
     from segue.data.dataset import Dataset as Dataset
@@ -42,8 +49,10 @@ if TYPE_CHECKING:
     from segue.recipe import Recipe as Recipe
     from segue.replay import Annealed as Annealed
     from segue.replay import Appended as Appended
+    from segue.replay import Balanced as Balanced
     from segue.replay import Mixed as Mixed
     from segue.replay import OnlineOnly as OnlineOnly
+    from segue.replay import Replaced as Replaced
     from segue.runner import compare as compare
     from segue.runner import load_checkpoint as load_checkpoint
     from segue.runner import run as run
@@ -57,13 +66,16 @@ _HOME = {
         ),
         "segue.algorithms",
     ),
-    "QFilter": "segue.bridges",
+    **dict.fromkeys(
+        ("SAMG", "ConservativeUpdate", "CriticRefit", "Guard", "JumpStart", "LetGo", "PolicyExpansion", "QFilter"),
+        "segue.bridges",
+    ),
     "load": "segue.data",
     "Dataset": "segue.data.dataset",
     "inspect": "segue.data.inspect",
     "SegueError": "segue.errors",
     "Recipe": "segue.recipe",
-    **dict.fromkeys(("Annealed", "Appended", "Mixed", "OnlineOnly"), "segue.replay"),
+    **dict.fromkeys(("Annealed", "Appended", "Balanced", "Mixed", "OnlineOnly", "Replaced"), "segue.replay"),
     **dict.fromkeys(("compare", "load_checkpoint", "run"), "segue.runner"),
 }
 

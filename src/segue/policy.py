@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from segue.algorithms.base import Algorithm
 from segue.bridges.base import Bridge
@@ -33,11 +33,21 @@ class Policy:
         observation: Float[np.ndarray, "*batch observation"],
         source: np.random.Generator | None = None,
         explore: bool = False,
+        time: Int[np.ndarray, "*batch"] | None = None,
     ) -> np.ndarray:
-        """Actions in [-1, 1] (or integers) for raw observations; `source` is needed only to explore."""
+        """Actions in [-1, 1] (or integers) for raw observations.
+
+        Args:
+            observation: as the environment gives it, flattened.
+            source: of randomness; needed only to explore.
+            explore: whether to act as while collecting data.
+            time: steps since the start of each episode, for bridges that act by it; by default long into it.
+        """
         source = source if source is not None else np.random.default_rng(0)
+        if time is None:
+            time = np.full(np.shape(observation)[:-1], np.iinfo(np.int32).max)
         normalised = self.normaliser(np.asarray(observation, np.float32))
         action = self.algorithm.act(self.nets, normalised, source, explore)
         for bridge, state in zip(self.bridges, self.states, strict=True):
-            action = bridge.act(state, self.algorithm, self.nets, normalised, action, source, explore)
+            action = bridge.act(state, self.algorithm, self.nets, normalised, action, time, source, explore)
         return np.asarray(action)

@@ -50,8 +50,6 @@ class Recipe:
     """Normalise observations by the log's mean and standard deviation, also online and in the saved policy."""
     distil_steps: int = 5000
     """Updates that teach a fresh actor what the pretrained policy does, where that has no actor to carry over."""
-    critic_fit_steps: int = 0
-    """Critic updates on the log between the phases, with the handed-over policy held still: for a fresh critic."""
     warmup_steps: int = 1000
     """Environment steps before online updates start: with the pretrained policy, or at random from scratch."""
     updates_per_step: float = 1.0
@@ -76,7 +74,7 @@ class Recipe:
             if not holds:
                 raise RecipeError(f"{field} is {getattr(self, field)!r}; expected {expected}")
 
-        for field in ("offline_steps", "online_steps", "distil_steps", "critic_fit_steps", "warmup_steps", "seed"):
+        for field in ("offline_steps", "online_steps", "distil_steps", "warmup_steps", "seed"):
             expect(field, getattr(self, field) >= 0, "at least 0")
         for field in ("environments", "eval_episodes", "seeds"):
             expect(field, getattr(self, field) >= 1, "at least 1")
@@ -105,8 +103,6 @@ class Recipe:
     def _check_online(self, online: Algorithm) -> None:
         if self.replay is not None and self.replay.needs_dataset and self.dataset is None:
             raise RecipeError(f"replay {self.replay.name} samples a log, but the recipe names no dataset")
-        if self.critic_fit_steps and (self.dataset is None or not online.critic_updates):
-            raise RecipeError("critic_fit_steps needs a dataset and an online algorithm with a critic")
         if self.warmup_steps >= self.online_steps:
             raise RecipeError(
                 f"warmup_steps is {self.warmup_steps}, the online phase {self.online_steps}: nothing would be learnt"
@@ -121,8 +117,19 @@ class Recipe:
             missing = [role for role in bridge.needs if role not in roles]
             if missing:
                 raise RecipeError(f"bridge {bridge.name} needs a {missing[0]}, which {online.name} does not have")
-            if bridge.needs_dataset and self.dataset is None:
+            if bridge.wants_log() and self.dataset is None:
                 raise RecipeError(f"bridge {bridge.name} needs a log, but the recipe names no dataset")
+            if bridge.needs_pretrained and self.offline is None:
+                raise RecipeError(f"bridge {bridge.name} needs a pretrained policy, but there is no offline phase")
+            if online.on_policy and not bridge.on_policy:
+                raise RecipeError(
+                    f"bridge {bridge.name} cannot act on {online.name}, which learns on-policy: only from what its own "
+                    "policy does"
+                )
+            others = tuple(other for other in self.bridges if other is not bridge)
+            reason = bridge.refusal(online, self.effective_replay, others)
+            if reason is not None:
+                raise RecipeError(f"bridge {bridge.name}: {reason}")
         for field, steps in (("online_steps", self.online_steps), ("eval_every", self.online_eval_every)):
             if steps % self.environments:
                 raise RecipeError(f"{field} is {steps}; expected a multiple of the {self.environments} environments")

@@ -128,3 +128,5 @@ class Learner(eqx.Module):
     step: Int[Array, ""]
     """Critic updates done in this phase (policy updates, for an algorithm without a critic)."""
     normaliser: Normaliser
+    sampler: Any = ()
+    """State of the replay strategy, such as priorities; it is not part of a saved policy."""

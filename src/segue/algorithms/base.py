@@ -52,6 +52,8 @@ class Algorithm:
     """The role that `actor_loss` trains; None for an algorithm that acts by its critic alone."""
     on_policy: ClassVar[bool] = False
     """Whether it learns from its own fresh rollouts only (segue.training.on_policy), not from a replay."""
+    conservatism: ClassVar[tuple[str, ...]] = ()
+    """The weights that hold it near the log, which `let-go` makes smaller online."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Published hyper-parameters by domain or task, where they differ from the defaults."""
 

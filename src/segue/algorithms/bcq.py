@@ -90,7 +90,7 @@ class BCQ(ActorCritic):
     ) -> tuple[Float[jax.Array, ""], Aux]:
         """E‖decoded − a‖² + ½ KL, each a mean over its dimensions (the authors' code)."""
         noise = random.normal(key, (len(batch.action), behaviour.latent_size))
-        reconstruction, kl = behaviour.loss(batch.observation, batch.action, noise)
+        reconstruction, kl = behaviour.loss(batch.observation, batch.action, batch.next_observation, noise)
         loss = (reconstruction + self.kl_weight * kl).mean()
         return loss, {"behaviour_loss": loss, "behaviour_kl": kl}
 

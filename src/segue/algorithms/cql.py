@@ -23,6 +23,7 @@ class CQL(SAC):
     """SAC whose critic is pushed down on all actions and up on the log's (eq. 4, importance-sampled: appendix F)."""
 
     name: ClassVar[str] = "cql"
+    conservatism: ClassVar[tuple[str, ...]] = ("conservative_weight",)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "locomotion": {
             "conservative_weight": 10.0,

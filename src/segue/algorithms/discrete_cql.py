@@ -18,6 +18,7 @@ class DiscreteCQL(DQN):
     """Double DQN whose values are pushed down on all actions and up on the log's; the sum over actions is exact."""
 
     name: ClassVar[str] = "discrete-cql"
+    conservatism: ClassVar[tuple[str, ...]] = ("conservative_weight",)
 
     conservative_weight: float = 1.0
     """α, weight of the conservative penalty (d3rlpy: 1; the paper's Atari runs: 0.5 to 4 by the size of the log)."""

@@ -80,6 +80,7 @@ class ReBRAC(TD3):
     """TD3 with LayerNorm critics, held near the log in the policy's loss and in the Bellman target."""
 
     name: ClassVar[str] = "rebrac"
+    conservatism: ClassVar[tuple[str, ...]] = ("actor_bc_weight", "critic_bc_weight")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = _presets()
     """CORL's configurations, by task."""
     columns: ClassVar[tuple[str, ...]] = ("next_action",)

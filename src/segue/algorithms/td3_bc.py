@@ -20,9 +20,12 @@ class TD3BC(TD3):
     """TD3 whose policy loss adds (π(s) − a)², with Q scaled to a comparable size."""
 
     name: ClassVar[str] = "td3-bc"
+    conservatism: ClassVar[tuple[str, ...]] = ("bc_weight",)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"locomotion": {}, "antmaze": {"reward_shift": -1.0}}
     """The authors' code, and CORL's rewards on AntMaze."""
 
+    bc_weight: float = 1.0
+    """Weight of the cloning term; 1 is the paper's, and what `let-go` makes smaller online."""
     alpha: float = 2.5
     """Weight of Q against cloning: λ = α / mean |Q|."""
 
@@ -36,4 +39,4 @@ class TD3BC(TD3):
         q = nets.critic.first(batch.observation, action)
         scale = self.alpha / jax.lax.stop_gradient(jnp.abs(q).mean())
         bc_loss = ((action - batch.action) ** 2).mean(-1)
-        return -scale * q + bc_loss, {"q_policy": q, "bc_loss": bc_loss}
+        return self.bc_weight * bc_loss - scale * q, {"q_policy": q, "bc_loss": bc_loss}

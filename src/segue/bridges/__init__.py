@@ -1,8 +1,31 @@
 """Bridges: what acts at the seam, one file each. `BRIDGES` is the one place where they are listed."""
 
-from segue.bridges.base import Bridge
+from segue.bridges.base import Bridge, Report, Review, Seam
+from segue.bridges.conservative import ConservativeUpdate
+from segue.bridges.critic_refit import CriticRefit
+from segue.bridges.guard import Guard
+from segue.bridges.jump_start import JumpStart
+from segue.bridges.let_go import LetGo
+from segue.bridges.policy_expansion import PolicyExpansion
 from segue.bridges.q_filter import QFilter
+from segue.bridges.samg import SAMG
 
-BRIDGES: dict[str, type[Bridge]] = {cls.name: cls for cls in (QFilter,)}
+BRIDGES: dict[str, type[Bridge]] = {
+    cls.name: cls for cls in (QFilter, ConservativeUpdate, SAMG, LetGo, CriticRefit, PolicyExpansion, JumpStart, Guard)
+}
 
-__all__ = ["BRIDGES", "Bridge", "QFilter"]
+__all__ = [
+    "BRIDGES",
+    "SAMG",
+    "Bridge",
+    "ConservativeUpdate",
+    "CriticRefit",
+    "Guard",
+    "JumpStart",
+    "LetGo",
+    "PolicyExpansion",
+    "QFilter",
+    "Report",
+    "Review",
+    "Seam",
+]

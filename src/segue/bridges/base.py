@@ -1,23 +1,74 @@
 """What a bridge is: a frozen dataclass that acts at the seam through hooks, each with a neutral default.
 
-A bridge implements only what it changes. Bridges compose: weights multiply, penalties add, the bootstrap and the
-acting policy are transformed in the order of the recipe. An empty tuple is bit-identical to the plain algorithm.
+A bridge implements only what it changes. Bridges compose: weights multiply, penalties add, the bootstrap, the acting
+policy and the algorithm's hyper-parameters are transformed in the order of the recipe. An empty tuple is bit-identical
+to the plain algorithm.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Literal
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, Int
 
 from segue import random
-from segue.algorithms.base import Algorithm, Aux
+from segue.algorithms.base import Action, Algorithm, Aux, Progress
 from segue.data.dataset import Dataset
 from segue.errors import RecipeError, require_types
+from segue.replay.base import ReplayStrategy
 from segue.types import Array, Key, Learner, Nets, Spaces, Transition
+
+Verdict = Literal["go on", "keep", "roll back"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Seam:
+    """What a bridge may look at when it attaches."""
+
+    algorithm: Algorithm
+    """The online algorithm."""
+    spaces: Spaces
+    dataset: Dataset | None
+    """The log as it is."""
+    log: Transition | None
+    """The log as the online algorithm learns from it: normalised observations, its discount and rewards."""
+    tell: Callable[[int, int], None] = lambda step, total: None
+    """Progress of a long fit: steps done, and of how many."""
+    fit_critic: Callable[[Learner, int], Learner] = lambda learner, steps: learner
+    """So many critic updates on the log with the algorithm's own target, the policy held still."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What happened live since the last report."""
+
+    step: int
+    """Environment steps so far."""
+    returns: Float[np.ndarray, " episodes"]
+    """Undiscounted returns of the training episodes that have ended since."""
+    reference: Float[np.ndarray, " episodes"]
+    """Returns of the policy that was handed over, with its exploration, before it learnt anything live."""
+    learner: Learner
+    """As it is now."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Review:
+    """What a bridge makes of a report."""
+
+    state: Any
+    """Its next state."""
+    verdict: Verdict = "go on"
+    """`keep`: the learner is good, remember it. `roll back`: return to the learner that was last kept."""
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    event: str | None = None
+    """A sentence for the log and the report, when something happened."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +81,14 @@ class Bridge:
     """Roles of the online algorithm that it uses."""
     needs_dataset: ClassVar[bool] = False
     """Whether it uses the log."""
+    needs_pretrained: ClassVar[bool] = False
+    """Whether it makes sense only after an offline phase."""
+    needs_reference: ClassVar[bool] = False
+    """Whether its reviews compare with the policy that was handed over, which is then tried out first."""
+    attach_order: ClassVar[int] = 3
+    """Lower ones attach first: a critic is fitted to the policy, and a guide copied, before the policy is exchanged."""
+    on_policy: ClassVar[bool] = False
+    """Whether it can act on an on-policy algorithm, which has no critic, no replay and acts only by itself."""
 
     def __post_init__(self) -> None:
         require_types(self, self.name)
@@ -43,19 +102,42 @@ class Bridge:
         if not holds:
             raise RecipeError(f"{self.name}: {field} is {getattr(self, field)!r}; expected {expected}")
 
-    def attach(self, learner: Learner, algorithm: Algorithm, dataset: Dataset | None, key: Key) -> Any:
-        """The bridge's state at the switch, when the online phase starts."""
-        return ()
+    def wants_log(self) -> bool:
+        """Whether it uses the log as it is configured."""
+        return self.needs_dataset
+
+    def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
+        """Why it makes no sense with these, beyond what the class variables say; None if it does."""
+        return None
+
+    def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, Any]:
+        """The learner to start the online phase from, and the bridge's state."""
+        return learner, ()
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
         """The structure of the state, with `jax.ShapeDtypeStruct` leaves, so that a checkpoint can be read back."""
         return ()
 
+    def describe(self, state: Any) -> tuple[str, ...]:
+        """Sentences on what attaching found, for the log and the report."""
+        return ()
+
+    def adjust(self, state: Any, algorithm: Algorithm, progress: Progress) -> Algorithm:
+        """The algorithm with the hyper-parameters it has at this point of the online phase."""
+        return algorithm
+
     def bootstrap(
-        self, state: Any, nets: Nets, batch: Transition, next_value: Float[jax.Array, " batch"], key: Key
-    ) -> Float[jax.Array, " batch"]:
-        """The value bootstrapped in the Bellman target."""
-        return next_value
+        self,
+        state: Any,
+        algorithm: Algorithm,
+        nets: Nets,
+        batch: Transition,
+        next_value: Float[jax.Array, " batch"],
+        value_key: Key,
+        key: Key,
+    ) -> tuple[Float[jax.Array, " batch"], Aux]:
+        """The value bootstrapped in the Bellman target; `value_key` is what `algorithm.next_value` was called with."""
+        return next_value, {}
 
     def actor_weight(
         self, state: Any, nets: Nets, batch: Transition, key: Key
@@ -69,9 +151,19 @@ class Bridge:
         """What is added to the policy loss; None means 0."""
         return None, {}
 
-    def update(self, state: Any, nets: Nets, batch: Transition, aux: Aux, key: Key) -> tuple[Any, Aux]:
+    def update(
+        self, state: Any, algorithm: Algorithm, nets: Nets, batch: Transition, aux: Aux, key: Key
+    ) -> tuple[Any, Aux]:
         """The next state, after the policy and its targets have moved; `aux` holds what the actor losses reported."""
         return state, {}
+
+    def review(self, state: Any, report: Report) -> Review:
+        """What to do about what happened live; on the host, between dispatches."""
+        return Review(state)
+
+    def pace(self, state: Any) -> float:
+        """Factor of the number of updates per environment step; on the host, after a review."""
+        return 1.0
 
     def act(
         self,
@@ -79,12 +171,21 @@ class Bridge:
         algorithm: Algorithm,
         nets: Nets,
         observation: Float[Array, "*batch observation"],
-        action: Float[Array, "*batch action"],
+        action: Action,
+        time: Int[np.ndarray, "*batch"],
         source: random.Source,
         explore: bool,
-    ) -> Float[Array, "*batch action"]:
-        """The action taken, given the one the algorithm (and the bridges before) chose; on the host."""
+    ) -> Action:
+        """The action taken, given the one the algorithm (and the bridges before) chose; on the host.
+
+        `time` counts the steps since the start of each episode.
+        """
         return action
+
+
+def shapes_of(build: Callable[[], Any]) -> Any:
+    """The structure of what this would build, without building it: for `skeleton`."""
+    return eqx.filter_eval_shape(build)
 
 
 def weighted_mean(loss: Float[jax.Array, " batch"], weight: Float[jax.Array, " batch"]) -> Float[jax.Array, ""]:

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from segue.algorithms.base import Aux
-from segue.bridges.base import Bridge
-from segue.types import Key, Nets, Transition
+from segue.algorithms.base import Algorithm, Aux
+from segue.bridges.base import Bridge, Seam, shapes_of
+from segue.types import Array, Key, Learner, Nets, Spaces, Transition
+
+#: Rows of the log whose mean rating is the threshold of the `average` rule.
+SAMPLE = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QFilter(Bridge):
-    """Weighs down samples with a low min_i Q_i(s, a) in the policy loss: loss = Σ w·ℓ / Σ w.
+    """Weighs down samples with a low rating in the policy loss: loss = Σ w·ℓ / Σ w.
 
-    The percentile form is the tutorial exercise's; Nair et al. 2018 (arXiv 1709.10089) introduced the idea with
-    1[Q(s, a_demo) > Q(s, π(s))]. A raw Q percentile also favours good *states*, not only good actions.
+    The percentile form on Q is the tutorial exercise's; Nair et al. 2018 (arXiv 1709.10089) introduced the idea with
+    1[Q(s, a_demo) > Q(s, π(s))], which is a fixed threshold of 0 on the advantage. A raw Q percentile also favours good
+    *states*; the advantage judges the action alone.
     """
 
     name: ClassVar[str] = "q-filter"
-    needs: ClassVar[tuple[str, ...]] = ("critic",)
+    needs: ClassVar[tuple[str, ...]] = ("critic", "actor")
 
+    on: Literal["q", "advantage"] = "q"
+    """What rates a sample: min_i Q_i(s, a), or that minus V(s) (without V: minus min_i Q_i(s, π(s)))."""
+    rule: Literal["percentile", "fixed", "average"] = "percentile"
+    """Where the threshold is: a percentile of the batch, a fixed value, or the log's average under today's critic."""
     percentile: float = 25.0
-    """Samples below this percentile of Q within the batch are filtered."""
-    threshold: float | None = None
-    """If set, samples with Q below this fixed value are filtered instead."""
+    """Samples below this percentile of the batch are filtered."""
+    threshold: float = 0.0
+    """The fixed value."""
     low_weight: float = 0.0
     """Weight of a filtered sample: 0 drops it."""
 
@@ -36,13 +44,49 @@ class QFilter(Bridge):
         super().__post_init__()
         self.require("percentile", 0 <= self.percentile <= 100, "between 0 and 100")
         self.require("low_weight", 0 <= self.low_weight <= 1, "between 0 and 1")
+        self.require("threshold", self.threshold == self.threshold, "a number")
+
+    def wants_log(self) -> bool:
+        """Only for the log's average."""
+        return self.rule == "average"
+
+    def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, Any]:
+        """A sample of the log, for its average."""
+        if self.rule != "average":
+            return learner, ()
+        assert seam.log is not None
+        rows = jax.random.randint(key, (SAMPLE,), 0, len(seam.log.reward))
+        return learner, (jnp.asarray(seam.log.observation)[rows], jnp.asarray(seam.log.action)[rows])
+
+    def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
+        """Observations and actions of the sample."""
+        if self.rule != "average":
+            return ()
+        action = jnp.zeros(SAMPLE, jnp.int32) if spaces.discrete else jnp.zeros((SAMPLE, spaces.action_size))
+        return shapes_of(lambda: (jnp.zeros((SAMPLE, spaces.observation_size)), action))
+
+    def rating(
+        self, nets: Nets, observation: Float[Array, "batch observation"], action: Array
+    ) -> Float[jax.Array, " batch"]:
+        """min_i Q_i(s, a), or the advantage."""
+        q = nets.critic(observation, action).min(0)
+        if self.on == "q":
+            return q
+        if nets.value is not None:
+            return q - nets.value(observation)[..., 0]
+        return q - nets.critic(observation, nets.actor.mode(observation)).min(0)
 
     def actor_weight(
         self, state: Any, nets: Nets, batch: Transition, key: Key
     ) -> tuple[Float[jax.Array, " batch"] | None, Aux]:
-        """1 where min_i Q_i(s, a) ≥ the threshold, `low_weight` elsewhere; ties are kept."""
-        q = nets.critic(batch.observation, batch.action).min(0)
-        # One of the values itself: an interpolated percentile of equal values can round to just above them all.
-        percentile = jnp.percentile(q, self.percentile, method="higher")
-        kept = q >= (percentile if self.threshold is None else self.threshold)
+        """1 where the rating ≥ the threshold, `low_weight` elsewhere; ties are kept."""
+        rating = self.rating(nets, batch.observation, batch.action)
+        if self.rule == "percentile":
+            # One of the values itself: an interpolated percentile of equal values can round to just above them all.
+            threshold = jnp.percentile(rating, self.percentile, method="higher")
+        elif self.rule == "average":
+            threshold = self.rating(nets, *state).mean()
+        else:
+            threshold = jnp.asarray(self.threshold)
+        kept = rating >= threshold
         return jnp.where(kept, 1.0, self.low_weight), {"q_filter_kept": kept}

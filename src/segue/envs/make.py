@@ -119,13 +119,14 @@ class Episodes:
     Attributes:
         observation: what the policy sees now, [environments, observation].
         episode: number of the running episode of each environment.
+        time: steps since the start of it.
     """
 
     def __init__(self, env_id: str, count: int, seed: int, role: str) -> None:
         self.vector = SyncVectorEnv([lambda: make(env_id)] * count, copy=False, autoreset_mode=AutoresetMode.DISABLED)
         self.spaces = spaces_of(self.vector.envs[0])
         self.seed, self.role = seed, role
-        self.episode = np.zeros(count, np.int64)
+        self.episode, self.time = np.zeros(count, np.int64), np.zeros(count, np.int64)
         self.start = self.vector.single_action_space.start if self.spaces.discrete else 0  # type: ignore[attr-defined]
         self.observation = self._flat(self.vector.reset(seed=self._seeds())[0])
 
@@ -148,8 +149,10 @@ class Episodes:
         reward, terminated, truncated = reward.astype(np.float32), terminated.copy(), truncated.copy()
         done = terminated | truncated
         self.observation = next_observation
+        self.time += 1
         if done.any():
             self.episode += done
+            self.time[done] = 0
             self.observation = self._flat(self.vector.reset(seed=self._seeds(), options={"reset_mask": done})[0])
         return next_observation, reward, terminated, truncated
 

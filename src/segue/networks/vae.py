@@ -1,6 +1,10 @@
-"""The conditional variational auto-encoder of actions, as in BCQ (Fujimoto et al. 2019, arXiv 1812.02900)."""
+"""Conditional variational auto-encoders over (s, a): BCQ's model of actions (Fujimoto et al. 2019, arXiv 1812.02900),
+and the same with the next state as what is reconstructed.
+"""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -10,16 +14,18 @@ from jaxtyping import Float
 from segue.networks.mlp import MLP
 from segue.types import Array, Key
 
+Target = Literal["action", "next_observation"]
 LOG_STD_MIN, LOG_STD_MAX = -4.0, 15.0
 #: Latent codes are drawn from N(0, 1) clipped to this, so that decoded actions stay near the log's.
 LATENT_CLIP = 0.5
 
 
 class VAE(eqx.Module):
-    """q(z|s, a) and p(a|s, z) of the log's actions; z has two dimensions per action dimension."""
+    """q(z|s, a), and p(a|s, z) or p(s′|s, a, z); z has two dimensions per action dimension."""
 
     encoder: MLP
     decoder: MLP
+    target: Target = eqx.field(static=True)
 
     @property
     def latent_size(self) -> int:
@@ -46,20 +52,30 @@ class VAE(eqx.Module):
         self,
         observation: Float[Array, "batch observation"],
         action: Float[Array, "batch action"],
+        next_observation: Float[Array, "batch observation"],
         noise: Float[Array, "batch latent"],
     ) -> tuple[Float[jax.Array, " batch"], Float[jax.Array, " batch"]]:
-        """Squared reconstruction error (mean over action dimensions) and KL(q ‖ N(0, 1)) (mean over latent ones)."""
+        """Squared reconstruction error and KL(q ‖ N(0, 1)), each a mean over its dimensions."""
         mean, log_std = self.encode(observation, action)
-        decoded = self.decode(observation, mean + jnp.exp(log_std) * noise)
+        latent = mean + jnp.exp(log_std) * noise
         kl = -0.5 * (1 + 2 * log_std - mean**2 - jnp.exp(2 * log_std)).mean(-1)
-        return jnp.mean((decoded - action) ** 2, -1), jnp.asarray(kl)
+        if self.target == "action":
+            error = self.decode(observation, latent) - action
+        else:
+            error = self.decoder(jnp.concatenate([observation, action, latent], axis=-1)) - next_observation
+        return jnp.mean(error**2, -1), jnp.asarray(kl)
 
     @classmethod
-    def init(cls, key: Key, observation_size: int, action_size: int, hidden: tuple[int, ...]) -> VAE:
+    def init(
+        cls, key: Key, observation_size: int, action_size: int, hidden: tuple[int, ...], target: Target = "action"
+    ) -> VAE:
         """A fresh encoder and decoder."""
         encoder_key, decoder_key = jax.random.split(key)
-        latent = 2 * action_size
+        both, latent = observation_size + action_size, 2 * action_size
+        if target == "action":
+            inputs, outputs = observation_size + latent, action_size
+        else:
+            inputs, outputs = both + latent, observation_size
         return cls(
-            MLP.init(encoder_key, observation_size + action_size, hidden, 2 * latent),
-            MLP.init(decoder_key, observation_size + latent, hidden, action_size),
+            MLP.init(encoder_key, both, hidden, 2 * latent), MLP.init(decoder_key, inputs, hidden, outputs), target
         )

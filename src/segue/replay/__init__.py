@@ -2,10 +2,26 @@
 
 from segue.replay.annealed import Annealed
 from segue.replay.appended import Appended
+from segue.replay.balanced import Balanced
 from segue.replay.base import Replay, ReplayStrategy, amend, append
 from segue.replay.mixed import Mixed
 from segue.replay.online_only import OnlineOnly
+from segue.replay.replaced import Replaced
 
-REPLAYS: dict[str, type[ReplayStrategy]] = {cls.name: cls for cls in (OnlineOnly, Appended, Mixed, Annealed)}
+REPLAYS: dict[str, type[ReplayStrategy]] = {
+    cls.name: cls for cls in (OnlineOnly, Appended, Mixed, Annealed, Replaced, Balanced)
+}
 
-__all__ = ["REPLAYS", "Annealed", "Appended", "Mixed", "OnlineOnly", "Replay", "ReplayStrategy", "amend", "append"]
+__all__ = [
+    "REPLAYS",
+    "Annealed",
+    "Appended",
+    "Balanced",
+    "Mixed",
+    "OnlineOnly",
+    "Replaced",
+    "Replay",
+    "ReplayStrategy",
+    "amend",
+    "append",
+]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from segue.errors import RecipeError
-from segue.replay.base import ReplayStrategy, draw_rows
+from segue.replay.base import Replay, ReplayStrategy, draw_rows
 from segue.types import Key
 
 
@@ -34,13 +34,8 @@ class Annealed(ReplayStrategy):
                 raise RecipeError(f"annealed: {field} is {getattr(self, field)}; expected between {low:g} and 1")
 
     def rows(
-        self,
-        key: Key,
-        batch_size: int,
-        offline_size: int,
-        online_size: Int[jax.Array, ""],
-        progress: Float[jax.Array, ""],
+        self, state: Any, key: Key, batch_size: int, replay: Replay, progress: Float[jax.Array, ""]
     ) -> Int[jax.Array, " batch"]:
         """round(fraction · batch) rows of the log, then rows of the ring."""
         fraction = self.start + (self.end - self.start) * jnp.minimum(progress / self.until, 1.0)
-        return draw_rows(key, batch_size, offline_size, online_size, fraction)
+        return draw_rows(key, batch_size, replay, fraction)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 from jaxtyping import Float, Int
 
-from segue.replay.base import ReplayStrategy
+from segue.replay.base import Replay, ReplayStrategy
 from segue.types import Key
 
 
@@ -19,12 +19,7 @@ class Appended(ReplayStrategy):
     name: ClassVar[str] = "appended"
 
     def rows(
-        self,
-        key: Key,
-        batch_size: int,
-        offline_size: int,
-        online_size: Int[jax.Array, ""],
-        progress: Float[jax.Array, ""],
+        self, state: Any, key: Key, batch_size: int, replay: Replay, progress: Float[jax.Array, ""]
     ) -> Int[jax.Array, " batch"]:
         """Uniform over both blocks."""
-        return jax.random.randint(key, (batch_size,), 0, offline_size + online_size)
+        return jax.random.randint(key, (batch_size,), 0, replay.offline_size + replay.online_size)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -146,13 +146,16 @@ class ReplayStrategy:
         if self.capacity is not None and self.capacity < 1:
             raise RecipeError(f"{self.name}: capacity is {self.capacity}; expected at least 1, or none to keep all")
 
+    def init(self, replay: Replay, spaces: Spaces, key: Key) -> Any:
+        """The strategy's state, where it has one: it is carried through the updates as `Learner.sampler`."""
+        return ()
+
+    def update(self, state: Any, rows: Int[jax.Array, " batch"], batch: Transition, replay: Replay, key: Key) -> Any:
+        """The next state, after these rows were drawn."""
+        return state
+
     def rows(
-        self,
-        key: Key,
-        batch_size: int,
-        offline_size: int,
-        online_size: Int[jax.Array, ""],
-        progress: Float[jax.Array, ""],
+        self, state: Any, key: Key, batch_size: int, replay: Replay, progress: Float[jax.Array, ""]
     ) -> Int[jax.Array, " batch"]:
         """Row numbers of a batch; `progress` is the share of the online phase that is over, in [0, 1]."""
         raise NotImplementedError
@@ -161,13 +164,12 @@ class ReplayStrategy:
 def draw_rows(
     key: Key,
     batch_size: int,
-    offline_size: int,
-    online_size: Int[jax.Array, ""],
+    replay: Replay,
     from_log: Float[jax.Array, ""] | float,
 ) -> Int[jax.Array, " batch"]:
     """A batch whose first `from_log` share is uniform over the log and whose rest is uniform over the ring."""
     log_key, ring_key = jax.random.split(key)
-    logged = jax.random.randint(log_key, (batch_size,), 0, offline_size)
-    live = offline_size + jax.random.randint(ring_key, (batch_size,), 0, jnp.maximum(online_size, 1))
-    count = jnp.where(online_size > 0, jnp.round(from_log * batch_size), batch_size)
+    logged = jax.random.randint(log_key, (batch_size,), 0, replay.offline_size)
+    live = replay.offline_size + jax.random.randint(ring_key, (batch_size,), 0, jnp.maximum(replay.online_size, 1))
+    count = jnp.where(replay.online_size > 0, jnp.round(from_log * batch_size), batch_size)
     return jnp.where(jnp.arange(batch_size) < count, logged, live)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 from jaxtyping import Float, Int
 
 from segue.errors import RecipeError
-from segue.replay.base import ReplayStrategy, draw_rows
+from segue.replay.base import Replay, ReplayStrategy, draw_rows
 from segue.types import Key
 
 
@@ -28,12 +28,7 @@ class Mixed(ReplayStrategy):
             raise RecipeError(f"mixed: offline_fraction is {self.offline_fraction}; expected between 0 and 1")
 
     def rows(
-        self,
-        key: Key,
-        batch_size: int,
-        offline_size: int,
-        online_size: Int[jax.Array, ""],
-        progress: Float[jax.Array, ""],
+        self, state: Any, key: Key, batch_size: int, replay: Replay, progress: Float[jax.Array, ""]
     ) -> Int[jax.Array, " batch"]:
         """round(offline_fraction · batch) rows of the log, then rows of the ring."""
-        return draw_rows(key, batch_size, offline_size, online_size, self.offline_fraction)
+        return draw_rows(key, batch_size, replay, self.offline_fraction)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from segue.replay.base import ReplayStrategy
+from segue.replay.base import Replay, ReplayStrategy
 from segue.types import Key
 
 
@@ -21,12 +21,7 @@ class OnlineOnly(ReplayStrategy):
     needs_dataset: ClassVar[bool] = False
 
     def rows(
-        self,
-        key: Key,
-        batch_size: int,
-        offline_size: int,
-        online_size: Int[jax.Array, ""],
-        progress: Float[jax.Array, ""],
+        self, state: Any, key: Key, batch_size: int, replay: Replay, progress: Float[jax.Array, ""]
     ) -> Int[jax.Array, " batch"]:
         """Uniform over the ring."""
-        return offline_size + jax.random.randint(key, (batch_size,), 0, jnp.maximum(online_size, 1))
+        return replay.offline_size + jax.random.randint(key, (batch_size,), 0, jnp.maximum(replay.online_size, 1))

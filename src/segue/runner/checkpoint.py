@@ -20,7 +20,7 @@ from segue.envs import environment_spaces
 from segue.errors import RecipeError, SegueError
 from segue.policy import Policy
 from segue.recipe import decode, encode
-from segue.training.update import init_learner
+from segue.training.update import init_learner, replace
 from segue.types import Learner, Normaliser, Spaces
 
 FORMAT = 1
@@ -65,7 +65,11 @@ def parameters_sha256(learner: Learner) -> str:
 
 
 def save(directory: Path, checkpoint: Checkpoint) -> str:
-    """Write a checkpoint directory in one step, replacing an older one, and return its parameters' hash."""
+    """Write a checkpoint directory in one step, replacing an older one, and return its parameters' hash.
+
+    What the replay strategy remembers of each row is left out: it means nothing without the rows.
+    """
+    checkpoint = dataclasses.replace(checkpoint, learner=replace(checkpoint.learner, sampler=()))
     digest = parameters_sha256(checkpoint.learner)
     manifest = {
         "format": FORMAT,

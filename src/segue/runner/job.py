@@ -23,6 +23,7 @@ import numpy as np
 from segue import random
 from segue.algorithms.base import copy
 from segue.algorithms.ppo import PPO
+from segue.bridges.base import Seam
 from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
 from segue.envs import environment_spaces
@@ -95,6 +96,7 @@ class _Recorder:
         }
         self.writer = SummaryWriter(str(job.tensorboard))
         self.last_score: float | None = None
+        self.events: list[Event] = []
 
     def progress(self, phase: str, step: int, total: int) -> None:
         self.send({"event": "progress", "phase": phase, "step": step, "total": total})
@@ -118,6 +120,10 @@ class _Recorder:
             yield
         finally:
             self.seconds[phase, what] += time.perf_counter() - start
+
+    def event(self, phase: str, step: int, message: str) -> None:
+        self.events.append({"step": step, "message": message})
+        self.send({"event": "note", "message": message})
 
     def note(self, message: str) -> None:
         self.send({"event": "note", "message": message})
@@ -184,28 +190,30 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Record
     normaliser = normaliser_of(recipe, dataset)
     learner, lines = _starting_learner(job, recipe, dataset, spaces, normaliser)
     log = None if dataset is None else algorithm.log(dataset, normaliser)
-    if recipe.critic_fit_steps:
-        learner = train_offline(
+
+    def fit_critic(learner: Learner, steps: int) -> Learner:
+        fitted = train_offline(
             algorithm,
             learner,
             Replay.create(log, 0, spaces),
             spaces,
             recorder,
-            steps=recipe.critic_fit_steps,
+            steps=steps,
             seed=job.seed,
             env_id=None,
-            eval_every=recipe.critic_fit_steps,
+            eval_every=max(steps, 1),
             eval_episodes=1,
             phase="critic-fit",
             train_actor=False,
         )
-        learner = replace(learner, step=jax.numpy.zeros_like(learner.step))
-        lines.append(f"critic: fitted to the policy for {recipe.critic_fit_steps} updates on the log")
-    states = tuple(
-        bridge.attach(learner, algorithm, dataset, random.stream(job.seed, "bridge", bridge.name))
-        for bridge in recipe.bridges
-    )
-    learner = replace(learner, bridges=states)
+        return replace(fitted, step=jax.numpy.zeros_like(fitted.step))
+
+    seam = Seam(algorithm, spaces, dataset, log, lambda step, total: recorder.progress("seam", step, total), fit_critic)
+    states: dict[str, Any] = {}
+    for bridge in sorted(recipe.bridges, key=lambda bridge: bridge.attach_order):
+        learner, states[bridge.name] = bridge.attach(learner, seam, random.stream(job.seed, "bridge", bridge.name))
+        lines += bridge.describe(states[bridge.name])
+    learner = replace(learner, bridges=tuple(states[bridge.name] for bridge in recipe.bridges))
     for line in lines:
         recorder.note(line)
 
@@ -232,6 +240,8 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Record
         strategy = recipe.effective_replay
         capacity = min(strategy.capacity or recipe.online_steps, recipe.online_steps)
         replay = Replay.create(log if strategy.needs_dataset else None, capacity, spaces)
+        sampler = strategy.init(replay, spaces, random.stream(job.seed, "sampler"))
+        learner = replace(learner, sampler=sampler)
         learner = train_online(algorithm, recipe.bridges, strategy, learner, replay, recorder, settings, keep)
     seconds = time.perf_counter() - start
     return _result(job, recorder, seconds, Checkpoint(algorithm, recipe.bridges, spaces, env_id, learner), lines)
@@ -257,8 +267,10 @@ def _starting_learner(
             f"actor: taught in {recipe.distil_steps} updates what {source.algorithm.name} does on the log's states "
             f"(last loss {loss:.3g})"
         )
-    if "critic" in handover.fresh and not recipe.critic_fit_steps:
-        lines.append("critic: the policy will follow it before it knows anything; critic_fit_steps fits it first")
+    if "critic" in handover.fresh and not any(bridge.name == "critic-refit" for bridge in recipe.bridges):
+        lines.append(
+            "critic: the policy will follow it before it knows anything; the bridge critic-refit fits it first"
+        )
     return learner, lines
 
 
@@ -298,4 +310,5 @@ def _result(job: Job, recorder: _Recorder, seconds: float, final: Checkpoint, ha
         "updates_per_second": updates / max(seconds - sum(aside.values()), 1e-9),
         "parameters_sha256": digest,
         "handover": handover,
+        "events": recorder.events,
     }

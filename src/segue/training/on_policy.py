@@ -19,7 +19,8 @@ from segue.bridges.base import Bridge
 from segue.envs import Episodes
 from segue.evaluation import evaluate
 from segue.policy import Policy
-from segue.training.online import OnlineSettings, collect
+from segue.training.online import OnlineSettings, collect, reference
+from segue.training.oversight import Oversight
 from segue.training.recorder import Recorder, fetch
 from segue.training.update import actor_update, descend, means, norms, replace
 from segue.types import Array, Key, Learner, Metrics, Transition
@@ -52,11 +53,14 @@ def train_on_policy(
 
     try:
         judge(0)
+        oversight = Oversight(bridges, learner, reference(policy, bridges, recorder, s), recorder, s.environments)
         step, fitted = 0, False
         while step < s.steps:
             rows: list[tuple[Transition, np.ndarray]] = []
             while len(rows) * s.environments < algorithm.rollout_steps and step < s.steps:
-                rows.append(collect(algorithm, policy, episodes, source, random_action=False))
+                batch, reward, ended = collect(algorithm, policy, episodes, source, random_action=False)
+                rows.append((batch, ended))
+                oversight.watch(reward, ended)
                 step += s.environments
                 if step % s.eval_every == 0 and step < s.steps:
                     judge(step)
@@ -84,6 +88,7 @@ def train_on_policy(
                         )
                     recorder.metrics("online", step, fetch("online", step, metrics))
                 fitted = fitted or step > s.warmup_steps
+                learner = oversight.review(learner, step)
                 policy = Policy(algorithm, learner, bridges)
             if step >= s.steps:
                 judge(step)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from segue import random
 from segue.algorithms.base import Algorithm
@@ -27,6 +27,7 @@ from segue.evaluation import evaluate
 from segue.policy import Policy
 from segue.replay import Replay, ReplayStrategy, append
 from segue.training.hindsight import Hindsight
+from segue.training.oversight import REFERENCE_EPISODES, Oversight
 from segue.training.recorder import Recorder, fetch
 from segue.training.update import run_updates
 from segue.types import Learner, Metrics, Transition
@@ -99,6 +100,7 @@ def train_online(
 
     try:
         judge(0)
+        oversight = Oversight(bridges, learner, reference(policy, bridges, recorder, s), recorder, s.environments)
         owed = 0.0
         pending: tuple[int, Metrics] | None = None
         while step < s.steps:
@@ -106,16 +108,18 @@ def train_online(
             rows = []
             while step < stop:
                 random_action = s.random_warmup and step < s.warmup_steps
-                batch, done = collect(algorithm, policy, episodes, source, random_action)
+                batch, reward, done = collect(algorithm, policy, episodes, source, random_action)
                 hindsight.watch(batch, done)
+                oversight.watch(reward, done)
                 rows.append(batch)
                 step += s.environments
             if pending is not None:  # the updates that ran meanwhile; fetching them waits for the device
                 recorder.metrics("online", pending[0], fetch("online", *pending))
+                learner = oversight.review(learner, step)
                 policy, pending = acting(), None
             replay = append(replay, jax.tree.map(lambda *parts: np.concatenate(parts), *rows))
             replay = hindsight.apply(replay)
-            owed += len(rows) * s.environments * s.updates_per_step if step > s.warmup_steps else 0.0
+            owed += len(rows) * s.environments * s.updates_per_step * oversight.pace if step > s.warmup_steps else 0.0
             blocks = int(owed // max(algorithm.critic_updates, 1))
             if blocks:
                 owed -= blocks * max(algorithm.critic_updates, 1)
@@ -143,15 +147,25 @@ def train_online(
     return learner
 
 
+def reference(
+    policy: Policy, bridges: tuple[Bridge, ...], recorder: Recorder, settings: OnlineSettings
+) -> Float[np.ndarray, " episodes"]:
+    """Returns of the policy as it was handed over, exploring; none if no bridge wants to compare with them."""
+    if not any(bridge.needs_reference for bridge in bridges):
+        return np.zeros(0)
+    with recorder.clock("online", "evaluation"):
+        return evaluate(policy, settings.env_id, REFERENCE_EPISODES, settings.seed, index=999, explore=True)
+
+
 def collect(
     algorithm: Algorithm, policy: Policy, episodes: Episodes, source: np.random.Generator, random_action: bool
-) -> tuple[Transition, Bool[np.ndarray, " environments"]]:
-    """One step of every environment as a batch of transitions, and where it ended the episode."""
+) -> tuple[Transition, Float[np.ndarray, " environments"], Bool[np.ndarray, " environments"]]:
+    """One step of every environment: transitions to learn from, the rewards as they are, and where an episode ended."""
     observation = episodes.observation
     spaces = episodes.spaces
     count = len(observation)
     if not random_action:
-        action = policy(observation, source, explore=True)
+        action = policy(observation, source, explore=True, time=episodes.time)
     elif spaces.discrete:
         action = source.integers(spaces.action_size, size=count, dtype=np.int32)
     else:
@@ -167,4 +181,4 @@ def collect(
         return_to_go=np.full(count, -np.inf, np.float32),
         next_action=np.full_like(action, -1 if spaces.discrete else np.nan),
     )
-    return batch, terminated | truncated
+    return batch, reward, terminated | truncated

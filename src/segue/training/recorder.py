@@ -28,6 +28,9 @@ class Recorder(Protocol):
     def clock(self, phase: str, what: str) -> AbstractContextManager[None]:
         """Times a part of a phase that is not training: `evaluation` or `compile`."""
 
+    def event(self, phase: str, step: int, message: str) -> None:
+        """Something that happened at this step, such as a roll-back."""
+
     def note(self, message: str) -> None:
         """Something the user should know."""
 

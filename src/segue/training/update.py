@@ -34,14 +34,24 @@ def init_learner(algorithm: Algorithm, nets: Nets, normaliser: Any) -> Learner:
     return Learner(nets, states, (), jnp.zeros((), jnp.int32), jax.tree.map(jnp.asarray, normaliser))
 
 
+def bootstrapped(
+    algorithm: Algorithm, bridges: Bridges, learner: Learner, batch: Transition, key: Key
+) -> tuple[Float[jax.Array, " batch"], Aux]:
+    """V(s′) as the bridges leave it, and what they report."""
+    key, *bridge_keys = jax.random.split(key, 1 + len(bridges))
+    value = algorithm.next_value(learner.nets, batch, key)
+    reported: Aux = {}
+    for bridge, state, bridge_key in zip(bridges, learner.bridges, bridge_keys, strict=True):
+        value, aux = bridge.bootstrap(state, algorithm, learner.nets, batch, value, key, bridge_key)
+        reported |= aux
+    return value, reported
+
+
 def bellman_target(
     algorithm: Algorithm, bridges: Bridges, learner: Learner, batch: Transition, key: Key
 ) -> Float[jax.Array, " batch"]:
     """reward + discount · V(s′), where the bridges may have changed V; detached."""
-    key, *bridge_keys = jax.random.split(key, 1 + len(bridges))
-    value = algorithm.next_value(learner.nets, batch, key)
-    for bridge, state, bridge_key in zip(bridges, learner.bridges, bridge_keys, strict=True):
-        value = bridge.bootstrap(state, learner.nets, batch, value, bridge_key)
+    value, _ = bootstrapped(algorithm, bridges, learner, batch, key)
     return jax.lax.stop_gradient(jnp.asarray(batch.reward) + batch.discount * value)
 
 
@@ -70,7 +80,8 @@ def critic_update(
         )
         early_aux |= aux_of_value
     nets = learner.nets
-    target = bellman_target(algorithm, bridges, learner, batch, target_key)
+    value, seam_aux = bootstrapped(algorithm, bridges, learner, batch, target_key)
+    target = jax.lax.stop_gradient(jnp.asarray(batch.reward) + batch.discount * value)
 
     def loss(critic: Any) -> tuple[jax.Array, Aux]:
         q = critic(batch.observation, batch.action)
@@ -92,7 +103,7 @@ def critic_update(
         aux |= multiplier_aux
     if not algorithm.polyak_with_actor:
         learner = polyak(algorithm, learner, ("target_critic",))
-    return learner, means({**early_aux, **aux, "target_q": target})
+    return learner, means({**early_aux, **seam_aux, **aux, "target_q": target})
 
 
 def actor_update(
@@ -142,7 +153,7 @@ def actor_update(
     )
     states = []
     for bridge, state, bridge_key in zip(bridges, learner.bridges, update_keys, strict=True):
-        state, bridge_aux = bridge.update(state, learner.nets, batch, aux, bridge_key)
+        state, bridge_aux = bridge.update(state, algorithm, learner.nets, batch, aux, bridge_key)
         states.append(state)
         aux |= bridge_aux
     return replace(learner, bridges=tuple(states)), means(aux)
@@ -205,20 +216,24 @@ def run_updates(
     samples the log uniformly. Returns metrics averaged over the blocks.
     """
 
-    def sample(sample_key: Key) -> Transition:
+    def sample(carry: Learner, sample_key: Key) -> tuple[Learner, Transition]:
         if strategy is None:
             rows = jax.random.randint(sample_key, (algorithm.batch_size,), 0, replay.offline_size)
-        else:
-            rows = strategy.rows(sample_key, algorithm.batch_size, replay.offline_size, replay.online_size, progress)
-        return replay.gather(rows)
+            return carry, replay.gather(rows)
+        rows = strategy.rows(carry.sampler, sample_key, algorithm.batch_size, replay, progress)
+        batch = replay.gather(rows)
+        sampler = strategy.update(carry.sampler, rows, batch, replay, jax.random.fold_in(sample_key, 0))
+        return replace(carry, sampler=sampler), batch
 
     def critic_step(carry: Learner, step_key: Key) -> tuple[Learner, tuple[Transition, Metrics]]:
         sample_key, update_key = jax.random.split(step_key)
-        batch = sample(sample_key)
+        carry, batch = sample(carry, sample_key)
         carry, metrics = critic_update(current, bridges, carry, batch, update_key)
         return carry, (batch, metrics)
 
     current = algorithm.at(progress)
+    for bridge, state in zip(bridges, learner.bridges, strict=True):
+        current = bridge.adjust(state, current, progress)
 
     def block(carry: Learner, _: None) -> tuple[Learner, Metrics]:
         critic_key, actor_key, sample_key = jax.random.split(jax.random.fold_in(key, carry.step), 3)
@@ -228,7 +243,7 @@ def run_updates(
             batch = jax.tree.map(lambda column: column[-1], batches)
             metrics = means(metrics)
         else:
-            batch, metrics = sample(sample_key), {}
+            (carry, batch), metrics = sample(carry, sample_key), {}
         if train_actor:
             carry, actor_metrics = actor_update(current, bridges, carry, batch, actor_key, spaces.action_size)
             metrics |= actor_metrics

@@ -1,0 +1,213 @@
+"""Guard: a sequential test on the live returns, and a way back when they fall.
+
+The test is a betting e-process (Waudby-Smith & Ramdas 2023, arXiv 2010.09686; Shin et al. 2022, arXiv 2203.03532): a
+gambler stakes on the returns being lower than the handed-over policy's, at odds that are fair if they are not; when the
+stake has grown to 1/α, that can be believed. It may look after every episode: the probability that it *ever* raises a
+false alarm is at most α.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from segue.algorithms.base import Algorithm, Aux, copy
+from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of
+from segue.networks import CategoricalActor
+from segue.types import Array, Key, Learner, Nets, Spaces, Transition
+
+#: Shares of the largest admissible stake; the gambler splits his money between them.
+BETS = np.array([0.1, 0.25, 0.5, 0.9])
+#: Episodes at which a gambler may have begun, so that a late fall is seen too; older ones are given up.
+STARTS = 256
+
+
+class State(NamedTuple):
+    """The stakes, what they are measured against, and what was done about alarms."""
+
+    log_wealth: Array
+    """log of each gambler's wealth, [STARTS, bets]; −inf where none has begun."""
+    episodes: Array
+    """Episodes seen since the last alarm."""
+    floor: Array
+    """m: the mean that returns must not fall below; NaN until the reference is known."""
+    ceiling: Array
+    """B: returns count up to this value."""
+    alarms: Array
+    """Alarms so far."""
+    since: Array
+    """Sum and count of the returns since the learner was last kept."""
+    anchor: Any
+    """The policy that was last kept."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Guard(Bridge):
+    """Rolls the learner back to its last good state when returns have fallen significantly, and goes on more carefully.
+
+    After each alarm the policy is held nearer to the one rolled back to, and fewer updates are made per step.
+    """
+
+    name: ClassVar[str] = "guard"
+    needs: ClassVar[tuple[str, ...]] = ("actor",)
+    needs_pretrained: ClassVar[bool] = True
+    needs_reference: ClassVar[bool] = True
+    on_policy: ClassVar[bool] = True
+
+    alpha: float = 0.05
+    """Probability of ever raising a false alarm (from the start, or from a roll-back, to the next one)."""
+    tolerance: float = 0.1
+    """Share of the handed-over policy's return that may be lost without an alarm."""
+    slow_down: float = 0.5
+    """Factor of the updates per step with each alarm."""
+    pull: float = 1.0
+    """Weight, after the first alarm, of the squared distance (KL for discrete actions) to the policy rolled back to, in
+    units of mean |Q|; it doubles with each alarm."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("alpha", 0 < self.alpha < 1, "between 0 and 1, both excluded")
+        self.require("tolerance", 0 <= self.tolerance < 1, "at least 0 and below 1")
+        self.require("slow_down", 0 < self.slow_down <= 1, "above 0 and at most 1")
+        self.require("pull", self.pull >= 0, "at least 0")
+
+    def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, State]:
+        """No gambler has begun."""
+        return learner, self.state(learner.nets.actor)
+
+    def state(self, actor: Any) -> State:
+        """The state at the switch."""
+        return State(
+            jnp.full((STARTS, len(BETS)), -jnp.inf),
+            jnp.zeros((), jnp.int32),
+            jnp.asarray(jnp.nan, jnp.float32),
+            jnp.asarray(jnp.nan, jnp.float32),
+            jnp.zeros((), jnp.int32),
+            jnp.zeros(2),
+            copy(actor),
+        )
+
+    def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
+        """Numbers and an actor."""
+        return shapes_of(lambda: self.state(algorithm.init_actor(jax.random.key(0), spaces)))
+
+    def bounds(self, reference: Float[np.ndarray, " episodes"]) -> tuple[float, float]:
+        """(m, B) from the handed-over policy's returns, which count up to B, their largest.
+
+        m is a lower confidence bound of their mean (Student's, at α/2), less the tolerance: what that policy may be
+        expected to earn, whatever luck it had.
+        """
+        ceiling = float(reference.max())
+        mean, error = float(reference.mean()), float(reference.std(ddof=1)) / math.sqrt(len(reference))
+        floor = mean - _student(1 - self.alpha / 2, len(reference) - 1) * error - self.tolerance * abs(mean)
+        return floor, max(ceiling, floor + 1e-6 * max(abs(floor), 1.0))
+
+    def bet(self, log_wealth: np.ndarray, episodes: int, value: float, floor: float, ceiling: float) -> np.ndarray:
+        """Every gambler's wealth after one return: times 1 + λ (m − min(x, B)), λ = share / (B − m).
+
+        If E[min(x, B)] ≥ m, no factor is above 1 in expectation. A new gambler begins with each episode.
+        """
+        wealth = log_wealth.copy()
+        wealth[episodes % STARTS] = 0.0
+        stakes = BETS / (ceiling - floor)
+        return wealth + np.log1p(stakes * (floor - min(value, ceiling)))
+
+    def evidence(self, log_wealth: np.ndarray, episodes: int) -> float:
+        """The e-value: Σ_s w_s · mean over bets of wealth, w_s = 1 / (s (s + 1)) for the gambler of episode s."""
+        # The gambler of episode s sits in row (s − 1) mod STARTS.
+        rows = np.arange(STARTS)
+        last = episodes - 1
+        began = last - (last - rows) % STARTS + 1
+        weights = np.where(began >= 1, 1.0 / (np.maximum(began, 1) * (np.maximum(began, 1) + 1.0)), 0.0)
+        with np.errstate(over="ignore"):
+            return float((weights * np.exp(np.minimum(log_wealth, 700.0)).mean(1)).sum())
+
+    def review(self, state: State, report: Report) -> Review:
+        """Bets on every new return; an alarm at e-value 1/α."""
+        if not len(report.returns):
+            return Review(state)
+        floor, ceiling = float(state.floor), float(state.ceiling)
+        if math.isnan(floor):
+            floor, ceiling = self.bounds(report.reference)
+        wealth, episodes, alarms = np.asarray(state.log_wealth), int(state.episodes), int(state.alarms)
+        value, alarm = 0.0, False
+        for one in report.returns:
+            wealth = self.bet(wealth, episodes, float(one), floor, ceiling)
+            episodes += 1
+            value = self.evidence(wealth, episodes)
+            if value >= 1 / self.alpha:
+                alarm = True
+                break
+        since = np.asarray(state.since) + np.array([report.returns.sum(), len(report.returns)])
+        metrics = {"guard_log_evidence": math.log(max(value, 1e-30)), "guard_alarms": float(alarms + alarm)}
+        if alarm:
+            state = self.state(state.anchor)._replace(
+                floor=np.asarray(floor, np.float32),
+                ceiling=np.asarray(ceiling, np.float32),
+                alarms=np.asarray(alarms + 1, np.int32),
+            )
+            event = (
+                f"alarm {alarms + 1} at step {report.step}: returns (mean of the last {report.returns.mean():.0f}) are "
+                f"below {floor:.0f} with evidence {value:.0f} ≥ {1 / self.alpha:.0f}; rolled back to the last good "
+                "learner"
+            )
+            return Review(state, "roll back", metrics, event)
+        state = state._replace(
+            log_wealth=wealth.astype(np.float32),
+            episodes=np.asarray(episodes, np.int32),
+            floor=np.asarray(floor, np.float32),
+            ceiling=np.asarray(ceiling, np.float32),
+            since=since.astype(np.float32),
+        )
+        # As good as what was handed over, over as many episodes as that was judged by: worth coming back to.
+        if since[1] >= len(report.reference) / 2 and since[0] / since[1] >= report.reference.mean():
+            kept = state._replace(since=np.zeros(2, np.float32), anchor=copy(report.learner.nets.actor))
+            return Review(kept, "keep", metrics)
+        return Review(state, metrics=metrics)
+
+    def pace(self, state: State) -> float:
+        """slow_down to the power of the alarms."""
+        return self.slow_down ** int(state.alarms)
+
+    def actor_penalty(
+        self, state: State, actor: Any, nets: Nets, batch: Transition, key: Key
+    ) -> tuple[Float[jax.Array, ""], Aux]:
+        """Nothing before the first alarm; then pull · 2^(alarms − 1) · mean |Q| · E[distance to the kept policy]."""
+        anchor = jax.lax.stop_gradient(state.anchor)
+        if isinstance(actor, CategoricalActor):
+            distance = actor.kl(anchor, batch.observation).mean()
+        else:
+            distance = ((actor.mode(batch.observation) - anchor.mode(batch.observation)) ** 2).mean()
+        scale = jnp.ones(())
+        if nets.critic is not None:
+            scale = jnp.abs(nets.critic(batch.observation, batch.action)).mean()
+        weight = jnp.where(state.alarms > 0, self.pull * 2.0 ** (state.alarms - 1), 0.0)
+        return weight * jax.lax.stop_gradient(scale) * distance, {"guard_distance": distance}
+
+
+def _student(probability: float, degrees: int) -> float:
+    """Quantile of Student's t."""
+    from scipy.stats import t
+
+    return float(t.ppf(probability, degrees))
+
+
+def false_alarms(guard: Guard, reference: Sequence[np.ndarray], streams: Sequence[np.ndarray]) -> float:
+    """Share of streams of returns on which the guard ever raises an alarm, each with a reference of its own."""
+    count = 0
+    for known, stream in zip(reference, streams, strict=True):
+        floor, ceiling = guard.bounds(known)
+        wealth = np.full((STARTS, len(BETS)), -np.inf)
+        for episode, value in enumerate(stream):
+            wealth = guard.bet(wealth, episode, float(value), floor, ceiling)
+            if guard.evidence(wealth, episode + 1) >= 1 / guard.alpha:
+                count += 1
+                break
+    return count / len(streams)

@@ -1,0 +1,151 @@
+"""Jump start (Uchendu et al. 2022, arXiv 2204.02372): the offline policy acts first, and hands over ever earlier."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from segue import random
+from segue.algorithms.base import Action, Algorithm, copy
+from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of
+from segue.types import TARGETS, Array, Key, Learner, Nets, Spaces
+
+
+class State(NamedTuple):
+    """The guide's networks, the horizon, and the returns that the next decision rests on."""
+
+    guide: Nets
+    horizon: Array
+    """h: the guide acts in the first h steps of an episode."""
+    longest: Array
+    """h at the start."""
+    best: Array
+    """Highest mean return of a window so far; at first the reference's."""
+    recent: Array
+    """The last `window` training returns at this horizon; NaN where there are not yet as many."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JumpStart(Bridge):
+    """The policy that was handed over, frozen, acts for the first h steps of each episode; h shrinks as returns allow.
+
+    Evaluations show the two together, as they act live.
+    """
+
+    name: ClassVar[str] = "jump-start"
+    needs_dataset: ClassVar[bool] = True
+    needs_pretrained: ClassVar[bool] = True
+    needs_reference: ClassVar[bool] = True
+    attach_order: ClassVar[int] = 1
+
+    rule: Literal["curriculum", "conservative"] = "curriculum"
+    """`curriculum`: h shrinks when the mean return of a window is within the tolerance of the best so far;
+    `conservative`: only when a lower bound of it is within the tolerance of the handed-over policy's (after Wang, White
+    & White 2025, arXiv 2505.00913; the rule is our reconstruction)."""
+    stages: int = 10
+    """Steps in which h goes from the longest to 0."""
+    longest: int | None = None
+    """h at the start; by default the mean episode length of the log's better half."""
+    window: int = 5
+    """Training episodes that each decision rests on."""
+    tolerance: float = 0.1
+    """Share of the return that may be lost."""
+    confidence: float = 0.9
+    """One-sided confidence of the conservative rule's lower bound."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("stages", self.stages >= 1, "at least 1")
+        self.require("longest", self.longest is None or self.longest >= 1, "at least 1")
+        self.require("window", self.window >= 2, "at least 2")
+        self.require("tolerance", 0 <= self.tolerance < 1, "at least 0 and below 1")
+        self.require("confidence", 0.5 <= self.confidence < 1, "at least 0.5 and below 1")
+
+    def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, State]:
+        """The guide is what was handed over."""
+        longest = self.longest
+        if longest is None:
+            assert seam.dataset is not None
+            better = seam.dataset.episode_returns >= np.median(seam.dataset.episode_returns)
+            longest = max(int(seam.dataset.episode_lengths[better].mean()), 1)
+        return learner, self.state(_acting(learner.nets), longest)
+
+    def state(self, guide: Nets, longest: int) -> State:
+        """The state at the switch."""
+        return State(
+            copy(guide),
+            jnp.asarray(longest, jnp.int32),
+            jnp.asarray(longest, jnp.int32),
+            jnp.asarray(-jnp.inf, jnp.float32),
+            jnp.full(self.window, jnp.nan),
+        )
+
+    def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
+        """Networks and a few numbers."""
+        return shapes_of(lambda: self.state(_acting(algorithm.init(jax.random.key(0), spaces)), 1))
+
+    def describe(self, state: State) -> tuple[str, ...]:
+        """The horizon."""
+        return (f"jump-start: the offline policy acts for the first {int(state.longest)} steps of each episode",)
+
+    def review(self, state: State, report: Report) -> Review:
+        """Shrinks h by a stage when a full window of returns allows it; the next window starts empty."""
+        horizon, metrics = int(state.horizon), {"jump_start_horizon": float(state.horizon)}
+        if horizon == 0 or not len(report.returns):
+            return Review(state, metrics=metrics)
+        best = max(float(state.best), float(report.reference.mean()))
+        recent = np.concatenate([np.asarray(state.recent), report.returns])[-self.window :].astype(np.float32)
+        event = None
+        if not np.isnan(recent).any():
+            mean = float(recent.mean())
+            if self.rule == "conservative":
+                spread = float(recent.std(ddof=1)) / math.sqrt(len(recent))
+                enough = mean - _quantile(self.confidence) * spread >= _within(report.reference.mean(), self.tolerance)
+            else:
+                enough = mean >= _within(best, self.tolerance)
+            best = max(best, mean)
+            if enough:
+                horizon = max(horizon - math.ceil(int(state.longest) / self.stages), 0)
+                event = f"the guide's horizon shrinks to {horizon} (mean return {mean:.0f} at step {report.step})"
+            recent = np.full(self.window, np.nan, np.float32)
+        state = state._replace(horizon=np.asarray(horizon, np.int32), best=np.asarray(best, np.float32), recent=recent)
+        return Review(state, metrics=metrics, event=event)
+
+    def act(
+        self,
+        state: State,
+        algorithm: Algorithm,
+        nets: Nets,
+        observation: Float[Array, "*batch observation"],
+        action: Action,
+        time: Int[np.ndarray, "*batch"],
+        source: random.Source,
+        explore: bool,
+    ) -> Action:
+        """The guide's action, without exploration, in the first h steps of the episode."""
+        guided = time < np.asarray(state.horizon)
+        if not guided.any():
+            return action
+        guide = algorithm.act(state.guide, observation, source, False)
+        return np.where(guided if np.ndim(action) == np.ndim(guided) else guided[..., None], guide, action)
+
+
+def _acting(nets: Nets) -> Nets:
+    """Without what only learning needs."""
+    return nets.replace(**dict.fromkeys((*TARGETS, "reference", "temperature", "multiplier")))
+
+
+def _within(value: float, tolerance: float) -> float:
+    return float(value) - tolerance * abs(float(value))
+
+
+def _quantile(confidence: float) -> float:
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(confidence)

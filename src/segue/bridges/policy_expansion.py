@@ -1,0 +1,81 @@
+"""Policy expansion, PEX (Zhang et al. 2023, arXiv 2302.00935): the offline policy and a fresh one, chosen by Q."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from segue import random
+from segue.algorithms.base import Action, Algorithm, copy
+from segue.bridges.base import Bridge, Seam, shapes_of
+from segue.types import Array, Key, Learner, Nets, Spaces
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PolicyExpansion(Bridge):
+    """Acts with the frozen offline policy or with a fresh online one, drawn from a softmax over their actions' Q.
+
+    The online policy learns as its algorithm says, from whatever was done. (In the authors' code the online policy's
+    update also uses actions of the mixture; here the algorithm's loss is left as it is.)
+    """
+
+    name: ClassVar[str] = "policy-expansion"
+    needs: ClassVar[tuple[str, ...]] = ("actor", "critic")
+    needs_pretrained: ClassVar[bool] = True
+    attach_order: ClassVar[int] = 2
+
+    inverse_temperature: float = 10.0
+    """β of softmax(β · Q)."""
+    greedy: float = 0.9
+    """When not exploring: the probability of taking the better action instead of drawing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("inverse_temperature", self.inverse_temperature >= 0, "at least 0")
+        self.require("greedy", 0 <= self.greedy <= 1, "between 0 and 1")
+
+    def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, Any]:
+        """The offline policy becomes the state; the learner gets a fresh one (and a fresh optimiser for it)."""
+        frozen, nets = copy(learner.nets.actor), learner.nets
+        fresh = seam.algorithm.init_actor(key, seam.spaces)
+        copies = {"target_actor": copy(fresh)} if nets.target_actor is not None else {}
+        optimiser = seam.algorithm.optimisers()["actor"].init(fresh)
+        learner = dataclasses.replace(
+            learner,
+            nets=nets.replace(actor=fresh, **copies),
+            optimisers={**learner.optimisers, "actor": optimiser},
+        )
+        return learner, frozen
+
+    def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
+        """An actor."""
+        return shapes_of(lambda: algorithm.init_actor(jax.random.key(0), spaces))
+
+    def describe(self, state: Any) -> tuple[str, ...]:
+        """What became of the actor."""
+        return ("policy-expansion: the offline policy is frozen beside a fresh actor; each step takes one by its Q",)
+
+    def act(
+        self,
+        state: Any,
+        algorithm: Algorithm,
+        nets: Nets,
+        observation: Float[Array, "*batch observation"],
+        action: Action,
+        time: Int[np.ndarray, "*batch"],
+        source: random.Source,
+        explore: bool,
+    ) -> Action:
+        """The offline policy's mode or the given action, by softmax(β · min_i Q_i)."""
+        offline = state.mode(observation)
+        advantage = nets.critic(observation, action).min(0) - nets.critic(observation, offline).min(0)
+        probability = 1 / (1 + np.exp(-np.clip(self.inverse_temperature * np.asarray(advantage), -50, 50)))
+        draws = [np.asarray(random.uniform(part, np.shape(advantage), 0.0, 1.0)) for part in random.split(source, 2)]
+        online = draws[0] < probability
+        if not explore:
+            online = np.where(draws[1] < self.greedy, np.asarray(advantage) >= 0, online)
+        return np.where(online if np.ndim(action) == np.ndim(online) else online[..., None], action, offline)

@@ -1,0 +1,114 @@
+"""Balanced: samples of the log that look like live ones come up more often (Lee et al. 2021, "Off2OnRL")."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Float, Int
+
+from segue.errors import RecipeError
+from segue.networks import MLP
+from segue.replay.base import Replay, ReplayStrategy
+from segue.types import Array, Key, Spaces, Transition
+
+EPSILON = 1e-10
+
+
+class DensityRatio(eqx.Module):
+    """w(s, a) ≈ d_live(s, a) / d_log(s, a), its optimiser, and the priority of every row."""
+
+    net: MLP
+    optimiser: optax.OptState
+    priorities: Float[Array, " rows"]
+
+    def __call__(self, batch: Transition, net: MLP | None = None) -> Float[jax.Array, " batch"]:
+        """w(s, a), at least 0."""
+        inputs = self.net.layers[0].weight.shape[0] - batch.observation.shape[-1]
+        action = jax.nn.one_hot(batch.action, inputs) if batch.action.ndim == 1 else batch.action
+        out = (net or self.net)(jnp.concatenate([batch.observation, action], axis=-1))
+        return jax.nn.relu(out[..., 0])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Balanced(ReplayStrategy):
+    """Draws rows in proportion to priorities that follow a learnt density ratio; live rows come in at a high one."""
+
+    name: ClassVar[str] = "balanced"
+
+    first_online_fraction: float = 0.5
+    """f: share of the batch that is live when `first_online_steps` of them have come in (the authors' code 0.5, its
+    README 0.75)."""
+    first_online_steps: int = 1000
+    """Live transitions for which that share is meant."""
+    temperature: float = 5.0
+    """T of the priorities w^(1/T)."""
+    learning_rate: float = 3e-4
+    """Adam step size of the density ratio."""
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    """Widths of the density ratio's hidden layers."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field, holds, expected in (
+            ("first_online_fraction", 0 < self.first_online_fraction < 1, "between 0 and 1, both excluded"),
+            ("first_online_steps", self.first_online_steps >= 1, "at least 1"),
+            ("temperature", self.temperature > 0, "above 0"),
+            ("learning_rate", self.learning_rate > 0, "above 0"),
+        ):
+            if not holds:
+                raise RecipeError(f"balanced: {field} is {getattr(self, field)!r}; expected {expected}")
+
+    def init(self, replay: Replay, spaces: Spaces, key: Key) -> DensityRatio:
+        """A ratio of about 1 everywhere; priority 1 for the log, M·f / ((1 − f)·first_online_steps) for live rows."""
+        net = MLP.init(key, spaces.observation_size + spaces.action_size, self.hidden_sizes, 1)
+        net = eqx.tree_at(lambda n: n.layers[-1].bias, net, jnp.ones(1))
+        f, size = self.first_online_fraction, replay.offline_size
+        fresh = size * f / ((1 - f) * self.first_online_steps)
+        priorities = jnp.concatenate([jnp.ones(size), jnp.full(replay.capacity, fresh, jnp.float32)])
+        return DensityRatio(net, self.optimiser().init(net), priorities)
+
+    def optimiser(self) -> optax.GradientTransformation:
+        """Adam."""
+        return optax.adam(self.learning_rate)
+
+    def rows(
+        self, state: DensityRatio, key: Key, batch_size: int, replay: Replay, progress: Float[jax.Array, ""]
+    ) -> Int[jax.Array, " batch"]:
+        """Rows that are there, in proportion to their priorities."""
+        there = jnp.arange(len(state.priorities)) < replay.offline_size + replay.online_size
+        cumulative = jnp.cumsum(jnp.where(there, state.priorities, 0.0))
+        drawn = jnp.searchsorted(cumulative, jax.random.uniform(key, (batch_size,)) * cumulative[-1], side="right")
+        return jnp.minimum(drawn, replay.offline_size + replay.online_size - 1).astype(jnp.int32)
+
+    def update(
+        self, state: DensityRatio, rows: Int[jax.Array, " batch"], batch: Transition, replay: Replay, key: Key
+    ) -> DensityRatio:
+        """One step of the ratio on uniform batches of both sides, then new priorities for the rows just drawn.
+
+        L = E_log[−log 2/(w + 1)] − E_live[log 2w/(w + 1)] (Jensen–Shannon bound); priority
+        w^(1/T) / E_log[w^(1/T)], within [1e-3, 1e3].
+        """
+        log_key, live_key = jax.random.split(key)
+        size = len(rows)
+        logged = replay.gather(jax.random.randint(log_key, (size,), 0, replay.offline_size))
+        live_rows = jax.random.randint(live_key, (size,), 0, jnp.maximum(replay.online_size, 1))
+        live = replay.gather(replay.offline_size + live_rows)
+
+        def loss(net: MLP) -> Float[jax.Array, ""]:
+            w_log, w_live = state(logged, net), state(live, net)
+            off = -jnp.log(2 / (w_log + 1) + EPSILON).mean()
+            on = jnp.log(2 * w_live / (w_live + 1) + EPSILON).mean()
+            return off - on
+
+        step, optimiser = self.optimiser().update(jax.grad(loss)(state.net), state.optimiser, state.net)
+        net = optax.apply_updates(state.net, step)
+        moved = DensityRatio(net, optimiser, state.priorities)
+        power = 1 / self.temperature
+        typical = (moved(logged) ** power).mean()
+        priority = jnp.clip(moved(batch) ** power / jnp.maximum(typical, EPSILON), 1e-3, 1e3)
+        return DensityRatio(net, optimiser, state.priorities.at[rows].set(priority))

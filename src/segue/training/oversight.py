@@ -1,0 +1,76 @@
+"""Oversight of the online phase: what the bridges make of live returns, between dispatches, on the host."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from segue.bridges.base import Bridge, Report
+from segue.training.recorder import Recorder
+from segue.training.update import replace
+from segue.types import Learner
+
+#: Episodes of the handed-over policy that later returns are compared with.
+REFERENCE_EPISODES = 20
+
+
+class Oversight:
+    """Counts training returns, lets bridges review them, and keeps the learner to return to."""
+
+    def __init__(
+        self,
+        bridges: tuple[Bridge, ...],
+        learner: Learner,
+        reference: Float[np.ndarray, " episodes"],
+        recorder: Recorder,
+        environments: int,
+    ) -> None:
+        self.bridges, self.reference, self.recorder = bridges, reference, recorder
+        self.running = np.zeros(environments)
+        self.ended: list[float] = []
+        self.good = _clone(learner)
+        self.pace = 1.0
+
+    def watch(self, reward: Float[np.ndarray, " envs"], done: Bool[np.ndarray, " envs"]) -> None:
+        """One step of every environment."""
+        self.running += reward
+        self.ended += self.running[done].tolist()
+        self.running[done] = 0.0
+
+    def review(self, learner: Learner, step: int) -> Learner:
+        """The learner to go on with: with the bridges' next states, or the one that was kept last."""
+        report = Report(step, np.array(self.ended), self.reference, learner)
+        if self.ended:
+            self.recorder.metrics("online", step, {"training_return": float(np.mean(self.ended))})
+            self.ended = []
+        reviews = [bridge.review(state, report) for bridge, state in zip(self.bridges, learner.bridges, strict=True)]
+        for bridge, review in zip(self.bridges, reviews, strict=True):
+            if review.metrics:
+                self.recorder.metrics("online", step, review.metrics)
+            if review.event is not None:
+                self.recorder.event("online", step, f"{bridge.name}: {review.event}")
+        verdicts = [review.verdict for review in reviews]
+        if "roll back" in verdicts:
+            # What the others had learnt since is undone too; who asked for it keeps what it knows now.
+            kept = _clone(self.good)
+            states = tuple(
+                jax.tree.map(jnp.asarray, review.state) if review.verdict == "roll back" else old
+                for review, old in zip(reviews, kept.bridges, strict=True)
+            )
+            learner = replace(kept, bridges=states, step=learner.step)
+        else:
+            states = tuple(jax.tree.map(jnp.asarray, review.state) for review in reviews)
+            learner = replace(learner, bridges=states)
+            if "keep" in verdicts:
+                self.good = _clone(learner)
+        self.pace = math.prod(bridge.pace(state) for bridge, state in zip(self.bridges, learner.bridges, strict=True))
+        return learner
+
+
+def _clone(learner: Learner) -> Learner:
+    """In buffers of its own: the next dispatch overwrites those of the learner."""
+    return jax.tree.map(jnp.copy, learner)
