@@ -60,7 +60,7 @@ class State(eqx.Module):
     """Mean p on the held-out log."""
     error: Float[Array, ""]
     """Running quantile of the Bellman error on samples that the log knows."""
-    mastered: tuple[Array, Array, Array]
+    mastered: tuple[Any, ...]
     """Observations, actions (one-hot if discrete) and next observations, [MASTERED, …]."""
     count: Array
     """Mastered samples so far."""
@@ -105,11 +105,8 @@ class SAMG(Bridge):
 
     def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
         """Online replay holds live data only: the log speaks through its critic."""
-        return (
-            f"its replay holds live data only; expected online-only, not {replay.name}"
-            if replay.needs_dataset
-            else None
-        )
+        words = f"its replay holds live data only; expected replay online-only, not {replay.name}"
+        return words if replay.needs_dataset else None
 
     def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, State]:
         """Freezes the values that were handed over, fits the C-VAE to the log, and measures it."""
@@ -195,8 +192,8 @@ class SAMG(Bridge):
         ]
         if float(state.kl) < 0.01:
             lines.append(
-                f"samg: WARNING: the C-VAE's posterior has collapsed (KL {float(state.kl):.3g} per latent dimension): p is "
-                "alike everywhere; make kl_weight smaller or fit_steps larger"
+                f"samg: WARNING: the C-VAE's posterior has collapsed (KL {float(state.kl):.3g} per latent dimension), "
+                "so p is alike everywhere; make kl_weight smaller or fit_steps larger"
             )
         elif min(shuffled, uniform) < 0.7:
             lines.append(
@@ -222,7 +219,7 @@ class SAMG(Bridge):
         if self.coefficient == "kl":
             return jnp.exp(-kl / state.typical_kl)
         better = jnp.searchsorted(state.negative_elbo, error + self.kl_weight * kl)
-        return 1 - better / len(state.negative_elbo)
+        return jnp.asarray(1 - better / len(state.negative_elbo))
 
     def cut(self, p: Float[Array, " batch"]) -> Float[jax.Array, " batch"]:
         """p where p ≥ p_m and 0 elsewhere (eq. 5), or the soft form; ablations have no threshold."""

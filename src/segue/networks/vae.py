@@ -76,6 +76,5 @@ class VAE(eqx.Module):
             inputs, outputs = observation_size + latent, action_size
         else:
             inputs, outputs = both + latent, observation_size
-        return cls(
-            MLP.init(encoder_key, both, hidden, 2 * latent), MLP.init(decoder_key, inputs, hidden, outputs), target
-        )
+        encoder = MLP.init(encoder_key, both, hidden, 2 * latent)
+        return cls(encoder, MLP.init(decoder_key, inputs, hidden, outputs), target)

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from segue.errors import RecipeError
 from segue.networks import MLP
 from segue.replay.base import Replay, ReplayStrategy
-from segue.types import Array, Key, Spaces, Transition
+from segue.types import Key, Spaces, Transition
 
 EPSILON = 1e-10
 
@@ -24,7 +24,7 @@ class DensityRatio(eqx.Module):
 
     net: MLP
     optimiser: optax.OptState
-    priorities: Float[Array, " rows"]
+    priorities: Float[jax.Array, " rows"]
 
     def __call__(self, batch: Transition, net: MLP | None = None) -> Float[jax.Array, " batch"]:
         """w(s, a), at least 0."""

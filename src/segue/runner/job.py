@@ -268,9 +268,7 @@ def _starting_learner(
             f"(last loss {loss:.3g})"
         )
     if "critic" in handover.fresh and not any(bridge.name == "critic-refit" for bridge in recipe.bridges):
-        lines.append(
-            "critic: the policy will follow it before it knows anything; the bridge critic-refit fits it first"
-        )
+        lines.append("critic: the policy will follow it before it knows anything; bridge critic-refit fits it first")
     return learner, lines
 
 
