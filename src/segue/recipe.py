@@ -58,6 +58,8 @@ class Recipe:
     """Environments stepped together."""
     eval_every: int | None = None
     """Environment steps (offline: updates) between evaluations; by default a twentieth of the online phase."""
+    seam_eval_every: int | None = None
+    """Environment steps between evaluations in the first 10,000 online steps, to see the dip; by default as later."""
     eval_episodes: int = 10
     """Episodes per evaluation, without exploration noise."""
     seed: int = 0
@@ -80,6 +82,7 @@ class Recipe:
             expect(field, getattr(self, field) >= 1, "at least 1")
         expect("updates_per_step", self.updates_per_step > 0, "above 0")
         expect("eval_every", self.eval_every is None or self.eval_every >= 1, "at least 1")
+        expect("seam_eval_every", self.seam_eval_every is None or self.seam_eval_every >= 1, "at least 1")
         if self.offline is None and self.online is None:
             raise RecipeError("nothing to do: the recipe has neither an offline nor an online algorithm")
         for phase in ("offline", "online"):
@@ -130,7 +133,11 @@ class Recipe:
             reason = bridge.refusal(online, self.effective_replay, others)
             if reason is not None:
                 raise RecipeError(f"bridge {bridge.name}: {reason}")
-        for field, steps in (("online_steps", self.online_steps), ("eval_every", self.online_eval_every)):
+        for field, steps in (
+            ("online_steps", self.online_steps),
+            ("eval_every", self.online_eval_every),
+            ("seam_eval_every", self.seam_eval_every or 0),
+        ):
             if steps % self.environments:
                 raise RecipeError(f"{field} is {steps}; expected a multiple of the {self.environments} environments")
 

@@ -217,7 +217,7 @@ class SAMG(Bridge):
         # The mean code instead of a drawn one, so that p is a function of its arguments.
         error, kl = state.vae.loss(observation, action, following, jnp.zeros((size, state.vae.latent_size)))
         if self.coefficient == "kl":
-            return jnp.exp(-kl / state.typical_kl)
+            return jnp.exp(-jnp.asarray(kl / state.typical_kl))
         better = jnp.searchsorted(state.negative_elbo, error + self.kl_weight * kl)
         return jnp.asarray(1 - better / len(state.negative_elbo))
 

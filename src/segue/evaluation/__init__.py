@@ -1,5 +1,6 @@
-"""Evaluation: how a policy is judged."""
+"""How a policy is judged."""
 
-from segue.evaluation.rollout import evaluate
+from segue.evaluation.probe import Probe
+from segue.evaluation.rollout import Rollouts, evaluate, roll_out
 
-__all__ = ["evaluate"]
+__all__ = ["Probe", "Rollouts", "evaluate", "roll_out"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Protocol
 
 import numpy as np
@@ -24,10 +25,32 @@ class ActingPolicy(Protocol):
         """Actions for observations; `time` counts the steps of each episode."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Rollouts:
+    """Whole episodes: where they began, and every reward."""
+
+    starts: Float[np.ndarray, "episodes observation"]
+    """First observations, as the environment gives them."""
+    rewards: list[Float[np.ndarray, " steps"]]
+    """Rewards of each episode."""
+
+    @property
+    def returns(self) -> Float[np.ndarray, " episodes"]:
+        """Undiscounted returns."""
+        return np.array([rewards.sum(dtype=np.float64) for rewards in self.rewards])
+
+
 def evaluate(
     policy: ActingPolicy, env_id: str, episodes: int, seed: int, index: int = 0, explore: bool = False
 ) -> Float[np.ndarray, " episodes"]:
-    """Undiscounted returns of `episodes` episodes, stepped together.
+    """Undiscounted returns of `episodes` episodes; see `roll_out`."""
+    return roll_out(policy, env_id, episodes, seed, index, explore).returns
+
+
+def roll_out(
+    policy: ActingPolicy, env_id: str, episodes: int, seed: int, index: int = 0, explore: bool = False
+) -> Rollouts:
+    """`episodes` episodes, stepped together.
 
     Args:
         policy: maps observations [episodes, observation] and the steps since each episode's start to actions.
@@ -42,17 +65,19 @@ def evaluate(
     """
     source = random.generator(seed, "evaluation", index)
     environments = Episodes(env_id, episodes, seed, f"evaluation-{index}")
-    returns = np.zeros(episodes)
+    starts = environments.observation.copy()
+    rewards, lengths = [], np.zeros(episodes, np.int64)
     running = np.ones(episodes, bool)
     try:
         for _ in range(MAX_EPISODE_STEPS):
-            _, reward, terminated, truncated = environments.step(
-                policy(environments.observation, source, explore=explore, time=environments.time)
-            )
-            returns += np.where(running, reward, 0.0)
+            action = policy(environments.observation, source, explore=explore, time=environments.time)
+            _, reward, terminated, truncated = environments.step(action)
+            rewards.append(reward)
+            lengths += running
             running &= ~(terminated | truncated)
             if not running.any():
-                return returns
+                table = np.stack(rewards)
+                return Rollouts(starts, [table[:length, i] for i, length in enumerate(lengths)])
     finally:
         environments.close()
     raise RecipeError(

@@ -28,6 +28,7 @@ from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
 from segue.envs import environment_spaces
 from segue.errors import Diverged, RecipeError
+from segue.evaluation import Probe
 from segue.recipe import Recipe
 from segue.replay import Replay
 from segue.runner import checkpoint
@@ -225,9 +226,11 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Record
         updates_per_step=recipe.updates_per_step,
         environments=recipe.environments,
         eval_every=recipe.online_eval_every,
+        seam_eval_every=recipe.seam_eval_every,
         eval_episodes=recipe.eval_episodes,
         seed=job.seed,
     )
+    probe = Probe(log)
 
     def keep(step: int, learner: Learner) -> None:
         name = f"step-{step}" if recipe.keep_policies else LATEST
@@ -235,14 +238,14 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Record
 
     start = time.perf_counter()
     if isinstance(algorithm, PPO):
-        learner = train_on_policy(algorithm, recipe.bridges, learner, recorder, settings, keep)
+        learner = train_on_policy(algorithm, recipe.bridges, learner, recorder, settings, probe, keep)
     else:
         strategy = recipe.effective_replay
         capacity = min(strategy.capacity or recipe.online_steps, recipe.online_steps)
         replay = Replay.create(log if strategy.needs_dataset else None, capacity, spaces)
         sampler = strategy.init(replay, spaces, random.stream(job.seed, "sampler"))
         learner = replace(learner, sampler=sampler)
-        learner = train_online(algorithm, recipe.bridges, strategy, learner, replay, recorder, settings, keep)
+        learner = train_online(algorithm, recipe.bridges, strategy, learner, replay, recorder, settings, probe, keep)
     seconds = time.perf_counter() - start
     return _result(job, recorder, seconds, Checkpoint(algorithm, recipe.bridges, spaces, env_id, learner), lines)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from segue import random
 from segue.algorithms.base import Algorithm
-from segue.evaluation import evaluate
+from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
 from segue.replay.base import Replay
 from segue.training.recorder import Recorder, fetch
@@ -42,6 +42,7 @@ def train_offline(
     the online phase is measured against. `keep` is called with the learner at each evaluation.
     """
     key = random.stream(seed, phase)
+    probe = Probe(replay.offline)
     per_block = max(algorithm.critic_updates, 1)
     step, evaluations = 0, 0
     while step < steps:
@@ -66,7 +67,9 @@ def train_offline(
         if env_id is not None and (step // eval_every > evaluations or step >= steps):
             evaluations = step // eval_every
             with recorder.clock(phase, "evaluation"):
-                returns = evaluate(Policy(algorithm, learner), env_id, eval_episodes, seed, index=evaluations)
-            recorder.evaluation(phase, step, returns)
+                policy = Policy(algorithm, learner)
+                rollouts = roll_out(policy, env_id, eval_episodes, seed, index=evaluations)
+                recorder.metrics(phase, step, probe.measure(policy, rollouts))
+            recorder.evaluation(phase, step, rollouts.returns)
             keep(learner)
     return learner

@@ -17,7 +17,7 @@ from segue import random
 from segue.algorithms.ppo import PPO
 from segue.bridges.base import Bridge
 from segue.envs import Episodes
-from segue.evaluation import evaluate
+from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
 from segue.training.online import OnlineSettings, collect, reference
 from segue.training.oversight import Oversight
@@ -32,6 +32,7 @@ def train_on_policy(
     learner: Learner,
     recorder: Recorder,
     settings: OnlineSettings,
+    probe: Probe,
     keep: Callable[[int, Learner], None] = lambda step, learner: None,
 ) -> Learner:
     """Collect `steps` environment steps in rollouts of `rollout_steps`, with `epochs` passes over each.
@@ -47,8 +48,9 @@ def train_on_policy(
 
     def judge(at: int) -> None:
         with recorder.clock("online", "evaluation"):
-            returns = evaluate(policy, s.env_id, s.eval_episodes, s.seed, index=1000 + at)
-        recorder.evaluation("online", at, returns)
+            rollouts = roll_out(policy, s.env_id, s.eval_episodes, s.seed, index=1000 + at)
+            recorder.metrics("online", at, probe.measure(policy, rollouts))
+        recorder.evaluation("online", at, rollouts.returns)
         keep(at, learner)
 
     try:
@@ -61,8 +63,9 @@ def train_on_policy(
                 batch, reward, ended = collect(algorithm, policy, episodes, source, random_action=False)
                 rows.append((batch, ended))
                 oversight.watch(reward, ended)
+                evaluate_at = s.next_evaluation(step)
                 step += s.environments
-                if step % s.eval_every == 0 and step < s.steps:
+                if step == evaluate_at and step < s.steps:
                     judge(step)
                 recorder.progress("online", step, s.steps)
             if len(rows) * s.environments >= algorithm.batch_size:

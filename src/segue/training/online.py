@@ -23,7 +23,7 @@ from segue import random
 from segue.algorithms.base import Algorithm
 from segue.bridges.base import Bridge
 from segue.envs import Episodes
-from segue.evaluation import evaluate
+from segue.evaluation import Probe, evaluate, roll_out
 from segue.policy import Policy
 from segue.replay import Replay, ReplayStrategy, append
 from segue.training.hindsight import Hindsight
@@ -32,6 +32,8 @@ from segue.training.recorder import Recorder, fetch
 from segue.training.update import run_updates
 from segue.types import Learner, Metrics, Transition
 
+#: What counts as the seam, in environment steps: where `seam_eval_every` applies.
+SEAM_STEPS = 10_000
 #: Longest chunk: the policy that collects is at most twice this many steps old.
 MAX_DISPATCH = 50
 
@@ -47,8 +49,16 @@ class OnlineSettings:
     updates_per_step: float
     environments: int
     eval_every: int
+    seam_eval_every: int | None
     eval_episodes: int
     seed: int
+
+    def next_evaluation(self, step: int) -> int:
+        """The first step after this one at which the policy is evaluated."""
+        following = min((step // self.eval_every + 1) * self.eval_every, self.steps)
+        if self.seam_eval_every is not None and step < SEAM_STEPS:
+            following = min(following, (step // self.seam_eval_every + 1) * self.seam_eval_every)
+        return following
 
 
 def dispatch_length(eval_every: int, environments: int) -> int:
@@ -72,6 +82,7 @@ def train_online(
     replay: Replay,
     recorder: Recorder,
     settings: OnlineSettings,
+    probe: Probe,
     keep: Callable[[int, Learner], None] = lambda step, learner: None,
 ) -> Learner:
     """Collect `steps` environment steps, with `updates_per_step` critic updates for each after the warm-up.
@@ -82,7 +93,7 @@ def train_online(
     s = settings
     key = random.stream(s.seed, "online")
     source = random.generator(s.seed, "online", "exploration")
-    length = dispatch_length(s.eval_every, s.environments)
+    length = dispatch_length(s.seam_eval_every or s.eval_every, s.environments)
     episodes = Episodes(s.env_id, s.environments, s.seed, "training")
     hindsight = Hindsight(algorithm.columns, algorithm.discount, s.environments, algorithm.sparse_failure_reward)
     step = 0
@@ -94,8 +105,9 @@ def train_online(
 
     def judge(at: int) -> None:
         with recorder.clock("online", "evaluation"):
-            returns = evaluate(policy, s.env_id, s.eval_episodes, s.seed, index=1000 + at)
-        recorder.evaluation("online", at, returns)
+            rollouts = roll_out(policy, s.env_id, s.eval_episodes, s.seed, index=1000 + at)
+            recorder.metrics("online", at, probe.measure(policy, rollouts))
+        recorder.evaluation("online", at, rollouts.returns)
         keep(at, learner)
 
     try:
@@ -104,7 +116,8 @@ def train_online(
         owed = 0.0
         pending: tuple[int, Metrics] | None = None
         while step < s.steps:
-            stop = min(step + length, (step // s.eval_every + 1) * s.eval_every, s.steps)
+            evaluate_at = s.next_evaluation(step)
+            stop = min(step + length, evaluate_at)
             rows = []
             while step < stop:
                 random_action = s.random_warmup and step < s.warmup_steps
@@ -137,7 +150,7 @@ def train_online(
                     )
                 pending = (step, metrics)
             recorder.progress("online", step, s.steps)
-            if step % s.eval_every == 0 or step >= s.steps:
+            if step == evaluate_at:
                 policy = acting()
                 judge(step)
         if pending is not None:
