@@ -84,8 +84,9 @@ class SAMG(Bridge):
     """p · sigmoid((p − p_m) / 0.05) instead of the cut at p_m."""
     adaptive: bool = False
     """Whether samples that the log does not know, but the online critic masters, update the C-VAE."""
-    target: Target = "next_observation"
-    """What the C-VAE reconstructs: the next state from (s, a, z), or the action from (s, z)."""
+    target: Target = "action"
+    """What the C-VAE reconstructs: the action from (s, z), or the next state from (s, a, z), which leaves z with nothing
+    to say: on our Hopper log its posterior collapses."""
     hidden_sizes: tuple[int, ...] = (256, 256)
     """Widths of its hidden layers (BCQ's and SUNG's have 750)."""
     kl_weight: float = 0.1
