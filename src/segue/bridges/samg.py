@@ -227,7 +227,7 @@ class SAMG(Bridge):
         if self.coefficient in ("even", "random", "off"):
             return jnp.asarray(p)
         if self.soft:
-            return p * jax.nn.sigmoid((p - self.threshold) / 0.05)
+            return jnp.asarray(p * jax.nn.sigmoid((p - self.threshold) / 0.05))
         return jnp.where(p >= self.threshold, p, 0.0)
 
     def bootstrap(
