@@ -1,7 +1,8 @@
 """Every algorithm offline and then online, on both bundled logs: `python -m studies.family` (`make family`).
 
 Budgets are small (10,000 updates on the log, 5,000 live steps), so networks are 256-256 and batches 256 for all, the
-ensembles have ten members and CQL draws four actions of each kind instead of ten. Results go to results.json; the
+ensembles have ten members, CQL draws four actions of each kind instead of ten, and BCQ's generative model is as small
+as the rest. Results go to results.json; the
 table to docs/algorithms.md. A run that is there already is not run again.
 """
 
@@ -22,6 +23,7 @@ DOCUMENT = HERE.parents[1] / "docs" / "algorithms.md"
 SEEDS, OFFLINE_STEPS, ONLINE_STEPS = 3, 10_000, 5_000
 SHARED = {"batch_size": 256, "hidden_sizes": (256, 256)}
 SPECIAL: dict[str, dict[str, Any]] = {
+    "bcq": {"behaviour_hidden_sizes": (256, 256), "acting_samples": 20},
     "cql": {"sampled_actions": 4},
     "cal-ql": {"sampled_actions": 4},
     # Published with 20 critic updates per step and per actor update; here everything gets one per step.
