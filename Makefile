@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint bench family lock hopper-mixed cartpole-mixed clean
+.PHONY: install demo test lint bench peers family lock hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
 
@@ -37,6 +37,18 @@ bench: install
 # Every algorithm on the bundled logs: the tables in docs/algorithms.md; about an hour on two cores.
 family: install
 	$(BIN)/python -m studies.family
+
+# Losses and gradients against other libraries (docs/peers.md), in an environment apart: d3rlpy asks for an older
+# Gymnasium than Segue does, and works with Segue's.
+peers: $(VENV)/peers/.installed
+	$(VENV)/peers/bin/python -m pytest tests/peers
+
+$(VENV)/peers/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)/peers
+	$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock --editable '.[peers]'
+	$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'd3rlpy>=2.8,<3'
+	@touch $@
 
 # The bundled log: our own SAC run, and 100,000 steps of three of its policies.
 hopper-mixed: install
