@@ -1,0 +1,1 @@
+"""The collapse at the switch, and what each bridge does to it."""

@@ -1,0 +1,202 @@
+"""The plain switch and every bridge, on two environments: `python -m studies.seam` (`make seam`).
+
+Hopper: TD3+BC pretrained on segue:hopper-mixed and handed to TD3. CartPole: discrete CQL pretrained on
+segue:cartpole-mixed and handed to discrete SAC through a taught actor. Three seeds; results.json, table.md and
+seam.png come out. A run that is there already is not run again, so the study can be stopped and gone on with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+import segue
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+HERE = Path(__file__).parent
+SEEDS = 3
+LIVE = segue.OnlineOnly()
+
+
+def hopper() -> dict[str, segue.Recipe]:
+    """TD3+BC → TD3, and the bridges."""
+
+    def arm(**changes: Any) -> segue.Recipe:
+        values: dict[str, Any] = {
+            "dataset": "segue:hopper-mixed",
+            "offline": segue.TD3BC(),
+            "offline_steps": 10_000,
+            "online": segue.TD3(),
+            "online_steps": 10_000,
+            "replay": LIVE,
+            "eval_every": 1_000,
+            "seam_eval_every": 500,
+            "seeds": SEEDS,
+        }
+        return segue.Recipe(**(values | changes))
+
+    mixed = segue.Mixed()
+    return {
+        "plain switch": arm(),
+        "warm-up of 5,000 steps": arm(warmup_steps=5_000),
+        "mixed replay": arm(replay=mixed),
+        "annealed replay": arm(replay=segue.Annealed()),
+        "replaced replay": arm(replay=segue.Replaced()),
+        "balanced replay": arm(replay=segue.Balanced()),
+        "TD3+BC kept": arm(online=segue.TD3BC(), replay=mixed),
+        "TD3+BC that lets go": arm(online=segue.TD3BC(), replay=mixed, bridges=(segue.LetGo(),)),
+        "Q-filter": arm(replay=mixed, bridges=(segue.QFilter(),)),
+        "Q-filter on the advantage": arm(replay=mixed, bridges=(segue.QFilter(on="advantage"),)),
+        "conservative update": arm(bridges=(segue.ConservativeUpdate(epsilon=1e-4),)),
+        "SAMG": arm(bridges=(segue.SAMG(),)),
+        "critic re-fit": arm(bridges=(segue.CriticRefit(),)),
+        "policy expansion": arm(bridges=(segue.PolicyExpansion(),)),
+        "jump start": arm(bridges=(segue.JumpStart(rule="conservative"),)),
+        "guard": arm(bridges=(segue.Guard(),)),
+        "mixed, conservative, guard": arm(
+            replay=mixed, bridges=(segue.ConservativeUpdate(epsilon=1e-4), segue.Guard())
+        ),
+    }
+
+
+def cartpole() -> dict[str, segue.Recipe]:
+    """Discrete CQL → discrete SAC, and the bridges."""
+
+    def arm(**changes: Any) -> segue.Recipe:
+        values: dict[str, Any] = {
+            "dataset": "segue:cartpole-mixed",
+            "offline": segue.DiscreteCQL(),
+            "offline_steps": 10_000,
+            "online": segue.DiscreteSAC(),
+            "online_steps": 6_000,
+            "replay": LIVE,
+            "eval_every": 500,
+            "seeds": SEEDS,
+        }
+        return segue.Recipe(**(values | changes))
+
+    mixed = segue.Mixed()
+    return {
+        "plain switch": arm(),
+        "mixed replay": arm(replay=mixed),
+        "discrete CQL kept": arm(online=segue.DiscreteCQL(), replay=mixed),
+        "discrete CQL that lets go": arm(online=segue.DiscreteCQL(), replay=mixed, bridges=(segue.LetGo(),)),
+        "conservative update": arm(bridges=(segue.ConservativeUpdate(epsilon=1e-2),)),
+        "SAMG": arm(bridges=(segue.SAMG(),)),
+        "critic re-fit": arm(bridges=(segue.CriticRefit(),)),
+        "policy expansion": arm(bridges=(segue.PolicyExpansion(),)),
+        "jump start": arm(bridges=(segue.JumpStart(rule="conservative"),)),
+        "guard": arm(bridges=(segue.Guard(),)),
+    }
+
+
+STUDIES = {"hopper-mixed": hopper, "cartpole-mixed": cartpole}
+
+
+def measured(summary: dict[str, Any]) -> dict[str, Any]:
+    """Per arm and seed: the steps and returns of the curve, and what happened."""
+    return {
+        label: {
+            seed: {
+                "steps": [e["step"] for e in run["online_evaluations"]],
+                "returns": [round(e["mean_return"], 1) for e in run["online_evaluations"]],
+                "events": run.get("events", []),
+            }
+            for seed, run in arm["seeds"].items()
+        }
+        for label, arm in summary["arms"].items()
+    }
+
+
+def numbers(seeds: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Offline score, dip below it, area under the curve and final return, one value per seed."""
+    curves = [(np.array(run["steps"]), np.array(run["returns"])) for run in seeds.values()]
+    return {
+        "offline": np.array([returns[0] for _, returns in curves]),
+        "dip": np.array([returns[0] - returns.min() for _, returns in curves]),
+        "area": np.array([np.trapezoid(returns, steps) / steps[-1] for steps, returns in curves]),
+        "final": np.array([returns[-1] for _, returns in curves]),
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    """Markdown: mean and, in brackets, the range over seeds."""
+    lines = []
+    for log, arms in results.items():
+        lines += [f"**{log}**", "", "| arm | offline | dip | area | final |", "| --- | ---: | ---: | ---: | ---: |"]
+        for label, seeds in arms.items():
+            cells = [f"{v.mean():,.0f} ({v.min():,.0f}–{v.max():,.0f})" for v in numbers(seeds).values()]
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    """A small panel per arm: its seeds and their mean over the plain switch."""
+    columns = 6
+    rows = [-(-len(arms) // columns) for arms in results.values()]
+    figure, axes = plt.subplots(
+        sum(rows), columns, figsize=(2.5 * columns, 2.0 * sum(rows)), sharex=False, layout="constrained"
+    )
+    for axis in axes.flat:
+        axis.set_visible(False)
+    offset = 0
+    for (log, arms), count in zip(results.items(), rows, strict=True):
+        plain = mean_curve(arms["plain switch"])
+        top = max(max(run["returns"]) for seeds in arms.values() for run in seeds.values())
+        for i, (label, seeds) in enumerate(arms.items()):
+            axis = axes[offset + i // columns, i % columns]
+            axis.set_visible(True)
+            axis.plot(plain[0] / 1000, plain[1], color="#999999", linewidth=1.2, linestyle="--")
+            for run in seeds.values():
+                axis.plot(np.array(run["steps"]) / 1000, run["returns"], color="#0072B2", linewidth=0.6, alpha=0.5)
+            steps, returns = mean_curve(seeds)
+            axis.plot(steps / 1000, returns, color="#0072B2", linewidth=2)
+            axis.axhline(returns[0], color="#D55E00", linewidth=0.8, linestyle=":")
+            axis.set_title(label, fontsize=9)
+            axis.set_ylim(0, 1.05 * top)
+            axis.tick_params(labelsize=7)
+            if i % columns == 0:
+                axis.set_ylabel(f"return\n{log}", fontsize=8)
+            axis.set_xlabel("live steps, thousands", fontsize=7)
+        offset += count
+    figure.suptitle(
+        "After the switch: each arm (mean and seeds) against the plain switch (dashed); dotted: the offline score",
+        fontsize=10,
+    )
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def mean_curve(seeds: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and mean return over seeds."""
+    runs = list(seeds.values())
+    return np.array(runs[0]["steps"]), np.mean([run["returns"] for run in runs], axis=0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/seam"))
+    parser.add_argument("--only", choices=STUDIES, default=None, help="One of the two logs.")
+    parser.add_argument("--workers", type=int, default=None)
+    arguments = parser.parse_args()
+    file = HERE / "results.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
+    for log, arms in STUDIES.items():
+        if arguments.only in (None, log):
+            result = segue.compare(arms(), arguments.out / log, workers=arguments.workers)
+            results[log] = measured(result.summary)
+    file.write_text(json.dumps(results, indent=1) + "\n")
+    (HERE / "table.md").write_text(table(results))
+    draw(results, HERE / "seam.png")
+
+
+if __name__ == "__main__":
+    main()
