@@ -85,8 +85,8 @@ class SAMG(Bridge):
     adaptive: bool = False
     """Whether samples that the log does not know, but the online critic masters, update the C-VAE."""
     target: Target = "action"
-    """What the C-VAE reconstructs: the action from (s, z), or the next state from (s, a, z), which leaves z with nothing
-    to say: on our Hopper log its posterior collapses."""
+    """What the C-VAE reconstructs: the action from (s, z), or the next state from (s, a, z), which leaves z with
+    nothing to say: on our Hopper log its posterior collapses."""
     hidden_sizes: tuple[int, ...] = (256, 256)
     """Widths of its hidden layers (BCQ's and SUNG's have 750)."""
     kl_weight: float = 0.1
@@ -101,6 +101,8 @@ class SAMG(Bridge):
         self.require("threshold", 0 <= self.threshold <= 1, "between 0 and 1")
         self.require("hidden_sizes", all(width >= 1 for width in self.hidden_sizes), "positive widths")
         self.require("kl_weight", self.kl_weight > 0, "above 0")
+        elbo_of_action = self.coefficient != "elbo" or self.target == "action"
+        self.require("target", elbo_of_action, "action with the coefficient elbo, since p is a function of (s, a) only")
         self.require("fit_steps", self.fit_steps >= 1, "at least 1")
         self.require("learning_rate", self.learning_rate > 0, "above 0")
 
