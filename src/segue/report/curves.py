@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segue.files import write_atomically
+from segue.report.drawing import frame, picture, seam_line, seeds_and_mean
 from segue.report.labels import Label, place_labels
 from segue.report.measures import Curve, curve, estimate, mean_curve, online_curve, score
 from segue.report.runs import Summary, arm_status
@@ -22,8 +22,6 @@ from segue.report.theme import LIGHT, Theme
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-FONTS = ("Inter", "Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
 
 
 @dataclass(frozen=True)
@@ -51,19 +49,7 @@ def learning_curves(summary: Summary, theme: Theme = LIGHT) -> bytes:
     One line per arm: the mean over seeds, dotted on where not every seed got that far. Thin lines are the
     seeds and the band is their spread. A dashed level marks the offline score, a dot where an arm starts.
     """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-    from matplotlib.font_manager import fontManager
-
-    installed = set(fontManager.get_font_names())
-    fonts = [font for font in FONTS if font in installed]
-    # Arm names are text: without this, a pair of dollar signs in one would be set as mathematics.
-    with mpl.rc_context({"font.family": fonts, "font.size": 10, "text.parse_math": False}):
-        figure = Figure(figsize=(10, 5), facecolor=theme.paper)
-        draw(figure, arm_lines(summary, theme), theme)
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=200)
-    return file.getvalue()
+    return picture((10, 5), theme, lambda figure: draw(figure, arm_lines(summary, theme), theme))
 
 
 def arm_lines(summary: Summary, theme: Theme = LIGHT) -> list[Lines]:
@@ -95,47 +81,24 @@ def draw(figure: Figure, arms: Sequence[Lines], theme: Theme) -> None:
     place = {"left": 0.075, "right": 0.78, "bottom": 0.13, "top": 0.89, "wspace": 0.0}
     grid = figure.add_gridspec(1, 2 if pretrained else 1, width_ratios=(1, 2.9) if pretrained else None, **place)
     online = figure.add_subplot(grid[-1])
-    _frame(online, theme, "online environment steps")
+    frame(online, theme, "online environment steps")
     _online(online, arms, theme)
     first = online
     if pretrained:
         first = figure.add_subplot(grid[0], sharey=online)
-        _frame(first, theme, "offline updates")
+        frame(first, theme, "offline updates")
         _offline(first, arms, theme)
         # Whatever sits on the seam, such as the dots, belongs to the online panel and lies on top.
         online.set_zorder(first.get_zorder() + 1)
         online.tick_params(axis="y", labelleft=False)
-        online.axvline(0, color=theme.ink, linewidth=1.2, clip_on=False, zorder=3)
-        online.annotate(
-            "seam",
-            xy=(0, 1),
-            xytext=(0, 5),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="center",
-            color=theme.ink,
-            weight="bold",
-        )
+        seam_line(online, theme, named=True)
     figure.text(0.025, 0.93, "mean return per episode", color=theme.quiet)
     place_labels(online, _labels(online, arms, theme))
 
 
-def _frame(axes: Axes, theme: Theme, label: str) -> None:
-    axes.set_facecolor(theme.paper)
-    axes.spines[["top", "left", "right"]].set_visible(False)
-    axes.spines["bottom"].set_color(theme.quiet)
-    axes.grid(axis="y", color=theme.rule, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=theme.quiet, length=0, pad=6)
-    axes.tick_params(axis="x", length=3)
-    axes.set_xlabel(label, color=theme.ink, labelpad=7)
-    axes.xaxis.set_major_formatter(lambda x, _: _steps(x))
-    axes.yaxis.set_major_formatter(lambda y, _: f"{y:,.10g}".replace("-", "−"))
-
-
 def _online(axes: Axes, arms: Sequence[Lines], theme: Theme) -> None:
     for arm in arms:
-        _arm(axes, arm.online, arm.colour, arm.dash)
+        seeds_and_mean(axes, arm.online, arm.colour, arm.dash)
     for level, sharing in _groups((arm.offline_score, arm) for arm in arms if np.isfinite(arm.offline_score)):
         colour = sharing[0].colour if len(sharing) == 1 else theme.quiet
         axes.axhline(level, color=colour, linewidth=1, linestyle=(0, (5, 4)), alpha=0.8, zorder=1.5)
@@ -153,7 +116,7 @@ def _offline(axes: Axes, arms: Sequence[Lines], theme: Theme) -> None:
         arm = sharing[0]
         # Arms with one and the same pretraining would hide each other: it is drawn once, as nobody's.
         common = len(sharing) > 1
-        _arm(axes, arm.offline, theme.quiet if common else arm.colour, "solid" if common else arm.dash)
+        seeds_and_mean(axes, arm.offline, theme.quiet if common else arm.colour, "solid" if common else arm.dash)
         if common and any(s.size for s, _ in arm.offline):
             note = f"{arm.pretrained_by}, shared by\n{len(sharing)} arms"
             axes.text(0.93, 0.04, note, transform=axes.transAxes, ha="right", color=theme.quiet, fontsize=9)
@@ -161,19 +124,6 @@ def _offline(axes: Axes, arms: Sequence[Lines], theme: Theme) -> None:
     axes.set_xlim(0, longest or 1)
     # The last label of this panel would run into the first of the next.
     axes.set_xticks([t for t in axes.get_xticks() if 0 <= t <= 0.9 * longest])
-
-
-def _arm(axes: Axes, curves: Sequence[Curve], colour: str, dash: str) -> None:
-    mean = mean_curve(curves)
-    if not mean.steps.size:
-        return
-    if len(curves) > 1:
-        axes.fill_between(mean.steps, mean.low, mean.high, color=colour, alpha=0.14, linewidth=0, zorder=2)
-        for steps, returns in curves:
-            axes.plot(steps, returns, color=colour, linewidth=0.8, alpha=0.45, zorder=2.2)
-    together = np.flatnonzero(mean.seeds == mean.seeds.max())[-1]
-    for part, style in ((slice(0, together + 1), dash), (slice(together, None), "dotted")):
-        axes.plot(mean.steps[part], mean.mean[part], linestyle=style, color=colour, linewidth=2.4, zorder=4)
 
 
 def _labels(axes: Axes, arms: Sequence[Lines], theme: Theme) -> list[Label]:
@@ -203,10 +153,3 @@ def _groups(pairs: Iterable[tuple[Hashable, Lines]]) -> list[tuple[Any, list[Lin
     for key, arm in pairs:
         groups[key].append(arm)
     return list(groups.items())
-
-
-def _steps(value: float) -> str:
-    for size, unit in ((1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{unit}"
-    return f"{value:g}"
