@@ -83,7 +83,7 @@ class JumpStart(Bridge):
             jnp.asarray(longest, jnp.int32),
             jnp.asarray(longest, jnp.int32),
             jnp.asarray(-jnp.inf, jnp.float32),
-            jnp.full(self.window, jnp.nan),
+            jnp.full(self.window, jnp.nan, jnp.float32),
         )
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
@@ -112,7 +112,7 @@ class JumpStart(Bridge):
             best = max(best, mean)
             if enough:
                 horizon = max(horizon - math.ceil(int(state.longest) / self.stages), 0)
-                event = f"the guide's horizon shrinks to {horizon} (mean return {mean:.0f} at step {report.step})"
+                event = f"the guide's horizon shrinks to {horizon} (mean return {mean:.4g} at step {report.step})"
             recent = np.full(self.window, np.nan, np.float32)
         state = state._replace(horizon=np.asarray(horizon, np.int32), best=np.asarray(best, np.float32), recent=recent)
         return Review(state, metrics=metrics, event=event)

@@ -31,6 +31,7 @@ class Oversight:
     ) -> None:
         self.bridges, self.reference, self.recorder = bridges, reference, recorder
         self.running = np.zeros(environments)
+        self.counted = np.ones(environments, bool)
         self.ended: list[float] = []
         self.good = _clone(learner)
         self.pace = 1.0
@@ -38,8 +39,9 @@ class Oversight:
     def watch(self, reward: Float[np.ndarray, " envs"], done: Bool[np.ndarray, " envs"]) -> None:
         """One step of every environment."""
         self.running += reward
-        self.ended += self.running[done].tolist()
+        self.ended += self.running[done & self.counted].tolist()
         self.running[done] = 0.0
+        self.counted |= done
 
     def review(self, learner: Learner, step: int) -> Learner:
         """The learner to go on with: with the bridges' next states, or the one that was kept last."""
@@ -62,6 +64,7 @@ class Oversight:
                 for review, old in zip(reviews, kept.bridges, strict=True)
             )
             learner = replace(kept, bridges=states, step=learner.step)
+            self.counted[:] = False  # what is left of these episodes says nothing of the policy that takes them over
         else:
             states = tuple(jax.tree.map(jnp.asarray, review.state) for review in reviews)
             learner = replace(learner, bridges=states)
