@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import jax
@@ -13,8 +14,8 @@ from segue.errors import RecipeError
 from segue.replay.base import Replay, ReplayStrategy
 from segue.types import Key
 
-#: Rows of the log leave in the order of multiples of this prime, so that what stays is spread evenly over it.
-STRIDE = 2_654_435_761
+#: Rows of the log leave in the order of multiples of about this share of its size, so that what stays is spread evenly.
+GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,17 +53,28 @@ class Replaced(ReplayStrategy):
 
 
 def _shuffled(index: Int[jax.Array, " batch"], size: int) -> Int[jax.Array, " batch"]:
-    """index · STRIDE mod size, a permutation of 0…size−1, without leaving 32 bits."""
-    stride = STRIDE % size
-    while _divisor(stride, size) != 1:
-        stride += 1
+    """index · stride mod size, a permutation of 0…size−1, without leaving 32 bits."""
+    power = _stride(size) % size
     result = jnp.zeros_like(index)
-    power = stride % size
     for bit in range(size.bit_length()):
         result = jnp.where((index >> bit) & 1, (result + power) % size, result)
         power = 2 * power % size
     return result
 
 
-def _divisor(a: int, b: int) -> int:
-    return a if b == 0 else _divisor(b, a % b)
+@functools.cache
+def _stride(size: int) -> int:
+    """Of the numbers near the golden section of `size`, the one whose multiples are spread best."""
+    first = max(round(GOLDEN * size), 1)
+    return min(range(first, first + 64), key=lambda stride: _unevenness(stride, size))
+
+
+def _unevenness(stride: int, size: int) -> int:
+    """The largest quotient of Euclid's algorithm, which bounds the gaps between multiples of the stride mod size; the
+    worst, if they have a common divisor.
+    """
+    a, b, largest = size, stride % size, 0
+    while b:
+        largest = max(largest, a // b)
+        a, b = b, a % b
+    return largest if a == 1 else size + 1
