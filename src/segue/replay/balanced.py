@@ -17,6 +17,9 @@ from segue.replay.base import Replay, ReplayStrategy
 from segue.types import Key, Spaces, Transition
 
 EPSILON = 1e-10
+#: Rows are drawn in two stages, a block and then a row of it: one sum over a million rows would swallow small priorities
+#: in float32.
+BLOCK = 256
 
 
 class DensityRatio(eqx.Module):
@@ -25,6 +28,8 @@ class DensityRatio(eqx.Module):
     net: MLP
     optimiser: optax.OptState
     priorities: Float[jax.Array, " rows"]
+    seen: Int[jax.Array, ""]
+    """Live transitions that had come in when the priorities were written."""
 
     def __call__(self, batch: Transition, net: MLP | None = None) -> Float[jax.Array, " batch"]:
         """w(s, a), at least 0."""
@@ -64,13 +69,22 @@ class Balanced(ReplayStrategy):
                 raise RecipeError(f"balanced: {field} is {getattr(self, field)!r}; expected {expected}")
 
     def init(self, replay: Replay, spaces: Spaces, key: Key) -> DensityRatio:
-        """A ratio of about 1 everywhere; priority 1 for the log, M·f / ((1 − f)·first_online_steps) for live rows."""
+        """A ratio of about 1 everywhere, and priority 1 for the log."""
         net = MLP.init(key, spaces.observation_size + spaces.action_size, self.hidden_sizes, 1)
         net = eqx.tree_at(lambda n: n.layers[-1].bias, net, jnp.ones(1))
-        f, size = self.first_online_fraction, replay.offline_size
+        priorities = jnp.ones(replay.offline_size + replay.capacity)
+        return DensityRatio(net, self.optimiser().init(net), priorities, jnp.zeros((), jnp.int32))
+
+    def priorities(self, state: DensityRatio, replay: Replay) -> Float[jax.Array, " rows"]:
+        """Of every row: 0 where none is, M·f / ((1 − f)·first_online_steps) for what has come in since the last update,
+        also over an older transition's.
+        """
+        f, size, slot = self.first_online_fraction, replay.offline_size, jnp.arange(replay.capacity)
         fresh = size * f / ((1 - f) * self.first_online_steps)
-        priorities = jnp.concatenate([jnp.ones(size), jnp.full(replay.capacity, fresh, jnp.float32)])
-        return DensityRatio(net, self.optimiser().init(net), priorities)
+        head = (replay.count - 1) % replay.capacity
+        age = head - slot + jnp.where(slot > head, replay.capacity, 0)  # transitions that came in after this one
+        live = jnp.where(age < replay.count - state.seen, fresh, state.priorities[size:])
+        return jnp.concatenate([state.priorities[:size], jnp.where(slot < replay.online_size, live, 0.0)])
 
     def optimiser(self) -> optax.GradientTransformation:
         """Adam."""
@@ -80,10 +94,12 @@ class Balanced(ReplayStrategy):
         self, state: DensityRatio, key: Key, batch_size: int, replay: Replay, progress: Float[jax.Array, ""]
     ) -> Int[jax.Array, " batch"]:
         """Rows that are there, in proportion to their priorities."""
-        there = jnp.arange(len(state.priorities)) < replay.offline_size + replay.online_size
-        cumulative = jnp.cumsum(jnp.where(there, state.priorities, 0.0))
-        drawn = jnp.searchsorted(cumulative, jax.random.uniform(key, (batch_size,)) * cumulative[-1], side="right")
-        return jnp.minimum(drawn, replay.offline_size + replay.online_size - 1).astype(jnp.int32)
+        block_key, row_key = jax.random.split(key)
+        priorities = self.priorities(state, replay)
+        blocks = jnp.pad(priorities, (0, -len(priorities) % BLOCK)).reshape(-1, BLOCK)
+        block = _draw(jnp.cumsum(blocks.sum(1)), jax.random.uniform(block_key, (batch_size,)))
+        within = jax.vmap(_draw)(jnp.cumsum(blocks[block], axis=1), jax.random.uniform(row_key, (batch_size,)))
+        return (block * BLOCK + within).astype(jnp.int32)
 
     def update(
         self, state: DensityRatio, rows: Int[jax.Array, " batch"], batch: Transition, replay: Replay, key: Key
@@ -107,8 +123,14 @@ class Balanced(ReplayStrategy):
 
         step, optimiser = self.optimiser().update(jax.grad(loss)(state.net), state.optimiser, state.net)
         net = optax.apply_updates(state.net, step)
-        moved = DensityRatio(net, optimiser, state.priorities)
+        moved = DensityRatio(net, optimiser, self.priorities(state, replay), replay.count)
         power = 1 / self.temperature
         typical = (moved(logged) ** power).mean()
         priority = jnp.clip(moved(batch) ** power / jnp.maximum(typical, EPSILON), 1e-3, 1e3)
-        return DensityRatio(net, optimiser, state.priorities.at[rows].set(priority))
+        return eqx.tree_at(lambda ratio: ratio.priorities, moved, moved.priorities.at[rows].set(priority))
+
+
+def _draw(cumulative: Float[jax.Array, " choices"], uniform: Float[jax.Array, "*batch"]) -> Int[jax.Array, "*batch"]:
+    """Where uniform · total falls; never on a choice without weight, also where the product rounds up to the total."""
+    last = jnp.searchsorted(cumulative, cumulative[-1], side="left")
+    return jnp.minimum(jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right"), last)
