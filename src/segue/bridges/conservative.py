@@ -1,13 +1,14 @@
 """Conservative policy optimisation (Luo et al. 2023, arXiv 2303.17396, "TD3-C"): no policy update far from the last.
 
 The paper's text could be read in part only: that the policy is constrained, by a learnt multiplier, to stay near its
-slowly moving target is taken from it; the form of the distance, ε and the step size of the multiplier are **our
-reconstruction**.
+slowly moving target is taken from it; the form of the distance, ε, and where the multiplier starts and how fast it
+moves are **our reconstruction**.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -19,6 +20,9 @@ from segue.algorithms.base import Algorithm, Aux, copy
 from segue.bridges.base import Bridge, Seam, shapes_of
 from segue.networks import CategoricalActor
 from segue.types import Key, Learner, Nets, Spaces, Transition
+
+#: States of the log on which the first multiplier is measured.
+SAMPLE = 1024
 
 
 class State(NamedTuple):
@@ -40,35 +44,64 @@ class ConservativeUpdate(Bridge):
     needs: ClassVar[tuple[str, ...]] = ("actor",)
     on_policy: ClassVar[bool] = True
 
-    epsilon: float = 1e-3
+    epsilon: float = 1e-5
     """ε, the largest allowed distance: squared, per action dimension of [-1, 1]; or in nats."""
     distance: Literal["squared", "kl"] = "squared"
     """`squared`: of the mean actions; `kl`: KL(π ‖ anchor) of the distributions. Discrete actions: always `kl`."""
-    initial_multiplier: float = 1.0
-    """λ at the switch."""
-    multiplier_learning_rate: float = 1e-3
+    initial_multiplier: float | None = None
+    """λ at the switch; by default so large that at the distance ε the penalty pulls as strongly as Q pushes (1 for an
+    algorithm without a critic). A λ of 1 does nothing while |Q| is in the hundreds, until it has grown, which is too
+    late: the fall comes within some hundred updates."""
+    multiplier_learning_rate: float = 1e-2
     """Adam step size of log λ."""
     polyak: float = 0.005
     """τ of the anchor."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("epsilon", "initial_multiplier", "multiplier_learning_rate"):
+        for field in ("epsilon", "multiplier_learning_rate"):
             self.require(field, getattr(self, field) > 0, "above 0")
+        self.require("initial_multiplier", self.initial_multiplier is None or self.initial_multiplier > 0, "above 0")
         self.require("polyak", 0 < self.polyak <= 1, "above 0 and at most 1")
 
     def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, State]:
         """The anchor is the policy that was handed over."""
-        return learner, self.state(learner.nets.actor)
+        multiplier = jnp.asarray(self.initial_multiplier or 1.0, jnp.float32)
+        if self.initial_multiplier is None and learner.nets.critic is not None and seam.log is not None:
+            rows = jax.random.randint(key, (SAMPLE,), 0, len(seam.log.reward))
+            multiplier = self.balance(learner.nets, jnp.asarray(seam.log.observation)[rows])
+        return learner, self.state(learner.nets.actor, multiplier)
 
-    def state(self, actor: Any) -> State:
-        """The state with this anchor."""
-        log_multiplier = jnp.log(jnp.asarray(self.initial_multiplier, jnp.float32))
+    def balance(self, nets: Nets, observation: Float[jax.Array, "batch observation"]) -> Float[jax.Array, ""]:
+        """λ at which the penalty's slope at distance ε equals that of Q.
+
+        Squared distance Δ²/|A|: slope 2 λ √ε / √|A| against E‖∇_a Q(s, π(s))‖. In nats, about Δ²/2 in units of the
+        policy's own spread: slope λ √(2 ε) against the spread of Q over the policy's actions.
+        """
+        if isinstance(nets.actor, CategoricalActor):
+            spread = nets.critic.all(observation).min(0).std(-1).mean()
+            return jnp.maximum(spread / math.sqrt(2 * self.epsilon), 1e-6)
+        action = jnp.asarray(nets.actor.mode(observation))
+        slope = jax.grad(lambda a: nets.critic(observation, a).min(0).sum())(action)
+        if self.distance == "kl":
+            _, log_std = nets.actor(observation)
+            size = jnp.linalg.norm(slope * (1 - action**2) * jnp.exp(log_std), axis=-1).mean()
+            return jnp.maximum(size / math.sqrt(2 * self.epsilon), 1e-6)
+        size = jnp.linalg.norm(slope, axis=-1).mean()
+        return jnp.maximum(size * math.sqrt(action.shape[-1]) / (2 * math.sqrt(self.epsilon)), 1e-6)
+
+    def state(self, actor: Any, multiplier: Float[jax.Array, ""]) -> State:
+        """The state with this anchor and λ."""
+        log_multiplier = jnp.log(multiplier)
         return State(copy(actor), log_multiplier, self.optimiser().init(log_multiplier))
+
+    def describe(self, state: State) -> tuple[str, ...]:
+        """λ at the switch."""
+        return (f"conservative-update: the multiplier starts at {float(jnp.exp(state.log_multiplier)):.3g}",)
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
         """An actor, a scalar and its optimiser."""
-        return shapes_of(lambda: self.state(algorithm.init_actor(jax.random.key(0), spaces)))
+        return shapes_of(lambda: self.state(algorithm.init_actor(jax.random.key(0), spaces), jnp.ones(())))
 
     def optimiser(self) -> optax.GradientTransformation:
         """Adam."""
@@ -85,7 +118,7 @@ class ConservativeUpdate(Bridge):
     ) -> tuple[Float[jax.Array, ""], Aux]:
         """λ · E[distance(π_θ, anchor)]."""
         deviation = self.deviation(actor, jax.lax.stop_gradient(state.anchor), batch)
-        multiplier = jnp.clip(jnp.exp(state.log_multiplier), 0.0, 1e6)
+        multiplier = jnp.clip(jnp.exp(state.log_multiplier), 0.0, 1e8)
         aux = {"constraint": deviation, "constraint_violation": jnp.maximum(deviation - self.epsilon, 0.0)}
         return multiplier * deviation, aux
 
@@ -96,6 +129,6 @@ class ConservativeUpdate(Bridge):
         slack = jax.lax.stop_gradient(self.epsilon - aux["constraint"])
         gradient = jax.grad(lambda log: jnp.exp(log) * slack)(state.log_multiplier)
         step, optimiser = self.optimiser().update(gradient, state.optimiser)
-        log_multiplier = jnp.minimum(state.log_multiplier + step, jnp.log(1e6))
+        log_multiplier = jnp.minimum(state.log_multiplier + step, jnp.log(1e8))
         anchor = optax.incremental_update(nets.actor, state.anchor, self.polyak)
         return State(anchor, log_multiplier, optimiser), {"constraint_multiplier": jnp.exp(log_multiplier)}
