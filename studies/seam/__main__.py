@@ -54,15 +54,13 @@ def hopper() -> dict[str, segue.Recipe]:
         "TD3+BC that lets go": arm(online=segue.TD3BC(), replay=mixed, bridges=(segue.LetGo(),)),
         "Q-filter": arm(replay=mixed, bridges=(segue.QFilter(),)),
         "Q-filter on the advantage": arm(replay=mixed, bridges=(segue.QFilter(on="advantage"),)),
-        "conservative update": arm(bridges=(segue.ConservativeUpdate(epsilon=1e-4),)),
+        "conservative update": arm(bridges=(segue.ConservativeUpdate(),)),
         "SAMG": arm(bridges=(segue.SAMG(),)),
         "critic re-fit": arm(bridges=(segue.CriticRefit(),)),
         "policy expansion": arm(bridges=(segue.PolicyExpansion(),)),
         "jump start": arm(bridges=(segue.JumpStart(rule="conservative"),)),
         "guard": arm(bridges=(segue.Guard(),)),
-        "mixed, conservative, guard": arm(
-            replay=mixed, bridges=(segue.ConservativeUpdate(epsilon=1e-4), segue.Guard())
-        ),
+        "mixed, conservative, guard": arm(replay=mixed, bridges=(segue.ConservativeUpdate(), segue.Guard())),
     }
 
 
@@ -88,7 +86,7 @@ def cartpole() -> dict[str, segue.Recipe]:
         "mixed replay": arm(replay=mixed),
         "discrete CQL kept": arm(online=segue.DiscreteCQL(), replay=mixed),
         "discrete CQL that lets go": arm(online=segue.DiscreteCQL(), replay=mixed, bridges=(segue.LetGo(),)),
-        "conservative update": arm(bridges=(segue.ConservativeUpdate(epsilon=1e-2),)),
+        "conservative update": arm(bridges=(segue.ConservativeUpdate(),)),
         "SAMG": arm(bridges=(segue.SAMG(),)),
         "critic re-fit": arm(bridges=(segue.CriticRefit(),)),
         "policy expansion": arm(bridges=(segue.PolicyExpansion(),)),

@@ -61,6 +61,7 @@ def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["inspect", "npz:nothing.npz"], "nothing.npz"),
         (["evaluate", "nowhere"], "no finished policy here"),
         (["report", "nowhere"], "nowhere"),
+        (["seam", "nowhere"], "nowhere"),
         (["compare", "--online", "sac"], "no arm was given"),
         (["compare", "--online", "sac", "--arm", "x"], "--arm takes a name and its flags"),
         (["collect", "random", "--env", "Pendulum-v1", "--to", "npz:x.npz"], "expected WHAT:STEPS"),
@@ -117,7 +118,7 @@ def test_run_report_evaluate_and_run_again_from_flags(
     flags += ["--online", "sac", *SMALL, *QUICK, "--bridges", "q-filter", "--bridges.q-filter.percentile", "40"]
     assert main(["run", *flags, "--out", str(out)]) == 0
     recipe = json.loads((out / "recipe.json").read_text())
-    assert recipe["bridges"] == [{"name": "q-filter", "percentile": 40.0, "threshold": None, "low_weight": 0.0}]
+    assert [(bridge["name"], bridge["percentile"]) for bridge in recipe["bridges"]] == [("q-filter", 40.0)]
     assert recipe["online"]["hidden_sizes"] == [8, 8]
     assert recipe["env"] == "Pendulum-v1", "named by the log"
 
@@ -134,11 +135,48 @@ def test_run_report_evaluate_and_run_again_from_flags(
     assert {row["policy"] for row in rows} == {"offline-td3-bc/seed-0", "run/seed-0"}
     assert all(len(row["returns"]) == 3 for row in rows)
 
+    assert main(["seam", str(out), "--json"]) == 0
+    seam = json.loads(capsys.readouterr().out)["run"]
+    assert {"return", "value_at_start", "distance_to_log"} <= set(seam["moments"]["offline, last"])
+    assert {"return", "value_at_start", "distance_to_log"} <= set(seam["moments"]["at the switch"])
+    assert not (out / "seam.png").exists(), "JSON asks for no picture"
+    assert main(["seam", str(out), "--arm", "run", "--out", str(tmp_path / "seam")]) == 0
+    assert "evaluation" in capsys.readouterr().out
+    assert (tmp_path / "seam/seam.png").exists()
+    assert "unknown arm 'rnu': did you mean 'run'?" in errors(["seam", str(out), "--arm", "rnu"], capsys)
+    (out / "metrics.csv").unlink()
+    assert main(["seam", str(out)]) == 0, "older runs have no metrics to look at"
+    assert "was not recorded" in " ".join(capsys.readouterr().out.split())
+
     (out / "report.html").unlink()
     assert main(["report", str(out)]) == 0
     assert (out / "report.html").exists()
     assert main(["report", str(out), str(tmp_path / "y"), "--out", str(tmp_path / "both")]) == 0
     assert (tmp_path / "both/learning_curves.png").exists()
+
+
+def test_a_run_that_ends_at_the_switch_or_never_had_one_has_no_seam_to_show(
+    log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [
+        "--dataset",
+        log,
+        "--offline",
+        "bc",
+        "--offline-steps",
+        "2",
+        "--offline.hidden-sizes",
+        "8",
+        "--eval-every",
+        "2",
+    ]
+    assert main(["run", *flags, "--eval-episodes", "1", "--out", str(tmp_path / "offline")]) == 0
+    capsys.readouterr()
+    assert "no online phase" in errors(["seam", str(tmp_path / "offline")], capsys)
+    scratch = ["--env", "Pendulum-v1", "--online", "sac", *SMALL, *QUICK]
+    assert main(["run", *scratch, "--out", str(tmp_path / "scratch")]) == 0
+    capsys.readouterr()
+    assert "from scratch" in errors(["seam", str(tmp_path / "scratch")], capsys)
 
 
 def test_compare_gives_each_arm_its_own_flags(log: str, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_every_episode_starts_from_a_seed_of_its_own_that_depends_on_nothing_els
 
 
 def test_evaluation_adds_up_whole_episodes_and_gives_every_policy_the_same_starts() -> None:
-    def policy(observation: np.ndarray) -> np.ndarray:
+    def policy(observation: np.ndarray, source: object, *, explore: bool, time: np.ndarray) -> np.ndarray:
         return np.ones((len(observation), 1), np.float32)
 
     assert evaluate(policy, "Counter-v0", 4, seed=0).tolist() == [30.0] * 4
@@ -99,7 +99,7 @@ def test_evaluation_adds_up_whole_episodes_and_gives_every_policy_the_same_start
 def test_an_evaluation_episode_that_never_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segue.evaluation.rollout.MAX_EPISODE_STEPS", 50)
     with pytest.raises(RecipeError, match="had not ended after 50 steps"):
-        evaluate(lambda observation: np.zeros((1, 1), np.float32), "Endless-v0", 1, seed=0)
+        evaluate(lambda observation, source, **how: np.zeros((1, 1), np.float32), "Endless-v0", 1, seed=0)
 
 
 def test_recording_keeps_what_the_environment_gave_in_its_own_spaces() -> None:

@@ -52,7 +52,7 @@ class Report:
     """Environment steps so far."""
     returns: Float[np.ndarray, " episodes"]
     """Undiscounted returns of the training episodes that have ended since."""
-    reference: Float[np.ndarray, " episodes"]
+    reference: Float[np.ndarray, " references"]
     """Returns of the policy that was handed over, with its exploration, before it learnt anything live."""
     learner: Learner
     """As it is now."""

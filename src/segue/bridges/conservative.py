@@ -44,7 +44,7 @@ class ConservativeUpdate(Bridge):
     needs: ClassVar[tuple[str, ...]] = ("actor",)
     on_policy: ClassVar[bool] = True
 
-    epsilon: float = 1e-5
+    epsilon: float = 1e-4
     """ε, the largest allowed distance: squared, per action dimension of [-1, 1]; or in nats."""
     distance: Literal["squared", "kl"] = "squared"
     """`squared`: of the mean actions; `kl`: KL(π ‖ anchor) of the distributions. Discrete actions: always `kl`."""

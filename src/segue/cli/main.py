@@ -13,6 +13,7 @@ COMMANDS = {
     "run": "pretrain on a log, hand over, fine-tune live; or repeat a recipe.json",
     "compare": "several recipes as arms of one report",
     "report": "write the report of one or more runs again",
+    "seam": "what happened at the switch, and what the numbers say about it",
     "evaluate": "judge a run's final policies over more episodes",
     "inspect": "what is in a log, and what is wrong with it",
     "collect": "record policies in an environment into a dataset",

@@ -26,12 +26,12 @@ class Flags:
 
 def main(arguments: list[str]) -> int:
     """Write learning_curves.png and report.html, and print the table."""
-    from segue.report import markdown_table, merge, read_summary, render, render_table
+    from segue.report import markdown_table, merge, read_run, render, render_table
 
     flags = parse(Flags, arguments, "report", "Learning curves, table and page of one or more runs.")
     if not flags.runs:
         raise SegueError("no run was given: segue report RUN…")
-    summaries = [read_summary(run) for run in flags.runs]
+    summaries = [read_run(run) for run in flags.runs]
     summary = summaries[0] if len(summaries) == 1 else merge(summaries)
     out = flags.out or (flags.runs[0] if len(summaries) == 1 else Path("runs/report"))
     out.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping
 from html import escape
 
@@ -19,6 +20,16 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]], numbers: bool = Tr
         for first, *rest in rows
     )
     return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def picture(light: bytes, dark: bytes, alt: str, caption: str) -> str:
+    """PNG bytes for a light and for a dark screen, inside the page; the texts are plain."""
+    day, night = ("data:image/png;base64," + base64.b64encode(content).decode() for content in (light, dark))
+    return (
+        f'<figure><picture><source media="screen and (prefers-color-scheme: dark)" srcset="{night}">'
+        f'<img src="{day}" alt="{escape(alt)}"></picture>'
+        f'<figcaption class="note">{escape(caption)}</figcaption></figure>'
+    )
 
 
 def fields(values: Mapping[str, object]) -> str:

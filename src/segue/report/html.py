@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 from html import escape
 from math import isfinite
 from pathlib import Path
 
 from segue.files import write_atomically
 from segue.report.curves import learning_curves
-from segue.report.elements import arm_name, field_name, fields, fingerprint, table
+from segue.report.elements import arm_name, field_name, fields, fingerprint, picture, table
 from segue.report.measures import FEW_SEEDS, online_curve, score
 from segue.report.recipes import compare
 from segue.report.runs import Summary
+from segue.report.seam_page import seam_section
 from segue.report.style import style_sheet
 from segue.report.table import Cell, measures_table
 from segue.report.text import ABSENT, decimals, duration, number
@@ -36,6 +36,7 @@ def html_page(summary: Summary) -> str:
         _banner(summary),
         _picture(summary),
         _measures(summary),
+        seam_section(summary),
         _recipes(summary),
         _handover(summary),
         _seeds(summary),
@@ -90,9 +91,7 @@ def _outcome(seed: Summary) -> str:
 
 
 def _picture(summary: Summary) -> str:
-    light, dark = (
-        "data:image/png;base64," + base64.b64encode(learning_curves(summary, theme)).decode() for theme in (LIGHT, DARK)
-    )
+    light, dark = (learning_curves(summary, theme) for theme in (LIGHT, DARK))
     arms = summary["arms"].values()
     seeds = [seed for arm in arms for seed in arm["seeds"].values()]
     level = (
@@ -106,11 +105,7 @@ def _picture(summary: Summary) -> str:
         if any(len(arm["seeds"]) > 1 for arm in arms)
         else ""
     )
-    return (
-        f'<figure><picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img src="{light}" alt="Return against online environment steps, one line per arm"></picture>'
-        f'<figcaption class="note">{level}{spread}</figcaption></figure>'
-    )
+    return picture(light, dark, "Return against online environment steps, one line per arm", level + spread)
 
 
 def _measures(summary: Summary) -> str:

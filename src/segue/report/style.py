@@ -43,6 +43,10 @@ tbody th { min-width: 11rem; color: var(--ink); font-size: inherit; vertical-ali
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 2rem }
 .cards ul { margin: 0; padding: 0; list-style: none; font-size: .9rem }
 .cards li { padding: .2rem 0; border-bottom: 1px solid var(--rule) }
+.seam { margin: 2.2rem 0 0 } .seam ul { margin: 1rem 0 .6rem; padding-left: 1.2rem; max-width: 52rem }
+.seam li { margin: .25rem 0 }
+.seam td, .seam tbody th { padding-top: .3rem; padding-bottom: .3rem }
+summary { cursor: pointer } details { font-size: .85rem; color: var(--quiet) }
 .columns { columns: 17rem; column-gap: 3rem }
 .columns section { break-inside: avoid; margin: 0 0 1.6rem }
 dl { margin: 0; font-size: .88rem }
@@ -65,13 +69,13 @@ pre { margin: 1.2rem 0 0; padding: .9rem 1.1rem; white-space: pre-wrap; backgrou
 
 def style_sheet() -> str:
     """CSS whose colours are those of the picture; `.arm-i` is the place of an arm in the palette."""
-    light = _colours(LIGHT, alert="#a84300", wash="#f5f6f8")
-    dark = _colours(DARK, alert="#ffb454", wash="#1f2329")
+    light = _colours(LIGHT, wash="#f5f6f8")
+    dark = _colours(DARK, wash="#1f2329")
     return f"{light}@media screen and (prefers-color-scheme: dark) {{\n{dark}}}\n{_RULES}"
 
 
-def _colours(theme: Theme, alert: str, wash: str) -> str:
-    names = {"paper": theme.paper, "ink": theme.ink, "quiet": theme.quiet, "rule": theme.rule}
-    root = "; ".join(f"--{k}: {v}" for k, v in {**names, "alert": alert, "wash": wash}.items())
+def _colours(theme: Theme, wash: str) -> str:
+    names = {"paper": theme.paper, "ink": theme.ink, "quiet": theme.quiet, "rule": theme.rule, "alert": theme.alert}
+    root = "; ".join(f"--{k}: {v}" for k, v in {**names, "wash": wash}.items())
     arms = "\n".join(f".arm-{i} {{ --arm: {colour} }}" for i, colour in enumerate(theme.arms))
     return f":root {{ {root} }}\n{arms}\n"

@@ -24,6 +24,13 @@ def number(value: float | None, places: int = 0) -> str:
     return f"{rounded + 0.0:,.{places}f}".replace("-", "−")
 
 
+def figures(value: float) -> str:
+    """Three figures, whatever the size: `0.00123`, `1.5`, `2,340`."""
+    if math.isfinite(value) and 1e-4 <= abs(value) < 1e6:
+        return number(value, max(0, 2 - math.floor(math.log10(abs(value)))))
+    return f"{value:.3g}".replace("-", "−") if math.isfinite(value) else ABSENT
+
+
 def duration(seconds: float | None) -> str:
     """`8.3 s`, `2 min 05 s`, `3 h 12 min`."""
     if seconds is None or not math.isfinite(seconds):
@@ -34,6 +41,11 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def sentence(text: str) -> str:
+    """With a capital at its start; the rest as it is."""
+    return text[:1].upper() + text[1:]
 
 
 def setting(value: Any) -> str:

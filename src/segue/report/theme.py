@@ -16,6 +16,7 @@ class Theme:
     ink: str
     quiet: str
     rule: str
+    alert: str
     arms: tuple[str, ...]
 
     def arm(self, index: int) -> tuple[str, str]:
@@ -29,6 +30,7 @@ LIGHT = Theme(
     ink="#1b1f24",
     quiet="#68707c",
     rule="#e3e6ea",
+    alert="#a84300",
     arms=("#0072b2", "#d55e00", "#009e73", "#b85a94", "#b07800", "#2490c8"),
 )
 DARK = Theme(
@@ -36,5 +38,6 @@ DARK = Theme(
     ink="#e7eaee",
     quiet="#97a1ad",
     rule="#2b3037",
+    alert="#ffb454",
     arms=("#4aa8e0", "#ff8a3d", "#2fc79b", "#e08fc0", "#f0c029", "#a5dcff"),
 )

@@ -175,7 +175,7 @@ class RunDirectory:
 
     def _write_metrics(self, jobs: Any) -> None:
         rows = [
-            {"arm": job.label.rsplit(" · ", 1)[0], "seed": job.seed, **row}
+            {"arm": _listed(job), "seed": job.seed, **row}
             for job in jobs
             for row in _lines(job.records / "metrics.jsonl")
         ]
@@ -227,8 +227,15 @@ def _summarise_seed(
         "compile_s": per_phase("compile_s"),
         "updates_per_second": per_phase("updates_per_second"),
         "parameters_sha256": last["parameters_sha256"] if last else None,
+        "events": (results["online"] or {}).get("events", []),
+        "metrics_of": {"offline": _listed(offline), "online": _listed(online)},
     }
     return seed, (results["online"] or {}).get("handover", [])
+
+
+def _listed(job: Job | None) -> str | None:
+    """What metrics.csv calls the arm of this job: an offline phase that arms share has a name of its own."""
+    return None if job is None else job.label.rsplit(" · ", 1)[0]
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
