@@ -1,0 +1,103 @@
+"""`segue seam`: what happened at the switch from the log to live interaction, and what it says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from segue.cli.parse import parse
+from segue.errors import SegueError, unknown
+
+if TYPE_CHECKING:
+    from segue.report.seam import SeamArm
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Which run, and how to show it."""
+
+    run: tyro.conf.Positional[Path]
+    """A run directory."""
+    arm: str | None = None
+    """Only this arm."""
+    out: Path | None = None
+    """Where seam.png goes; by default the run directory."""
+    json: bool = False
+    """Print JSON; draws only if --out is given."""
+
+
+def main(arguments: list[str]) -> int:
+    """Draw the seam, and print its numbers and what they say."""
+    flags = parse(Flags, arguments, "seam", "What happened at the switch, and what the numbers say about it.")
+    from segue.report import read_run
+    from segue.report.seam import seam_arms
+    from segue.report.seam_table import seam_data
+
+    summary = read_run(flags.run)
+    if flags.arm is not None and flags.arm not in summary["arms"]:
+        raise SegueError(unknown("arm", flags.arm, summary["arms"]))
+    every = seam_arms(summary)
+    arms = [arm for arm in every if flags.arm in (None, arm.name)]
+    if not arms:
+        which = f"arm {flags.arm!r}" if flags.arm is not None and every else "the run"
+        raise SegueError(f"{flags.run}: {which} has no online phase that was evaluated, so there is no switch to see")
+    if not any(arm.pretrained for arm in every):
+        raise SegueError(f"{flags.run}: every arm is from scratch, so there is no switch to see")
+    pictures = [] if flags.json and flags.out is None else _draw(arms, flags.out or flags.run)
+    if flags.json:
+        print(json.dumps({arm.name: seam_data(arm) for arm in arms}, indent=1))
+        return 0
+    console = Console(highlight=False)
+    for arm in arms:
+        _show(console, arm)
+    for path in pictures:
+        console.print(f"Picture: {path}", soft_wrap=True)
+    return 0
+
+
+def _draw(arms: list[SeamArm], out: Path) -> list[Path]:
+    from segue.files import write_atomically
+    from segue.report.seam_curves import seam_pictures
+
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for i, content in enumerate(seam_pictures(arms), start=1):
+        paths.append(out / ("seam.png" if i == 1 else f"seam-{i}.png"))
+        write_atomically(paths[-1], content)
+    return paths
+
+
+def _show(console: Console, arm: SeamArm) -> None:
+    from segue.report.diagnosis import diagnose
+    from segue.report.seam_table import moments_table
+
+    diagnosis = diagnose(arm)
+    head, rows = moments_table(arm)
+    table = Table(box=None, pad_edge=False)
+    for i, name in enumerate(head):
+        table.add_column(name, justify="right" if i else "left", no_wrap=not i)
+    for row in rows:
+        table.add_row(*row)
+    console.print(Text(arm.name, style="bold"))
+    console.print(table)
+    console.print()
+    for finding in diagnosis.findings:
+        console.print(_item(finding.text))
+    for flag, why in diagnosis.suggestions.items():
+        console.print(_item(f"To try: {flag}: {why}."))
+    for event in arm.events:
+        console.print(_item(f"Seed {event.seed}: {event.message}"))
+    console.print(Text(" ".join(diagnosis.notes), style="dim"))
+    console.print()
+
+
+def _item(text: str) -> Text:
+    # Text, not str: what a run recorded is no markup.
+    return Text(f"• {text}")
