@@ -55,11 +55,13 @@ class VAE(eqx.Module):
         return jnp.mean((decoded - action) ** 2, -1), jnp.asarray(kl)
 
     @classmethod
-    def init(cls, key: Key, observation_size: int, action_size: int, hidden: tuple[int, ...]) -> VAE:
+    def init(
+        cls, key: Key, observation_size: int, action_size: int, hidden: tuple[int, ...], **options: bool | str
+    ) -> VAE:
         """A fresh encoder and decoder."""
         encoder_key, decoder_key = jax.random.split(key)
         latent = 2 * action_size
         return cls(
-            MLP.init(encoder_key, observation_size + action_size, hidden, 2 * latent),
-            MLP.init(decoder_key, observation_size + latent, hidden, action_size),
+            MLP.init(encoder_key, observation_size + action_size, hidden, 2 * latent, **options),  # type: ignore[arg-type]
+            MLP.init(decoder_key, observation_size + latent, hidden, action_size, **options),  # type: ignore[arg-type]
         )
