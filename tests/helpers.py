@@ -15,13 +15,21 @@ from segue.training.update import init_learner, run_updates
 from segue.types import Learner, Normaliser, Spaces, Transition
 
 SPACES = Spaces(observation_size=3, action_size=2)
+DISCRETE = Spaces(observation_size=3, action_size=4, discrete=True)
+KINDS = {"continuous": SPACES, "discrete": DISCRETE}
 SMALL: dict[str, Any] = {"hidden_sizes": (8, 8), "batch_size": 16}
 
 #: Property tests that run on the device: few examples, the same ones every time.
 few = settings(max_examples=30, deadline=None, derandomize=True)
 
-OFFLINE = [name for name, cls in ALGORITHMS.items() if "offline" in cls.phases]
-ONLINE = [name for name, cls in ALGORITHMS.items() if "online" in cls.phases]
+#: The conformance suite's: all but those that learn on-policy, which the shared update does not run.
+SUITE = {name: cls for name, cls in ALGORITHMS.items() if not cls.on_policy}
+#: (algorithm, kind of actions) by a name for the pair; the kind is named where the algorithm has both.
+MEMBERS = {
+    name if len(cls.actions) == 1 else f"{name}-{kind}": (name, kind)
+    for name, cls in SUITE.items()
+    for kind in cls.actions
+}
 
 
 def small(name: str, **options: Any) -> Algorithm:
@@ -29,18 +37,24 @@ def small(name: str, **options: Any) -> Algorithm:
     only.
     """
     fields = ALGORITHMS[name].__dataclass_fields__
-    alike = {"ensemble_size": 3, "critic_layer_norm": False}
+    alike = {"ensemble_size": 3, "critic_layer_norm": False, "behaviour_hidden_sizes": (8, 8)}
     members = {field: value for field, value in alike.items() if field in fields}
     if "subset_size" in fields:
         members["critic_updates_per_actor_update"] = 2  # instead of twenty: the same code, sooner
     return ALGORITHMS[name](**{**SMALL, **members, **options})
 
 
-def transitions(rows: int = 16, seed: int = 0, reach: float = 0.95) -> Transition:
-    """Random transitions of which a quarter are terminal; actions within ±reach."""
+def kind_of(algorithm: Algorithm, kind: str | None = None) -> str:
+    """This kind of actions, or the first that the algorithm names."""
+    return algorithm.actions[0] if kind is None else kind
+
+
+def transitions(rows: int = 16, seed: int = 0, reach: float = 0.95, kind: str = "continuous") -> Transition:
+    """Random transitions of which a quarter are terminal; actions within ±reach, or every discrete one."""
     rng = np.random.default_rng(seed)
-    observation, action = (rows, SPACES.observation_size), (rows, SPACES.action_size)
-    return Transition(
+    spaces = KINDS[kind]
+    observation, action = (rows, spaces.observation_size), (rows, spaces.action_size)
+    batch = Transition(
         observation=rng.normal(size=observation).astype(np.float32),
         action=rng.uniform(-reach, reach, action).astype(np.float32),
         reward=rng.normal(size=rows).astype(np.float32),
@@ -49,23 +63,30 @@ def transitions(rows: int = 16, seed: int = 0, reach: float = 0.95) -> Transitio
         return_to_go=rng.normal(size=rows).astype(np.float32),
         next_action=np.where(np.arange(rows)[:, None] % 5 == 2, np.nan, rng.uniform(-1, 1, action)).astype(np.float32),
     )
+    if not spaces.discrete:
+        return batch
+    actions = rng.permuted(np.arange(rows) % spaces.action_size).astype(np.int32)
+    following = np.where(np.arange(rows) % 5 == 2, -1, np.roll(actions, -1)).astype(np.int32)
+    return batch._replace(action=actions, next_action=following)
 
 
-def fresh_learner(algorithm: Algorithm, seed: int = 0) -> Learner:
+def fresh_learner(algorithm: Algorithm, seed: int = 0, kind: str | None = None) -> Learner:
     """A learner as a run starts with."""
-    nets = algorithm.init(jax.random.key(seed), SPACES)
-    return init_learner(algorithm, nets, Normaliser.identity(SPACES.observation_size))
+    spaces = KINDS[kind_of(algorithm, kind)]
+    nets = algorithm.init(jax.random.key(seed), spaces)
+    return init_learner(algorithm, nets, Normaliser.identity(spaces.observation_size))
 
 
-def random_learner(algorithm: Algorithm, seed: int = 0) -> Learner:
+def random_learner(algorithm: Algorithm, seed: int = 0, kind: str | None = None) -> Learner:
     """A learner whose every number is random: no role equals its target, no bias, scale or log α is special."""
     rng = np.random.default_rng(seed)
+    spaces = KINDS[kind_of(algorithm, kind)]
 
     def shake(leaf: jax.Array) -> jax.Array:
         return jnp.asarray(np.asarray(leaf) + 0.3 * rng.normal(size=leaf.shape), leaf.dtype)
 
-    nets = jax.tree.map(shake, algorithm.init(jax.random.key(seed), SPACES))
-    return init_learner(algorithm, nets, Normaliser.identity(SPACES.observation_size))
+    nets = jax.tree.map(shake, algorithm.init(jax.random.key(seed), spaces))
+    return init_learner(algorithm, nets, Normaliser.identity(spaces.observation_size))
 
 
 def clone(tree: Any) -> Any:
@@ -97,21 +118,28 @@ def finite(tree: Any) -> bool:
     return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
 
 
-LOG = Replay.create(transitions(64, seed=1), 0, SPACES)
+LOGS = {kind: Replay.create(transitions(64, seed=1, kind=kind), 0, spaces) for kind, spaces in KINDS.items()}
+LOG = LOGS["continuous"]
 
 
 def updated(
-    algorithm: Algorithm, learner: Learner, blocks: int = 5, seed: int = 0, spare: bool = True
+    algorithm: Algorithm,
+    learner: Learner,
+    blocks: int = 5,
+    seed: int = 0,
+    spare: bool = True,
+    kind: str | None = None,
 ) -> tuple[Learner, Any]:
     """The learner after these blocks of updates on a small log; the one given is spared, or else donated."""
+    kind = kind_of(algorithm, kind)
     return run_updates(
         clone(learner) if spare else learner,
-        LOG,
+        LOGS[kind],
         jax.random.key(seed),
         jnp.zeros(()),
         algorithm=algorithm,
         bridges=(),
         strategy=None,
-        spaces=SPACES,
+        spaces=KINDS[kind],
         blocks=blocks,
     )
