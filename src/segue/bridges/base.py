@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import Algorithm, Aux
+from segue.algorithms.base import Action, Algorithm, Aux
 from segue.data.dataset import Dataset
 from segue.errors import RecipeError, require_types
 from segue.types import Array, Key, Learner, Nets, Spaces, Transition
@@ -79,10 +79,10 @@ class Bridge:
         algorithm: Algorithm,
         nets: Nets,
         observation: Float[Array, "*batch observation"],
-        action: Float[Array, "*batch action"],
+        action: Action,
         source: random.Source,
         explore: bool,
-    ) -> Float[Array, "*batch action"]:
+    ) -> Action:
         """The action taken, given the one the algorithm (and the bridges before) chose; on the host."""
         return action
 
