@@ -1,7 +1,7 @@
 """Every algorithm offline and then online, on both bundled logs: `python -m studies.family` (`make family`).
 
 Budgets are small (6,000 updates on the log, 3,000 live steps), so networks are 256-256 and batches 256 for all, the
-ensembles have ten members, CQL draws four actions of each kind instead of ten, and BCQ's generative model is as small
+ensembles have five members, CQL draws four actions of each kind instead of ten, and BCQ's generative model is as small
 as the rest. Results go to results.json; the
 table to docs/algorithms.md. A run that is there already is not run again.
 """
@@ -27,8 +27,10 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "cql": {"sampled_actions": 4},
     "cal-ql": {"sampled_actions": 4},
     # Published with 20 critic updates per step and per actor update; here everything gets one per step.
-    "redq": {"critic_updates_per_actor_update": 1},
-    "rlpd": {"critic_updates_per_actor_update": 1},
+    "redq": {"critic_updates_per_actor_update": 1, "ensemble_size": 5},
+    "rlpd": {"critic_updates_per_actor_update": 1, "ensemble_size": 5},
+    "sac-n": {"ensemble_size": 5},
+    "edac": {"ensemble_size": 5},
 }
 #: What goes on where the offline algorithm does not learn online.
 SUCCESSOR = {"bc": {"continuous": "sac", "discrete": "discrete-sac"}, "bcq": {"continuous": "sac"}}

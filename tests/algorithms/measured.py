@@ -3,28 +3,55 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from references import reference, variants
 
-from helpers import SPACES, random_learner, small, transitions
-from segue.algorithms import ALGORITHMS, Algorithm
+from helpers import KINDS, MEMBERS, SUITE, random_learner, small, transitions
+from segue.algorithms import Algorithm
 from segue.training.update import actor_update, bellman_target, critic_update, replace
-from segue.types import Learner, Transition
+from segue.types import Learner, Spaces, Transition
 
-CASES = {f"{name}-{variant}": (name, variant) for name in ALGORITHMS for variant in variants(name)}
-WITH_CRITIC = [case for case, (name, _) in CASES.items() if hasattr(ALGORITHMS[name], "critic_learning_rate")]
+_CASES = {
+    f"{member}-{variant}": (name, variant, kind)
+    for member, (name, kind) in MEMBERS.items()
+    for variant in variants(name)
+}
+WITH_CRITIC = [case for case, (name, *_) in _CASES.items() if hasattr(SUITE[name], "critic_learning_rate")]
+#: (algorithm, variant, kind of actions) by the case's name, those with a critic first
+CASES = {case: _CASES[case] for case in sorted(_CASES, key=lambda case: case not in WITH_CRITIC)}
+#: The scope has pytest run all tests of a case one after the other, so that it is measured by one worker and forgotten.
+every_case = pytest.mark.parametrize("case", CASES, scope="module")
+every_case_with_a_critic = pytest.mark.parametrize("case", WITH_CRITIC, scope="module")
+#: Roles that a critic update trains; the others that are trained move in an actor update.
+OF_CRITIC_UPDATE = {"behaviour", "value", "critic", "multiplier"}
 
 
 def algorithm_of(case: str, **options: Any) -> Algorithm:
     """A small algorithm with the hyper-parameters of this variant."""
-    name, variant = CASES[case]
+    name, variant, _ = CASES[case]
     return small(name, **{**variants(name)[variant], **options})
+
+
+def learner_of(case: str, algorithm: Algorithm, seed: int = 0) -> Learner:
+    """A random learner of it for the case's actions."""
+    return random_learner(algorithm, seed, CASES[case][2])
+
+
+def spaces_of(case: str) -> Spaces:
+    """The case's observations and actions."""
+    return KINDS[CASES[case][2]]
+
+
+def batch_of(case: str, rows: int = 16, seed: int = 0) -> Transition:
+    """Random transitions with the case's actions."""
+    return transitions(rows, seed, kind=CASES[case][2])
 
 
 def plain_descent(algorithm: Algorithm) -> Algorithm:
@@ -56,31 +83,43 @@ class Measured:
 def measure(case: str, algorithm: Algorithm, learner: Learner, batch: Transition) -> Measured:
     """Both sides, on the keys that the shared update hands out."""
     h, nets, key = algorithm, learner.nets, jax.random.key(7)
-    ref, log = reference(CASES[case][0]), jax.tree.map(lambda column: np.asarray(column, np.float64), batch)
+    action_size = spaces_of(case).action_size
+    ref, log = reference(CASES[case][0]), jax.tree.map(_in_numpy, batch)
     target_key, penalty_key = jax.random.split(key)
     next_key, actor_key = jax.random.split(target_key, 1)[0], jax.random.split(key, 1)[0]
-    actor_loss, aux = h.actor_loss(nets.actor, nets, batch, actor_key)
-    after_actor, metrics = actor_update(h, (), learner, batch, key, SPACES.action_size)
-    segue = {"actor_loss": actor_loss, "reported_actor_loss": metrics["actor_loss"]}
-    expected = {"actor_loss": ref.actor_loss(h, nets.actor, nets, log, actor_key)}
-    expected["reported_actor_loss"] = expected["actor_loss"].mean()
-    of_role = {"actor": lambda actor: ref.actor_loss(h, actor, nets, log, actor_key).mean()}
+    after_actor, metrics = actor_update(h, (), learner, batch, key, action_size)
+    segue: dict[str, Any] = {}
+    expected: dict[str, Any] = {}
+    of_role: dict[str, Any] = {}
+    if h.policy is not None:
+        policy = nets.roles()[h.policy]
+        segue["actor_loss"], aux = h.actor_loss(policy, nets, batch, actor_key)
+        segue["reported_actor_loss"] = metrics["actor_loss"]
+        expected["actor_loss"] = ref.actor_loss(h, policy, nets, log, actor_key)
+        expected["reported_actor_loss"] = expected["actor_loss"].mean()
+        of_role[h.policy] = lambda policy: ref.actor_loss(h, policy, nets, log, actor_key).mean()
     after_critic = None
     if nets.critic is not None:
         after_critic, metrics = critic_update(h, (), learner, batch, key)
-        then = nets  # what Q's target sees: V after its step
+        then = nets  # what Q's target sees: the model of the log's actions and V after their steps
+        if nets.behaviour is not None:
+            behaviour_key = jax.random.fold_in(key, 1)
+            segue["behaviour_loss"] = metrics["behaviour_loss"]
+            of_role["behaviour"] = lambda behaviour: ref.behaviour_loss(h, behaviour, nets, log, behaviour_key)
+            expected["behaviour_loss"] = of_role["behaviour"](nets.behaviour)
+            then = then.replace(behaviour=after_critic.nets.behaviour)
         if nets.value is not None:
             segue["value_loss"] = metrics["value_loss"]
             of_role["value"] = lambda value: ref.value_loss(h, value, nets, log, key)
             expected["value_loss"] = of_role["value"](nets.value)
-            then = nets.replace(value=after_critic.nets.value)
+            then = then.replace(value=after_critic.nets.value)
         segue["target"] = bellman_target(h, (), replace(learner, nets=then), batch, target_key)
         segue["critic_loss"] = metrics["critic_loss"]
         y = expected["target"] = ref.target(h, then, log, next_key)
         expected["critic_loss"] = ref.critic_loss(h, nets.critic, nets, log, y, penalty_key)
         of_role["critic"] = lambda critic: ref.critic_loss(h, critic, nets, log, y, penalty_key)
     if nets.temperature is not None:
-        segue["temperature_loss"] = h.temperature_loss(nets.temperature, aux, SPACES.action_size)
+        segue["temperature_loss"] = h.temperature_loss(nets.temperature, aux, action_size)
         of_role["temperature"] = lambda value: ref.temperature_loss(h, float(value), nets.actor, log, actor_key)
     if nets.multiplier is not None:
         q = nets.critic(batch.observation, batch.action)
@@ -93,15 +132,15 @@ def measure(case: str, algorithm: Algorithm, learner: Learner, batch: Transition
     return Measured(h, learner, batch, after_critic, after_actor, segue, expected, of_role)
 
 
-@cache
+@lru_cache(maxsize=4)
 def in_float32(case: str) -> Measured:
     """As segue runs: float32, ReLU, Adam."""
     algorithm = algorithm_of(case)
-    batch = jax.tree.map(jnp.asarray, transitions(seed=5))
-    return measure(case, algorithm, random_learner(algorithm, seed=3), batch)
+    batch = jax.tree.map(jnp.asarray, batch_of(case, seed=5))
+    return measure(case, algorithm, learner_of(case, algorithm, seed=3), batch)
 
 
-@cache
+@lru_cache(maxsize=4)
 def in_float64(case: str) -> Measured:
     """The same code in double precision; a smooth activation, so that differences show derivatives; plain descent.
 
@@ -109,12 +148,18 @@ def in_float64(case: str) -> Measured:
     """
     with jax.enable_x64(True):
         algorithm = plain_descent(algorithm_of(case, activation="tanh"))
-        batch = transitions(seed=6)
-        batch.action[:3] = [[1, -1], [-1, 0.3], [1, 1]]
-        learner, batch = jax.tree.map(_double, (random_learner(algorithm, seed=4), batch))
+        batch = batch_of(case, seed=6)
+        if not spaces_of(case).discrete:
+            batch.action[:3] = [[1, -1], [-1, 0.3], [1, 1]]
+        learner, batch = jax.tree.map(_double, (learner_of(case, algorithm, seed=4), batch))
         return measure(case, algorithm, learner, batch)
 
 
 def _double(leaf: Any) -> jax.Array:
     array = np.asarray(leaf)
     return jnp.asarray(array.astype(np.float64) if array.dtype == np.float32 else array)
+
+
+def _in_numpy(column: Any) -> np.ndarray:
+    array = np.asarray(column)
+    return array if np.issubdtype(array.dtype, np.integer) else array.astype(np.float64)

@@ -9,24 +9,31 @@ import pytest
 from segue.algorithms import ALGORITHMS
 from segue.errors import RecipeError
 
-NAN = float("nan")
+NAN, INFINITE = float("nan"), float("inf")
 POSITIVE, AT_LEAST_ONE, NOT_NEGATIVE = (
     ((0.0, -1.0, NAN), "above 0"),
     ((0, -1), "at least 1"),
     ((-0.1, NAN), "at least 0"),
 )
 
+WIDTHS = (((0,), (256, -1)), "positive widths")
+SHARE, SHARE_ABOVE_ZERO = ((-0.1, 1.1, NAN), "between 0 and 1"), ((0.0, -0.1, 1.1, NAN), "above 0 and at most 1")
+
 #: field → values to refuse, and the words that name the range
 RANGES = {
-    "discount": ((-0.1, 1.1, NAN), "between 0 and 1"),
+    "discount": SHARE,
+    "reward_scale": ((0.0, -1.0, INFINITE, NAN), "above 0"),
+    "reward_shift": ((INFINITE, -INFINITE, NAN), "a finite number"),
     "batch_size": AT_LEAST_ONE,
-    "hidden_sizes": (((0,), (256, -1)), "positive widths"),
+    "hidden_sizes": WIDTHS,
+    "critic_hidden_sizes": WIDTHS,
+    "behaviour_hidden_sizes": WIDTHS,
     "actor_learning_rate": POSITIVE,
     "critic_learning_rate": POSITIVE,
     "temperature_learning_rate": POSITIVE,
     "initial_temperature": POSITIVE,
     "ensemble_size": AT_LEAST_ONE,
-    "polyak": ((0.0, -0.1, 1.1, NAN), "above 0 and at most 1"),
+    "polyak": SHARE_ABOVE_ZERO,
     "critic_updates_per_actor_update": AT_LEAST_ONE,
     "target_noise": NOT_NEGATIVE,
     "target_noise_clip": NOT_NEGATIVE,
@@ -43,13 +50,35 @@ RANGES = {
     "critic_bc_weight": NOT_NEGATIVE,
     "diversity_weight": NOT_NEGATIVE,
     "subset_size": ((0, 11), "between 1 and ensemble_size"),
-    "top_fraction": ((0.0, 1.1, NAN), "above 0 and at most 1"),
+    "top_fraction": SHARE_ABOVE_ZERO,
+    "behaviour_learning_rate": POSITIVE,
+    "kl_weight": NOT_NEGATIVE,
+    "perturbation_size": NOT_NEGATIVE,
+    "minimum_weight": SHARE,
+    "target_samples": AT_LEAST_ONE,
+    "acting_samples": AT_LEAST_ONE,
+    "initial_epsilon": SHARE,
+    "final_epsilon": SHARE,
+    "epsilon_until": SHARE_ABOVE_ZERO,
+    "threshold": ((-0.1, 1.0, NAN), "at least 0 and below 1"),
+    "logit_penalty": NOT_NEGATIVE,
+    "rollout_steps": ((0, 63), "at least batch_size"),
+    "epochs": AT_LEAST_ONE,
+    "value_fit_epochs": ((-1,), "at least 0"),
+    "gae_lambda": SHARE,
+    "clip": POSITIVE,
+    "entropy_weight": NOT_NEGATIVE,
+    "kl_until": SHARE_ABOVE_ZERO,
+    "max_gradient_norm": POSITIVE,
 }
 #: numbers that may take any value
-UNBOUNDED = {"target_entropy_scale", "lagrange_threshold"}
+UNBOUNDED = {"target_entropy_scale", "lagrange_threshold", "failure_reward"}
 #: choices and switches, which the recipe's own types check
 CHOICES = {
     "activation",
+    "actor_schedule",
+    "critic_schedule",
+    "value_schedule",
     "loss",
     "actor_layer_norm",
     "critic_layer_norm",

@@ -202,3 +202,19 @@ def test_more_noise_than_the_mean_is_sampled_and_scored_with_extra_axes():
     assert action.shape == (7, 4, ACTION)
     assert log_prob.shape == (7, 4)
     assert len(np.unique(action[:, 0], axis=0)) == 7
+
+
+def test_the_divergence_between_two_policies_is_that_of_samples():
+    """Monte Carlo over actions, with the densities of the actions themselves; the formula has those before the tanh."""
+    p, q = on_device(actor()), on_device(shaken(Actor.init(jax.random.key(1), OBSERVATION, ACTION, HIDDEN), 1))
+    s = jnp.asarray(rows(0, 4, OBSERVATION))
+    kl = p.kl(q, s)
+    action, log_prob = p.sample_with_log_prob(s, jnp.asarray(rows(1, 20_000, 4, ACTION)))
+    other = q.log_prob(jnp.broadcast_to(s, (20_000, *s.shape)), action)
+    inside = np.abs(action).max(-1) < 0.9999  # nearer to the bounds float32 cannot hold the action itself
+    assert inside.mean() > 0.99
+    difference = np.where(inside, np.asarray(log_prob - other), np.nan)
+    error = np.nanstd(difference, axis=0) / np.sqrt(len(difference))
+    assert (np.asarray(kl) > 10 * error).all()
+    assert (np.abs(np.nanmean(difference, axis=0) - kl) < 5 * error + 0.01 * kl).all()
+    np.testing.assert_allclose(p.kl(p, s), 0, atol=1e-5)

@@ -67,11 +67,25 @@ class BCQ(ActorCritic):
         critic = self.init_critic(critic_key, spaces)
         inputs = spaces.observation_size + spaces.action_size
         perturbation = MLP.init(
-            perturbation_key, inputs, self.hidden_sizes, spaces.action_size, activation=self.activation
+            perturbation_key,
+            inputs,
+            self.hidden_sizes,
+            spaces.action_size,
+            activation=self.activation,
+            layer_norm=self.actor_layer_norm,
+            orthogonal=self.orthogonal_init,
+        )
+        behaviour = VAE.init(
+            behaviour_key,
+            spaces.observation_size,
+            spaces.action_size,
+            self.behaviour_hidden_sizes,
+            activation=self.activation,
+            orthogonal=self.orthogonal_init,
         )
         return Nets(
             critic=critic,
-            behaviour=VAE.init(behaviour_key, spaces.observation_size, spaces.action_size, self.behaviour_hidden_sizes),
+            behaviour=behaviour,
             perturbation=perturbation,
             target_critic=copy(critic),
             target_perturbation=copy(perturbation),

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from segue.algorithms.base import Aux
 from segue.algorithms.dqn import DQN
-from segue.networks import CategoricalActor
+from segue.networks import CategoricalActor, best
 from segue.types import Array, Key, Nets, Spaces, Transition
 
 
@@ -58,4 +58,4 @@ class DiscreteBCQ(DQN):
         xp = log_prob.__array_namespace__()
         allowed = log_prob - log_prob.max(-1, keepdims=True) > np.log(max(self.threshold, 1e-30))
         q = nets.critic.all(observation).min(0)
-        return xp.where(allowed, q, -np.inf).argmax(-1).astype(np.int32)
+        return best(xp.where(allowed, q, -np.inf))

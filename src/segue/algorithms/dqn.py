@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from segue import random
 from segue.algorithms.base import ActorCritic, Progress, copy
-from segue.networks import pick
+from segue.networks import best, pick
 from segue.types import Array, Key, Nets, Spaces, Transition
 
 
@@ -67,12 +67,12 @@ class DQN(ActorCritic):
 
     def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
         """min_i Q̄_i(s′, argmax_a min_i Q_i(s′, a)): chosen by the one, judged by the other."""
-        best = self.greedy(nets, batch.next_observation)
-        return jnp.asarray(pick(nets.target_critic.all(batch.next_observation).min(0), best))
+        chosen = self.greedy(nets, batch.next_observation)
+        return jnp.asarray(pick(nets.target_critic.all(batch.next_observation).min(0), chosen))
 
     def greedy(self, nets: Nets, observation: Float[Array, "*batch observation"]) -> Int[Array, "*batch"]:
         """argmax_a min_i Q_i(s, a)."""
-        return nets.critic.all(observation).min(0).argmax(-1).astype(np.int32)
+        return best(nets.critic.all(observation).min(0))
 
     def act(
         self, nets: Nets, observation: Float[Array, "*batch observation"], source: random.Source, explore: bool

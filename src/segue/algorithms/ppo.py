@@ -87,7 +87,7 @@ class PPO(Algorithm):
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
         """The optimiser of each trained role."""
 
-        def adam(rate: float) -> optax.GradientTransformation:
+        def adam(rate: float | jax.Array) -> optax.GradientTransformation:
             return optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), optax.adam(rate, eps=1e-5))
 
         return {"actor": adam(self.actor_learning_rate), "value": adam(self.value_learning_rate)}

@@ -90,7 +90,7 @@ class ReBRAC(TD3):
     hidden_sizes: tuple[int, ...] = (256, 256, 256)
     """Widths of the hidden layers of every network."""
     critic_layer_norm: bool = True
-    """LayerNorm in the critic's hidden layers."""
+    """LayerNorm in the critic's hidden layers, before the activation as everywhere here; the authors have it after."""
     actor_learning_rate: float = 1e-3
     """Adam step size of the actor (3e-4: AntMaze and Adroit)."""
     critic_learning_rate: float = 1e-3

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import ActorCritic, Aux, stochastic_act
+from segue.algorithms.base import Action, ActorCritic, Aux, stochastic_act
 from segue.types import Array, Key, Nets, Spaces, Transition
 
 
@@ -77,6 +77,6 @@ class SAC(ActorCritic):
         observation: Float[Array, "*batch observation"],
         source: random.Source,
         explore: bool,
-    ) -> Float[Array, "*batch action"]:
+    ) -> Action:
         """A draw of the policy when exploring, tanh of the mean otherwise."""
         return stochastic_act(nets, observation, source, explore)

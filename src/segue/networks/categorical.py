@@ -31,12 +31,12 @@ class CategoricalActor(eqx.Module):
 
     def mode(self, observation: Float[Array, "*batch observation"]) -> Int[Array, "*batch"]:
         """The likeliest action."""
-        return self.mlp(observation).argmax(-1).astype(np.int32)
+        return best(self.mlp(observation))
 
     def draw(self, observation: Float[Array, "*batch observation"], source: random.Source) -> Int[Array, "*batch"]:
         """An action from the policy, by the Gumbel-max trick."""
         logits = self.mlp(observation)
-        return (logits + random.gumbel(source, logits.shape)).argmax(-1).astype(np.int32)
+        return best(logits + random.gumbel(source, logits.shape))
 
     def log_prob(
         self, observation: Float[Array, "*batch observation"], action: Int[Array, "*batch"]
@@ -55,6 +55,11 @@ class CategoricalActor(eqx.Module):
     ) -> CategoricalActor:
         """A fresh actor, close to uniform (output weights scaled by 0.01)."""
         return cls(MLP.init(key, observation_size, hidden, actions, head_scale=0.01, **options))  # type: ignore[arg-type]
+
+
+def best(values: Float[Array, "*batch actions"]) -> Int[Array, "*batch"]:
+    """The action of the largest number; an array also for a single observation, where NumPy's argmax is a scalar."""
+    return values.__array_namespace__().asarray(values.argmax(-1), np.int32)
 
 
 def pick(values: Float[Array, "*batch actions"], action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:

@@ -67,7 +67,13 @@ class VAE(eqx.Module):
 
     @classmethod
     def init(
-        cls, key: Key, observation_size: int, action_size: int, hidden: tuple[int, ...], target: Target = "action"
+        cls,
+        key: Key,
+        observation_size: int,
+        action_size: int,
+        hidden: tuple[int, ...],
+        target: Target = "action",
+        **options: bool | str,
     ) -> VAE:
         """A fresh encoder and decoder."""
         encoder_key, decoder_key = jax.random.split(key)
@@ -76,5 +82,6 @@ class VAE(eqx.Module):
             inputs, outputs = observation_size + latent, action_size
         else:
             inputs, outputs = both + latent, observation_size
-        encoder = MLP.init(encoder_key, both, hidden, 2 * latent)
-        return cls(encoder, MLP.init(decoder_key, inputs, hidden, outputs), target)
+        encoder = MLP.init(encoder_key, both, hidden, 2 * latent, **options)  # type: ignore[arg-type]
+        decoder = MLP.init(decoder_key, inputs, hidden, outputs, **options)  # type: ignore[arg-type]
+        return cls(encoder, decoder, target)

@@ -17,7 +17,7 @@ from segue.replay.base import Replay, ReplayStrategy
 from segue.types import Key, Spaces, Transition
 
 EPSILON = 1e-10
-#: Rows are drawn in two stages, a block and then a row of it: one sum over a million rows would swallow small priorities
+#: Rows are drawn in two stages, a block and then a row of it: one sum over a million rows would swallow small ones
 #: in float32.
 BLOCK = 256
 

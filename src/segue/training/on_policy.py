@@ -126,7 +126,7 @@ def learn(
     current = algorithm.at(progress)
     rollout = current.advantages(rollout, done, learner.nets.value, current.gae_lambda if train_actor else 1.0)
     batch: Transition = jax.tree.map(lambda column: jnp.reshape(column, (-1, *column.shape[2:])), rollout)
-    # From the action as it is stored, so that the ratio of the first minibatch is 1 to the bit.
+    # From the action as it is stored, so that the ratio of the first minibatch is 1, but for rounding.
     batch = batch._replace(log_prob=learner.nets.actor.log_prob(batch.observation, batch.action))
     rows = batch.reward.shape[0]
     count = rows // current.batch_size

@@ -151,6 +151,8 @@ def train_online(
                 pending = (step, metrics)
             recorder.progress("online", step, s.steps)
             if step == evaluate_at:
+                if pending is not None:
+                    fetch("online", *pending)  # what has diverged is neither judged nor kept
                 policy = acting()
                 judge(step)
         if pending is not None:

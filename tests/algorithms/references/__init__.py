@@ -5,10 +5,12 @@ A reference module is named like its algorithm (`td3-bc` → `td3_bc.py`) and ho
     VARIANTS        name → hyper-parameters to check; the first is the default
     CONSERVATIVE    whether its policy stays inside the support of a log
     PROBE           hyper-parameters for the probe logs, besides those shared by all
+    REACH           optional: how far towards the bounds its actions come on a log that has them all; 0.7 if not given
 
-and a function for each quantity that the algorithm's roles call for: target and critic_loss (critic), actor_loss,
-temperature_loss, multiplier_loss. `h` is the algorithm (hyper-parameters only), `nets` raw weights, `key` the one the
-shared update passes on; random numbers are drawn from it as the algorithm documents.
+and a function for each quantity that the algorithm's roles call for: target and critic_loss (critic), actor_loss
+(the policy), value_loss, behaviour_loss, temperature_loss, multiplier_loss. `h` is the algorithm (hyper-parameters
+only), `nets` raw weights, `key` the one the shared update passes on; random numbers are drawn from it as the algorithm
+documents. Actions are vectors or, for an algorithm that has discrete ones, integers.
 """
 
 from __future__ import annotations

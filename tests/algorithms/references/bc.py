@@ -1,6 +1,6 @@
 """Behaviour cloning."""
 
-from references.nets import deterministic, log_prob
+from references.nets import deterministic, is_discrete, log_prob
 
 VARIANTS = {"mse": {}, "nll": {"loss": "nll"}}
 CONSERVATIVE = True
@@ -8,7 +8,7 @@ PROBE: dict[str, object] = {}
 
 
 def actor_loss(h, actor, nets, batch, key):
-    """mean_d (π(s) − a)², or −log π(a|s)."""
-    if h.loss == "nll":
+    """mean_d (π(s) − a)², or −log π(a|s), which is the only one for discrete actions."""
+    if h.loss == "nll" or is_discrete(batch.action):
         return -log_prob(actor, batch.observation, batch.action)
     return ((deterministic(actor, batch.observation) - batch.action) ** 2).mean(-1)

@@ -7,35 +7,65 @@ from typing import Any
 import jax
 import numpy as np
 
-Weights = list[tuple[np.ndarray, np.ndarray]]
+#: (W, b, LayerNorm's scale and shift or None) of a layer
+Layer = tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None]
 ACTIVATIONS = {"relu": lambda x: np.where(x > 0, x, 0.0), "tanh": np.tanh}
 
 
-def weights(mlp: Any) -> Weights:
-    """(W, b) of every layer."""
-    return [(np.asarray(layer.weight, np.float64), np.asarray(layer.bias, np.float64)) for layer in mlp.layers]
+def layers(mlp: Any, member: int | None = None) -> list[Layer]:
+    """Every layer of a network, or of one member of an ensemble of networks."""
+
+    def own(leaf: Any, dimensions: int) -> np.ndarray:
+        array = np.asarray(leaf, np.float64)
+        return array if member is None else array[member].reshape(array.shape[-dimensions:])
+
+    norms = [(own(norm.scale, 1), own(norm.shift, 1)) for norm in mlp.norms] or [None] * (len(mlp.layers) - 1)
+    pairs = zip(mlp.layers, [*norms, None], strict=True)
+    return [(own(layer.weight, 2), own(layer.bias, 1), norm) for layer, norm in pairs]
 
 
-def forward(mlp: Any, x: np.ndarray) -> np.ndarray:
-    """W_n σ(… σ(W_1 x + b_1) …) + b_n for one network."""
-    *hidden, (w, b) = weights(mlp)
-    for w_i, b_i in hidden:
-        x = ACTIVATIONS[mlp.activation](x @ w_i + b_i)
+def forward(mlp: Any, x: np.ndarray, member: int | None = None) -> np.ndarray:
+    """W_n σ(… σ(LN(W_1 x + b_1)) …) + b_n.
+
+    LN(x) = scale · (x − mean) / √(variance + 1e-5) + shift, over the units of the layer; the identity if there is none.
+    """
+    *hidden, (w, b, _) = layers(mlp, member)
+    for w_i, b_i, norm in hidden:
+        x = x @ w_i + b_i
+        if norm is not None:
+            scale, shift = norm
+            x = scale * (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) + shift
+        x = ACTIVATIONS[mlp.activation](x)
     return x @ w + b
 
 
+def outputs(ensemble: Any, x: np.ndarray) -> np.ndarray:
+    """What each member makes of x, one after the other: [members, …, outputs]."""
+    count = len(ensemble.members.layers[0].weight)
+    return np.stack([forward(ensemble.members, x, member) for member in range(count)])
+
+
+def is_discrete(a: np.ndarray) -> bool:
+    """Whether these actions are numbers 0…n−1 instead of vectors."""
+    return np.issubdtype(a.dtype, np.integer)
+
+
+def of_action(values: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """values[…, i, a_i]: from a number per action, that of the given one."""
+    return values[..., np.arange(len(a)), a]
+
+
 def q_values(critic: Any, s: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """Q_i(s, a), one member after the other: [members, …]."""
-    x = np.concatenate([s, a], -1)
-    activation = ACTIVATIONS[critic.members.activation]
-    *hidden, head = weights(critic.members)
-    result = []
-    for i in range(len(head[0])):
-        h = x
-        for w, b in hidden:
-            h = activation(h @ w[i] + b[i].reshape(-1))
-        result.append((h @ head[0][i] + head[1][i].reshape(-1))[..., 0])
-    return np.stack(result)
+    """Q_i(s, a): [members, …]; a vector is an input, a number chooses an output."""
+    if is_discrete(a):
+        return of_action(outputs(critic, s), a)
+    return outputs(critic, np.concatenate([s, a], -1))[..., 0]
+
+
+def log_policy(actor: Any, s: np.ndarray) -> np.ndarray:
+    """log π(·|s) of every discrete action: the logits' logarithmic softmax."""
+    logits = forward(actor.mlp, s)
+    return logits - logsumexp(logits, -1)[..., None]
 
 
 def gaussian(actor: Any, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +93,9 @@ def sample(actor: Any, s: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np
 
 
 def log_prob(actor: Any, s: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """log π(a|s) of a given action, which is clipped to ±(1 − 1e-5)."""
+    """log π(a|s) of a given action; a vector is clipped to ±(1 − 1e-5)."""
+    if is_discrete(a):
+        return of_action(log_policy(actor, s), a)
     a = np.clip(a, -(1 - 1e-5), 1 - 1e-5)
     return log_density(np.log((1 + a) / (1 - a)) / 2, *gaussian(actor, s))
 
@@ -90,21 +122,22 @@ def squared_error(h: Any, nets: Any, batch: Any, target: np.ndarray, critic: Any
 
 
 def action_gradients(critic: Any, s: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """∇_a Q_i(s, a) by hand: [members, …, action]."""
-    layers = weights(critic.members)
+    """∇_a Q_i(s, a) by hand, without LayerNorm: [members, …, action]."""
     derivative = {"relu": lambda x: (x > 0).astype(float), "tanh": lambda x: 1 - np.tanh(x) ** 2}[
         critic.members.activation
     ]
     activation = ACTIVATIONS[critic.members.activation]
     result = []
-    for i in range(len(layers[0][0])):
+    for member in range(len(critic.members.layers[0].weight)):
+        *hidden, (head, _, _) = layers(critic.members, member)
         h, slopes = np.concatenate([s, a], -1), []
-        for w, b in layers[:-1]:
-            x = h @ w[i] + b[i].reshape(-1)
+        for w, b, norm in hidden:
+            assert norm is None
+            x = h @ w + b
             slopes.append(derivative(x))
             h = activation(x)
-        g = np.broadcast_to(layers[-1][0][i][:, 0], h.shape)
-        for (w, _), slope in zip(reversed(layers[:-1]), reversed(slopes), strict=True):
-            g = (g * slope) @ w[i].T
+        g = np.broadcast_to(head[:, 0], h.shape)
+        for (w, _, _), slope in zip(reversed(hidden), reversed(slopes), strict=True):
+            g = (g * slope) @ w.T
         result.append(g[..., s.shape[-1] :])
     return np.stack(result)

@@ -5,7 +5,7 @@ import numpy as np
 from references.nets import deterministic, normal, q_values, squared_error
 
 VARIANTS = {
-    "default": {"critic_layer_norm": False},
+    "default": {"critic_layer_norm": True},
     "strong": {"critic_layer_norm": False, "actor_bc_weight": 0.7, "critic_bc_weight": 0.4},
 }
 CONSERVATIVE = True

@@ -1,0 +1,139 @@
+"""Networks of discrete actions: probabilities are probabilities, draws follow them, values are gathered, not mixed."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segue.networks import CategoricalActor, DiscreteCritic
+
+OBSERVATION, ACTIONS, HIDDEN = 3, 4, (8, 8)
+
+
+def shaken(net, seed=0, size=1.0):
+    """Every leaf made random; on the host."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: np.asarray(leaf) + size * rng.normal(size=leaf.shape).astype(np.float32), net)
+
+
+def on_device(net):
+    return jax.tree.map(jnp.asarray, net)
+
+
+def actor(seed=0, size=1.0):
+    return shaken(CategoricalActor.init(jax.random.key(seed), OBSERVATION, ACTIONS, HIDDEN), seed, size)
+
+
+def critic():
+    return shaken(DiscreteCritic.init(jax.random.key(0), 3, OBSERVATION, ACTIONS, HIDDEN))
+
+
+def rows(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def chosen(seed, *shape):
+    return np.random.default_rng(seed).integers(0, ACTIONS, shape).astype(np.int32)
+
+
+def test_a_fresh_actor_is_nearly_uniform():
+    fresh = CategoricalActor.init(jax.random.key(0), OBSERVATION, ACTIONS, (64, 64))
+    assert fresh.probabilities(rows(0, 100, OBSERVATION)) == pytest.approx(1 / ACTIONS, abs=0.01)
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (20,), (2, 3)])
+def test_probabilities_are_positive_and_sum_to_one_and_log_probabilities_are_their_logarithms(batch):
+    s, a = rows(1, *batch, OBSERVATION), chosen(2, *batch)
+    policy = actor()
+    probabilities = policy.probabilities(s)
+    assert probabilities.shape == (*batch, ACTIONS)
+    assert (probabilities > 0).all()
+    np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-6)
+    np.testing.assert_allclose(policy(s), np.log(probabilities), atol=1e-5)
+    logits = policy.mlp(s)
+    np.testing.assert_allclose(policy(s) - policy(s)[..., :1], logits - logits[..., :1], atol=1e-4)
+    assert policy.log_prob(s, a).shape == batch
+    for where in np.ndindex(*batch):
+        assert policy.log_prob(s, a)[where] == policy(s)[where][a[where]]
+
+
+def test_huge_logits_give_finite_probabilities():
+    policy = jax.tree.map(lambda leaf: 1e6 * leaf, actor())
+    s = rows(1, 20, OBSERVATION)
+    assert np.abs(policy.mlp(s)).max() > 1e12
+    for net, observation in ((policy, s), (on_device(policy), jnp.asarray(s))):
+        assert np.isfinite(net(observation)).all()
+        np.testing.assert_allclose(net.probabilities(observation).sum(-1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("device", [False, True])
+def test_draws_come_as_often_as_their_probability_says(device):
+    count = 20_000
+    s = np.broadcast_to(rows(3, OBSERVATION), (count, OBSERVATION))
+    policy = actor(1, size=0.3)
+    expected = policy.probabilities(s[0])
+    assert expected.min() > 0.02
+    assert np.ptp(expected) > 0.1
+    if device:
+        drawn = on_device(policy).draw(jnp.asarray(s), jax.random.key(0))
+    else:
+        drawn = policy.draw(s, np.random.default_rng(0))
+    frequency = np.bincount(np.asarray(drawn), minlength=ACTIONS) / count
+    # five standard deviations
+    assert (np.abs(frequency - expected) < 5 * np.sqrt(expected * (1 - expected) / count)).all()
+
+
+@pytest.mark.parametrize("batch", [(), (20,)])
+def test_the_mode_is_the_likeliest_action_and_an_array_of_integers(batch):
+    s = 3 * rows(1, *batch, OBSERVATION)
+    policy = actor()
+    mode = policy.mode(s)
+    assert isinstance(mode, np.ndarray)
+    assert mode.dtype == np.int32
+    assert mode.shape == batch
+    np.testing.assert_array_equal(mode, policy.probabilities(s).argmax(-1))
+    np.testing.assert_array_equal(mode, on_device(policy).mode(jnp.asarray(s)))
+    if batch:
+        assert len(np.unique(mode)) > 1
+
+
+def test_the_divergence_is_the_sum_over_actions():
+    p, q, s = actor(1), actor(2), rows(1, 20, OBSERVATION)
+    here, there = (net.probabilities(s).astype(np.float64) for net in (p, q))
+    expected = (here * np.log(here / there)).sum(-1)
+    assert expected.max() > 0.1
+    p, q, s = on_device(p), on_device(q), jnp.asarray(s)
+    np.testing.assert_allclose(p.kl(q, s), expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(p.kl(p, s), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [(), (20,), (2, 3)])
+def test_the_value_of_an_action_is_that_output_of_every_member(batch):
+    s, a = rows(1, *batch, OBSERVATION), chosen(2, *batch)
+    ensemble = critic()
+    every, given = ensemble.all(s), ensemble(s, a)
+    assert ensemble.size == 3
+    assert every.shape == (3, *batch, ACTIONS)
+    assert given.shape == (3, *batch)
+    for where in np.ndindex(3, *batch):
+        assert given[where] == every[where][a[where[1:]]]
+    np.testing.assert_allclose(on_device(ensemble)(jnp.asarray(s), jnp.asarray(a)), given, atol=1e-5)
+
+
+def test_each_member_of_a_discrete_critic_is_that_network_alone():
+    ensemble, s = critic(), rows(1, 20, OBSERVATION)
+    for i in range(3):
+        alone = jax.tree.map(lambda leaf, i=i: np.squeeze(leaf[i]), ensemble.members)
+        np.testing.assert_allclose(ensemble.all(s)[i], alone(s), atol=1e-5)
+    two = ensemble.subset(np.array([2, 0]))
+    np.testing.assert_array_equal(two.all(s), ensemble.all(s)[[2, 0]])
+
+
+def test_an_update_of_one_action_leaves_the_outputs_of_the_others_alone():
+    """The gradient of Q(s, a) reaches the head of a only."""
+    ensemble, s = on_device(critic()), jnp.asarray(rows(1, 5, OBSERVATION))
+    gradient = jax.grad(lambda q: q(s, jnp.full(5, 2, jnp.int32)).sum())(ensemble).members.layers[-1].weight
+    assert np.abs(gradient[..., 2]).max() > 0
+    assert (np.asarray(gradient[..., [0, 1, 3]]) == 0).all()

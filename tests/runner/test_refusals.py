@@ -1,0 +1,84 @@
+"""What does not fit together is refused before anything is trained or written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import segue
+from segue.algorithms import ALGORITHMS
+from segue.errors import RecipeError
+from segue.recipe import Recipe
+from segue.runner import run
+from segue.types import Spaces
+from toys import AIM, PICK, log_of
+
+SCRATCH = {"online": segue.PPO(), "online_steps": 4000, "env": AIM}
+PRETRAINED = {**SCRATCH, "dataset": "npz:x.npz", "offline": segue.BC(), "offline_steps": 10}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (SCRATCH | {"replay": segue.OnlineOnly()}, "replay online-only has no use: ppo learns from its own rollouts"),
+        (PRETRAINED | {"replay": segue.Mixed()}, "replay mixed has no use: ppo learns from its own rollouts"),
+        (SCRATCH | {"updates_per_step": 2.0}, "updates_per_step has no use: ppo learns from its own rollouts"),
+        (SCRATCH | {"online": segue.PPO(kl_weight=1.0)}, "ppo: kl_weight pulls towards a pretrained policy, and there"),
+        (PRETRAINED | {"bridges": (segue.QFilter(),)}, "bridge q-filter needs a critic, which ppo does not have"),
+        (
+            PRETRAINED | {"critic_fit_steps": 5},
+            "critic_fit_steps needs a dataset and an online algorithm with a critic",
+        ),
+        (PRETRAINED | {"offline": segue.PPO()}, "ppo does not learn offline; there is bc"),
+        (PRETRAINED | {"online": segue.BCQ()}, "bcq does not learn online; there is"),
+        (PRETRAINED | {"distil_steps": -1}, "distil_steps is -1; expected at least 0"),
+    ],
+)
+def test_a_recipe_that_asks_for_what_has_no_meaning_is_refused_when_it_is_built(recipe, message):
+    with pytest.raises(RecipeError, match=message):
+        Recipe(**recipe)
+
+
+def test_what_the_refusals_leave_is_accepted():
+    Recipe(**SCRATCH)
+    Recipe(**PRETRAINED)
+    Recipe(**(PRETRAINED | {"online": segue.PPO(kl_weight=1.0)}))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("kind", ["continuous", "discrete"])
+def test_an_algorithm_is_refused_on_exactly_the_actions_it_does_not_name(name, kind):
+    cls = ALGORITHMS[name]
+    phase = "offline" if "offline" in cls.phases else "online"
+    recipe = Recipe(dataset="npz:x.npz", **{phase: cls(), f"{phase}_steps": 4000})
+    spaces = Spaces(3, 2, discrete=kind == "discrete")
+    if kind in cls.actions:
+        recipe.check_fit(None, spaces)
+        return
+    with pytest.raises(RecipeError, match=f"^{name} has no {kind}-action form; there is ") as error:
+        recipe.check_fit(None, spaces)
+    able = str(error.value).split("there is ")[1].split(", ")
+    assert able == [other for other, cls in ALGORITHMS.items() if kind in cls.actions]
+
+
+@pytest.mark.parametrize(
+    ("env_id", "parts", "message"),
+    [
+        (PICK, {"offline": segue.TD3BC(), "offline_steps": 10}, "td3-bc has no discrete-action form"),
+        (AIM, {"offline": segue.DQN(), "offline_steps": 10}, "dqn has no continuous-action form"),
+        (PICK, {"online": segue.SAC(), "online_steps": 4000}, "sac has no discrete-action form"),
+        (AIM, {"online": segue.DiscreteSAC(), "online_steps": 4000}, "discrete-sac has no continuous-action form"),
+    ],
+)
+def test_a_log_with_the_wrong_kind_of_actions_is_refused_before_anything_is_written(
+    tmp_path: Path, env_id, parts, message
+):
+    with pytest.raises(RecipeError, match=message):
+        run(Recipe(dataset=log_of(env_id), env=env_id, **parts), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_discrete_log_does_not_fit_a_continuous_environment(tmp_path: Path):
+    with pytest.raises(RecipeError, match=r"3 discrete actions.*has 1 observation dimensions and 1 action dimensions"):
+        run(Recipe(dataset=log_of(PICK), env=AIM, offline=segue.BC(), offline_steps=10), tmp_path / "x")

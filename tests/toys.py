@@ -1,0 +1,108 @@
+"""Environments so small that the best policy is known. Importing this registers them with Gymnasium."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+
+class _OneStep(gym.Env):
+    """Shows −1 or 1, takes one action, pays, ends."""
+
+    observation_space = gym.spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.state = float(self.np_random.choice([-1.0, 1.0]))
+        return np.array([self.state], np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return np.array([self.state], np.float32), self.pay(action), True, False, {}
+
+
+class Aim(_OneStep):
+    """Pays 1 for an action of half the state, and less the farther from it."""
+
+    action_space = gym.spaces.Box(-1, 1, (1,))
+
+    def pay(self, action: Any) -> float:
+        return 1 - (float(action[0]) - self.state / 2) ** 2
+
+
+class Pick(_OneStep):
+    """Pays 1 for the first of three actions in state −1 and for the last in state 1."""
+
+    action_space = gym.spaces.Discrete(3)
+
+    def pay(self, action: Any) -> float:
+        return float(action == 1 + self.state)
+
+
+class Clock(gym.Env):
+    """Shows the step's number and pays 1 per step, whatever is done: the first episode of an environment reaches a
+    terminal after three steps, the second is cut after four, and so on in turn."""
+
+    observation_space = gym.spaces.Box(0, 10, (1,))
+    action_space = gym.spaces.Box(-1, 1, (1,))
+    episode = -1
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.episode, self.time = self.episode + 1, 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.time += 1
+        ends = self.episode % 2 == 0
+        done = self.time == (3 if ends else 4)
+        return np.array([self.time], np.float32), 1.0, done and ends, done and not ends, {}
+
+
+AIM, PICK, CLOCK = "SegueTestAim-v0", "SegueTestPick-v0", "SegueTestClock-v0"
+for name, env in ((AIM, Aim), (PICK, Pick), (CLOCK, Clock)):
+    gym.register(name, env, disable_env_checker=True)
+
+
+class Notes:
+    """A recorder that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.evaluated: dict[int, np.ndarray] = {}
+        self.measured: list[tuple[int, dict[str, float]]] = []
+
+    def progress(self, phase: str, step: int, total: int) -> None: ...
+
+    def note(self, message: str) -> None: ...
+
+    def metrics(self, phase: str, step: int, values: dict[str, float]) -> None:
+        self.measured.append((step, values))
+
+    def evaluation(self, phase: str, step: int, returns: np.ndarray) -> None:
+        assert step not in self.evaluated
+        self.evaluated[step] = returns
+
+    def clock(self, phase: str, what: str) -> Any:
+        import contextlib
+
+        return contextlib.nullcontext()
+
+
+def log_of(env_id: str, rows: int = 60) -> dict[str, np.ndarray]:
+    """Random steps of a one-step environment, as a dict of columns."""
+    rng = np.random.default_rng(0)
+    env = {AIM: Aim, PICK: Pick}[env_id]()
+    states = rng.choice([-1.0, 1.0], rows)
+    actions = rng.integers(3, size=rows) if env_id == PICK else rng.uniform(-1, 1, (rows, 1))
+    rewards = []
+    for env.state, action in zip(states, actions, strict=True):
+        rewards.append(env.pay(action))
+    return {
+        "observations": states[:, None],
+        "actions": actions,
+        "rewards": np.array(rewards),
+        "next_observations": states[:, None],
+        "terminals": np.ones(rows),
+        "timeouts": np.zeros(rows),
+    }
