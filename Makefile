@@ -50,6 +50,10 @@ $(VENV)/peers/.installed: requirements.lock pyproject.toml
 	$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'd3rlpy>=2.8,<3'
 	@touch $@
 
+# The collapse at the switch, and what each bridge does to it: studies/seam; about half an hour on two cores.
+seam: install
+	$(BIN)/python -m studies.seam
+
 # The bundled log: our own SAC run, and 100,000 steps of three of its policies.
 hopper-mixed: install
 	$(BIN)/segue run --env Hopper-v5 --online sac --online-steps 80000 --eval-every 5000 --warmup-steps 5000 \
