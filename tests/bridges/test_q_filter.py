@@ -12,8 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from helpers import SPACES, few, finite, random_learner, same_bits, small, transitions
-from segue.algorithms import ALGORITHMS
+from helpers import KINDS, MEMBERS, SPACES, SUITE, few, finite, random_learner, same_bits, small, transitions
 from segue.bridges import BRIDGES, Bridge, QFilter
 from segue.bridges.base import weighted_mean
 from segue.errors import RecipeError
@@ -124,23 +123,28 @@ def test_shapes_that_would_broadcast_are_refused(loss, weight):
         plain(jnp.ones(loss), jnp.ones(weight))
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_any_policy_loss_is_filtered_to_the_mean_over_the_kept_samples(name):
+WITH_A_POLICY = {member: pair for member, pair in MEMBERS.items() if SUITE[pair[0]].policy}
+
+
+@pytest.mark.parametrize(("name", "kind"), WITH_A_POLICY.values(), ids=WITH_A_POLICY)
+def test_any_policy_loss_is_filtered_to_the_mean_over_the_kept_samples(name, kind):
     """Also a cloning one, with another algorithm's critic in its nets."""
-    algorithm = small(name)
-    learner = random_learner(algorithm)
-    nets = learner.nets.replace(critic=random_learner(small("sac")).nets.critic)
+    algorithm, batch = small(name), jax.tree.map(jnp.asarray, transitions(kind=kind))
+    learner = random_learner(algorithm, kind=kind)
+    other = random_learner(small("awac"), kind=kind)
+    nets = learner.nets.replace(critic=other.nets.critic)
     learner = Learner(nets, learner.optimisers, ((),), learner.step, learner.normaliser)
     bridge = QFilter(percentile=40)
-    after, metrics = actor_update(algorithm, (bridge,), learner, BATCH, KEY, SPACES.action_size)
-    weight, _ = bridge.actor_weight((), nets, BATCH, KEY)
-    per_sample, _ = algorithm.actor_loss(nets.actor, nets, BATCH, jax.random.split(KEY, 1)[0])
+    after, metrics = actor_update(algorithm, (bridge,), learner, batch, KEY, KINDS[kind].action_size)
+    weight, _ = bridge.actor_weight((), nets, batch, KEY)
+    policy = nets.roles()[algorithm.policy]
+    per_sample, _ = algorithm.actor_loss(policy, nets, batch, jax.random.split(KEY, 1)[0])
     per_sample = np.asarray(per_sample)
     expected = per_sample[np.asarray(weight) == 1].mean()
     assert float(metrics["actor_loss"]) == pytest.approx(expected, rel=1e-5)
     assert float(metrics["q_filter_kept"]) == np.mean(weight)
     assert expected != pytest.approx(per_sample.mean(), rel=1e-3)
-    assert not same_bits(after.nets.actor, nets.actor)
+    assert not same_bits(after.nets.roles()[algorithm.policy], policy)
 
 
 def test_filtering_every_sample_leaves_the_actor_alone_and_nothing_is_nan():
