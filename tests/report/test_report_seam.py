@@ -214,10 +214,10 @@ def test_over_estimation_is_named_where_the_critic_promises_more_than_follows(bu
     )
     text = said(diagnose(arm), "critic")
     assert "from 50 to 80" in text.replace(".0", "")
-    assert "better in the critic's eyes and worse in fact" in text
+    assert "The estimate rose while the return fell." in text
     assert "over-estimates by 70" in text
     assert "timid" not in text
-    assert "--bridges samg" in diagnose(arm).suggestions
+    assert "--bridges samg --replay online-only" in diagnose(arm).suggestions
     assert "--bridges critic-refit" not in diagnose(arm).suggestions, "it was right at the switch"
 
 
@@ -241,6 +241,36 @@ def test_moving_from_the_log_is_told_with_both_distances(build: Build) -> None:
     assert "was 0.200 at the switch and 0.600 at step 500" in text
     assert "prefers to the logged ones, while the return fell" in text
     assert {"--bridges conservative-update", "--replay mixed"} <= set(diagnose(arm).suggestions)
+
+
+def test_an_estimate_that_was_rising_before_the_switch_is_not_blamed_on_it(build: Build) -> None:
+    arm = build(COLLAPSE, value_at_start={0: 5.0, 500: 8.0}, return_from_start={0: 50.0, 500: 30.0})
+    arm.seeds["0"]["metrics"]["offline"]["value_at_start"] = (np.array([250.0, 500.0]), np.array([2.0, 5.0]))
+    (arm,) = seam_arms({"arms": {"x": {"recipe": arm.recipe, "seeds": dict(arm.seeds)}}})
+    assert "it was rising in the offline phase already" in said(diagnose(arm), "critic")
+    assert "more --offline-steps" in diagnose(arm).suggestions
+
+
+def test_a_fall_of_less_than_a_tenth_is_told_but_not_mended(build: Build) -> None:
+    arm = build({0: 1000.0, 500: 950.0})
+    found = fall(arm)
+    assert found is not None
+    assert found.certain
+    assert not found.matters
+    assert "less than a tenth" in said(diagnose(arm), "return")
+    assert diagnose(arm).suggestions == {}
+
+
+def test_a_policy_that_acts_otherwise_at_the_switch_is_noticed(build: Build) -> None:
+    arm = build({0: 40.0, 500: 40.0}, offline=100.0)
+    assert "Already at the switch" in said(diagnose(arm), "return")
+    assert "Already at the switch" not in said(diagnose(build({0: 95.0, 500: 90.0}, offline=100.0)), "return")
+
+
+def test_what_does_not_fit_the_algorithm_is_not_suggested(build: Build) -> None:
+    probe = {"value_at_start": {0: 5.0, 500: 8.0}, "return_from_start": {0: 50.0, 500: 30.0}}
+    assert set(diagnose(build(COLLAPSE, {"online": {"name": "ppo"}}, **probe)).suggestions) == {"--bridges guard"}
+    assert diagnose(build(COLLAPSE, {"online": {"name": "dqn"}}, **probe)).suggestions == {}
 
 
 def test_without_a_fall_nothing_is_suggested(build: Build) -> None:

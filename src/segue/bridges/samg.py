@@ -165,14 +165,14 @@ class SAMG(Bridge):
     def measured(self, state: State, held_out: tuple[Array, ...], spaces: Spaces, key: Key) -> State:
         """The state with its scale and the calibration report, from rows of the log that were not fitted."""
         observation, action, following = held_out
-        noise_key, shuffle_key, uniform_key = jax.random.split(key, 3)
+        _, shuffle_key, uniform_key = jax.random.split(key, 3)
         shuffled = jax.random.permutation(shuffle_key, action)
         if spaces.discrete:
             drawn = jax.random.randint(uniform_key, (len(action),), 0, spaces.action_size)
             uniform = jax.nn.one_hot(drawn, spaces.action_size)
         else:
             uniform = jax.random.uniform(uniform_key, action.shape, minval=-1.0, maxval=1.0)
-        error, kl = state.vae.loss(observation, action, following, _noise(state.vae, noise_key, len(action)))
+        error, kl = self.elbo_terms(state, observation, action, following)
         state = dataclasses.replace(
             state,
             typical_kl=jnp.maximum(jnp.median(kl), 1e-6),
@@ -217,12 +217,17 @@ class SAMG(Bridge):
         if self.coefficient == "encoder":
             mean, _ = state.vae.encode(observation, action)
             return jax.scipy.special.erfc(jnp.abs(mean) / jnp.sqrt(2.0)).mean(-1)
-        # The mean code instead of a drawn one, so that p is a function of its arguments.
-        error, kl = state.vae.loss(observation, action, following, jnp.zeros((size, state.vae.latent_size)))
+        error, kl = self.elbo_terms(state, observation, action, following)
         if self.coefficient == "kl":
             return jnp.exp(-jnp.asarray(kl / state.typical_kl))
         better = jnp.searchsorted(state.negative_elbo, error + self.kl_weight * kl)
         return jnp.asarray(1 - better / len(state.negative_elbo))
+
+    def elbo_terms(
+        self, state: State, observation: Array, action: Array, following: Array
+    ) -> tuple[Float[jax.Array, " batch"], Float[jax.Array, " batch"]]:
+        """Reconstruction error and KL at the mean code instead of a drawn one, so that p is a function of (s, a)."""
+        return state.vae.loss(observation, action, following, jnp.zeros((len(observation), state.vae.latent_size)))
 
     def cut(self, p: Float[Array, " batch"]) -> Float[jax.Array, " batch"]:
         """p where p ≥ p_m and 0 elsewhere (eq. 5), or the soft form; ablations have no threshold."""

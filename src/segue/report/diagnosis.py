@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from segue.report.fall import Fall, fall
+from segue.report.fall import Fall, fall, handed_over
 from segue.report.measures import FEW_SEEDS, mean_curve
-from segue.report.remedies import bridges_did, relation, suggestions
+from segue.report.remedies import bridges_did, relation, still_rising, suggestions
 from segue.report.seam import PROBE, SeamArm
 from segue.report.text import decimals, number, sentence
 
@@ -33,10 +33,10 @@ class Diagnosis:
 def diagnose(arm: SeamArm) -> Diagnosis:
     """Findings from the curves in the window, suggestions only where the return fell by more than noise."""
     found = fall(arm)
-    findings = [Finding("return", _return(arm, found))]
-    step = found.step if found else math.nan
-    findings += [Finding("critic", text) for text in _critic(arm, step)]
-    findings += [Finding("log", text) for text in _log(arm, step, found)]
+    findings = [Finding("return", text) for text in (*_handover(arm), _return(arm, found))]
+    if found is not None:
+        findings += [Finding("critic", text) for text in _critic(arm, found)]
+        findings += [Finding("log", text) for text in _log(arm, found)]
     findings += [Finding("bridges", text) for text in bridges_did(arm)]
     missing = [name for name in PROBE if not arm.tracks[name]]
     if missing:
@@ -44,6 +44,17 @@ def diagnose(arm: SeamArm) -> Diagnosis:
     if not arm.pretrained:
         findings.append(Finding("data", "From scratch: no offline phase, so there is no switch in this arm."))
     return Diagnosis(tuple(findings), suggestions(arm, found), tuple(_notes(arm)))
+
+
+def _handover(arm: SeamArm) -> Iterator[str]:
+    found = handed_over(arm)
+    if found is not None and found.certain:
+        places = decimals([found.offline, found.online])
+        yield (
+            f"Already at the switch, before any live update, the return is {number(found.online, places)} against "
+            f"{number(found.offline, places)} in the last offline evaluation, a difference beyond evaluation noise: "
+            "what acts there is not quite what was evaluated offline."
+        )
 
 
 def _return(arm: SeamArm, found: Fall | None) -> str:
@@ -69,17 +80,20 @@ def _return(arm: SeamArm, found: Fall | None) -> str:
         f"Return fell from {before} at the {start} to {after} at step {step}, by more than evaluation noise, {chance}."
         f"{everyone}"
     )
+    if not found.matters:
+        return f"{text} That is less than a tenth of it."
     mean = mean_curve(arm.tracks["return"].online)
     back = mean.steps[(mean.steps > found.step) & (mean.mean >= found.before)]
     if back.size:
-        return f"{text} It was back by step {number(back[0])}."
+        return f"{text} The evaluation at step {number(back[0])} was back at that level."
     last = mean.steps[-1]
     if last <= found.step:
         return f"{text} That is the last evaluation looked at."
     return f"{text} By step {number(last)} it was at {number(mean.mean[-1], places)}, not back yet."
 
 
-def _critic(arm: SeamArm, step: float) -> Iterator[str]:
+def _critic(arm: SeamArm, found: Fall) -> Iterator[str]:
+    step = found.step
     value, earned = arm.tracks["value_at_start"], arm.tracks["return_from_start"]
     x, y = (value.at(s).mean for s in (0, step))
     u, v = (earned.at(s).mean for s in (0, step))
@@ -91,9 +105,10 @@ def _critic(arm: SeamArm, step: float) -> Iterator[str]:
         f"From the {start} to step {number(step)}, the critic's estimate at the start states went from {number(x, p)} "
         f"to {number(y, p)}, the discounted return that it should predict from {number(u, p)} to {number(v, p)}."
     )
-    if relation(y, x) == "above" and relation(v, u) == "below":
-        text += " The policy became better in the critic's eyes and worse in fact."
     first, then = relation(x, u), relation(y, v)
+    if found.matters and relation(y, x) == "above" and relation(v, u) == "below":
+        text += " The estimate rose while the return fell"
+        text += ", but it was rising in the offline phase already." if first == "below" and still_rising(arm) else "."
     if then == "above":
         text += f" At step {number(step)} the critic over-estimates by {number(y - v, p)}"
         text += f"; at the {start} it already did, by {number(x - u, p)}." if first == "above" else "."
@@ -106,7 +121,8 @@ def _critic(arm: SeamArm, step: float) -> Iterator[str]:
     yield text
 
 
-def _log(arm: SeamArm, step: float, found: Fall | None) -> Iterator[str]:
+def _log(arm: SeamArm, found: Fall) -> Iterator[str]:
+    step = found.step
     distance = arm.tracks["distance_to_log"]
     near, far = (distance.at(s).mean for s in (0, step))
     start = "switch" if arm.pretrained else "start"
@@ -123,7 +139,7 @@ def _log(arm: SeamArm, step: float, found: Fall | None) -> Iterator[str]:
         return
     p = decimals([first, then])
     text = f"There the critic rated the policy's actions {_against(first, p)} at the {start}, {_against(then, p)} then."
-    if found is not None and found.certain and then > 0 and relation(far, near) == "above":
+    if found.matters and then > max(first, 0) and relation(far, near) == "above":
         text += " So it moved to actions that the critic prefers to the logged ones, while the return fell."
     yield text
 

@@ -46,7 +46,7 @@ def frame(axes: Axes, theme: Theme, label: str) -> None:
     axes.tick_params(axis="x", length=3)
     axes.set_xlabel(label, color=theme.ink, labelpad=7)
     axes.xaxis.set_major_formatter(lambda x, _: short(x))
-    axes.yaxis.set_major_formatter(lambda y, _: f"{y:,.10g}".replace("-", "−"))
+    axes.yaxis.set_major_formatter(lambda y, _: plain(y))
 
 
 def seam_line(axes: Axes, theme: Theme, named: bool = False) -> None:
@@ -77,6 +77,11 @@ def seeds_and_mean(axes: Axes, curves: Sequence[Curve], colour: str, dash: str, 
     together = np.flatnonzero(mean.seeds == mean.seeds.max())[-1]
     for part, style in ((slice(0, together + 1), dash), (slice(together, None), "dotted")):
         axes.plot(mean.steps[part], mean.mean[part], linestyle=style, color=colour, linewidth=width, zorder=4)
+
+
+def plain(value: float) -> str:
+    """Values on an axis: `−0.5`, `2,000`, and `20k` where they would become long."""
+    return short(value).replace("-", "−") if abs(value) >= 10_000 else f"{value:,.10g}".replace("-", "−")
 
 
 def short(value: float) -> str:

@@ -34,6 +34,39 @@ class Fall:
         """Whether it is more than evaluation noise; None if that cannot be said."""
         return None if math.isnan(self.threshold) else self.before - self.after > self.threshold
 
+    @property
+    def matters(self) -> bool:
+        """Whether it is certain and no less than a tenth of the return at the switch."""
+        return bool(self.certain) and self.before - self.after >= 0.1 * abs(self.before)
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """The last offline evaluation against the one at the switch, before any live update; means over seeds."""
+
+    offline: float
+    online: float
+    certain: bool
+    """Whether they differ by more than evaluation noise."""
+
+
+def handed_over(arm: SeamArm) -> HandedOver | None:
+    """None where one of the two evaluations is missing, or had one episode."""
+    offline, online = arm.tracks["return"].before(), arm.tracks["return"].at(0)
+    episodes = [
+        [float(r) for r in found["returns"]]
+        for seed in arm.seeds.values()
+        for found in (
+            *list(seed.get("offline_evaluations") or ())[-1:],
+            *[e for e in seed.get("online_evaluations") or () if e["step"] == 0],
+        )
+    ]
+    # Two sides, so the threshold of the lower of two.
+    _, threshold = _noise(episodes, 2)
+    if len(episodes) != 2 * len(arm.seeds) or math.isnan(threshold):
+        return None
+    return HandedOver(offline.mean, online.mean, abs(offline.mean - online.mean) > threshold)
+
 
 def fall(arm: SeamArm) -> Fall | None:
     """The deepest point of the mean return in the window; None without an evaluation at the switch and after it.

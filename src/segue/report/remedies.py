@@ -12,6 +12,11 @@ from segue.report.text import figures, sentence
 
 SHARE = 0.1
 """Two values agree if they differ by less than this share of the larger one."""
+FITTING = {
+    "ppo": ("conservative-update", "guard"),
+    **dict.fromkeys(("dqn", "discrete-cql", "discrete-bcq"), ("samg",)),
+}
+"""Of the bridges suggested here, those that go with algorithms that have no critic or no actor."""
 NAMES = {
     "samg_coefficient": "SAMG's share of the offline critic in the target",
     "samg_intrinsic_reward": "SAMG's intrinsic reward",
@@ -34,6 +39,12 @@ def relation(expected: float, earned: float) -> str:
     if abs(expected - earned) <= SHARE * max(abs(expected), abs(earned)):
         return "equal"
     return "above" if expected > earned else "below"
+
+
+def still_rising(arm: SeamArm) -> bool:
+    """Whether the critic's estimate rose over the later half of the offline phase: it had not settled."""
+    values = mean_curve(arm.tracks["value_at_start"].offline).mean
+    return values.size > 1 and relation(float(values[-1]), float(values[(values.size - 1) // 2])) == "above"
 
 
 def bridges_did(arm: SeamArm) -> Iterator[str]:
@@ -59,8 +70,8 @@ def bridges_did(arm: SeamArm) -> Iterator[str]:
 
 
 def suggestions(arm: SeamArm, found: Fall | None) -> dict[str, str]:
-    """Flag → why, for what the numbers give a reason for and the arm does not use; none without a certain fall."""
-    if not arm.pretrained or found is None or not found.certain:
+    """Flag → why, for what the numbers give a reason for and the arm does not use; none without a fall that matters."""
+    if not arm.pretrained or found is None or not found.matters:
         return {}
     used = {b.get("name") for b in arm.recipe.get("bridges") or ()}
     distance = arm.tracks["distance_to_log"]
@@ -75,9 +86,14 @@ def suggestions(arm: SeamArm, found: Fall | None) -> dict[str, str]:
     if away:
         proposed["conservative-update"] = "the policy moved away from the log; it bounds how fast"
     proposed["guard"] = "it rolls back when live returns fall, whatever the cause"
-    if (arm.recipe.get("online") or {}).get("name") == "ppo":  # the others act on a critic and a replay
-        proposed = {"guard": proposed["guard"]}
-    flags = {f"--bridges {name}": why for name, why in proposed.items() if name not in used}
-    if away and (arm.recipe.get("replay") or {}).get("name") == "online-only":
+    able = FITTING.get(str((arm.recipe.get("online") or {}).get("name")), tuple(proposed))
+    flags = {
+        f"--bridges {name}{' --replay online-only' * (name == 'samg')}": why
+        for name, why in proposed.items()
+        if name not in used and name in able
+    }
+    if first == "below" and still_rising(arm):
+        flags["more --offline-steps"] = "the critic's estimate was still rising towards the return as they ended"
+    if away and "samg" not in used and (arm.recipe.get("replay") or {}).get("name") == "online-only":
         flags["--replay mixed"] = "the policy moved away from the log, and no batch held the log any more"
     return flags

@@ -69,6 +69,7 @@ def draw_panel(figure: Figure, place: Place, arm: SeamArm, panel: Panel, theme: 
     level, _ = panel.level_of(arm)
     if np.isfinite(level):
         online.axhline(level, color=theme.quiet, linewidth=1, linestyle=LEVEL, zorder=1.5)
+    online.margins(y=0.09)
     if panel.limits is not None:
         online.set_ylim(panel.limits[0], panel.limits[1] * 1.04)  # a line at the limit is drawn whole
     axes = PanelAxes(online, offline)
@@ -78,8 +79,6 @@ def draw_panel(figure: Figure, place: Place, arm: SeamArm, panel: Panel, theme: 
         one.grid(axis="x", color=theme.rule, linewidth=0.5)
         if panel.logarithmic:
             one.set_yscale("log")
-            one.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
-            one.minorticks_off()
         else:
             one.locator_params(axis="y", nbins=5 if panel.height > 1.2 else 3)
     _head(axes.both[0], arm, panel, theme)
@@ -160,7 +159,9 @@ def _handles(arm: SeamArm, panel: Panel, theme: Theme) -> list[Line2D | Patch]:
     if np.isfinite(level):
         handles.append(Line2D([], [], color=theme.quiet, linestyle=LEVEL, linewidth=1, label=name))
     gaps = [_gap(arm, panel, phase) for phase in ("offline", "online")]
+    # Named only where it can be seen: by more than a tenth.
     difference = np.concatenate([first - second for _, first, second in gaps])
+    difference[np.abs(difference) < 0.1 * np.concatenate([np.maximum(abs(a), abs(b)) for _, a, b in gaps])] = 0
     above, below = panel.gap or ("", "")
     if (difference > 0).any():
         handles.append(Patch(facecolor=theme.alert, alpha=0.3, label=above))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from segue.report.drawing import picture
+from segue.report.drawing import picture, plain
 from segue.report.fall import fall
 from segue.report.seam import SeamArm
 from segue.report.seam_axes import PanelAxes, Place, draw_panel
@@ -112,9 +112,9 @@ def _column(drawn: Sequence[PanelAxes], arm: SeamArm, theme: Theme) -> None:
 
 
 def _mark_fall(axes: Axes, arm: SeamArm, theme: Theme) -> None:
-    """An arrow from the level at the switch to the lowest mean return, where it fell by more than noise."""
+    """An arrow from the level at the switch to the lowest mean return, where the fall matters."""
     found = fall(arm)
-    if found is None or not found.certain:
+    if found is None or not found.matters:
         return
     arrow = {"arrowstyle": "-|>,head_width=0.2,head_length=0.4", "color": theme.ink, "linewidth": 1.1, "shrinkA": 0}
     axes.annotate("", (found.step, found.after), (found.step, found.before), arrowprops=arrow, zorder=6)
@@ -148,10 +148,25 @@ def _mark_events(axes: Axes, arm: SeamArm, theme: Theme, arrows: bool) -> None:
 def _same_scale(axes: Sequence[Axes]) -> None:
     """One range for all columns of a panel, unless one of them would be flattened by it."""
     limits = np.array([a.get_ylim() for a in axes])
+    logarithmic = axes[0].get_yscale() == "log"
     spans = limits[:, 1] - limits[:, 0]
-    if spans.max() <= ALIKE * spans.min():
+    if logarithmic or spans.max() <= ALIKE * spans.min():
         for one in axes:
             one.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+    if logarithmic:
+        _logarithmic_ticks(axes)
+
+
+def _logarithmic_ticks(axes: Sequence[Axes]) -> None:
+    """At most four: powers of ten, or round numbers where the range is too short for them."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    for one in axes:
+        low, high = one.get_ylim()
+        wide = LogLocator(numticks=4) if high > 100 * low else LogLocator(subs=(1, 3), numticks=8)
+        one.yaxis.set_major_locator(wide if high > 8 * low else MaxNLocator(3))
+        one.yaxis.set_minor_locator(NullLocator())
+        one.yaxis.set_major_formatter(lambda y, _: plain(y) if y >= 1e-3 else f"{y:.0e}".replace("-", "−"))
 
 
 def _height(panels: Sequence[Panel]) -> float:

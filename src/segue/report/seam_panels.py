@@ -108,7 +108,7 @@ BRIDGE_PANELS = (
     _alone("SAMG: offline critic's share", "of the bootstrapped value", "samg_coefficient", limits=(0, 1)),
     _alone("SAMG: intrinsic reward", "per step", "samg_intrinsic_reward"),
     _alone("Conservative update: distance", "to the policy's slow average", "constraint", _epsilon, logarithmic=True),
-    _alone("Conservative update: multiplier", "λ", "constraint_multiplier"),
+    _alone("Conservative update: multiplier", "λ", "constraint_multiplier", logarithmic=True),
     _alone("Q-filter: samples kept", "share", "q_filter_kept", limits=(0, 1)),
     _alone("Jump start: horizon", "steps", "jump_start_horizon"),
     _alone("Guard: evidence of a fall", "log e-value", "guard_log_evidence", _alarm),

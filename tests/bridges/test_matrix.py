@@ -1,0 +1,396 @@
+"""Every bridge on every algorithm that it declares to support, and every two bridges that may be combined.
+
+All of them are traced, which shows whether shapes, types and keys fit; some are also run, and all of them with
+`-m slow`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import combinations
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from seams import KEY, attach, run
+
+from helpers import KINDS, changed_roles, finite, fresh_learner, same_bits, small, transitions
+from segue.algorithms import ALGORITHMS, BC, Algorithm
+from segue.bridges import (
+    BRIDGES,
+    SAMG,
+    Bridge,
+    ConservativeUpdate,
+    CriticRefit,
+    Guard,
+    JumpStart,
+    LetGo,
+    PolicyExpansion,
+    QFilter,
+    Report,
+)
+from segue.errors import RecipeError
+from segue.policy import Policy
+from segue.recipe import Recipe
+from segue.replay import REPLAYS, OnlineOnly
+from segue.runner.checkpoint import Checkpoint, load, save
+from segue.training.on_policy import learn
+from segue.training.update import replace
+from segue.types import Learner
+
+SHORT: dict[str, Any] = {"fit_steps": 2, "hidden_sizes": (8,)}
+#: Every bridge: as it is by default (but for the length of its fits), then its other forms.
+FORMS: dict[str, tuple[Bridge, ...]] = {
+    "q-filter": (
+        QFilter(),
+        QFilter(on="advantage", rule="average", low_weight=0.1),
+        QFilter(on="advantage", rule="fixed"),
+    ),
+    "conservative-update": (ConservativeUpdate(), ConservativeUpdate(distance="kl")),
+    "samg": (
+        SAMG(**SHORT),
+        SAMG(coefficient="elbo", adaptive=True, soft=True, **SHORT),
+        SAMG(coefficient="kl", target="next_observation", **SHORT),
+        SAMG(coefficient="even", **SHORT),
+        SAMG(coefficient="random", adaptive=True, **SHORT),
+        SAMG(coefficient="off", **SHORT),
+    ),
+    "let-go": (LetGo(), LetGo(schedule="exponential", end=0.1)),
+    "critic-refit": (
+        CriticRefit(evaluate_steps=2, align_steps=2),
+        CriticRefit(evaluate_steps=0, align_steps=2, fresh=False),
+    ),
+    "policy-expansion": (PolicyExpansion(),),
+    "jump-start": (JumpStart(), JumpStart(rule="conservative", longest=3)),
+    "guard": (Guard(),),
+}
+DEFAULT = {name: forms[0] for name, forms in FORMS.items()}
+#: (algorithm, kind of actions) for all that learn online.
+ONLINE = {
+    name if len(cls.actions) == 1 else f"{name}-{kind}": (name, kind)
+    for name, cls in ALGORITHMS.items()
+    if "online" in cls.phases
+    for kind in cls.actions
+}
+
+
+def refusal(name: str, *bridges: Bridge, **options: Any) -> str | None:
+    """What a recipe of these says, if it refuses them."""
+    online = small(name)
+    given = {"dataset": "npz:log.npz", "offline": BC(), "offline_steps": 1}
+    if not online.on_policy:
+        given["replay"] = OnlineOnly()
+    try:
+        Recipe(online=online, online_steps=2000, bridges=bridges, **{**given, **options})
+    except RecipeError as error:
+        return str(error)
+    return None
+
+
+SUPPORTED = {
+    f"{bridge}-{member}": (bridge, name, kind)
+    for bridge in BRIDGES
+    for member, (name, kind) in ONLINE.items()
+    if refusal(name, DEFAULT[bridge]) is None
+}
+#: Where the other forms are traced: on one algorithm of each kind that the bridge supports.
+ELSEWHERE = {
+    f"{name}-{i}-{algorithm}-{kind}": ((form,), algorithm, kind)
+    for name, forms in FORMS.items()
+    for i, form in enumerate(forms[1:], 1)
+    for algorithm, kind in [("td3-bc", "continuous"), ("awac", "discrete"), ("discrete-cql", "discrete")]
+    if refusal(algorithm, form) is None
+}
+#: Pairs on a continuous algorithm and, in the other order, on the first discrete one that supports both.
+PAIRS = {
+    f"{a.name}+{b.name}-{algorithm}": ((a, b), algorithm, kind)
+    for candidates, kind, step in [(("td3-bc",), "continuous", 1), (("awac", "discrete-cql"), "discrete", -1)]
+    for a, b in (pair[::step] for pair in combinations(DEFAULT.values(), 2))
+    for algorithm in [name for name in candidates if refusal(name, a, b) is None][:1]
+}
+#: Everything at once, as far as the algorithm supports it.
+TOGETHER = {
+    name: (tuple(b for b in DEFAULT.values() if refusal(name, b) is None), name, kind)
+    for name, kind in [("td3-bc", "continuous"), ("awac", "discrete")]
+}
+TRACED = {member: ((DEFAULT[bridge],), name, kind) for member, (bridge, name, kind) in SUPPORTED.items()}
+TRACED |= ELSEWHERE | PAIRS | {f"together-{name}": case for name, case in TOGETHER.items()}
+#: What is run by default beside everything at once: what acts on PPO, and what the algorithms with everything lack.
+RUN = {
+    "conservative-update-ppo-continuous",
+    "guard-ppo-discrete",
+    "let-go-discrete-cql",
+    "jump-start-dqn",
+}
+
+cases = pytest.mark.parametrize
+
+
+def types(tree: Any) -> Any:
+    """Structure, shapes and types."""
+    return jax.tree.structure(tree), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
+
+
+def weak(tree: Any) -> list[str]:
+    """Where a type is weak: what computes with it compiles again once it has become strong."""
+    return [jax.tree_util.keystr(path) for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if leaf.weak_type]
+
+
+def abstract(bridges: tuple[Bridge, ...], algorithm: Algorithm, kind: str) -> Learner:
+    """The shapes and types of an attached learner."""
+    return eqx.filter_eval_shape(lambda: attach(bridges, algorithm, kind, fresh_learner(algorithm, kind=kind)))
+
+
+def update(learner: Learner, algorithm: Algorithm, bridges: tuple[Bridge, ...], kind: str) -> tuple[Learner, Any]:
+    """A few updates as a run does them: on a replay, or on a rollout of two environments."""
+    if not algorithm.on_policy:
+        return run(learner, algorithm, bridges, kind)
+    batch = jax.tree.map(jnp.asarray, transitions(32, kind=kind))
+    batch = batch._replace(action=learner.nets.actor.draw(batch.observation, KEY))
+    rollout = jax.tree.map(lambda column: column.reshape(-1, 2, *column.shape[1:]), batch)
+    return learn(
+        jax.tree.map(jnp.copy, learner),
+        rollout,
+        np.arange(32).reshape(-1, 2) % 7 == 6,
+        KEY,
+        jnp.asarray(0.25),
+        algorithm=algorithm,
+        bridges=bridges,
+        action_size=KINDS[kind].action_size,
+        epochs=2,
+    )
+
+
+@cases(("bridges", "name", "kind"), TRACED.values(), ids=TRACED)
+def test_attaching_gives_what_the_skeleton_says_and_updates_keep_every_type(bridges, name, kind):
+    """Or a checkpoint could not be read back, and updates would compile again."""
+    algorithm = small(name)
+    before = abstract(bridges, algorithm, kind)
+    for bridge, state in zip(bridges, before.bridges, strict=True):
+        assert types(state) == types(bridge.skeleton(algorithm, KINDS[kind]))
+    after, metrics = eqx.filter_eval_shape(lambda learner: update(learner, algorithm, bridges, kind), before)
+    assert types(after) == types(before)
+    assert weak(before) == weak(after) == []
+    assert {leaf.shape for leaf in jax.tree.leaves(metrics)} == {()}
+
+
+@cases(
+    ("bridge", "name", "kind"),
+    [
+        pytest.param(*case, id=member, marks=() if member in RUN else pytest.mark.slow)
+        for member, case in SUPPORTED.items()
+    ],
+)
+def test_updates_run_and_stay_finite(bridge, name, kind):
+    algorithm, bridges = small(name), (DEFAULT[bridge],)
+    before = attach(bridges, algorithm, kind)
+    after, metrics = update(before, algorithm, bridges, kind)
+    assert changed_roles(before, after) >= {"value" if algorithm.on_policy else "critic", algorithm.policy or "critic"}
+    assert after.step > before.step
+    assert finite((after.nets, metrics))
+
+
+@cache
+def together(name: str) -> tuple[Learner, Learner, Any]:
+    """A learner with all bridges before and after four blocks, and the metrics."""
+    bridges, _, kind = TOGETHER[name]
+    algorithm = small(name)
+    before = attach(bridges, algorithm, kind)
+    return before, *run(before, algorithm, bridges, kind, blocks=4)
+
+
+@cases("name", TOGETHER)
+def test_all_bridges_act_at_once(name):
+    bridges, _, kind = TOGETHER[name]
+    before, after, metrics = together(name)
+    assert finite((after.nets, metrics))
+    for bridge, old, new in zip(bridges, before.bridges, after.bridges, strict=True):
+        moves = bridge.name == "conservative-update"
+        assert same_bits(old, new) != moves, bridge.name
+    reported = {"q_filter_kept", "constraint", "constraint_multiplier", "samg_coefficient", "guard_distance"}
+    assert reported <= set(metrics)
+    _, plain = eqx.filter_eval_shape(lambda: run(fresh_learner(small(name), kind=kind), small(name), (), kind))
+    assert set(metrics) - reported >= set(plain)
+
+
+def test_with_bridges_too_four_blocks_are_two_and_two():
+    bridges, name, kind = TOGETHER["awac"]
+    before, at_once, _ = together(name)
+    half, _ = run(before, small(name), bridges, kind)
+    assert same_bits(run(half, small(name), bridges, kind)[0], at_once)
+
+
+@cases("name", TOGETHER)
+def test_nothing_attached_shares_a_buffer_with_the_learner_so_that_all_can_be_donated(name):
+    before, _, _ = together(name)
+    places = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(before) if leaf.size]
+    assert len(set(places)) == len(places)
+
+
+STATES = {
+    f"{form.name}-{i}-{kind}": (form, name, kind)
+    for forms in FORMS.values()
+    for i, form in enumerate(forms)
+    for name, kind in [("td3", "continuous"), ("awac", "discrete")]
+    if type(form).skeleton is not Bridge.skeleton
+}
+
+
+@cases(("bridge", "name", "kind"), STATES.values(), ids=STATES)
+def test_a_saved_state_is_read_back_bit_for_bit(bridge, name, kind, tmp_path):
+    """With every number of the learner random, so that none is taken for another."""
+    algorithm, rng = small(name), np.random.default_rng(0)
+    shapes = abstract((bridge,), algorithm, kind)
+    learner = jax.tree.map(lambda leaf: jnp.asarray(rng.integers(1, 100, leaf.shape), leaf.dtype), shapes)
+    save(tmp_path / "checkpoint", Checkpoint(algorithm, (bridge,), KINDS[kind], None, learner))
+    back = load(tmp_path / "checkpoint")
+    assert back.bridges == (bridge,)
+    assert same_bits(back.learner, learner)
+    assert weak(back.learner) == []
+
+
+@cases("name", TOGETHER)
+def test_a_saved_learner_with_all_bridges_goes_on_where_it_stopped(name, tmp_path):
+    bridges, _, kind = TOGETHER[name]
+    _, after, _ = together(name)
+    save(tmp_path / "checkpoint", Checkpoint(small(name), bridges, KINDS[kind], None, after))
+    back = load(tmp_path / "checkpoint")
+    assert same_bits(back.learner, after)
+    there, here = (run(learner, small(name), bridges, kind, blocks=4)[0] for learner in (back.learner, after))
+    assert same_bits(there, here)
+
+
+REFERENCE = np.array([90.0, 100.0, 110.0, 104.0, 96.0] * 4)
+REPORTS = {
+    "nothing": np.zeros(0),
+    "as before": REFERENCE[:12],
+    "better": REFERENCE + 20,
+    "one": np.array([99.0]),
+    "far worse": np.full(60, -50.0),
+}
+
+
+@cases("form", [form for forms in FORMS.values() for form in forms], ids=lambda form: form.name)
+def test_reviews_keep_the_types_of_the_state_so_that_updates_go_on_without_compiling(form):
+    algorithm = small("td3-bc")
+    fits = form.name in ("samg", "critic-refit")
+    learner = fresh_learner(algorithm) if fits else attach((form,), algorithm)
+    if fits:
+        states = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), abstract((form,), algorithm, "continuous"))
+        learner = replace(learner, bridges=states.bridges)
+    state = learner.bridges[0]
+    expected = types(state)
+    for step, (name, returns) in enumerate(REPORTS.items()):
+        reference = REFERENCE if form.needs_reference else np.zeros(0)
+        review = form.review(state, Report(step, returns, reference, learner))
+        state = jax.tree.map(jnp.asarray, review.state)
+        assert types(state) == expected, name
+        assert weak(state) == [], name
+        assert 0 < form.pace(state) <= 1
+        assert all(np.isfinite(value) for value in review.metrics.values())
+    assert all(isinstance(line, str) for line in form.describe(state))
+
+
+ACTING = {member: case for member, case in SUPPORTED.items() if BRIDGES[case[0]].act is not Bridge.act}
+
+
+@cases(("bridge", "name", "kind"), ACTING.values(), ids=ACTING)
+def test_what_a_bridge_does_is_an_action_of_the_environment(bridge, name, kind):
+    """For one observation and for many, exploring or not, early in an episode and late."""
+    algorithm, spaces, bridges = small(name), KINDS[kind], (DEFAULT[bridge],)
+    policy = Policy(algorithm, attach(bridges, algorithm, kind), bridges)
+    for batch in [(), (7,)]:
+        observation = np.random.default_rng(0).normal(size=(*batch, spaces.observation_size)).astype(np.float32)
+        for explore in (False, True):
+            for time in (None, np.zeros(batch, np.int64), np.arange(7)[: batch[0] if batch else 1].reshape(batch)):
+                action = policy(observation, np.random.default_rng(0), explore, time)
+                assert isinstance(action, np.ndarray)
+                assert action.shape == (batch if spaces.discrete else (*batch, spaces.action_size))
+                assert action.dtype == (np.int32 if spaces.discrete else np.float32)
+                assert action.min() >= (0 if spaces.discrete else -1)
+                assert action.max() <= (spaces.action_size - 1 if spaces.discrete else 1)
+
+
+ACTORLESS = {"dqn", "discrete-bcq", "discrete-cql"}
+REFUSED = {
+    "q-filter": ACTORLESS | {"ppo"},
+    "conservative-update": ACTORLESS,
+    "samg": {"ppo"},
+    "let-go": {name for name, _ in ONLINE.values()} - {"td3-bc", "rebrac", "cql", "cal-ql", "discrete-cql"},
+    "critic-refit": ACTORLESS | {"ppo"},
+    "policy-expansion": ACTORLESS | {"ppo"},
+    "jump-start": {"ppo"},
+    "guard": ACTORLESS,
+}
+
+
+def test_every_bridge_is_in_the_matrix_and_the_combinations_are_those_that_make_sense():
+    assert set(FORMS) == set(BRIDGES) == set(REFUSED)
+    assert all(form.name == name for name, forms in FORMS.items() for form in forms)
+    members = {(bridge, name) for bridge, name, _ in SUPPORTED.values()}
+    everything = {(bridge, name) for bridge in BRIDGES for name, _ in ONLINE.values()}
+    assert everything - members == {(bridge, name) for bridge, names in REFUSED.items() for name in names}
+
+
+def test_all_pairs_may_be_combined_where_both_have_what_they_need():
+    pairs = {frozenset(bridge.name for bridge in bridges): kind for bridges, _, kind in PAIRS.values()}
+    assert set(pairs) == {frozenset(pair) for pair in combinations(BRIDGES, 2)}
+    continuous = {frozenset(b.name for b in bridges) for bridges, _, kind in PAIRS.values() if kind == "discrete"}
+    # A discrete algorithm with something to let go of has no actor.
+    assert set(pairs) - continuous == {
+        frozenset(("let-go", name)) for name in BRIDGES if "actor" in BRIDGES[name].needs
+    }
+
+
+@cases(
+    ("name", "bridge", "reason"),
+    [
+        ("ppo", "q-filter", "bridge q-filter needs a critic, which ppo does not have"),
+        ("ppo", "samg", "bridge samg needs a critic, which ppo does not have"),
+        ("dqn", "q-filter", "bridge q-filter needs a actor, which dqn does not have"),
+        ("dqn", "conservative-update", "bridge conservative-update needs a actor, which dqn does not have"),
+        ("discrete-cql", "policy-expansion", "needs a actor, which discrete-cql does not have"),
+        ("ppo", "jump-start", "bridge jump-start cannot act on ppo, which learns on-policy"),
+        ("ppo", "let-go", "bridge let-go cannot act on ppo, which learns on-policy"),
+        ("sac", "let-go", "bridge let-go: sac has no conservative weight to let go of"),
+    ],
+)
+def test_a_bridge_says_what_the_algorithm_lacks(name, bridge, reason):
+    assert reason in refusal(name, DEFAULT[bridge])
+
+
+@cases("form", [form for forms in FORMS.values() for form in forms], ids=lambda form: form.name)
+def test_a_bridge_that_needs_a_log_or_a_pretrained_policy_says_so(form):
+    scratch = {"offline": None, "offline_steps": 0}
+    from_log = form.name in ("samg", "critic-refit", "jump-start") or getattr(form, "rule", None) == "average"
+    pretrained = form.name in ("samg", "critic-refit", "policy-expansion", "jump-start", "guard")
+    no_log = refusal("td3-bc", form, dataset=None, **scratch)
+    no_policy = refusal("td3-bc", form, **scratch)
+    if from_log:
+        assert no_log == f"bridge {form.name} needs a log, but the recipe names no dataset"
+    if pretrained:
+        assert no_policy == f"bridge {form.name} needs a pretrained policy, but there is no offline phase"
+    assert (no_log is None) == (not from_log and not pretrained)
+    assert (no_policy is None) == (not pretrained)
+
+
+@cases("replay", REPLAYS)
+@cases("bridge", BRIDGES)
+def test_only_samg_minds_what_is_sampled(bridge, replay):
+    """It leaves the log behind at the switch."""
+    reason = refusal("td3-bc", DEFAULT[bridge], replay=REPLAYS[replay]())
+    if bridge == "samg" and replay != "online-only":
+        assert reason == (f"bridge samg: its replay holds live data only; expected replay online-only, not {replay}")
+    else:
+        assert reason is None
+
+
+def test_samg_refuses_the_replay_that_a_log_means_by_default():
+    assert "expected replay online-only, not mixed" in refusal("td3", DEFAULT["samg"], replay=None)
+
+
+def test_a_bridge_named_twice_is_refused():
+    assert refusal("td3", QFilter(), QFilter(percentile=50)) == "a bridge is named twice: q-filter, q-filter"
