@@ -273,10 +273,16 @@ def test_a_bad_recipe_file_says_what_is_wrong(tmp_path: Path, text: str, message
 
 
 def test_a_fresh_critic_can_be_fitted_to_the_handed_over_policy_before_the_policy_moves(tmp_path: Path) -> None:
+    refit = segue.CriticRefit(evaluate_steps=10, align_steps=5)
     plain = run_recipe(recipe(offline=segue.BC(**SMALL)), tmp_path / "plain", workers=1)
-    fitted = run_recipe(recipe(offline=segue.BC(**SMALL), critic_fit_steps=10), tmp_path / "fitted", workers=1)
-    lines = fitted.summary["arms"]["run"]["handover"]
-    assert "critic: fresh (bc has none)" in lines
-    assert any("fitted to the policy for 10 updates" in line for line in lines)
-    scores = [r.summary["arms"]["run"]["seeds"]["0"]["offline_score"] for r in (plain, fitted)]
-    assert scores[0] == scores[1]
+    fitted = run_recipe(recipe(offline=segue.BC(**SMALL), bridges=(refit,)), tmp_path / "fitted", workers=1)
+    lines = [run.summary["arms"]["run"]["handover"] for run in (plain, fitted)]
+    assert all("critic: fresh (bc has none)" in said for said in lines)
+    assert [any("evaluated the policy on the log for 10 updates" in line for line in said) for said in lines] == [
+        False,
+        True,
+    ]
+    seeds = [run.summary["arms"]["run"]["seeds"]["0"] for run in (plain, fitted)]
+    assert seeds[0]["offline_score"] == seeds[1]["offline_score"]
+    assert seeds[0]["online_evaluations"][0] == seeds[1]["online_evaluations"][0]
+    assert seeds[0]["parameters_sha256"] != seeds[1]["parameters_sha256"]

@@ -17,7 +17,7 @@ from segue.replay.base import Replay, ReplayStrategy
 from segue.types import Key, Spaces, Transition
 
 EPSILON = 1e-10
-#: Rows are drawn in two stages, a block and then a row of it: one sum over a million rows would swallow small ones
+#: Rows are drawn in two stages, a block and then a row of it: one sum over a million rows swallows small priorities
 #: in float32.
 BLOCK = 256
 
@@ -123,7 +123,8 @@ class Balanced(ReplayStrategy):
 
         step, optimiser = self.optimiser().update(jax.grad(loss)(state.net), state.optimiser, state.net)
         net = optax.apply_updates(state.net, step)
-        moved = DensityRatio(net, optimiser, self.priorities(state, replay), replay.count)
+        seen = jnp.copy(replay.count)  # whose buffer the next transitions to come in take over
+        moved = DensityRatio(net, optimiser, self.priorities(state, replay), seen)
         power = 1 / self.temperature
         typical = (moved(logged) ** power).mean()
         priority = jnp.clip(moved(batch) ** power / jnp.maximum(typical, EPSILON), 1e-3, 1e3)
