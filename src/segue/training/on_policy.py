@@ -19,7 +19,7 @@ from segue.bridges.base import Bridge
 from segue.envs import Episodes
 from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
-from segue.training.online import OnlineSettings, collect, reference
+from segue.training.online import NO_PROBE, OnlineSettings, collect, reference
 from segue.training.oversight import Oversight
 from segue.training.recorder import Recorder, fetch
 from segue.training.update import actor_update, descend, means, norms, replace
@@ -32,7 +32,7 @@ def train_on_policy(
     learner: Learner,
     recorder: Recorder,
     settings: OnlineSettings,
-    probe: Probe,
+    probe: Probe = NO_PROBE,
     keep: Callable[[int, Learner], None] = lambda step, learner: None,
 ) -> Learner:
     """Collect `steps` environment steps in rollouts of `rollout_steps`, with `epochs` passes over each.

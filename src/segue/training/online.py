@@ -32,6 +32,8 @@ from segue.training.recorder import Recorder, fetch
 from segue.training.update import run_updates
 from segue.types import Learner, Metrics, Transition
 
+#: Looks at values and returns only.
+NO_PROBE = Probe(None)
 #: What counts as the seam, in environment steps: where `seam_eval_every` applies.
 SEAM_STEPS = 10_000
 #: Longest chunk: the policy that collects is at most twice this many steps old.
@@ -49,9 +51,9 @@ class OnlineSettings:
     updates_per_step: float
     environments: int
     eval_every: int
-    seam_eval_every: int | None
     eval_episodes: int
     seed: int
+    seam_eval_every: int | None = None
 
     def next_evaluation(self, step: int) -> int:
         """The first step after this one at which the policy is evaluated."""
@@ -82,7 +84,7 @@ def train_online(
     replay: Replay,
     recorder: Recorder,
     settings: OnlineSettings,
-    probe: Probe,
+    probe: Probe = NO_PROBE,
     keep: Callable[[int, Learner], None] = lambda step, learner: None,
 ) -> Learner:
     """Collect `steps` environment steps, with `updates_per_step` critic updates for each after the warm-up.
