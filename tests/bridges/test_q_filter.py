@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from seams import attach, log
 
 from helpers import KINDS, MEMBERS, SPACES, SUITE, few, finite, random_learner, same_bits, small, transitions
 from segue.bridges import BRIDGES, Bridge, QFilter
@@ -19,7 +20,8 @@ from segue.errors import RecipeError
 from segue.training.update import actor_update, critic_update
 from segue.types import Learner, Nets
 
-BATCH = jax.tree.map(jnp.asarray, transitions())
+BATCHES = {kind: jax.tree.map(jnp.asarray, transitions(kind=kind)) for kind in KINDS}
+BATCH = BATCHES["continuous"]
 KEY = jax.random.key(0)
 
 
@@ -77,18 +79,81 @@ def test_the_ends_of_the_percentile_keep_everything_and_the_best():
 
 def test_the_least_optimistic_member_decides():
     q = [[0, 9, 5, 7], [9, 1, 6, 7]]
-    assert np.array_equal(weights(QFilter(threshold=5), q), [0, 0, 1, 1])
+    assert np.array_equal(weights(QFilter(rule="fixed", threshold=5.0), q), [0, 0, 1, 1])
 
 
 def test_a_fixed_threshold_replaces_the_percentile_and_keeps_what_reaches_it():
     q = [-2, -1, 0, 1]
-    assert np.array_equal(weights(QFilter(threshold=-1.0, percentile=100), q), [0, 1, 1, 1])
-    assert np.array_equal(weights(QFilter(threshold=0.0), q), [0, 0, 1, 1])
+    assert np.array_equal(weights(QFilter(rule="fixed", threshold=-1.0, percentile=100), q), [0, 1, 1, 1])
+    assert np.array_equal(weights(QFilter(rule="fixed"), q), [0, 0, 1, 1])
 
 
 def test_filtered_samples_weigh_the_low_weight():
     kept = weights(QFilter(percentile=50, low_weight=0.25), np.arange(10))
     assert np.array_equal(kept, [0.25] * 5 + [1] * 5)
+
+
+class Rated(NamedTuple):
+    """min_i Q_i(s, a), V(s) where there is one, and min_i Q_i(s, π(s)), from the nets themselves."""
+
+    q: np.ndarray
+    v: np.ndarray | None
+    own: np.ndarray
+
+
+def rated(nets: Nets, observation: np.ndarray, action: np.ndarray) -> Rated:
+    value = None if nets.value is None else np.asarray(nets.value(observation))[:, 0]
+    q, own = (np.asarray(nets.critic(observation, a)).min(0) for a in (action, nets.actor.mode(observation)))
+    return Rated(q, value, own)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("iql", "continuous"), ("sac", "continuous"), ("discrete-sac", "discrete")])
+@pytest.mark.parametrize("rule", ["percentile", "fixed"])
+def test_the_advantage_is_over_v_or_without_one_over_the_policys_action(name, kind, rule):
+    learner, batch = random_learner(small(name), seed=3, kind=kind), BATCHES[kind]
+    of = rated(learner.nets, batch.observation, batch.action)
+    advantage = of.q - (of.own if of.v is None else of.v)
+    assert (of.v is None) == (name != "iql")
+    limit = np.sort(advantage)[9]
+    options = {"rule": rule, "percentile": 60.0, "threshold": float(limit), "low_weight": 0.25}
+    weight, aux = QFilter(on="advantage", **options).actor_weight((), learner.nets, batch, KEY)
+    assert np.array_equal(weight, np.where(advantage >= limit, 1, 0.25))
+    assert np.array_equal(aux["q_filter_kept"], advantage >= limit)
+    by_q, _ = QFilter(on="q", **options).actor_weight((), learner.nets, batch, KEY)
+    assert not np.array_equal(by_q, weight)
+
+
+def test_a_fixed_advantage_of_0_is_the_filter_of_nair_et_al():
+    """1[Q(s, a) > Q(s, π(s))]."""
+    nets = random_learner(small("sac"), seed=3).nets
+    of = rated(nets, BATCH.observation, BATCH.action)
+    weight, _ = QFilter(on="advantage", rule="fixed").actor_weight((), nets, BATCH, KEY)
+    assert np.array_equal(weight, of.q > of.own)
+    assert 0 < np.sum(weight) < 16
+
+
+@pytest.mark.parametrize("on", ["q", "advantage"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_average_rule_keeps_what_beats_the_log_under_todays_critic(on, kind):
+    bridge, algorithm = QFilter(on=on, rule="average", low_weight=0.5), small("iql")
+    learner = attach((bridge,), algorithm, kind)
+    (state,), data = learner.bridges, log(kind)
+    rows = [row.tobytes() for row in data.observations]
+    drawn = [rows.index(row.tobytes()) for row in np.asarray(state[0])]
+    assert np.array_equal(state[1], data.actions[drawn])
+    assert len(set(drawn)) > 50  # of 64
+    for seed in (0, 1):  # as the critic moves, so does the average
+        nets = random_learner(algorithm, seed, kind).nets
+        sample, here = (rated(nets, *pair) for pair in (state, (BATCHES[kind].observation, BATCHES[kind].action)))
+        threshold = (sample.q - (sample.v if on == "advantage" else 0)).mean()
+        kept = here.q - (here.v if on == "advantage" else 0) >= threshold
+        weight, _ = bridge.actor_weight(state, nets, BATCHES[kind], KEY)
+        assert np.array_equal(weight, np.where(kept, 1, 0.5))
+        assert 0 < kept.sum() < 16
+
+
+def test_only_the_average_rule_wants_a_log():
+    assert [QFilter(rule=rule).wants_log() for rule in ("percentile", "fixed", "average")] == [False, False, True]
 
 
 def test_a_filter_reads_the_critic_at_the_logs_own_actions():
@@ -150,7 +215,9 @@ def test_any_policy_loss_is_filtered_to_the_mean_over_the_kept_samples(name, kin
 def test_filtering_every_sample_leaves_the_actor_alone_and_nothing_is_nan():
     algorithm = small("sac")
     learner = with_bridges(random_learner(algorithm), ())
-    after, metrics = actor_update(algorithm, (QFilter(threshold=1e9),), learner, BATCH, KEY, SPACES.action_size)
+    after, metrics = actor_update(
+        algorithm, (QFilter(rule="fixed", threshold=1e9),), learner, BATCH, KEY, SPACES.action_size
+    )
     assert metrics["actor_loss"] == 0
     assert metrics["q_filter_kept"] == 0
     assert same_bits(after.nets.actor, learner.nets.actor)
@@ -162,7 +229,8 @@ def test_filters_multiply():
     algorithm = small("td3")
     learner = with_bridges(random_learner(algorithm), (), ())
     q = np.asarray(learner.nets.critic(BATCH.observation, BATCH.action).min(0))
-    low, high = QFilter(threshold=float(np.sort(q)[3])), QFilter(threshold=float(np.sort(q)[12]), low_weight=0.5)
+    low = QFilter(rule="fixed", threshold=float(np.sort(q)[3]))
+    high = QFilter(rule="fixed", threshold=float(np.sort(q)[12]), low_weight=0.5)
     _, metrics = actor_update(algorithm, (low, high), learner, BATCH, KEY, SPACES.action_size)
     weight = (q >= np.sort(q)[3]) * np.where(q >= np.sort(q)[12], 1, 0.5)
     loss, _ = algorithm.actor_loss(learner.nets.actor, learner.nets, BATCH, KEY)
@@ -182,13 +250,13 @@ def test_the_filter_does_not_touch_the_critic():
 class Shifted(Bridge):
     """Adds 1 to what is bootstrapped, 2 to the policy loss, and counts its updates."""
 
-    def bootstrap(self, state, nets, batch, next_value, key):
-        return next_value + 1
+    def bootstrap(self, state, algorithm, nets, batch, next_value, value_key, key):
+        return next_value + 1, {"bootstrapped": next_value}
 
     def actor_penalty(self, state, actor, nets, batch, key):
         return jnp.asarray(2.0), {"shift": jnp.asarray(2.0)}
 
-    def update(self, state, nets, batch, aux, key):
+    def update(self, state, algorithm, nets, batch, aux, key):
         return state + 1, {"seen": aux["shift"]}
 
 
@@ -201,6 +269,7 @@ def test_hooks_act_where_they_say_and_compose():
     _, after = critic_update(algorithm, bridges, learner, BATCH, KEY)
     shift = float(after["target_q"] - before["target_q"])
     assert shift == pytest.approx(2 * float(BATCH.discount.mean()), rel=1e-4)
+    assert "bootstrapped" in after
     _, before = actor_update(algorithm, (), plain, BATCH, KEY, SPACES.action_size)
     moved, after = actor_update(algorithm, bridges, learner, BATCH, KEY, SPACES.action_size)
     assert float(after["actor_loss"] - before["actor_loss"]) == pytest.approx(4, rel=1e-5)
@@ -216,6 +285,7 @@ def test_hooks_act_where_they_say_and_compose():
         ("percentile", float("nan"), "between 0 and 100"),
         ("low_weight", -0.1, "between 0 and 1"),
         ("low_weight", 1.1, "between 0 and 1"),
+        ("threshold", float("nan"), "a number"),
     ],
 )
 def test_a_hyper_parameter_out_of_range_names_the_range(field, value, expected):
@@ -223,6 +293,6 @@ def test_a_hyper_parameter_out_of_range_names_the_range(field, value, expected):
         QFilter(**{field: value})
 
 
-def test_the_filter_is_registered_and_says_that_it_needs_a_critic():
+def test_the_filter_is_registered_and_says_what_it_needs():
     assert BRIDGES["q-filter"] is QFilter
-    assert QFilter.needs == ("critic",)
+    assert QFilter.needs == ("critic", "actor")

@@ -1,0 +1,236 @@
+"""The conservative update: how far the policy is from its anchor, what that costs, and how the price is found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from seams import KEY, attach, log, run
+
+from helpers import KINDS, few, finite, random_learner, same_bits, small, transitions
+from segue.bridges import ConservativeUpdate
+from segue.errors import RecipeError
+from segue.training.update import actor_update, replace
+from segue.types import Learner
+
+BATCHES = {kind: jax.tree.map(jnp.asarray, transitions(kind=kind)) for kind in KINDS}
+#: What bounds the policy of which kind.
+DISTANCES = [("squared", "continuous"), ("kl", "continuous"), ("kl", "discrete"), ("squared", "discrete")]
+NAMES = {"continuous": "td3", "discrete": "awac"}
+every_distance = pytest.mark.parametrize(("distance", "kind"), DISTANCES)
+
+
+def forward(mlp: Any, x: np.ndarray) -> np.ndarray:
+    """A ReLU network in float64; the biases of an ensemble's member have an axis of one."""
+    *hidden, head = [[np.asarray(leaf, np.float64) for leaf in (layer.weight, layer.bias)] for layer in mlp.layers]
+    for weight, bias in hidden:
+        x = np.maximum(x @ weight + bias, 0)
+    return x @ head[0] + head[1]
+
+
+def distance_of(kind: str, distance: str, actor: Any, anchor: Any) -> float:
+    """mean (tanh μ − tanh μ′)², or the mean of KL(π ‖ π′) in closed form; for discrete actions always the latter."""
+    x = np.asarray(BATCHES[kind].observation, np.float64)
+    here, there = forward(actor.mlp, x), forward(anchor.mlp, x)
+    if kind == "discrete":
+        log_p, log_q = (out - np.log(np.exp(out).sum(1, keepdims=True)) for out in (here, there))
+        return float((np.exp(log_p) * (log_p - log_q)).sum(1).mean())
+    (mean, raw), (other_mean, other_raw) = (np.split(out, 2, axis=1) for out in (here, there))
+    if distance == "squared":
+        return float(((np.tanh(mean) - np.tanh(other_mean)) ** 2).mean())
+    std, other_std = (np.exp(-5 + 7 * 0.5 * (np.tanh(value) + 1)) for value in (raw, other_raw))
+    kl = np.log(other_std / std) + (std**2 + (mean - other_mean) ** 2) / (2 * other_std**2) - 0.5
+    return float(kl.sum(1).mean())
+
+
+def away(bridge: ConservativeUpdate, kind: str) -> Learner:
+    """A learner whose anchor is another policy."""
+    algorithm = small(NAMES[kind])
+    multiplier = jnp.asarray(bridge.initial_multiplier or 1.0, jnp.float32)
+    state = bridge.state(random_learner(algorithm, 1, kind).nets.actor, multiplier)
+    return replace(random_learner(algorithm, 0, kind), bridges=(state,))
+
+
+def penalty(bridge: ConservativeUpdate, learner: Learner, kind: str, actor: Any = None) -> Any:
+    actor = learner.nets.actor if actor is None else actor
+    return bridge.actor_penalty(learner.bridges[0], actor, learner.nets, BATCHES[kind], KEY)
+
+
+@every_distance
+@pytest.mark.parametrize("multiplier", [0.5, 3.0])
+def test_the_penalty_is_the_price_times_the_distance_to_the_anchor(distance, kind, multiplier):
+    bridge = ConservativeUpdate(distance=distance, initial_multiplier=multiplier, epsilon=0.125)
+    learner = away(bridge, kind)
+    expected = distance_of(kind, distance, learner.nets.actor, learner.bridges[0].anchor)
+    assert expected > 0.126
+    value, aux = penalty(bridge, learner, kind)
+    assert float(value) == pytest.approx(multiplier * expected, rel=1e-4)
+    assert float(aux["constraint"]) == pytest.approx(expected, rel=1e-4)
+    assert float(aux["constraint_violation"]) == pytest.approx(expected - 0.125, rel=1e-3)
+    _, aux = penalty(ConservativeUpdate(distance=distance, epsilon=1e6), learner, kind)
+    assert aux["constraint_violation"] == 0
+
+
+@every_distance
+def test_at_the_switch_the_penalty_is_0_and_pulls_nowhere(distance, kind):
+    bridge = ConservativeUpdate(distance=distance, initial_multiplier=100.0)
+    learner = attach((bridge,), small(NAMES[kind]), kind)
+    assert same_bits(learner.bridges[0].anchor, learner.nets.actor)
+    value, gradient = jax.value_and_grad(lambda actor: penalty(bridge, learner, kind, actor)[0])(learner.nets.actor)
+    assert float(value) == pytest.approx(0, abs=1e-5)
+    for leaf in jax.tree.leaves(gradient):
+        np.testing.assert_allclose(leaf, 0, atol=2e-5)
+
+
+def test_the_anchor_and_the_price_are_constants_of_the_policys_loss():
+    bridge = ConservativeUpdate()
+    learner = away(bridge, "continuous")
+    (state,) = learner.bridges
+    gradient = jax.grad(
+        lambda anchor: penalty(bridge, replace(learner, bridges=(state._replace(anchor=anchor),)), "continuous")[0]
+    )(state.anchor)
+    assert all((np.asarray(leaf) == 0).all() for leaf in jax.tree.leaves(gradient))
+
+
+RATE = 0.05
+
+
+@cache
+def dual_step(epsilon: float) -> Callable[[Any, jax.Array], Any]:
+    bridge = ConservativeUpdate(epsilon=epsilon, multiplier_learning_rate=RATE)
+    nets, batch = random_learner(small("td3")).nets, BATCHES["continuous"]
+    return jax.jit(lambda state, d: bridge.update(state, small("td3"), nets, batch, {"constraint": d}, KEY))
+
+
+@few
+@given(
+    distances=st.lists(st.floats(2.0**-16, 1.0, width=32), min_size=6, max_size=6),
+    epsilon=st.sampled_from([1e-3, 0.125]),
+    multiplier=st.floats(0.125, 1024.0, width=32),
+)
+def test_the_price_descends_the_dual_by_adam(distances, epsilon, multiplier):
+    """log λ steps down the gradient λ (ε − distance) of λ (ε − distance)."""
+    bridge = ConservativeUpdate(multiplier_learning_rate=RATE, initial_multiplier=multiplier)
+    (state,) = away(bridge, "continuous").bridges
+    price, m, v = math.log(multiplier), 0.0, 0.0
+    for t, distance in enumerate(distances, 1):
+        state, aux = dual_step(epsilon)(state, jnp.asarray(distance, jnp.float32))
+        gradient = math.exp(price) * (epsilon - distance)
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        price -= RATE * (m / (1 - 0.9**t)) / (math.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        assert float(state.log_multiplier) == pytest.approx(price, abs=1e-3)
+        assert float(aux["constraint_multiplier"]) == pytest.approx(math.exp(price), rel=1e-3)
+
+
+@pytest.mark.parametrize(("epsilon", "rises"), [(1e-9, True), (1e6, False)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_price_rises_while_the_policy_is_too_far_and_falls_while_it_is_not(kind, epsilon, rises):
+    bridge, algorithm = ConservativeUpdate(epsilon=epsilon, initial_multiplier=1.0), small(NAMES[kind])
+    learner, seen = away(bridge, kind), [1.0]
+    for _ in range(3):
+        learner, metrics = actor_update(algorithm, (bridge,), learner, BATCHES[kind], KEY, KINDS[kind].action_size)
+        assert (float(metrics["constraint_violation"]) > 0) == rises
+        seen.append(float(metrics["constraint_multiplier"]))
+    assert np.all(np.diff(seen) > 0) if rises else np.all(np.diff(seen) < 0)
+
+
+def test_the_price_stops_at_1e8_and_the_loss_stays_finite():
+    bridge = ConservativeUpdate(epsilon=1e-9, initial_multiplier=9.9e7, multiplier_learning_rate=1.0)
+    learner = away(bridge, "continuous")
+    for _ in range(3):
+        learner, metrics = actor_update(small("td3"), (bridge,), learner, BATCHES["continuous"], KEY, 2)
+    assert float(metrics["constraint_multiplier"]) == pytest.approx(1e8, rel=1e-5)
+    assert finite((learner, metrics))
+    beyond = learner.bridges[0]._replace(log_multiplier=jnp.asarray(80.0))
+    value, aux = penalty(bridge, replace(learner, bridges=(beyond,)), "continuous")
+    assert float(value) == pytest.approx(1e8 * float(aux["constraint"]), rel=1e-5)
+
+
+@pytest.mark.parametrize("polyak", [0.25, 1.0])
+def test_the_anchor_follows_the_policy_by_polyak_averaging_after_its_step(polyak):
+    bridge = ConservativeUpdate(polyak=polyak)
+    before = away(bridge, "continuous")
+    after, _ = actor_update(small("td3"), (bridge,), before, BATCHES["continuous"], KEY, 2)
+    assert not same_bits(after.nets.actor, before.nets.actor)
+    trees = (after.bridges[0].anchor, after.nets.actor, before.bridges[0].anchor)
+    for anchor, policy, old in zip(*map(jax.tree.leaves, trees), strict=True):
+        np.testing.assert_allclose(anchor, polyak * np.asarray(policy) + (1 - polyak) * np.asarray(old), atol=1e-6)
+
+
+@pytest.mark.parametrize("distance", ["squared", "kl"])
+def test_a_small_epsilon_slows_the_policy_down(distance):
+    """Against the same bridge with a bound that never binds, over the same updates."""
+    algorithm = small("td3")
+    moved = {}
+    for epsilon in (1e-7, 1e6):
+        bridge = ConservativeUpdate(distance=distance, epsilon=epsilon)
+        before = attach((bridge,), algorithm)
+        after, _ = run(before, algorithm, (bridge,), blocks=40)
+        x = np.asarray(BATCHES["continuous"].observation)
+        modes = [np.asarray(learner.nets.actor.mode(x)) for learner in (before, after)]
+        moved[epsilon] = float(np.sqrt(((modes[1] - modes[0]) ** 2).mean()))
+    assert 0 < moved[1e-7] < 0.5 * moved[1e6]
+
+
+def slope_of_q(critic: Any, x: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """∇_a min_i Q_i(s, a), one direction at a time, in float64."""
+
+    def q(action: np.ndarray) -> np.ndarray:
+        members = [jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i], critic.members) for i in range(critic.size)]
+        return np.min([forward(member, np.hstack([x, action]))[:, 0] for member in members], axis=0)
+
+    nudges = 1e-6 * np.eye(a.shape[1])
+    return np.stack([(q(a + nudge) - q(a - nudge)) / 2e-6 for nudge in nudges], axis=1)
+
+
+@pytest.mark.parametrize("epsilon", [1e-4, 0.01])
+@every_distance
+def test_the_first_price_holds_the_push_of_q_at_the_distance_epsilon(distance, kind, epsilon):
+    """Squared: λ · d/dΔ (Δ²/|A|) = E‖∇_a Q‖ where Δ²/|A| = ε. In nats: λ · d/dΔ (Δ²/2) = the slope of Q per standard
+    deviation (discrete: the spread of Q over the actions) where Δ²/2 = ε.
+    """
+    bridge = ConservativeUpdate(distance=distance, epsilon=epsilon)
+    nets = random_learner(small(NAMES[kind]), kind=kind).nets
+    x = np.asarray(BATCHES[kind].observation, np.float64)
+    if kind == "discrete":
+        values = [jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i], nets.critic.members) for i in range(3)]
+        push, at = np.min([forward(member, x) for member in values], axis=0).std(1).mean(), math.sqrt(2 * epsilon)
+    else:
+        mean, raw = np.split(forward(nets.actor.mlp, x), 2, axis=1)
+        action, std = np.tanh(mean), np.exp(-5 + 3.5 * (np.tanh(raw) + 1))
+        slope = slope_of_q(nets.critic, x, action)
+        if distance == "squared":
+            push, at = np.linalg.norm(slope, axis=1).mean(), 2 * math.sqrt(epsilon * 2) / 2
+        else:
+            push, at = np.linalg.norm(slope * (1 - action**2) * std, axis=1).mean(), math.sqrt(2 * epsilon)
+    assert float(bridge.balance(nets, BATCHES[kind].observation)) == pytest.approx(push / at, rel=1e-3)
+
+
+def test_the_first_price_is_measured_on_the_log_or_is_what_was_asked_for_or_1_without_a_critic():
+    learner = attach((ConservativeUpdate(),), small("td3"))
+    everywhere = float(ConservativeUpdate().balance(learner.nets, jnp.asarray(log().observations)))
+    assert math.exp(learner.bridges[0].log_multiplier) == pytest.approx(everywhere, rel=0.1)  # 1024 draws of 64 rows
+    for name, options, expected in (("td3", {"initial_multiplier": 7.0}, 7), ("ppo", {}, 1)):
+        bridge = ConservativeUpdate(**options)
+        (state,) = attach((bridge,), small(name)).bridges
+        assert math.exp(state.log_multiplier) == pytest.approx(expected, rel=1e-5)
+        assert bridge.describe(state) == (f"conservative-update: the multiplier starts at {expected}",)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [(field, 0.0, "above 0") for field in ("epsilon", "initial_multiplier", "multiplier_learning_rate")]
+    + [("polyak", value, "above 0 and at most 1") for value in (0.0, 1.1)],
+)
+def test_a_hyper_parameter_out_of_range_names_the_range(field, value, expected):
+    with pytest.raises(RecipeError) as error:
+        ConservativeUpdate(**{field: value})
+    assert str(error.value) == f"conservative-update: {field} is {value!r}; expected {expected}"
