@@ -242,4 +242,4 @@ def run_updates(
 
 def norms(nets: Nets) -> Metrics:
     """The Euclidean norm of each role's parameters; one that is not finite shows what the losses may still hide."""
-    return {f"{role}_norm": optax.global_norm(net) for role, net in nets.roles().items() if role not in COPIES}
+    return {f"{role}_norm": optax.tree.norm(net) for role, net in nets.roles().items() if role not in COPIES}
