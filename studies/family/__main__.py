@@ -97,15 +97,16 @@ def table(rows: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/family"))
+    parser.add_argument("--only", choices=TASKS, default=None, help="One of the two logs.")
     parser.add_argument("--workers", type=int, default=None)
     arguments = parser.parse_args()
-    results = {}
+    file = HERE / "results.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
     for log, kind in TASKS.items():
-        result = segue.compare(
-            arms(log, kind), arguments.out / log, workers=arguments.workers, on_event=lambda label, event: None
-        )
-        results[log] = measured(result.summary)
-    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        if arguments.only in (None, log):
+            result = segue.compare(arms(log, kind), arguments.out / log, workers=arguments.workers)
+            results[log] = measured(result.summary)
+    file.write_text(json.dumps(results, indent=1) + "\n")
     text = DOCUMENT.read_text()
     for log, rows in results.items():
         before, _, rest = text.partition(f"<!-- {log} -->\n")

@@ -37,6 +37,7 @@ class SAC(ActorCritic):
         super().__post_init__()
         self.require("temperature_learning_rate", self.temperature_learning_rate > 0, "above 0")
         self.require("initial_temperature", self.initial_temperature > 0, "above 0")
+        self.require("target_entropy_scale", math.isfinite(self.target_entropy_scale), "a finite number")
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """Actor, critic with target, and log α."""

@@ -270,7 +270,12 @@ def _starting_learner(
             f"actor: taught in {recipe.distil_steps} updates what {source.algorithm.name} does on the log's states "
             f"(last loss {loss:.3g})"
         )
-    if "critic" in handover.fresh and not any(bridge.name == "critic-refit" for bridge in recipe.bridges):
+    if "critic" in handover.fresh and "actor" not in learner.nets.roles():
+        lines.append(
+            f"policy: lost: {algorithm.name} acts by its critic alone, and {source.algorithm.name} has none that fits; "
+            "an algorithm with an actor (discrete-sac, iql, awac, ppo) takes the policy over"
+        )
+    elif "critic" in handover.fresh and not any(bridge.name == "critic-refit" for bridge in recipe.bridges):
         lines.append("critic: the policy will follow it before it knows anything; bridge critic-refit fits it first")
     return learner, lines
 
