@@ -71,10 +71,14 @@ class Notes:
     def __init__(self) -> None:
         self.evaluated: dict[int, np.ndarray] = {}
         self.measured: list[tuple[int, dict[str, float]]] = []
+        self.events: list[tuple[int, str]] = []
 
     def progress(self, phase: str, step: int, total: int) -> None: ...
 
     def note(self, message: str) -> None: ...
+
+    def event(self, phase: str, step: int, message: str) -> None:
+        self.events.append((step, message))
 
     def metrics(self, phase: str, step: int, values: dict[str, float]) -> None:
         self.measured.append((step, values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import numbers
 import types
 import typing
@@ -32,7 +33,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def require_types(part: Any, what: str) -> None:
-    """Refuse a dataclass whose values are not of the declared types; a JSON file or a caller may hold anything.
+    """Refuse a dataclass whose values are not of the declared types, or not finite; a JSON file may hold anything.
 
     Raises:
         RecipeError: naming the field, its value and what was expected.
@@ -55,7 +56,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
     if hint in (int, float):
         kind = numbers.Integral if hint is int else numbers.Real
-        return isinstance(value, kind) and not isinstance(value, bool)
+        return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
     return isinstance(value, origin or hint)
 
 
@@ -67,7 +68,7 @@ def _words(hint: Any) -> str:
         return " or ".join(_words(argument) for argument in arguments)
     if origin is tuple:
         return f"a list of {_words(arguments[0])}"
-    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+    plain = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text", type(None): "null"}
     return plain.get(hint, getattr(hint, "__name__", str(hint)))
 
 

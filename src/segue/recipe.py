@@ -16,7 +16,7 @@ from segue.bridges import BRIDGES, Bridge
 from segue.data.dataset import Dataset
 from segue.errors import RecipeError, require_types, unknown
 from segue.replay import REPLAYS, Mixed, OnlineOnly, ReplayStrategy
-from segue.types import Spaces
+from segue.types import Nets, Spaces, same_shape
 
 Part = TypeVar("Part")
 
@@ -52,8 +52,9 @@ class Recipe:
     """Updates that teach a fresh actor what the pretrained policy does, where that has no actor to carry over."""
     warmup_steps: int = 1000
     """Environment steps before online updates start: with the pretrained policy, or at random from scratch."""
-    updates_per_step: float = 1.0
-    """Critic updates per environment step (UTD ratio)."""
+    updates_per_step: float | None = None
+    """Critic updates per environment step (UTD ratio); by default what the online algorithm is published with: 20 for
+    REDQ and RLPD, 1 for the others."""
     environments: int = 1
     """Environments stepped together."""
     eval_every: int | None = None
@@ -80,7 +81,7 @@ class Recipe:
             expect(field, getattr(self, field) >= 0, "at least 0")
         for field in ("environments", "eval_episodes", "seeds"):
             expect(field, getattr(self, field) >= 1, "at least 1")
-        expect("updates_per_step", self.updates_per_step > 0, "above 0")
+        expect("updates_per_step", self.updates_per_step is None or self.updates_per_step > 0, "above 0")
         expect("eval_every", self.eval_every is None or self.eval_every >= 1, "at least 1")
         expect("seam_eval_every", self.seam_eval_every is None or self.seam_eval_every >= 1, "at least 1")
         if self.offline is None and self.online is None:
@@ -112,14 +113,19 @@ class Recipe:
             )
         if online.on_policy:
             self._check_on_policy(online)
+        if self.offline is not None and not set(self.offline.actions) & set(online.actions):
+            raise RecipeError(
+                f"{self.offline.name} has {' and '.join(self.offline.actions)} actions, {online.name} "
+                f"{' and '.join(online.actions)} ones: no environment fits both"
+            )
         names = [bridge.name for bridge in self.bridges]
         if len(set(names)) < len(names):
             raise RecipeError(f"a bridge is named twice: {', '.join(names)}")
-        roles = _roles_of(online)
+        roles = set(_structure(online, online).roles())
         for bridge in self.bridges:
             missing = [role for role in bridge.needs if role not in roles]
             if missing:
-                raise RecipeError(f"bridge {bridge.name} needs a {missing[0]}, which {online.name} does not have")
+                raise RecipeError(f"bridge {bridge.name} needs the role {missing[0]}, which {online.name} lacks")
             if bridge.wants_log() and self.dataset is None:
                 raise RecipeError(f"bridge {bridge.name} needs a log, but the recipe names no dataset")
             if bridge.needs_pretrained and self.offline is None:
@@ -130,6 +136,7 @@ class Recipe:
                     "policy does"
                 )
             others = tuple(other for other in self.bridges if other is not bridge)
+            self._check_inherited(bridge, online, roles)
             reason = bridge.refusal(online, self.effective_replay, others)
             if reason is not None:
                 raise RecipeError(f"bridge {bridge.name}: {reason}")
@@ -141,11 +148,31 @@ class Recipe:
             if steps % self.environments:
                 raise RecipeError(f"{field} is {steps}; expected a multiple of the {self.environments} environments")
 
+    def _check_inherited(self, bridge: Bridge, online: Algorithm, roles: set[str]) -> None:
+        """A bridge that rests on what was learnt offline finds it there, or made by a bridge that attaches before."""
+        if self.offline is None:
+            return
+        given, wanted = _structure(self.offline, online).roles(), _structure(online, self.offline).roles()
+        there = {role for role, net in wanted.items() if role in given and same_shape(given[role], net)}
+        if self.distil_steps:
+            there.add("actor")
+        for other in self.bridges:
+            if other.attach_order < bridge.attach_order:
+                there |= set(other.provides)
+        for role in bridge.inherits(online):
+            if role in roles and role not in there:
+                built = f"one built differently from {online.name}'s" if role in given else "none"
+                fit = "; bridge critic-refit fits one first" if role in ("critic", "value") else ""
+                raise RecipeError(
+                    f"bridge {bridge.name} rests on the {role} that was learnt offline, and {self.offline.name} has "
+                    f"{built}{fit}"
+                )
+
     def _check_on_policy(self, online: Algorithm) -> None:
         learns = f"{online.name} learns from its own rollouts"
         if self.replay is not None:
             raise RecipeError(f"replay {self.replay.name} has no use: {learns}; leave replay out")
-        if self.updates_per_step != 1:
+        if self.updates_per_step is not None:
             raise RecipeError(f"updates_per_step has no use: {learns}; its own fields are epochs and rollout_steps")
         if getattr(online, "kl_weight", 0) and self.offline is None:
             raise RecipeError(f"{online.name}: kl_weight pulls towards a pretrained policy, and there is none")
@@ -162,6 +189,12 @@ class Recipe:
     def offline_eval_every(self) -> int:
         """Updates between evaluations in the offline phase; the default is a fifth of it."""
         return self.eval_every or max(self.offline_steps // 5, 1)
+
+    @property
+    def effective_updates_per_step(self) -> float:
+        """The UTD ratio, the default one resolved."""
+        default = 1.0 if self.online is None else self.online.updates_per_step
+        return self.updates_per_step or default
 
     @property
     def effective_replay(self) -> ReplayStrategy:
@@ -222,11 +255,10 @@ class Recipe:
         return build(cls, "recipe", values)
 
 
-def _roles_of(algorithm: Algorithm) -> set[str]:
-    """The roles an algorithm has, from a small instance of its networks; no array is allocated."""
-    spaces = Spaces(2, 2, discrete="continuous" not in algorithm.actions)
-    nets = eqx.filter_eval_shape(lambda: algorithm.init(jax.random.key(0), spaces))
-    return set(nets.roles())
+def _structure(algorithm: Algorithm, other: Algorithm) -> Nets:
+    """The shapes of an algorithm's networks for some environment that fits both; no array is allocated."""
+    spaces = Spaces(17, 5, discrete="continuous" not in {*algorithm.actions} & {*other.actions})
+    return eqx.filter_eval_shape(lambda: algorithm.init(jax.random.key(0), spaces))
 
 
 def encode(part: Any) -> dict[str, Any]:

@@ -117,6 +117,14 @@ COPIES = {**{target: target.removeprefix("target_") for target in TARGETS}, "ref
 """Roles that start as a copy of another, and that other."""
 
 
+def same_shape(a: Any, b: Any) -> bool:
+    """Whether two networks (or their structures) are built alike, so that one can take the other's place."""
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (a, b)]
+    return structures[0] == structures[1] and all(
+        x.shape == y.shape for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
 class Learner(eqx.Module):
     """The whole state of learning as one pytree: saving, rolling back and swapping are "take it, put it"."""
 

@@ -59,6 +59,7 @@ def arms(log: str, kind: str) -> dict[str, segue.Recipe]:
             offline_steps=0 if offline is None else OFFLINE_STEPS,
             online=make(online),
             online_steps=ONLINE_STEPS,
+            updates_per_step=None if online == "ppo" else 1.0,
             eval_every=1_500,
             seeds=SEEDS,
         )

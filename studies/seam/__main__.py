@@ -1,7 +1,7 @@
 """The plain switch and every bridge, on two environments: `python -m studies.seam` (`make seam`).
 
-Hopper: TD3+BC pretrained on segue:hopper-mixed and handed to TD3. CartPole: discrete CQL pretrained on
-segue:cartpole-mixed and handed to discrete SAC through a taught actor. Three seeds; results.json, table.md and
+Hopper: TD3+BC pretrained on segue:hopper-mixed and handed to TD3. CartPole: BC on segue:cartpole-mixed, which has no
+critic, handed to discrete SAC. Three seeds; results.json, table.md and
 seam.png come out. A run that is there already is not run again, so the study can be stopped and gone on with.
 """
 
@@ -16,6 +16,7 @@ import matplotlib
 import numpy as np
 
 import segue
+from segue.bridges import Bridge
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -65,33 +66,34 @@ def hopper() -> dict[str, segue.Recipe]:
 
 
 def cartpole() -> dict[str, segue.Recipe]:
-    """Discrete CQL → discrete SAC, and the bridges."""
+    """BC → discrete SAC, and the bridges."""
 
-    def arm(**changes: Any) -> segue.Recipe:
+    def arm(*bridges: Bridge, **changes: Any) -> segue.Recipe:
         values: dict[str, Any] = {
             "dataset": "segue:cartpole-mixed",
-            "offline": segue.DiscreteCQL(),
-            "offline_steps": 10_000,
+            "offline": segue.BC(),
+            "offline_steps": 5_000,
             "online": segue.DiscreteSAC(),
             "online_steps": 6_000,
             "replay": LIVE,
             "eval_every": 500,
             "seeds": SEEDS,
+            "bridges": bridges,
         }
         return segue.Recipe(**(values | changes))
 
-    mixed = segue.Mixed()
     return {
         "plain switch": arm(),
-        "mixed replay": arm(replay=mixed),
-        "discrete CQL kept": arm(online=segue.DiscreteCQL(), replay=mixed),
-        "discrete CQL that lets go": arm(online=segue.DiscreteCQL(), replay=mixed, bridges=(segue.LetGo(),)),
-        "conservative update": arm(bridges=(segue.ConservativeUpdate(),)),
-        "SAMG": arm(bridges=(segue.SAMG(),)),
-        "critic re-fit": arm(bridges=(segue.CriticRefit(),)),
-        "policy expansion": arm(bridges=(segue.PolicyExpansion(),)),
-        "jump start": arm(bridges=(segue.JumpStart(rule="conservative"),)),
-        "guard": arm(bridges=(segue.Guard(),)),
+        "warm-up of 3,000 steps": arm(warmup_steps=3_000),
+        "mixed replay": arm(replay=segue.Mixed()),
+        "critic re-fit": arm(segue.CriticRefit()),
+        "conservative update": arm(segue.ConservativeUpdate()),
+        "re-fit, conservative": arm(segue.CriticRefit(), segue.ConservativeUpdate()),
+        "re-fit, SAMG": arm(segue.CriticRefit(), segue.SAMG()),
+        "policy expansion": arm(segue.PolicyExpansion()),
+        "jump start": arm(segue.JumpStart(rule="conservative")),
+        "guard": arm(segue.Guard()),
+        "re-fit, conservative, guard": arm(segue.CriticRefit(), segue.ConservativeUpdate(), segue.Guard()),
     }
 
 

@@ -38,11 +38,12 @@ def test_only_the_values_are_refitted_and_the_policy_stays_to_the_bit(name, kind
     assert jax.tree.structure(after) == jax.tree.structure(learner)
 
 
-def test_without_steps_a_fresh_critic_is_just_that_and_the_given_one_is_as_given():
+def test_before_its_first_step_a_fresh_critic_is_just_that_and_the_given_one_is_as_given():
     algorithm = small("iql")
     learner = random_learner(algorithm)
     learner = dataclasses.replace(learner, optimisers=jax.tree.map(lambda leaf: leaf + 1, learner.optimisers))
-    fresh = fitted(learner, algorithm, evaluate_steps=0, align_steps=0)
+    idle = dataclasses.replace(seam(algorithm), fit_critic=lambda learner, steps: learner)
+    fresh, _ = CriticRefit(align_steps=0).attach(clone(learner), idle, KEY)
     initial = algorithm.init(jax.random.split(KEY)[0], KINDS["continuous"])
     for role in ("critic", "target_critic", "value"):
         assert same_bits(getattr(fresh.nets, role), getattr(initial, role))
@@ -70,7 +71,7 @@ def test_the_evaluation_is_the_algorithms_own_on_the_log():
 def test_the_alignment_tells_how_far_it_is():
     algorithm, told = small("sac"), []
     given = dataclasses.replace(seam(algorithm), tell=lambda step, total: told.append((step, total)))
-    CriticRefit(evaluate_steps=0, align_steps=250).attach(random_learner(algorithm), given, KEY)
+    CriticRefit(evaluate_steps=0, align_steps=250, fresh=False).attach(random_learner(algorithm), given, KEY)
     assert told == [(100, 250), (200, 250), (250, 250)]
 
 

@@ -18,7 +18,7 @@ import pytest
 from seams import KEY, attach, run
 
 from helpers import KINDS, changed_roles, finite, fresh_learner, same_bits, small, transitions
-from segue.algorithms import ALGORITHMS, BC, Algorithm
+from segue.algorithms import ALGORITHMS, Algorithm
 from segue.bridges import (
     BRIDGES,
     SAMG,
@@ -52,16 +52,16 @@ FORMS: dict[str, tuple[Bridge, ...]] = {
     "conservative-update": (ConservativeUpdate(), ConservativeUpdate(distance="kl")),
     "samg": (
         SAMG(**SHORT),
-        SAMG(coefficient="elbo", adaptive=True, soft=True, **SHORT),
-        SAMG(coefficient="kl", target="next_observation", **SHORT),
+        SAMG(coefficient="elbo", adaptive=True, **SHORT),
+        SAMG(coefficient="kl", soft=True, target="next_observation", **SHORT),
         SAMG(coefficient="even", **SHORT),
-        SAMG(coefficient="random", adaptive=True, **SHORT),
+        SAMG(coefficient="random", **SHORT),
         SAMG(coefficient="off", **SHORT),
     ),
     "let-go": (LetGo(), LetGo(schedule="exponential", end=0.1)),
     "critic-refit": (
         CriticRefit(evaluate_steps=2, align_steps=2),
-        CriticRefit(evaluate_steps=0, align_steps=2, fresh=False),
+        CriticRefit(evaluate_steps=2, align_steps=0, fresh=False),
     ),
     "policy-expansion": (PolicyExpansion(),),
     "jump-start": (JumpStart(), JumpStart(rule="conservative", longest=3)),
@@ -77,14 +77,21 @@ ONLINE = {
 }
 
 
+def pretraining(name: str) -> Algorithm:
+    """An offline algorithm that hands over all that this one has."""
+    if "offline" in ALGORITHMS[name].phases:
+        return small(name)
+    return small("redq", critic_layer_norm=True) if name == "rlpd" else small("bc")
+
+
 def refusal(name: str, *bridges: Bridge, **options: Any) -> str | None:
     """What a recipe of these says, if it refuses them."""
     online = small(name)
-    given = {"dataset": "npz:log.npz", "offline": BC(), "offline_steps": 1}
+    given = {"dataset": "npz:log.npz", "offline": pretraining(name), "offline_steps": 1}
     if not online.on_policy:
         given["replay"] = OnlineOnly()
     try:
-        Recipe(online=online, online_steps=2000, bridges=bridges, **{**given, **options})
+        Recipe(**{"online": online, "online_steps": 2000, "bridges": bridges, **given, **options})
     except RecipeError as error:
         return str(error)
     return None
@@ -111,9 +118,15 @@ PAIRS = {
     for a, b in (pair[::step] for pair in combinations(DEFAULT.values(), 2))
     for algorithm in [name for name in candidates if refusal(name, a, b) is None][:1]
 }
-#: Everything at once, as far as the algorithm supports it.
+#: Bridges that hold on to the policy that was handed over, while another puts a fresh one in its place.
+AT_ODDS = {frozenset(("policy-expansion", name)) for name in ("guard", "conservative-update")}
+#: Everything at once, as far as the algorithm supports it; what policy expansion is at odds with instead of it.
 TOGETHER = {
-    name: (tuple(b for b in DEFAULT.values() if refusal(name, b) is None), name, kind)
+    name: (
+        tuple(b for b in DEFAULT.values() if refusal(name, b) is None and b.name != "policy-expansion"),
+        name,
+        kind,
+    )
     for name, kind in [("td3-bc", "continuous"), ("awac", "discrete")]
 }
 TRACED = {member: ((DEFAULT[bridge],), name, kind) for member, (bridge, name, kind) in SUPPORTED.items()}
@@ -335,9 +348,9 @@ def test_every_bridge_is_in_the_matrix_and_the_combinations_are_those_that_make_
     assert everything - members == {(bridge, name) for bridge, names in REFUSED.items() for name in names}
 
 
-def test_all_pairs_may_be_combined_where_both_have_what_they_need():
+def test_all_pairs_but_those_at_odds_may_be_combined_where_both_have_what_they_need():
     pairs = {frozenset(bridge.name for bridge in bridges): kind for bridges, _, kind in PAIRS.values()}
-    assert set(pairs) == {frozenset(pair) for pair in combinations(BRIDGES, 2)}
+    assert set(pairs) == {frozenset(pair) for pair in combinations(BRIDGES, 2)} - AT_ODDS
     continuous = {frozenset(b.name for b in bridges) for bridges, _, kind in PAIRS.values() if kind == "discrete"}
     # A discrete algorithm with something to let go of has no actor.
     assert set(pairs) - continuous == {
@@ -348,11 +361,11 @@ def test_all_pairs_may_be_combined_where_both_have_what_they_need():
 @cases(
     ("name", "bridge", "reason"),
     [
-        ("ppo", "q-filter", "bridge q-filter needs a critic, which ppo does not have"),
-        ("ppo", "samg", "bridge samg needs a critic, which ppo does not have"),
-        ("dqn", "q-filter", "bridge q-filter needs a actor, which dqn does not have"),
-        ("dqn", "conservative-update", "bridge conservative-update needs a actor, which dqn does not have"),
-        ("discrete-cql", "policy-expansion", "needs a actor, which discrete-cql does not have"),
+        ("ppo", "q-filter", "bridge q-filter needs the role critic, which ppo lacks"),
+        ("ppo", "samg", "bridge samg needs the role critic, which ppo lacks"),
+        ("dqn", "q-filter", "bridge q-filter needs the role actor, which dqn lacks"),
+        ("dqn", "conservative-update", "bridge conservative-update needs the role actor, which dqn lacks"),
+        ("discrete-cql", "policy-expansion", "needs the role actor, which discrete-cql lacks"),
         ("ppo", "jump-start", "bridge jump-start cannot act on ppo, which learns on-policy"),
         ("ppo", "let-go", "bridge let-go cannot act on ppo, which learns on-policy"),
         ("sac", "let-go", "bridge let-go: sac has no conservative weight to let go of"),
@@ -390,6 +403,40 @@ def test_only_samg_minds_what_is_sampled(bridge, replay):
 
 def test_samg_refuses_the_replay_that_a_log_means_by_default():
     assert "expected replay online-only, not mixed" in refusal("td3", DEFAULT["samg"], replay=None)
+
+
+@cases("other", ["guard", "conservative-update"])
+def test_who_holds_on_to_the_handed_over_policy_is_not_combined_with_a_fresh_one(other):
+    for pair in [("policy-expansion", other), (other, "policy-expansion")]:
+        reason = f"bridge policy-expansion: it learns with a fresh actor, which {other} would hold on to"
+        assert reason in refusal("td3-bc", *(DEFAULT[name] for name in pair))
+
+
+@cases(
+    ("offline", "online", "bridge", "reason"),
+    [
+        ("bc", "sac", "samg", "rests on the critic that was learnt offline, and bc has none; bridge critic-refit fits"),
+        ("td3-bc", "iql", "samg", "rests on the value that was learnt offline, and td3-bc has none"),
+        ("edac", "sac", "samg", "rests on the critic that was learnt offline, and edac has one built differently"),
+        ("bc", "dqn", "jump-start", "rests on the critic that was learnt offline, and bc has none"),
+        ("bc", "dqn", "guard", "rests on the critic that was learnt offline, and bc has none"),
+    ],
+)
+def test_a_bridge_that_rests_on_what_the_offline_phase_did_not_learn_is_refused(offline, online, bridge, reason):
+    assert f"bridge {bridge} {reason}" in refusal(online, DEFAULT[bridge], offline=ALGORITHMS[offline]())
+
+
+def test_what_another_bridge_fits_first_or_distillation_teaches_may_be_rested_on():
+    given = {"offline": ALGORITHMS["bc"]()}
+    for order in ([CriticRefit(), SAMG()], [SAMG(), CriticRefit()]):
+        assert refusal("sac", *order, **given) is None
+    bcq = {"offline": ALGORITHMS["bcq"](), "replay": None}
+    assert refusal("sac", Guard(), **bcq) is None
+    assert "rests on the actor" in refusal("sac", Guard(), distil_steps=0, **bcq)
+
+
+def test_a_learnt_multiplier_is_not_combined_with_letting_go():
+    assert "multiplier" in refusal("cql", LetGo(), online=small("cql", lagrange_threshold=1.0))
 
 
 def test_a_bridge_named_twice_is_refused():

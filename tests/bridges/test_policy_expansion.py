@@ -109,7 +109,7 @@ def test_the_offline_policy_is_frozen_and_the_online_one_fresh_with_optimiser_an
     given = random_learner(algorithm, kind=kind)
     given = replace(given, optimisers=jax.tree.map(lambda leaf: leaf + 1, given.optimisers))
     learner, state = bridge.attach(given, seam(algorithm, kind), jax.random.key(3))
-    fresh = algorithm.init_actor(jax.random.key(3), KINDS[kind])
+    fresh = algorithm.init(jax.random.key(3), KINDS[kind]).actor
     assert same_bits(state, given.nets.actor)
     assert same_bits(learner.nets.actor, fresh)
     untouched = init_learner(algorithm, learner.nets, given.normaliser).optimisers["actor"]

@@ -282,10 +282,10 @@ def test_hooks_act_where_they_say_and_compose():
     [
         ("percentile", -0.1, "between 0 and 100"),
         ("percentile", 100.1, "between 0 and 100"),
-        ("percentile", float("nan"), "between 0 and 100"),
+        ("percentile", float("nan"), "a finite number"),
         ("low_weight", -0.1, "between 0 and 1"),
         ("low_weight", 1.1, "between 0 and 1"),
-        ("threshold", float("nan"), "a number"),
+        ("threshold", float("nan"), "a finite number"),
     ],
 )
 def test_a_hyper_parameter_out_of_range_names_the_range(field, value, expected):

@@ -349,7 +349,7 @@ def test_mastered_are_the_samples_that_the_log_does_not_know_and_whose_bellman_e
 
 
 def test_the_running_quantile_settles_where_a_quarter_of_the_known_errors_lie_below():
-    algorithm, bridge = small("td3"), SAMG(adaptive=True, coefficient="even")
+    algorithm, bridge = small("td3"), SAMG(adaptive=True, threshold=1e-6)
     learner = guided(bridge, algorithm)
     step = jax.jit(lambda state, batch: bridge.update(state, algorithm, learner.nets, batch, {}, KEY)[0])
     batches = [jax.tree.map(jnp.asarray, transitions(seed=seed)) for seed in range(25)]
@@ -364,7 +364,7 @@ def test_the_running_quantile_settles_where_a_quarter_of_the_known_errors_lie_be
 def test_the_ring_of_mastered_samples_drops_the_oldest_first(monkeypatch):
     monkeypatch.setattr(samg, "MASTERED", 8)
     algorithm = small("td3")
-    bridge = SAMG(adaptive=True, coefficient="off")  # p = 0: the log knows nothing
+    bridge = SAMG(adaptive=True, threshold=1.0)  # p = 0: the log knows nothing
     learner, seen = guided(bridge, algorithm), []
     for seed in range(4):
         batch, after, aux, _, _ = learnt(learner, algorithm, bridge, seed, error=1.5)
@@ -406,7 +406,7 @@ def test_the_vae_waits_for_256_mastered_samples():
 
 def test_p_grows_on_the_samples_that_were_mastered():
     """And the guide fades in nowhere else by itself: the frozen critic is what it was."""
-    bridge = SAMG(adaptive=True, threshold=0.0, learning_rate=1e-2, **{**QUICK, "fit_steps": 500})
+    bridge = SAMG(adaptive=True, learning_rate=1e-2, **{**QUICK, "fit_steps": 500})
     learner = random_learner(small("td3"))
     state = fitted(bridge)
     rng = np.random.default_rng(1)
@@ -429,7 +429,7 @@ def test_p_grows_on_the_samples_that_were_mastered():
     [
         ("threshold", -0.1, "between 0 and 1"),
         ("threshold", 1.1, "between 0 and 1"),
-        ("threshold", float("nan"), "between 0 and 1"),
+        ("threshold", float("nan"), "a finite number"),
         ("hidden_sizes", (0,), "positive widths"),
         ("kl_weight", 0.0, "above 0"),
         ("fit_steps", 0, "at least 1"),

@@ -42,8 +42,7 @@ def error_of(result) -> str:
     ("broken", "judged"),
     [
         (segue.SAC(**SMALL, critic_learning_rate=1e30), ["0", "20"]),
-        # What was collected with is judged before it learns.
-        (segue.PPO(**SMALL, rollout_steps=20, epochs=1, actor_learning_rate=1e30), ["0", "20", "40"]),
+        (segue.PPO(**SMALL, rollout_steps=20, epochs=1, actor_learning_rate=1e30), ["0", "20"]),
     ],
     ids=["sac", "ppo"],
 )

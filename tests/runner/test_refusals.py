@@ -25,10 +25,10 @@ PRETRAINED = {**SCRATCH, "dataset": "npz:x.npz", "offline": segue.BC(), "offline
         (PRETRAINED | {"replay": segue.Mixed()}, "replay mixed has no use: ppo learns from its own rollouts"),
         (SCRATCH | {"updates_per_step": 2.0}, "updates_per_step has no use: ppo learns from its own rollouts"),
         (SCRATCH | {"online": segue.PPO(kl_weight=1.0)}, "ppo: kl_weight pulls towards a pretrained policy, and there"),
-        (PRETRAINED | {"bridges": (segue.QFilter(),)}, "bridge q-filter needs a critic, which ppo does not have"),
+        (PRETRAINED | {"bridges": (segue.QFilter(),)}, "bridge q-filter needs the role critic, which ppo lacks"),
         (
-            PRETRAINED | {"critic_fit_steps": 5},
-            "critic_fit_steps needs a dataset and an online algorithm with a critic",
+            PRETRAINED | {"offline": segue.SAC(), "online": segue.DQN()},
+            "sac has continuous actions, dqn discrete ones: no environment fits both",
         ),
         (PRETRAINED | {"offline": segue.PPO()}, "ppo does not learn offline; there is bc"),
         (PRETRAINED | {"online": segue.BCQ()}, "bcq does not learn online; there is"),

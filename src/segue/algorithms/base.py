@@ -52,6 +52,8 @@ class Algorithm:
     """The role that `actor_loss` trains; None for an algorithm that acts by its critic alone."""
     on_policy: ClassVar[bool] = False
     """Whether it learns from its own fresh rollouts only (segue.training.on_policy), not from a replay."""
+    updates_per_step: ClassVar[float] = 1.0
+    """Critic updates per environment step (UTD ratio) that it is published with."""
     conservatism: ClassVar[tuple[str, ...]] = ()
     """The weights that hold it near the log, which `let-go` makes smaller online."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -69,23 +71,15 @@ class Algorithm:
     """Widths of the hidden layers of every network."""
     activation: Activation = "relu"
     """Non-linearity of the hidden layers."""
-    actor_layer_norm: bool = False
-    """LayerNorm in the actor's hidden layers."""
     orthogonal_init: bool = False
     """Orthogonal instead of uniform initial weights."""
-    actor_learning_rate: float = 3e-4
-    """Adam step size of the actor."""
-    actor_schedule: Schedule = "constant"
-    """How the actor's step size falls to 0 over the phase."""
 
     def __post_init__(self) -> None:
         require_types(self, self.name)
         self.require("discount", 0 <= self.discount <= 1, "between 0 and 1")
-        self.require("reward_scale", 0 < self.reward_scale < math.inf, "above 0")
-        self.require("reward_shift", math.isfinite(self.reward_shift), "a finite number")
+        self.require("reward_scale", self.reward_scale > 0, "above 0")
         self.require("batch_size", self.batch_size >= 1, "at least 1")
-        self.require("hidden_sizes", all(width >= 1 for width in self.hidden_sizes), "positive widths")
-        self.require("actor_learning_rate", self.actor_learning_rate > 0, "above 0")
+        self.require("hidden_sizes", bool(self.hidden_sizes) and min(self.hidden_sizes) >= 1, "positive widths")
 
     def require(self, field: str, holds: bool, expected: str) -> None:
         """Refuse a hyper-parameter out of its range.
@@ -121,7 +115,7 @@ class Algorithm:
 
     def at(self, progress: Progress) -> Self:
         """The algorithm at this point of its phase: what follows a schedule has its value of now."""
-        return self.scheduled("actor", progress)
+        return self
 
     def scheduled(self, role: str, progress: Progress) -> Self:
         """A copy whose step size of this role is decayed; itself if that is constant."""
@@ -138,7 +132,7 @@ class Algorithm:
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """Fresh networks for these spaces."""
-        return Nets(actor=self.init_actor(key, spaces))
+        raise NotImplementedError
 
     def select(self, dataset: Dataset) -> Dataset:
         """The part of the log that it learns from."""
@@ -155,22 +149,9 @@ class Algorithm:
         """The reward of every step of a failed episode, where an algorithm treats sparse rewards by themselves."""
         return None
 
-    def init_actor(self, key: Key, spaces: Spaces) -> Actor | CategoricalActor:
-        """A fresh actor."""
-        kind: Any = CategoricalActor if spaces.discrete else Actor
-        return kind.init(
-            key,
-            spaces.observation_size,
-            spaces.action_size,
-            self.hidden_sizes,
-            activation=self.activation,
-            layer_norm=self.actor_layer_norm,
-            orthogonal=self.orthogonal_init,
-        )
-
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
         """The optimiser of each trained role."""
-        return {"actor": optax.adam(self.actor_learning_rate)}
+        return {}
 
     def behaviour_loss(
         self, behaviour: Any, nets: Nets, batch: Transition, key: Key
@@ -220,8 +201,49 @@ class Algorithm:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ActorCritic(Algorithm):
-    """An algorithm with an ensemble of Q functions and Polyak targets."""
+class ActorBased(Algorithm):
+    """An algorithm with a policy network."""
+
+    actor_layer_norm: bool = False
+    """LayerNorm in the actor's hidden layers."""
+    actor_learning_rate: float = 3e-4
+    """Adam step size of the actor."""
+    actor_schedule: Schedule = "constant"
+    """How the actor's step size falls to 0 over the phase."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("actor_learning_rate", self.actor_learning_rate > 0, "above 0")
+
+    def at(self, progress: Progress) -> Self:
+        """The algorithm at this point of its phase."""
+        return super().at(progress).scheduled("actor", progress)
+
+    def init(self, key: Key, spaces: Spaces) -> Nets:
+        """A fresh actor."""
+        return Nets(actor=self.init_actor(key, spaces))
+
+    def init_actor(self, key: Key, spaces: Spaces) -> Actor | CategoricalActor:
+        """A fresh actor."""
+        kind: Any = CategoricalActor if spaces.discrete else Actor
+        return kind.init(
+            key,
+            spaces.observation_size,
+            spaces.action_size,
+            self.hidden_sizes,
+            activation=self.activation,
+            layer_norm=self.actor_layer_norm,
+            orthogonal=self.orthogonal_init,
+        )
+
+    def optimisers(self) -> dict[str, optax.GradientTransformation]:
+        """The optimiser of each trained role."""
+        return {**super().optimisers(), "actor": optax.adam(self.actor_learning_rate)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CriticBased(Algorithm):
+    """An algorithm with an ensemble of Q functions and its Polyak target."""
 
     critic_learning_rate: float = 3e-4
     """Adam step size of the critic."""
@@ -241,7 +263,11 @@ class ActorCritic(Algorithm):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("critic_learning_rate", self.critic_learning_rate > 0, "above 0")
-        self.require("critic_hidden_sizes", all(w >= 1 for w in self.critic_hidden_sizes or ()), "positive widths")
+        self.require(
+            "critic_hidden_sizes",
+            min(self.critic_hidden_sizes or (0,)) >= 1 or self.critic_hidden_sizes is None,
+            "positive widths",
+        )
         self.require("ensemble_size", self.ensemble_size >= 1, "at least 1")
         self.require("polyak", 0 < self.polyak <= 1, "above 0 and at most 1")
         self.require("critic_updates_per_actor_update", self.critic_updates_per_actor_update >= 1, "at least 1")
@@ -256,10 +282,9 @@ class ActorCritic(Algorithm):
         return super().at(progress).scheduled("critic", progress)
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
-        """A fresh actor, and a critic with its target equal to it."""
-        actor_key, critic_key = jax.random.split(key)
-        critic = self.init_critic(critic_key, spaces)
-        return Nets(actor=self.init_actor(actor_key, spaces), critic=critic, target_critic=copy(critic))
+        """A fresh critic, and its target equal to it."""
+        critic = self.init_critic(key, spaces)
+        return Nets(critic=critic, target_critic=copy(critic))
 
     def init_critic(self, key: Key, spaces: Spaces) -> Critic | DiscreteCritic:
         """A fresh ensemble."""
@@ -290,6 +315,17 @@ class ActorCritic(Algorithm):
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
         """The optimiser of each trained role."""
         return {**super().optimisers(), "critic": optax.adam(self.critic_learning_rate)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ActorCritic(CriticBased, ActorBased):
+    """An algorithm with both."""
+
+    def init(self, key: Key, spaces: Spaces) -> Nets:
+        """A fresh actor, and a critic with its target equal to it."""
+        actor_key, critic_key = jax.random.split(key)
+        critic = self.init_critic(critic_key, spaces)
+        return Nets(actor=self.init_actor(actor_key, spaces), critic=critic, target_critic=copy(critic))
 
 
 def copy(tree: Any) -> Any:

@@ -9,14 +9,14 @@ import jax
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import Action, Algorithm, Aux, stochastic_act
+from segue.algorithms.base import Action, ActorBased, Aux, stochastic_act
 from segue.data.dataset import Dataset
 from segue.networks import CategoricalActor
 from segue.types import Array, Key, Nets, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BC(Algorithm):
+class BC(ActorBased):
     """Behaviour cloning with a deterministic (squared error) or a stochastic (likelihood) policy."""
 
     name: ClassVar[str] = "bc"

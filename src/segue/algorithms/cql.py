@@ -88,10 +88,11 @@ class CQL(SAC):
         """SAC's, or max_k min_i Q̄_i(s′, a′_k) over draws a′_k ~ π(s′) (the order of young-geng/CQL)."""
         if not self.max_q_backup:
             return super().next_value(nets, batch, key)
+        key, target_critic = self.drawn_critics(nets.target_critic, key)
         shape = (self.sampled_actions, *batch.action.shape)
         action, log_prob = nets.actor.sample_with_log_prob(batch.next_observation, random.normal(key, shape))
         observations = jnp.broadcast_to(batch.next_observation, (len(action), *batch.next_observation.shape))
-        q = nets.target_critic(observations, action).min(0)
+        q = target_critic(observations, action).min(0)
         best = q.argmax(0)[None]
         value = jnp.take_along_axis(q, best, 0)[0]
         if self.backup_entropy:

@@ -37,7 +37,14 @@ class DiscreteBCQ(DQN):
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """Critic, target and the imitation of the log."""
-        behaviour = self.init_actor(jax.random.fold_in(key, 1), spaces)
+        behaviour = CategoricalActor.init(
+            jax.random.fold_in(key, 1),
+            spaces.observation_size,
+            spaces.action_size,
+            self.hidden_sizes,
+            activation=self.activation,
+            orthogonal=self.orthogonal_init,
+        )
         return super().init(key, spaces).replace(behaviour=behaviour)
 
     def optimisers(self) -> dict[str, optax.GradientTransformation]:

@@ -12,13 +12,13 @@ import optax
 from jaxtyping import Float, Int
 
 from segue import random
-from segue.algorithms.base import ActorCritic, Progress, copy
+from segue.algorithms.base import CriticBased, Progress
 from segue.networks import best, pick
-from segue.types import Array, Key, Nets, Spaces, Transition
+from segue.types import Array, Key, Nets, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DQN(ActorCritic):
+class DQN(CriticBased):
     """Double Q-learning without an actor: greedy, and ε-greedy while collecting data.
 
     The target follows by Polyak averaging instead of being copied now and then. An ensemble counts by its minimum; one
@@ -45,15 +45,6 @@ class DQN(ActorCritic):
         for field in ("initial_epsilon", "final_epsilon"):
             self.require(field, 0 <= getattr(self, field) <= 1, "between 0 and 1")
         self.require("epsilon_until", 0 < self.epsilon_until <= 1, "above 0 and at most 1")
-
-    def init(self, key: Key, spaces: Spaces) -> Nets:
-        """Critic and target."""
-        critic = self.init_critic(key, spaces)
-        return Nets(critic=critic, target_critic=copy(critic))
-
-    def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """The optimiser of each trained role."""
-        return {"critic": optax.adam(self.critic_learning_rate)}
 
     def at(self, progress: Progress) -> Self:
         """The algorithm at this point of its phase: ε and step size."""

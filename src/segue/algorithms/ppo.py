@@ -11,13 +11,13 @@ import optax
 from jaxtyping import Bool, Float
 
 from segue import random
-from segue.algorithms.base import Action, Algorithm, Aux, Progress, Schedule, copy, stochastic_act
+from segue.algorithms.base import Action, ActorBased, Aux, Progress, Schedule, copy, stochastic_act
 from segue.networks import MLP
 from segue.types import Array, Key, Nets, Spaces, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PPO(Algorithm):
+class PPO(ActorBased):
     """On-policy learning with a clipped likelihood ratio; it learns from its own rollouts, not from a replay.
 
     Actor and value have an optimiser each, so there is no weight between their losses; values are not clipped. The

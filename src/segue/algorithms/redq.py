@@ -20,28 +20,16 @@ class REDQ(SAC):
     """SAC with ten critics, the minimum of two random ones in the target, and many critic updates per step."""
 
     name: ClassVar[str] = "redq"
+    updates_per_step: ClassVar[float] = 20.0
 
     ensemble_size: int = 10
     """N, number of Q functions."""
     critic_learning_rate: float = 3e-4
     """Adam step size of the critic."""
-    subset_size: int = 2
-    """M, critics drawn without replacement for the minimum in each target."""
+    subset_size: int | None = 2
+    """M, critics drawn without replacement for the minimum in each target; all of them if not given."""
     critic_updates_per_actor_update: int = 20
-    """Critic updates between two actor updates; run it with updates_per_step = 20."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require("subset_size", 1 <= self.subset_size <= self.ensemble_size, "between 1 and ensemble_size")
-
-    def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
-        """min_{i∈M} Q̄_i(s′, a′) − α log π(a′|s′), M a random subset (alg. 1)."""
-        action_key, subset_key = jax.random.split(key)
-        noise = random.normal(action_key, batch.action.shape)
-        action, log_prob = nets.actor.sample_with_log_prob(batch.next_observation, noise)
-        members = jax.random.choice(subset_key, self.ensemble_size, (self.subset_size,), replace=False)
-        value = nets.target_critic.subset(members)(batch.next_observation, action).min(0)
-        return value - jnp.exp(nets.temperature) * log_prob if self.backup_entropy else value
+    """Critic updates between two actor updates: one per environment step."""
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
         """α log π(ã|s) − mean_i Q_i(s, ã), ã ~ π(s) reparameterised."""

@@ -13,7 +13,7 @@ from segue.algorithms.redq import REDQ
 class RLPD(REDQ):
     """REDQ with LayerNorm critics, for symmetric sampling from the log and the live data.
 
-    Run it with `replay` mixed at one half (the default with a log) and updates_per_step = 20.
+    Its replay is `mixed` at one half, the default with a log.
     """
 
     name: ClassVar[str] = "rlpd"

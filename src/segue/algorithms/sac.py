@@ -32,12 +32,15 @@ class SAC(ActorCritic):
     """The target entropy is −scale · |A|."""
     backup_entropy: bool = True
     """Whether the Bellman target contains −α log π(a′|s′)."""
+    subset_size: int | None = None
+    """M, critics drawn without replacement for the minimum in each target (REDQ); all of them if not given."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("temperature_learning_rate", self.temperature_learning_rate > 0, "above 0")
         self.require("initial_temperature", self.initial_temperature > 0, "above 0")
-        self.require("target_entropy_scale", math.isfinite(self.target_entropy_scale), "a finite number")
+        subset = self.ensemble_size if self.subset_size is None else self.subset_size
+        self.require("subset_size", 1 <= subset <= self.ensemble_size, "between 1 and ensemble_size")
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """Actor, critic with target, and log α."""
@@ -50,11 +53,20 @@ class SAC(ActorCritic):
         return {**super().optimisers(), "temperature": optax.adam(self.temperature_learning_rate)}
 
     def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
-        """min_i Q̄_i(s′, a′) − α log π(a′|s′), a′ ~ π(s′) (eq. 3)."""
+        """min_{i∈M} Q̄_i(s′, a′) − α log π(a′|s′), a′ ~ π(s′) (eq. 3); M all critics or a random subset."""
+        key, target_critic = self.drawn_critics(nets.target_critic, key)
         noise = random.normal(key, batch.action.shape)
         action, log_prob = nets.actor.sample_with_log_prob(batch.next_observation, noise)
-        value = nets.target_critic(batch.next_observation, action).min(0)
+        value = target_critic(batch.next_observation, action).min(0)
         return value - jnp.exp(nets.temperature) * log_prob if self.backup_entropy else value
+
+    def drawn_critics(self, critic: Any, key: Key) -> tuple[Key, Any]:
+        """What is left of the key, and the critics that a target is made of (REDQ, alg. 1)."""
+        if self.subset_size is None:
+            return key, critic
+        key, subset_key = jax.random.split(key)
+        members = jax.random.choice(subset_key, self.ensemble_size, (self.subset_size,), replace=False)
+        return key, critic.subset(members)
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
         """α log π(ã|s) − min_i Q_i(s, ã), ã ~ π(s) reparameterised (eq. 7)."""

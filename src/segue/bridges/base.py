@@ -24,7 +24,7 @@ from segue.errors import RecipeError, require_types
 from segue.replay.base import ReplayStrategy
 from segue.types import Array, Key, Learner, Nets, Spaces, Transition
 
-Verdict = Literal["go on", "keep", "roll back"]
+Verdict = Literal["go on", "mark", "keep", "roll back"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Seam:
     tell: Callable[[int, int], None] = lambda step, total: None
     """Progress of a long fit: steps done, and of how many."""
     fit_critic: Callable[[Learner, int], Learner] = lambda learner, steps: learner
-    """So many critic updates on the log with the algorithm's own target, the policy held still."""
+    """So many critic updates on the log, the policy held still, with the algorithm's own target but without what its
+    conservatism adds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Review:
     state: Any
     """Its next state."""
     verdict: Verdict = "go on"
-    """`keep`: the learner is good, remember it. `roll back`: return to the learner that was last kept."""
+    """`mark`: remember the learner, it may prove good. `keep`: the one last marked has, so it is the one to return to;
+    and mark this one. `roll back`: return to the one last kept."""
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     event: str | None = None
     """A sentence for the log and the report, when something happened."""
@@ -83,6 +85,8 @@ class Bridge:
     """Whether it uses the log."""
     needs_pretrained: ClassVar[bool] = False
     """Whether it makes sense only after an offline phase."""
+    provides: ClassVar[tuple[str, ...]] = ()
+    """Roles that attaching it fits to the handed-over policy, whether or not the offline phase learnt them."""
     needs_reference: ClassVar[bool] = False
     """Whether its reviews compare with the policy that was handed over, which is then tried out first."""
     attach_order: ClassVar[int] = 3
@@ -101,6 +105,10 @@ class Bridge:
         """
         if not holds:
             raise RecipeError(f"{self.name}: {field} is {getattr(self, field)!r}; expected {expected}")
+
+    def inherits(self, online: Algorithm) -> tuple[str, ...]:
+        """Roles, of those that the online algorithm has, that must have been learnt offline for it to mean anything."""
+        return ()
 
     def wants_log(self) -> bool:
         """Whether it uses the log as it is configured."""

@@ -101,7 +101,7 @@ class ConservativeUpdate(Bridge):
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
         """An actor, a scalar and its optimiser."""
-        return shapes_of(lambda: self.state(algorithm.init_actor(jax.random.key(0), spaces), jnp.ones(())))
+        return shapes_of(lambda: self.state(algorithm.init(jax.random.key(0), spaces).actor, jnp.ones(())))
 
     def optimiser(self) -> optax.GradientTransformation:
         """Adam."""

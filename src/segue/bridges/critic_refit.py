@@ -1,7 +1,8 @@
 """Critic re-fit at the seam (after OCR-CFT, Luo et al. 2024, arXiv 2412.18855): a critic that fits the policy.
 
 For a policy without a critic (BC), or with a pessimistic one (CQL, EDAC). Two stages, both with the policy held still:
-the online algorithm's own evaluation of the policy on the log, then an alignment that leaves no action near the
+the online algorithm's evaluation of the policy on the log without its conservatism (IQL's is of the log's better
+actions, whatever the policy does), then an alignment that leaves no action near the
 policy's rated above it. The paper pushes a copy of the actor towards high values during the alignment; **we keep its
 target and draw the actions at random** around the policy's. For discrete actions the same is our analogue.
 """
@@ -32,6 +33,7 @@ class CriticRefit(Bridge):
     needs: ClassVar[tuple[str, ...]] = ("actor", "critic")
     needs_dataset: ClassVar[bool] = True
     needs_pretrained: ClassVar[bool] = True
+    provides: ClassVar[tuple[str, ...]] = ("critic", "value")
     attach_order: ClassVar[int] = 0
 
     evaluate_steps: int = 5_000
@@ -47,10 +49,14 @@ class CriticRefit(Bridge):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("evaluate_steps", "align_steps"):
-            self.require(field, getattr(self, field) >= 0, "at least 0")
+        self.require("evaluate_steps", self.evaluate_steps >= int(self.fresh), "at least 1, or 0 if not fresh")
+        self.require("align_steps", self.align_steps >= 0, "at least 0")
         for field in ("noise", "decline"):
             self.require(field, getattr(self, field) >= 0, "at least 0")
+
+    def inherits(self, online: Algorithm) -> tuple[str, ...]:
+        """The policy that it evaluates."""
+        return ("actor",)
 
     def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, Any]:
         """The learner with the new critic and target, and a fresh optimiser for them."""

@@ -43,7 +43,9 @@ class State(NamedTuple):
     alarms: Array
     """Alarms so far."""
     since: Array
-    """Sum and count of the returns since the learner was last kept."""
+    """Sum and count of the returns since the learner was last marked."""
+    marked: Any
+    """The policy that will be kept if the returns since are good; None for an algorithm that has no actor."""
     anchor: Any
     """The policy that was last kept."""
 
@@ -52,11 +54,11 @@ class State(NamedTuple):
 class Guard(Bridge):
     """Rolls the learner back to its last good state when returns have fallen significantly, and goes on more carefully.
 
+    Good is a learner that was followed by half as many episodes as the reference has, with at least its mean return.
     After each alarm the policy is held nearer to the one rolled back to, and fewer updates are made per step.
     """
 
     name: ClassVar[str] = "guard"
-    needs: ClassVar[tuple[str, ...]] = ("actor",)
     needs_pretrained: ClassVar[bool] = True
     needs_reference: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
@@ -78,6 +80,10 @@ class Guard(Bridge):
         self.require("slow_down", 0 < self.slow_down <= 1, "above 0 and at most 1")
         self.require("pull", self.pull >= 0, "at least 0")
 
+    def inherits(self, online: Algorithm) -> tuple[str, ...]:
+        """What acts."""
+        return (online.policy or "critic",)
+
     def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, State]:
         """No gambler has begun."""
         return learner, self.state(learner.nets.actor)
@@ -92,11 +98,12 @@ class Guard(Bridge):
             jnp.zeros((), jnp.int32),
             jnp.zeros(2),
             copy(actor),
+            copy(actor),
         )
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
         """Numbers and an actor."""
-        return shapes_of(lambda: self.state(algorithm.init_actor(jax.random.key(0), spaces)))
+        return shapes_of(lambda: self.state(algorithm.init(jax.random.key(0), spaces).actor))
 
     @property
     def threshold(self) -> float:
@@ -178,11 +185,14 @@ class Guard(Bridge):
             ceiling=np.asarray(ceiling, np.float32),
             since=since.astype(np.float32),
         )
-        # As good as what was handed over, over half as many episodes as that was judged by: worth coming back to.
-        if since[1] >= len(report.reference) / 2 and since[0] / since[1] >= report.reference.mean():
-            kept = state._replace(since=np.zeros(2, np.float32), anchor=copy(report.learner.nets.actor))
-            return Review(kept, "keep", metrics)
-        return Review(state, metrics=metrics)
+        if since[1] < len(report.reference) / 2:
+            return Review(state, metrics=metrics)
+        # What followed the marked learner shows whether to come back to it; the returns before a learner do not: one
+        # update may have broken it.
+        good = since[0] / since[1] >= report.reference.mean()
+        anchor = state.marked if good else state.anchor
+        state = state._replace(since=np.zeros(2, np.float32), anchor=anchor, marked=copy(report.learner.nets.actor))
+        return Review(state, "keep" if good else "mark", metrics)
 
     def pace(self, state: State) -> float:
         """slow_down to the power of the alarms."""

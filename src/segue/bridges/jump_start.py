@@ -67,6 +67,10 @@ class JumpStart(Bridge):
         self.require("tolerance", 0 <= self.tolerance < 1, "at least 0 and below 1")
         self.require("confidence", 0.5 <= self.confidence < 1, "at least 0.5 and below 1")
 
+    def inherits(self, online: Algorithm) -> tuple[str, ...]:
+        """What acts."""
+        return (online.policy or "critic",)
+
     def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, State]:
         """The guide is what was handed over."""
         longest = self.longest

@@ -35,7 +35,11 @@ class LetGo(Bridge):
             self.require("end", self.end > 0, "above 0 for the exponential schedule")
 
     def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
-        """An algorithm without conservatism has nothing to let go of."""
+        """An algorithm without conservatism has nothing to let go of, and a learnt multiplier would make up for it."""
+        if getattr(online, "lagrange_threshold", None) is not None:
+            return (
+                f"{online.name}'s multiplier (lagrange_threshold) grows while the weight fades; leave one of them out"
+            )
         return None if online.conservatism else f"{online.name} has no conservative weight to let go of"
 
     def adjust(self, state: Any, algorithm: Algorithm, progress: Progress) -> Algorithm:

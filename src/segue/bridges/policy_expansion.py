@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import jax
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 from segue import random
 from segue.algorithms.base import Action, Algorithm, copy
 from segue.bridges.base import Bridge, Seam, shapes_of
+from segue.replay.base import ReplayStrategy
 from segue.types import Array, Key, Learner, Nets, Spaces
 
 
@@ -38,10 +40,21 @@ class PolicyExpansion(Bridge):
         self.require("inverse_temperature", self.inverse_temperature >= 0, "at least 0")
         self.require("greedy", 0 <= self.greedy <= 1, "between 0 and 1")
 
+    def inherits(self, online: Algorithm) -> tuple[str, ...]:
+        """The policy that it freezes."""
+        return ("actor",)
+
+    def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
+        """Bridges that hold on to the actor that was handed over would hold on to the fresh one."""
+        for other in others:
+            if other.name in ("guard", "conservative-update"):
+                return f"it learns with a fresh actor, which {other.name} would hold on to; leave one of them out"
+        return None
+
     def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, Any]:
         """The offline policy becomes the state; the learner gets a fresh one (and a fresh optimiser for it)."""
         frozen, nets = copy(learner.nets.actor), learner.nets
-        fresh = seam.algorithm.init_actor(key, seam.spaces)
+        fresh = seam.algorithm.init(key, seam.spaces).actor
         copies = {"target_actor": copy(fresh)} if nets.target_actor is not None else {}
         optimiser = seam.algorithm.optimisers()["actor"].init(fresh)
         learner = dataclasses.replace(
@@ -53,7 +66,7 @@ class PolicyExpansion(Bridge):
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
         """An actor."""
-        return shapes_of(lambda: algorithm.init_actor(jax.random.key(0), spaces))
+        return shapes_of(lambda: algorithm.init(jax.random.key(0), spaces).actor)
 
     def describe(self, state: Any) -> tuple[str, ...]:
         """What became of the actor."""

@@ -31,6 +31,8 @@ from segue.networks.vae import Target
 from segue.replay.base import ReplayStrategy
 from segue.types import Array, Key, Learner, Nets, Spaces, Transition
 
+#: Coefficients that look at nothing.
+ABLATIONS = ("even", "random", "off")
 #: Mastered samples that the adaptive form learns from, the oldest dropped first.
 MASTERED = 10_000
 #: Quantiles of the log's negative ELBO that the percentile form looks up.
@@ -64,6 +66,8 @@ class State(eqx.Module):
     """Observations, actions (one-hot if discrete) and next observations, [MASTERED, …]."""
     count: Array
     """Mastered samples so far."""
+    key: Array
+    """Data of the random key for what is learnt live."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,12 +103,20 @@ class SAMG(Bridge):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("threshold", 0 <= self.threshold <= 1, "between 0 and 1")
-        self.require("hidden_sizes", all(width >= 1 for width in self.hidden_sizes), "positive widths")
+        self.require("hidden_sizes", bool(self.hidden_sizes) and min(self.hidden_sizes) >= 1, "positive widths")
         self.require("kl_weight", self.kl_weight > 0, "above 0")
         elbo_of_action = self.coefficient != "elbo" or self.target == "action"
         self.require("target", elbo_of_action, "action with the coefficient elbo, since p is a function of (s, a) only")
+        pointless = self.adaptive and (self.soft or self.threshold == 0 or self.coefficient in ABLATIONS)
+        self.require(
+            "adaptive", not pointless, "false without a hard threshold above 0: it learns from what that cuts off"
+        )
         self.require("fit_steps", self.fit_steps >= 1, "at least 1")
         self.require("learning_rate", self.learning_rate > 0, "above 0")
+
+    def inherits(self, online: Algorithm) -> tuple[str, ...]:
+        """The values that it freezes."""
+        return ("critic", "value")
 
     def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
         """Online replay holds live data only: the log speaks through its critic."""
@@ -151,6 +163,7 @@ class SAMG(Bridge):
             error=jnp.zeros(()),
             mastered=(observations, jnp.zeros((MASTERED, spaces.action_size)), jnp.copy(observations)),
             count=jnp.zeros((), jnp.int32),
+            key=jax.random.key_data(jax.random.fold_in(key, 1)),
         )
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
@@ -186,7 +199,7 @@ class SAMG(Bridge):
 
     def describe(self, state: State) -> tuple[str, ...]:
         """The calibration report of the C-VAE, and a warning if p means little."""
-        if self.coefficient in ("even", "random", "off"):
+        if self.coefficient in ABLATIONS:
             return (f"samg: ablation {self.coefficient}; the C-VAE does not decide",)
         shuffled, uniform = map(float, state.auroc)
         lines = [
@@ -231,7 +244,7 @@ class SAMG(Bridge):
 
     def cut(self, p: Float[Array, " batch"]) -> Float[jax.Array, " batch"]:
         """p where p ≥ p_m and 0 elsewhere (eq. 5), or the soft form; ablations have no threshold."""
-        if self.coefficient in ("even", "random", "off"):
+        if self.coefficient in ABLATIONS:
             return jnp.asarray(p)
         if self.soft:
             return jnp.asarray(p * jax.nn.sigmoid((p - self.threshold) / 0.05))
@@ -296,7 +309,7 @@ class SAMG(Bridge):
         count = int(state.count) if self.adaptive else 0
         if count < 256:
             return Review(state)
-        key = jax.random.fold_in(jax.random.key(0), report.step)
+        key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(state.key)), report.step)
         size = jnp.asarray(min(count, MASTERED))
         vae, optimiser = _fit(self, state.vae, state.optimiser, state.mastered, size, key, 5, share=0.1)
         return Review(dataclasses.replace(state, vae=vae, optimiser=optimiser), metrics={"samg_mastered_count": count})

@@ -16,11 +16,15 @@ from segue.algorithms import ALGORITHMS
 from segue.bridges import BRIDGES
 from segue.cli.parse import parse
 from segue.errors import RecipeError, unknown
+from segue.presets import RECIPES
 from segue.recipe import Recipe
 from segue.replay import REPLAYS
 
 NONE = "none"
-PRESET = "Published hyper-parameters of a domain or task (antmaze, adroit, hopper-medium…); flags given go before it"
+PRESET = (
+    f"A published recipe ({', '.join(RECIPES)}), or published hyper-parameters of a domain or task for the named "
+    "algorithms (antmaze, adroit, hopper-medium…); flags given go before it"
+)
 PARTS: dict[str, tuple[str, Mapping[str, type]]] = {
     "offline": ("algorithm", ALGORITHMS),
     "online": ("algorithm", ALGORITHMS),
@@ -40,26 +44,36 @@ def recipe_from_flags(
     """
     named = {part: _named(part, arguments) for part in PARTS}
     preset = _last("preset", arguments)
-    spec = _spec(named, _presets(preset, named) if preset else {}, extra)
+    values: dict[str, Any] = {}
+    if preset in RECIPES:
+        values = RECIPES[preset]()
+        for part in [part for part in PARTS if part in values]:
+            if names_part(arguments, part):
+                del values[part]
+            else:
+                named[part] = [values[part].name]
+    elif preset:
+        values = _domain(preset, named)
+    spec = _spec(named, values, extra)
     parsed = parse(spec, arguments, command, description)
-    values = {
+    fields = {
         field.name: getattr(parsed, field.name) for field in dataclasses.fields(Recipe) if field.name not in PARTS
     }
     for part in ("offline", "online", "replay"):
-        values[part] = getattr(parsed, f"{part}_options") if named[part] else None
-    values["bridges"] = tuple(getattr(parsed.bridges_options, name.replace("-", "_")) for name in named["bridges"])
-    return Recipe(**values), parsed
+        fields[part] = getattr(parsed, f"{part}_options") if named[part] else None
+    fields["bridges"] = tuple(getattr(parsed.bridges_options, name.replace("-", "_")) for name in named["bridges"])
+    return Recipe(**fields), parsed
 
 
-def _presets(preset: str, named: Mapping[str, list[str]]) -> dict[str, Any]:
-    """The instances that a preset starts each named algorithm from, by part.
+def _domain(preset: str, named: Mapping[str, list[str]]) -> dict[str, Any]:
+    """The instances that a domain's preset starts each named algorithm from, by part.
 
     An algorithm that has no such preset takes over the other's discount and rewards, so that their returns agree.
     """
     classes = {part: ALGORITHMS[named[part][0]] for part in ("offline", "online") if named[part]}
     able = {part: cls for part, cls in classes.items() if preset in cls.presets}
     if not able:
-        known = sorted({name for cls in classes.values() for name in cls.presets})
+        known = [*RECIPES, *sorted({name for cls in classes.values() for name in cls.presets})]
         names = " or ".join(cls.name for cls in classes.values()) or "nothing"
         raise RecipeError(unknown(f"preset of {names}", preset, known))
     shared = {
@@ -118,8 +132,8 @@ def _last(flag: str, arguments: Sequence[str]) -> str:
     return value
 
 
-def _spec(named: Mapping[str, list[str]], presets: Mapping[str, Any], extra: Sequence[tuple[str, Any, Any]]) -> type:
-    """A dataclass with a field per flag, for tyro."""
+def _spec(named: Mapping[str, list[str]], values: Mapping[str, Any], extra: Sequence[tuple[str, Any, Any]]) -> type:
+    """A dataclass with a field per flag, for tyro; `values` are the defaults that a preset changes."""
     fields: list[Any] = []
     docs, hints = _field_docs(Recipe), get_type_hints(Recipe)
     for field in dataclasses.fields(Recipe):
@@ -137,11 +151,11 @@ def _spec(named: Mapping[str, list[str]], presets: Mapping[str, Any], extra: Seq
                 fields.append((f"{name}_options", Annotated[options, tyro.conf.arg(name=name)], options()))
             elif named[name]:
                 cls = known[named[name][0]]
-                default = presets[name] if name in presets else cls()
+                default = values[name] if name in values else cls()
                 fields.append((f"{name}_options", Annotated[cls, tyro.conf.arg(name=name)], default))
         else:
             kind: Any = str | None if name == "dataset" else hints[name]
-            fields.append((name, Annotated[kind, tyro.conf.arg(help=docs[name])], field.default))
+            fields.append((name, Annotated[kind, tyro.conf.arg(help=docs[name])], values.get(name, field.default)))
     fields.append(("preset", Annotated[str | None, tyro.conf.arg(help=PRESET, metavar="NAME")], None))
     fields += extra
     return dataclasses.make_dataclass(

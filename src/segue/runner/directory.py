@@ -227,7 +227,7 @@ def _summarise_seed(
         "compile_s": per_phase("compile_s"),
         "updates_per_second": per_phase("updates_per_second"),
         "parameters_sha256": last["parameters_sha256"] if last else None,
-        "events": (results["online"] or {}).get("events", []),
+        "events": list(_lines(online.records / "events.jsonl")) if online else [],
         "metrics_of": {"offline": _listed(offline), "online": _listed(online)},
     }
     return seed, (results["online"] or {}).get("handover", [])

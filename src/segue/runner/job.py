@@ -93,11 +93,11 @@ class _Recorder:
         shutil.rmtree(job.tensorboard, ignore_errors=True)  # an interrupted attempt's events would lie over ours
         self.seconds: dict[tuple[str, str], float] = defaultdict(float)
         self.files = {
-            name: (job.records / f"{name}.jsonl").open("w", buffering=1) for name in ("metrics", "evaluations")
+            name: (job.records / f"{name}.jsonl").open("w", buffering=1)
+            for name in ("metrics", "evaluations", "events")
         }
         self.writer = SummaryWriter(str(job.tensorboard))
         self.last_score: float | None = None
-        self.events: list[Event] = []
 
     def progress(self, phase: str, step: int, total: int) -> None:
         self.send({"event": "progress", "phase": phase, "step": step, "total": total})
@@ -123,7 +123,7 @@ class _Recorder:
             self.seconds[phase, what] += time.perf_counter() - start
 
     def event(self, phase: str, step: int, message: str) -> None:
-        self.events.append({"step": step, "message": message})
+        self.files["events"].write(json.dumps({"step": step, "message": message}) + "\n")
         self.send({"event": "note", "message": message})
 
     def note(self, message: str) -> None:
@@ -146,8 +146,9 @@ def execute(job: Job, send: Callable[[Event], None]) -> None:
             dataset = load_dataset(recipe.dataset, clip_actions=recipe.clip_actions)
         result = (_offline if job.phase == "offline" else _online)(job, recipe, dataset, recorder)
     except Diverged as error:
-        kept = job.checkpoints / LATEST
-        where = f". The last evaluated policy is kept in {kept}" if kept.exists() else ""
+        kept = sorted(job.checkpoints.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+        kept += [latest for latest in [job.checkpoints / LATEST] if latest.exists()]
+        where = f". The last evaluated policy is kept in {kept[-1]}" if kept else ""
         raise Diverged(f"{error}{where}") from error
     finally:
         recorder.close()
@@ -194,7 +195,7 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Record
 
     def fit_critic(learner: Learner, steps: int) -> Learner:
         fitted = train_offline(
-            algorithm,
+            dataclasses.replace(algorithm, **dict.fromkeys(algorithm.conservatism, 0.0)),  # type: ignore[arg-type]
             learner,
             Replay.create(log, 0, spaces),
             spaces,
@@ -214,6 +215,12 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Record
     for bridge in sorted(recipe.bridges, key=lambda bridge: bridge.attach_order):
         learner, states[bridge.name] = bridge.attach(learner, seam, random.stream(job.seed, "bridge", bridge.name))
         lines += bridge.describe(states[bridge.name])
+    if algorithm.critic_updates > 4 * recipe.effective_updates_per_step:
+        lines.append(
+            f"policy: moves once in {algorithm.critic_updates} critic updates, so every "
+            f"{algorithm.critic_updates / recipe.effective_updates_per_step:g} live steps; {algorithm.name} is "
+            f"published with updates_per_step {algorithm.updates_per_step:g}"
+        )
     learner = replace(learner, bridges=tuple(states[bridge.name] for bridge in recipe.bridges))
     for line in lines:
         recorder.note(line)
@@ -223,7 +230,7 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: _Record
         steps=recipe.online_steps,
         warmup_steps=recipe.warmup_steps,
         random_warmup=job.pretrained is None,
-        updates_per_step=recipe.updates_per_step,
+        updates_per_step=recipe.effective_updates_per_step,
         environments=recipe.environments,
         eval_every=recipe.online_eval_every,
         seam_eval_every=recipe.seam_eval_every,
@@ -316,5 +323,4 @@ def _result(job: Job, recorder: _Recorder, seconds: float, final: Checkpoint, ha
         "updates_per_second": updates / max(seconds - sum(aside.values()), 1e-9),
         "parameters_sha256": digest,
         "handover": handover,
-        "events": recorder.events,
     }

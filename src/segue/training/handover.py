@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from segue.algorithms.base import Algorithm, copy
 from segue.training.update import init_learner, replace
-from segue.types import COPIES, TARGETS, Key, Learner, Spaces
+from segue.types import COPIES, TARGETS, Key, Learner, Spaces, same_shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def hand_over(
             continue
         if role not in given:
             lines.append(f"{role}: fresh ({offline.name} has none)")
-        elif not _same_shape(given[role], fresh):
+        elif not same_shape(given[role], fresh):
             lines.append(
                 f"{role}: fresh ({offline.name}'s is built differently: {_shape(given[role])} against {_shape(fresh)})"
             )
@@ -72,19 +72,12 @@ def hand_over(
     kept = {
         role: copy(source.optimisers[role])
         for role, state in learner.optimisers.items()
-        if role in carried and role in source.optimisers and _same_shape(source.optimisers[role], state)
+        if role in carried and role in source.optimisers and same_shape(source.optimisers[role], state)
     }
     lines.append("optimisers: " + (f"carried over for {', '.join(kept)}" if kept else "fresh"))
     learner = replace(learner, optimisers={**learner.optimisers, **kept})
     fresh_roles = tuple(role for role in wanted if role not in carried)
     return learner, Handover(tuple(carried), fresh_roles, tuple(lines))
-
-
-def _same_shape(a: Any, b: Any) -> bool:
-    structures: list[Any] = [jax.tree.structure(tree) for tree in (a, b)]
-    return structures[0] == structures[1] and all(
-        jnp.shape(x) == jnp.shape(y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    )
 
 
 def _shape(tree: Any) -> str:

@@ -38,7 +38,8 @@ def train_on_policy(
     """Collect `steps` environment steps in rollouts of `rollout_steps`, with `epochs` passes over each.
 
     The policy waits while the warm-up lasts and V is fitted. Evaluates before the first step, every `eval_every` steps
-    (also in the middle of a rollout) and at the end; `keep` is called with the learner at each of these points.
+    (also in the middle of a rollout) and at the end; `keep` is called with the learner at each of these points. A
+    bridge that slows learning down makes the passes fewer, down to one.
     """
     s = settings
     key = random.stream(s.seed, "online")
@@ -63,17 +64,18 @@ def train_on_policy(
                 batch, reward, ended = collect(algorithm, policy, episodes, source, random_action=False)
                 rows.append((batch, ended))
                 oversight.watch(reward, ended)
-                evaluate_at = s.next_evaluation(step)
+                due = step + s.environments == s.next_evaluation(step)
                 step += s.environments
-                if step == evaluate_at and step < s.steps:
-                    judge(step)
+                if due and step < s.steps and len(rows) * s.environments < algorithm.rollout_steps:
+                    judge(step)  # with the policy that collects; at the end of a rollout, with what was learnt from it
                 recorder.progress("online", step, s.steps)
             if len(rows) * s.environments >= algorithm.batch_size:
                 rollout = jax.tree.map(lambda *parts: np.stack(parts), *(batch for batch, _ in rows))
                 done = np.stack([ended for _, ended in rows])
                 progress = jnp.asarray((step - len(rows) * s.environments) / s.steps, jnp.float32)
                 for fit in (False,) if fitted else (True, False):
-                    epochs = algorithm.value_fit_epochs if fit else algorithm.epochs
+                    paced = max(round(algorithm.epochs * oversight.pace), 1)
+                    epochs = algorithm.value_fit_epochs if fit else paced
                     if epochs == 0 or (not fit and step <= s.warmup_steps):
                         continue
                     with recorder.clock("online", "compile"):
@@ -93,7 +95,7 @@ def train_on_policy(
                 fitted = fitted or step > s.warmup_steps
                 learner = oversight.review(learner, step)
                 policy = Policy(algorithm, learner, bridges)
-            if step >= s.steps:
+            if due:
                 judge(step)
     finally:
         episodes.close()

@@ -33,7 +33,7 @@ class Oversight:
         self.running = np.zeros(environments)
         self.counted = np.ones(environments, bool)
         self.ended: list[float] = []
-        self.good = _clone(learner)
+        self.good = self.marked = _clone(learner)
         self.pace = 1.0
 
     def watch(self, reward: Float[np.ndarray, " envs"], done: Bool[np.ndarray, " envs"]) -> None:
@@ -50,12 +50,13 @@ class Oversight:
             self.recorder.metrics("online", step, {"training_return": float(np.mean(self.ended))})
             self.ended = []
         reviews = [bridge.review(state, report) for bridge, state in zip(self.bridges, learner.bridges, strict=True)]
+        verdicts = [review.verdict for review in reviews]
         for bridge, review in zip(self.bridges, reviews, strict=True):
             if review.metrics:
                 self.recorder.metrics("online", step, review.metrics)
-            if review.event is not None:
+            undone = "roll back" in verdicts and review.verdict != "roll back"
+            if review.event is not None and not undone:
                 self.recorder.event("online", step, f"{bridge.name}: {review.event}")
-        verdicts = [review.verdict for review in reviews]
         if "roll back" in verdicts:
             # What the others had learnt since is undone too; who asked for it keeps what it knows now.
             kept = _clone(self.good)
@@ -64,12 +65,15 @@ class Oversight:
                 for review, old in zip(reviews, kept.bridges, strict=True)
             )
             learner = replace(kept, bridges=states, step=learner.step)
+            self.marked = self.good
             self.counted[:] = False  # what is left of these episodes says nothing of the policy that takes them over
         else:
             states = tuple(jax.tree.map(jnp.asarray, review.state) for review in reviews)
             learner = replace(learner, bridges=states)
             if "keep" in verdicts:
-                self.good = _clone(learner)
+                self.good = self.marked
+            if "keep" in verdicts or "mark" in verdicts:
+                self.marked = _clone(learner)
         self.pace = math.prod(bridge.pace(state) for bridge, state in zip(self.bridges, learner.bridges, strict=True))
         return learner
 

@@ -1,0 +1,217 @@
+"""Oversight: which returns count, what verdicts do to the learner, and a policy that is made to collapse on purpose."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from helpers import random_learner, same_bits, small
+from segue.algorithms import PPO, TD3
+from segue.bridges import Bridge, Guard, Review
+from segue.replay import OnlineOnly, Replay
+from segue.training import on_policy
+from segue.training.on_policy import train_on_policy
+from segue.training.online import OnlineSettings, train_online
+from segue.training.oversight import Oversight
+from segue.training.update import init_learner, replace
+from segue.types import Learner, Normaliser, Spaces
+from toys import AIM, CLOCK, Notes
+
+ONE = Spaces(1, 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scripted(Bridge):
+    """Says what it was told to, and remembers (as its state) how often it was asked."""
+
+    verdicts: tuple[str, ...]
+    event: bool = False
+    factor: float = 1.0
+
+    def review(self, state: Any, report: Any) -> Review:
+        verdict: Any = self.verdicts[min(int(state), len(self.verdicts) - 1)]
+        return Review(state + 1, verdict, {}, f"look {int(state)}" if self.event else None)
+
+    def pace(self, state: Any) -> float:
+        return self.factor ** int(state)
+
+
+def learner_of(seed: int, *states: int) -> Learner:
+    learner = random_learner(small("td3"), seed=seed)
+    return replace(learner, bridges=tuple(jnp.asarray(state) for state in states), step=jnp.asarray(10 * seed))
+
+
+def reviewed(*bridges: Scripted, times: int) -> tuple[list[Learner], list[Learner], Oversight]:
+    """The learners given (0, 1, …, a new one each time) and what came back."""
+    given = [learner_of(0, *[0] * len(bridges))]
+    oversight = Oversight(bridges, given[0], np.zeros(0), Notes(), 1)
+    back = []
+    for i in range(times):
+        states = back[-1].bridges if back else given[0].bridges
+        given.append(replace(learner_of(i + 1), bridges=states))
+        back.append(oversight.review(given[-1], step=i))
+    return given, back, oversight
+
+
+def test_returns_are_summed_per_environment_and_reported_once():
+    notes, looks = Notes(), []
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Looking(Bridge):
+        def review(self, state: Any, report: Any) -> Review:
+            looks.append(report.returns.tolist())
+            return Review(state)
+
+    oversight = Oversight((Looking(),), learner_of(0, 0), np.zeros(0), notes, 2)
+    for rewards, done in [((1, 10), (0, 0)), ((2, 20), (1, 0)), ((4, 40), (0, 1)), ((8, 80), (1, 0))]:
+        oversight.watch(np.array(rewards, float), np.array(done, bool))
+    oversight.review(learner_of(0, 0), 4)
+    oversight.review(learner_of(0, 0), 5)
+    assert looks == [[3, 70, 12], []]
+    assert notes.measured == [(4, {"training_return": pytest.approx(85 / 3)})]
+
+
+def test_without_a_verdict_the_learner_goes_on_with_the_next_states():
+    given, back, _ = reviewed(Scripted(verdicts=("go on",)), times=1)
+    assert same_bits(back[0].nets, given[1].nets)
+    assert int(back[0].bridges[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        (("roll back",), 0),  # to the switch
+        (("go on", "roll back"), 0),
+        (("mark", "roll back"), 0),  # marked, but not yet proved good
+        (("mark", "keep", "roll back"), 1),  # what was marked has proved good
+        (("mark", "keep", "keep", "roll back"), 2),
+        (("mark", "mark", "keep", "roll back"), 2),
+        (("keep", "roll back"), 0),  # the one at the switch has
+        (("mark", "keep", "roll back", "keep", "roll back"), 1),  # after a roll-back it is marked anew
+    ],
+)
+def test_a_roll_back_returns_to_the_learner_that_was_marked_when_last_kept(verdicts, expected):
+    given, back, _ = reviewed(Scripted(verdicts=verdicts), times=len(verdicts))
+    assert same_bits(back[-1].nets, given[expected].nets)
+    assert same_bits(back[-1].optimisers, given[expected].optimisers)
+    assert int(back[-1].step) == int(given[-1].step), "keys are folded from the step: it must not repeat"
+
+
+def test_who_asks_for_it_keeps_its_state_and_the_others_return_to_theirs_and_their_events_are_not_told():
+    wants = Scripted(verdicts=("go on", "roll back"), event=True)
+    other = Scripted(verdicts=("go on",), event=True)
+    _, back, oversight = reviewed(wants, other, times=2)
+    assert [int(state) for state in back[-1].bridges] == [2, 0]
+    assert oversight.recorder.events == [
+        (0, "bridge: look 0"),
+        (0, "bridge: look 0"),
+        (1, "bridge: look 1"),
+    ]
+
+
+def test_after_a_roll_back_an_episode_that_two_policies_share_does_not_count():
+    oversight = Oversight((Scripted(verdicts=("roll back",)),), learner_of(0, 0), np.zeros(0), Notes(), 2)
+    oversight.watch(np.ones(2), np.array([False, True]))
+    oversight.review(learner_of(1, 0), 1)
+    assert oversight.ended == []
+    oversight.watch(np.ones(2), np.array([True, False]))
+    assert oversight.ended == []
+    oversight.watch(np.full(2, 5.0), np.array([True, True]))
+    assert oversight.ended == [5.0]
+
+
+def test_the_pace_is_the_product_of_the_bridges():
+    slow, slower = Scripted(verdicts=("go on",), factor=0.5), Scripted(verdicts=("go on",), factor=0.1)
+    _, _, oversight = reviewed(slow, slower, times=2)
+    assert oversight.pace == pytest.approx(0.05**2)
+
+
+def test_what_is_kept_has_buffers_of_its_own():
+    """The next dispatch takes over the buffers of the learner it is given."""
+    given, back, oversight = reviewed(Scripted(verdicts=("mark", "keep")), times=2)
+    kept = [
+        leaf.unsafe_buffer_pointer() for tree in (oversight.good, oversight.marked) for leaf in jax.tree.leaves(tree)
+    ]
+    live = {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((given[-1], back[-1]))}
+    assert not live & set(kept)
+
+
+def settings(**changes: Any) -> OnlineSettings:
+    values: dict[str, Any] = {
+        "env_id": AIM,
+        "steps": 600,
+        "warmup_steps": 0,
+        "random_warmup": False,
+        "updates_per_step": 1.0,
+        "environments": 1,
+        "eval_every": 100,
+        "eval_episodes": 20,
+        "seed": 0,
+    }
+    return OnlineSettings(**(values | changes))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ruinous(TD3):
+    """Learns to do −1 whatever it sees."""
+
+    def actor_loss(self, actor: Any, nets: Any, batch: Any, key: Any) -> Any:
+        loss = ((actor.mode(batch.observation) + 1) ** 2).mean(-1)
+        return loss, {}
+
+
+def good(algorithm: TD3) -> Learner:
+    """A learner whose policy is right: half the state."""
+    learner = init_learner(algorithm, algorithm.init(jax.random.key(0), ONE), Normaliser.identity(1))
+    actor, adam = learner.nets.actor, optax.adam(1e-2)
+    states = jnp.array([[-1.0], [1.0]])
+
+    def step(carry: Any, _: None) -> Any:
+        actor, state = carry
+        move, state = adam.update(jax.grad(lambda a: ((a.mode(states) - states / 2) ** 2).mean())(actor), state)
+        return (optax.apply_updates(actor, move), state), None
+
+    (actor, _), _ = jax.lax.scan(step, (actor, adam.init(actor)), None, length=500)
+    nets = learner.nets.replace(actor=actor, target_actor=jax.tree.map(jnp.copy, actor))
+    return replace(learner, nets=nets)
+
+
+def fine_tuned(*bridges: Bridge) -> Notes:
+    algorithm, notes = Ruinous(hidden_sizes=(16,), batch_size=16, actor_learning_rate=3e-3), Notes()
+    learner = good(algorithm)
+    learner = replace(learner, bridges=tuple(bridge.state(learner.nets.actor) for bridge in bridges))  # type: ignore[attr-defined]
+    train_online(algorithm, bridges, OnlineOnly(), learner, Replay.create(None, 600, ONE), notes, settings())
+    return notes
+
+
+def test_the_guard_saves_a_policy_that_is_made_to_collapse():
+    plain, guarded = fine_tuned(), fine_tuned(Guard(pull=10.0))
+    assert plain.evaluated[0].mean() > 0.99
+    assert plain.evaluated[600].mean() < 0.2
+    assert plain.events == []
+    alarms = [message for _, message in guarded.events]
+    assert 1 <= len(alarms) <= 10
+    assert all(message.startswith("guard: alarm") for message in alarms)
+    assert guarded.evaluated[600].mean() > 0.8
+
+
+def test_an_on_policy_learner_that_is_slowed_down_makes_fewer_passes_but_one_at_least(monkeypatch):
+    epochs = []
+
+    def note(learner: Any, *given: Any, **options: Any) -> Any:
+        epochs.append(options["epochs"])
+        return learner, {}
+
+    monkeypatch.setattr(on_policy, "learn", note)
+    algorithm = PPO(hidden_sizes=(4,), batch_size=8, rollout_steps=8, epochs=6, value_fit_epochs=0)
+    learner = init_learner(algorithm, algorithm.init(jax.random.key(0), ONE), Normaliser.identity(1))
+    slow = Scripted(verdicts=("go on",), factor=0.5)
+    learner = replace(learner, bridges=(jnp.asarray(0),))
+    train_on_policy(algorithm, (slow,), learner, Notes(), settings(env_id=CLOCK, steps=40, eval_every=40))
+    assert epochs == [6, 3, 2, 1, 1]
