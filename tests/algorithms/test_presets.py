@@ -117,7 +117,7 @@ def test_it_does_not_matter_which_of_the_two_has_the_preset():
             "--offline cql --online sac --preset antmase",
             "unknown preset of cql or sac 'antmase': did you mean 'antmaze'",
         ),
-        ("--online sac --preset antmaze", "unknown preset of sac 'antmaze': there is none"),
+        ("--online sac --preset antmaze", "unknown preset of sac 'antmaze': did you mean 'wsrl-antmaze'?"),
         ("--preset antmaze", "unknown preset of nothing 'antmaze'"),
     ],
 )

@@ -194,7 +194,12 @@ def test_the_refit_comes_before_the_guide_is_copied_and_before_the_policy_is_exc
     assert same_bits(learner.nets.critic, alone.nets.critic)
 
 
-@pytest.mark.parametrize("field", ["evaluate_steps", "align_steps", "noise", "decline"])
+def test_a_fresh_critic_that_learns_nothing_is_refused():
+    with pytest.raises(RecipeError, match=r"evaluate_steps is 0; expected at least 1, or 0 if not fresh$"):
+        CriticRefit(evaluate_steps=0)
+
+
+@pytest.mark.parametrize("field", ["align_steps", "noise", "decline"])
 def test_a_hyper_parameter_out_of_range_names_the_range(field):
     value = -1 if field.endswith("steps") else -1.0
     with pytest.raises(RecipeError, match=f"critic-refit: {field} is {value!r}; expected at least 0$"):

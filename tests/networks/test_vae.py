@@ -65,10 +65,10 @@ def test_the_divergence_of_the_codes_is_zero_for_the_standard_normal_and_monte_c
     # log q(z|s, a) − log N(z; 0, 1)
     ratio = -(((z - mean) / np.exp(log_std)) ** 2) / 2 - log_std + z**2 / 2
     noise = np.zeros((5, vae.latent_size), np.float32)
-    _, kl = on_device(vae).loss(jnp.asarray(s), jnp.asarray(a), jnp.asarray(noise))
+    _, kl = on_device(vae).loss(jnp.asarray(s), jnp.asarray(a), jnp.asarray(s), jnp.asarray(noise))
     assert kl.max() > 0.01
     np.testing.assert_allclose(kl, ratio.mean(0).mean(-1), atol=0.01)
     standard = jax.tree.map(jnp.zeros_like, on_device(vae))
-    reconstruction, kl = standard.loss(jnp.asarray(s), jnp.asarray(a), jnp.asarray(noise))
+    reconstruction, kl = standard.loss(jnp.asarray(s), jnp.asarray(a), jnp.asarray(s), jnp.asarray(noise))
     np.testing.assert_allclose(kl, 0, atol=1e-7)
     np.testing.assert_allclose(reconstruction, (a**2).mean(-1), rtol=1e-5)

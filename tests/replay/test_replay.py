@@ -441,7 +441,8 @@ def test_priorities_stay_between_a_thousandth_and_a_thousand(bias, expected):
 @pytest.mark.parametrize(
     ("name", "field", "value", "expected"),
     [(name, "capacity", value, "at least 1") for name in REPLAYS for value in (0, -1)]
-    + [("mixed", "offline_fraction", value, "between 0 and 1") for value in (-0.1, 1.1, float("nan"))]
+    + [("mixed", "offline_fraction", value, "between 0 and 1") for value in (-0.1, 1.1)]
+    + [("mixed", "offline_fraction", float("nan"), "a finite number")]
     + [("annealed", field, value, "between 0 and 1") for field in ("start", "end") for value in (-0.1, 1.1)]
     + [("annealed", "until", value, "between 1e-06 and 1") for value in (0.0, 1.1)]
     + [("replaced", field, value, "between 0 and 1") for field in ("start", "end") for value in (-0.1, 1.1)]

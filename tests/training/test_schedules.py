@@ -90,7 +90,8 @@ def test_constant_is_no_schedule_at_all(name):
 def test_every_schedule_of_every_algorithm_falls_from_the_step_size_to_nothing(name, schedule):
     cls = ALGORITHMS[name]
     fields = [field for field in cls.__dataclass_fields__ if field.endswith("_schedule")]
-    assert "actor_schedule" in fields
+    assert ("actor_schedule" in fields) == ("actor_learning_rate" in cls.__dataclass_fields__)
+    assert fields
     algorithm = cls(**dict.fromkeys(fields, schedule))
     points = np.linspace(0, 1, 21, dtype=np.float32)
     for field in fields:
@@ -173,7 +174,7 @@ def test_the_collecting_policys_epsilon_falls_while_the_online_phase_goes_on(mon
     acting = []
 
     class Noted(Bridge):
-        def act(self, state, algorithm, nets, observation, action, source, explore):
+        def act(self, state, algorithm, nets, observation, action, time, source, explore):
             if explore:
                 acting.append(float(algorithm.initial_epsilon))
             return action

@@ -32,6 +32,7 @@ class TD3BC(TD3):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("alpha", self.alpha >= 0, "at least 0")
+        self.require("bc_weight", self.bc_weight >= 0, "at least 0")
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
         """−λ Q_1(s, π(s)) + ‖π(s) − a‖² averaged over action dimensions (eq. 3–4)."""
