@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from segue.report import plot_learning_curves
-from segue.report.curves import arm_lines, draw
+from segue.report.curves import CROWD, arm_lines, draw, draw_tasks
 from segue.report.labels import spread_apart
 from segue.report.theme import DARK, LIGHT
 
@@ -21,7 +21,7 @@ from segue.report.theme import DARK, LIGHT
 def drawn(summary: dict[str, Any]) -> tuple[Axes, Axes | None]:
     """The online and the offline panel."""
     figure = Figure()
-    draw(figure, arm_lines(summary), LIGHT)
+    draw(figure, arm_lines(summary, list(summary["arms"])), LIGHT)
     online, *offline = figure.axes
     return online, offline[0] if offline else None
 
@@ -118,6 +118,34 @@ def test_thin_lines_are_seeds_and_one_seed_needs_none(summary: dict[str, Any]) -
     online, _ = drawn(summary)
     thin = [sum(line.get_linewidth() < 1 and line.get_color() == c for line in online.lines) for c in LIGHT.arms[:2]]
     assert thin == [2, 0]
+
+
+def test_among_many_arms_there_are_no_seeds_and_no_levels(summary: dict[str, Any]) -> None:
+    summary["arms"] |= {f"again {i}": summary["arms"]["fine-tune"] for i in range(CROWD - 1)}
+    online, offline = drawn(summary)
+    assert offline is not None
+    assert not [line for axes in (online, offline) for line in axes.lines if line.get_linewidth() < 1]
+    assert not [line for line in online.lines if line.get_linestyle() == "--" and line.get_linewidth() == 1]
+    assert "shared by" not in texts(offline)
+
+
+def test_with_enough_seeds_the_band_is_an_interval_and_seeds_are_not_drawn(summary: dict[str, Any]) -> None:
+    seeds = summary["arms"]["scratch"]["seeds"]
+    seeds |= {str(i): seeds[str(i % 2)] for i in range(2, 6)}
+    online, _ = drawn(summary)
+    assert not [line for line in online.lines if line.get_linewidth() < 1 and line.get_color() == LIGHT.arms[0]]
+
+
+def test_every_task_has_its_panel_and_its_own_scale_and_methods_share_one_legend(summary: dict[str, Any]) -> None:
+    figure = Figure(figsize=(10, 5))
+    lines = arm_lines(summary, list(summary["arms"]))
+    draw_tasks(figure, {"Hopper": lines, "Ant": lines[:1]}, LIGHT)
+    hopper, before, ant = figure.axes
+    assert [len(axes.lines) > 0 for axes in (hopper, before, ant)] == [True] * 3
+    assert hopper.get_ylim() == before.get_ylim() != ant.get_ylim()
+    assert {"Hopper", "Ant"} <= {text.get_text() for text in figure.texts}
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["scratch", "fine-tune"]
 
 
 def test_dollar_signs_in_a_name_are_not_mathematics(tmp_path: Path, summary: dict[str, Any]) -> None:

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from segue.report.measures import (
-    FEW_SEEDS,
     area_under_curve,
     arm_measures,
-    best_return,
-    curve,
-    dip,
-    estimate,
+    cumulative_regret,
     final_return,
-    mean_curve,
-    online_curve,
+    prior_knowledge,
+    raw_dip,
     seed_measures,
+    share_below,
     steps_to_reach,
-    student_t_975,
+    time_to_recover,
 )
+from segue.report.references import D4RL, GYMNASIUM, Reference, reference
 
 STEPS = [0, 1000, 4000]
 RETURNS = [100.0, 40.0, 70.0]
 
 
-def test_final_is_the_last_and_best_the_highest_evaluation() -> None:
+def test_final_is_the_last_evaluation() -> None:
     assert final_return(RETURNS) == 70.0
-    assert best_return(RETURNS) == 100.0
+    assert math.isnan(final_return([]))
 
 
 def test_area_weighs_evaluations_by_the_steps_between_them() -> None:
@@ -46,81 +47,159 @@ def test_area_needs_two_evaluations() -> None:
     assert math.isnan(area_under_curve([0], [3.0]))
 
 
-def test_dip_is_the_deepest_fall_below_the_offline_score() -> None:
-    assert dip(90.0, RETURNS) == 50.0
-
-
-def test_an_arm_that_never_falls_has_no_dip() -> None:
-    assert dip(10.0, RETURNS) == 0.0
-
-
-def test_without_an_offline_score_there_is_nothing_to_dip_below() -> None:
-    assert math.isnan(dip(math.nan, RETURNS))
-
-
-@pytest.mark.parametrize(("level", "step"), [(100.0, 0), (60.0, 0), (-5.0, 0), (100.1, math.nan)])
+@pytest.mark.parametrize(("level", "step"), [(100.0, 0), (60.0, 0), (-5.0, 0), (100.1, math.inf), (math.nan, math.nan)])
 def test_steps_to_reach_is_the_first_evaluation_at_or_above_the_level(level: float, step: float) -> None:
     assert steps_to_reach(STEPS, RETURNS, level) == pytest.approx(step, nan_ok=True)
 
 
 def test_steps_to_reach_skips_what_is_below() -> None:
     assert steps_to_reach([0, 10, 20, 30], [1.0, 2.0, 5.0, 4.0], 4.0) == 20
+    assert math.isnan(steps_to_reach([], [], 1.0))
+
+
+@pytest.mark.parametrize(("offline", "dip"), [(90.0, 50.0), (10.0, 0.0), (math.nan, math.nan)])
+def test_the_raw_dip_is_the_deepest_fall_below_the_offline_score(offline: float, dip: float) -> None:
+    assert raw_dip(offline, RETURNS) == pytest.approx(dip, nan_ok=True)
+
+
+def test_the_share_below_counts_live_evaluations_only() -> None:
+    # Of the two after the switch, one is under 60 and both are under 90; step 0 is the handed-over policy itself.
+    assert share_below(60.0, STEPS, RETURNS) == 0.5
+    assert share_below(90.0, STEPS, RETURNS) == 1.0
+    assert share_below(40.0, STEPS, RETURNS) == 0.0
+    assert math.isnan(share_below(60.0, [0], [1.0]))
+    assert math.isnan(share_below(math.nan, STEPS, RETURNS))
 
 
 @pytest.mark.parametrize(
-    ("degrees", "quantile"),
-    [(1, 12.7062), (4, 2.7764), (9, 2.2622), (10, 2.2281), (11, 2.2010), (30, 2.0423), (120, 1.9799)],
+    ("offline", "returns", "step"),
+    [
+        (100.0, [100.0, 40.0, 120.0, 30.0, 100.0], 40),  # back after the first fall, but the deepest comes later
+        (100.0, [100.0, 40.0, 120.0, 90.0, 95.0], 20),
+        (100.0, [100.0, 40.0, 60.0, 80.0, 99.0], math.inf),
+        (100.0, [100.0, 100.0, 110.0, 120.0, 100.0], 0),
+        (math.nan, [100.0, 40.0, 120.0, 90.0, 95.0], math.nan),
+    ],
 )
-def test_student_quantiles_are_those_of_the_printed_tables(degrees: int, quantile: float) -> None:
-    assert student_t_975(degrees) == pytest.approx(quantile, abs=2e-4)
+def test_recovery_is_the_first_evaluation_after_the_lowest_at_the_offline_score(
+    offline: float, returns: list[float], step: float
+) -> None:
+    assert time_to_recover(offline, [0, 10, 20, 30, 40], returns) == pytest.approx(step, nan_ok=True)
 
 
-def test_the_interval_is_students() -> None:
-    # mean 3, s = √2.5, so the half-width is 2.7764 · √2.5 / √5.
-    e = estimate([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert (e.mean, e.seeds, e.smallest, e.largest) == (3.0, 5, 1.0, 5.0)
-    assert e.low == pytest.approx(3 - 1.96324, abs=1e-4)
-    assert e.high == pytest.approx(3 + 1.96324, abs=1e-4)
+def test_regret_is_one_less_the_mean_success_of_the_live_evaluations() -> None:
+    # 1 − (0.2 + 0.6) / 2; the score at the switch does not count.
+    assert cumulative_regret([0, 10, 20], [90.0, 20.0, 60.0]) == pytest.approx(0.6)
+    assert cumulative_regret([0, 10], [0.0, 130.0]) == pytest.approx(-0.3)
+    assert math.isnan(cumulative_regret([0], [90.0]))
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
-    samples = np.random.default_rng(0).normal(10.0, 3.0, size=(4000, 4))
-    covered = [e.low <= 10.0 <= e.high for e in map(estimate, samples)]
-    assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
+@pytest.mark.parametrize(
+    ("offline", "log", "prior"),
+    [(50.0, 80.0, 80.0), (90.0, 80.0, 90.0), (math.nan, 80.0, 80.0), (50.0, math.nan, math.nan)],
+)
+def test_prior_knowledge_is_the_better_of_policy_and_log(offline: float, log: float, prior: float) -> None:
+    assert prior_knowledge(offline, log) == pytest.approx(prior, nan_ok=True)
 
 
-def test_one_seed_has_no_interval() -> None:
-    e = estimate([4.0])
-    assert (e.mean, e.seeds) == (4.0, 1)
-    assert math.isnan(e.low)
-    assert math.isnan(e.high)
+# References
 
 
-def test_few_seeds_show_their_range_and_enough_seeds_their_interval() -> None:
-    few, enough = estimate(range(FEW_SEEDS - 1)), estimate(range(FEW_SEEDS))
-    assert few.spread == (few.smallest, few.largest)
-    assert enough.spread == (enough.low, enough.high) != (enough.smallest, enough.largest)
+@pytest.mark.parametrize(
+    ("env", "low", "high", "source"),
+    [
+        ("Hopper-v4", -20.272305, 3234.3, D4RL),
+        ("hopper-medium-replay-v2", -20.272305, 3234.3, D4RL),
+        ("antmaze-umaze-diverse-v2", 0.0, 1.0, D4RL),
+        ("door-human-v1", -56.512833, 2880.5693087298737, D4RL),
+        ("maze2d-umaze-v1", 23.85, 161.86, D4RL),
+        ("Hopper-v5", 17.6, 3800.0, GYMNASIUM),
+    ],
+)
+def test_every_family_has_its_own_convention(env: str, low: float, high: float, source: str) -> None:
+    assert reference(env) == Reference(source, low, high)
 
 
-def test_seeds_without_a_value_do_not_count() -> None:
-    assert estimate([1.0, math.nan, 3.0]) == estimate([1.0, 3.0])
-    assert estimate([math.nan]).seeds == 0
+@pytest.mark.parametrize(
+    "env", ["Walker2d-v5", "AdroitHandDoor-v1", "maze2d-umaze-v2", "Hopper-v50", "xHopper-v4", None]
+)
+def test_where_no_convention_holds_none_is_borrowed(env: str | None) -> None:
+    assert reference(env) is None
 
 
-def test_evaluations_are_put_in_order_and_those_without_a_finite_mean_left_out() -> None:
-    rows = [(20, 2.0), (0, 1.0), (10, None), (30, math.inf), (40, math.nan)]
-    steps, returns = curve([{"step": s, "mean_return": r} for s, r in rows])
-    assert steps.tolist() == [0, 20]
-    assert returns.tolist() == [1.0, 2.0]
+def test_scores_run_from_0_to_100_between_the_two_returns() -> None:
+    convention = reference("hopper-medium-v2")
+    assert convention is not None
+    assert convention.scores(np.array([-20.272305, 3234.3, 1607.0138475])) == pytest.approx([0.0, 100.0, 50.0])
 
 
-def test_a_fine_tuned_curve_starts_at_its_offline_score_even_if_step_0_was_not_evaluated(seed: Any) -> None:
-    steps, returns = online_curve(seed({1000: 5.0}, offline_score=9.0))
-    assert (steps.tolist(), returns.tolist()) == ([0, 1000], [9.0, 5.0])
+@pytest.mark.parametrize("env_id", ["Hopper-v5", "CartPole-v1", "InvertedPendulum-v5"])
+def test_our_lower_references_are_what_random_actions_earn(env_id: str) -> None:
+    import gymnasium as gym
+
+    env = gym.make(env_id)
+    env.action_space.seed(1)
+    returns = []
+    for seed in range(1000, 1150):
+        env.reset(seed=seed)
+        total, over = 0.0, False
+        while not over:
+            _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+            total, over = total + float(reward), terminated or truncated
+        returns.append(total)
+    env.close()
+    convention = reference(env_id)
+    assert convention is not None
+    error = np.std(returns, ddof=1) / math.sqrt(len(returns))
+    assert abs(np.mean(returns) - convention.low) < 4 * error
+    assert convention.high == gym.spec(env_id).reward_threshold
 
 
-def test_an_evaluation_at_step_0_stays_what_it_was(seed: Any) -> None:
-    assert online_curve(seed({0: 8.0}, offline_score=9.0))[1].tolist() == [8.0]
+# Whole seeds
+
+
+def three_episodes(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with three equal episodes behind every evaluation: no noise."""
+    for evaluation in record["online_evaluations"]:
+        evaluation["returns"] = [evaluation["mean_return"]] * 3
+    return dict(record)
+
+
+def test_all_measures_of_a_seed_without_noise(seed: Any) -> None:
+    record = three_episodes(seed({0: 100.0, 1000: 40.0, 2000: 70.0, 3000: 160.0}, 100.0))
+    assert seed_measures(record, Reference("test", 0.0, 200.0), log_return=120.0) == pytest.approx(
+        {
+            "offline score": 100.0,
+            "final": 160.0,
+            "area": 80.0,  # (70 + 55 + 115) / 3
+            "normalised": 80.0,
+            "regret": 0.55,  # 1 − (0.2 + 0.35 + 0.8) / 3
+            "dip": 60.0,
+            "raw dip": 60.0,
+            "below": 2 / 3,
+            "recovery": 3000.0,
+            "stability": -80.0,  # 40 − max(100, 120)
+            "plasticity": 40.0,  # 160 − 120
+        }
+    )
+
+
+def test_without_a_convention_or_a_log_nothing_is_made_up(seed: Any) -> None:
+    measures = seed_measures(three_episodes(seed({0: 100.0, 1000: 40.0}, 100.0)))
+    absent = {name for name, value in measures.items() if math.isnan(value)}
+    assert absent == {"normalised", "regret", "stability", "plasticity"}
+
+
+def test_one_episode_per_evaluation_gives_a_raw_dip_only(seed: Any) -> None:
+    measures = seed_measures(seed({0: 100.0, 1000: 40.0}, 100.0), log_return=0.0)
+    assert measures["raw dip"] == 60.0
+    assert all(math.isnan(measures[name]) for name in ("dip", "stability", "plasticity"))
+
+
+def test_an_arm_that_learns_from_the_log_alone_is_held_against_the_log(seed: Any) -> None:
+    measures = seed_measures(three_episodes(seed({0: 5.0, 1000: 40.0, 2000: 90.0})), log_return=60.0)
+    assert (measures["stability"], measures["plasticity"]) == (-20.0, 30.0)
+    assert math.isnan(measures["dip"])
 
 
 def test_a_seed_without_evaluations_has_no_measures() -> None:
@@ -129,23 +208,32 @@ def test_a_seed_without_evaluations_has_no_measures() -> None:
 
 def test_an_arm_averages_its_seeds(summary: dict[str, Any]) -> None:
     measures = arm_measures(summary["arms"]["fine-tune"])
-    assert {name: e.mean for name, e in measures.items()} == {
+    assert {name: e.mean for name, e in measures.items() if e.seeds} == {
         "offline score": 1000.0,
         "final": 2000.0,
-        "best": 2000.0,
         "area": pytest.approx(1175.0),
-        "dip": 150.0,
+        # On Hopper-v5: 0 is 17.6, 100 is 3800.
+        "normalised": pytest.approx(100 * (2000 - 17.6) / 3782.4),
+        "regret": pytest.approx(1 - (1425 - 17.6) / 3782.4),
+        "below": 0.5,
     }
 
 
-def test_the_mean_curve_interpolates_between_a_seeds_evaluations_and_never_beyond_them() -> None:
-    short, long = np.array([0.0, 10.0]), np.array([0.0, 5.0, 20.0])
-    mean = mean_curve([(short, np.array([0.0, 10.0])), (long, np.array([2.0, 7.0, 10.0]))])
-    assert mean.steps.tolist() == [0, 5, 10, 20]
-    assert mean.mean.tolist() == pytest.approx([1.0, 6.0, 9.0, 10.0])
-    assert mean.seeds.tolist() == [2, 2, 2, 1]
-    assert mean.low.tolist() == pytest.approx([0.0, 5.0, 8.0, 10.0])
-
-
-def test_the_mean_of_no_curves_is_empty() -> None:
-    assert mean_curve([curve([])]).steps.size == 0
+@given(
+    st.lists(st.floats(-1e4, 1e4), min_size=2, max_size=12),
+    st.floats(-1e4, 1e4),
+    st.floats(0.1, 100.0),
+)
+def test_measures_move_with_the_scale_of_returns(returns: list[float], shift: float, factor: float) -> None:
+    """Times and shares do not depend on the unit of returns; falls scale with it and do not feel a shift."""
+    values = np.round(returns, 3)
+    moved = factor * values + shift
+    steps = np.arange(len(returns)) * 10.0
+    if np.unique(values).size != np.unique(moved).size:
+        return  # rounding has made two values equal
+    assert share_below(moved[0], steps, moved) == share_below(values[0], steps, values)
+    assert time_to_recover(moved[0], steps, moved) == time_to_recover(values[0], steps, values)
+    assert raw_dip(moved[0], moved) == pytest.approx(factor * raw_dip(values[0], values), rel=1e-6, abs=1e-6)
+    assert area_under_curve(steps, moved) == pytest.approx(
+        factor * area_under_curve(steps, values) + shift, rel=1e-6, abs=1e-6
+    )

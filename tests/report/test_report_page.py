@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from segue.report import write_html
+from segue.report import markdown_report, write_html
 from segue.report.html import html_page
 from segue.report.theme import DARK, LIGHT
 
@@ -51,7 +51,7 @@ def test_the_page_needs_no_other_file_and_no_network(tmp_path: Path, summary: di
     text = write_html(summary, tmp_path).read_text(encoding="utf-8")
     page = Page(text)
     sources = [v for _, attrs in page.tags for k, v in attrs.items() if k in {"src", "srcset", "href", "data"}]
-    assert len(sources) == 2
+    assert len(sources) == 4, "two pictures, each for light and for dark"
     assert all(source and source.startswith("data:image/png;base64,") for source in sources)
     assert not re.search(r"https?://|@import|url\(", text)
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed"}
@@ -80,6 +80,7 @@ def test_nothing_from_the_summary_becomes_markup(summary: dict[str, Any]) -> Non
     nasty["arms"] = {NASTY: arm, "scratch": summary["arms"]["scratch"]}
     page = Page(html_page(nasty))
     assert {tag for tag, _ in page.tags} - plain <= {"div", "ul", "li", "p", "strong", "span"}
+    assert "<script" not in markdown_report(nasty)
     assert page.open == []
     assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
     assert {attrs["title"] for tag, attrs in page.tags if tag == "code" and "title" in attrs} >= {NASTY}
@@ -102,7 +103,7 @@ def test_a_complete_run_has_no_banner_and_a_broken_one_says_why(summary: dict[st
 
 def test_the_measures_are_those_of_the_tables(summary: dict[str, Any]) -> None:
     section = Page(html_page(summary)).sections["Measures"]
-    for figure in ("2,000", "1,900–2,100", "1,175", "150", "100–200"):
+    for figure in ("2,000", "1,900–2,100", "1,175", "50 %", "Few seeds (2)"):
         assert figure in section
 
 
@@ -120,14 +121,34 @@ def test_differences_and_shared_settings_are_kept_apart(summary: dict[str, Any])
     assert "tau" in page.sections["All other settings"]
 
 
+def test_of_many_arms_each_has_a_row_of_what_differs(summary: dict[str, Any]) -> None:
+    heads = re.compile(r"<h2>Where the arms differ</h2>.*?</thead>", re.DOTALL)
+    few = heads.search(html_page(summary))
+    summary["arms"] |= {f"again {i}": summary["arms"]["scratch"] for i in range(4)}
+    many = heads.search(html_page(summary))
+    assert few is not None
+    assert "scratch" in few[0]
+    assert many is not None
+    assert "offline" in many[0]
+    assert "scratch" not in many[0]
+
+
 def test_the_caption_explains_only_what_is_drawn(summary: dict[str, Any]) -> None:
-    assert "Dashed level" in Page(html_page(summary)).sections[""]
-    del summary["arms"]["fine-tune"]
+    assert "Dot and dashed level" in Page(html_page(summary)).sections[""]
+    assert "Grey" not in Page(html_page(summary)).sections[""]
+    summary["arms"]["again"] = summary["arms"]["fine-tune"]
+    assert "Grey: pretraining that arms share." in Page(html_page(summary)).sections[""]
+    del summary["arms"]["fine-tune"], summary["arms"]["again"]
     top = Page(html_page(summary)).sections[""]
-    assert "Dashed level" not in top
-    assert "Thin lines are seeds" in top
-    del summary["arms"]["scratch"]["seeds"]["1"]
-    assert "Thin lines" not in Page(html_page(summary)).sections[""]
+    assert "dashed level" not in top
+    assert "Band: from the lowest to the highest seed. Thin lines are seeds." in top
+    seeds = summary["arms"]["scratch"]["seeds"]
+    seeds |= {str(i): seeds["0"] for i in range(2, 6)}
+    top = Page(html_page(summary)).sections[""]
+    assert "Band: 95 % interval of the mean." in top
+    assert "Thin lines" not in top
+    summary["arms"]["scratch"]["seeds"] = {"0": seeds["0"]}
+    assert "Band" not in Page(html_page(summary)).sections[""]
 
 
 def test_one_arm_differs_from_nobody(summary: dict[str, Any]) -> None:
@@ -150,8 +171,8 @@ def test_an_arm_has_the_colour_of_its_line_in_light_and_in_dark(summary: dict[st
     assert re.findall(r"\.arm-1 \{ --arm: (#\w+) \}", text) == [LIGHT.arms[1], DARK.arms[1]]
     assert re.search(r"\.swatch \{[^}]*border-top: 3px solid var\(--arm\)", text)
     swatches = [attrs["class"] for _, attrs in Page(text).tags if "swatch" in (attrs.get("class") or "")]
-    # Measures, the seam, then handover (scratch has none), then the seeds.
-    assert swatches == [f"swatch arm-{i}" for i in (0, 1, 0, 1, 1, 0, 0, 1, 1)]
+    # Measures (two tables), statistics, the seam, then handover (scratch has none), then the seeds.
+    assert swatches == [f"swatch arm-{i}" for i in (0, 1, 0, 1, 0, 1, 0, 1, 1, 0, 0, 1, 1)]
 
 
 def test_handover_machine_versions_and_command_are_there(summary: dict[str, Any]) -> None:

@@ -44,11 +44,20 @@ def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
         read_summary(tmp_path)
 
 
-def test_a_report_is_a_page_and_a_picture_and_nothing_else(tmp_path: Path, summary: dict[str, Any]) -> None:
+def test_a_report_is_a_page_with_its_pictures_and_tables_and_nothing_else(
+    tmp_path: Path, summary: dict[str, Any]
+) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     assert write_report(tmp_path) == tmp_path / "report.html"
-    names = sorted(p.name for p in tmp_path.iterdir())
-    assert names == ["learning_curves.png", "report.html", "summary.json"]
+    always = ["learning_curves.png", "measures.csv", "report.html", "report.md", "summary.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*always, "comparisons.csv", "statistics.png"])
+
+
+def test_one_arm_is_compared_with_nobody(tmp_path: Path, summary: dict[str, Any]) -> None:
+    del summary["arms"]["scratch"]
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    write_report(tmp_path)
+    assert not {"comparisons.csv", "statistics.png"} & {p.name for p in tmp_path.iterdir()}
 
 
 def test_arms_with_different_names_keep_them(summary: dict[str, Any]) -> None:
@@ -62,6 +71,12 @@ def test_arms_with_one_name_are_told_apart_by_their_run(summary: dict[str, Any])
     other = {**summary, "arms": {"scratch": summary["arms"]["scratch"]}, "run": "b"}
     merged = merge([{**summary, "run": "a"}, other])
     assert list(merged["arms"]) == ["a/scratch", "fine-tune", "b/scratch"]
+
+
+def test_the_arm_of_a_single_recipe_is_called_as_its_run(summary: dict[str, Any]) -> None:
+    one = {**summary, "arms": {"run": summary["arms"]["scratch"]}}
+    merged = merge([{**one, "run": "sac"}, {**one, "run": "td3"}])
+    assert list(merged["arms"]) == ["sac", "td3"]
 
 
 def test_runs_with_one_name_are_told_apart_by_their_place(summary: dict[str, Any]) -> None:

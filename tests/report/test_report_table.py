@@ -9,37 +9,95 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from segue.report import markdown_table, render_table
-from segue.report.table import measures_table
+from segue.report import markdown_report, render_tables
+from segue.report.seeds import FEW_SEEDS
+from segue.report.table import Table, measures_tables
 from segue.report.text import decimals, duration, number, setting
 
 
-def cells(summary: dict[str, Any], arm: str) -> dict[str, tuple[str, str]]:
-    table = measures_table(summary)
-    row = next(r for r in table.rows if r.arm == arm)
-    return {name: (c.value, c.spread) for name, c in zip(table.columns, row.cells, strict=True)}
+def tables(summary: dict[str, Any], reach: float | None = None) -> tuple[Table, Table]:
+    """Of a report with one task: how good, and what the switch did."""
+    (task,) = measures_tables(summary, reach).tasks
+    return task.levels, task.switch
 
 
-def test_a_row_has_the_mean_over_seeds_and_their_range(summary: dict[str, Any]) -> None:
-    assert cells(summary, "fine-tune") == {
+def cells(summary: dict[str, Any], arm: str, reach: float | None = None) -> dict[str, tuple[str, str]]:
+    found = {}
+    for table in tables(summary, reach):
+        row = next(r for r in table.rows if r.arm == arm)
+        found |= {name: (c.value, c.spread) for name, c in zip(table.columns, row.cells, strict=True)}
+    return found
+
+
+def notes(summary: dict[str, Any]) -> str:
+    return " ".join(measures_tables(summary).notes)
+
+
+@pytest.fixture
+def episodes(summary: dict[str, Any]) -> dict[str, Any]:
+    """The summary with two equal episodes behind every evaluation, and a log of mean return 500."""
+    for arm in summary["arms"].values():
+        for record in arm["seeds"].values():
+            for evaluation in record["online_evaluations"]:
+                evaluation["returns"] = [evaluation["mean_return"]] * 2
+    summary["arms"]["fine-tune"]["log"] = {"mean_return": 500.0}
+    summary["arms"]["fine-tune"]["recipe"]["dataset"] = "log"
+    return summary
+
+
+def test_a_row_has_the_mean_over_seeds_and_their_range(episodes: dict[str, Any]) -> None:
+    assert cells(episodes, "fine-tune") == {
         "offline score": ("1,000", ""),
         "final": ("2,000", "1,900–2,100"),
-        "best": ("2,000", "1,900–2,100"),
         "area": ("1,175", "1,125–1,225"),
-        "dip": ("150", "100–200"),
+        "normalised": ("52.4", "49.8–55.1"),  # (2000 − 17.6) / 3782.4
+        "regret": ("0.63", "0.61–0.65"),
         "steps to 300": ("0", ""),
+        "dip": ("150", "100–200"),
+        "below": ("50 %", ""),
+        "recovery": ("2,000", ""),
+        "stability": ("−150", "−200 to −100"),
+        "plasticity": ("1,000", "900–1,100"),
     }
 
 
-def test_an_arm_from_scratch_has_no_offline_score_and_no_dip(summary: dict[str, Any]) -> None:
-    row = cells(summary, "scratch")
-    assert row["offline score"] == row["dip"] == ("–", "")
+def test_an_arm_from_scratch_has_no_offline_score_and_nothing_to_fall_from(episodes: dict[str, Any]) -> None:
+    row = cells(episodes, "scratch")
+    fallen = ("offline score", "dip", "below", "recovery", "stability", "plasticity")
+    assert {row[name] for name in fallen} == {("–", "")}
     assert row["steps to 300"] == ("2,000", "")
 
 
-def test_without_an_arm_from_scratch_there_is_no_level_to_reach(summary: dict[str, Any]) -> None:
+def test_a_report_without_pretraining_has_one_table(summary: dict[str, Any]) -> None:
+    del summary["arms"]["fine-tune"]
+    assert len(measures_tables(summary).tasks[0].tables) == 1
+    assert "Dip" not in notes(summary)
+
+
+def test_without_an_arm_from_scratch_there_is_no_level_to_reach_unless_it_is_given(summary: dict[str, Any]) -> None:
+    assert cells(summary, "scratch", reach=150.0)["steps to 150"] == ("1,000", "")
+    assert cells(summary, "fine-tune", reach=5000.0)["steps to 5,000"] == ("never", "")
     del summary["arms"]["scratch"]
-    assert not any(name.startswith("steps to") for name in measures_table(summary).columns)
+    assert not any(name.startswith("steps to") for name in tables(summary)[0].columns)
+
+
+def test_times_are_medians_in_which_never_is_later_than_all(summary: dict[str, Any], arm: Any, seed: Any) -> None:
+    back, later, never = ({0: 9.0, 1000: 1.0, 2000: a, 3000: b} for a, b in ((9.0, 9.0), (2.0, 9.0), (2.0, 3.0)))
+    for curves, cell in {
+        (0, 1): ("2,500", "2,000–3,000"),
+        (0, 1, 2): ("3,000", "1 of 3 never"),
+        (0, 2): ("never", "1 of 2 never"),
+        (2, 2): ("never", ""),
+    }.items():
+        records = [seed((back, later, never)[i], 9.0) for i in curves]
+        summary["arms"] = {"x": arm(records)}
+        assert cells(summary, "x")["recovery"] == cell
+
+
+def test_a_share_stays_between_nothing_and_all(summary: dict[str, Any], arm: Any, seed: Any) -> None:
+    records = [seed({0: 9.0, 1000: low}, 9.0) for low in (1.0, *[10.0] * FEW_SEEDS)]
+    summary["arms"] = {"x": arm(records)}
+    assert cells(summary, "x")["below"] == ("17 %", "0–60 %")
 
 
 def test_arms_that_got_differently_far_say_how_far(summary: dict[str, Any]) -> None:
@@ -49,9 +107,8 @@ def test_arms_that_got_differently_far_say_how_far(summary: dict[str, Any]) -> N
 
 
 def test_arms_that_got_equally_far_say_so_once(summary: dict[str, Any]) -> None:
-    table = measures_table(summary)
-    assert "online steps" not in table.columns
-    assert "Online steps 2,000, seeds 2 for all arms." in table.notes
+    assert "online steps" not in cells(summary, "scratch")
+    assert "Online steps 2,000, seeds 2 for all arms." in notes(summary)
 
 
 def test_an_arm_without_evaluations_is_listed_with_dashes(summary: dict[str, Any], arm: Any) -> None:
@@ -61,12 +118,11 @@ def test_an_arm_without_evaluations_is_listed_with_dashes(summary: dict[str, Any
     assert set(row.values()) == {("–", "")}
 
 
-def test_few_seeds_are_called_few_and_many_are_not(summary: dict[str, Any]) -> None:
-    assert any(note.startswith("Few seeds") for note in measures_table(summary).notes)
+def test_few_seeds_are_warned_of_and_many_are_not(summary: dict[str, Any]) -> None:
+    assert measures_tables(summary).warning.startswith("Few seeds (2)")
     for a in summary["arms"].values():
         a["seeds"] = {str(i): copy.deepcopy(a["seeds"][str(i % 2)]) for i in range(6)}
-    table = measures_table(summary)
-    assert not any("seeds: differences" in note for note in table.notes)
+    assert measures_tables(summary).warning == ""
     # Three times 1,900 and three times 2,100: 2,000 ± 2.5706 · 109.54 / √6.
     assert cells(summary, "fine-tune")["final"] == ("2,000", "1,885–2,115")
 
@@ -74,13 +130,28 @@ def test_few_seeds_are_called_few_and_many_are_not(summary: dict[str, Any]) -> N
 def test_one_seed_is_called_one_seed_and_has_no_spread(summary: dict[str, Any]) -> None:
     for a in summary["arms"].values():
         del a["seeds"]["1"]
-    assert any(note.startswith("One seed") for note in measures_table(summary).notes)
+    assert measures_tables(summary).warning.startswith("One seed")
     assert cells(summary, "fine-tune")["final"] == ("1,900", "")
+
+
+def test_the_convention_of_normalised_scores_is_named_or_its_absence(summary: dict[str, Any]) -> None:
+    assert "Gymnasium's reward threshold (0 is 17.6, 100 is 3,800)" in notes(summary)
+    for a in summary["arms"].values():
+        a["recipe"]["env"] = "Mine-v0"
+    assert "No reference returns, so no normalised score or regret, for Mine-v0." in notes(summary)
+    assert not {"normalised", "regret"} & set(cells(summary, "scratch"))
+
+
+def test_a_log_of_unknown_return_is_said_to_be_unknown(episodes: dict[str, Any]) -> None:
+    assert "does not hold the log's mean return" not in notes(episodes)
+    del episodes["arms"]["fine-tune"]["log"]
+    assert "does not hold the log's mean return" in notes(episodes)
+    assert "stability" not in cells(episodes, "fine-tune")
 
 
 def terminal(summary: dict[str, Any], width: int) -> str:
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(render_table(summary))
+    console.print(render_tables(summary))
     return console.export_text()
 
 
@@ -88,7 +159,7 @@ def test_the_terminal_table_shows_every_figure_in_80_columns(summary: dict[str, 
     text = terminal(summary, 80)
     for cell in ("1,900–2,100", "1,125–1,225", "fine-tune", "scratch"):
         assert cell in text
-    assert "…" not in text.split("Final:")[0]
+    assert "…" not in text.split("Online steps")[0]
 
 
 def test_markup_in_a_name_is_shown_and_not_obeyed(summary: dict[str, Any]) -> None:
@@ -99,16 +170,17 @@ def test_markup_in_a_name_is_shown_and_not_obeyed(summary: dict[str, Any]) -> No
 
 def test_an_interrupted_arm_is_marked(summary: dict[str, Any]) -> None:
     summary["arms"]["fine-tune"]["seeds"]["1"]["status"] = "interrupted"
-    assert "| fine-tune (interrupted) |" in markdown_table(summary)
-    assert "| scratch |" in markdown_table(summary)
+    assert "| fine-tune (interrupted) |" in markdown_report(summary)
+    assert "| scratch |" in markdown_report(summary)
 
 
-def test_every_row_of_the_markdown_table_has_every_column(summary: dict[str, Any]) -> None:
+def test_every_row_of_a_markdown_table_has_every_column(summary: dict[str, Any]) -> None:
     summary["arms"]["a | b\n<b>"] = summary["arms"].pop("scratch")
-    rows = [line for line in markdown_table(summary).splitlines() if line.startswith("|")]
-    assert len(rows) == 4
-    assert {line.replace(r"\|", "").count("|") for line in rows} == {8}
-    assert r"| a \| b &lt;b&gt; |" in rows[3]
+    blocks = [b.strip().splitlines() for b in markdown_report(summary).split("\n\n") if b.strip().startswith("|")]
+    assert [len(block) for block in blocks] == [4, 4, 4], "levels, the switch, statistics"
+    for block in blocks:
+        assert len({line.replace(r"\|", "").count("|") for line in block}) == 1
+        assert any(line.startswith(r"| a \| b") and "&lt;b&gt; |" in line for line in block)
 
 
 def test_negative_ranges_are_not_written_with_a_dash(summary: dict[str, Any]) -> None:

@@ -53,7 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> segue.runner.Result:  
 
 def test_a_run_leaves_everything_it_promises(finished: object) -> None:
     directory = finished.directory
-    for name in ("recipe.json", "metrics.csv", "summary.json", "learning_curves.png", "report.html"):
+    for name in ("recipe.json", "metrics.csv", "summary.json", "learning_curves.png", "report.html", "report.md"):
         assert (directory / name).stat().st_size > 0
     assert list(directory.glob("tensorboard/**/events*"))
     assert list(directory.glob("checkpoints/run/seed-0/final/learner.eqx"))
@@ -67,6 +67,16 @@ def test_the_summary_holds_every_evaluation_with_its_returns(finished: object) -
         assert len(evaluation["returns"]) == 2
     assert seed["offline_score"] == seed["online_evaluations"][0]["mean_return"]
     assert seed["final_score"] == seed["online_evaluations"][-1]["mean_return"]
+
+
+def test_the_summary_holds_what_the_log_earned(finished: object) -> None:
+    of_run = finished.summary["arms"]["run"]
+    data = segue.load(of_run["recipe"]["dataset"])
+    assert of_run["log"] == {
+        "steps": len(data),
+        "episodes": 3,
+        "mean_return": pytest.approx(data.episode_returns.mean()),
+    }
 
 
 def test_a_recipe_file_repeats_the_run_to_the_bit(finished: object, tmp_path: Path) -> None:

@@ -17,29 +17,37 @@ class Flags:
     """The runs, and where the report goes."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories; the arms of several come into one report."""
+    """Run directories, of one task or of several; all come into one report."""
     out: Path | None = None
     """Where to write it; by default the run directory, or runs/report for several."""
+    reach: float | None = None
+    """Return to count the online steps to; by default the final one of the arm from scratch."""
     markdown: bool = False
-    """Print the table as Markdown."""
+    """Print the tables as Markdown."""
 
 
 def main(arguments: list[str]) -> int:
-    """Write learning_curves.png and report.html, and print the table."""
-    from segue.report import markdown_table, merge, read_run, render, render_table
+    """Write pictures, page and tables, and print the measures."""
+    from segue.report import markdown_report, merge, read_run, render, render_tables
+    from segue.report.tasks import tasks
 
-    flags = parse(Flags, arguments, "report", "Learning curves, table and page of one or more runs.")
+    flags = parse(Flags, arguments, "report", "Learning curves, measures, statistics and page of one or more runs.")
     if not flags.runs:
         raise SegueError("no run was given: segue report RUN…")
     summaries = [read_run(run) for run in flags.runs]
     summary = summaries[0] if len(summaries) == 1 else merge(summaries)
+    if flags.reach is not None and len(tasks(summary)) > 1:
+        raise SegueError(
+            f"--reach {flags.reach:g}: a return means something else on each of {len(tasks(summary))} tasks "
+            f"({', '.join(tasks(summary))}); leave it out, or report one task at a time"
+        )
     out = flags.out or (flags.runs[0] if len(summaries) == 1 else Path("runs/report"))
     out.mkdir(parents=True, exist_ok=True)
-    page = render(summary, out)
+    page = render(summary, out, flags.reach)
     if flags.markdown:
-        print(markdown_table(summary))
+        print(markdown_report(summary, flags.reach))
     else:
         console = Console(highlight=False)
-        console.print(render_table(summary))
+        console.print(render_tables(summary, flags.reach))
         console.print(f"Report: {page}", soft_wrap=True)
     return 0

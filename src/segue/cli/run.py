@@ -60,14 +60,14 @@ def main(arguments: list[str]) -> int:
 
 
 def launch(arms: Mapping[str, Recipe], out: Path, workers: int | None, arguments: list[str]) -> int:
-    """Run the arms with progress and end with the table; exit code 0, 1 (failed) or 130 (interrupted)."""
-    from segue.report import render_table
+    """Run the arms with progress and end with the tables; exit code 0, 1 (failed) or 130 (interrupted)."""
+    from segue.report import render_tables
     from segue.runner import compare
 
     with Watcher() as watcher:
         result = compare(arms, out, workers=workers, on_event=watcher, command=shlex.join(["segue", *arguments]))
     console = Console(highlight=False)
-    console.print(render_table(result.summary))
+    console.print(render_tables(result.summary))
     for name, arm in result.summary["arms"].items():
         for seed, outcome in arm["seeds"].items():
             if outcome["error"]:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from segue.report.fall import Fall, fall, handed_over
-from segue.report.measures import FEW_SEEDS, mean_curve
 from segue.report.remedies import bridges_did, relation, still_rising, suggestions
 from segue.report.seam import PROBE, SeamArm
+from segue.report.seeds import FEW_SEEDS, mean_curve
 from segue.report.text import decimals, number, sentence
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from segue.report.measures import Curve, mean_curve
+from segue.report.evaluations import Curve
+from segue.report.seeds import FEW_SEEDS, mean_curve
 from segue.report.theme import Theme
 
 if TYPE_CHECKING:
@@ -65,14 +66,21 @@ def seam_line(axes: Axes, theme: Theme, named: bool = False) -> None:
         )
 
 
-def seeds_and_mean(axes: Axes, curves: Sequence[Curve], colour: str, dash: str, width: float = 2.4) -> None:
-    """A thin line per seed, the band of their spread and their mean, dotted on where not every seed got that far."""
+def seeds_and_mean(
+    axes: Axes, curves: Sequence[Curve], colour: str, dash: str, width: float = 2.4, crowded: bool = False
+) -> None:
+    """The mean over seeds and the band of their spread, dotted on where not every seed got that far.
+
+    While the band is but the range of few seeds, each is a thin line; among many arms, `crowded`, none is, and the band
+    is fainter.
+    """
     mean = mean_curve(curves)
     if not mean.steps.size:
         return
     if len(curves) > 1:
-        axes.fill_between(mean.steps, mean.low, mean.high, color=colour, alpha=0.14, linewidth=0, zorder=2)
-        for steps, values in curves:
+        shade = 0.06 if crowded else 0.14
+        axes.fill_between(mean.steps, mean.low, mean.high, color=colour, alpha=shade, linewidth=0, zorder=2)
+        for steps, values in () if crowded or len(curves) >= FEW_SEEDS else curves:
             axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.45, zorder=2.2)
     together = np.flatnonzero(mean.seeds == mean.seeds.max())[-1]
     for part, style in ((slice(0, together + 1), dash), (slice(together, None), "dotted")):

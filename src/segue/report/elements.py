@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 
 from segue.report.runs import Summary
+from segue.report.tasks import places
 from segue.report.text import ABSENT
 from segue.report.theme import LIGHT
 
@@ -28,7 +29,8 @@ def picture(light: bytes, dark: bytes, alt: str, caption: str) -> str:
     return (
         f'<figure><picture><source media="screen and (prefers-color-scheme: dark)" srcset="{night}">'
         f'<img src="{day}" alt="{escape(alt)}"></picture>'
-        f'<figcaption class="note">{escape(caption)}</figcaption></figure>'
+        + (f'<figcaption class="note">{escape(caption)}</figcaption>' if caption else "")
+        + "</figure>"
     )
 
 
@@ -47,11 +49,16 @@ def field_name(path: Iterable[str]) -> str:
 
 def arm_name(summary: Summary, name: str, status: str = "complete") -> str:
     """An arm's name behind a stroke in its colour and line style, with its status if that is worth saying."""
-    index = list(summary["arms"]).index(name)
-    place, dash = index % len(LIGHT.arms), LIGHT.arm(index)[1]
+    return swatch(places(summary)[name], name, status)
+
+
+def swatch(place: int, name: str, status: str = "complete") -> str:
+    """A name behind a stroke in the colour and line style of this place."""
     tag = "" if status == "complete" else f' <span class="tag">{escape(status)}</span>'
-    swatch = f'<span class="swatch arm-{place}" style="border-top-style:{dash}"></span>'
-    return f'<span class="arm">{swatch}{escape(name)}{tag}</span>'
+    stroke = (
+        f'<span class="swatch arm-{place % len(LIGHT.arms)}" style="border-top-style:{LIGHT.arm(place)[1]}"></span>'
+    )
+    return f'<span class="arm">{stroke}{escape(name)}{tag}</span>'
 
 
 def fingerprint(digest: str | None) -> str:

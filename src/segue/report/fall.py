@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from segue.report.measures import Estimate, mean_curve
 from segue.report.seam import PROBE, SeamArm
+from segue.report.seeds import Estimate, mean_curve
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from segue.report.measures import Curve
+from segue.report.evaluations import Curve
 from segue.report.runs import Summary
 
 PHASES = ("offline", "online")

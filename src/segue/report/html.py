@@ -7,26 +7,29 @@ from math import isfinite
 from pathlib import Path
 
 from segue.files import write_atomically
-from segue.report.curves import learning_curves
-from segue.report.elements import arm_name, field_name, fields, fingerprint, picture, table
-from segue.report.measures import FEW_SEEDS, online_curve, score
+from segue.report.curves import CROWD, crowded, learning_curves, shared_pretraining
+from segue.report.elements import arm_name, field_name, fields, fingerprint, picture, swatch, table
+from segue.report.evaluations import online_curve, score
 from segue.report.recipes import compare
 from segue.report.runs import Summary
 from segue.report.seam_page import seam_section
+from segue.report.seeds import FEW_SEEDS
+from segue.report.statistics_page import statistics_section
 from segue.report.style import style_sheet
-from segue.report.table import Cell, measures_table
+from segue.report.table import Cell, Table, measures_tables
+from segue.report.tasks import places, without_folder
 from segue.report.text import ABSENT, decimals, duration, number
 from segue.report.theme import DARK, LIGHT
 
 
-def write_html(summary: Summary, directory: Path) -> Path:
-    """Write the self-contained `report.html` into the directory; returns its path."""
+def write_html(summary: Summary, directory: Path, reach: float | None = None) -> Path:
+    """Write the self-contained `report.html`; returns its path. For `reach` see `measures_tables`."""
     path = Path(directory) / "report.html"
-    write_atomically(path, html_page(summary).encode())
+    write_atomically(path, html_page(summary, reach).encode())
     return path
 
 
-def html_page(summary: Summary) -> str:
+def html_page(summary: Summary, reach: float | None = None) -> str:
     """The page as text. Whatever comes from the summary is escaped where it enters the page."""
     title = ", ".join(_recipe_values(summary, "env")) or "Offline to online"
     run = str(summary.get("run") or "report")
@@ -35,7 +38,8 @@ def html_page(summary: Summary) -> str:
         f'<p class="lede">{escape(_lede(summary))}</p>',
         _banner(summary),
         _picture(summary),
-        _measures(summary),
+        _measures(summary, reach),
+        statistics_section(summary),
         seam_section(summary),
         _recipes(summary),
         _handover(summary),
@@ -66,7 +70,7 @@ def _lede(summary: Summary) -> str:
     steps = _recipe_values(summary, "online_steps")
     if len(steps) == 1 and steps[0].isdecimal():
         facts.append(f"{int(steps[0]):,} online steps")
-    return " · ".join([*facts, *(f"log {name}" for name in _recipe_values(summary, "dataset"))])
+    return " · ".join([*facts, *(f"log {without_folder(name)}" for name in _recipe_values(summary, "dataset"))])
 
 
 def _banner(summary: Summary) -> str:
@@ -92,27 +96,39 @@ def _outcome(seed: Summary) -> str:
 
 def _picture(summary: Summary) -> str:
     light, dark = (learning_curves(summary, theme) for theme in (LIGHT, DARK))
-    arms = summary["arms"].values()
-    seeds = [seed for arm in arms for seed in arm["seeds"].values()]
-    level = (
-        "Dashed level: score of the pretrained policy just before the switch. "
-        if any(isfinite(score(seed)) for seed in seeds)
-        else ""
-    )
-    spread = (
-        "Thin lines are seeds; the band reaches from the smallest to the largest of them, "
-        f"from {FEW_SEEDS} seeds on it is the 95 % interval of the mean."
-        if any(len(arm["seeds"]) > 1 for arm in arms)
-        else ""
-    )
-    return picture(light, dark, "Return against online environment steps, one line per arm", level + spread)
+    seeds = [len(arm["seeds"]) for arm in summary["arms"].values()]
+    caption = []
+    pretrained = any(isfinite(score(s)) for arm in summary["arms"].values() for s in arm["seeds"].values())
+    if pretrained:
+        level = "Dot" if crowded(summary) else "Dot and dashed level"
+        caption.append(f"{level}: score of the pretrained policy just before the switch.")
+    if shared_pretraining(summary):
+        caption.append("Grey: pretraining that arms share.")
+    if max(seeds, default=0) > 1:
+        range_only, interval = max(seeds) < FEW_SEEDS, min(seeds) >= FEW_SEEDS
+        few = f"with fewer than {FEW_SEEDS} seeds from the lowest to the highest"
+        width = "from the lowest to the highest seed" if range_only else "95 % interval of the mean"
+        caption.append(f"Band: {width}{'' if range_only or interval else ', ' + few}.")
+        if not crowded(summary) and any(1 < count < FEW_SEEDS for count in seeds):
+            caption.append("Thin lines are seeds.")
+    return picture(light, dark, "Return against online environment steps, one line per arm", " ".join(caption))
 
 
-def _measures(summary: Summary) -> str:
-    measures = measures_table(summary)
-    rows = [[arm_name(summary, r.arm, r.status), *(_cell(c) for c in r.cells)] for r in measures.rows]
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in measures.notes)
-    return f"<h2>Measures</h2>{table(('arm', *measures.columns), rows)}{notes}"
+def _measures(summary: Summary, reach: float | None) -> str:
+    measures = measures_tables(summary, reach)
+    place = places(summary)
+
+    def one(of: Table) -> str:
+        rows = [[swatch(place[r.arm], r.label, r.status), *map(_cell, r.cells)] for r in of.rows]
+        return table(("arm", *of.columns), rows)
+
+    several = len(measures.tasks) > 1
+    tables = "".join(
+        (f"<h3>{escape(task.task)}</h3>" if several else "") + "".join(map(one, task.tables)) for task in measures.tasks
+    )
+    warning = f'<p class="banner">{escape(measures.warning)}</p>' if measures.warning else ""
+    notes = "".join(f"<li>{escape(note)}</li>" for note in measures.notes)
+    return f'<h2>Measures</h2>{warning}{tables}<ul class="notes">{notes}</ul>'
 
 
 def _cell(cell: Cell) -> str:
@@ -126,18 +142,29 @@ def _recipes(summary: Summary) -> str:
     differing, shared = compare({name: arm.get("recipe") or {} for name, arm in arms.items()})
     page = ""
     if differing:
-        rows = [
-            [escape(field_name(path)), *(ABSENT if v is None else escape(v) for v in values.values())]
+        cells = {
+            field_name(path): [ABSENT if v is None else escape(v) for v in values.values()]
             for path, values in differing.items()
-        ]
-        page += f"<h2>Where the arms differ</h2>{table(('', *arms), rows, numbers=False)}"
+        }
+        if len(arms) > CROWD:  # a row per arm, since so many columns do not fit on a page
+            rows = [
+                [arm_name(summary, name), *row]
+                for name, row in zip(arms, zip(*cells.values(), strict=True), strict=True)
+            ]
+            differences = table(("arm", *cells), rows, numbers=False)
+        else:
+            differences = table(("", *arms), [[escape(name), *row] for name, row in cells.items()], numbers=False)
+        page += f"<h2>Where the arms differ</h2>{differences}"
     parts: dict[str, dict[str, object]] = {}
     for path, value in shared.items():
         parts.setdefault(field_name(path[:-1]) or "recipe", {})[field_name(path[-1:])] = value
     if parts:
         sections = "".join(f"<section><h3>{escape(p)}</h3>{fields(v)}</section>" for p, v in parts.items())
-        heading = "All other settings" if differing else "Recipe"
-        page += f'<h2>{heading}</h2><div class="columns">{sections}</div>'
+        columns = f'<div class="columns">{sections}</div>'
+        if differing:
+            page += f"<h2>All other settings</h2><details><summary>{len(shared)} settings</summary>{columns}</details>"
+        else:
+            page += f"<h2>Recipe</h2>{columns}"
     return page
 
 

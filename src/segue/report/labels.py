@@ -11,9 +11,9 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LINE_HEIGHT = 0.053
-"""Of one line of text, and the gap between labels, as shares of the axes' height: 10 points on 3.8 inches."""
-GAP = 0.017
+LINE_HEIGHT = 0.2
+"""Of one line of 10 points, and the gap between labels, in inches."""
+GAP = 0.065
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ def place_labels(axes: Axes, labels: Sequence[Label]) -> None:
     """Write the labels beside the axes, tied to their lines' ends; those without a line go to the bottom."""
     low, high = axes.get_ylim()
     wanted = [(label.end[1] - low) / (high - low) if label.end else 0.0 for label in labels]
-    heights = [LINE_HEIGHT * (1 + label.text.count("\n")) + GAP for label in labels]
-    for label, height in zip(labels, spread_apart(wanted, heights), strict=True):
+    whole = axes.get_window_extent().height / axes.figure.dpi  # in inches
+    heights = [height(label.text) / whole for label in labels]
+    for label, middle in zip(labels, spread_apart(wanted, heights), strict=True):
         tie = {
             "arrowstyle": "-",
             "linewidth": 0.8,
@@ -42,13 +43,18 @@ def place_labels(axes: Axes, labels: Sequence[Label]) -> None:
         axes.annotate(
             label.text,
             xy=label.end or (0, low),
-            xytext=(1.035, height),
+            xytext=(1.035, middle),
             textcoords="axes fraction",
             va="center",
             color=label.colour,
             annotation_clip=False,
             arrowprops={**tie, "color": label.colour} if label.end else None,
         )
+
+
+def height(text: str) -> float:
+    """Of a label with the gap to the next, in inches."""
+    return LINE_HEIGHT * (1 + text.count("\n")) + GAP
 
 
 def spread_apart(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:

@@ -1,25 +1,66 @@
-"""Numbers that sum up an online phase: per seed from its evaluations, and across seeds with their spread.
+"""Numbers that sum up the online phase of one seed; docs/measures.md explains each.
 
-A curve is a pair of arrays `(steps [n], returns [n])`: online environment steps, ascending, and the mean
-return of the evaluation made there. What cannot be computed is NaN, never a guess.
+A curve is a pair of arrays `(steps [n], returns [n])`: online environment steps, ascending, and the mean return of the
+evaluation made there, of which the first is the policy that was handed over. What cannot be computed is NaN, never a
+guess; what was never reached within the budget is infinite.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
-Curve = tuple[Array, Array]
+from segue.report.evaluations import online_curve, online_episodes, score
+from segue.report.references import Reference, reference
+from segue.report.seeds import Estimate, estimate
+from segue.report.selection import fall, highest, lowest, split_means
+from segue.report.tasks import environment
 
-FEW_SEEDS = 5
-"""Below this many seeds a 95 % interval says more about its assumptions than about the arm (with two seeds it
-is nine standard deviations either way), so reports show the smallest and largest seed instead, and say so."""
+Kind = Literal["return", "score", "regret", "share", "steps"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure's name in reports, what kind of number it is, and what it means in a sentence."""
+
+    name: str
+    kind: Kind
+    about: str
+
+
+LEVELS = (
+    Measure("offline score", "return", "Offline score: mean return of the handed-over policy."),
+    Measure("final", "return", "Final: last evaluation."),
+    Measure("area", "return", "Area: mean return over the online steps."),
+    Measure(
+        "normalised", "score", "Normalised: final return on the scale where the reference's two returns are 0 and 100."
+    ),
+    Measure("regret", "regret", "Regret: 1 less the mean normalised return / 100 of the online evaluations."),
+)
+"""How good: returns and scores."""
+SWITCH = (
+    Measure(
+        "dip",
+        "return",
+        "Dip: deepest fall below the offline score, evaluation noise removed: 0 on average where nothing changes, "
+        "below it where nothing falls.",
+    ),
+    Measure("below", "share", "Below: share of online evaluations under the offline score."),
+    Measure(
+        "recovery",
+        "steps",
+        "Recovery: steps until an evaluation after the lowest is back at the offline score; median over seeds.",
+    ),
+    Measure("stability", "return", "Stability: lowest evaluation less the better of handed-over policy and log."),
+    Measure("plasticity", "return", "Plasticity: highest evaluation less the same; both with the noise removed."),
+)
+"""What the switch cost, and what it gained."""
+MEASURES = (*LEVELS, *SWITCH)
 
 
 def final_return(returns: ArrayLike) -> float:
@@ -28,151 +69,104 @@ def final_return(returns: ArrayLike) -> float:
     return float(values[-1]) if values.size else math.nan
 
 
-def best_return(returns: ArrayLike) -> float:
-    """max_i R_i over `returns [n]`. It favours noise: the best of many equal evaluations is high by luck."""
-    values = np.asarray(returns, dtype=float)
-    return float(values.max()) if values.size else math.nan
-
-
 def area_under_curve(steps: ArrayLike, returns: ArrayLike) -> float:
     """Mean return over the online steps, Σ_i (s_{i+1} − s_i)(R_i + R_{i+1})/2 / (s_n − s_1)."""
     s, r = np.asarray(steps, dtype=float), np.asarray(returns, dtype=float)
     return float(np.trapezoid(r, s) / (s[-1] - s[0])) if s.size > 1 else math.nan
 
 
-def dip(offline_score: float, returns: ArrayLike) -> float:
-    """max(0, R_offline − min_i R_i): the deepest fall below the offline score, in return.
+def steps_to_reach(steps: ArrayLike, returns: ArrayLike, level: float) -> float:
+    """min {s_i : R_i ≥ level}, the first evaluated step at or above `level`; ∞ if none is, NaN without evaluations."""
+    s = np.asarray(steps, dtype=float)
+    reached = s[np.asarray(returns, dtype=float) >= level]
+    return float(reached[0]) if reached.size else math.inf if s.size and not math.isnan(level) else math.nan
 
-    Raw: the lowest of n equally good evaluations lies below their mean by itself.
-    """
+
+def raw_dip(offline_score: float, returns: ArrayLike) -> float:
+    """max(0, R_offline − min_i R_i): the deepest fall as it looks, which evaluation noise alone makes positive."""
     values = np.asarray(returns, dtype=float)
     if not values.size or math.isnan(offline_score):
         return math.nan
     return max(0.0, offline_score - float(values.min()))
 
 
-def steps_to_reach(steps: ArrayLike, returns: ArrayLike, level: float) -> float:
-    """min {s_i : R_i ≥ level}, the first evaluated step at or above `level`; NaN if none is."""
-    reached = np.asarray(steps, dtype=float)[np.asarray(returns, dtype=float) >= level]
-    return float(reached[0]) if reached.size else math.nan
+def share_below(offline_score: float, steps: ArrayLike, returns: ArrayLike) -> float:
+    """|{i : s_i > 0, R_i < R_offline}| / |{i : s_i > 0}|; about one half for a policy that does not change."""
+    live = np.asarray(returns, dtype=float)[np.asarray(steps, dtype=float) > 0]
+    return float((live < offline_score).mean()) if live.size and not math.isnan(offline_score) else math.nan
 
 
-def student_t_975(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t: a table, then from 10 degrees of freedom Fisher's expansion."""
-    table = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622)
-    if degrees <= len(table):
-        return table[degrees - 1]
-    z, n = 1.959964, float(degrees)
-    return (
-        z
-        + (z**3 + z) / (4 * n)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
-    )
+def time_to_recover(offline_score: float, steps: ArrayLike, returns: ArrayLike) -> float:
+    """min {s_i : i ≥ l, R_i ≥ R_offline} with l the lowest evaluation, in steps from the switch.
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """One measure over `seeds` seeds: its mean, its 95 % interval and the smallest and largest seed."""
-
-    mean: float
-    low: float
-    high: float
-    smallest: float
-    largest: float
-    seeds: int
-
-    @property
-    def spread(self) -> tuple[float, float]:
-        """What a report shows beside the mean: the interval, or with few seeds the smallest and largest."""
-        return (self.low, self.high) if self.seeds >= FEW_SEEDS else (self.smallest, self.largest)
-
-
-def estimate(values: ArrayLike) -> Estimate:
-    """Mean x̄ of `values [seeds]` and the interval x̄ ± t₀.₉₇₅(n−1)·s/√n, s² = Σ(x − x̄)²/(n−1).
-
-    Seeds without a value are left out; with one seed there is no interval.
+    0 if no evaluation lies below the offline score; ∞ if the budget ended first.
     """
-    x = np.asarray(values, dtype=float)
-    x = x[np.isfinite(x)]
-    if not x.size:
-        return Estimate(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
-    mean = float(x.mean())
-    half = student_t_975(x.size - 1) * float(x.std(ddof=1)) / math.sqrt(x.size) if x.size > 1 else math.nan
-    return Estimate(mean, mean - half, mean + half, float(x.min()), float(x.max()), x.size)
+    s, r = np.asarray(steps, dtype=float), np.asarray(returns, dtype=float)
+    if not s.size or math.isnan(offline_score):
+        return math.nan
+    if r.min() >= offline_score:
+        return 0.0
+    after = s[(np.arange(s.size) >= r.argmin()) & (r >= offline_score)]
+    return float(after[0]) if after.size else math.inf
 
 
-def curve(evaluations: Sequence[Mapping[str, Any]]) -> Curve:
-    """`(steps [n], returns [n])` in order of step; evaluations without a finite mean are left out."""
-    points = sorted(
-        (float(e["step"]), float(e["mean_return"]))
-        for e in evaluations
-        if e.get("mean_return") is not None and math.isfinite(e["mean_return"])
-    )
-    steps, returns = np.asarray(points, dtype=float).reshape(-1, 2).T
-    return steps, returns
+def cumulative_regret(steps: ArrayLike, scores: ArrayLike) -> float:
+    """mean_{i : s_i > 0} (1 − score_i / 100) of normalised scores, as CORL's fine-tuning of Cal-QL reports it.
+
+    There the score is a success rate, so it lies in [0, 1]; where scores pass 100 regret can be negative.
+    """
+    live = np.asarray(scores, dtype=float)[np.asarray(steps, dtype=float) > 0]
+    return float((1 - live / 100).mean()) if live.size else math.nan
 
 
-def score(seed: Mapping[str, Any], name: str = "offline_score") -> float:
-    """A number of the seed's record; NaN where there is none."""
-    value = seed.get(name)
-    return math.nan if value is None else float(value)
+def prior_knowledge(offline_score: float, log_return: float) -> float:
+    """J* = max(R_offline, R_log): the better of the handed-over policy and the log; NaN if the log's is unknown."""
+    return float(np.fmax(offline_score, log_return)) if math.isfinite(log_return) else math.nan
 
 
-def online_curve(seed: Mapping[str, Any]) -> Curve:
-    """The online curve of one seed, from its offline score if it has one and step 0 was not evaluated."""
-    steps, returns = curve(seed.get("online_evaluations") or ())
-    start = score(seed)
-    if math.isfinite(start) and (not steps.size or steps[0] > 0):
-        return np.concatenate([[0.0], steps]), np.concatenate([[start], returns])
-    return steps, returns
+def seed_measures(
+    seed: Mapping[str, Any], convention: Reference | None = None, log_return: float = math.nan
+) -> dict[str, float]:
+    """Every measure of one seed by its name, and `raw dip`.
 
-
-def seed_measures(seed: Mapping[str, Any]) -> dict[str, float]:
-    """Every measure of one seed, by the name that reports give it."""
+    Args:
+        seed: its record in the summary.
+        convention: what normalised scores refer to.
+        log_return: mean return of the log's episodes; NaN without a log, or where it was not recorded.
+    """
     steps, returns = online_curve(seed)
+    episodes = online_episodes(seed)
     offline = score(seed)
+    prior = prior_knowledge(offline, log_return)
+    live = split_means([e for step, e in zip(steps, episodes, strict=True) if step > 0])
+    scores = np.full(returns.size, math.nan) if convention is None else convention.scores(returns)
     return {
         "offline score": offline,
         "final": final_return(returns),
-        "best": best_return(returns),
         "area": area_under_curve(steps, returns),
-        "dip": dip(offline, returns),
+        "normalised": final_return(scores),
+        "regret": cumulative_regret(steps, scores),
+        "dip": fall(split_means(episodes)) if math.isfinite(offline) else math.nan,
+        "raw dip": raw_dip(offline, returns),
+        "below": share_below(offline, steps, returns),
+        "recovery": time_to_recover(offline, steps, returns),
+        "stability": lowest(live) - prior,
+        "plasticity": highest(live) - prior,
     }
 
 
+def log_return(arm: Mapping[str, Any]) -> float:
+    """Mean return of the episodes in the arm's log; NaN without one, and in summaries that do not hold it."""
+    return score(arm.get("log") or {}, "mean_return")
+
+
+def arm_seeds(arm: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Seed → every measure."""
+    convention, log = reference(environment(arm)), log_return(arm)
+    return {key: seed_measures(seed, convention, log) for key, seed in arm["seeds"].items()}
+
+
 def arm_measures(arm: Mapping[str, Any]) -> dict[str, Estimate]:
-    """Every measure of one arm over its seeds."""
-    seeds = [seed_measures(s) for s in arm["seeds"].values()]
-    return {name: estimate([m[name] for m in seeds]) for name in seed_measures({})}
-
-
-@dataclass(frozen=True)
-class MeanCurve:
-    """Mean return [n] over seeds at `steps [n]`, its spread [n], and how many seeds got that far [n]."""
-
-    steps: Array
-    mean: Array
-    low: Array
-    high: Array
-    seeds: Array
-
-
-def mean_curve(curves: Sequence[Curve]) -> MeanCurve:
-    """The mean over seeds at every step that any of them evaluated.
-
-    A seed is interpolated linearly between its own evaluations and never extrapolated: past its last one it
-    no longer counts, which `seeds` shows.
-    """
-    curves = [c for c in curves if c[0].size]
-    grid = np.unique(np.concatenate([s for s, _ in curves])) if curves else np.empty(0)
-    values = [np.interp(grid, s, r, left=math.nan, right=math.nan) for s, r in curves]
-    points = [estimate(column) for column in zip(*values, strict=True)]
-    low, high = np.asarray([p.spread for p in points], dtype=float).reshape(-1, 2).T
-    return MeanCurve(
-        steps=grid,
-        mean=np.asarray([p.mean for p in points], dtype=float),
-        low=low,
-        high=high,
-        seeds=np.asarray([p.seeds for p in points], dtype=float),
-    )
+    """Every measure of one arm over its seeds, but for those in steps: what was never reached has no mean."""
+    seeds = arm_seeds(arm).values()
+    return {m.name: estimate([of[m.name] for of in seeds]) for m in MEASURES if m.kind != "steps"}

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 
 from segue.report.fall import Fall
-from segue.report.measures import mean_curve
 from segue.report.seam import BRIDGES, SeamArm
+from segue.report.seeds import mean_curve
 from segue.report.text import figures, sentence
 
 SHARE = 0.1

@@ -1,6 +1,6 @@
 """The switch as data: what was measured around it, per arm.
 
-Everything is looked at in a window of online steps after the switch. Curves are those of `measures`; a quantity is
+Everything is looked at in a window of online steps after the switch. Curves are those of `evaluations`; a quantity is
 a `Track` of them, one curve per seed in each phase.
 """
 
@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from segue.report.evaluations import Curve, curve, online_curve, score
 from segue.report.history import metric
-from segue.report.measures import Curve, Estimate, curve, estimate, online_curve, score
 from segue.report.runs import Summary, arm_status
+from segue.report.seeds import Estimate, estimate
+from segue.report.tasks import places
 
 SEAM_STEPS = 10_000
 """Online steps that the seam reaches: where `seam_eval_every` applies."""
@@ -67,7 +69,7 @@ class Happening:
 
 @dataclass(frozen=True)
 class SeamArm:
-    """One arm around its switch; `place` is its place in the summary, for its colour."""
+    """One arm around its switch; `place` is that of its method, for its colour."""
 
     name: str
     place: int
@@ -103,7 +105,8 @@ class SeamArm:
 def seam_arms(summary: Summary) -> list[SeamArm]:
     """The arms that have an online phase, in the summary's order."""
     arms = []
-    for place, (name, arm) in enumerate(summary["arms"].items()):
+    place = places(summary)
+    for name, arm in summary["arms"].items():
         seeds = {key: seed for key, seed in arm["seeds"].items() if seed.get("online_evaluations")}
         if not seeds:
             continue
@@ -117,7 +120,7 @@ def seam_arms(summary: Summary) -> list[SeamArm]:
             for event in seed.get("events") or ()
         )
         recipe = arm.get("recipe") or {}
-        arms.append(SeamArm(name, place, arm_status(arm), recipe, seeds, window, tracks, events))
+        arms.append(SeamArm(name, place[name], arm_status(arm), recipe, seeds, window, tracks, events))
     return arms
 
 

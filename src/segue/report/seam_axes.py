@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segue.report.drawing import frame, seam_line, seeds_and_mean
-from segue.report.measures import mean_curve
 from segue.report.seam import SeamArm
 from segue.report.seam_panels import Panel
+from segue.report.seeds import mean_curve
 from segue.report.theme import Theme
 
 if TYPE_CHECKING:

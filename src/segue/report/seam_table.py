@@ -8,8 +8,8 @@ from typing import Any
 
 from segue.report.diagnosis import diagnose
 from segue.report.fall import fall, moments
-from segue.report.measures import Estimate
 from segue.report.seam import SeamArm
+from segue.report.seeds import Estimate
 from segue.report.text import ABSENT, decimals, number
 
 QUANTITIES = {

@@ -20,6 +20,11 @@ h3 { margin: 0 0 .5rem; font-size: .95rem; font-weight: 600 }
 figcaption.note, .wide + .note { margin-top: 1rem }
 .banner { margin: 2rem 0 0; padding: 1rem 1.25rem; border-left: 4px solid var(--alert);
   background: var(--wash); border-radius: 0 6px 6px 0 }
+p.banner { margin: 0 0 1.4rem; padding: .6rem 1.1rem; font-size: .92rem; max-width: 52rem }
+.notes { margin: 1.2rem 0 0; padding: 0; list-style: none; columns: 2; column-gap: 3rem; font-size: .85rem;
+  color: var(--quiet) }
+.notes li { margin: 0 0 .45rem; break-inside: avoid }
+.wide + .wide { margin-top: 1.4rem } .wide + h3 { margin-top: 2.6rem }
 .banner p { margin: 0 } .banner ul { margin: .4rem 0 0; padding-left: 1.2rem; font-size: .9rem }
 figure { margin: 2.5rem 0 0 } figure img { display: block; width: 100%; height: auto }
 .wide { overflow-x: auto }
@@ -46,7 +51,9 @@ tbody th { min-width: 11rem; color: var(--ink); font-size: inherit; vertical-ali
 .seam { margin: 2.2rem 0 0 } .seam ul { margin: 1rem 0 .6rem; padding-left: 1.2rem; max-width: 52rem }
 .seam li { margin: .25rem 0 }
 .seam td, .seam tbody th { padding-top: .3rem; padding-bottom: .3rem }
-summary { cursor: pointer } details { font-size: .85rem; color: var(--quiet) }
+summary { cursor: pointer; font-size: .85rem; color: var(--quiet) }
+details ul { font-size: .85rem; color: var(--quiet) }
+details .columns { margin-top: 1.2rem; color: var(--ink) }
 .columns { columns: 17rem; column-gap: 3rem }
 .columns section { break-inside: avoid; margin: 0 0 1.6rem }
 dl { margin: 0; font-size: .88rem }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-DASHES = ("solid", "dashed", "dotted")
+Dash = Literal["solid", "dashed", "dotted"]
+DASHES: tuple[Dash, ...] = get_args(Dash)
 """Arms beyond the palette take its colours again, dashed, then dotted; CSS and Matplotlib know the names."""
 
 
@@ -19,7 +21,7 @@ class Theme:
     alert: str
     arms: tuple[str, ...]
 
-    def arm(self, index: int) -> tuple[str, str]:
+    def arm(self, index: int) -> tuple[str, Dash]:
         """`(colour, line style)` of the arm at this place."""
         again, place = divmod(index, len(self.arms))
         return self.arms[place], DASHES[again % len(DASHES)]

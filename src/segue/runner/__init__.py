@@ -106,8 +106,14 @@ def compare(
             "wall_time_s": time.perf_counter() - start + (earlier["wall_time_s"] if earlier else 0.0),
         }
         with _undisturbed():
-            summary = directory.summarise(outcomes, about)
+            summary = directory.summarise(outcomes, about, {uri: _describe(log) for uri, log in logs.items()})
             return Result(out, summary, write_report(out))
+
+
+def _describe(log: Dataset) -> dict[str, Any]:
+    """What reports compare policies with: the log's size, and the mean return of its episodes."""
+    returns = log.episode_returns
+    return {"steps": len(log), "episodes": len(returns), "mean_return": float(returns.mean())}
 
 
 @contextlib.contextmanager

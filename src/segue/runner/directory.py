@@ -4,7 +4,8 @@ recipe.json           the recipe (or {"arms": …}); running it again repeats th
 provenance.json       what the results depend on besides: the logs' content and the cores per job
 summary.json          scores, evaluations, times and hashes per arm and seed
 metrics.csv           every training metric of every job
-learning_curves.png, report.html
+report.html           the page; its tables in report.md and measures.csv, its picture in learning_curves.png
+comparisons.csv, statistics.png   where there are two arms of two seeds or more
 tensorboard/          event files, one folder a job
 checkpoints/          learners at the end of each phase
 records/              what each job wrote as it went; the summary is made from it
@@ -153,8 +154,13 @@ class RunDirectory:
         except (OSError, json.JSONDecodeError):
             return None
 
-    def summarise(self, outcomes: Mapping[str, Outcome], about: dict[str, Any]) -> dict[str, Any]:
-        """Write `summary.json` and `metrics.csv` from the records, and return the summary."""
+    def summarise(
+        self, outcomes: Mapping[str, Outcome], about: dict[str, Any], logs: Mapping[str, dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Write `summary.json` and `metrics.csv` from the records, and return the summary.
+
+        `about` goes into the summary as it is, `logs` (by URI) into the arms that learn from them.
+        """
         by_label = {job.label: job for job in self.jobs()}
         arms: dict[str, Any] = {}
         for arm, plain in self.arms.items():
@@ -165,7 +171,7 @@ class RunDirectory:
                 online = by_label.get(f"{arm} · seed {seed}") if plain["online"] else None
                 seeds[str(seed)], lines = _summarise_seed(offline, online, outcomes)
                 handover = handover or lines
-            arms[arm] = {"recipe": plain, "handover": handover, "seeds": seeds}
+            arms[arm] = {"recipe": plain, "log": logs.get(plain["dataset"]), "handover": handover, "seeds": seeds}
         states = {outcome.status for outcome in outcomes.values()}
         status = "failed" if "failed" in states else "complete" if states == {"complete"} else "interrupted"
         summary = {"status": status, **about, "arms": arms}

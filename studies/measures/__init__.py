@@ -1,0 +1,1 @@
+"""What docs/measures.md says of the measures and intervals, simulated."""

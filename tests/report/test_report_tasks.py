@@ -1,0 +1,187 @@
+"""Several tasks: arms of one name are one method, and only what is comparable is put together."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from segue.cli.main import main
+from segue.report import markdown_report, merge, render, render_tables
+from segue.report.aggregate import aggregate
+from segue.report.html import html_page
+from segue.report.statistics import iqm
+from segue.report.table import measures_tables
+from segue.report.tasks import method, places, tasks
+
+
+def on(summary: dict[str, Any], env: str, log: str | None = None, run: str | None = None) -> dict[str, Any]:
+    """The same run in another environment, the pretrained arm with another log."""
+    other = copy.deepcopy(summary)
+    for arm in other["arms"].values():
+        arm["recipe"] |= {"env": env, "dataset": log if arm["recipe"]["offline"] else None}
+    return {**other, "run": run or env}
+
+
+def more_seeds(summary: dict[str, Any]) -> dict[str, Any]:
+    """Three times as many seeds, six an arm."""
+    for arm in summary["arms"].values():
+        arm["seeds"] = {str(i): copy.deepcopy(arm["seeds"][str(i % 2)]) for i in range(6)}
+    return summary
+
+
+@pytest.fixture
+def two(summary: dict[str, Any]) -> dict[str, Any]:
+    """Both arms on two tasks whose references are of one kind."""
+    return merge([on(summary, "Hopper-v5"), on(summary, "Ant-v5")])
+
+
+def test_an_environment_is_a_task_and_one_name_is_one_method(two: dict[str, Any]) -> None:
+    assert tasks(two) == {
+        "Hopper-v5": ["Hopper-v5/scratch", "Hopper-v5/fine-tune"],
+        "Ant-v5": ["Ant-v5/scratch", "Ant-v5/fine-tune"],
+    }
+    assert [method(two, name) for name in two["arms"]] == ["scratch", "fine-tune"] * 2
+    assert list(places(two).values()) == [0, 1, 0, 1]
+
+
+def test_two_logs_make_two_tasks_and_an_arm_without_one_goes_with_its_run(summary: dict[str, Any]) -> None:
+    merged = merge([on(summary, "Hopper-v5", "x/medium.npz", "a"), on(summary, "Hopper-v5", "x/replay.npz", "b")])
+    assert tasks(merged) == {
+        "Hopper-v5 · medium.npz": ["a/scratch", "a/fine-tune"],
+        "Hopper-v5 · replay.npz": ["b/scratch", "b/fine-tune"],
+    }
+
+
+def test_one_name_twice_on_a_task_is_two_methods(summary: dict[str, Any]) -> None:
+    merged = merge([on(summary, "Hopper-v5", run="a"), on(summary, "Hopper-v5", run="b")])
+    assert [method(merged, name) for name in merged["arms"]] == list(merged["arms"])
+    assert list(places(merged).values()) == [0, 1, 2, 3]
+
+
+def test_every_task_has_its_tables_with_the_methods_in_them(two: dict[str, Any]) -> None:
+    built = measures_tables(two).tasks
+    assert [task.task for task in built] == ["Hopper-v5", "Ant-v5"]
+    assert [[row.label for row in task.levels.rows] for task in built] == [["scratch", "fine-tune"]] * 2
+    text = io.StringIO()
+    Console(file=text, width=80).print(render_tables(two))
+    for where in (text.getvalue(), markdown_report(two), html_page(two)):
+        assert where.index("Hopper-v5") < where.index("Ant-v5")
+
+
+def test_scores_are_normalised_before_they_are_averaged(two: dict[str, Any]) -> None:
+    found = aggregate(two)
+    assert found is not None
+    assert found.unit == "normalised score"
+    hopper, ant = (100 * (x - low) / (high - low) for x, low, high in ((300, 17.6, 3800), (300, -67.5, 6000)))
+    spread = [100 * 100 / (3800 - 17.6), 100 * 100 / (6000 + 67.5)]
+    # Runs end at 200 and 400 on both: the middle two of four are the inner ones.
+    inner = sorted([hopper - spread[0], hopper + spread[0], ant - spread[1], ant + spread[1]])[1:3]
+    assert found.methods[0].final is not None
+    assert found.methods[0].final.value == pytest.approx(sum(inner) / 2)
+
+
+def test_different_references_are_never_averaged(summary: dict[str, Any]) -> None:
+    found = aggregate(merge([on(summary, "Hopper-v5"), on(summary, "Hopper-v4")]))
+    assert found is not None
+    assert all(m.final is m.area is m.profile is None for m in found.methods)
+    assert found.methods[1].improvement is not None, "ranks within a task need no reference"
+    assert "normalised by different references (Hopper-v5: random policy" in " ".join(found.notes)
+
+
+def test_without_a_reference_nothing_is_averaged(summary: dict[str, Any]) -> None:
+    found = aggregate(merge([on(summary, "Hopper-v5"), on(summary, "Mine-v0")]))
+    assert found is not None
+    assert found.methods[0].final is None
+    assert "no reference returns for Mine-v0" in " ".join(found.notes)
+
+
+def test_one_task_needs_no_reference(summary: dict[str, Any]) -> None:
+    found = aggregate(on(summary, "Mine-v0"))
+    assert found is not None
+    assert found.unit == "return"
+    assert [m.final.value for m in found.methods if m.final] == [300.0, 2000.0]
+    assert (found.baseline, found.methods[0].improvement) == ("scratch", None)
+    assert found.methods[1].improvement is not None
+    assert found.methods[1].improvement.value == 1.0
+    assert found.pairs["scratch", "fine-tune"].value == 0.0
+
+
+def test_a_method_that_lacks_a_task_is_left_out_and_named(summary: dict[str, Any]) -> None:
+    other = on(summary, "Ant-v5")
+    other["arms"]["new"] = other["arms"]["scratch"]
+    found = aggregate(merge([on(summary, "Hopper-v5"), other]))
+    assert found is not None
+    assert [m.name for m in found.methods] == ["scratch", "fine-tune"]
+    assert "new has no results on some task and is left out." in found.notes
+
+
+def test_single_seeds_have_no_statistics(summary: dict[str, Any]) -> None:
+    del summary["arms"]["scratch"]["seeds"]["1"]
+    assert aggregate(summary) is None
+    assert "Across seeds" not in html_page(summary)
+
+
+def test_profiles_need_enough_runs(summary: dict[str, Any]) -> None:
+    few = aggregate(summary)
+    assert few is not None
+    assert few.methods[0].profile is None
+    enough = aggregate(more_seeds(summary))
+    assert enough is not None
+    profile = enough.methods[0].profile
+    assert profile is not None
+    assert (profile.share[0], profile.share[-1]) == (0.5, 0.0)  # three of the six end at 200, the lowest of all
+
+
+def test_the_page_has_statistics_with_the_warning_beside_them(two: dict[str, Any]) -> None:
+    page = html_page(two)
+    assert page.count("Few seeds (2)") == 2
+    assert "Across seeds and tasks" in page
+    assert "Few seeds" not in html_page(more_seeds(two))
+
+
+def test_the_csv_has_every_number_of_every_seed(tmp_path: Path, two: dict[str, Any]) -> None:
+    render(two, tmp_path)
+    rows = list(csv.DictReader((tmp_path / "measures.csv").open()))
+    assert [(r["task"], r["method"], r["seed"]) for r in rows][:3] == [
+        ("Hopper-v5", "scratch", "0"),
+        ("Hopper-v5", "scratch", "1"),
+        ("Hopper-v5", "fine-tune", "0"),
+    ]
+    assert [float(r["final"]) for r in rows] == [200, 400, 1900, 2100] * 2
+    assert [r["steps to level"] for r in rows[:3]] == ["inf", "1000.0", "0.0"]
+    assert rows[0]["dip"] == "", "no offline score, no number"
+    pairs = list(csv.DictReader((tmp_path / "comparisons.csv").open()))
+    assert [(p["first"], p["second"], float(p["probability"])) for p in pairs] == [
+        ("scratch", "fine-tune", 0.0),
+        ("fine-tune", "scratch", 1.0),
+    ]
+    assert math.isclose(float(rows[2]["normalised"]), 100 * (1900 - 17.6) / 3782.4)
+
+
+def test_a_return_to_reach_is_refused_on_several_tasks(
+    tmp_path: Path, summary: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for env in ("Hopper-v5", "Ant-v5"):
+        (tmp_path / env).mkdir()
+        (tmp_path / env / "summary.json").write_text(json.dumps(on(summary, env)))
+    runs = [str(tmp_path / env) for env in ("Hopper-v5", "Ant-v5")]
+    assert main(["report", *runs, "--reach", "500", "--out", str(tmp_path / "x")]) == 2
+    assert "a return means something else on each of 2 tasks (Hopper-v5, Ant-v5)" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+    assert main(["report", runs[0], "--reach", "150", "--markdown"]) == 0
+    assert "steps to 150" in capsys.readouterr().out
+
+
+def test_the_statistics_are_those_of_the_runs(summary: dict[str, Any]) -> None:
+    found = aggregate(summary)
+    assert found is not None
+    assert found.methods[1].final == iqm([np.array([1900.0, 2100.0])])
