@@ -35,7 +35,7 @@ def hopper() -> dict[str, segue.Recipe]:
             "offline": segue.TD3BC(),
             "offline_steps": 10_000,
             "online": segue.TD3(),
-            "online_steps": 10_000,
+            "online_steps": 6_000,
             "replay": LIVE,
             "eval_every": 1_000,
             "seam_eval_every": 500,
@@ -46,7 +46,7 @@ def hopper() -> dict[str, segue.Recipe]:
     mixed = segue.Mixed()
     return {
         "plain switch": arm(),
-        "warm-up of 5,000 steps": arm(warmup_steps=5_000),
+        "warm-up of 3,000 steps": arm(warmup_steps=3_000),
         "mixed replay": arm(replay=mixed),
         "annealed replay": arm(replay=segue.Annealed()),
         "replaced replay": arm(replay=segue.Replaced()),
