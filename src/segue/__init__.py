@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from segue.data.dataset import Dataset as Dataset
     from segue.data.inspect import inspect as inspect
     from segue.errors import SegueError as SegueError
+    from segue.ope import FQE as FQE
+    from segue.ope import evaluate_offline as evaluate_offline
     from segue.recipe import Recipe as Recipe
     from segue.replay import Annealed as Annealed
     from segue.replay import Appended as Appended
@@ -74,6 +76,7 @@ _HOME = {
     "Dataset": "segue.data.dataset",
     "inspect": "segue.data.inspect",
     "SegueError": "segue.errors",
+    **dict.fromkeys(("FQE", "evaluate_offline"), "segue.ope"),
     "Recipe": "segue.recipe",
     **dict.fromkeys(("Annealed", "Appended", "Balanced", "Mixed", "OnlineOnly", "Replaced"), "segue.replay"),
     **dict.fromkeys(("compare", "load_checkpoint", "run"), "segue.runner"),
