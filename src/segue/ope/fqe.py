@@ -48,9 +48,9 @@ class FQE:
     """Transitions per update, of each critic's own."""
     hidden_sizes: tuple[int, ...] = (128, 128)
     """Widths of the hidden layers; none for a critic that is linear in the observation (exact if it is one-hot)."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     """Adam step size; it falls to 0 by a cosine."""
-    polyak: float = 0.01
+    polyak: float = 0.05
     """τ of the target critics."""
     members: int = 8
     """M, critics, each with a bootstrap sample of the episodes."""
