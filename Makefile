@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint bench peers family lock hopper-mixed cartpole-mixed clean
+.PHONY: install demo test lint bench peers family ope lock hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
 
@@ -53,6 +53,11 @@ $(VENV)/peers/.installed: requirements.lock pyproject.toml
 # The collapse at the switch, and what each bridge does to it: studies/seam; about half an hour on two cores.
 seam: install
 	$(BIN)/python -m studies.seam
+
+# Off-policy estimators against exactly known values: studies/ope; a few minutes on two cores.
+ope: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock --editable '.[ope]'
+	$(BIN)/python -m studies.ope
 
 # The bundled log: our own SAC run, and 100,000 steps of three of its policies.
 hopper-mixed: install

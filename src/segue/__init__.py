@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from segue.data.dataset import Dataset as Dataset
     from segue.data.inspect import inspect as inspect
     from segue.errors import SegueError as SegueError
+    from segue.ope import FQE as FQE
+    from segue.ope import evaluate_offline as evaluate_offline
     from segue.presets import preset as preset
     from segue.recipe import Recipe as Recipe
     from segue.replay import Annealed as Annealed
@@ -75,6 +77,7 @@ _HOME = {
     "Dataset": "segue.data.dataset",
     "inspect": "segue.data.inspect",
     "SegueError": "segue.errors",
+    **dict.fromkeys(("FQE", "evaluate_offline"), "segue.ope"),
     "preset": "segue.presets",
     "Recipe": "segue.recipe",
     **dict.fromkeys(("Annealed", "Appended", "Balanced", "Mixed", "OnlineOnly", "Replaced"), "segue.replay"),

@@ -1,4 +1,4 @@
-"""`segue evaluate`: judge a run's final policies over more episodes."""
+"""`segue evaluate`: judge a run's final policies over more episodes, or from a log without acting at all."""
 
 from __future__ import annotations
 
@@ -29,12 +29,39 @@ class Flags:
     seed: int = 0
     """Seed of the episodes; every policy gets the same starting states."""
     json: bool = False
-    """Print JSON with every return."""
+    """Print JSON: every return, or every estimate."""
+    offline: bool = False
+    """Judge from a log instead (off-policy evaluation): better than the log's policy?"""
+    dataset: str | None = None
+    """With --offline: another log than the run's own."""
+    clip_actions: bool = False
+    """With --offline: clip logged actions that lie outside their bounds."""
+    method: str | None = None
+    """With --offline: some of pdis,is,wdr,dr,wpdis,wis,fqe; by default all that apply."""
+    confidence: float = 0.95
+    """With --offline: of each one-sided bound."""
+    discount: float | None = None
+    """With --offline: γ; by default the algorithm's."""
+    explore: bool = False
+    """With --offline: judge the policy as it explores, not as it is evaluated."""
+    fqe_steps: int | None = None
+    """With --offline: updates of fitted Q evaluation, if not its default."""
+
+
+#: Flags of the one way to judge that mean nothing in the other.
+OFFLINE_ONLY = ("dataset", "clip_actions", "method", "confidence", "discount", "explore", "fqe_steps")
+LIVE_ONLY = ("episodes", "env")
 
 
 def main(arguments: list[str]) -> int:
-    """Print mean, standard error and range of the returns of every final policy."""
-    flags = parse(Flags, arguments, "evaluate", "Judge a run's final policies over more episodes.")
+    """Print mean, standard error and range of the returns of every final policy; or what a log says of it."""
+    flags = parse(Flags, arguments, "evaluate", "Judge a run's final policies over more episodes, or from a log.")
+    for name in LIVE_ONLY if flags.offline else OFFLINE_ONLY:
+        if getattr(flags, name) != getattr(Flags, name):
+            flag, way = f"--{name.replace('_', '-')}", "without" if flags.offline else "with"
+            raise SegueError(f"{flag} goes {way} --offline; see segue evaluate --help")
+    if flags.offline:
+        return _offline(flags)
     if flags.episodes < 1:
         raise SegueError(f"--episodes is {flags.episodes}; expected at least 1")
     rows = [_judge(name, place, flags) for name, place in _checkpoints(flags.run).items()]
@@ -57,6 +84,54 @@ def main(arguments: list[str]) -> int:
         )
     Console(highlight=False).print(table)
     return 0
+
+
+def _offline(flags: Flags) -> int:
+    from segue.data import load as load_log
+    from segue.ope import FQE, evaluate_offline
+    from segue.runner.checkpoint import load
+
+    uri, clip = (flags.dataset, flags.clip_actions) if flags.dataset is not None else _own_log(flags.run)
+    log = load_log(uri, clip_actions=clip or flags.clip_actions)
+    found = {}
+    for name, place in _checkpoints(flags.run).items():
+        saved = load(place)
+        if saved.spaces != log.spaces:
+            raise SegueError(
+                f"{place}: the policy has {saved.spaces.describe()}, {log.source} has {log.spaces.describe()}; "
+                "expected the same"
+            )
+        found[name] = evaluate_offline(
+            saved.policy(),
+            log,
+            methods=None if flags.method is None else [method.strip() for method in flags.method.split(",")],
+            confidence=flags.confidence,
+            discount=flags.discount,
+            explore=flags.explore,
+            fqe=FQE() if flags.fqe_steps is None else FQE(steps=flags.fqe_steps),
+            seed=flags.seed,
+        )
+    if flags.json:
+        rows = [{"policy": name, "dataset": log.source, **result.to_dict()} for name, result in found.items()]
+        print(json.dumps(rows, indent=1))
+        return 0
+    console = Console(highlight=False)
+    for name, result in found.items():
+        console.print(f"[bold]{name}[/bold], judged from {log.source}", result, "")
+    return 0
+
+
+def _own_log(run: Path) -> tuple[str, bool]:
+    """The log that a run, or the run of a checkpoint, learnt from, and whether its actions were clipped."""
+    from segue.recipe import read_recipes
+
+    home = next((place for place in (run, *run.resolve().parents) if (place / "recipe.json").exists()), None)
+    arms = read_recipes(home).values() if home is not None else ()
+    logs = sorted({(arm.dataset, arm.clip_actions) for arm in arms if isinstance(arm.dataset, str)})
+    if len(logs) != 1:
+        found = ", ".join(uri for uri, _ in logs) or "no log that can be loaded again"
+        raise SegueError(f"{run}: the run names {found}; expected one log: give --dataset")
+    return logs[0]
 
 
 def _checkpoints(run: Path) -> dict[str, Path]:

@@ -28,8 +28,8 @@ def load(uri: str | Mapping[str, ArrayLike], *, clip_actions: bool = False) -> D
 
     Args:
         uri: `segue:NAME` (bundled), `minari:ID`, `d4rl:FILE.hdf5`, `npz:FILE`, or a dict of arrays with one
-            row per step: `observations, actions, rewards, terminals`, optional `timeouts, next_observations`,
-            and optional metadata `env_id, action_low, action_high, discrete_actions`.
+            row per step: `observations, actions, rewards, terminals`, optional `timeouts, next_observations,
+            behaviour_log_prob`, and optional metadata `env_id, action_low, action_high, discrete_actions`.
         clip_actions: clip actions outside their bounds, and note it, instead of refusing the log.
 
     Raises:

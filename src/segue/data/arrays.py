@@ -11,7 +11,7 @@ from segue.data.dataset import Columns
 from segue.errors import DataError, unknown
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
-OPTIONAL = ("timeouts", "next_observations")
+OPTIONAL = ("timeouts", "next_observations", "behaviour_log_prob")
 #: What a log may say about itself next to its columns.
 METADATA = ("env_id", "action_low", "action_high", "discrete_actions")
 

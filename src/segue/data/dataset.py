@@ -16,6 +16,8 @@ from segue.types import Normaliser, Spaces, Transition
 OutOfRange = Literal["error", "clip"]
 #: Rounding slack when actions are compared with their bounds.
 BOUND_TOLERANCE = 1e-4
+#: Rounding slack of a logarithm of a probability above 0.
+LOG_PROB_TOLERANCE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,9 @@ class Columns:
     """Low and high of the logged action space, if the file says; actions are rescaled from it to [-1, 1]."""
     discrete_actions: int | None = None
     """Number of discrete actions, if the file says."""
+    behaviour_log_prob: np.ndarray | None = None
+    """log b(a|s) of the logged action under the policy that took it, if the file says: the logged propensity. For
+    continuous actions a density over them as they are logged, before they are rescaled."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +66,8 @@ class Dataset:
     """Whether the log names the bounds of its actions; otherwise they were taken to be ±1."""
     notes: tuple[str, ...] = ()
     """What was done to the log while loading, in words."""
+    behaviour_log_prob: Float[np.ndarray, " N"] | None = None
+    """log b(a|s) of the policy that acted (a density over [-1, 1] for continuous actions); None if unknown."""
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -112,6 +119,7 @@ class Dataset:
             terminals=self.terminals[rows],
             episode_starts=np.concatenate([[0], np.cumsum(lengths)[:-1]]),
             notes=(*self.notes, f"only the best {count} of {len(self.episode_starts)} episodes"),
+            behaviour_log_prob=None if self.behaviour_log_prob is None else self.behaviour_log_prob[rows],
         )
 
     def transitions(self, discount: float, normaliser: Normaliser, failure_reward: float | None = None) -> Transition:
@@ -136,6 +144,8 @@ class Dataset:
         for array in (self.observations, self.actions, self.rewards, self.next_observations, self.terminals):
             digest.update(np.ascontiguousarray(array).tobytes())
         digest.update(self.episode_starts.tobytes())
+        if self.behaviour_log_prob is not None:
+            digest.update(np.ascontiguousarray(self.behaviour_log_prob).tobytes())
         return digest.hexdigest()[:12]
 
     def columns(self) -> Columns:
@@ -152,6 +162,7 @@ class Dataset:
             env_id=self.env_id,
             action_bounds=self._unit_bounds() if self.bounds_known else None,
             discrete_actions=self.spaces.action_size if self.spaces.discrete else None,
+            behaviour_log_prob=self.behaviour_log_prob,
         )
 
     @classmethod
@@ -209,6 +220,7 @@ class _Loading:
                 "no 'timeouts': episodes end at terminals only, so one that a time limit cut runs on into the next"
             )
         actions, spaces = self.actions(rows, observations.shape[1])
+        log_prob = self.behaviour_log_prob(rows, spaces)
         ends = self.episode_ends(terminals, timeouts)
         if columns.next_observations is not None:
             next_observations = self.matrix("next_observations", columns.next_observations, rows)
@@ -246,6 +258,7 @@ class _Loading:
             env_id=columns.env_id,
             bounds_known=columns.action_bounds is not None,
             notes=tuple(self.notes),
+            behaviour_log_prob=None if log_prob is None else log_prob[keep],
         )
         for value in vars(dataset).values():
             if isinstance(value, np.ndarray):
@@ -302,9 +315,8 @@ class _Loading:
         if self.columns.discrete_actions is not None:
             raise self.fail(f"'actions' holds {raw.dtype} of shape {raw.shape}; expected one integer per step")
         array = self.matrix("actions", raw, rows)
-        named = self.columns.action_bounds
         size = array.shape[1]
-        low, high = (np.ravel(bound).astype(np.float64) for bound in named or (-np.ones(size), np.ones(size)))
+        low, high = self.bounds(size)
         if len(low) != size or len(high) != size:
             raise self.fail(f"'actions' has {size} columns, its action space has {len(low)}; expected the same")
         if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
@@ -325,8 +337,39 @@ class _Loading:
                     f"{what}; expected actions within the bounds: load with clip_actions=True "
                     "(--clip-actions) to clip them, or rescale them if the bounds are not the real ones"
                 )
+            if self.columns.behaviour_log_prob is not None:
+                raise self.fail(
+                    f"{what}, and the log has 'behaviour_log_prob'; a clipped action has no density: rescale the "
+                    "actions if the bounds are not the real ones, or leave that column out"
+                )
             self.notes.append(f"{what}: clipped")
         return np.clip(scaled, -1, 1), Spaces(observation_size, size)
+
+    def bounds(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        named = self.columns.action_bounds or (-np.ones(size), np.ones(size))
+        return np.ravel(named[0]).astype(np.float64), np.ravel(named[1]).astype(np.float64)
+
+    def behaviour_log_prob(self, rows: int, spaces: Spaces) -> np.ndarray | None:
+        name = "behaviour_log_prob"
+        if self.columns.behaviour_log_prob is None:
+            return None
+        array = self.numbers(name, self.columns.behaviour_log_prob)
+        self.rows(name, array, rows)
+        if array.shape[1:] not in ((), (1,)):
+            raise self.fail(f"'{name}' has shape {array.shape}; expected one number per step")
+        array = array.reshape(rows).astype(np.float32)
+        if not spaces.discrete:
+            # A density changes with the scale of what it is a density of.
+            low, high = self.bounds(spaces.action_size)
+            return array + np.float32(np.log((high - low) / 2).sum())
+        bad = array > LOG_PROB_TOLERANCE
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise self.fail(
+                f"'{name}' is {array[row]:.4g} at row {row} ({int(bad.sum())} such values); expected the logarithm "
+                "of a probability, 0 or less: store numpy.log(probability)"
+            )
+        return np.minimum(array, 0)
 
     def discrete(self, array: np.ndarray, rows: int, observation_size: int) -> tuple[np.ndarray, Spaces]:
         self.rows("actions", array, rows)

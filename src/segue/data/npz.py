@@ -63,8 +63,9 @@ def write(path: str | os.PathLike[str], columns: Columns) -> None:
     path = Path(path)
     Dataset.from_columns(columns, f"npz:{path}", out_of_range="clip")
     entries = {name: _narrow(getattr(columns, name)) for name in arrays.REQUIRED}
-    if columns.timeouts is not None:
-        entries["timeouts"] = _narrow(columns.timeouts)
+    for name in ("timeouts", "behaviour_log_prob"):
+        if getattr(columns, name) is not None:
+            entries[name] = _narrow(getattr(columns, name))
     if columns.next_observations is not None:
         entries |= _next_entry(entries, _narrow(columns.next_observations))
     if columns.env_id is not None:

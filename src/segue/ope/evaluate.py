@@ -1,0 +1,304 @@
+"""The entry point: judge a policy from a log, by several estimators, against the log's own policy."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from segue import random
+from segue.data import load
+from segue.data.dataset import Dataset
+from segue.errors import RecipeError, SegueError, unknown
+from segue.ope import bootstrap, fqe
+from segue.ope.behaviour import BehaviourModel, Propensities, propensities
+from segue.ope.doubly_robust import DoublyRobust
+from segue.ope.episodes import Episodes, Support
+from segue.ope.estimator import Bounds, Estimator
+from segue.ope.fqe import FQE, Fitted
+from segue.ope.importance_sampling import ImportanceSampling
+from segue.ope.per_decision import PerDecision
+from segue.ope.policy import ContinuousPolicy, DiscretePolicy, Judged, NoDensity, judged
+from segue.ope.verdict import Verdict, decide
+from segue.ope.weighted import Weighted
+from segue.ope.weighted_doubly_robust import WeightedDoublyRobust
+from segue.ope.weighted_per_decision import WeightedPerDecision
+from segue.policy import Policy
+
+#: By name, those whose bounds can decide first.
+ESTIMATORS: dict[str, Estimator] = {
+    estimator.name: estimator
+    for estimator in (
+        PerDecision(),
+        ImportanceSampling(),
+        WeightedDoublyRobust(),
+        DoublyRobust(),
+        WeightedPerDecision(),
+        Weighted(),
+    )
+}
+METHODS = (*ESTIMATORS, "fqe")
+FQE_VALIDITY = "bootstrap of whole fits: approximate, and only as far as the critic is right; decides nothing"
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What one method says."""
+
+    method: str
+    value: float
+    """Estimate of J(π), the discounted return from the start of an episode."""
+    bounds: Bounds
+    """One-sided bounds of J(π) and of J(π) − J(b)."""
+    validity: str
+    """What the bounds promise."""
+    support: Support | None
+    """How much of the log counts; None for a method without importance weights."""
+    verdict: Verdict
+
+
+@dataclasses.dataclass(frozen=True)
+class OfflineEvaluation:
+    """A policy judged from a log."""
+
+    estimates: tuple[Estimate, ...]
+    """By method; the first one's verdict is that of the whole."""
+    log_value: float
+    """J(b): the mean discounted return of the log's episodes."""
+    log_bounds: tuple[float, float]
+    """Its one-sided lower and upper bound, by the bootstrap over episodes."""
+    episodes: int
+    discount: float
+    confidence: float
+    """1 − δ of every bound."""
+    notes: tuple[str, ...]
+    """What a reader should know of the log, the propensities and the methods left out."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Better than the log's policy? By the first method; the others are there to be compared, not to be picked."""
+        return self.estimates[0].verdict
+
+    def __getitem__(self, method: str) -> Estimate:
+        """What this method says."""
+        return {estimate.method: estimate for estimate in self.estimates}[method]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and texts; what is not finite is None."""
+        fields = dataclasses.asdict(self)
+        for plain, estimate in zip(fields["estimates"], self.estimates, strict=True):
+            plain["bounds"] = estimate.bounds._asdict()
+        return _plain({"verdict": dataclasses.asdict(self.verdict), **fields})
+
+    def __rich__(self) -> Group:
+        """A table, a line for each verdict, and the notes."""
+        level = f"{self.confidence:.0%}"
+        table = Table(box=None, pad_edge=False)
+        table.add_column("method")
+        headings = ("value", f"at least ({level})", "better by", "effective episodes", "largest weight", "count")
+        for heading in headings:
+            table.add_column(heading, justify="right")
+        table.add_column("better than the log's policy?")
+        for estimate in self.estimates:
+            bounds, support = estimate.bounds, estimate.support
+            table.add_row(
+                estimate.method,
+                f"{estimate.value:.4g}",
+                f"{bounds.value_lower:.4g}",
+                f"{bounds.difference_lower:+.4g} … {bounds.difference_upper:+.4g}",
+                "–" if support is None else f"{support.effective_episodes:.1f} of {self.episodes}",
+                "–" if support is None else f"{support.max_weight:.3g}",
+                "–" if support is None else f"{support.share:.0%}",
+                estimate.verdict.answer,
+            )
+        low, high = self.log_bounds
+        lines: list[RenderableType] = [
+            f"log: {self.log_value:.4g} ({low:.4g} … {high:.4g}, each side at {level}), discounted with "
+            f"{self.discount:g}, {self.episodes} episodes",
+            table,
+            f"better than the log's policy at {level}: {self.verdict.answer} "
+            f"(by {self.estimates[0].method}: {self.verdict.reason})",
+        ]
+        others = [f"{e.method}: {e.verdict.answer}: {e.verdict.reason}" for e in self.estimates[1:]]
+        return Group(*lines, *others, *(f"note: {note}" for note in self.notes))
+
+
+def evaluate_offline(
+    policy: Policy | Judged,
+    dataset: Dataset | str | Mapping[str, Any],
+    *,
+    methods: Sequence[str] | None = None,
+    confidence: float = 0.95,
+    discount: float | None = None,
+    explore: bool = False,
+    fqe: FQE | None = None,
+    behaviour: BehaviourModel | None = None,
+    seed: int = 0,
+) -> OfflineEvaluation:
+    """Judge a policy from a log of another, before it goes live.
+
+    Args:
+        policy: a Segue policy, or any other as `segue.ope.DiscretePolicy` or `segue.ope.ContinuousPolicy`.
+        dataset: the log.
+        methods: some of pdis, is, wdr, dr, wpdis, wis, fqe; the first gives the verdict of the whole. By default all
+            that apply, in this order.
+        confidence: 1 − δ of each one-sided bound.
+        discount: γ; by default the algorithm's.
+        explore: judge a Segue policy as it explores, instead of as it is evaluated.
+        fqe: hyper-parameters of fitted Q evaluation, which dr and wdr need too.
+        behaviour: how the log's policy is estimated where it has no propensities.
+        seed: of fits and resamples.
+
+    Raises:
+        SegueError: a method or a number that makes no sense, a policy that does not fit the log, or a method that was
+            asked for by name and needs a density that the policy does not have.
+    """
+    log = dataset if isinstance(dataset, Dataset) else load(dataset)
+    chosen = METHODS if methods is None else tuple(methods)
+    for method in chosen:
+        if method not in METHODS:
+            raise SegueError(unknown("method", method, METHODS))
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise SegueError(f"methods are {', '.join(chosen) or 'none'}; expected some of {', '.join(METHODS)}, each once")
+    if not 0.5 <= confidence < 1:
+        raise SegueError(f"confidence is {confidence}; expected at least 0.5 and below 1")
+    if discount is None and isinstance(policy, Policy):
+        discount = policy.algorithm.discount
+    if discount is None or not 0 <= discount <= 1:
+        raise SegueError(f"discount is {discount}; expected between 0 and 1")
+    if len(log.episode_starts) < 2:
+        raise SegueError(f"{log.source}: one episode; expected at least 2, or nothing is known of how they vary")
+    target = judged(policy, log.spaces, explore) if isinstance(policy, Policy) else policy
+    if isinstance(target, DiscretePolicy) != log.spaces.discrete:
+        raise RecipeError(
+            f"the policy and the log have different kinds of actions; the log has {log.spaces.describe()}"
+        )
+    return _Evaluation(target, log, chosen, methods is None, confidence, discount, seed).run(
+        fqe or FQE(), behaviour or BehaviourModel()
+    )
+
+
+class _Evaluation:
+    """The steps of one evaluation, in order."""
+
+    def __init__(
+        self,
+        policy: Judged,
+        log: Dataset,
+        methods: tuple[str, ...],
+        skip: bool,
+        confidence: float,
+        discount: float,
+        seed: int,
+    ) -> None:
+        self.policy, self.log, self.methods, self.skip = policy, log, methods, skip
+        self.confidence, self.discount, self.seed = confidence, discount, seed
+        self.notes: list[str] = []
+
+    def run(self, fqe: FQE, behaviour: BehaviourModel) -> OfflineEvaluation:
+        log_ratio = self.log_ratio(behaviour)
+        uses_model = {name for name, estimator in ESTIMATORS.items() if estimator.uses_model}
+        fitted = self.fit(fqe) if {*uses_model, "fqe"} & set(self.methods) else None
+        episodes = Episodes.of(
+            self.log,
+            self.discount,
+            np.zeros(len(self.log)) if log_ratio is None else log_ratio,
+            None if fitted is None else fitted.q,
+            None if fitted is None else fitted.v,
+        )
+        self.note_cuts()
+        estimates = [
+            self.by_fqe(fitted) if method == "fqe" else self.by_weights(ESTIMATORS[method], episodes)
+            for method in self.methods
+        ]
+        means = bootstrap.resample(
+            lambda counts: (counts @ episodes.returns / len(episodes))[:, None],
+            len(episodes),
+            random.generator(self.seed, "bootstrap"),
+        )[:, 0]
+        low, high = (sign * bootstrap.lower_quantile(sign * means, self.confidence) for sign in (1, -1))
+        return OfflineEvaluation(
+            estimates=tuple(estimates),
+            log_value=float(episodes.returns.mean()),
+            log_bounds=(low, high),
+            episodes=len(episodes),
+            discount=self.discount,
+            confidence=self.confidence,
+            notes=tuple(self.notes),
+        )
+
+    def log_ratio(self, model: BehaviourModel) -> np.ndarray | None:
+        """log π(a|s) − log b(a|s) of every row; None if no method needs it or those that do are skipped."""
+        weighted = [method for method in self.methods if method in ESTIMATORS]
+        if not weighted:
+            return None
+        try:
+            log_prob = self.policy.log_prob(self.log.observations, self.log.actions)
+        except NoDensity as error:
+            if not self.skip:
+                raise
+            self.methods = tuple(method for method in self.methods if method not in ESTIMATORS)
+            self.notes.append(f"left out: {', '.join(weighted)}: {error}")
+            return None
+        known: Propensities = propensities(self.log, model, self.seed)
+        self.notes.extend(known.notes)
+        return log_prob - known.log_prob
+
+    def fit(self, hyper_parameters: FQE) -> Fitted:
+        fitted = fqe.fit(hyper_parameters, self.policy, self.log, self.discount, self.seed)
+        if fitted.drift > fitted.standard_error:
+            self.notes.append(
+                f"fqe still moved by {fitted.drift:.3g} in the last quarter of its updates, more than its standard "
+                f"error of {fitted.standard_error:.3g}: it has not converged; give it more steps"
+            )
+        if isinstance(self.policy, ContinuousPolicy):
+            rows = np.linspace(0, len(self.log) - 1, min(1000, len(self.log))).astype(int)
+            action = self.policy.draw(self.log.observations[rows], random.generator(self.seed, "distance"))
+            distance = float(np.sqrt(np.mean((action - self.log.actions[rows]) ** 2)))
+            spread = float(np.sqrt(np.mean(self.log.actions.var(0, dtype=np.float64))))
+            self.notes.append(
+                f"the policy's actions differ from the log's by {distance:.2g} (root mean square; the log's own spread "
+                f"is {spread:.2g}): the critic extrapolates where that is more than the spread"
+            )
+        return fitted
+
+    def note_cuts(self) -> None:
+        cut = ~self.log.episode_terminals
+        if cut.any():
+            left = float((self.discount ** self.log.episode_lengths[cut]).mean())
+            self.notes.append(
+                f"{cut.sum()} of {len(cut)} episodes were cut: estimates by weights, and the log's value, count to the "
+                f"cut; fqe goes on beyond it (a reward there still counts {left:.2g} of one at the start), and is "
+                "compared with the log's policy to the cut and the judged one after it"
+            )
+
+    def by_weights(self, estimator: Estimator, episodes: Episodes) -> Estimate:
+        bounds = estimator.bounds(episodes, self.confidence, random.generator(self.seed, "bootstrap"))
+        support = estimator.support(episodes)
+        return Estimate(
+            method=estimator.name,
+            value=float(estimator.estimate(episodes, np.ones((1, len(episodes))))[0]),
+            bounds=Bounds(*map(float, bounds)),
+            validity=estimator.validity,
+            support=support,
+            verdict=decide(bounds, self.confidence, len(episodes), support, estimator.exact_bounds),
+        )
+
+    def by_fqe(self, fitted: Fitted | None) -> Estimate:
+        assert fitted is not None
+        bounds = fitted.bounds(self.confidence)
+        verdict = decide(bounds, self.confidence, len(self.log.episode_starts), None, exact=False)
+        return Estimate("fqe", fitted.estimate, bounds, FQE_VALIDITY, None, verdict)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

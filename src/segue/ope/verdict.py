@@ -1,0 +1,64 @@
+"""From confidence bounds to an answer a practitioner can act on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from segue.ope.episodes import Support
+from segue.ope.estimator import Bounds
+
+Answer = Literal["yes", "no", "not enough evidence"]
+#: With fewer effective episodes than this, their number is the reason for an open answer.
+FEW_EFFECTIVE_EPISODES = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Is the judged policy better than the log's?"""
+
+    answer: Answer
+    reason: str
+
+
+def decide(bounds: Bounds, confidence: float, episodes: int, support: Support | None, exact: bool) -> Verdict:
+    """`yes` if the lower bound of J(π) − J(b) is above 0, `no` if the upper one is below 0, each at `confidence`.
+
+    Only bounds that hold for every number of episodes decide. A bootstrap resamples the weights that were seen; where
+    weights are heavy-tailed, those that matter most were not, and a self-normalised estimate is biased towards what is
+    common in the log: its bound then errs several times more often than it says, also with a hundred effective
+    episodes (docs/evaluation.md). Such a bound, and that of a fitted critic, is reported as the way it points.
+
+    Args:
+        bounds: of the difference.
+        confidence: 1 − δ of each bound.
+        episodes: in the log.
+        support: of the weights; None for an estimate without weights.
+        exact: whether the bounds hold for every number of episodes.
+    """
+    low, high = bounds.difference_lower, bounds.difference_upper
+    if support is not None and support.effective_episodes == 0:
+        return Verdict("not enough evidence", "no episode of the log does what the policy would do")
+    direction, size = ("better", low) if low > 0 else ("worse", -high)
+    decided = low > 0 or high < 0
+    if exact and decided:
+        assert support is not None
+        reason = f"{direction} by {size:.3g} or more at {confidence:.0%} ({_basis(support, episodes)})"
+        return Verdict("yes" if low > 0 else "no", reason)
+    found = (
+        f"points to {direction}, by {size:.3g} or more"
+        if decided
+        else f"the difference may be anywhere from {low:+.3g} to {high:+.3g}"
+    )
+    if support is None:
+        return Verdict("not enough evidence", f"{found}, as far as the critic is right, which no bound covers")
+    if support.effective_episodes < FEW_EFFECTIVE_EPISODES:
+        basis = f"{_basis(support, episodes)}: the policy does things that the log hardly ever tried; {found}"
+    else:
+        basis = f"{found} ({_basis(support, episodes)})"
+    caution = "; the bound is approximate and decides nothing" if decided else ""
+    return Verdict("not enough evidence", basis + caution)
+
+
+def _basis(support: Support, episodes: int) -> str:
+    return f"effective sample size {support.effective_episodes:.0f} of {episodes} episodes"

@@ -1,0 +1,254 @@
+"""The entry point and the command, and what is judged: Segue policies as they act."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mdps import MDP, random_policy, tabular
+from rich.console import Console
+
+import segue
+from helpers import KINDS, fresh_learner, random_learner, small
+from segue.bridges import PolicyExpansion
+from segue.cli.main import main
+from segue.data import npz
+from segue.errors import SegueError
+from segue.ope import FQE, BehaviourModel, ContinuousPolicy, DiscretePolicy, NoDensity, evaluate_offline, judged
+from segue.policy import Policy
+
+QUICK = FQE(hidden_sizes=(), steps=300, learning_rate=0.02, polyak=0.05, members=3)
+WEIGHTS = ["pdis", "is", "wdr", "dr", "wpdis", "wis"]
+OBSERVATIONS = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def bandit() -> tuple[MDP, np.ndarray]:
+    """One step per episode, and uniform behaviour: good and bad policies are easy to tell."""
+    return MDP.random(2, ending=1.0), np.full((4, 3), 1 / 3)
+
+
+def test_a_better_policy_a_worse_one_and_the_same(bandit: tuple[MDP, np.ndarray]) -> None:
+    mdp, behaviour = bandit
+    log = mdp.log(behaviour, 1000, 0)
+    best, worst = np.eye(3)[mdp.reward.argmax(1)], np.eye(3)[mdp.reward.argmin(1)]
+    expected = [(best, "yes"), (worst, "no"), (behaviour, "not enough evidence")]
+    for policy, answer in expected:
+        result = evaluate_offline(tabular(policy), log, discount=mdp.discount, fqe=QUICK)
+        assert result.verdict.answer == answer
+        assert [estimate.method for estimate in result.estimates] == [*WEIGHTS, "fqe"]
+        assert result.log_value == pytest.approx(log.rewards.mean())
+        assert result.log_bounds[0] < result.log_value < result.log_bounds[1]
+        for estimate in result.estimates:
+            assert estimate.value == pytest.approx(mdp.value(policy), abs=0.08), estimate.method
+            assert estimate.bounds.value_lower < estimate.value
+            if estimate.method not in ("pdis", "is"):
+                assert estimate.verdict.answer == "not enough evidence"
+        assert result.notes == ()
+
+
+def test_estimated_propensities_come_close_to_logged_ones(bandit: tuple[MDP, np.ndarray]) -> None:
+    mdp, _ = bandit
+    behaviour, target = random_policy(0, mdp, floor=0.5), random_policy(1, mdp, floor=0.5)
+    logs = [mdp.log(behaviour, 2000, 0, logged=logged) for logged in (True, False)]
+    model = BehaviourModel(steps=400, hidden_sizes=(16,), learning_rate=1e-2)
+    known, estimated = (
+        evaluate_offline(tabular(target), log, methods=["wis"], discount=0.9, behaviour=model) for log in logs
+    )
+    assert estimated["wis"].value == pytest.approx(known["wis"].value, abs=0.03)
+    assert any("was estimated" in note for note in estimated.notes)
+
+
+def test_the_same_seed_gives_the_same_result_which_json_can_hold(bandit: tuple[MDP, np.ndarray]) -> None:
+    mdp, behaviour = bandit
+    log = mdp.log(behaviour, 50, 0)
+    impossible = tabular(np.eye(3)[np.zeros(4, int)])  # one resample or more has no episode with that action
+    results = [evaluate_offline(impossible, log, methods=["wis", "pdis"], discount=0.9, seed=3) for _ in range(2)]
+    assert results[0] == results[1]
+    plain = json.loads(json.dumps(results[0].to_dict(), allow_nan=False))
+    assert [estimate["method"] for estimate in plain["estimates"]] == ["wis", "pdis"]
+    assert plain["verdict"]["answer"] == results[0].verdict.answer
+    assert set(plain["estimates"][0]["bounds"]) == {"value_lower", "difference_lower", "difference_upper"}
+
+
+def test_what_is_shown(bandit: tuple[MDP, np.ndarray]) -> None:
+    mdp, behaviour = bandit
+    result = evaluate_offline(
+        tabular(np.eye(3)[mdp.reward.argmax(1)]), mdp.log(behaviour, 1000, 0), methods=["pdis", "wis"], discount=0.9
+    )
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(result)
+    text = console.export_text()
+    for word in ("at least (95%)", "effective episodes", "yes (by pdis: better by", "wis: not enough evidence"):
+        assert word in text
+
+
+def test_cut_episodes_are_pointed_out() -> None:
+    log = segue.load(
+        {
+            "observations": np.ones((40, 1)),
+            "actions": np.zeros(40, int),
+            "rewards": np.ones(40),
+            "next_observations": np.ones((40, 1)),
+            "terminals": np.zeros(40),
+            "timeouts": np.arange(40) % 4 == 3,
+            "discrete_actions": 1,
+            "behaviour_log_prob": np.zeros(40),
+        }
+    )
+    result = evaluate_offline(
+        DiscretePolicy(lambda o: np.ones((len(o), 1))), log, discount=0.5, fqe=dataclasses.replace(QUICK, steps=1500)
+    )
+    assert result.log_value == pytest.approx(1.875)
+    assert result["pdis"].value == pytest.approx(1.875)
+    assert any("10 of 10 episodes were cut" in note and "0.062" in note for note in result.notes)
+    assert result["fqe"].value == pytest.approx(2, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"methods": ["wsi"]}, "unknown method 'wsi': did you mean 'wis'"),
+        ({"methods": []}, "methods are none; expected some of"),
+        ({"methods": ["is", "is"]}, "methods are is, is; expected some of pdis"),
+        ({"confidence": 1.0}, "confidence is 1.0; expected at least 0.5 and below 1"),
+        ({"discount": 1.5}, "discount is 1.5; expected between 0 and 1"),
+        ({"discount": None}, "discount is None"),
+        ({"policy": ContinuousPolicy(lambda o, s: o)}, "different kinds of actions"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(changes: dict[str, object], expected: str) -> None:
+    mdp = MDP.random(0)
+    arguments = {"policy": tabular(random_policy(1, mdp)), "discount": 0.9, **changes}
+    with pytest.raises(SegueError, match=expected):
+        evaluate_offline(dataset=mdp.log(random_policy(0, mdp), 10, 0), **arguments)  # type: ignore[arg-type]
+
+
+def test_one_episode_says_nothing_of_how_they_vary() -> None:
+    mdp = MDP.random(0)
+    with pytest.raises(SegueError, match="one episode; expected at least 2"):
+        evaluate_offline(tabular(random_policy(1, mdp)), mdp.log(random_policy(0, mdp), 1, 0), discount=0.9)
+
+
+@pytest.mark.parametrize("name", ["dqn", "discrete-bcq", "discrete-sac", "bc", "ppo"])
+@pytest.mark.parametrize("explore", [False, True])
+def test_probabilities_are_how_often_a_discrete_policy_acts_so(name: str, explore: bool) -> None:
+    algorithm = segue.PPO(hidden_sizes=(8, 8)) if name == "ppo" else small(name)
+    policy = Policy(algorithm, random_learner(algorithm, kind="discrete"))
+    target = judged(policy, KINDS["discrete"], explore)
+    assert isinstance(target, DiscretePolicy)
+    repeats = 4000
+    states = np.repeat(OBSERVATIONS[:3], repeats, axis=0)
+    drawn = policy(states, np.random.default_rng(0), explore).reshape(3, repeats)
+    often = np.stack([(drawn == action).mean(1) for action in range(4)], axis=1)
+    np.testing.assert_allclose(target.probabilities(OBSERVATIONS[:3]), often, atol=4 * 0.5 / np.sqrt(repeats))
+    with np.errstate(divide="ignore"):
+        expected = np.log(target.probabilities(OBSERVATIONS[:3])[:, 1])
+    np.testing.assert_allclose(target.log_prob(OBSERVATIONS[:3], np.ones(3, np.int32)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sac", "iql", "awac", "bc", "td3", "bcq"])
+def test_only_a_policy_that_draws_from_its_actor_has_a_density(name: str) -> None:
+    algorithm = small(name, loss="nll") if name == "bc" else small(name)
+    policy = Policy(algorithm, random_learner(algorithm, kind="continuous"))
+    action = np.tanh(OBSERVATIONS[:, :2])
+    target = judged(policy, KINDS["continuous"], explore=True)
+    assert isinstance(target, ContinuousPolicy)
+    if name in ("td3", "bcq"):
+        with pytest.raises(NoDensity, match="from no density that is known"):
+            target.log_prob(OBSERVATIONS, action)
+    else:
+        expected = policy.nets.actor.log_prob(policy.normaliser(OBSERVATIONS), action)
+        np.testing.assert_allclose(target.log_prob(OBSERVATIONS, action), expected, rtol=1e-5)
+        certain = judged(policy, KINDS["continuous"], explore=False)
+        assert isinstance(certain, ContinuousPolicy)
+        assert certain.deterministic
+        with pytest.raises(NoDensity, match="is deterministic"):
+            certain.log_prob(OBSERVATIONS, action)
+
+
+def test_a_policy_that_a_bridge_acts_for_is_refused() -> None:
+    algorithm = small("sac")
+    learner = fresh_learner(algorithm)
+    bridge = PolicyExpansion()
+    expanded = type(learner)(**{**vars(learner), "bridges": (learner.nets.actor,)})
+    with pytest.raises(SegueError, match="the bridge policy-expansion has a say in the policy's actions"):
+        judged(Policy(algorithm, expanded, (bridge,)), KINDS["continuous"], explore=False)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that ends at the seam, on a continuous log."""
+    folder = tmp_path_factory.mktemp("run")
+    rng = np.random.default_rng(0)
+    rows = 80
+    columns = segue.data.Columns(
+        observations=rng.normal(size=(rows, 3)),
+        actions=rng.uniform(-1, 1, (rows, 1)),
+        rewards=rng.normal(size=rows),
+        terminals=np.zeros(rows),
+        timeouts=np.arange(rows) % 10 == 9,
+        env_id="Pendulum-v1",
+        action_bounds=(np.array([-1.0]), np.array([1.0])),
+    )
+    npz.write(folder / "log.npz", columns)
+    recipe = segue.Recipe(
+        dataset=f"npz:{folder / 'log.npz'}",
+        offline=segue.IQL(hidden_sizes=(8,), batch_size=16),
+        offline_steps=4,
+        eval_episodes=1,
+    )
+    segue.run(recipe, folder / "run")
+    return folder / "run"
+
+
+def test_a_deterministic_continuous_policy_is_judged_by_fqe_alone(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(run), "--offline", "--fqe-steps", "20", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["policy"].startswith("offline-iql")
+    assert [estimate["method"] for estimate in row["estimates"]] == ["fqe"]
+    assert any(note.startswith("left out: pdis, is") and "is deterministic" in note for note in row["notes"])
+    assert main(["evaluate", str(run), "--offline", "--method", "wis"]) == 2
+    assert "is deterministic" in capsys.readouterr().err
+
+
+def test_as_it_explores_it_has_weights_and_a_table_is_shown(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    final = next((run / "checkpoints").glob("*/seed-0/final"))
+    assert main(["evaluate", str(final), "--offline", "--explore", "--method", "pdis,wis", "--confidence", "0.9"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for word in ("effective", "pdis", "wis", "better than the log's policy at 90%", "was estimated from"):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--offline", "--episodes", "3"], "--episodes goes without --offline"),
+        (["--method", "wis"], "--method goes with --offline"),
+        (["--fqe-steps", "3"], "--fqe-steps goes with --offline"),
+        (["--offline", "--dataset", "segue:cartpole-mixed"], "the policy has 3 observation dimensions"),
+        (["--offline", "--method", "wsi"], "unknown method 'wsi': did you mean 'wis'"),
+    ],
+)
+def test_flags_that_do_not_go_together(
+    run: Path, flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(run), *flags]) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_a_checkpoint_outside_a_run_needs_the_log_to_be_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    final = next((run / "checkpoints").glob("*/seed-0/final"))
+    alone = tmp_path / "policy"
+    alone.mkdir()
+    for file in final.iterdir():
+        (alone / file.name).write_bytes(file.read_bytes())
+    assert main(["evaluate", str(alone), "--offline"]) == 2
+    assert "no log that can be loaded again; expected one log: give --dataset" in capsys.readouterr().err
