@@ -1,6 +1,21 @@
 """Property tests are judged by what they find, not by the speed of the machine they run on."""
 
+import itertools
+
+import pytest
 from hypothesis import settings
+
+from segue.runner.machine import release_programs
 
 settings.register_profile("segue", deadline=None)
 settings.load_profile("segue")
+
+
+TESTS = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def few_programs() -> None:
+    """Thousands of tests in one process compile more than the kernel lets it hold."""
+    if next(TESTS) % 20 == 0:
+        release_programs()

@@ -39,7 +39,7 @@ def small(name: str, **options: Any) -> Algorithm:
     fields = ALGORITHMS[name].__dataclass_fields__
     alike = {"ensemble_size": 3, "critic_layer_norm": False, "behaviour_hidden_sizes": (8, 8)}
     members = {field: value for field, value in alike.items() if field in fields}
-    if "subset_size" in fields:
+    if ALGORITHMS[name].updates_per_step > 1:
         members["critic_updates_per_actor_update"] = 2  # instead of twenty: the same code, sooner
     return ALGORITHMS[name](**{**SMALL, **members, **options})
 

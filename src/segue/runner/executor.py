@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from segue.errors import SegueError
 from segue.runner.job import Event, Job, execute
-from segue.runner.machine import visible_cores
+from segue.runner.machine import release_programs, visible_cores
 
 #: Seconds that interrupted workers get to write down what they have.
 GRACE_SECONDS = 30
@@ -69,6 +69,7 @@ def _in_turn(jobs: Sequence[Job], outcomes: dict[str, Outcome], on_event: Callab
             continue
         try:
             on_event(job, {"event": "start"})
+            release_programs()
             execute(job, lambda event, job=job: on_event(job, event))  # type: ignore[misc]
             outcome.status = "complete"
         except KeyboardInterrupt:

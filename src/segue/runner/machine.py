@@ -7,6 +7,8 @@ import os
 import platform
 from typing import Any
 
+#: Memory maps of a process at which compiled programs are dropped: half of what Linux allows by default.
+MANY_MAPS = 32_000
 PACKAGES = ("jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium", "mujoco")
 
 
@@ -28,6 +30,22 @@ def describe_machine(cores_per_worker: int) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": jax.devices()[0].device_kind,
     }
+
+
+def release_programs() -> None:
+    """Drop compiled programs when a process holds many: XLA crashes where the kernel allows it no further memory map.
+
+    Some three hundred small runs in one process come that far. What is needed again is compiled again.
+    """
+    try:
+        with open("/proc/self/maps") as file:
+            count = sum(1 for _ in file)
+    except OSError:  # not on this system, which has no such limit
+        return
+    if count > MANY_MAPS:
+        import jax
+
+        jax.clear_caches()
 
 
 def versions() -> dict[str, str]:
