@@ -1,8 +1,8 @@
 """The plain switch and every bridge, on two environments: `python -m studies.seam` (`make seam`).
 
 Hopper: TD3+BC pretrained on segue:hopper-mixed and handed to TD3. CartPole: BC on segue:cartpole-mixed, which has no
-critic, handed to discrete SAC. Three seeds; results.json, table.md and
-seam.png come out. A run that is there already is not run again, so the study can be stopped and gone on with.
+critic, handed to discrete SAC. Three seeds; results.json, seam.png and the tables of README.md come out. A run that is
+there already is not run again, so the study can be stopped and gone on with.
 """
 
 from __future__ import annotations
@@ -126,15 +126,12 @@ def numbers(seeds: dict[str, Any]) -> dict[str, np.ndarray]:
     }
 
 
-def table(results: dict[str, Any]) -> str:
+def table(arms: dict[str, Any]) -> str:
     """Markdown: mean and, in brackets, the range over seeds."""
-    lines = []
-    for log, arms in results.items():
-        lines += [f"**{log}**", "", "| arm | offline | dip | area | final |", "| --- | ---: | ---: | ---: | ---: |"]
-        for label, seeds in arms.items():
-            cells = [f"{v.mean():,.0f} ({v.min():,.0f}–{v.max():,.0f})" for v in numbers(seeds).values()]
-            lines.append(f"| {label} | {' | '.join(cells)} |")
-        lines.append("")
+    lines = ["| arm | offline | dip | area | final |", "| --- | ---: | ---: | ---: | ---: |"]
+    for label, seeds in arms.items():
+        cells = [f"{v.mean():,.0f} ({v.min():,.0f} to {v.max():,.0f})" for v in numbers(seeds).values()]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -194,7 +191,12 @@ def main() -> None:
             result = segue.compare(arms(), arguments.out / log, workers=arguments.workers)
             results[log] = measured(result.summary)
     file.write_text(json.dumps(results, indent=1) + "\n")
-    (HERE / "table.md").write_text(table(results))
+    page = (HERE / "README.md").read_text()
+    for log, arms in results.items():
+        before, _, rest = page.partition(f"<!-- {log} -->\n")
+        _, _, after = rest.partition(f"<!-- /{log} -->")
+        page = f"{before}<!-- {log} -->\n{table(arms)}\n<!-- /{log} -->{after}"
+    (HERE / "README.md").write_text(page)
     draw(results, HERE / "seam.png")
 
 
