@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from segue.data import load as load
     from segue.data.dataset import Dataset as Dataset
     from segue.data.inspect import inspect as inspect
+    from segue.deployment import load_policy as load_policy
+    from segue.deployment.export import export_policy as export_policy
     from segue.errors import SegueError as SegueError
     from segue.presets import preset as preset
     from segue.recipe import Recipe as Recipe
@@ -74,6 +76,8 @@ _HOME = {
     "load": "segue.data",
     "Dataset": "segue.data.dataset",
     "inspect": "segue.data.inspect",
+    "load_policy": "segue.deployment",
+    "export_policy": "segue.deployment.export",
     "SegueError": "segue.errors",
     "preset": "segue.presets",
     "Recipe": "segue.recipe",
