@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from segue.data import load as load
     from segue.data.dataset import Dataset as Dataset
     from segue.data.inspect import inspect as inspect
+    from segue.deployment import load_policy as load_policy
+    from segue.deployment.export import export_policy as export_policy
     from segue.errors import SegueError as SegueError
     from segue.ope import FQE as FQE
     from segue.ope import evaluate_offline as evaluate_offline
@@ -76,6 +78,8 @@ _HOME = {
     "load": "segue.data",
     "Dataset": "segue.data.dataset",
     "inspect": "segue.data.inspect",
+    "load_policy": "segue.deployment",
+    "export_policy": "segue.deployment.export",
     "SegueError": "segue.errors",
     **dict.fromkeys(("FQE", "evaluate_offline"), "segue.ope"),
     "preset": "segue.presets",

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segue.cli.parse import parse
+from segue.cli.policies import acting
 from segue.errors import SegueError
 
 RANDOM = "random"
@@ -21,7 +22,7 @@ class Flags:
     """What acts, where, for how long, and where the data goes."""
 
     policies: tyro.conf.Positional[tuple[str, ...]]
-    """WHAT:STEPS, in order; WHAT is `random` or a checkpoint directory (runs/…/seed-0/final)."""
+    """WHAT:STEPS, in order; WHAT is `random`, a checkpoint directory (runs/…/seed-0/final) or an exported policy."""
     env: str
     """Gymnasium id."""
     to: str
@@ -44,7 +45,6 @@ def main(arguments: list[str]) -> int:
 
     from segue.data import minari, npz
     from segue.envs.record import as_columns, record
-    from segue.runner.checkpoint import load
 
     (minari if scheme == "minari" else npz).require_free(place)  # before hours of recording, not after
     table = Table(box=None, pad_edge=False)
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
         table.add_column(heading, justify="left" if heading == "policy" else "right")
     episodes = []
     for index, (what, steps) in enumerate(parts):
-        policy = None if what == RANDOM else load(Path(what)).require_fit(flags.env).policy()
+        policy = None if what == RANDOM else acting(Path(what), flags.env)[0]
         recorded = record(policy, flags.env, steps, explore=flags.explore, seed=flags.seed, part=index)
         returns = [float(np.sum(episode.rewards)) for episode in recorded]
         count = sum(len(episode.rewards) for episode in recorded)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segue.cli.parse import parse
+from segue.cli.policies import acting, find
 from segue.errors import SegueError
 
 
@@ -21,7 +22,7 @@ class Flags:
     """What to judge, and how."""
 
     run: tyro.conf.Positional[Path]
-    """A run directory, or one checkpoint in it."""
+    """A run directory, one checkpoint in it, or an exported policy."""
     episodes: int = 100
     """Episodes per policy, without exploration noise."""
     env: str | None = None
@@ -64,7 +65,7 @@ def main(arguments: list[str]) -> int:
         return _offline(flags)
     if flags.episodes < 1:
         raise SegueError(f"--episodes is {flags.episodes}; expected at least 1")
-    rows = [_judge(name, place, flags) for name, place in _checkpoints(flags.run).items()]
+    rows = [_judge(name, place, flags) for name, place in find(flags.run).items()]
     if flags.json:
         print(json.dumps(rows, indent=1))
         return 0
@@ -94,7 +95,7 @@ def _offline(flags: Flags) -> int:
     uri, clip = (flags.dataset, flags.clip_actions) if flags.dataset is not None else _own_log(flags.run)
     log = load_log(uri, clip_actions=clip or flags.clip_actions)
     found = {}
-    for name, place in _checkpoints(flags.run).items():
+    for name, place in find(flags.run).items():
         saved = load(place)
         if saved.spaces != log.spaces:
             raise SegueError(
@@ -134,27 +135,13 @@ def _own_log(run: Path) -> tuple[str, bool]:
     return logs[0]
 
 
-def _checkpoints(run: Path) -> dict[str, Path]:
-    if (run / "manifest.json").exists():
-        return {str(run): run}
-    root = run / "checkpoints"
-    found = {str(p.parent.relative_to(root)): p.parent for p in sorted(root.glob("*/seed-*/final"))}
-    if not found:
-        raise SegueError(f"{run}: no finished policy here; expected a run directory with checkpoints/…/final")
-    return {name: root / place.relative_to(root) / "final" for name, place in found.items()}
-
-
 def _judge(name: str, place: Path, flags: Flags) -> dict[str, Any]:
     import numpy as np
 
     from segue.evaluation import evaluate
-    from segue.runner.checkpoint import load
 
-    saved = load(place)
-    env_id = flags.env or saved.env_id
-    if env_id is None:
-        raise SegueError(f"{place}: the checkpoint names no environment; give --env")
-    returns = evaluate(saved.require_fit(env_id).policy(), env_id, flags.episodes, flags.seed)
+    policy, env_id = acting(place, flags.env)
+    returns = evaluate(policy, env_id, flags.episodes, flags.seed)
     return {
         "policy": name,
         "env": env_id,

@@ -15,6 +15,7 @@ COMMANDS = {
     "report": "write the report of one or more runs again",
     "seam": "what happened at the switch, and what the numbers say about it",
     "evaluate": "judge a run's final policies over more episodes",
+    "export": "write a trained policy for use elsewhere, without the training stack",
     "inspect": "what is in a log, and what is wrong with it",
     "collect": "record policies in an environment into a dataset",
     "list": "the algorithms, bridges, replay strategies and datasets there are",

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from segue import random
+from segue.forward import squashed_log_std
 from segue.networks.mlp import MLP
 from segue.types import Array, Key
 
-LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 #: Actions of a log are pulled this far inside (-1, 1) before atanh; float32 tanh saturates beyond it.
 ACTION_MARGIN = 1e-5
 
@@ -33,8 +33,7 @@ class Actor(eqx.Module):
         """Mean and log standard deviation before the tanh; the latter squashed smoothly into [-5, 2]."""
         out = self.mlp(observation)
         mean, raw = out[..., : out.shape[-1] // 2], out[..., out.shape[-1] // 2 :]
-        squashed = 0.5 * (raw.__array_namespace__().tanh(raw) + 1)
-        return mean, LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) * squashed
+        return mean, squashed_log_std(raw)
 
     def mode(self, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch action"]:
         """The deterministic action, tanh of the mean."""

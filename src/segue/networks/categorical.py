@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from segue import random
+from segue.forward import log_softmax
 from segue.networks.mlp import MLP
 from segue.types import Array, Key
 
@@ -19,10 +20,7 @@ class CategoricalActor(eqx.Module):
 
     def __call__(self, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch actions"]:
         """log π(·|s) of every action."""
-        logits = self.mlp(observation)
-        xp = logits.__array_namespace__()
-        shifted = logits - logits.max(-1, keepdims=True)
-        return shifted - xp.log(xp.exp(shifted).sum(-1, keepdims=True))
+        return log_softmax(self.mlp(observation))
 
     def probabilities(self, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch actions"]:
         """π(·|s) of every action."""

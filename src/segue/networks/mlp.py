@@ -7,42 +7,14 @@ leaf. Leaves are arrays only: what is not learnt is static, so a network can be 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from segue.forward import ACTIVATIONS, layer_norm
 from segue.types import Array, Key
-
-
-def relu(x: Array) -> Array:
-    """max(x, 0)."""
-    return _xp(x).maximum(x, 0)
-
-
-def tanh(x: Array) -> Array:
-    """Hyperbolic tangent."""
-    return _xp(x).tanh(x)
-
-
-def elu(x: Array) -> Array:
-    """x where positive, exp(x) - 1 elsewhere."""
-    xp = _xp(x)
-    return xp.where(x > 0, x, xp.expm1(xp.minimum(x, 0)))
-
-
-def gelu(x: Array) -> Array:
-    """Gaussian error linear unit, tanh form."""
-    return 0.5 * x * (1 + _xp(x).tanh(0.7978845608 * (x + 0.044715 * x**3)))
-
-
-ACTIVATIONS = {"relu": relu, "tanh": tanh, "elu": elu, "gelu": gelu}
-
-
-def _xp(x: Array) -> Any:
-    return x.__array_namespace__()
 
 
 class Linear(eqx.Module):
@@ -77,10 +49,7 @@ class LayerNorm(eqx.Module):
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """Apply to any leading axes."""
-        xp = _xp(x)
-        centred = x - x.mean(-1, keepdims=True)
-        variance = (centred**2).mean(-1, keepdims=True)
-        return centred / xp.sqrt(variance + 1e-5) * self.scale + self.shift
+        return layer_norm(x, self.scale, self.shift)
 
 
 class MLP(eqx.Module):

@@ -1,0 +1,88 @@
+"""Where policies lie, and how they act: a run directory's final ones, a checkpoint, or an exported policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segue.deployment.policy import MANIFEST, load_policy
+from segue.errors import SegueError, unknown
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def find(place: Path) -> dict[str, Path]:
+    """Policies by name: the final ones of a run directory, or the place itself.
+
+    Raises:
+        SegueError: if there is none.
+    """
+    if (place / "manifest.json").exists() or (place / MANIFEST).exists():
+        return {str(place): place}
+    root = place / "checkpoints"
+    found = {str(final.parent.relative_to(root)): final for final in sorted(root.glob("*/seed-*/final"))}
+    if not found:
+        raise SegueError(
+            f"{place}: no finished policy here; expected a run directory with checkpoints/…/final, or one checkpoint"
+        )
+    return found
+
+
+def choose(place: Path, arm: str | None, seed: int | None) -> Path:
+    """The one checkpoint of a run that is meant; a run's arms go before its offline phases.
+
+    Raises:
+        SegueError: if none is meant, or several.
+    """
+    found = find(place)
+    if (place / "manifest.json").exists():
+        if arm is not None or seed is not None:
+            raise SegueError(f"{place} is one checkpoint: --arm and --seed choose among those of a run directory")
+        return place
+    arms = {Path(name).parts[0] for name in found}
+    if arm is None:
+        arms = {name for name in arms if not name.startswith("offline")} or arms
+    elif arm in arms:
+        arms = {arm}
+    else:
+        raise SegueError(unknown("arm", arm, arms))
+    meant = {name: at for name, at in found.items() if Path(name).parts[0] in arms}
+    if seed is not None:
+        meant = {name: at for name, at in meant.items() if Path(name).name == f"seed-{seed}"}
+    if len(meant) != 1:
+        choices = ", ".join(meant or found)
+        raise SegueError(f"{place}: {len(meant) or 'none'} of its policies fit: {choices}; choose by --arm and --seed")
+    return next(iter(meant.values()))
+
+
+def acting(place: Path, env_id: str | None) -> tuple[Any, str]:
+    """A policy that acts on flattened observations as evaluation and recording want it, and its environment.
+
+    Raises:
+        SegueError: if it cannot be read, or does not fit the environment.
+    """
+    if (place / MANIFEST).exists():
+        from segue.deployment.export import require_fit
+
+        exported = load_policy(place)
+        env_id = _named(place, env_id or exported.about["env"])
+        require_fit(exported, env_id)
+
+        def act(
+            observation: np.ndarray, source: np.random.Generator, explore: bool, time: np.ndarray | None = None
+        ) -> np.ndarray:
+            return exported.act(observation, source, explore)
+
+        return act, env_id
+    from segue.runner.checkpoint import load
+
+    saved = load(place)
+    env_id = _named(place, env_id or saved.env_id)
+    return saved.require_fit(env_id).policy(), env_id
+
+
+def _named(place: Path, env_id: str | None) -> str:
+    if env_id is None:
+        raise SegueError(f"{place}: the policy names no environment; give --env")
+    return env_id

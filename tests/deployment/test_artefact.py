@@ -1,0 +1,299 @@
+"""The exported directory: what it takes, what it refuses, and that it works without what it was trained with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import onnx
+import pytest
+import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
+from made import ENVS, Crane, Made, make
+
+from segue import load_policy
+from segue.cli.main import main
+from segue.deployment.export import describe, export_policy
+from segue.deployment.policy import digest
+from segue.deployment.spaces import flat_size, flatten
+from segue.envs.make import shape
+from segue.errors import SegueError
+from segue.evaluation import evaluate
+
+
+@pytest.fixture(scope="module")
+def crane(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(tmp_path_factory.mktemp("crane"), "sac", "continuous")
+
+
+@pytest.fixture(scope="module")
+def switch(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(tmp_path_factory.mktemp("switch"), "dqn", "discrete")
+
+
+def test_actions_are_what_the_environment_gets_in_training(crane: Made) -> None:
+    env = Crane()
+    wrapped, got = shape(env), []
+    env.reset()
+    env.step = lambda action: got.append(action) or (env.observation_space.sample(), 0.0, False, False, {})  # type: ignore[method-assign]
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        observation = {"swing": rng.normal(size=1).astype(np.float32) * 5, "gear": int(rng.integers(3, 5))}
+        flat = gym.spaces.flatten(env.observation_space, observation)
+        wrapped.step(crane.original(flat))
+        action = crane.exported(observation)
+        assert action.dtype == np.float32
+        np.testing.assert_allclose(action, got[-1], rtol=0, atol=1e-6)
+        assert env.action_space.contains(action.astype(np.float64))
+
+
+def test_bounds_hold_where_the_policy_saturates_and_float32_rounds_up(crane: Made) -> None:
+    x = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32) * 1e6
+    for action in (crane.exported(x), crane.onnx(x), crane.exported(x, explore=True)):
+        assert (action >= Crane.action_space.low).all()
+        assert (action <= Crane.action_space.high).all()
+
+
+def test_discrete_actions_are_counted_as_the_environment_does(switch: Made) -> None:
+    x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    action = switch.exported(x)
+    assert action.dtype == np.int64
+    assert set(action) <= {1, 2, 3, 4}
+    assert gym.make(ENVS["discrete"]).action_space.contains(switch.exported(x[0]))
+
+
+SPACES = [
+    gym.spaces.Box(-1, 1, (4,)),
+    gym.spaces.Box(0, 255, (2, 3), np.uint8),
+    gym.spaces.Box(-1, 1, ()),
+    gym.spaces.Discrete(5, start=-2),
+    gym.spaces.MultiBinary((2, 2)),
+    gym.spaces.MultiDiscrete([[2, 3], [4, 1]], start=[[1, 0], [0, 5]]),
+    gym.spaces.Tuple((gym.spaces.Discrete(3), gym.spaces.Box(-1, 1, (2,)))),
+    gym.spaces.Dict(z=gym.spaces.Discrete(2), a=gym.spaces.Dict(b=gym.spaces.Box(-1, 1, (1, 2)))),
+]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_observations_are_flattened_as_gymnasium_does_one_at_a_time_or_batched(space: gym.Space) -> None:
+    space.seed(0)
+    described = json.loads(json.dumps(describe(space)))
+    samples = [space.sample() for _ in range(5)]
+    expected = np.stack([gym.spaces.flatten(space, sample) for sample in samples]).astype(np.float32)
+    assert flat_size(described) == expected.shape[1]
+    for sample, row in zip(samples, expected, strict=True):
+        assert np.array_equal(flatten(described, sample), row)
+    batch = gym.vector.utils.concatenate(space, samples, gym.vector.utils.create_empty_array(space, 5))
+    assert np.array_equal(flatten(described, batch), expected)
+    if flat_size(described) > 1:
+        assert np.array_equal(flatten(described, expected), expected), "already flat"
+
+
+@pytest.mark.parametrize(
+    ("observation", "expected"),
+    [
+        (np.zeros(4, np.float32), r"array of float32 with shape \(4,\); expected a dictionary of gear, swing"),
+        ({"swing": [0.0]}, "a dictionary of swing; expected a dictionary of gear, swing"),
+        ({"swing": [0.0, 1.0], "gear": 3}, r"\['swing'\] has shape \(2,\); expected \(1,\)"),
+        ({"swing": ["x"], "gear": 3}, r"\['swing'\] is \['x'\]; expected numbers"),
+        ({"swing": [0.0], "gear": 5}, r"\['gear'\] is 5; expected numbers from 3 to 4"),
+        ({"swing": [0.0], "gear": 3.5}, r"\['gear'\] is 3.5; expected whole numbers"),
+        ({"swing": [[0.0], [1.0]], "gear": [3]}, "parts of different batch sizes"),
+        (None, "is None; expected a dictionary"),
+    ],
+)
+def test_an_observation_of_another_form_is_named(crane: Made, observation: Any, expected: str) -> None:
+    with pytest.raises(SegueError, match=expected):
+        crane.exported(observation)
+
+
+def test_a_space_that_cannot_be_described_is_named() -> None:
+    with pytest.raises(SegueError, match="has a Text, which exported policies do not flatten"):
+        describe(gym.spaces.Dict(a=gym.spaces.Text(3)))
+
+
+def test_it_works_where_nothing_of_the_training_stack_is_installed(crane: Made) -> None:
+    """Everything but the standard library, NumPy and safetensors is refused at import."""
+    script = """
+        import sys, json
+        class Only:
+            def find_spec(self, name, path=None, target=None):
+                top = name.split(".")[0]
+                if top not in {"segue", "numpy", "safetensors"} | set(sys.stdlib_module_names):
+                    raise ImportError(f"{name} is not installed here")
+        sys.meta_path.insert(0, Only())
+        import segue
+        policy = segue.load_policy(sys.argv[1])
+        action = policy({"swing": [0.5], "gear": 4})
+        policy({"swing": [0.5], "gear": 4}, explore=True)
+        stack = {"jax", "jaxlib", "equinox", "optax", "gymnasium", "mujoco", "jaxtyping", "pickle5", "onnx"}
+        assert not stack & {name.split(".")[0] for name in sys.modules}
+        print(json.dumps(action.tolist()))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(crane.directory)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout) == crane.exported({"swing": [0.5], "gear": 4}).tolist()
+
+
+def test_what_is_read_back_is_what_was_written_and_says_where_it_comes_from(crane: Made) -> None:
+    about = json.loads((crane.directory / "policy.json").read_text())
+    assert about["algorithm"]["name"] == "sac"
+    assert about["env"] == ENVS["continuous"]
+    assert about["policy"]["actor"]["hidden_sizes"] == [8, 8]
+    assert about["sha256"] == digest(about)
+    tensors = safetensors.numpy.load_file(crane.directory / "policy.safetensors")
+    assert tensors["actor.2.weight"].shape == (8, 4), "the whole head: mean and standard deviation"
+    model = onnx.load(crane.directory / "policy.onnx")
+    assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["observation", "action"]
+    assert model.opset_import[0].version == 17
+
+
+def copied(made: Made, where: Path) -> Path:
+    where.mkdir()
+    for file in made.directory.iterdir():
+        (where / file.name).write_bytes(file.read_bytes())
+    return where
+
+
+def test_damage_is_named_with_what_to_do(crane: Made, tmp_path: Path) -> None:
+    def refused(directory: Path) -> str:
+        with pytest.raises(SegueError) as error:
+            load_policy(directory)
+        return str(error.value)
+
+    assert "no exported policy here" in refused(tmp_path / "nowhere")
+    place = copied(crane, tmp_path / "x")
+    weights = (place / "policy.safetensors").read_bytes()
+    (place / "policy.safetensors").write_bytes(weights[:-1])
+    assert "policy.safetensors: damaged (its hash is not the one in policy.json" in refused(place)
+    (place / "policy.safetensors").unlink()
+    assert "policy.safetensors: cannot be read" in refused(place)
+    (place / "policy.safetensors").write_bytes(weights)
+    text = (place / "policy.json").read_text()
+    (place / "policy.json").write_text(text.replace('"format": 1', '"format": 2'))
+    assert "format 2; this version of Segue reads 1" in refused(place)
+    (place / "policy.json").write_text(text.replace("3.0", "4.0"))
+    assert "damaged or edited" in refused(place)
+    for content in ("", "[]", "null", "{}", "\x00", "[" * 100_000):
+        (place / "policy.json").write_text(content)
+        assert "damaged, or not of an exported policy" in refused(place)
+
+
+@given(st.data())
+def test_no_flipped_bit_goes_unnoticed(
+    crane: Made, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    place = copied(crane, tmp_path_factory.mktemp("flipped") / "x")
+    file = place / data.draw(st.sampled_from(["policy.json", "policy.safetensors"]))
+    content = bytearray(file.read_bytes())
+    bit = data.draw(st.integers(0, 8 * len(content) - 1))
+    content[bit // 8] ^= 1 << bit % 8
+    file.write_bytes(bytes(content))
+    try:
+        policy = load_policy(place)
+    except SegueError:
+        return
+    assert policy.about == crane.exported.about, "white space, or another spelling of the same"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["policy"].update(kind="pickle"),
+        lambda d: d["policy"].update(noise="much"),
+        lambda d: d["policy"]["actor"].update(activation="sine"),
+        lambda d: d["policy"]["actor"].update(hidden_sizes=[8]),
+        lambda d: d["policy"]["actor"].update(hidden_sizes=[8, 9]),
+        lambda d: d["policy"]["actor"].update(ensemble=True),
+        lambda d: d["policy"].pop("actor"),
+        lambda d: d.pop("action_space"),
+        lambda d: d.update(observation_space={"type": "Box", "shape": [4]}),
+        lambda d: d.update(observation_space={"type": "Graph"}),
+        lambda d: d["action_space"].update(low=[1.0], high=[2.0]),
+        lambda d: d["action_space"].update(low=[9.0, 9.0]),
+        lambda d: d["action_space"].update(type="Discrete", n=4, start=0),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_though_the_hashes_are_right(
+    crane: Made, tmp_path: Path, change: Any
+) -> None:
+    place = copied(crane, tmp_path / "x")
+    document = json.loads((place / "policy.json").read_text())
+    change(document)
+    document["sha256"] = digest(document)
+    (place / "policy.json").write_text(json.dumps(document))
+    with pytest.raises(SegueError, match="do not fit together"):
+        load_policy(place)
+
+
+def test_a_place_that_is_taken_or_cannot_be_written_is_left_as_it_is(crane: Made, tmp_path: Path) -> None:
+    final = crane.directory.parent / "final"
+    before = {file.name: file.read_bytes() for file in crane.directory.iterdir()}
+    with pytest.raises(SegueError, match="already holds an exported policy; nothing was changed"):
+        export_policy(final, crane.directory)
+    assert before == {file.name: file.read_bytes() for file in crane.directory.iterdir()}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").touch()
+    (tmp_path / "file").touch()
+    for taken in ("mine", "file"):
+        with pytest.raises(SegueError, match="already holds something else"):
+            export_policy(final, tmp_path / taken)
+    with pytest.raises(SegueError, match="cannot be written"):
+        export_policy(final, tmp_path / "file/x")
+    (tmp_path / "empty").mkdir()
+    export_policy(final, tmp_path / "empty")
+    again = {file.name: file.read_bytes() for file in (tmp_path / "empty").iterdir()}
+    assert again == before, "the same bytes every time"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "mine"], "nothing is left over"
+
+
+def test_without_the_onnx_package_the_rest_is_written_and_it_says_how_to_get_it(
+    crane: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "segue.deployment.onnx_model", raising=False)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    export = export_policy(crane.directory.parent / "final", tmp_path / "x")
+    assert sorted(file.name for file in (tmp_path / "x").iterdir()) == ["policy.json", "policy.safetensors"]
+    assert "pip install 'segue[export]'" in export.notes[-1]
+    load_policy(tmp_path / "x")
+
+
+def test_the_command_line_exports_evaluates_and_collects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    flags = ["--env", "Pendulum-v1", "--online", "sac", "--online.hidden-sizes", "8", "--online.batch-size", "16"]
+    flags += ["--online-steps", "20", "--warmup-steps", "10", "--eval-every", "20", "--eval-episodes", "1"]
+    assert main(["run", *flags, "--seeds", "2", "--workers", "1", "--out", str(run)]) == 0
+    place = str(tmp_path / "policy")
+
+    def error(*arguments: str) -> str:
+        capsys.readouterr()
+        assert main([*arguments]) == 2
+        return capsys.readouterr().err
+
+    assert "run/seed-0, run/seed-1; choose by --arm and --seed" in error("export", str(run), "--to", place)
+    assert "unknown arm 'rum': did you mean 'run'?" in error("export", str(run), "--arm", "rum", "--to", place)
+    final = str(run / "checkpoints/run/seed-1/final")
+    assert "is one checkpoint" in error("export", final, "--seed", "1", "--to", place)
+    assert main(["export", str(run), "--seed", "1", "--to", place]) == 0
+    assert "policy.onnx" in capsys.readouterr().out
+    provenance = load_policy(place).about["provenance"]
+    assert provenance["checkpoint"] == "run/seed-1/final"
+    assert provenance["recipe"]["online"]["name"] == "sac"
+
+    returns = []
+    for policy in (final, place):
+        capsys.readouterr()
+        assert main(["evaluate", policy, "--episodes", "2", "--json"]) == 0
+        returns.append(json.loads(capsys.readouterr().out)[0]["returns"])
+    np.testing.assert_allclose(*returns, rtol=1e-6)
+    assert "expected the same" in error("evaluate", place, "--env", "CartPole-v1")
+    log = tmp_path / "log.npz"
+    assert main(["collect", f"{place}:30", "--env", "Pendulum-v1", "--to", f"npz:{log}"]) == 0
+    assert evaluate(lambda x, source, **_: load_policy(place).act(x, source, True), "Pendulum-v1", 1, 0).shape == (1,)
