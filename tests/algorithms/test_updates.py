@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from measured import CASES, OF_CRITIC_UPDATE, algorithm_of, batch_of, every_case, learner_of, spaces_of
+from measured import CASES, OF_CRITIC_UPDATE, algorithm_of, batch_of, every_case, learner_of, mostly_defaults, spaces_of
 from references import reference
 
 from helpers import (
@@ -173,7 +173,7 @@ def shared_update(h, action_size, bridges, learner, batch, critic_key, actor_key
     return learner.nets, learner.optimisers
 
 
-@every_case
+@mostly_defaults
 def test_no_bridges_and_bridges_that_change_nothing_are_bit_identical_to_an_update_without_bridges(case):
     algorithm, size = algorithm_of(case), spaces_of(case).action_size
     learner, batch = learner_of(case, algorithm), jax.tree.map(jnp.asarray, batch_of(case))
@@ -269,7 +269,13 @@ SIDE_BY_SIDE = {
 }
 
 
-@pytest.mark.parametrize(("name", "kind"), SIDE_BY_SIDE.values(), ids=SIDE_BY_SIDE)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(*pair, id=member, marks=() if member in ("bc-discrete", "cal-ql") else pytest.mark.slow)
+        for member, pair in SIDE_BY_SIDE.items()
+    ],
+)
 def test_seeds_side_by_side_learn_what_each_learns_alone(name, kind):
     """jax.vmap over learner and key; only the rounding of batched sums may differ."""
     algorithm = small(name)
