@@ -50,7 +50,7 @@ $(VENV)/peers/.installed: requirements.lock pyproject.toml
 	$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'd3rlpy>=2.8,<3'
 	@touch $@
 
-# The collapse at the switch, and what each bridge does to it: studies/seam; about half an hour on two cores.
+# The collapse at the switch, and what each bridge does to it: studies/seam; about an hour on two cores.
 seam: install
 	$(BIN)/python -m studies.seam
 

@@ -118,7 +118,7 @@ def test_it_does_not_matter_which_of_the_two_has_the_preset():
             "unknown preset of cql or sac 'antmase': did you mean 'antmaze'",
         ),
         ("--online sac --preset antmaze", "unknown preset of sac 'antmaze': did you mean 'wsrl-antmaze'?"),
-        ("--preset antmaze", "unknown preset of nothing 'antmaze'"),
+        ("--preset antmaze", "unknown preset 'antmaze'"),
     ],
 )
 def test_an_unknown_preset_is_one_line_with_the_nearest_match(flags, expected, capsys):

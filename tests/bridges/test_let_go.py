@@ -71,7 +71,7 @@ def test_a_dispatch_learns_with_the_weight_of_its_progress():
 @given(
     progress=st.floats(0, 1, width=32),
     until=st.floats(0.01, 1),
-    end=st.floats(0.01, 2),
+    end=st.floats(0.01, 1),
     schedule=st.sampled_from(["linear", "exponential"]),
 )
 def test_the_weights_fade_linearly_or_exponentially_and_stay(progress, until, end, schedule):
@@ -113,7 +113,7 @@ def test_it_is_refused_where_there_is_nothing_to_let_go_of(name):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"end": -0.1}, "end is -0.1; expected at least 0"),
+        ({"end": -0.1}, "end is -0.1; expected between 0 and 1"),
         ({"until": 0.0}, "until is 0.0; expected above 0 and at most 1"),
         ({"until": 1.1}, "until is 1.1; expected above 0 and at most 1"),
         ({"schedule": "exponential"}, "end is 0.0; expected above 0 for the exponential schedule"),

@@ -112,7 +112,12 @@ ELSEWHERE = {
     f"{name}-{i}-{algorithm}-{kind}": ((form,), algorithm, kind)
     for name, forms in FORMS.items()
     for i, form in enumerate(forms[1:], 1)
-    for algorithm, kind in [("td3-bc", "continuous"), ("awac", "discrete"), ("discrete-cql", "discrete")]
+    for algorithm, kind in [
+        ("td3-bc", "continuous"),
+        ("sac", "continuous"),
+        ("awac", "discrete"),
+        ("discrete-cql", "discrete"),
+    ]
     if refusal(algorithm, form) is None
 }
 #: Pairs on a continuous algorithm and, in the other order, on the first discrete one that supports both.
@@ -384,8 +389,9 @@ def test_a_bridge_that_needs_a_log_or_a_pretrained_policy_says_so(form):
     scratch = {"offline": None, "offline_steps": 0}
     from_log = form.name in ("samg", "critic-refit", "jump-start") or getattr(form, "rule", None) == "average"
     pretrained = form.name in ("samg", "critic-refit", "policy-expansion", "jump-start", "guard")
-    no_log = refusal("td3-bc", form, dataset=None, **scratch)
-    no_policy = refusal("td3-bc", form, **scratch)
+    online = "sac" if getattr(form, "distance", None) == "kl" else "td3-bc"
+    no_log = refusal(online, form, dataset=None, **scratch)
+    no_policy = refusal(online, form, **scratch)
     if from_log:
         assert no_log == f"bridge {form.name} needs a log, but the recipe names no dataset"
     if pretrained:

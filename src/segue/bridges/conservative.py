@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -17,8 +18,10 @@ import optax
 from jaxtyping import Float
 
 from segue.algorithms.base import Algorithm, Aux, copy
+from segue.algorithms.td3 import TD3
 from segue.bridges.base import Bridge, Seam, shapes_of
 from segue.networks import CategoricalActor
+from segue.replay.base import ReplayStrategy
 from segue.types import Key, Learner, Nets, Spaces, Transition
 
 #: States of the log on which the first multiplier is measured.
@@ -51,7 +54,8 @@ class ConservativeUpdate(Bridge):
     initial_multiplier: float | None = None
     """λ at the switch; by default so large that at the distance ε the penalty pulls as strongly as Q pushes (1 for an
     algorithm without a critic). A λ of 1 does nothing while |Q| is in the hundreds, until it has grown, which is too
-    late: the fall comes within some hundred updates."""
+    late: the fall comes within some hundred updates. Where the policy's loss is not −Q (TD3+BC, ReBRAC, IQL, AWAC) this
+    starts too large, and holds the policy still until it has fallen, by one per cent an update: give a smaller one."""
     multiplier_learning_rate: float = 1e-2
     """Adam step size of log λ."""
     polyak: float = 0.005
@@ -63,6 +67,12 @@ class ConservativeUpdate(Bridge):
             self.require(field, getattr(self, field) > 0, "above 0")
         self.require("initial_multiplier", self.initial_multiplier is None or self.initial_multiplier > 0, "above 0")
         self.require("polyak", 0 < self.polyak <= 1, "above 0 and at most 1")
+
+    def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
+        """A deterministic policy has no distribution to compare."""
+        if self.distance == "kl" and isinstance(online, TD3):
+            return f"{online.name}'s policy is deterministic: there is no KL between two; expected distance squared"
+        return None
 
     def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, State]:
         """The anchor is the policy that was handed over."""

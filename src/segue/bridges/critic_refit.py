@@ -91,8 +91,8 @@ def align(refit: CriticRefit, algorithm: Algorithm, learner: Learner, log: Any, 
     """Critic updates towards values that decline around the policy's action (OCR-CFT's `align_value`).
 
     Q(s, ã) → min(Q̄(s, ã), Q_π(s) / (1 + β d²)) where Q_π(s) = min_i Q̄_i(s, π(s)) ≥ 0, and Q_π · (1 + β d²) where it is
-    negative; d = min(‖π(s) − ã‖ / √|A|, 0.2). And Q(s, π(s)) → Q_π(s). The values at the policy's actions are those of
-    the target critic at the start of each dispatch, so that they do not drift.
+    negative; d = min(‖π(s) − ã‖ / √|A|, 0.2). And Q(s, π(s)) → Q_π(s), for every member. Q̄ is the target critic at the
+    start of each dispatch of 100 updates: it is renewed so that the ceilings follow what has been aligned already.
     """
     anchor = copy(learner.nets.target_critic)
     optimiser = algorithm.optimisers()["critic"]

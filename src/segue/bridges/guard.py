@@ -55,7 +55,8 @@ class Guard(Bridge):
     """Rolls the learner back to its last good state when returns have fallen significantly, and goes on more carefully.
 
     Good is a learner that was followed by half as many episodes as the reference has, with at least its mean return.
-    After each alarm the policy is held nearer to the one rolled back to, and fewer updates are made per step.
+    After each alarm the policy is held nearer to the one rolled back to, and fewer updates are made per step. An
+    algorithm that acts by its critic alone is only slowed down.
     """
 
     name: ClassVar[str] = "guard"
@@ -71,7 +72,8 @@ class Guard(Bridge):
     """Factor of the updates per step with each alarm."""
     pull: float = 1.0
     """Weight, after the first alarm, of the squared distance (KL for discrete actions) to the policy rolled back to, in
-    units of mean |Q|; it doubles with each alarm."""
+    units of mean |Q|; it doubles with each alarm. Where the policy's loss is not −Q (TD3+BC, ReBRAC, IQL, AWAC) that is
+    strong: such a policy hardly moves after an alarm."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -29,7 +29,7 @@ class LetGo(Bridge):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("end", self.end >= 0, "at least 0")
+        self.require("end", 0 <= self.end <= 1, "between 0 and 1")
         self.require("until", 0 < self.until <= 1, "above 0 and at most 1")
         if self.schedule == "exponential":
             self.require("end", self.end > 0, "above 0 for the exponential schedule")

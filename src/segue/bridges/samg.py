@@ -181,8 +181,10 @@ class SAMG(Bridge):
         _, shuffle_key, uniform_key = jax.random.split(key, 3)
         shuffled = jax.random.permutation(shuffle_key, action)
         if spaces.discrete:
-            drawn = jax.random.randint(uniform_key, (len(action),), 0, spaces.action_size)
-            uniform = jax.nn.one_hot(drawn, spaces.action_size)
+            # Other actions than the logged one: with few there are, ties would hide what p can tell.
+            shift = jax.random.randint(uniform_key, (len(action),), 1, spaces.action_size)
+            uniform = jax.nn.one_hot((action.argmax(-1) + shift) % spaces.action_size, spaces.action_size)
+            shuffled = jnp.where((shuffled == action).all(-1, keepdims=True), uniform, shuffled)
         else:
             uniform = jax.random.uniform(uniform_key, action.shape, minval=-1.0, maxval=1.0)
         error, kl = self.elbo_terms(state, observation, action, following)
@@ -206,10 +208,11 @@ class SAMG(Bridge):
             f"samg: mean p on held-out log {float(state.coefficient):.2f}; p tells the log from shuffled actions with "
             f"AUROC {shuffled:.2f}, from uniform ones with {uniform:.2f}"
         ]
+        doubt = "so p rests on the reconstruction alone" if self.coefficient == "elbo" else "so p is alike everywhere"
         if float(state.kl) < 0.01:
             lines.append(
                 f"samg: WARNING: the C-VAE's posterior has collapsed (KL {float(state.kl):.3g} per latent dimension), "
-                "so p is alike everywhere; make kl_weight smaller or fit_steps larger"
+                f"{doubt}; let it reconstruct the action (target), or make kl_weight smaller or fit_steps larger"
             )
         elif min(shuffled, uniform) < 0.7:
             lines.append(

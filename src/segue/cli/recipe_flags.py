@@ -74,8 +74,8 @@ def _domain(preset: str, named: Mapping[str, list[str]]) -> dict[str, Any]:
     able = {part: cls for part, cls in classes.items() if preset in cls.presets}
     if not able:
         known = [*RECIPES, *sorted({name for cls in classes.values() for name in cls.presets})]
-        names = " or ".join(cls.name for cls in classes.values()) or "nothing"
-        raise RecipeError(unknown(f"preset of {names}", preset, known))
+        names = " or ".join(cls.name for cls in classes.values())
+        raise RecipeError(unknown(f"preset of {names}" if names else "preset", preset, known))
     shared = {
         field: value
         for cls in able.values()
@@ -115,6 +115,8 @@ def _named(part: str, arguments: Sequence[str]) -> list[str]:
     """The names given to a part, checked; the last flag counts."""
     kind, known = PARTS[part]
     names = [name for name in _last(part, arguments).split(",") if name and name != NONE]
+    if len(set(names)) < len(names):
+        raise RecipeError(f"a {kind} is named twice: {', '.join(names)}")
     for name in names:
         if name not in known:
             raise RecipeError(unknown(kind, name, [*known, NONE]))
