@@ -214,14 +214,12 @@ def tables(summary: Mapping[str, Any], columns: Sequence[str], reach: float | No
     measures = measures_tables(summary, reach)
     blocks = []
     for task in measures.tasks:
-        cells: dict[str, Sequence[str]] = {}
+        cells: dict[str, tuple[str, ...]] = {}
         for table in task.tables:
             for i, column in enumerate(table.columns):
                 name = "steps to" if column.startswith("steps to") else column
-                texts = [
-                    " ".join((c.value, f"({c.spread})" if c.spread else "")).strip() for c in map(_at(i), table.rows)
-                ]
-                cells[name] = (column, *texts)
+                of = [row.cells[i] for row in table.rows]
+                cells[name] = (column, *(f"{c.value} ({c.spread})" if c.spread else c.value for c in of))
         shown = [cells[name] for name in (*columns, "seeds", "online steps") if name in cells]
         names = ["arm", *(labelled(row.label, row.status) for row in task.levels.rows)]
         head, *rows = zip(names, *shown, strict=True)
@@ -231,10 +229,6 @@ def tables(summary: Mapping[str, Any], columns: Sequence[str], reach: float | No
     if measures.warning:
         blocks.append(f"**{measures.warning}**")
     return "\n\n".join(blocks) + "\n"
-
-
-def _at(column: int) -> Callable[[Any], Any]:
-    return lambda row: row.cells[column]
 
 
 def _digest(plain: Any) -> str:

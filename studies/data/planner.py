@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 
-import gymnasium as gym
 import numpy as np
 
 from segue.envs.make import make_raw
