@@ -51,12 +51,12 @@ PLANNERS: Mapping[str, Mapping[str, Any]] = {
 }
 """The planner on its way to the goal, and on its way to random places, which never stops at the goal."""
 
-MEDIUM = {"Hopper-v5": 30_000, "HalfCheetah-v5": 40_000, "Walker2d-v5": 60_000}
+MEDIUM = {"Hopper-v5": 30_000, "HalfCheetah-v5": 40_000, "Walker2d-v5": 150_000}
 """The snapshot whose return is nearest to a third of D4RL's expert's (3,234, 12,135 and 4,592)."""
 REPLAYED = {
     "Hopper-v5": (10_000, 20_000, 25_000, 30_000),
     "HalfCheetah-v5": (10_000, 20_000, 30_000, 40_000),
-    "Walker2d-v5": (10_000, 30_000, 50_000, 60_000),
+    "Walker2d-v5": (30_000, 60_000, 110_000, 150_000),
 }
 """Snapshots up to the medium one; with random actions they stand in for the replay buffer of that run."""
 SIZE = 100_000
