@@ -23,6 +23,7 @@ from studies.data.recipes import Recipe, recipes
 
 HERE = Path(__file__).parent
 SEED = 0
+DOOR = "d4rl:adroit-door-human.hdf5"
 
 
 def main() -> None:
@@ -44,7 +45,8 @@ def main() -> None:
         print(f"minari:{name}: {'there already' if there else 'recorded'}: {line(table[name])}", flush=True)
     if options.door:
         about = describe(f"d4rl:{options.door}", options.door)
-        table["d4rl:adroit-door-human.hdf5"] = {"made of": "AdroitHandDoor-v1; 25 human demonstrations", **about}
+        table[DOOR] = {"made of": "AdroitHandDoor-v1: 25 human demonstrations", **about}
+    table = {name: table[name] for name in [*recipes(), DOOR] if name in table}
     write_atomically(file, json.dumps(table, indent=1) + "\n")
     write_readme(table)
 

@@ -13,10 +13,20 @@ from typing import Any
 
 import segue
 from studies.grid import Study, main
+from studies.logs import LOGS
 
 
 def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
-    """The stored grid has narrower networks, fewer actions in CQL, and fewer critics and updates in WSRL and RLPD."""
+    """The stored grid has one log, narrower networks, fewer actions in CQL, fewer critics and updates in the baselines."""
+    return {
+        name: arms(full, {"dataset": log, "env": env_id})
+        for name, (log, env_id) in LOGS.items()
+        if full or name == "hopper-mixed"
+    }
+
+
+def arms(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
+    """Every algorithm in its three ways, the ablations, and the baselines."""
     small: dict[str, Any] = {} if full else {"hidden_sizes": (128, 128), "batch_size": 128}
     conservative: dict[str, Any] = small if full else {**small, "sampled_actions": 2}
     algorithms: dict[str, Any] = {
@@ -27,28 +37,27 @@ def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
     }
     samg: dict[str, Any] = {} if full else {"hidden_sizes": (128, 128), "fit_steps": 2_000}
     live: dict[str, Any] = {
-        "env": "Hopper-v5",
-        "dataset": "segue:hopper-mixed",
+        **task,
         "offline_steps": 200_000 if full else 10_000,
         "online_steps": 100_000 if full else 10_000,
         "eval_every": 5_000 if full else 1_000,
         "eval_episodes": 10 if full else 5,
         "seeds": 10 if full else 3,
     }
-    arms = {}
+    found = {}
     for name, algorithm in algorithms.items():
         pretrained = {**live, "offline": algorithm, "online": algorithm}
         only_live = {**pretrained, "replay": segue.OnlineOnly()}
-        arms[f"{name}, log kept"] = segue.Recipe(**pretrained, replay=segue.Mixed())
-        arms[f"{name}, live only"] = segue.Recipe(**only_live)
-        arms[f"{name}, SAMG"] = segue.Recipe(**only_live, bridges=(segue.SAMG(**samg),))
+        found[f"{name}, log kept"] = segue.Recipe(**pretrained, replay=segue.Mixed())
+        found[f"{name}, live only"] = segue.Recipe(**only_live)
+        found[f"{name}, SAMG"] = segue.Recipe(**only_live, bridges=(segue.SAMG(**samg),))
         if name == "IQL":
             for ablation in ("even", "random"):
                 bridge = segue.SAMG(**samg, coefficient=ablation)  # type: ignore[arg-type]
-                arms[f"IQL, SAMG, p {ablation}"] = segue.Recipe(**only_live, bridges=(bridge,))
+                found[f"IQL, SAMG, p {ablation}"] = segue.Recipe(**only_live, bridges=(bridge,))
             adaptive = segue.SAMG(**samg, adaptive=True)
-            arms["IQL, SAMG, adaptive"] = segue.Recipe(**only_live, bridges=(adaptive,))
-    return {"hopper": {**arms, **baselines(full, live)}}
+            found["IQL, SAMG, adaptive"] = segue.Recipe(**only_live, bridges=(adaptive,))
+    return {**found, **baselines(full, live)}
 
 
 def baselines(full: bool, live: dict[str, Any]) -> dict[str, segue.Recipe]:

@@ -1,6 +1,6 @@
-"""Recipes against RLPD from scratch with the log: `python -m studies.leaderboard` (`make leaderboard`), after `make data`.
+"""Recipes against RLPD from scratch with the log: `python -m studies.leaderboard` (`make leaderboard`).
 
-The baseline that every method must beat never pretrains: half of each of its batches is the log. All have the same
+It needs `make data`. The baseline that every method must beat never pretrains: half of each of its batches is the log. All have the same
 live budget, and in the stored grid the same updates per step and networks.
 """
 
@@ -18,7 +18,7 @@ STORED = ("hopper-mixed", "halfcheetah-medium-replay", "walker2d-medium-replay",
 
 
 def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
-    """The stored grid has four of the logs, narrower networks, three critics in RLPD and WSRL, and one update a step."""
+    """The stored grid has four logs, narrower networks, three critics and one update per step in RLPD, and no WSRL."""
     return {
         name: recipes(full, {"dataset": log, "env": env_id})
         for name, (log, env_id) in LOGS.items()

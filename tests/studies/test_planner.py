@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from studies.data.planner import Planner, free_cells, next_cell
 
 from segue.envs.record import record
-from studies.data.planner import Planner, free_cells, next_cell
 
 U = [[1, 1, 1, 1, 1], [1, 0, 0, 0, 1], [1, 1, 1, 0, 1], [1, 0, "g", "r", 1], [1, 1, 1, 1, 1]]
 
