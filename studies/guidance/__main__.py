@@ -17,7 +17,7 @@ from studies.logs import LOGS
 
 
 def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
-    """The stored grid has one log, narrower networks, fewer actions in CQL, fewer critics and updates in the baselines."""
+    """The stored grid has one log, narrower networks, fewer actions in CQL, and smaller baselines."""
     return {
         name: arms(full, {"dataset": log, "env": env_id})
         for name, (log, env_id) in LOGS.items()

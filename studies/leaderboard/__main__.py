@@ -1,7 +1,7 @@
 """Recipes against RLPD from scratch with the log: `python -m studies.leaderboard` (`make leaderboard`).
 
-It needs `make data`. The baseline that every method must beat never pretrains: half of each of its batches is the log. All have the same
-live budget, and in the stored grid the same updates per step and networks.
+It needs `make data`. The baseline that every method must beat never pretrains: half of each of its batches is the log.
+All have the same live budget, and in the stored grid the same updates per step and networks.
 """
 
 from __future__ import annotations
