@@ -30,6 +30,7 @@ from segue.report.statistics_picture import statistics_picture
 from segue.report.table import escaped, labelled, markdown, measures_tables
 from segue.runner.directory import OFFLINE_FIELDS, slug
 from segue.runner.machine import visible_cores
+from studies.page import put
 
 Arms = Mapping[str, segue.Recipe]
 Tasks = Callable[[bool], Mapping[str, Arms]]
@@ -194,11 +195,8 @@ def _evaluation(evaluation: Mapping[str, Any], returns: Sequence[float]) -> dict
 def write_page(study: Study, results: Mapping[str, Any], place: Path) -> None:
     """Tables into README.md (of the full grid: results.md), and the pictures."""
     text = tables(results, study.columns, study.reach)
-    page = study.folder / "README.md"
     if place == study.folder:
-        before, _, rest = page.read_text().partition("<!-- results -->\n")
-        _, _, after = rest.partition("<!-- /results -->")
-        write_atomically(page, f"{before}<!-- results -->\n{text}<!-- /results -->{after}")
+        put(place / "README.md", "results", text)
     else:
         write_atomically(place / "results.md", text)
     plot_learning_curves(results, place / "curves.png")

@@ -20,6 +20,7 @@ from segue.envs.record import record
 from segue.errors import DataError
 from segue.files import write_atomically
 from studies.data.recipes import Recipe, recipes
+from studies.page import put
 
 HERE = Path(__file__).parent
 SEED = 0
@@ -78,7 +79,7 @@ def describe(uri: str, place: Path) -> dict[str, Any]:
 def line(row: dict[str, Any]) -> str:
     return (
         f"{row['episodes']:,} episodes, {row['steps']:,} steps, mean return {row['mean']:,.0f} "
-        f"({row['lowest']:,.0f} to {row['highest']:,.0f})"
+        f"({round(row['lowest']):,} to {round(row['highest']):,})"
     )
 
 
@@ -86,14 +87,10 @@ def write_readme(table: dict[str, Any]) -> None:
     head = ("dataset", "made of", "episodes", "steps", "mean return", "lowest", "highest", "MB")
     rows = ["| " + " | ".join(head) + " |", "| :-- | :-- |" + " --: |" * 6]
     for name, row in table.items():
-        returns = (f"{row[which]:,.0f}" for which in ("mean", "lowest", "highest"))
+        returns = (f"{round(row[which]):,}".replace("-", "−") for which in ("mean", "lowest", "highest"))
         cells = (f"`{name}`", row["made of"], f"{row['episodes']:,}", f"{row['steps']:,}", *returns)
         rows.append("| " + " | ".join((*cells, f"{row['bytes'] / 1e6:.1f}")) + " |")
-    page = HERE / "README.md"
-    before, _, rest = page.read_text().partition("<!-- table -->\n")
-    _, _, after = rest.partition("<!-- /table -->")
-    text = "\n".join(rows).replace("-0 |", "0 |")
-    write_atomically(page, f"{before}<!-- table -->\n{text}\n<!-- /table -->{after}")
+    put(HERE / "README.md", "table", "\n".join(rows))
 
 
 def _exists(name: str) -> bool:
