@@ -31,6 +31,7 @@ from segue.report.table import escaped, labelled, markdown, measures_tables
 from segue.runner.directory import OFFLINE_FIELDS, slug
 from segue.runner.machine import visible_cores
 from studies.page import put
+from studies.panels import Panel, panels
 
 Arms = Mapping[str, segue.Recipe]
 Tasks = Callable[[bool], Mapping[str, Arms]]
@@ -50,8 +51,8 @@ class Study:
     """The measures in the table, by the names of docs/measures.md."""
     reach: float | None = None
     """The return that steps are counted to, if not the final one from scratch."""
-    draw: Callable[[Mapping[str, Any], Path], None] | None = None
-    """Draws a picture of its own into the folder, from the summary."""
+    panels: Sequence[Sequence[Panel]] = ()
+    """Rows of panels for curves.png, where the report's picture of the stored grid would be crowded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,12 +200,13 @@ def write_page(study: Study, results: Mapping[str, Any], place: Path) -> None:
         put(place / "README.md", "results", text)
     else:
         write_atomically(place / "results.md", text)
-    plot_learning_curves(results, place / "curves.png")
+    if study.panels and place == study.folder:
+        write_atomically(place / "curves.png", panels(results, study.panels))
+    else:
+        plot_learning_curves(results, place / "curves.png")
     found = aggregate(results)
     if found is not None:
         write_atomically(place / "statistics.png", statistics_picture(found))
-    if study.draw is not None:
-        study.draw(results, place)
 
 
 def tables(summary: Mapping[str, Any], columns: Sequence[str], reach: float | None = None) -> str:

@@ -8,13 +8,13 @@ three, or five up to the medium one. Every combination.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import segue
 from studies.grid import Study, main
 
+WAYS = ("keep TD3+BC", "switch to TD3", "switch, conservative")
 REPLAYS = {"live only": segue.OnlineOnly(), "appended": segue.Appended(), "half and half": segue.Mixed()}
 LOGS = {
     "narrow": "minari:segue/hopper/medium-v0",
@@ -27,11 +27,11 @@ def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
     """The stored grid has narrower networks, and the first 6,000 live steps."""
     shared: dict[str, Any] = {} if full else {"hidden_sizes": (128, 128), "batch_size": 128}
     offline, online = segue.TD3BC(**shared), segue.TD3(**shared)
-    ways: Mapping[str, dict[str, Any]] = {
-        "keep TD3+BC": {"online": offline},
-        "switch to TD3": {"online": online},
-        "switch, conservative": {"online": online, "bridges": (segue.ConservativeUpdate(),)},
-    }
+    ways: list[dict[str, Any]] = [
+        {"online": offline},
+        {"online": online},
+        {"online": online, "bridges": (segue.ConservativeUpdate(),)},
+    ]
     common: dict[str, Any] = {
         "env": "Hopper-v5",
         "offline": offline,
@@ -45,7 +45,7 @@ def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
     return {
         name: {
             f"{way}, {kind}": segue.Recipe(**common, **values, dataset=log, replay=replay)
-            for way, values in ways.items()
+            for way, values in zip(WAYS, ways, strict=True)
             for kind, replay in REPLAYS.items()
         }
         for name, log in LOGS.items()
@@ -56,6 +56,9 @@ STUDY = Study(
     folder=Path(__file__).parent,
     tasks=tasks,
     columns=("offline score", "dip", "below", "final", "area"),
+    panels=[
+        [(f"{way} · {log} log", {kind: f"{log}: {way}, {kind}" for kind in REPLAYS}) for way in WAYS] for log in LOGS
+    ],
 )
 
 if __name__ == "__main__":

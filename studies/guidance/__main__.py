@@ -15,6 +15,8 @@ import segue
 from studies.grid import Study, main
 from studies.logs import LOGS
 
+BASELINES = {name: f"hopper-mixed: {name}" for name in ("WSRL", "RLPD")}
+
 
 def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
     """The stored grid has one log, narrower networks, fewer actions in CQL, and smaller baselines."""
@@ -81,6 +83,12 @@ STUDY = Study(
     folder=Path(__file__).parent,
     tasks=tasks,
     columns=("offline score", "final", "area", "dip", "below"),
+    panels=[
+        [
+            (base, {way: f"hopper-mixed: {base}, {way}" for way in ("log kept", "live only", "SAMG")} | BASELINES)
+            for base in ("AWAC", "IQL", "CQL", "Cal-QL")
+        ]
+    ],
 )
 
 if __name__ == "__main__":
