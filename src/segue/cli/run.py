@@ -15,12 +15,14 @@ from segue.cli.parse import parse
 from segue.cli.progress import Watcher
 from segue.cli.recipe_flags import recipe_from_flags
 from segue.errors import SegueError
+from segue.presets import AUTO
 from segue.recipe import Recipe, read_recipes
 
 DESCRIPTION = """Pretrain on a log, hand over to an online algorithm, fine-tune live.
 
-`segue run RECIPE.json --out DIR` repeats a run. Name the parts (--offline cql --online sac --bridges q-filter
---replay mixed) and add --help to see the hyper-parameters of each as flags."""
+`segue run --dataset LOG --out DIR` runs the recipe that our studies support (--preset auto), `segue run RECIPE.json
+--out DIR` repeats a run. Or name the parts (--offline cql --online sac --bridges q-filter --replay mixed) and add --help
+to see the hyper-parameters of each as flags."""
 
 #: Where the results go and who does the work; not part of the recipe.
 PLACE: list[tuple[str, Any, Any]] = [
@@ -56,7 +58,20 @@ def main(arguments: list[str]) -> int:
             raise SegueError("segue run repeats one recipe.json; segue compare takes several")
         return launch(read_recipes(again.recipes[0]), again.out, again.workers, ["run", *arguments])
     recipe, place = recipe_from_flags(arguments, "run", DESCRIPTION, PLACE)
+    if place.preset == AUTO:
+        Console(highlight=False).print(f"auto: {_words(recipe)}", soft_wrap=True)
     return launch({"run": recipe}, place.out, place.workers, ["run", *arguments])
+
+
+def _words(recipe: Recipe) -> str:
+    """What a recipe does, in a line."""
+    parts = []
+    if recipe.offline is not None:
+        parts.append(f"{recipe.offline.name} for {recipe.offline_steps:,} updates")
+    if recipe.online is not None:
+        parts.append(f"{recipe.online.name} for {recipe.online_steps:,} live steps")
+    parts += [bridge.name for bridge in recipe.bridges]
+    return ", ".join(parts) + "; --help shows its flags"
 
 
 def launch(arms: Mapping[str, Recipe], out: Path, workers: int | None, arguments: list[str]) -> int:
