@@ -43,14 +43,10 @@ def recipes(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
         "TD3+BC → TD3, held": segue.Recipe(
             **pretrained, offline=segue.TD3BC(**small), online=segue.TD3(**small), replay=segue.Mixed(), bridges=held
         ),
-        "TD3+BC kept": segue.Recipe(
-            **pretrained, offline=segue.TD3BC(**small), online=segue.TD3BC(**small), replay=segue.Mixed()
-        ),
-        "CQL kept": segue.Recipe(**pretrained, offline=cql, online=cql, replay=segue.Mixed()),
-        "CQL → SAC": segue.Recipe(**pretrained, offline=cql, online=segue.SAC(**small), replay=segue.Mixed()),
         "CQL → SAC, held": segue.Recipe(
             **pretrained, offline=cql, online=segue.SAC(**small), replay=segue.Mixed(), bridges=held
         ),
+        "CQL kept": segue.Recipe(**pretrained, offline=cql, online=cql, replay=segue.Mixed()),
     }
     if full:
         wsrl = segue.preset("wsrl", **{**pretrained, "seeds": live["seeds"]})

@@ -21,8 +21,8 @@ from segue.recipe import Recipe, read_recipes
 DESCRIPTION = """Pretrain on a log, hand over to an online algorithm, fine-tune live.
 
 `segue run --dataset LOG --out DIR` runs the recipe that our studies support (--preset auto), `segue run RECIPE.json
---out DIR` repeats a run. Or name the parts (--offline cql --online sac --bridges q-filter --replay mixed) and add --help
-to see the hyper-parameters of each as flags."""
+--out DIR` repeats a run. Or name the parts (--offline cql --online sac --bridges q-filter --replay mixed) and add
+--help to see the hyper-parameters of each as flags."""
 
 #: Where the results go and who does the work; not part of the recipe.
 PLACE: list[tuple[str, Any, Any]] = [
