@@ -133,9 +133,8 @@ def _run(waiting: Sequence[Unit], workers: int) -> Iterator[tuple[Unit, dict[str
             for future in as_completed(futures):
                 error = future.exception()
                 yield (futures[future], *((error, 0.0) if isinstance(error, Exception) else future.result()))
-        except KeyboardInterrupt:
+        finally:  # also where whoever reads the results fails, or is interrupted
             pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _pin(slots: Any) -> None:
@@ -166,7 +165,7 @@ def _known(file: Path, tasks: Mapping[str, Arms]) -> dict[str, Any]:
             seeds = before["seeds"] if before.get("recipe_sha256") == digest else {}
             about = {"method": arm, "run": task, "recipe_sha256": digest, "recipe": plain, "log": before.get("log")}
             names = [str(recipe.seed + i) for i in range(recipe.seeds)]
-            arms[label] = {**about, "seeds": {seed: seeds.get(seed, {"status": "pending"}) for seed in names}}
+            arms[label] = {**about, "seeds": {seed: seeds.get(seed, {"status": "unfinished"}) for seed in names}}
     return {**{k: v for k, v in stored.items() if k != "arms"}, "arms": arms}
 
 
