@@ -18,7 +18,7 @@ STORED = ("hopper-mixed", "halfcheetah-medium-replay", "pointmaze-umaze")
 
 
 def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
-    """The stored grid has three logs and recipes, narrower networks, and in RLPD three critics and one update a step."""
+    """The stored grid has three logs and recipes, narrower networks, three critics and one update a step in RLPD."""
     return {
         name: recipes(full, {"dataset": log, "env": env_id})
         for name, (log, env_id) in LOGS.items()
