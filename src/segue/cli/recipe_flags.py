@@ -54,6 +54,7 @@ def recipe_from_flags(
                 named[part] = [values[part].name]
     elif preset:
         values = _domain(preset, named)
+    _require_named(named, arguments)
     spec = _spec(named, values, extra)
     parsed = parse(spec, arguments, command, description)
     fields = {
@@ -92,7 +93,7 @@ def without_part(arguments: Sequence[str], part: str) -> list[str]:
     for word in arguments:
         if word.startswith("-") and not _is_number(word):
             flag = word.split("=")[0]
-            skipping = flag == f"--{part}" or flag.startswith((f"--{part}.", f"--no-{part}."))
+            skipping = flag == f"--{part}" or flag.startswith(f"--{part}.")
         if not skipping:
             kept.append(word)
     return kept
@@ -121,6 +122,19 @@ def _named(part: str, arguments: Sequence[str]) -> list[str]:
         if name not in known:
             raise RecipeError(unknown(kind, name, [*known, NONE]))
     return names
+
+
+def _require_named(named: Mapping[str, list[str]], arguments: Sequence[str]) -> None:
+    """Refuse a hyper-parameter of a part that is not named."""
+    for word in arguments:
+        part, *path = word.split("=")[0].removeprefix("--").split(".")
+        if not word.startswith("--") or part not in PARTS or not path:
+            continue
+        if part == "bridges" and path[0] in BRIDGES and path[0] not in named[part]:
+            names = ",".join([*named[part], path[0]])
+            raise RecipeError(f"{word.split('=')[0]}: the bridge is not in the recipe; add --bridges {names}")
+        if not named[part]:
+            raise RecipeError(f"{word.split('=')[0]}: no {PARTS[part][0]} is named; add --{part} NAME")
 
 
 def _last(flag: str, arguments: Sequence[str]) -> str:

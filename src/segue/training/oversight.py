@@ -32,22 +32,28 @@ class Oversight:
         self.bridges, self.reference, self.recorder = bridges, reference, recorder
         self.running = np.zeros(environments)
         self.counted = np.ones(environments, bool)
-        self.ended: list[float] = []
+        self.length = np.zeros(environments, np.int64)
+        self.whole = np.ones(environments, bool)
+        self.ended: list[tuple[float, bool]] = []
         self.good = self.marked = _clone(learner)
         self.pace = 1.0
 
     def watch(self, reward: Float[np.ndarray, " envs"], done: Bool[np.ndarray, " envs"]) -> None:
         """One step of every environment."""
         self.running += reward
-        self.ended += self.running[done & self.counted].tolist()
-        self.running[done] = 0.0
+        self.length += 1
+        ended = done & self.counted
+        self.ended += zip(self.running[ended].tolist(), self.whole[ended].tolist(), strict=True)
+        self.running[done], self.length[done] = 0.0, 0
         self.counted |= done
+        self.whole |= done
 
     def review(self, learner: Learner, step: int) -> Learner:
         """The learner to go on with: with the bridges' next states, or the one that was kept last."""
-        report = Report(step, np.array(self.ended), self.reference, learner)
+        returns, whole = np.array([x for x, _ in self.ended]), np.array([x for _, x in self.ended], bool)
+        report = Report(step, returns, whole, self.reference, learner)
         if self.ended:
-            self.recorder.metrics("online", step, {"training_return": float(np.mean(self.ended))})
+            self.recorder.metrics("online", step, {"training_return": float(returns.mean())})
             self.ended = []
         reviews = [bridge.review(state, report) for bridge, state in zip(self.bridges, learner.bridges, strict=True)]
         verdicts = [review.verdict for review in reviews]
@@ -66,7 +72,7 @@ class Oversight:
             )
             learner = replace(kept, bridges=states, step=learner.step)
             self.marked = self.good
-            self.counted[:] = False  # what is left of these episodes says nothing of the policy that takes them over
+            self.counted = self.length == 0  # the rest of the others is another policy's
         else:
             states = tuple(jax.tree.map(jnp.asarray, review.state) for review in reviews)
             learner = replace(learner, bridges=states)
@@ -74,6 +80,8 @@ class Oversight:
                 self.good = self.marked
             if "keep" in verdicts or "mark" in verdicts:
                 self.marked = _clone(learner)
+            if "keep" in verdicts or "mark" in verdicts or any(review.renewed for review in reviews):
+                self.whole = self.length == 0
         self.pace = math.prod(bridge.pace(state) for bridge, state in zip(self.bridges, learner.bridges, strict=True))
         return learner
 
