@@ -73,6 +73,6 @@ def launch(arms: Mapping[str, Recipe], out: Path, workers: int | None, arguments
             if outcome["error"]:
                 console.print(f"[red]{name}, seed {seed}: {outcome['error']}[/red]", soft_wrap=True)
     if result.status == "interrupted":
-        console.print("Interrupted: the results so far are in the report; the same command does the missing jobs.")
+        console.print("Interrupted, and saved: the results so far are in the report; the same command goes on.")
     console.print(f"Report: {result.report}", soft_wrap=True)
     return {"complete": 0, "failed": 1, "interrupted": 130}[result.status]
