@@ -11,6 +11,7 @@ from segue.errors import SegueError, unknown
 #: Command by name: its module in segue.cli and what it does.
 COMMANDS = {
     "run": "pretrain on a log, hand over, fine-tune live; or repeat a recipe.json",
+    "branch": "from the end of a run's offline phase with another online algorithm, or other bridges",
     "compare": "several recipes as arms of one report",
     "report": "write the report of one or more runs again",
     "seam": "what happened at the switch, and what the numbers say about it",

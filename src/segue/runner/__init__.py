@@ -20,13 +20,13 @@ from segue.data.dataset import Dataset
 from segue.envs import environment_spaces
 from segue.envs.make import make_raw
 from segue.errors import RecipeError, SegueError
-from segue.recipe import Recipe
+from segue.recipe import CHECKPOINT_EVERY, Recipe
 from segue.report import write_report
 from segue.runner.checkpoint import Checkpoint
 from segue.runner.checkpoint import load as load_checkpoint
 from segue.runner.directory import RunDirectory, slug
 from segue.runner.executor import run_jobs
-from segue.runner.jobs import CHECKPOINT_EVERY, Event, Job
+from segue.runner.jobs import Event, Job
 from segue.runner.machine import describe_machine, versions, visible_cores
 from segue.runner.start import environment_of
 from segue.runner.stopping import Stopped

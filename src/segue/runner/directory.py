@@ -27,9 +27,9 @@ from typing import Any
 
 from segue.errors import SegueError
 from segue.files import write_atomically
-from segue.recipe import Recipe
+from segue.recipe import CHECKPOINT_EVERY, Recipe
 from segue.runner.executor import Outcome
-from segue.runner.jobs import CHECKPOINT_EVERY, Job
+from segue.runner.jobs import Job
 
 #: The fields of a recipe that its offline phase depends on; arms that agree on them share it.
 OFFLINE_FIELDS = (

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from segue.recipe import CHECKPOINT_EVERY
+
 Event = dict[str, Any]
-#: Seconds between saves of a running job: what a crash costs at most, and a small part of which saving costs.
-CHECKPOINT_EVERY = 60.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ A state is there whole or not at all. Nothing is unpickled.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -73,7 +74,8 @@ class StateStore:
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         manifest = json.dumps({"format": FORMAT, "sha256": digests}, indent=1).encode()
         write_directory(self.directory / f"step-{step:012d}", {**files, "manifest.json": manifest})
-        self._prune(KEPT)
+        with contextlib.suppress(OSError):  # what could not be removed is removed after the next save
+            self._prune(KEPT)
 
     def newest(self, usable: Callable[[dict[str, Any]], None]) -> tuple[State | None, list[str]]:
         """The newest state that is whole, or None; and a sentence on each that is not, which is set aside.
