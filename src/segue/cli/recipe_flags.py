@@ -34,24 +34,35 @@ PARTS: dict[str, tuple[str, Mapping[str, type]]] = {
 
 
 def recipe_from_flags(
-    arguments: Sequence[str], command: str, description: str, extra: Sequence[tuple[str, Any, Any]] = ()
+    arguments: Sequence[str],
+    command: str,
+    description: str,
+    extra: Sequence[tuple[str, Any, Any]] = (),
+    base: Recipe | None = None,
 ) -> tuple[Recipe, Any]:
     """The recipe of a command line, and the parsed namespace with the `extra` fields (name, type, default).
+
+    With a `base`, flags change that; a part that is named replaces its part together with the hyper-parameters.
 
     Raises:
         RecipeError: for an unknown part, or parts that do not fit together.
         SegueError: for an unknown flag.
     """
     named = {part: _named(part, arguments) for part in PARTS}
-    preset = _last("preset", arguments)
+    preset = last_value("preset", arguments)
     values: dict[str, Any] = {}
-    if preset in RECIPES:
+    if base is not None and preset:
+        raise RecipeError("--preset has no use here: what the flags do not name is the run's")
+    if base is not None:
+        values = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+    elif preset in RECIPES:
         values = RECIPES[preset]()
+    if base is not None or preset in RECIPES:
         for part in [part for part in PARTS if part in values]:
-            if names_part(arguments, part):
+            if names_part(arguments, part) or not values[part]:
                 del values[part]
             else:
-                named[part] = [values[part].name]
+                named[part] = [one.name for one in values[part]] if part == "bridges" else [values[part].name]
     elif preset:
         values = _domain(preset, named)
     _require_named(named, arguments)
@@ -115,7 +126,7 @@ def _is_number(word: str) -> bool:
 def _named(part: str, arguments: Sequence[str]) -> list[str]:
     """The names given to a part, checked; the last flag counts."""
     kind, known = PARTS[part]
-    names = [name for name in _last(part, arguments).split(",") if name and name != NONE]
+    names = [name for name in last_value(part, arguments).split(",") if name and name != NONE]
     if len(set(names)) < len(names):
         raise RecipeError(f"a {kind} is named twice: {', '.join(names)}")
     for name in names:
@@ -137,7 +148,7 @@ def _require_named(named: Mapping[str, list[str]], arguments: Sequence[str]) -> 
             raise RecipeError(f"{word.split('=')[0]}: no {PARTS[part][0]} is named; add --{part} NAME")
 
 
-def _last(flag: str, arguments: Sequence[str]) -> str:
+def last_value(flag: str, arguments: Sequence[str]) -> str:
     """The last value given to a flag, or nothing."""
     value = ""
     for i, word in enumerate(arguments):
@@ -160,7 +171,8 @@ def _spec(named: Mapping[str, list[str]], values: Mapping[str, Any], extra: Sequ
             argument = Annotated[str, tyro.conf.arg(name=name, help=what, metavar="NAME")]
             fields.append((f"{name}_name", argument, ",".join(named[name]) or NONE))
             if name == "bridges" and named[name]:
-                parts = [(b.replace("-", "_"), known[b], known[b]()) for b in named[name]]
+                given = {bridge.name: bridge for bridge in values.get(name, ())}
+                parts = [(b.replace("-", "_"), known[b], given.get(b) or known[b]()) for b in named[name]]
                 options = dataclasses.make_dataclass(
                     "Bridges", [(b, t, dataclasses.field(default=d)) for b, t, d in parts], frozen=True
                 )

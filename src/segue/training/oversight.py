@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from segue.bridges.base import Bridge, Report
+from segue.training.checkpointing import Position
 from segue.training.recorder import Recorder
 from segue.training.update import replace
 from segue.types import Learner
@@ -84,6 +86,35 @@ class Oversight:
                 self.whole = self.length == 0
         self.pace = math.prod(bridge.pace(state) for bridge, state in zip(self.bridges, learner.bridges, strict=True))
         return learner
+
+    def position(self) -> dict[str, Any]:
+        """Its counts, as JSON has them."""
+        return {
+            "reference": self.reference.tolist(),
+            "running": self.running.tolist(),
+            "length": self.length.tolist(),
+            "counted": self.counted.tolist(),
+            "whole": self.whole.tolist(),
+            "ended": self.ended,
+            "pace": self.pace,
+        }
+
+    def learners(self, learner: Learner) -> dict[str, Learner]:
+        """The learner, and those that it may be rolled back to."""
+        return {"learner": learner, **({"good": self.good, "marked": self.marked} if self.bridges else {})}
+
+    @classmethod
+    def restored(cls, bridges: tuple[Bridge, ...], position: Position, recorder: Recorder) -> Oversight:
+        """The one that was saved."""
+        counts = position.plain["oversight"]
+        learner = position.learners["learner"]
+        self = cls(bridges, learner, np.array(counts["reference"]), recorder, len(counts["running"]))
+        self.running, self.length = np.array(counts["running"]), np.array(counts["length"])
+        self.counted, self.whole = np.array(counts["counted"], bool), np.array(counts["whole"], bool)
+        self.ended, self.pace = [(value, whole) for value, whole in counts["ended"]], counts["pace"]
+        if bridges:
+            self.good, self.marked = position.learners["good"], position.learners["marked"]
+        return self
 
 
 def _clone(learner: Learner) -> Learner:
