@@ -31,7 +31,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# How fast it is, and whether that is what issue 6 asks for; twelve minutes on two cores. With the peers where `make
+# How fast it is, beside its targets; twelve minutes on two cores. With the peers where `make
 # bench-peers` (or `make peers`) has installed them.
 bench: install
 	$(BIN)/python -m benchmarks
