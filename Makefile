@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint bench bench-peers peers family ope lock hopper-mixed cartpole-mixed clean
+.PHONY: install demo test lint bench bench-peers peers family seam ope data exercise collapse guidance leaderboard lock \
+    hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
 
@@ -57,6 +58,27 @@ $(VENV)/peers/.installed: requirements.lock pyproject.toml
 # The collapse at the switch, and what each bridge does to it: studies/seam; about an hour on two cores.
 seam: install
 	$(BIN)/python -m studies.seam
+
+# Benchmark logs into the local Minari root, from stored snapshots and a planner: studies/data; some minutes.
+data: install
+	$(BIN)/python -m studies.data
+
+# Scratch, fine-tune, fine-tune with a Q-filter: studies/exercise. This and the next three go on where they stopped, and
+# take --full for the whole grid: $(BIN)/python -m studies.exercise --full
+exercise: install
+	$(BIN)/python -m studies.exercise
+
+# When the plain switch collapses: studies/collapse.
+collapse: data
+	$(BIN)/python -m studies.collapse
+
+# SAMG on four algorithms, and each of them alone: studies/guidance.
+guidance: install
+	$(BIN)/python -m studies.guidance
+
+# Recipes against RLPD from scratch with the log: studies/leaderboard.
+leaderboard: data
+	$(BIN)/python -m studies.leaderboard
 
 # Off-policy estimators against exactly known values: studies/ope; a few minutes on two cores.
 ope: install

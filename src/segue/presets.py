@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from segue.algorithms import CQL, SAC, CalQL
+from segue.algorithms import CQL, SAC, CalQL, DiscreteCQL, DiscreteSAC
+from segue.data import load
+from segue.data.dataset import Dataset
+from segue.envs import environment_spaces
 from segue.errors import RecipeError, unknown
 from segue.recipe import Recipe
-from segue.replay import OnlineOnly
+from segue.replay import Mixed, OnlineOnly
+
+AUTO = "auto"
 
 
 def _wsrl(pretraining: type[CQL], offline_steps: int, values: Mapping[str, Any], online: Mapping[str, Any]) -> Any:
@@ -67,9 +72,38 @@ RECIPES: Mapping[str, Callable[[], dict[str, Any]]] = {
 def preset(name: str, **changes: Any) -> Recipe:
     """The recipe of this name, with these fields of `Recipe` changed or added, for example the dataset.
 
+    `auto` is the one that our studies support for the task: see `auto`.
+
     Raises:
         RecipeError: if there is no such preset.
     """
+    if name == AUTO:
+        task = {field: changes[field] for field in ("dataset", "env", "clip_actions") if field in changes}
+        return Recipe(**{**auto(**task), **changes})
     if name not in RECIPES:
-        raise RecipeError(unknown("preset", name, RECIPES))
+        raise RecipeError(unknown("preset", name, [AUTO, *RECIPES]))
     return Recipe(**{**RECIPES[name](), **changes})
+
+
+def auto(
+    dataset: str | Mapping[str, Any] | Dataset | None = None, env: str | None = None, clip_actions: bool = False
+) -> dict[str, Any]:
+    """The fields of the recipe that our studies support, by kind of actions, and with a log or without.
+
+    docs/recipes.md says why, with the studies' figures. Where no live environment is known the recipe ends at the seam.
+
+    Raises:
+        RecipeError: if there is neither a log nor an environment.
+        DataError: if the log cannot be read.
+    """
+    if dataset is None and env is None:
+        raise RecipeError("nothing to do: give a log (--dataset), an environment (--env) or both")
+    log = dataset if dataset is None or isinstance(dataset, Dataset) else load(dataset, clip_actions=clip_actions)
+    live = env or (log.env_id if log is not None else None)
+    spaces = log.spaces if log is not None else environment_spaces(str(env))
+    online: dict[str, Any] = {"online": DiscreteSAC() if spaces.discrete else SAC(), "online_steps": 50_000}
+    if log is None:
+        return online
+    kept = DiscreteCQL() if spaces.discrete else CQL()
+    offline = {"offline": kept, "offline_steps": 50_000}
+    return {**offline, **online, "online": kept, "replay": Mixed()} if live else offline

@@ -17,6 +17,7 @@ import numpy as np
 
 import segue
 from segue.algorithms import ALGORITHMS, Algorithm
+from studies.page import put
 
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parents[1] / "docs" / "algorithms.md"
@@ -108,12 +109,8 @@ def main() -> None:
             result = segue.compare(arms(log, kind), arguments.out / log, workers=arguments.workers)
             results[log] = measured(result.summary)
     file.write_text(json.dumps(results, indent=1) + "\n")
-    text = DOCUMENT.read_text()
     for log, rows in results.items():
-        before, _, rest = text.partition(f"<!-- {log} -->\n")
-        _, _, after = rest.partition(f"<!-- /{log} -->")
-        text = f"{before}<!-- {log} -->\n{table(rows)}\n<!-- /{log} -->{after}"
-    DOCUMENT.write_text(text)
+        put(DOCUMENT, log, table(rows))
 
 
 if __name__ == "__main__":

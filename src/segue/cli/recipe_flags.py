@@ -16,14 +16,15 @@ from segue.algorithms import ALGORITHMS
 from segue.bridges import BRIDGES
 from segue.cli.parse import parse
 from segue.errors import RecipeError, unknown
-from segue.presets import RECIPES
+from segue.presets import AUTO, RECIPES, auto
 from segue.recipe import Recipe
 from segue.replay import REPLAYS
 
 NONE = "none"
 PRESET = (
-    f"A published recipe ({', '.join(RECIPES)}), or published hyper-parameters of a domain or task for the named "
-    "algorithms (antmaze, adroit, hopper-medium…); flags given go before it"
+    f"{AUTO}: what our studies support for the task, and the default where no part is named; a published recipe "
+    f"({', '.join(RECIPES)}); or published hyper-parameters of a domain or task for the named algorithms (antmaze, "
+    "adroit, hopper-medium…); flags given go before it"
 )
 PARTS: dict[str, tuple[str, Mapping[str, type]]] = {
     "offline": ("algorithm", ALGORITHMS),
@@ -51,22 +52,23 @@ def recipe_from_flags(
     named = {part: _named(part, arguments) for part in PARTS}
     preset = last_value("preset", arguments)
     values: dict[str, Any] = {}
-    if base is not None and preset:
-        raise RecipeError("--preset has no use here: what the flags do not name is the run's")
     if base is not None:
+        if preset:
+            raise RecipeError("--preset has no use here: what the flags do not name is the run's")
         values = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
-    elif preset in RECIPES:
-        values = RECIPES[preset]()
-    if base is not None or preset in RECIPES:
-        for part in [part for part in PARTS if part in values]:
-            if names_part(arguments, part) or not values[part]:
-                del values[part]
-            else:
-                named[part] = [one.name for one in values[part]] if part == "bridges" else [values[part].name]
-    elif preset:
+    else:
+        preset = preset or _default(arguments)
+        if preset == AUTO or preset in RECIPES:
+            values = _auto(arguments) if preset == AUTO else RECIPES[preset]()
+    for part in [part for part in PARTS if part in values]:
+        if names_part(arguments, part) or not values[part]:
+            del values[part]
+        else:
+            named[part] = [one.name for one in values[part]] if part == "bridges" else [values[part].name]
+    if preset and not values:
         values = _domain(preset, named)
     _require_named(named, arguments)
-    spec = _spec(named, values, extra)
+    spec = _spec(named, {**values, "preset": preset or None}, extra)
     parsed = parse(spec, arguments, command, description)
     fields = {
         field.name: getattr(parsed, field.name) for field in dataclasses.fields(Recipe) if field.name not in PARTS
@@ -77,6 +79,18 @@ def recipe_from_flags(
     return Recipe(**fields), parsed
 
 
+def _default(arguments: Sequence[str]) -> str:
+    """`auto` where there is a task, and nothing says what to do with it."""
+    task = last_value("dataset", arguments) or last_value("env", arguments)
+    return AUTO if task and not any(names_part(arguments, part) for part in ("offline", "online", "bridges")) else ""
+
+
+def _auto(arguments: Sequence[str]) -> dict[str, Any]:
+    """Of the log and the environment that are named; `None` is how a flag says that there is none."""
+    task = {name: value for name in ("dataset", "env") if (value := last_value(name, arguments)) not in ("", "None")}
+    return auto(**task, clip_actions="--clip-actions" in arguments)
+
+
 def _domain(preset: str, named: Mapping[str, list[str]]) -> dict[str, Any]:
     """The instances that a domain's preset starts each named algorithm from, by part.
 
@@ -85,7 +99,7 @@ def _domain(preset: str, named: Mapping[str, list[str]]) -> dict[str, Any]:
     classes = {part: ALGORITHMS[named[part][0]] for part in ("offline", "online") if named[part]}
     able = {part: cls for part, cls in classes.items() if preset in cls.presets}
     if not able:
-        known = [*RECIPES, *sorted({name for cls in classes.values() for name in cls.presets})]
+        known = [AUTO, *RECIPES, *sorted({name for cls in classes.values() for name in cls.presets})]
         names = " or ".join(cls.name for cls in classes.values())
         raise RecipeError(unknown(f"preset of {names}" if names else "preset", preset, known))
     shared = {
@@ -184,7 +198,7 @@ def _spec(named: Mapping[str, list[str]], values: Mapping[str, Any], extra: Sequ
         else:
             kind: Any = str | None if name == "dataset" else hints[name]
             fields.append((name, Annotated[kind, tyro.conf.arg(help=docs[name])], values.get(name, field.default)))
-    fields.append(("preset", Annotated[str | None, tyro.conf.arg(help=PRESET, metavar="NAME")], None))
+    fields.append(("preset", Annotated[str | None, tyro.conf.arg(help=PRESET, metavar="NAME")], values["preset"]))
     fields += extra
     return dataclasses.make_dataclass(
         "Flags", [(name, kind, dataclasses.field(default=default)) for name, kind, default in fields]

@@ -15,13 +15,15 @@ from segue.cli.parse import parse
 from segue.cli.progress import Watcher
 from segue.cli.recipe_flags import names_part, recipe_from_flags
 from segue.errors import SegueError
+from segue.presets import AUTO
 from segue.recipe import CHECKPOINT_EVERY, Recipe, read_recipes
 
 DESCRIPTION = """Pretrain on a log, hand over to an online algorithm, fine-tune live.
 
-`segue run RECIPE.json --out DIR` repeats a run; `segue run --resume DIR` goes on with one that was interrupted (and so
-does the command that began it), also with a longer budget (--resume DIR --online-steps 200000). Name the parts
-(--offline cql --online sac --bridges q-filter --replay mixed) and add --help to see the hyper-parameters of each."""
+`segue run --dataset LOG --out DIR` runs the recipe that our studies support (--preset auto), `segue run RECIPE.json
+--out DIR` repeats a run, `segue run --resume DIR` goes on with one that was interrupted (and so does the command that
+began it), also with a longer budget (--resume DIR --online-steps 200000). Or name the parts (--offline cql --online sac
+--bridges q-filter --replay mixed) and add --help to see the hyper-parameters of each as flags."""
 
 #: Where the results go and who does the work; not part of the recipe.
 PLACE: list[tuple[str, Any, Any]] = [
@@ -68,7 +70,20 @@ def main(arguments: list[str]) -> int:
 
         return resume.main(arguments)
     recipe, place = recipe_from_flags(arguments, "run", DESCRIPTION, PLACE)
+    if place.preset == AUTO:
+        Console(highlight=False).print(f"auto: {_words(recipe)}", soft_wrap=True)
     return launch({"run": recipe}, place, ["run", *arguments])
+
+
+def _words(recipe: Recipe) -> str:
+    """What a recipe does, in a line."""
+    parts = []
+    if recipe.offline is not None:
+        parts.append(f"{recipe.offline.name} for {recipe.offline_steps:,} updates")
+    if recipe.online is not None:
+        parts.append(f"{recipe.online.name} for {recipe.online_steps:,} live steps")
+    parts += [bridge.name for bridge in recipe.bridges]
+    return ", ".join(parts) + "; --help shows its flags"
 
 
 def launch(arms: Mapping[str, Recipe], place: Any, arguments: list[str], resume: bool = False) -> int:

@@ -1,0 +1,1 @@
+"""When the plain switch collapses: `python -m studies.collapse`."""

@@ -1,0 +1,1 @@
+"""Benchmark data that anybody can make again: `python -m studies.data`."""

@@ -1,0 +1,48 @@
+"""The classic exercise: `python -m studies.exercise` (`make exercise`).
+
+A policy is pretrained on a Hopper log by SAC or by CQL and fine-tuned live by SAC; the same SAC learns from scratch;
+and it is fine-tuned with a Q-filter. Which reaches a high return first, and does the filter reduce instability?
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import segue
+from studies.grid import Study, main
+
+
+def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
+    """The stored grid has narrower networks, fewer actions in CQL and a fifth of the live steps."""
+    shared: dict[str, Any] = {} if full else {"hidden_sizes": (128, 128), "batch_size": 128}
+    sac = segue.SAC(**shared)
+    cql = segue.CQL(**shared) if full else segue.CQL(**shared, sampled_actions=2)
+    live: dict[str, Any] = {
+        "env": "Hopper-v5",
+        "online": sac,
+        "online_steps": 100_000 if full else 20_000,
+        "eval_every": 5_000 if full else 1_000,
+        "eval_episodes": 5,
+        "seeds": 10 if full else 3,
+    }
+    log = "minari:segue/hopper/medium-replay-v0" if full else "segue:hopper-mixed"
+    offline_steps = 200_000 if full else 10_000
+    arms = {"scratch": segue.Recipe(**live)}
+    for name, algorithm in {"SAC": sac, "CQL": cql}.items():
+        pretrained = {**live, "dataset": log, "offline": algorithm, "offline_steps": offline_steps}
+        arms[f"{name}, fine-tune"] = segue.Recipe(**pretrained)
+        arms[f"{name}, fine-tune, Q-filter"] = segue.Recipe(**pretrained, bridges=(segue.QFilter(percentile=25),))
+    return {"hopper": arms}
+
+
+STUDY = Study(
+    folder=Path(__file__).parent,
+    tasks=tasks,
+    columns=("offline score", "final", "area", "steps to", "dip", "below", "stability"),
+    reach=1_000,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(STUDY, __doc__))

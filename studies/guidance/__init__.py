@@ -1,0 +1,1 @@
+"""SAMG on top of four algorithms, against each of them alone: `python -m studies.guidance`."""

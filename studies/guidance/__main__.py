@@ -1,0 +1,95 @@
+"""SAMG on top of AWAC, IQL, CQL and Cal-QL: `python -m studies.guidance` (`make guidance`).
+
+Each algorithm is pretrained on a Hopper log and goes on live: alone with half of each batch from the log, alone with
+live data only, and with live data only and SAMG, which is what SAMG is meant to make possible. On IQL also SAMG's
+ablations. The strong baselines are WSRL, which drops the log too, and RLPD, which learns from scratch with it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import segue
+from studies.grid import Study, main
+from studies.logs import LOGS
+
+BASELINES = {name: f"hopper-mixed: {name}" for name in ("WSRL", "RLPD")}
+
+
+def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
+    """The stored grid has one log, narrower networks, fewer actions in CQL, and smaller baselines."""
+    return {
+        name: arms(full, {"dataset": log, "env": env_id})
+        for name, (log, env_id) in LOGS.items()
+        if full or name == "hopper-mixed"
+    }
+
+
+def arms(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
+    """Every algorithm in its three ways, the ablations, and the baselines."""
+    small: dict[str, Any] = {} if full else {"hidden_sizes": (128, 128), "batch_size": 128}
+    conservative: dict[str, Any] = small if full else {**small, "sampled_actions": 2}
+    algorithms: dict[str, Any] = {
+        "AWAC": segue.AWAC(**small),
+        "IQL": segue.IQL(**small),
+        "CQL": segue.CQL(**conservative),
+        "Cal-QL": segue.CalQL(**conservative),
+    }
+    samg: dict[str, Any] = {} if full else {"hidden_sizes": (128, 128), "fit_steps": 2_000}
+    live: dict[str, Any] = {
+        **task,
+        "offline_steps": 200_000 if full else 10_000,
+        "online_steps": 100_000 if full else 10_000,
+        "eval_every": 5_000 if full else 1_000,
+        "eval_episodes": 10 if full else 5,
+        "seeds": 10 if full else 3,
+    }
+    found = {}
+    for name, algorithm in algorithms.items():
+        pretrained = {**live, "offline": algorithm, "online": algorithm}
+        only_live = {**pretrained, "replay": segue.OnlineOnly()}
+        found[f"{name}, log kept"] = segue.Recipe(**pretrained, replay=segue.Mixed())
+        found[f"{name}, live only"] = segue.Recipe(**only_live)
+        found[f"{name}, SAMG"] = segue.Recipe(**only_live, bridges=(segue.SAMG(**samg),))
+        if name == "IQL":
+            for ablation in ("even", "random"):
+                bridge = segue.SAMG(**samg, coefficient=ablation)  # type: ignore[arg-type]
+                found[f"IQL, SAMG, p {ablation}"] = segue.Recipe(**only_live, bridges=(bridge,))
+            adaptive = segue.SAMG(**samg, adaptive=True)
+            found["IQL, SAMG, adaptive"] = segue.Recipe(**only_live, bridges=(adaptive,))
+    return {**found, **baselines(full, live)}
+
+
+def baselines(full: bool, live: dict[str, Any]) -> dict[str, segue.Recipe]:
+    """WSRL and RLPD as published, or with three critics and one update per step."""
+    scratch = {name: value for name, value in live.items() if name != "offline_steps"}
+    if full:
+        return {"WSRL": segue.preset("wsrl", **live), "RLPD": segue.Recipe(**scratch, online=segue.RLPD())}
+    small: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128, "critic_layer_norm": True}
+    few = {**small, "ensemble_size": 3, "subset_size": 2}
+    warm: dict[str, Any] = {"warmup_steps": 2_000, "replay": segue.OnlineOnly()}
+    rlpd = segue.RLPD(**few, critic_updates_per_actor_update=1)
+    return {
+        "WSRL": segue.Recipe(
+            **live, **warm, offline=segue.CQL(**few, sampled_actions=2), online=segue.SAC(**few, backup_entropy=False)
+        ),
+        "RLPD": segue.Recipe(**scratch, online=rlpd, updates_per_step=1.0),
+    }
+
+
+STUDY = Study(
+    folder=Path(__file__).parent,
+    tasks=tasks,
+    columns=("offline score", "final", "area", "dip", "below"),
+    panels=[
+        [
+            (base, {way: f"hopper-mixed: {base}, {way}" for way in ("log kept", "live only", "SAMG")} | BASELINES)
+            for base in ("AWAC", "IQL", "CQL", "Cal-QL")
+        ]
+    ],
+)
+
+if __name__ == "__main__":
+    sys.exit(main(STUDY, __doc__))

@@ -1,0 +1,53 @@
+"""Many arms in small panels: curves that are to be held against each other share one, and a colour means one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from segue.report.drawing import frame, picture, seeds_and_mean
+from segue.report.evaluations import online_curve, score
+from segue.report.seeds import estimate
+from segue.report.theme import LIGHT
+
+Panel = tuple[str, Mapping[str, str]]
+"""Its title, and the arm (as results.json calls it) behind every name of the legend."""
+
+WIDTH, HEIGHT, HEAD, FOOT = 3.4, 2.3, 0.55, 0.6
+"""Inches of a panel, over the panels and under them."""
+
+
+def panels(summary: Mapping[str, Any], rows: Sequence[Sequence[Panel]]) -> bytes:
+    """PNG bytes: return against live steps, a row of panels on one scale; the dot is the policy handed over."""
+    names = list(dict.fromkeys(name for row in rows for _, lines in row for name in lines))
+    size = (WIDTH * max(map(len, rows)) + 0.3, HEIGHT * len(rows) + HEAD + FOOT)
+    return picture(size, LIGHT, lambda figure: _draw(figure, summary, rows, names))
+
+
+def _draw(figure: Any, summary: Mapping[str, Any], rows: Sequence[Sequence[Panel]], names: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    wide, tall = figure.get_size_inches()
+    looks = {name: LIGHT.arm(place) for place, name in enumerate(names)}
+    edges = {"left": 0.65 / wide, "right": 1 - 0.15 / wide, "bottom": (FOOT + 0.5) / tall, "top": 1 - HEAD / tall}
+    grid = figure.add_gridspec(len(rows), max(map(len, rows)), wspace=0.12, hspace=0.55, **edges)
+    for i, row in enumerate(rows):
+        first = None
+        for j, (title, lines) in enumerate(row):
+            axes = figure.add_subplot(grid[i, j], sharey=first)
+            frame(axes, LIGHT, "live steps" if i == len(rows) - 1 else "")
+            axes.set_title(title, loc="left", fontsize=10, color=LIGHT.ink, weight="bold")
+            axes.tick_params(axis="y", labelleft=first is None)
+            first = first or axes
+            for name, label in lines.items():
+                seeds = list(summary["arms"][label]["seeds"].values())
+                colour, dash = looks[name]
+                seeds_and_mean(axes, [online_curve(seed) for seed in seeds], colour, dash, width=2.0)
+                start = estimate([score(seed) for seed in seeds]).mean
+                axes.plot(0, start, "o", color=LIGHT.quiet, markersize=6, mec=LIGHT.paper, clip_on=False, zorder=5)
+            axes.set_xlim(left=0)
+            axes.set_ylim(bottom=0)
+            axes.locator_params(axis="both", nbins=5)
+    figure.text(0.15 / wide, 1 - 0.2 / tall, "mean return per episode", color=LIGHT.quiet, va="center")
+    handles = [Line2D([], [], color=c, linestyle=d, linewidth=2.4, label=name) for name, (c, d) in looks.items()]
+    figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False)

@@ -1,0 +1,75 @@
+"""`--preset auto`: what happens when a task is named and nothing says what to do with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import segue
+from segue.cli.main import main
+from segue.cli.recipe_flags import recipe_from_flags
+from segue.data import npz
+from segue.data.dataset import Columns
+from segue.errors import RecipeError
+
+
+def flags(*arguments: str) -> segue.Recipe:
+    return recipe_from_flags(arguments, "run", "")[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "task"),
+    [
+        (("--dataset", "segue:hopper-mixed"), {"dataset": "segue:hopper-mixed"}),
+        (("--dataset=segue:cartpole-mixed",), {"dataset": "segue:cartpole-mixed"}),
+        (("--env", "Pendulum-v1"), {"env": "Pendulum-v1"}),
+        (("--env", "CartPole-v1"), {"env": "CartPole-v1"}),
+    ],
+)
+def test_the_command_line_and_python_agree(arguments: tuple[str, ...], task: dict[str, str]) -> None:
+    recipe = segue.preset("auto", **task)
+    assert flags(*arguments) == recipe
+    assert flags(*arguments, "--preset", "auto") == recipe
+    assert recipe.online is not None
+    assert (recipe.offline is not None) == ("dataset" in task)
+
+
+def test_actions_decide() -> None:
+    for task, kind in ({"env": "Pendulum-v1"}, "continuous"), ({"dataset": "segue:cartpole-mixed"}, "discrete"):
+        recipe = segue.preset("auto", **task)
+        for algorithm in filter(None, (recipe.offline, recipe.online)):
+            assert kind in algorithm.actions
+
+
+def test_a_log_without_an_environment_ends_at_the_seam(tmp_path: Path) -> None:
+    ends = np.arange(40) % 20 == 19
+    zeros = np.zeros(40)
+    columns = Columns(
+        observations=np.zeros((40, 3)), actions=np.zeros((40, 1)), rewards=zeros, terminals=zeros, timeouts=ends
+    )
+    npz.write(tmp_path / "log.npz", columns)
+    recipe = segue.preset("auto", dataset=f"npz:{tmp_path / 'log.npz'}")
+    assert recipe.offline is not None
+    assert recipe.online is None
+    assert recipe.bridges == ()
+
+
+def test_flags_go_before_it() -> None:
+    recipe = flags("--dataset", "segue:hopper-mixed", "--offline-steps", "70", "--replay", "appended")
+    assert recipe.offline_steps == 70
+    assert recipe.replay == segue.Appended()
+    assert recipe.offline == segue.preset("auto", dataset="segue:hopper-mixed").offline
+
+
+def test_a_named_part_means_that_the_user_knows_what_to_do() -> None:
+    with pytest.raises(RecipeError, match="online_steps is 0"):
+        flags("--dataset", "segue:hopper-mixed", "--online", "sac")
+
+
+def test_nothing_at_all_is_not_guessed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run"]) == 2
+    assert "nothing to do" in capsys.readouterr().err
+    with pytest.raises(RecipeError, match="give a log"):
+        segue.preset("auto")

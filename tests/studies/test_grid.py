@@ -1,0 +1,103 @@
+"""The studies' driver: it grows run by run, keeps what is there, and says what is not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import segue
+from studies import grid
+
+SMALL: dict[str, Any] = {"hidden_sizes": (8, 8), "batch_size": 16}
+SCRATCH = segue.Recipe(
+    env="CartPole-v1",
+    online=segue.DiscreteSAC(**SMALL),
+    online_steps=40,
+    warmup_steps=10,
+    eval_every=20,
+    eval_episodes=2,
+    seeds=2,
+)
+PRETRAINED = dataclasses.replace(SCRATCH, dataset="segue:cartpole-mixed", offline=segue.BC(**SMALL), offline_steps=20)
+APPENDED = dataclasses.replace(PRETRAINED, replay=segue.Appended())
+COLUMNS = ("offline score", "final", "area", "dip")
+
+
+def study(folder: Path, arms: Mapping[str, segue.Recipe]) -> grid.Study:
+    (folder / "README.md").write_text("# Study\n\n<!-- results -->\n<!-- /results -->\n\nFindings.\n")
+    return grid.Study(folder, lambda full: {"cartpole": arms}, COLUMNS)
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without worker processes, whose start would take longer than the runs."""
+
+    def run(waiting: Any, workers: int) -> Any:
+        return ((unit, *grid._do(unit)) for unit in waiting)
+
+    monkeypatch.setattr(grid, "_run", run)
+
+
+def test_arms_that_share_an_offline_phase_are_a_unit_and_first_seeds_come_first(tmp_path: Path) -> None:
+    arms = {"scratch": SCRATCH, "plain": PRETRAINED, "appended": APPENDED}
+    units = list(grid.units({"cartpole": arms}, tmp_path))
+    assert [sorted(unit.arms) for unit in units] == [["scratch"], ["appended", "plain"]] * 2
+    assert [next(iter(unit.arms.values())).seed for unit in units] == [0, 0, 1, 1]
+    assert len({unit.directory for unit in units}) == 4
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_study_grows_run_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place, out = tmp_path / "study", tmp_path / "runs"
+    place.mkdir()
+    one = dataclasses.replace(SCRATCH, seeds=1)
+    assert grid.main(study(place, {"scratch": one}), None, ["--out", str(out)]) == 0
+    first = json.loads((place / "results.json").read_text())["arms"]["cartpole: scratch"]
+    grown = study(place, {"scratch": SCRATCH, "plain": PRETRAINED})
+    assert grid.main(grown, None, ["--redraw"]) == 0
+    assert "plain (pending)" in (place / "README.md").read_text()
+    capsys.readouterr()
+    assert grid.main(grown, None, ["--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("complete") == 4
+    assert said.count("0.0 min") >= 1, "the first seed from scratch was there"
+    results = json.loads((place / "results.json").read_text())
+    assert results["status"] == "complete"
+    assert results["machines"][0]["segue_version"] == segue.__version__
+    arm = results["arms"]["cartpole: scratch"]
+    assert arm["seeds"]["0"] == first["seeds"]["0"]
+    assert [e["step"] for e in arm["seeds"]["1"]["online_evaluations"]] == [0, 20, 40]
+    page = (place / "README.md").read_text()
+    assert page.startswith("# Study\n")
+    assert page.endswith("\n\nFindings.\n")
+    assert "| scratch |" in page
+    assert "Few seeds (2)" in page
+    assert (place / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.usefixtures("in_process")
+def test_results_of_another_recipe_do_not_count(tmp_path: Path) -> None:
+    place = tmp_path / "study"
+    place.mkdir()
+    one = dataclasses.replace(SCRATCH, seeds=1)
+    assert grid.main(study(place, {"scratch": one}), None, ["--out", str(tmp_path / "runs")]) == 0
+    longer = dataclasses.replace(one, online_steps=60)
+    assert grid.main(study(place, {"scratch": longer}), None, ["--redraw"]) == 0
+    assert "scratch (pending)" in (place / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["exercise", "collapse", "guidance", "leaderboard"])
+@pytest.mark.parametrize("full", [False, True])
+def test_every_recipe_of_every_study_can_be_built_and_written_down(name: str, full: bool, tmp_path: Path) -> None:
+    import importlib
+
+    tasks = importlib.import_module(f"studies.{name}.__main__").STUDY.tasks(full)
+    assert all(recipe.env for arms in tasks.values() for recipe in arms.values())
+    seeds = {recipe.seeds for arms in tasks.values() for recipe in arms.values()}
+    assert seeds == {10 if full else 3}
+    assert list(grid.units(tasks, tmp_path))
