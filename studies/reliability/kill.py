@@ -9,22 +9,22 @@ without the seconds that imports take; nothing of a run is in memory before the 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import json
 import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from segue.recipe import Recipe, read_recipes
-from studies.reliability.scenarios import essence, scenarios
+from studies.reliability.scenarios import NAMES, essence, scenarios
 
 HERE = Path(__file__).parent
 KINDS = ("any instant", "inside a save", "phase boundary")
@@ -34,23 +34,37 @@ OPERATIONS = ("replace", "fsync", "mkdir", "rmdir", "unlink")
 BOUNDARY = ("final", "result.json", "summary.json", "recipe.json", "provenance.json", "latest", "metrics.csv")
 
 
-def attempt(recipe: Recipe, out: Path, every: float, prepare: Callable[[], None] = lambda: None) -> int:
-    """The process id of a fork that does the run, or goes on with it."""
+def attempt(name: str, out: Path, every: float, prepare: Callable[[], None] = lambda: None) -> int:
+    """The process id of a fork that does the run of this scenario, or goes on with it."""
     child = os.fork()
     if child:
         return child
     code = 1
-    with contextlib.suppress(BaseException), (out.parent / "child.log").open("a") as log:
+    with (out.parent / "child.log").open("a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        import segue.runner
-
-        segue.runner.write_report = lambda directory: directory / "report.html"  # takes longer than the run
-        prepare()
-        code = {"complete": 0, "interrupted": 2}.get(
-            segue.runner.compare({"run": recipe}, out, workers=1, checkpoint_every=every).status, 3
-        )
+        try:
+            code = _run(name, out, every, prepare)
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
     os._exit(code)
+
+
+def _run(name: str, out: Path, every: float, prepare: Callable[[], None]) -> int:
+    import jax
+
+    import segue.runner
+
+    jax.config.update("jax_compilation_cache_dir", str(out.parent / "programs"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    segue.runner.write_report = lambda directory: directory / "report.html"  # takes longer than the run
+    recipe = scenarios()[name]  # here and not before the fork, which JAX's threads would not survive
+    prepare()
+    result = segue.runner.run(recipe, out, workers=1, checkpoint_every=every)
+    print(result.status, [seed["error"] for seed in result.summary["arms"]["run"]["seeds"].values()], flush=True)
+    return 0 if result.status == "complete" else 3
 
 
 def at_operation(number: int, only_boundary: bool) -> Callable[[], None]:
@@ -121,32 +135,32 @@ def _ring(place: Path) -> bool:
 
 
 def kill_again_and_again(
-    recipe: Recipe, out: Path, times: int, span: float, counts: dict[str, int], draw: random.Random
+    name: str, out: Path, times: int, span: float, operations: dict[str, int], draw: random.Random
 ) -> Iterator[str]:
     """Runs, killing it so many times; yields the kind of each kill."""
     for _ in range(times):
         kind = draw.choice(KINDS)
         every = draw.choice((0.0, 0.05, 0.5))
         if kind == "any instant":
-            child = attempt(recipe, out, every)
+            child = attempt(name, out, every)
             status = ended(child, draw.uniform(0.0, span))
             if status is None:
                 os.kill(child, signal.SIGKILL)
                 status = ended(child)
         else:
-            number = draw.randint(1, counts[kind])
-            child = attempt(recipe, out, every, at_operation(number, kind == "phase boundary"))
+            number = draw.randint(1, operations[kind])
+            child = attempt(name, out, every, at_operation(number, kind == "phase boundary"))
             status = ended(child)
         assert status is not None
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
             yield kind
         elif status != 0:
-            raise AssertionError(f"{out}: ended with {status}; see {out.parent / 'child.log'}")
+            raise AssertionError(f"{out}: ended with {status}\n{(out.parent / 'child.log').read_text()[-2000:]}")
         else:
             return  # it was done before its time had come
-    status = ended(attempt(recipe, out, 0.5))
+    status = ended(attempt(name, out, 0.5))
     if status != 0:
-        raise AssertionError(f"{out}: ended with {status}; see {out.parent / 'child.log'}")
+        raise AssertionError(f"{out}: ended with {status}\n{(out.parent / 'child.log').read_text()[-2000:]}")
 
 
 def main(arguments: list[str]) -> None:
@@ -157,28 +171,27 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the instants")
     parser.add_argument("--results", type=Path, default=HERE / "kill.json")
     flags = parser.parse_args(arguments)
-    chosen = {name: recipe for name, recipe in scenarios().items() if not flags.only or name in flags.only}
+    chosen = flags.only or NAMES
     draw = random.Random(flags.seed)
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="segue-kill-") as scratch:
-        for number, (name, recipe) in enumerate(chosen.items()):
+        for number, name in enumerate(chosen):
             wanted = flags.kills // len(chosen) + (number < flags.kills % len(chosen))
             place = Path(scratch) / name
             place.mkdir()
             start = time.monotonic()
             for at in ("warm", "whole"):  # the first one fills the cache of compiled programs
-                assert ended(attempt(recipe, place / at, 0.5)) == 0, (place / "child.log").read_text()
+                assert ended(attempt(name, place / at, 0.5)) == 0, (place / "child.log").read_text()
                 span, start = time.monotonic() - start, time.monotonic()
             expected = outcome(place / "whole")
-            resolved = read_recipes(place / "whole")["run"]
-            counts = {"inside a save": 120, "phase boundary": 12}
+            operations = {"inside a save": 120, "phase boundary": 12}
             kinds: Counter[str] = Counter()
             identical = different = 0
             while sum(kinds.values()) < wanted:
                 out = place / "x"
                 shutil.rmtree(out, ignore_errors=True)
                 times = min(flags.per_run, wanted - sum(kinds.values()))
-                kinds.update(kill_again_and_again(resolved, out, times, span, counts, draw))
+                kinds.update(kill_again_and_again(name, out, times, span, operations, draw))
                 same = outcome(out) == expected
                 identical, different = identical + same, different + (not same)
                 if not same:
