@@ -45,6 +45,10 @@ class Oversight:
         self.running[done] = 0.0
         self.counted |= done
 
+    def disregard(self, environments: Bool[np.ndarray, " envs"]) -> None:
+        """The episodes that run there say nothing: another policy took them over, or they will not end."""
+        self.counted[environments] = False
+
     def review(self, learner: Learner, step: int) -> Learner:
         """The learner to go on with: with the bridges' next states, or the one that was kept last."""
         report = Report(step, np.array(self.ended), self.reference, learner)
@@ -68,7 +72,7 @@ class Oversight:
             )
             learner = replace(kept, bridges=states, step=learner.step)
             self.marked = self.good
-            self.counted[:] = False  # what is left of these episodes says nothing of the policy that takes them over
+            self.disregard(np.ones_like(self.counted))
         else:
             states = tuple(jax.tree.map(jnp.asarray, review.state) for review in reviews)
             learner = replace(learner, bridges=states)

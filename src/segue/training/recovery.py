@@ -41,6 +41,14 @@ class Recovery:
         if self._sound(learner):
             self.good, self.good_at = copy(learner), step
 
+    def lost(self, step: int, metrics: Metrics) -> bool:
+        """Whether `fetch` would go back."""
+        try:
+            fetch(self.phase, step, metrics)
+        except Diverged:
+            return True
+        return False
+
     def fetch(self, learner: Learner, step: int, metrics: Metrics) -> tuple[Learner, bool]:
         """Writes the metrics of the updates that made this learner, and returns the learner to go on with.
 
@@ -63,18 +71,17 @@ class Recovery:
         return {"good_at": self.good_at, "first": self.first, "last": self.last}
 
     def _back(self, learner: Learner, step: int, error: Diverged) -> Learner:
+        what, _, advice = str(error).partition(". ")
         if self.first:
-            shown = ", ".join(f"{name} {value:.3g}" for name, value in self.last.items()) or "none"
-            raise Diverged(
-                f"{self.first}, and again at step {step} after going back to the learner of step {self.good_at}; the last "
-                f"finite metrics: {shown}. {error.advice}"
-            ) from error
-        self.first = error.what
+            shown = ", ".join(f"{name} {value:.3g}" for name, value in self.last.items()) or "there are none"
+            raise Diverged(f"{self.first.format(step)} (last finite metrics: {shown}). {advice}") from error
+        self.first = f"{what}, and again at step {{}} after going back to the learner of step {self.good_at}"
         self.recorder.event(
-            self.phase, step, f"{error.what}; rolled back to the learner of step {self.good_at}; a second time ends the run"
+            self.phase,
+            step,
+            f"{what}; went back to the learner of step {self.good_at}, and on with other batches",
         )
-        # It draws other batches than those that led here.
-        return replace(copy(self.good), step=learner.step)
+        return replace(copy(self.good), step=learner.step)  # the step decides which batches are drawn
 
     @staticmethod
     def _sound(learner: Learner) -> bool:
