@@ -56,8 +56,8 @@ def test_the_message_names_phase_step_quantity_and_the_kept_policy_which_acts(tm
     error = error_of(run(recipe(online=broken), tmp_path / "x", workers=1))
     kept = tmp_path / "x/checkpoints/run/seed-0/latest"
     message = (
-        r"online phase, step 40: (\w+) is (nan|-?inf), and again at step 60 after going back to the learner of step [24]0 "
-        r"\(last finite metrics: .*\)\. Learning has diverged; .*kept in (.*)"
+        r"online phase, step 40: (\w+) is (nan|-?inf), and again at step 60 after going back to the learner of step "
+        r"20 \(last finite metrics: .*\)\. Learning has diverged; .*kept in (.*)"
     )
     assert (found := re.fullmatch(message, error)) is not None, error
     assert Path(found[3]) == kept
@@ -69,15 +69,12 @@ def test_the_message_names_phase_step_quantity_and_the_kept_policy_which_acts(tm
     assert "NaN" not in evaluations, "what has diverged is not judged"
 
 
-def test_rewards_too_large_for_the_loss_stop_the_offline_phase_and_its_own_checkpoint_is_none(tmp_path: Path):
+def test_rewards_too_large_for_the_loss_stop_the_offline_phase(tmp_path: Path):
     log = log_of(AIM)
     log["rewards"] = log["rewards"] + 1e30
     error = error_of(run(recipe(dataset=log, offline=segue.TD3BC(**SMALL)), tmp_path / "x", workers=1))
-    assert re.match(
-        r"offline phase, step 20: critic_loss is (nan|inf), and again at step 40 after .* of step 0 ", error
-    )
-    assert "kept" not in error
-    assert not list((tmp_path / "x").glob("checkpoints/*/*/*"))
+    assert re.match(r"offline phase, step 20: critic_loss is (nan|inf), and again at step 40 after .* step 0 ", error)
+    assert not list((tmp_path / "x").glob("checkpoints/*/*/final"))
 
 
 def diverging_at(*steps: int):
