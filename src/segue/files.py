@@ -36,7 +36,7 @@ def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         SegueError: if it cannot be written.
     """
-    temporary = path.with_name(path.name + ".partial")
+    temporary = path.with_name(f".{path.name}.partial")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import segue
@@ -18,6 +17,9 @@ BUDGET: dict[str, Any] = {
     "eval_every": 300,
     "eval_episodes": 2,
 }
+
+
+NAMES = ("sac", "balanced", "guard", "samg", "iql", "cal-ql", "dqn", "ppo")
 
 
 def scenarios() -> dict[str, segue.Recipe]:
@@ -50,8 +52,3 @@ def essence(summary: dict[str, Any]) -> dict[str, Any]:
         for arm, found in summary["arms"].items()
         for seed, result in found["seeds"].items()
     }
-
-
-def one_seed(recipe: segue.Recipe, seed: int) -> segue.Recipe:
-    """The recipe with another seed."""
-    return dataclasses.replace(recipe, seed=seed)

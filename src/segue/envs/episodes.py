@@ -34,10 +34,11 @@ class Episodes:
     """
 
     def __init__(self, env_id: str, count: int, seed: int, role: str) -> None:
+        self.seed, self.role = seed, role
+        # First: a count beyond all memory fails here, at once, and not one environment after the other.
+        self.episode, self.time = np.zeros(count, np.int64), np.zeros(count, np.int64)
         self.envs = [make(env_id) for _ in range(count)]
         self.spaces = spaces_of(self.envs[0])
-        self.seed, self.role = seed, role
-        self.episode, self.time = np.zeros(count, np.int64), np.zeros(count, np.int64)
         space = self.envs[0].action_space
         self.start = int(space.start) if isinstance(space, gym.spaces.Discrete) else 0
         self.dtype = self.envs[0].observation_space.dtype

@@ -109,6 +109,8 @@ def compare(
         start = time.perf_counter()
         earlier = directory.earlier_summary()
         outcomes, stopped = run_jobs(jobs, workers, on_event, held)
+        if stopped == signal.SIGTERM:  # there is no time for a report
+            raise Stopped(stopped)
         about = {
             "segue_version": segue.__version__,
             "machine": describe_machine(cores),
@@ -118,8 +120,6 @@ def compare(
         }
         with _undisturbed():
             summary = directory.summarise(outcomes, about, {uri: _describe(log) for uri, log in logs.items()})
-            if stopped == signal.SIGTERM:  # there is no time for a report
-                raise Stopped(stopped)
             return Result(out, summary, write_report(out))
 
 

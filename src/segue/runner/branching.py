@@ -59,7 +59,7 @@ def branch_off(directory: Path, recipe: Recipe, changed: Recipe, out: Path) -> R
         for job in RunDirectory(directory, read_recipes(directory)).jobs()
         if job.phase == "offline" and all(job.recipe[field] == before[field] for field in OFFLINE_FIELDS)
     }
-    staged = out.with_name(out.name + ".partial")
+    staged = out.with_name(f".{out.name}.partial")
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     for job in RunDirectory(staged, {"run": changed}).jobs():

@@ -79,7 +79,8 @@ class RunDirectory:
                         "--out, or remove that directory"
                     )
                 return self._same_provenance(provenance, resume)
-            if self.path.exists() and any(self.path.iterdir()):
+            # The recipe is written last: what is there besides may be a beginning that was cut short.
+            if self.path.exists() and any(_not_ours(entry) for entry in self.path.iterdir()):
                 raise SegueError(f"{self.path} is not empty and holds no recipe.json; choose another --out")
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "provenance.json", json.dumps(provenance, indent=1) + "\n")
@@ -284,6 +285,10 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
         except json.JSONDecodeError:
             return  # the line that an interruption cut; nothing follows it
+
+
+def _not_ours(entry: Path) -> bool:
+    return entry.name != "provenance.json" and not re.fullmatch(r"\.(provenance|recipe)\.json\.\d+\.tmp", entry.name)
 
 
 def _key(plain: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from segue.runner.machine import release_programs, visible_cores
 from segue.runner.stopping import Stop, Stopped, raising, say
 
 #: Seconds that workers get to save what they have, by the signal that stops them.
-GRACE_SECONDS = {signal.SIGINT: 30.0, signal.SIGTERM: 7.0}
+GRACE_SECONDS = {signal.SIGINT: 30.0, signal.SIGTERM: 6.5}
 
 
 #: What a worker's exit code means; anything else is a failure.

@@ -86,7 +86,7 @@ class StateStore:
             SegueError: for a state of another format.
         """
         notes: list[str] = []
-        for partial in self.directory.glob("*.partial"):
+        for partial in self.directory.glob(".*.partial"):
             shutil.rmtree(partial, ignore_errors=True)
         for place in sorted(self.directory.glob("step-*"), reverse=True):
             try:
@@ -159,7 +159,7 @@ class StateStore:
         """Remove older states; and transitions that the ring of the oldest one kept no longer held."""
         places = sorted(self.directory.glob("step-*"))
         for place in places[:-keep]:
-            removed = place.with_name("removed.partial")
+            removed = place.with_name(".removed.partial")
             shutil.rmtree(removed, ignore_errors=True)
             os.replace(place, removed)
             shutil.rmtree(removed, ignore_errors=True)

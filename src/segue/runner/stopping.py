@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 #: Seconds after a signal at which the wait for a place to save is given up.
-PATIENCE = {signal.SIGINT: 20.0, signal.SIGTERM: 6.0}
+PATIENCE = {signal.SIGINT: 20.0, signal.SIGTERM: 5.0}
 #: Seconds after SIGTERM at which the process ends whatever it is doing: what sent it may kill after ten.
 LAST_SECONDS = 9.0
 

@@ -12,7 +12,8 @@ from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
 from segue.replay.base import Replay
 from segue.training.checkpointing import FORGETFUL, Keeper, Position
-from segue.training.recorder import Recorder, fetch
+from segue.training.recorder import Recorder
+from segue.training.recovery import Recovery
 from segue.training.update import run_updates
 from segue.types import Learner, Spaces
 
@@ -51,6 +52,7 @@ def train_offline(
     step, evaluations = 0, 0
     if position is not None:
         step, evaluations, learner = position.step, position.plain["evaluations"], position.learners["learner"]
+    recovery = Recovery(phase, recorder, learner, position)
     while True:
         if env_id is not None and step > 0 and (step // eval_every > evaluations or step >= steps):
             evaluations = step // eval_every
@@ -60,6 +62,7 @@ def train_offline(
                 recorder.metrics(phase, step, probe.measure(policy, rollouts))
             recorder.evaluation(phase, step, rollouts.returns)
             keep(learner)
+            recovery.mark(learner, step)
         if step >= steps:
             return learner
         stop = min(step + UPDATES_PER_DISPATCH, (step // eval_every + 1) * eval_every, steps)
@@ -78,7 +81,8 @@ def train_offline(
                 train_actor=train_actor,
             )
         step += blocks * per_block
-        recorder.metrics(phase, step, fetch(phase, step, metrics))
+        learner, _ = recovery.fetch(learner, step, metrics)
         recorder.progress(phase, min(step, steps), steps)
         if step >= steps or keeper.due():
-            keeper.save(Position(step, {"learner": learner}, {"evaluations": evaluations}, {}))
+            plain = {"evaluations": evaluations, "recovery": recovery.position()}
+            keeper.save(Position(step, {"learner": learner, "recovery": recovery.good}, plain, {}))

@@ -23,7 +23,8 @@ from segue.replay.journal import COLUMNS
 from segue.training.checkpointing import FORGETFUL, Keeper, Position, generator_state, restore_generator
 from segue.training.online import NO_PROBE, OnlineSettings, collect, go_back, reference
 from segue.training.oversight import Oversight
-from segue.training.recorder import Recorder, fetch
+from segue.training.recorder import Recorder
+from segue.training.recovery import Recovery
 from segue.training.update import actor_update, descend, means, norms, replace
 from segue.types import Array, Key, Learner, Metrics, Transition
 
@@ -59,6 +60,7 @@ def train_on_policy(
         restore_generator(source, position.plain["source"])
         oversight = Oversight.restored(bridges, position, recorder)
         go_back(episodes, position, recorder)
+    recovery = Recovery("online", recorder, learner, position)
     policy = Policy(algorithm, learner, bridges)
 
     def full() -> bool:
@@ -73,6 +75,7 @@ def train_on_policy(
             recorder.metrics("online", step, probe.measure(policy, rollouts))
         recorder.evaluation("online", step, rollouts.returns)
         keep(step, learner)
+        recovery.mark(learner, step)
 
     try:
         if oversight is None:
@@ -92,9 +95,11 @@ def train_on_policy(
                         "fitted": fitted,
                         "source": generator_state(source),
                         "oversight": oversight.position(),
+                        "recovery": recovery.position(),
                     }
                     arrays = {**episodes.position(), **_stacked(rows)}
-                    keeper.save(Position(step, oversight.learners(learner), plain, arrays))
+                    learners = {**oversight.learners(learner), "recovery": recovery.good}
+                    keeper.save(Position(step, learners, plain, arrays))
             if len(rows) * s.environments >= algorithm.batch_size:
                 rollout = jax.tree.map(lambda *parts: np.stack(parts), *(batch for batch, _ in rows))
                 done = np.stack([ended for _, ended in rows])
@@ -117,7 +122,9 @@ def train_on_policy(
                             epochs=epochs,
                             train_actor=not fit,
                         )
-                    recorder.metrics("online", step, fetch("online", step, metrics))
+                    learner, good = recovery.fetch(learner, step, metrics)
+                    if not good:
+                        break
                 fitted = fitted or step > s.warmup_steps
                 learner = oversight.review(learner, step)
                 policy = Policy(algorithm, learner, bridges)

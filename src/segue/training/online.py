@@ -30,7 +30,8 @@ from segue.replay.journal import refill
 from segue.training.checkpointing import FORGETFUL, Keeper, Position, generator_state, restore_generator
 from segue.training.hindsight import Hindsight
 from segue.training.oversight import REFERENCE_EPISODES, Oversight
-from segue.training.recorder import Recorder, fetch
+from segue.training.recorder import Recorder
+from segue.training.recovery import Recovery
 from segue.training.update import run_updates
 from segue.types import Learner, Metrics, Transition
 
@@ -114,6 +115,7 @@ def train_online(
         restore_generator(source, there["source"])
         oversight = Oversight.restored(bridges, position, recorder)
         go_back(episodes, position, recorder)
+    recovery = Recovery("online", recorder, learner, position)
 
     def acting(at: int) -> tuple[int, Policy]:
         return at, Policy(algorithm.at(np.asarray(at / s.steps, np.float32)), learner, bridges)
@@ -127,6 +129,7 @@ def train_online(
             recorder.metrics("online", step, probe.measure(policy, rollouts))
         recorder.evaluation("online", step, rollouts.returns)
         keep(step, learner)
+        recovery.mark(learner, step)
 
     try:
         while True:
@@ -148,8 +151,8 @@ def train_online(
                 pending = (step, metrics)
             recorder.progress("online", step, s.steps)
             if step == evaluate_at:
-                if pending is not None:
-                    fetch("online", *pending)  # what has diverged is neither judged nor kept
+                if pending is not None and recovery.lost(*pending):  # what has diverged is neither judged nor kept
+                    learner, pending = recovery.fetch(learner, *pending)[0], None
                 since, policy = acting(step)
                 judge()
             if step >= s.steps:
@@ -168,8 +171,11 @@ def train_online(
                 rows.append(batch)
                 step += s.environments
             if pending is not None:  # the updates that ran meanwhile; fetching them waits for the device
-                recorder.metrics("online", pending[0], fetch("online", *pending))
-                learner = oversight.review(learner, step)
+                learner, good = recovery.fetch(learner, *pending)
+                if good:
+                    learner = oversight.review(learner, step)
+                else:
+                    oversight.disregard(np.ones(s.environments, bool))
                 (since, policy), pending = acting(step), None
             arrived: Transition = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
             replay = append(replay, arrived)
@@ -186,10 +192,12 @@ def train_online(
                     "source": generator_state(source),
                     "hindsight": hindsight.position(),
                     "oversight": oversight.position(),
+                    "recovery": recovery.position(),
                 }
-                keeper.save(Position(step, oversight.learners(learner), plain, episodes.position()))
+                learners = {**oversight.learners(learner), "recovery": recovery.good}
+                keeper.save(Position(step, learners, plain, episodes.position()))
         if pending is not None:
-            recorder.metrics("online", pending[0], fetch("online", *pending))
+            learner, _ = recovery.fetch(learner, *pending)
     finally:
         episodes.close()
     return learner

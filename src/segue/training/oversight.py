@@ -50,6 +50,10 @@ class Oversight:
         self.counted |= done
         self.whole |= done
 
+    def disregard(self, environments: Bool[np.ndarray, " envs"]) -> None:
+        """The episodes that run there say nothing: another policy took them over, or they will not end."""
+        self.counted[environments & (self.length > 0)] = False
+
     def review(self, learner: Learner, step: int) -> Learner:
         """The learner to go on with: with the bridges' next states, or the one that was kept last."""
         returns, whole = np.array([x for x, _ in self.ended]), np.array([x for _, x in self.ended], bool)
@@ -74,7 +78,7 @@ class Oversight:
             )
             learner = replace(kept, bridges=states, step=learner.step)
             self.marked = self.good
-            self.counted = self.length == 0  # the rest of the others is another policy's
+            self.disregard(np.ones_like(self.counted))
         else:
             states = tuple(jax.tree.map(jnp.asarray, review.state) for review in reviews)
             learner = replace(learner, bridges=states)
