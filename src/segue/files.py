@@ -1,9 +1,11 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files so that nobody ever sees half of one, whatever stops the process or the machine."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from segue.errors import SegueError
@@ -18,10 +20,51 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     # Not `tempfile`: its files are private to the user, and results are there to be shared.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        _write_through(temporary, content.encode() if isinstance(content, str) else content)
         os.replace(temporary, path)
+        sync(path.parent)
     except OSError as error:
         raise SegueError(f"{path}: cannot be written: {error.strerror}") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a directory that is there with all of these files, or not at all; an older one is replaced.
+
+    Raises:
+        SegueError: if it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for name, content in files.items():
+            _write_through(temporary / name, content)
+        sync(temporary)
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(temporary, path)
+        sync(path.parent)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise SegueError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to this file or directory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some file systems refuse it for directories
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

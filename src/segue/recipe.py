@@ -19,6 +19,8 @@ from segue.replay import REPLAYS, Mixed, OnlineOnly, ReplayStrategy
 from segue.types import Nets, Spaces, same_shape
 
 Part = TypeVar("Part")
+#: Seconds between saves of a running recipe: what a crash costs at most. Results do not depend on it.
+CHECKPOINT_EVERY = 60.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from seams import KEY, attach, log, run
+from seams import KEY, attach, run, seam
 
 from helpers import KINDS, few, finite, random_learner, same_bits, small, transitions
 from segue.bridges import ConservativeUpdate
@@ -61,7 +62,8 @@ def away(bridge: ConservativeUpdate, kind: str) -> Learner:
 
 def penalty(bridge: ConservativeUpdate, learner: Learner, kind: str, actor: Any = None) -> Any:
     actor = learner.nets.actor if actor is None else actor
-    return bridge.actor_penalty(learner.bridges[0], actor, learner.nets, BATCHES[kind], KEY)
+    batch = BATCHES[kind]
+    return bridge.actor_penalty(learner.bridges[0], actor, learner.nets, batch, jnp.zeros_like(batch.reward), KEY)
 
 
 @every_distance
@@ -180,43 +182,60 @@ def test_a_small_epsilon_slows_the_policy_down(distance):
     assert 0 < moved[1e-7] < 0.5 * moved[1e6]
 
 
-def slope_of_q(critic: Any, x: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """∇_a min_i Q_i(s, a), one direction at a time, in float64."""
-
-    def q(action: np.ndarray) -> np.ndarray:
-        members = [jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i], critic.members) for i in range(critic.size)]
-        return np.min([forward(member, np.hstack([x, action]))[:, 0] for member in members], axis=0)
-
-    nudges = 1e-6 * np.eye(a.shape[1])
-    return np.stack([(q(a + nudge) - q(a - nudge)) / 2e-6 for nudge in nudges], axis=1)
+PUSHED = [("td3", "squared", "continuous"), ("td3-bc", "squared", "continuous"), ("iql", "kl", "continuous")]
+PUSHED += [("sac", "kl", "continuous"), ("sac", "squared", "continuous"), ("awac", "kl", "discrete")]
 
 
-@pytest.mark.parametrize("epsilon", [1e-4, 0.01])
-@every_distance
-def test_the_first_price_holds_the_push_of_q_at_the_distance_epsilon(distance, kind, epsilon):
-    """Squared: λ · d/dΔ (Δ²/|A|) = E‖∇_a Q‖ where Δ²/|A| = ε. In nats: λ · d/dΔ (Δ²/2) = the slope of Q per standard
-    deviation (discrete: the spread of Q over the actions) where Δ²/2 = ε.
-    """
+@pytest.mark.parametrize(("name", "distance", "kind"), PUSHED)
+def test_the_first_price_holds_the_push_of_the_policys_own_loss_at_the_distance_epsilon(name, distance, kind):
+    """Walked down the loss's gradient until the distance is ε, the penalty rises as steeply as the loss falls."""
+    algorithm, batch = small(name), BATCHES[kind]
+    nets, epsilon = random_learner(algorithm, kind=kind).nets, 1e-5
     bridge = ConservativeUpdate(distance=distance, epsilon=epsilon)
-    nets = random_learner(small(NAMES[kind]), kind=kind).nets
-    x = np.asarray(BATCHES[kind].observation, np.float64)
-    if kind == "discrete":
-        values = [jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i], nets.critic.members) for i in range(3)]
-        push, at = np.min([forward(member, x) for member in values], axis=0).std(1).mean(), math.sqrt(2 * epsilon)
-    else:
-        mean, raw = np.split(forward(nets.actor.mlp, x), 2, axis=1)
-        action, std = np.tanh(mean), np.exp(-5 + 3.5 * (np.tanh(raw) + 1))
-        slope = slope_of_q(nets.critic, x, action)
-        if distance == "squared":
-            push, at = np.linalg.norm(slope, axis=1).mean(), 2 * math.sqrt(epsilon * 2) / 2
-        else:
-            push, at = np.linalg.norm(slope * (1 - action**2) * std, axis=1).mean(), math.sqrt(2 * epsilon)
-    assert float(bridge.balance(nets, BATCHES[kind].observation)) == pytest.approx(push / at, rel=1e-3)
+    price = float(bridge.balance(algorithm, nets, batch, KEY))
+    push = jax.grad(lambda actor: algorithm.actor_loss(actor, nets, batch, KEY)[0].mean())(nets.actor)
+    squared = sum(float((np.asarray(leaf, np.float64) ** 2).sum()) for leaf in jax.tree.leaves(push))
+
+    def distance_after(step: float) -> float:
+        actor = jax.tree.map(lambda value, g: np.asarray(value, np.float64) - step * np.asarray(g), nets.actor, push)
+        return distance_of(kind, distance, actor, nets.actor)
+
+    near, far = 0.0, 1.0
+    while distance_after(far) < epsilon:
+        far *= 2
+    for _ in range(60):
+        middle = (near + far) / 2
+        near, far = (middle, far) if distance_after(middle) < epsilon else (near, middle)
+    rise = (distance_after(1.001 * far) - distance_after(0.999 * far)) / (0.002 * far)
+    assert price * rise == pytest.approx(squared, rel=0.05)
+
+
+@pytest.mark.parametrize(("name", "factor"), [("td3", 100.0), ("td3-bc", 1.0)])
+def test_the_first_price_grows_with_q_only_where_the_policys_loss_does(name, factor):
+    """TD3+BC divides by mean |Q|."""
+    algorithm, bridge = small(name), ConservativeUpdate()
+    nets = random_learner(algorithm).nets
+    large = jax.tree.map(lambda leaf: leaf, nets.critic)
+    *_, head = large.members.layers
+    scaled = eqx.tree_at(lambda h: (h.weight, h.bias), head, (100 * head.weight, 100 * head.bias))
+    large = eqx.tree_at(lambda c: c.members.layers[-1], large, scaled)
+    prices = [
+        float(bridge.balance(algorithm, n, BATCHES["continuous"], KEY)) for n in (nets, nets.replace(critic=large))
+    ]
+    assert prices[1] == pytest.approx(factor * prices[0], rel=1e-3)
+
+
+def test_without_a_push_the_first_price_is_as_small_as_it_may_be():
+    algorithm = small("td3")
+    nets = random_learner(algorithm).nets
+    flat = nets.replace(critic=jax.tree.map(jnp.zeros_like, nets.critic))
+    assert float(ConservativeUpdate().balance(algorithm, flat, BATCHES["continuous"], KEY)) == pytest.approx(1e-6)
 
 
 def test_the_first_price_is_measured_on_the_log_or_is_what_was_asked_for_or_1_without_a_critic():
     learner = attach((ConservativeUpdate(),), small("td3"))
-    everywhere = float(ConservativeUpdate().balance(learner.nets, jnp.asarray(log().observations)))
+    rows = seam(small("td3")).log
+    everywhere = float(ConservativeUpdate().balance(small("td3"), learner.nets, jax.tree.map(jnp.asarray, rows), KEY))
     assert math.exp(learner.bridges[0].log_multiplier) == pytest.approx(everywhere, rel=0.1)  # 1024 draws of 64 rows
     for name, options, expected in (("td3", {"initial_multiplier": 7.0}, 7), ("ppo", {}, 1)):
         bridge = ConservativeUpdate(**options)

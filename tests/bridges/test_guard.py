@@ -97,7 +97,7 @@ def learner_with(guard: Guard, name: str = "sac", kind: str = "continuous", **st
 
 
 def report(learner, returns, reference=(90.0, 100.0, 110.0, 100.0), step=50) -> Report:
-    return Report(step, np.asarray(returns, float), np.asarray(reference, float), learner)
+    return Report(step, np.asarray(returns, float), np.ones(len(returns), bool), np.asarray(reference, float), learner)
 
 
 def test_the_gambler_at_work():
@@ -363,6 +363,7 @@ def test_pace_halves_with_each_alarm():
 
 @pytest.mark.parametrize(("name", "kind"), [("sac", "continuous"), ("discrete-sac", "discrete"), ("bc", "continuous")])
 def test_the_pull_is_nothing_before_an_alarm_and_doubles_with_each(name, kind):
+    """In units of the mean absolute loss of the policy, here 2."""
     guard = Guard(pull=0.5)
     learner = learner_with(guard, name, kind)
     actor, anchor, nets = learner.nets.actor, random_learner(small(name), seed=4, kind=kind).nets.actor, learner.nets
@@ -373,11 +374,11 @@ def test_the_pull_is_nothing_before_an_alarm_and_doubles_with_each(name, kind):
     else:
         ours, theirs = (np.asarray(a.mode(batch.observation), np.float64) for a in (actor, anchor))
         distance = ((ours - theirs) ** 2).mean()
-    scale = 1.0 if name == "bc" else np.abs(np.asarray(nets.critic(batch.observation, batch.action))).mean()
+    loss = jnp.asarray([-3.0, 1.0] * (len(batch.reward) // 2))
     for alarms, weight in enumerate([0, 0.5, 1, 2, 4]):
         state = learner.bridges[0]._replace(alarms=jnp.asarray(alarms, jnp.int32), anchor=anchor)
-        penalty, aux = guard.actor_penalty(state, actor, nets, batch, KEY)
-        assert float(penalty) == pytest.approx(weight * scale * distance, rel=1e-4)
+        penalty, aux = guard.actor_penalty(state, actor, nets, batch, loss, KEY)
+        assert float(penalty) == pytest.approx(weight * 2 * distance, rel=1e-4)
         assert float(aux["guard_distance"]) == pytest.approx(distance, rel=1e-4)
 
 

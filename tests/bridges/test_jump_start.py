@@ -29,7 +29,7 @@ def state_at(bridge: JumpStart, horizon: int, longest: int | None = None):
 
 
 def report(*returns: float, step: int = 7, reference=REFERENCE) -> Report:
-    return Report(step, np.array(returns, float), reference, random_learner(small("sac")))
+    return Report(step, np.array(returns, float), np.ones(len(returns), bool), reference, random_learner(small("sac")))
 
 
 def horizons(bridge: JumpStart, longest: int, returns: list[float], reference=REFERENCE) -> list[int]:
@@ -129,8 +129,8 @@ def test_a_share_of_a_negative_return_may_be_lost_as_well():
     st.sampled_from([0.0, 0.1]),
 )
 def test_the_conservative_rule_shrinks_exactly_when_its_lower_bound_reaches_the_bar(returns, confidence, tolerance):
-    """mean − z · s/√n ≥ (1 − tolerance) · 100, z the normal quantile."""
-    z = {0.5: 0.0, 0.9: 1.2815515655446004, 0.99: 2.3263478740408408}[confidence]
+    """mean − t · s/√n ≥ (1 − tolerance) · 100, t from a table of Student's t with three degrees of freedom."""
+    z = {0.5: 0.0, 0.9: 1.6377443536962104, 0.99: 4.540702858568124}[confidence]
     bridge = JumpStart(rule="conservative", stages=1, window=4, confidence=confidence, tolerance=tolerance)
     bound = np.mean(returns) - z * np.std(returns, ddof=1) / 2
     bar = (1 - tolerance) * 100
@@ -180,6 +180,38 @@ def test_a_shrinking_horizon_is_an_event_and_a_metric():
     assert after.event is None
     assert after.metrics == {"jump_start_horizon": 6}
     assert after.state is review.state
+
+
+def test_episodes_that_mix_two_horizons_do_not_count():
+    bridge = JumpStart(stages=4, window=2)
+    shrunk = bridge.review(state_at(bridge, 8), report(100, 100))
+    assert shrunk.renewed
+    mixed = dataclasses.replace(report(0, 100), whole=np.array([False, True]))
+    waiting = bridge.review(shrunk.state, mixed)
+    assert not waiting.renewed
+    assert np.array_equal(waiting.state.recent, [np.nan, 100], equal_nan=True)
+
+
+def test_a_horizon_that_a_lucky_window_holds_says_so_once():
+    bridge, events = JumpStart(stages=4, window=2), []
+    state = bridge.review(state_at(bridge, 8), report(200, 200)).state
+    for _ in range(24):
+        review = bridge.review(state, report(100, 100, step=9))
+        state, events = review.state, [*events, review.event]
+    assert [event for event in events if event] == [
+        "the guide's horizon has stayed at 6 for 10 windows of 2 episodes: 100 is not within 10% of 200 at step 9"
+    ]
+    assert events[9]
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.9])
+def test_the_conservative_rule_errs_no_more_often_than_its_confidence_says(confidence):
+    """Returns that are on average exactly at the bar let the horizon shrink in at most that share of 2,000 windows."""
+    bridge = JumpStart(rule="conservative", stages=1, window=5, confidence=confidence, tolerance=0.0)
+    rng = np.random.default_rng(0)
+    state = state_at(bridge, 8)
+    shrunk = [int(bridge.review(state, report(*rng.normal(100, 30, 5))).state.horizon) == 0 for _ in range(2000)]
+    assert abs(np.mean(shrunk) - (1 - confidence)) < 3 * math.sqrt(confidence * (1 - confidence) / 2000)
 
 
 def test_a_review_changes_numbers_only_so_that_updates_are_compiled_once():

@@ -215,6 +215,16 @@ def test_updates_run_and_stay_finite(bridge, name, kind):
     assert finite((after.nets, metrics))
 
 
+@pytest.mark.slow
+@cases(("bridges", "name", "kind"), PAIRS.values(), ids=PAIRS)
+def test_pairs_of_bridges_run_and_stay_finite(bridges, name, kind):
+    algorithm = small(name)
+    before = attach(bridges, algorithm, kind)
+    after, metrics = update(before, algorithm, bridges, kind)
+    assert changed_roles(before, after) >= {"critic", algorithm.policy or "critic"}
+    assert finite((after, metrics))
+
+
 @cache
 def together(name: str) -> tuple[Learner, Learner, Any]:
     """A learner with all bridges before and after four blocks, and the metrics."""
@@ -307,7 +317,7 @@ def test_reviews_keep_the_types_of_the_state_so_that_updates_go_on_without_compi
     expected = types(state)
     for step, (name, returns) in enumerate(REPORTS.items()):
         reference = REFERENCE if form.needs_reference else np.zeros(0)
-        review = form.review(state, Report(step, returns, reference, learner))
+        review = form.review(state, Report(step, returns, np.ones(len(returns), bool), reference, learner))
         state = jax.tree.map(jnp.asarray, review.state)
         assert types(state) == expected, name
         assert weak(state) == [], name

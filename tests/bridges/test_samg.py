@@ -389,7 +389,7 @@ def test_without_the_adaptive_form_nothing_is_remembered_and_nothing_learnt():
 
 
 def report(learner: Learner, step: int = 0) -> Report:
-    return Report(step, np.zeros(0), np.zeros(0), learner)
+    return Report(step, np.zeros(0), np.zeros(0, bool), np.zeros(0), learner)
 
 
 def test_the_vae_waits_for_256_mastered_samples():

@@ -52,6 +52,16 @@ def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "--online", "sac", "--replay", "mixd"], "unknown replay 'mixd': did you mean 'mixed'?"),
         (["run", "--onlin", "sac"], "unknown flag '--onlin': did you mean --online"),
         (["run", "--online", "sac", "--online.batchsize", "3"], "did you mean --online.batch-size"),
+        (
+            ["run", "--online", "sac", "--bridges", "guard", "--bridges.q-filter.percentile", "30"],
+            "--bridges.q-filter.percentile: the bridge is not in the recipe; add --bridges guard,q-filter",
+        ),
+        (["run", "--online", "sac", "--offline.alpha=3"], "--offline.alpha: no algorithm is named; add --offline NAME"),
+        (
+            ["run", "--online", "sac", "--bridges", "samg", "--bridges.samg.adaptive", "true"],
+            "unexpected argument 'true': --bridges.samg.adaptive takes no value; to switch it off: "
+            "--bridges.samg.no-adaptive",
+        ),
         (["run", "--online", "sac", "--online-steps", "2000", "--env", "Hoper-v5"], "did you mean 'Hopper-v5'?"),
         (["run", "--online", "sac", "--online-steps", "2000"], "needs an environment"),
         (["run", "--dataset", "segue:hoper", "--offline", "bc", "--offline-steps", "9"], "hopper-mixed"),

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import segue
-from helpers import finite
+from helpers import finite, fresh_learner, same_bits
+from segue.errors import Diverged
 from segue.recipe import Recipe
 from segue.runner import load_checkpoint, run
-from toys import AIM, log_of
+from segue.training.recovery import Recovery
+from segue.training.update import replace
+from toys import AIM, Notes, log_of
 
 SMALL = {"hidden_sizes": (8, 8), "batch_size": 16}
 STATES = np.array([[-1.0], [1.0]], np.float32)
@@ -41,16 +46,19 @@ def error_of(result) -> str:
 @pytest.mark.parametrize(
     ("broken", "judged"),
     [
-        (segue.SAC(**SMALL, critic_learning_rate=1e30), ["0", "20"]),
-        (segue.PPO(**SMALL, rollout_steps=20, epochs=1, actor_learning_rate=1e30), ["0", "20"]),
+        (segue.SAC(**SMALL, critic_learning_rate=1e30), ["0", "20", "40"]),
+        (segue.PPO(**SMALL, rollout_steps=20, epochs=1, actor_learning_rate=1e30), ["0", "20", "40"]),
     ],
     ids=["sac", "ppo"],
 )
 def test_the_message_names_phase_step_quantity_and_the_kept_policy_which_acts(tmp_path: Path, broken, judged):
-    """Updates start at step 40."""
+    """Updates start at step 40; what is judged there is the learner of step 20, gone back to."""
     error = error_of(run(recipe(online=broken), tmp_path / "x", workers=1))
     kept = tmp_path / "x/checkpoints/run/seed-0/latest"
-    message = r"online phase, step 40: (\w+) is (nan|-?inf)\. Learning has diverged; .*kept in (.*)"
+    message = (
+        r"online phase, step 40: (\w+) is (nan|-?inf), and again at step 60 after going back to the learner of step "
+        r"20 \(last finite metrics: .*\)\. Learning has diverged; .*kept in (.*)"
+    )
     assert (found := re.fullmatch(message, error)) is not None, error
     assert Path(found[3]) == kept
     saved = load_checkpoint(kept)
@@ -61,29 +69,76 @@ def test_the_message_names_phase_step_quantity_and_the_kept_policy_which_acts(tm
     assert "NaN" not in evaluations, "what has diverged is not judged"
 
 
-def test_rewards_too_large_for_the_loss_stop_the_offline_phase_and_its_own_checkpoint_is_none(tmp_path: Path):
+def test_rewards_too_large_for_the_loss_stop_the_offline_phase(tmp_path: Path):
     log = log_of(AIM)
     log["rewards"] = log["rewards"] + 1e30
     error = error_of(run(recipe(dataset=log, offline=segue.TD3BC(**SMALL)), tmp_path / "x", workers=1))
-    assert re.match(r"offline phase, step 20: critic_loss is (nan|inf)\. Learning has diverged", error)
-    assert "kept" not in error
-    assert not list((tmp_path / "x").glob("checkpoints/*/*/*"))
+    assert re.match(r"offline phase, step 20: critic_loss is (nan|inf), and again at step 40 after .* step 0 ", error)
+    assert not list((tmp_path / "x").glob("checkpoints/*/*/final"))
+
+
+def diverging_at(*steps: int):
+    """What fetches metrics, with a loss that is not finite at these steps."""
+    from segue.training import recovery
+
+    fetch = recovery.fetch
+
+    def fetched(phase, step, metrics):
+        if step in steps:
+            raise Diverged(f"{phase} phase, step {step}: bc_loss is nan. Learning has diverged; try something")
+        return fetch(phase, step, metrics)
+
+    return fetched
 
 
 def test_an_offline_phase_that_diverges_late_keeps_the_policy_of_its_last_evaluation(tmp_path: Path, monkeypatch):
-    from segue.errors import Diverged
-    from segue.training import offline
-
-    def fetch(phase, step, metrics):
-        if step == 40:
-            raise Diverged("offline phase, step 40: bc_loss is nan")
-        return {}
-
-    monkeypatch.setattr(offline, "fetch", fetch)
-    error = error_of(run(recipe(), tmp_path / "x", workers=1))
+    monkeypatch.setattr("segue.training.recovery.fetch", diverging_at(40, 60))
+    error = error_of(run(recipe(offline_steps=80), tmp_path / "x", workers=1))
     kept = tmp_path / "x/checkpoints/offline-bc/seed-0/latest"
     assert error.endswith(f"The last evaluated policy is kept in {kept}")
-    assert load_checkpoint(kept).learner.step == 20
+    assert load_checkpoint(kept).learner.step == 40
+
+
+@pytest.mark.parametrize(
+    "online", [segue.SAC(**SMALL), segue.PPO(**SMALL, rollout_steps=20, epochs=1)], ids=["sac", "ppo"]
+)
+def test_a_single_divergence_is_gone_back_from_and_said_and_the_run_goes_on(tmp_path: Path, monkeypatch, online):
+    monkeypatch.setattr("segue.training.recovery.fetch", diverging_at(60))
+    result = run(recipe(online=online), tmp_path / "x", workers=1)
+    assert result.status == "complete"
+    seed = result.summary["arms"]["run"]["seeds"]["0"]
+    (event,) = seed["events"]
+    assert event["message"].startswith(
+        "online phase, step 60: bc_loss is nan; went back to the learner of step 40, and on"
+    )
+    assert [evaluation["step"] for evaluation in seed["online_evaluations"]] == [0, 20, 40, 60, 80]
+
+
+def test_the_learner_gone_back_to_is_the_one_of_the_last_evaluation_but_its_batches_are_new_ones():
+    algorithm = segue.SAC(**SMALL)
+    learner, other = (fresh_learner(algorithm, seed) for seed in (0, 1))
+    notes = Notes()
+    recovery = Recovery("online", notes, other)
+    recovery.mark(learner, 20)
+    later = replace(other, step=jnp.asarray(7))
+    back, good = recovery.fetch(later, 30, {"critic_loss": jnp.asarray(np.nan)})
+    assert not good
+    assert same_bits(back.nets, learner.nets)
+    assert back.step == 7
+    recovery.mark(back, 35)
+    message = r"step 30: critic_loss is nan, and again at step 40 after going back to the learner of step 20 \(last"
+    with pytest.raises(Diverged, match=message):
+        recovery.fetch(back, 40, {"critic_loss": jnp.asarray(np.inf)})
+
+
+def test_a_learner_whose_optimiser_is_lost_is_not_one_to_go_back_to():
+    algorithm = segue.SAC(**SMALL)
+    learner = fresh_learner(algorithm)
+    recovery = Recovery("online", Notes(), learner)
+    lost = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.inf), learner.optimisers)
+    recovery.mark(replace(learner, optimisers=lost), 20)
+    assert recovery.good_at == 0
+    assert finite(recovery.good.optimisers)
 
 
 def test_nothing_but_the_final_checkpoints_is_left_of_a_run_that_went_well(tmp_path: Path):

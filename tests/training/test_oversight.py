@@ -117,13 +117,32 @@ def test_who_asks_for_it_keeps_its_state_and_the_others_return_to_theirs_and_the
 
 def test_after_a_roll_back_an_episode_that_two_policies_share_does_not_count():
     oversight = Oversight((Scripted(verdicts=("roll back",)),), learner_of(0, 0), np.zeros(0), Notes(), 2)
-    oversight.watch(np.ones(2), np.array([False, True]))
+    oversight.watch(np.ones(2), np.array([False, True]))  # the second environment's next episode has not begun
     oversight.review(learner_of(1, 0), 1)
     assert oversight.ended == []
     oversight.watch(np.ones(2), np.array([True, False]))
     assert oversight.ended == []
     oversight.watch(np.full(2, 5.0), np.array([True, True]))
-    assert oversight.ended == [5.0]
+    assert oversight.ended == [(5.0, True), (6.0, True)]
+
+
+@pytest.mark.parametrize("verdict", ["mark", "keep", "renewed"])
+def test_an_episode_begun_before_a_mark_counts_but_does_not_show_what_followed_it(verdict):
+    looks = []
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Marking(Bridge):
+        def review(self, state: Any, report: Any) -> Review:
+            looks.append((report.returns.tolist(), report.whole.tolist()))
+            return Review(state, renewed=True) if verdict == "renewed" else Review(state, verdict)
+
+    oversight = Oversight((Marking(),), learner_of(0, 0), np.zeros(0), Notes(), 2)
+    oversight.watch(np.ones(2), np.array([False, True]))  # the second environment's next episode has not begun
+    oversight.review(learner_of(1, 0), 1)
+    oversight.watch(np.full(2, 4.0), np.array([True, True]))
+    oversight.watch(np.full(2, 7.0), np.array([True, False]))
+    oversight.review(learner_of(1, 0), 3)
+    assert looks == [([1], [True]), ([5, 4, 7], [False, True, True])]
 
 
 def test_the_pace_is_the_product_of_the_bridges():

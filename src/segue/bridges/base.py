@@ -15,7 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from segue import random
 from segue.algorithms.base import Action, Algorithm, Aux, Progress
@@ -53,6 +53,8 @@ class Report:
     """Environment steps so far."""
     returns: Float[np.ndarray, " episodes"]
     """Undiscounted returns of the training episodes that have ended since."""
+    whole: Bool[np.ndarray, " episodes"]
+    """Which of them began after the last `mark`, `keep` or `renewed` review, so that they show what followed it."""
     reference: Float[np.ndarray, " references"]
     """Returns of the policy that was handed over, with its exploration, before it learnt anything live."""
     learner: Learner
@@ -71,6 +73,8 @@ class Review:
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     event: str | None = None
     """A sentence for the log and the report, when something happened."""
+    renewed: bool = False
+    """Whether this review changed how the policy acts: the episodes under way then mix two policies."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,9 +158,9 @@ class Bridge:
         return None, {}
 
     def actor_penalty(
-        self, state: Any, actor: Any, nets: Nets, batch: Transition, key: Key
+        self, state: Any, actor: Any, nets: Nets, batch: Transition, loss: Float[jax.Array, " batch"], key: Key
     ) -> tuple[Float[jax.Array, ""] | None, Aux]:
-        """What is added to the policy loss; None means 0."""
+        """What is added to the policy loss, whose values per sample, detached, are given for its size; None means 0."""
         return None, {}
 
     def update(
@@ -205,3 +209,10 @@ def weighted_mean(loss: Float[jax.Array, " batch"], weight: Float[jax.Array, " b
     if loss.shape != weight.shape or loss.ndim != 1:
         raise ValueError(f"per-sample loss {loss.shape} and weight {weight.shape}: expected the same shape [batch]")
     return (weight * loss).sum() / jnp.maximum(weight.sum(), jnp.finfo(jnp.float32).tiny)
+
+
+def student(probability: float, degrees: int) -> float:
+    """Quantile of Student's t."""
+    from scipy.stats import t
+
+    return float(t.ppf(probability, degrees))

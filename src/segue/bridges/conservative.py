@@ -8,7 +8,6 @@ moves are **our reconstruction**.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -52,10 +51,9 @@ class ConservativeUpdate(Bridge):
     distance: Literal["squared", "kl"] = "squared"
     """`squared`: of the mean actions; `kl`: KL(π ‖ anchor) of the distributions. Discrete actions: always `kl`."""
     initial_multiplier: float | None = None
-    """λ at the switch; by default so large that at the distance ε the penalty pulls as strongly as Q pushes (1 for an
-    algorithm without a critic). A λ of 1 does nothing while |Q| is in the hundreds, until it has grown, which is too
-    late: the fall comes within some hundred updates. Where the policy's loss is not −Q (TD3+BC, ReBRAC, IQL, AWAC) this
-    starts too large, and holds the policy still until it has fallen, by one per cent an update: give a smaller one."""
+    """λ at the switch; by default so large that at the distance ε the penalty pulls as strongly as the policy's own
+    loss pushes (1 without a critic or a log). A λ of 1 does nothing while |Q| is in the hundreds, until it has grown,
+    which is too late: the fall comes within some hundred updates."""
     multiplier_learning_rate: float = 1e-2
     """Adam step size of log λ."""
     polyak: float = 0.005
@@ -78,27 +76,23 @@ class ConservativeUpdate(Bridge):
         """The anchor is the policy that was handed over."""
         multiplier = jnp.asarray(self.initial_multiplier or 1.0, jnp.float32)
         if self.initial_multiplier is None and learner.nets.critic is not None and seam.log is not None:
-            rows = jax.random.randint(key, (SAMPLE,), 0, len(seam.log.reward))
-            multiplier = self.balance(learner.nets, jnp.asarray(seam.log.observation)[rows])
+            rows_key, loss_key = jax.random.split(key)
+            rows = jax.random.randint(rows_key, (SAMPLE,), 0, len(seam.log.reward))
+            batch = jax.tree.map(lambda column: jnp.asarray(column)[rows], seam.log)
+            multiplier = self.balance(seam.algorithm, learner.nets, batch, loss_key)
         return learner, self.state(learner.nets.actor, multiplier)
 
-    def balance(self, nets: Nets, observation: Float[jax.Array, "batch observation"]) -> Float[jax.Array, ""]:
-        """λ at which the penalty's slope at distance ε equals that of Q.
+    def balance(self, algorithm: Algorithm, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, ""]:
+        """λ at which the penalty's slope equals that of the policy's own loss, where its gradient leads, ε away.
 
-        Squared distance Δ²/|A|: slope 2 λ √ε / √|A| against E‖∇_a Q(s, π(s))‖. In nats, about Δ²/2 in units of the
-        policy's own spread: slope λ √(2 ε) against the spread of Q over the policy's actions.
+        Down the gradient g by a step t the distance is ½ t² gᵀHg, with H its Hessian at the anchor: it reaches ε at
+        t = √(2ε / gᵀHg). There the penalty rises by λ t gᵀHg, and the loss falls by gᵀg.
         """
-        if isinstance(nets.actor, CategoricalActor):
-            spread = nets.critic.all(observation).min(0).std(-1).mean()
-            return jnp.maximum(spread / math.sqrt(2 * self.epsilon), 1e-6)
-        action = jnp.asarray(nets.actor.mode(observation))
-        slope = jax.grad(lambda a: nets.critic(observation, a).min(0).sum())(action)
-        if self.distance == "kl":
-            _, log_std = nets.actor(observation)
-            size = jnp.linalg.norm(slope * (1 - action**2) * jnp.exp(log_std), axis=-1).mean()
-            return jnp.maximum(size / math.sqrt(2 * self.epsilon), 1e-6)
-        size = jnp.linalg.norm(slope, axis=-1).mean()
-        return jnp.maximum(size * math.sqrt(action.shape[-1]) / (2 * math.sqrt(self.epsilon)), 1e-6)
+        push = jax.grad(lambda actor: algorithm.actor_loss(actor, nets, batch, key)[0].mean())(nets.actor)
+        pull = jax.grad(lambda actor: self.deviation(actor, nets.actor, batch))
+        _, curved = jax.jvp(pull, (nets.actor,), (push,))
+        multiplier = optax.tree.vdot(push, push) / jnp.sqrt(2 * self.epsilon * optax.tree.vdot(push, curved))
+        return jnp.clip(jnp.nan_to_num(multiplier, nan=0.0), 1e-6, 1e8)  # without a push: as small as it may be
 
     def state(self, actor: Any, multiplier: Float[jax.Array, ""]) -> State:
         """The state with this anchor and λ."""
@@ -124,7 +118,7 @@ class ConservativeUpdate(Bridge):
         return ((actor.mode(batch.observation) - anchor.mode(batch.observation)) ** 2).mean()
 
     def actor_penalty(
-        self, state: State, actor: Any, nets: Nets, batch: Transition, key: Key
+        self, state: State, actor: Any, nets: Nets, batch: Transition, loss: Float[jax.Array, " batch"], key: Key
     ) -> tuple[Float[jax.Array, ""], Aux]:
         """λ · E[distance(π_θ, anchor)]."""
         deviation = self.deviation(actor, jax.lax.stop_gradient(state.anchor), batch)

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from segue.algorithms.base import Algorithm, Aux, copy
-from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of
+from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of, student
 from segue.networks import CategoricalActor
 from segue.types import Array, Key, Learner, Nets, Spaces, Transition
 
@@ -43,7 +43,7 @@ class State(NamedTuple):
     alarms: Array
     """Alarms so far."""
     since: Array
-    """Sum and count of the returns since the learner was last marked."""
+    """Sum and count of the returns of episodes begun since the learner was last marked."""
     marked: Any
     """The policy that will be kept if the returns since are good; None for an algorithm that has no actor."""
     anchor: Any
@@ -72,8 +72,7 @@ class Guard(Bridge):
     """Factor of the updates per step with each alarm."""
     pull: float = 1.0
     """Weight, after the first alarm, of the squared distance (KL for discrete actions) to the policy rolled back to, in
-    units of mean |Q|; it doubles with each alarm. Where the policy's loss is not −Q (TD3+BC, ReBRAC, IQL, AWAC) that is
-    strong: such a policy hardly moves after an alarm."""
+    units of the policy's mean absolute loss (|Q|, where the loss is −Q); it doubles with each alarm."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -124,7 +123,7 @@ class Guard(Bridge):
         if len(reference) < 2:
             return -math.inf, ceiling
         mean, error = float(reference.mean()), float(reference.std(ddof=1)) / math.sqrt(len(reference))
-        floor = mean - _student(1 - self.alpha / 2, len(reference) - 1) * error - self.tolerance * abs(mean)
+        floor = mean - student(1 - self.alpha / 2, len(reference) - 1) * error - self.tolerance * abs(mean)
         # Below B also where all returns are equal, by more than the rounding of the state's float32.
         return min(floor, ceiling - 1e-6 * max(abs(ceiling), 1.0)), ceiling
 
@@ -166,7 +165,7 @@ class Guard(Bridge):
             if value >= self.threshold:
                 alarm = True
                 break
-        since = np.asarray(state.since) + np.array([report.returns.sum(), len(report.returns)])
+        since = np.asarray(state.since) + np.array([report.returns[report.whole].sum(), report.whole.sum()])
         metrics = {"guard_log_evidence": math.log(max(value, 1e-30)), "guard_alarms": float(alarms + alarm)}
         if alarm:
             state = self.state(state.anchor)._replace(
@@ -201,23 +200,13 @@ class Guard(Bridge):
         return self.slow_down ** int(state.alarms)
 
     def actor_penalty(
-        self, state: State, actor: Any, nets: Nets, batch: Transition, key: Key
+        self, state: State, actor: Any, nets: Nets, batch: Transition, loss: Float[jax.Array, " batch"], key: Key
     ) -> tuple[Float[jax.Array, ""], Aux]:
-        """Nothing before the first alarm; then pull · 2^(alarms − 1) · mean |Q| · E[distance to the kept policy]."""
+        """Nothing before the first alarm; then pull · 2^(alarms − 1) · mean |loss| · E[distance to the kept policy]."""
         anchor = jax.lax.stop_gradient(state.anchor)
         if isinstance(actor, CategoricalActor):
             distance = actor.kl(anchor, batch.observation).mean()
         else:
             distance = ((actor.mode(batch.observation) - anchor.mode(batch.observation)) ** 2).mean()
-        scale = jnp.ones(())
-        if nets.critic is not None:
-            scale = jnp.abs(nets.critic(batch.observation, batch.action)).mean()
         weight = jnp.where(state.alarms > 0, self.pull * 2.0 ** (state.alarms - 1), 0.0)
-        return weight * jax.lax.stop_gradient(scale) * distance, {"guard_distance": distance}
-
-
-def _student(probability: float, degrees: int) -> float:
-    """Quantile of Student's t."""
-    from scipy.stats import t
-
-    return float(t.ppf(probability, degrees))
+        return weight * jnp.abs(loss).mean() * distance, {"guard_distance": distance}

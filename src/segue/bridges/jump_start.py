@@ -13,8 +13,11 @@ from jaxtyping import Float, Int
 
 from segue import random
 from segue.algorithms.base import Action, Algorithm, copy
-from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of
+from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of, student
 from segue.types import TARGETS, Array, Key, Learner, Nets, Spaces
+
+#: Windows without a step down after which an event says so.
+PATIENCE = 10
 
 
 class State(NamedTuple):
@@ -29,6 +32,8 @@ class State(NamedTuple):
     """Highest mean return of a window so far; at first the reference's."""
     recent: Array
     """The last `window` training returns at this horizon; NaN where there are not yet as many."""
+    refused: Array
+    """Windows at this horizon that did not let it shrink."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +50,8 @@ class JumpStart(Bridge):
     attach_order: ClassVar[int] = 1
 
     rule: Literal["curriculum", "conservative"] = "curriculum"
-    """`curriculum`: h shrinks when the mean return of a window is within the tolerance of the best so far;
+    """`curriculum`: h shrinks when the mean return of a window is within the tolerance of the best so far (a lucky
+    window can hold it for long: an event says so);
     `conservative`: only when a lower bound of it is within the tolerance of the handed-over policy's (after Wang, White
     & White 2025, arXiv 2505.00913; the rule is our reconstruction)."""
     stages: int = 10
@@ -57,7 +63,7 @@ class JumpStart(Bridge):
     tolerance: float = 0.1
     """Share of the return that may be lost."""
     confidence: float = 0.9
-    """One-sided confidence of the conservative rule's lower bound."""
+    """One-sided confidence of the conservative rule's lower bound (Student's t)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,6 +94,7 @@ class JumpStart(Bridge):
             jnp.asarray(longest, jnp.int32),
             jnp.asarray(-jnp.inf, jnp.float32),
             jnp.full(self.window, jnp.nan, jnp.float32),
+            jnp.zeros((), jnp.int32),
         )
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
@@ -99,27 +106,39 @@ class JumpStart(Bridge):
         return (f"jump-start: the offline policy acts for the first {int(state.longest)} steps of each episode",)
 
     def review(self, state: State, report: Report) -> Review:
-        """Shrinks h by a stage when a full window of returns allows it; the next window starts empty."""
+        """Shrinks h by a stage when a full window of returns, of whole episodes, allows it; the next starts empty."""
         horizon, metrics = int(state.horizon), {"jump_start_horizon": float(state.horizon)}
         if horizon == 0 or not len(report.returns):
             return Review(state, metrics=metrics)
         best = max(float(state.best), float(report.reference.mean()))
-        recent = np.concatenate([np.asarray(state.recent), report.returns])[-self.window :].astype(np.float32)
-        event = None
+        returns = report.returns[report.whole]
+        recent = np.concatenate([np.asarray(state.recent), returns])[-self.window :].astype(np.float32)
+        refused, event, enough = int(state.refused), None, False
         if not np.isnan(recent).any():
             mean = float(recent.mean())
             if self.rule == "conservative":
                 spread = float(recent.std(ddof=1)) / math.sqrt(len(recent))
-                enough = mean - _quantile(self.confidence) * spread >= _within(report.reference.mean(), self.tolerance)
+                bound, bar = mean - student(self.confidence, len(recent) - 1) * spread, float(report.reference.mean())
             else:
-                enough = mean >= _within(best, self.tolerance)
-            best = max(best, mean)
+                bound, bar = mean, best
+            enough = bound >= bar - self.tolerance * abs(bar)
+            best, refused = max(best, mean), 0 if enough else refused + 1
             if enough:
                 horizon = max(horizon - math.ceil(int(state.longest) / self.stages), 0)
                 event = f"the guide's horizon shrinks to {horizon} (mean return {mean:.4g} at step {report.step})"
+            elif refused == PATIENCE:
+                event = (
+                    f"the guide's horizon has stayed at {horizon} for {refused} windows of {self.window} episodes: "
+                    f"{bound:.4g} is not within {self.tolerance:.0%} of {bar:.4g} at step {report.step}"
+                )
             recent = np.full(self.window, np.nan, np.float32)
-        state = state._replace(horizon=np.asarray(horizon, np.int32), best=np.asarray(best, np.float32), recent=recent)
-        return Review(state, metrics=metrics, event=event)
+        state = state._replace(
+            horizon=np.asarray(horizon, np.int32),
+            best=np.asarray(best, np.float32),
+            recent=recent,
+            refused=np.asarray(refused, np.int32),
+        )
+        return Review(state, metrics=metrics, event=event, renewed=enough)
 
     def act(
         self,
@@ -143,13 +162,3 @@ class JumpStart(Bridge):
 def _acting(nets: Nets) -> Nets:
     """Without what only learning needs."""
     return nets.replace(**dict.fromkeys((*TARGETS, "reference", "temperature", "multiplier")))
-
-
-def _within(value: float, tolerance: float) -> float:
-    return float(value) - tolerance * abs(float(value))
-
-
-def _quantile(confidence: float) -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(confidence)

@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
                 if key in arms:
                     raise SegueError(f"{file}: an arm named {key!r} came before; rename that run directory")
                 arms[key] = recipe
-        return launch(arms, again.out, again.workers, ["compare", *arguments])
+        return launch(arms, again, ["compare", *arguments])
     common, named = _split(arguments)
     if "--help" in arguments or "-h" in arguments:
         recipe_from_flags([*common, "--help"], "compare", DESCRIPTION, PLACE)
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
             arms[name], place = recipe_from_flags([*kept, *own], "compare", DESCRIPTION, PLACE)
         except SegueError as error:
             raise SegueError(f"arm {name!r}: {error}") from error
-    return launch(arms, place.out, place.workers, ["compare", *arguments])
+    return launch(arms, place, ["compare", *arguments])
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, list[str]]]]:

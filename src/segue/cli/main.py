@@ -11,6 +11,7 @@ from segue.errors import SegueError, unknown
 #: Command by name: its module in segue.cli and what it does.
 COMMANDS = {
     "run": "pretrain on a log, hand over, fine-tune live; or repeat a recipe.json",
+    "branch": "from the end of a run's offline phase with another online algorithm, or other bridges",
     "compare": "several recipes as arms of one report",
     "report": "write the report of one or more runs again",
     "seam": "what happened at the switch, and what the numbers say about it",
@@ -35,7 +36,7 @@ for example:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
+    """Exit codes: 0 done, 1 a run failed, 2 bad input, 130 stopped by Ctrl-C, 143 by SIGTERM (both can go on)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
@@ -51,9 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
     except SegueError as error:
         print(f"segue: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("segue: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        print("segue: interrupted; the same command goes on", file=sys.stderr)
+        return getattr(interrupt, "exit_code", 130)
     except BrokenPipeError:
         return 0
 

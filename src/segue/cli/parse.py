@@ -33,12 +33,16 @@ def parse(spec: Callable[..., T], arguments: Sequence[str], command: str, descri
         config=config,
     )
     if rest:
-        raise SegueError(_unknown_argument(rest[0], spec, command, config))
+        raise SegueError(_unknown_argument(rest[0], arguments, spec, command, config))
     return value
 
 
-def _unknown_argument(word: str, spec: Callable[..., Any], command: str, config: Any) -> str:
+def _unknown_argument(word: str, arguments: Sequence[str], spec: Callable[..., Any], command: str, config: Any) -> str:
     if not word.startswith("-"):
+        before = arguments[arguments.index(word) - 1] if word in arguments[1:] else ""
+        if before.startswith("--") and "=" not in before:
+            owner, dot, field = before.removeprefix("--").rpartition(".")
+            return f"unexpected argument {word!r}: {before} takes no value; to switch it off: --{owner}{dot}no-{field}"
         return f"unexpected argument {word!r}; see segue {command} --help"
     flags = _flags(spec, config)
     name = word.split("=")[0]

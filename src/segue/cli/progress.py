@@ -7,7 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from segue.runner.job import Event, Job
+from segue.runner.jobs import Event, Job
 
 
 class Watcher:

@@ -35,26 +35,39 @@ PARTS: dict[str, tuple[str, Mapping[str, type]]] = {
 
 
 def recipe_from_flags(
-    arguments: Sequence[str], command: str, description: str, extra: Sequence[tuple[str, Any, Any]] = ()
+    arguments: Sequence[str],
+    command: str,
+    description: str,
+    extra: Sequence[tuple[str, Any, Any]] = (),
+    base: Recipe | None = None,
 ) -> tuple[Recipe, Any]:
     """The recipe of a command line, and the parsed namespace with the `extra` fields (name, type, default).
+
+    With a `base`, flags change that; a part that is named replaces its part together with the hyper-parameters.
 
     Raises:
         RecipeError: for an unknown part, or parts that do not fit together.
         SegueError: for an unknown flag.
     """
     named = {part: _named(part, arguments) for part in PARTS}
-    preset = _last("preset", arguments) or _default(arguments)
+    preset = last_value("preset", arguments)
     values: dict[str, Any] = {}
-    if preset == AUTO or preset in RECIPES:
-        values = _auto(arguments) if preset == AUTO else RECIPES[preset]()
-        for part in [part for part in PARTS if part in values]:
-            if names_part(arguments, part):
-                del values[part]
-            else:
-                named[part] = [of.name for of in (values[part] if part == "bridges" else [values[part]])]
-    elif preset:
+    if base is not None:
+        if preset:
+            raise RecipeError("--preset has no use here: what the flags do not name is the run's")
+        values = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+    else:
+        preset = preset or _default(arguments)
+        if preset == AUTO or preset in RECIPES:
+            values = _auto(arguments) if preset == AUTO else RECIPES[preset]()
+    for part in [part for part in PARTS if part in values]:
+        if names_part(arguments, part) or not values[part]:
+            del values[part]
+        else:
+            named[part] = [one.name for one in values[part]] if part == "bridges" else [values[part].name]
+    if preset and not values:
         values = _domain(preset, named)
+    _require_named(named, arguments)
     spec = _spec(named, {**values, "preset": preset or None}, extra)
     parsed = parse(spec, arguments, command, description)
     fields = {
@@ -68,13 +81,13 @@ def recipe_from_flags(
 
 def _default(arguments: Sequence[str]) -> str:
     """`auto` where there is a task, and nothing says what to do with it."""
-    task = _last("dataset", arguments) or _last("env", arguments)
+    task = last_value("dataset", arguments) or last_value("env", arguments)
     return AUTO if task and not any(names_part(arguments, part) for part in ("offline", "online", "bridges")) else ""
 
 
 def _auto(arguments: Sequence[str]) -> dict[str, Any]:
     """Of the log and the environment that are named; `None` is how a flag says that there is none."""
-    task = {name: value for name in ("dataset", "env") if (value := _last(name, arguments)) not in ("", "None")}
+    task = {name: value for name in ("dataset", "env") if (value := last_value(name, arguments)) not in ("", "None")}
     return auto(**task, clip_actions="--clip-actions" in arguments)
 
 
@@ -105,7 +118,7 @@ def without_part(arguments: Sequence[str], part: str) -> list[str]:
     for word in arguments:
         if word.startswith("-") and not _is_number(word):
             flag = word.split("=")[0]
-            skipping = flag == f"--{part}" or flag.startswith((f"--{part}.", f"--no-{part}."))
+            skipping = flag == f"--{part}" or flag.startswith(f"--{part}.")
         if not skipping:
             kept.append(word)
     return kept
@@ -127,7 +140,7 @@ def _is_number(word: str) -> bool:
 def _named(part: str, arguments: Sequence[str]) -> list[str]:
     """The names given to a part, checked; the last flag counts."""
     kind, known = PARTS[part]
-    names = [name for name in _last(part, arguments).split(",") if name and name != NONE]
+    names = [name for name in last_value(part, arguments).split(",") if name and name != NONE]
     if len(set(names)) < len(names):
         raise RecipeError(f"a {kind} is named twice: {', '.join(names)}")
     for name in names:
@@ -136,7 +149,20 @@ def _named(part: str, arguments: Sequence[str]) -> list[str]:
     return names
 
 
-def _last(flag: str, arguments: Sequence[str]) -> str:
+def _require_named(named: Mapping[str, list[str]], arguments: Sequence[str]) -> None:
+    """Refuse a hyper-parameter of a part that is not named."""
+    for word in arguments:
+        part, *path = word.split("=")[0].removeprefix("--").split(".")
+        if not word.startswith("--") or part not in PARTS or not path:
+            continue
+        if part == "bridges" and path[0] in BRIDGES and path[0] not in named[part]:
+            names = ",".join([*named[part], path[0]])
+            raise RecipeError(f"{word.split('=')[0]}: the bridge is not in the recipe; add --bridges {names}")
+        if not named[part]:
+            raise RecipeError(f"{word.split('=')[0]}: no {PARTS[part][0]} is named; add --{part} NAME")
+
+
+def last_value(flag: str, arguments: Sequence[str]) -> str:
     """The last value given to a flag, or nothing."""
     value = ""
     for i, word in enumerate(arguments):
@@ -160,7 +186,7 @@ def _spec(named: Mapping[str, list[str]], values: Mapping[str, Any], extra: Sequ
             fields.append((f"{name}_name", argument, ",".join(named[name]) or NONE))
             if name == "bridges" and named[name]:
                 given = {bridge.name: bridge for bridge in values.get(name, ())}
-                parts = [(b.replace("-", "_"), known[b], given.get(b, known[b]())) for b in named[name]]
+                parts = [(b.replace("-", "_"), known[b], given.get(b) or known[b]()) for b in named[name]]
                 options = dataclasses.make_dataclass(
                     "Bridges", [(b, t, dataclasses.field(default=d)) for b, t, d in parts], frozen=True
                 )

@@ -1,7 +1,6 @@
 """Gymnasium environments in the shape the learners expect: flat float32 observations, actions in [-1, 1] or 0..n-1.
 
-The shaping is Gymnasium's own wrappers; what is added is a seed for every episode, so that an interrupted one can be
-restored by replaying its actions.
+The shaping is Gymnasium's own wrappers.
 """
 
 from __future__ import annotations
@@ -11,15 +10,11 @@ import difflib
 import importlib
 import importlib.util
 import io
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from jaxtyping import Bool, Float
 
 from segue.errors import RecipeError, unknown
-from segue.random import environment_seed
 from segue.types import Spaces
 
 #: Packages that register their environments when imported.
@@ -111,58 +106,3 @@ def environment_spaces(env_id: str) -> Spaces:
     spaces = spaces_of(env)
     env.close()
     return spaces
-
-
-class Episodes:
-    """A few environments stepped together, each episode reset with a seed of its own.
-
-    Attributes:
-        observation: what the policy sees now, [environments, observation].
-        episode: number of the running episode of each environment.
-        time: steps since the start of it.
-    """
-
-    def __init__(self, env_id: str, count: int, seed: int, role: str) -> None:
-        self.vector = SyncVectorEnv([lambda: make(env_id)] * count, copy=False, autoreset_mode=AutoresetMode.DISABLED)
-        self.spaces = spaces_of(self.vector.envs[0])
-        self.seed, self.role = seed, role
-        self.episode, self.time = np.zeros(count, np.int64), np.zeros(count, np.int64)
-        self.start = self.vector.single_action_space.start if self.spaces.discrete else 0  # type: ignore[attr-defined]
-        self.observation = self._flat(self.vector.reset(seed=self._seeds())[0])
-
-    def step(
-        self, action: np.ndarray
-    ) -> tuple[
-        Float[np.ndarray, "envs observation"],
-        Float[np.ndarray, " envs"],
-        Bool[np.ndarray, " envs"],
-        Bool[np.ndarray, " envs"],
-    ]:
-        """Step every environment; finished ones start their next episode.
-
-        Returns:
-            The true next observation (of a finished episode: its last), reward, terminated, truncated. What the
-            policy sees next is `self.observation`.
-        """
-        next_observation, reward, terminated, truncated, _ = self.vector.step(action + self.start)
-        next_observation = self._flat(next_observation)
-        reward, terminated, truncated = reward.astype(np.float32), terminated.copy(), truncated.copy()
-        done = terminated | truncated
-        self.observation = next_observation
-        self.time += 1
-        if done.any():
-            self.episode += done
-            self.time[done] = 0
-            self.observation = self._flat(self.vector.reset(seed=self._seeds(), options={"reset_mask": done})[0])
-        return next_observation, reward, terminated, truncated
-
-    def close(self) -> None:
-        """Release the environments."""
-        self.vector.close()
-
-    def _seeds(self) -> list[int | None]:
-        return [environment_seed(self.seed, self.role, env, int(n)) for env, n in enumerate(self.episode)]
-
-    @staticmethod
-    def _flat(observation: Any) -> np.ndarray:
-        return np.array(observation, np.float32)

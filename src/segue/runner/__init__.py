@@ -20,14 +20,16 @@ from segue.data.dataset import Dataset
 from segue.envs import environment_spaces
 from segue.envs.make import make_raw
 from segue.errors import RecipeError, SegueError
-from segue.recipe import Recipe
+from segue.recipe import CHECKPOINT_EVERY, Recipe
 from segue.report import write_report
 from segue.runner.checkpoint import Checkpoint
 from segue.runner.checkpoint import load as load_checkpoint
 from segue.runner.directory import RunDirectory, slug
 from segue.runner.executor import run_jobs
-from segue.runner.job import Event, Job, environment_of
+from segue.runner.jobs import Event, Job
 from segue.runner.machine import describe_machine, versions, visible_cores
+from segue.runner.start import environment_of
+from segue.runner.stopping import Stopped
 
 __all__ = ["Checkpoint", "Result", "compare", "load_checkpoint", "run"]
 
@@ -58,11 +60,13 @@ def compare(
     workers: int | None = None,
     on_event: Callable[[Job, Event], None] = lambda job, event: None,
     command: str | None = None,
+    checkpoint_every: float = CHECKPOINT_EVERY,
+    resume: bool = False,
 ) -> Result:
     """Run several recipes into one directory and one report.
 
-    Jobs that the directory already holds the results of are not done again, so an interrupted run goes on where
-    whole jobs are missing, and a finished run is only reported again.
+    A run that was interrupted, by whatever, goes on where it was saved last, to the same numbers as if it had not been;
+    a finished run is only reported again.
 
     Args:
         arms: recipe by name.
@@ -71,33 +75,42 @@ def compare(
             one job to do at a time.
         on_event: called with progress, evaluations and notes as they happen.
         command: the command line, for the report.
+        checkpoint_every: seconds between saves; 0 saves as often as possible. The results do not depend on it.
+        resume: go on also with another number of cores, which is said; the numbers may then differ.
 
     Raises:
         RecipeError: if parts do not fit together; nothing was written.
-        SegueError: if the directory holds something else.
+        SegueError: if the directory holds something else, or cannot be written.
+        Stopped: on SIGTERM; the run is saved and can go on.
     """
     out = Path(out)
     _check_names(arms)
     checked = {name: _check(name, recipe, out) for name, recipe in arms.items()}
-    directory = RunDirectory(out, {name: recipe for name, (recipe, _) in checked.items()})
+    directory = RunDirectory(out, {name: recipe for name, (recipe, _) in checked.items()}, checkpoint_every)
     jobs = directory.jobs()
     if workers is None:
         side_by_side = max(sum(job.phase == phase for job in jobs) for phase in ("offline", "online"))
         workers = min(len(visible_cores()), side_by_side)
     cores = max(len(visible_cores()) // workers, 1)
     logs = {str(recipe.dataset): log for recipe, log in checked.values() if log is not None}
-    directory.claim({"logs": {uri: log.fingerprint() for uri, log in logs.items()}, "cores_per_job": cores})
-    with directory.lock():
+    provenance = {"logs": {uri: log.fingerprint() for uri, log in logs.items()}, "cores_per_job": cores}
+    warnings = directory.claim(provenance, resume)
+    finished = directory.complete()
+    if finished is not None:
+        return Result(out, finished, write_report(out))
+    with directory.lock() as held:
+        for warning in warnings:
+            on_event(jobs[0], {"event": "note", "message": warning})
         for name, recipe in arms.items():
             if recipe.dataset is not None and not isinstance(recipe.dataset, str):
                 saved, log = checked[name]
                 assert log is not None
                 npz.write(str(saved.dataset).removeprefix("npz:"), log.columns())
-        earlier = directory.earlier_summary()
-        if earlier is not None and earlier["status"] == "complete":
-            return Result(out, earlier, write_report(out))
         start = time.perf_counter()
-        outcomes, _ = run_jobs(jobs, workers, on_event)
+        earlier = directory.earlier_summary()
+        outcomes, stopped = run_jobs(jobs, workers, on_event, held)
+        if stopped == signal.SIGTERM:  # there is no time for a report
+            raise Stopped(stopped)
         about = {
             "segue_version": segue.__version__,
             "machine": describe_machine(cores),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from segue.algorithms import ALGORITHMS, Algorithm
 from segue.bridges import BRIDGES, Bridge
 from segue.envs import environment_spaces
 from segue.errors import RecipeError, SegueError
+from segue.files import write_directory
 from segue.policy import Policy
 from segue.recipe import decode, encode
 from segue.training.update import init_learner, replace
@@ -79,13 +79,11 @@ def save(directory: Path, checkpoint: Checkpoint) -> str:
         "env": checkpoint.env_id,
         "parameters_sha256": digest,
     }
-    temporary = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    eqx.tree_serialise_leaves(temporary / "learner.eqx", checkpoint.learner)
-    (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
-    shutil.rmtree(directory, ignore_errors=True)
-    os.replace(temporary, directory)
+    arrays = io.BytesIO()
+    eqx.tree_serialise_leaves(arrays, checkpoint.learner)
+    write_directory(
+        directory, {"learner.eqx": arrays.getvalue(), "manifest.json": json.dumps(manifest, indent=1).encode()}
+    )
     return digest
 
 
@@ -102,7 +100,7 @@ def load(directory: Path) -> Checkpoint:
         algorithm = decode("algorithm", manifest["algorithm"], ALGORITHMS)
         bridges = tuple(decode("bridge", part, BRIDGES) for part in manifest["bridges"])
         spaces = Spaces(**manifest["spaces"])
-        learner = eqx.tree_deserialise_leaves(directory / "learner.eqx", _skeleton(algorithm, bridges, spaces))
+        learner = eqx.tree_deserialise_leaves(directory / "learner.eqx", skeleton(algorithm, bridges, spaces))
     except FileNotFoundError as error:
         raise SegueError(f"{directory}: no checkpoint here ({error.filename} is missing)") from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError) as error:
@@ -112,8 +110,8 @@ def load(directory: Path) -> Checkpoint:
     return Checkpoint(algorithm, bridges, spaces, manifest["env"], learner)
 
 
-def _skeleton(algorithm: Algorithm, bridges: tuple[Bridge, ...], spaces: Spaces) -> Any:
-    """A learner of the right shape, without its numbers."""
+def skeleton(algorithm: Algorithm, bridges: tuple[Bridge, ...], spaces: Spaces, sampler: Any = ()) -> Learner:
+    """A learner of the right structure, without its numbers ."""
 
     def build() -> Learner:
         nets = algorithm.init(jax.random.key(0), spaces)
@@ -121,4 +119,6 @@ def _skeleton(algorithm: Algorithm, bridges: tuple[Bridge, ...], spaces: Spaces)
 
     learner = eqx.filter_eval_shape(build)
     states = tuple(bridge.skeleton(algorithm, spaces) for bridge in bridges)
-    return eqx.tree_at(lambda tree: tree.bridges, learner, states, is_leaf=lambda leaf: leaf == ())
+    return eqx.tree_at(
+        lambda tree: (tree.bridges, tree.sampler), learner, (states, sampler), is_leaf=lambda leaf: leaf == ()
+    )

@@ -8,6 +8,7 @@ report.html           the page; its tables in report.md and measures.csv, its pi
 comparisons.csv, statistics.png   where there are two arms of two seeds or more
 tensorboard/          event files, one folder a job
 checkpoints/          learners at the end of each phase
+states/               where each job stands, to go on from
 records/              what each job wrote as it went; the summary is made from it
 """
 
@@ -19,15 +20,16 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from segue.errors import SegueError
 from segue.files import write_atomically
-from segue.recipe import Recipe
+from segue.recipe import CHECKPOINT_EVERY, Recipe
 from segue.runner.executor import Outcome
-from segue.runner.job import Job
+from segue.runner.jobs import Job
 
 #: The fields of a recipe that its offline phase depends on; arms that agree on them share it.
 OFFLINE_FIELDS = (
@@ -42,18 +44,27 @@ OFFLINE_FIELDS = (
 )
 
 
+#: Seconds to wait for workers that are leaving because whoever started them is gone.
+PATIENCE = 2.0
+
+
 class RunDirectory:
     """One directory on disk that holds one recipe (or several arms) for good."""
 
-    def __init__(self, path: Path, arms: Mapping[str, Recipe]) -> None:
-        self.path = path
+    def __init__(self, path: Path, arms: Mapping[str, Recipe], checkpoint_every: float = CHECKPOINT_EVERY) -> None:
+        self.path, self.checkpoint_every = path, checkpoint_every
         # As it will be read back: tuples become lists.
         self.arms = {name: json.loads(json.dumps(recipe.to_dict())) for name, recipe in arms.items()}
 
-    def claim(self, provenance: dict[str, Any]) -> None:
+    def claim(self, provenance: dict[str, Any], resume: bool = False) -> list[str]:
         """Create the directory and write the recipe, or find the same recipe there.
 
-        `provenance` is what the results depend on besides the recipe: the logs' content and the cores per job.
+        Args:
+            provenance: what the results depend on besides the recipe: the logs' content and the cores per job.
+            resume: go on also with another number of cores.
+
+        Returns:
+            What somebody who goes on should know.
 
         Raises:
             SegueError: if the directory holds another recipe, another provenance or other files, or cannot be written.
@@ -67,52 +78,70 @@ class RunDirectory:
                         f"{self.path} already holds a run of another recipe; nothing was changed: choose another "
                         "--out, or remove that directory"
                     )
-                self._same_provenance(provenance)
-                return
-            if self.path.exists() and any(self.path.iterdir()):
+                return self._same_provenance(provenance, resume)
+            # The recipe is written last: what is there besides may be a beginning that was cut short.
+            if self.path.exists() and any(_not_ours(entry) for entry in self.path.iterdir()):
                 raise SegueError(f"{self.path} is not empty and holds no recipe.json; choose another --out")
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "provenance.json", json.dumps(provenance, indent=1) + "\n")
             write_atomically(file, json.dumps(plain, indent=1) + "\n")
         except (OSError, json.JSONDecodeError) as error:
             raise SegueError(f"{self.path} cannot be used for a run: {error}") from error
+        return []
 
-    def _same_provenance(self, now: dict[str, Any]) -> None:
+    def _same_provenance(self, now: dict[str, Any], resume: bool) -> list[str]:
         before = json.loads((self.path / "provenance.json").read_text())
         for uri, fingerprint in now["logs"].items():
             if before["logs"].get(uri) != fingerprint:
                 raise SegueError(
                     f"{self.path} holds results from {uri} as it was; the log has changed since: choose another --out"
                 )
-        if (
-            before["cores_per_job"] != now["cores_per_job"]
-            and (self.earlier_summary() or {}).get("status") != "complete"
-        ):
+        cores = before["cores_per_job"], now["cores_per_job"]
+        if cores[0] == cores[1] or self.complete() is not None:
+            return []
+        said = f"{self.path} was begun with {cores[0]} cores per job, now there would be {cores[1]}"
+        if not resume:
             raise SegueError(
-                f"{self.path} was begun with {before['cores_per_job']} cores per job, now there would be "
-                f"{now['cores_per_job']}; the numbers depend on it: give --workers accordingly, or another --out"
+                f"{said}; the numbers depend on it: give --workers accordingly, or another --out; "
+                "segue run --resume goes on all the same"
             )
+        return [f"WARNING: {said}: the numbers will not be those of an uninterrupted run"]
+
+    def complete(self) -> dict[str, Any] | None:
+        """The summary, if every job of this recipe is done."""
+        summary = self.earlier_summary()
+        done = summary is not None and summary["status"] == "complete" and all(job.result() for job in self.jobs())
+        return summary if done else None
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the directory, so that no second process writes into it.
+    def lock(self) -> Iterator[int | None]:
+        """Hold the directory, so that no second process writes into it; gives the descriptor that holds it.
 
         Raises:
-            SegueError: if another process does.
+            SegueError: if another process does, or the directory cannot be written.
         """
         try:
             import fcntl
         except ImportError:  # not on Windows
-            yield
+            yield None
             return
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise SegueError(
-                    f"{self.path} is in use by another process; wait for it, or choose another --out"
-                ) from None
-            yield
+        try:
+            file = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise SegueError(f"{self.path} cannot be written: {error.strerror}") from None
+        with file:
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if time.monotonic() >= deadline:
+                        raise SegueError(
+                            f"{self.path} is in use by another process; wait for it, or choose another --out"
+                        ) from None
+                    time.sleep(0.05)
+            yield file.fileno()
 
     def jobs(self) -> list[Job]:
         """Every job, offline phases first; arms with the same offline phase share its job."""
@@ -139,7 +168,9 @@ class RunDirectory:
             records=self.path / "records" / place,
             checkpoints=self.path / "checkpoints" / place,
             tensorboard=self.path / "tensorboard" / place,
+            states=self.path / "states" / place,
             pretrained=pretrained,
+            checkpoint_every=self.checkpoint_every,
         )
 
     def _offline_name(self, plain: dict[str, Any]) -> str:
@@ -254,6 +285,10 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
         except json.JSONDecodeError:
             return  # the line that an interruption cut; nothing follows it
+
+
+def _not_ours(entry: Path) -> bool:
+    return entry.name != "provenance.json" and not re.fullmatch(r"\.(provenance|recipe)\.json\.\d+\.tmp", entry.name)
 
 
 def _key(plain: dict[str, Any]) -> str:

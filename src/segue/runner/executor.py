@@ -13,19 +13,25 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 
 from segue.errors import SegueError
-from segue.runner.job import Event, Job, execute
+from segue.runner.job import execute
+from segue.runner.jobs import Event, Job
 from segue.runner.machine import release_programs, visible_cores
+from segue.runner.stopping import Stop, Stopped, raising, say
 
-#: Seconds that interrupted workers get to write down what they have.
-GRACE_SECONDS = 30
+#: Seconds that workers get to save what they have, by the signal that stops them.
+GRACE_SECONDS = {signal.SIGINT: 30.0, signal.SIGTERM: 6.5}
 
 
 #: What a worker's exit code means; anything else is a failure.
-_STATUS = {0: "complete", 130: "interrupted", -signal.SIGINT: "interrupted"}
+_STATUS = {
+    0: "complete",
+    **dict.fromkeys((130, 143, -signal.SIGINT, -signal.SIGTERM), "interrupted"),
+}
 
 
 @dataclasses.dataclass
@@ -37,17 +43,24 @@ class Outcome:
 
 
 def run_jobs(
-    jobs: Sequence[Job], workers: int, on_event: Callable[[Job, Event], None]
-) -> tuple[dict[str, Outcome], bool]:
+    jobs: Sequence[Job], workers: int, on_event: Callable[[Job, Event], None], held: int | None
+) -> tuple[dict[str, Outcome], int | None]:
     """Run every job that has no result yet; a job waits for the one whose checkpoint it starts from.
 
+    Args:
+        jobs: in their order.
+        workers: how many processes; 1 is this one.
+        on_event: is told what happens.
+        held: descriptor of the run directory's lock, which workers hold too.
+
     Returns:
-        The outcome of each job by label, and whether the user interrupted.
+        The outcome of each job by label, and the signal that stopped them, if one did.
     """
     outcomes = {job.label: Outcome("complete") if job.result() else Outcome() for job in jobs}
     if workers == 1:
         return outcomes, _in_turn(jobs, outcomes, on_event)
-    return outcomes, _side_by_side(jobs, outcomes, workers, on_event)
+    with raising():
+        return outcomes, _side_by_side(jobs, outcomes, workers, on_event, held)
 
 
 def _blocked(job: Job, jobs: Sequence[Job], outcomes: dict[str, Outcome]) -> Outcome | None:
@@ -59,7 +72,7 @@ def _blocked(job: Job, jobs: Sequence[Job], outcomes: dict[str, Outcome]) -> Out
     return None
 
 
-def _in_turn(jobs: Sequence[Job], outcomes: dict[str, Outcome], on_event: Callable[[Job, Event], None]) -> bool:
+def _in_turn(jobs: Sequence[Job], outcomes: dict[str, Outcome], on_event: Callable[[Job, Event], None]) -> int | None:
     for job in jobs:
         outcome = outcomes[job.label]
         if outcome.status == "complete":
@@ -70,11 +83,13 @@ def _in_turn(jobs: Sequence[Job], outcomes: dict[str, Outcome], on_event: Callab
         try:
             on_event(job, {"event": "start"})
             release_programs()
-            execute(job, lambda event, job=job: on_event(job, event))  # type: ignore[misc]
+            with Stop().listening() as stop:
+                execute(job, lambda event, job=job: on_event(job, event), stop)  # type: ignore[misc]
             outcome.status = "complete"
-        except KeyboardInterrupt:
-            outcome.status = "interrupted"
-            return True
+            stop.check()
+        except KeyboardInterrupt as stopped:
+            outcome.status = "complete" if job.result() else "interrupted"
+            return _number(stopped)
         except SegueError as error:
             outcome.status, outcome.error = "failed", str(error)
         except Exception as error:
@@ -82,18 +97,26 @@ def _in_turn(jobs: Sequence[Job], outcomes: dict[str, Outcome], on_event: Callab
             where = _keep_trace(job, traceback.format_exc())
             outcome.status, outcome.error = "failed", f"{type(error).__name__}: {error}{where}"
         on_event(job, {"event": "end", "status": outcome.status})
-    return False
+    return None
+
+
+def _number(interrupt: KeyboardInterrupt) -> int:
+    return interrupt.number if isinstance(interrupt, Stopped) else signal.SIGINT
 
 
 def _side_by_side(
-    jobs: Sequence[Job], outcomes: dict[str, Outcome], workers: int, on_event: Callable[[Job, Event], None]
-) -> bool:
+    jobs: Sequence[Job],
+    outcomes: dict[str, Outcome],
+    workers: int,
+    on_event: Callable[[Job, Event], None],
+    held: int | None,
+) -> int | None:
     cores = visible_cores()
     share = max(len(cores) // workers, 1)
     free = [cores[i * share : (i + 1) * share] for i in range(workers) if cores[i * share : (i + 1) * share]]
     events: queue.Queue[tuple[Job, Event]] = queue.Queue()
     running: dict[str, tuple[Job, subprocess.Popen[str], list[int]]] = {}
-    stopping = False
+    stopping: int | None = None
     waiting = [job for job in jobs if outcomes[job.label].status != "complete"]
 
     def settle(job: Job, event: Event) -> None:
@@ -116,30 +139,37 @@ def _side_by_side(
                     waiting.remove(job)
                 elif blocker is None and free:
                     slot = free.pop(0)
-                    running[job.label] = (job, _start(job, slot, events), slot)
+                    running[job.label] = (job, _start(job, slot, events, held), slot)
                     waiting.remove(job)
                     on_event(job, {"event": "start"})
             if running:
                 settle(*events.get())
-        return False
-    except KeyboardInterrupt:
-        stopping = True
+        return None
+    except KeyboardInterrupt as interrupt:
+        stopping = _number(interrupt)
+        if stopping == signal.SIGINT:
+            say("stopping at the next place to save; Ctrl-C again stops at once")
         for _, process, _ in running.values():
-            process.send_signal(signal.SIGINT)
+            process.send_signal(stopping)
+        deadline = time.monotonic() + GRACE_SECONDS[signal.Signals(stopping)]
         while running:
             try:
-                settle(*events.get(timeout=GRACE_SECONDS))
-            except (queue.Empty, KeyboardInterrupt):
+                settle(*events.get(timeout=deadline - time.monotonic()))
+            except (queue.Empty, ValueError, KeyboardInterrupt):  # ValueError: the time is up
                 for _, process, _ in running.values():
                     process.kill()
-        return True
+        return stopping
 
 
-def _start(job: Job, cores: list[int], events: queue.Queue[tuple[Job, Event]]) -> subprocess.Popen[str]:
+def _start(
+    job: Job, cores: list[int], events: queue.Queue[tuple[Job, Event]], held: int | None
+) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "segue.runner.worker", json.dumps(cores), job.to_json()],
+        stdin=subprocess.PIPE,  # it closes with this process, whatever ends that
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        pass_fds=() if held is None else (held,),  # so that the directory is in use as long as one of them lives
         text=True,
         start_new_session=True,  # a Ctrl-C reaches this process alone, which then passes it on once
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -54,6 +55,12 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in PACKAGES},
     }
+
+
+@functools.cache
+def identity() -> dict[str, str]:
+    """What must be the same for a run to go on to the same numbers."""
+    return {"cores per job": str(len(visible_cores())), "processor": _processor(), **versions()}
 
 
 def _processor() -> str:

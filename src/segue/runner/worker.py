@@ -1,6 +1,7 @@
 """A worker process: `python -m segue.runner.worker CORES JOB` does one job and prints its events as JSON lines.
 
-Exit codes: 0 done, 130 interrupted, 1 failed (the last line on standard error says why).
+Exit codes: 0 done, 130 stopped by Ctrl-C, 143 by SIGTERM, 1 failed (the last line on standard error says why). Its
+standard input is a pipe from its parent: when that closes, the parent is gone, and so goes the worker.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import traceback
 from typing import TextIO
 
@@ -22,12 +24,17 @@ def main() -> int:
     # Events own the real standard output; anything a library prints goes to standard error instead.
     events: TextIO = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    from segue.runner.stopping import Stop, Stopped
+
     try:
         from segue.errors import SegueError
-        from segue.runner.job import Job, execute
+        from segue.runner.job import execute
+        from segue.runner.jobs import Job
 
         try:
-            execute(Job.from_json(job), lambda event: print(json.dumps(event), file=events))
+            with Stop().listening() as stop:
+                execute(Job.from_json(job), lambda event: print(json.dumps(event), file=events), stop)
         except SegueError as error:
             print(error, file=sys.stderr)
             return 1
@@ -36,9 +43,17 @@ def main() -> int:
             # Last, because the parent shows the last line.
             print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
             return 1
+    except Stopped as stopped:
+        return stopped.exit_code
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _leave_with_parent() -> None:
+    """Two writers in one run directory would be the end of it: whoever resumes must find nobody here."""
+    os.read(0, 1)  # not sys.stdin: at exit Python would wait for its lock
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,15 @@ step later.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
 from segue.data.dataset import returns_to_go
 from segue.replay import Replay, amend
+from segue.replay.journal import Journal
 from segue.types import Transition
 
 
@@ -45,14 +47,25 @@ class Hindsight:
                     self.rewards[env] = []
         self.step += 1
 
-    def apply(self, replay: Replay) -> Replay:
-        """The replay with everything filled in that has become known."""
+    def apply(self, replay: Replay, journal: Journal | None = None) -> Replay:
+        """The replay with everything filled in that has become known; the journal is told."""
         for column, parts in self.found.items():
             if parts:
                 numbers, values = (np.concatenate(part) for part in zip(*parts, strict=True))
                 replay = amend(replay, column, numbers, values)
+                if journal is not None:
+                    journal.amend(column, numbers, values)
                 parts.clear()
         return replay
+
+    def position(self) -> dict[str, Any]:
+        """What it knows of the running episodes, as JSON has it; everything known must have been applied."""
+        return {"step": self.step, "rewards": self.rewards, "continues": self.continues.tolist()}
+
+    def restore(self, position: Mapping[str, Any]) -> None:
+        """Go back to a position."""
+        self.step, self.rewards = position["step"], [list(rewards) for rewards in position["rewards"]]
+        self.continues = np.array(position["continues"], bool)
 
     def _episode(self, env: int) -> tuple[np.ndarray, np.ndarray]:
         rewards = np.array(self.rewards[env])

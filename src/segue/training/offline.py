@@ -11,7 +11,9 @@ from segue.algorithms.base import Algorithm
 from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
 from segue.replay.base import Replay
-from segue.training.recorder import Recorder, fetch
+from segue.training.checkpointing import FORGETFUL, Keeper, Position
+from segue.training.recorder import Recorder
+from segue.training.recovery import Recovery
 from segue.training.update import run_updates
 from segue.types import Learner, Spaces
 
@@ -34,18 +36,35 @@ def train_offline(
     phase: str = "offline",
     train_actor: bool = True,
     keep: Callable[[Learner], object] = lambda learner: None,
+    keeper: Keeper = FORGETFUL,
+    position: Position | None = None,
 ) -> Learner:
     """`steps` critic updates (policy updates for an algorithm without a critic) on the log.
 
     With `train_actor` False the policy is held still: fitted Q evaluation with the algorithm's own target.
     With an environment, the policy is evaluated every `eval_every` steps and at the end; that last score is the one
-    the online phase is measured against. `keep` is called with the learner at each evaluation.
+    the online phase is measured against. `keep` is called with the learner at each evaluation. With a `position` it
+    goes on from there, whatever `learner` is.
     """
     key = random.stream(seed, phase)
     probe = Probe(replay.offline)
     per_block = max(algorithm.critic_updates, 1)
     step, evaluations = 0, 0
-    while step < steps:
+    if position is not None:
+        step, evaluations, learner = position.step, position.plain["evaluations"], position.learners["learner"]
+    recovery = Recovery(phase, recorder, learner, position)
+    while True:
+        if env_id is not None and step > 0 and (step // eval_every > evaluations or step >= steps):
+            evaluations = step // eval_every
+            with recorder.clock(phase, "evaluation"):
+                policy = Policy(algorithm, learner)
+                rollouts = roll_out(policy, env_id, eval_episodes, seed, index=evaluations)
+                recorder.metrics(phase, step, probe.measure(policy, rollouts))
+            recorder.evaluation(phase, step, rollouts.returns)
+            keep(learner)
+            recovery.mark(learner, step)
+        if step >= steps:
+            return learner
         stop = min(step + UPDATES_PER_DISPATCH, (step // eval_every + 1) * eval_every, steps)
         blocks = -(-(stop - step) // per_block)
         with recorder.clock(phase, "compile"):  # the call returns at once when it need not compile
@@ -62,14 +81,8 @@ def train_offline(
                 train_actor=train_actor,
             )
         step += blocks * per_block
-        recorder.metrics(phase, step, fetch(phase, step, metrics))
+        learner, _ = recovery.fetch(learner, step, metrics)
         recorder.progress(phase, min(step, steps), steps)
-        if env_id is not None and (step // eval_every > evaluations or step >= steps):
-            evaluations = step // eval_every
-            with recorder.clock(phase, "evaluation"):
-                policy = Policy(algorithm, learner)
-                rollouts = roll_out(policy, env_id, eval_episodes, seed, index=evaluations)
-                recorder.metrics(phase, step, probe.measure(policy, rollouts))
-            recorder.evaluation(phase, step, rollouts.returns)
-            keep(learner)
-    return learner
+        if step >= steps or keeper.due():
+            plain = {"evaluations": evaluations, "recovery": recovery.position()}
+            keeper.save(Position(step, {"learner": learner, "recovery": recovery.good}, plain, {}))

@@ -5,7 +5,7 @@ Environments wait while the policy learns: every action of a rollout comes from 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
@@ -19,9 +19,12 @@ from segue.bridges.base import Bridge
 from segue.envs import Episodes
 from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
-from segue.training.online import NO_PROBE, OnlineSettings, collect, reference
+from segue.replay.journal import COLUMNS
+from segue.training.checkpointing import FORGETFUL, Keeper, Position, generator_state, restore_generator
+from segue.training.online import NO_PROBE, OnlineSettings, collect, go_back, reference
 from segue.training.oversight import Oversight
-from segue.training.recorder import Recorder, fetch
+from segue.training.recorder import Recorder
+from segue.training.recovery import Recovery
 from segue.training.update import actor_update, descend, means, norms, replace
 from segue.types import Array, Key, Learner, Metrics, Transition
 
@@ -34,41 +37,69 @@ def train_on_policy(
     settings: OnlineSettings,
     probe: Probe = NO_PROBE,
     keep: Callable[[int, Learner], None] = lambda step, learner: None,
+    keeper: Keeper = FORGETFUL,
+    position: Position | None = None,
 ) -> Learner:
     """Collect `steps` environment steps in rollouts of `rollout_steps`, with `epochs` passes over each.
 
     The policy waits while the warm-up lasts and V is fitted. Evaluates before the first step, every `eval_every` steps
     (also in the middle of a rollout) and at the end; `keep` is called with the learner at each of these points. A
-    bridge that slows learning down makes the passes fewer, down to one.
+    bridge that slows learning down makes the passes fewer, down to one. With a `position` it goes on from there,
+    whatever `learner` is.
     """
     s = settings
     key = random.stream(s.seed, "online")
     source = random.generator(s.seed, "online", "exploration")
     episodes = Episodes(s.env_id, s.environments, s.seed, "training")
+    step, fitted = 0, False
+    rows: list[tuple[Transition, np.ndarray]] = []
+    oversight: Oversight | None = None
+    if position is not None:
+        step, learner, fitted = position.step, position.learners["learner"], position.plain["fitted"]
+        rows = _unstacked(position.arrays)
+        restore_generator(source, position.plain["source"])
+        oversight = Oversight.restored(bridges, position, recorder)
+        go_back(episodes, position, recorder)
+    recovery = Recovery("online", recorder, learner, position)
     policy = Policy(algorithm, learner, bridges)
 
-    def judge(at: int) -> None:
+    def full() -> bool:
+        return len(rows) * s.environments >= algorithm.rollout_steps
+
+    def due() -> bool:
+        return step == s.next_evaluation(step - s.environments)
+
+    def judge() -> None:
         with recorder.clock("online", "evaluation"):
-            rollouts = roll_out(policy, s.env_id, s.eval_episodes, s.seed, index=1000 + at)
-            recorder.metrics("online", at, probe.measure(policy, rollouts))
-        recorder.evaluation("online", at, rollouts.returns)
-        keep(at, learner)
+            rollouts = roll_out(policy, s.env_id, s.eval_episodes, s.seed, index=1000 + step)
+            recorder.metrics("online", step, probe.measure(policy, rollouts))
+        recorder.evaluation("online", step, rollouts.returns)
+        keep(step, learner)
+        recovery.mark(learner, step)
 
     try:
-        judge(0)
-        oversight = Oversight(bridges, learner, reference(policy, bridges, recorder, s), recorder, s.environments)
-        step, fitted = 0, False
-        while step < s.steps:
-            rows: list[tuple[Transition, np.ndarray]] = []
-            while len(rows) * s.environments < algorithm.rollout_steps and step < s.steps:
+        if oversight is None:
+            judge()
+            oversight = Oversight(bridges, learner, reference(policy, bridges, recorder, s), recorder, s.environments)
+        while True:
+            while not full() and step < s.steps:
                 batch, reward, ended = collect(algorithm, policy, episodes, source, random_action=False)
                 rows.append((batch, ended))
                 oversight.watch(reward, ended)
-                due = step + s.environments == s.next_evaluation(step)
                 step += s.environments
-                if due and step < s.steps and len(rows) * s.environments < algorithm.rollout_steps:
-                    judge(step)  # with the policy that collects; at the end of a rollout, with what was learnt from it
+                if due() and step < s.steps and not full():
+                    judge()  # with the policy that collects; at the end of a rollout, with what was learnt from it
                 recorder.progress("online", step, s.steps)
+                if step >= s.steps or keeper.due():
+                    plain = {
+                        "fitted": fitted,
+                        "source": generator_state(source),
+                        "oversight": oversight.position(),
+                        "recovery": recovery.position(),
+                    }
+                    arrays = {**episodes.position(), **_stacked(rows)}
+                    learners = {**oversight.learners(learner), "recovery": recovery.good}
+                    keeper.save(Position(step, learners, plain, arrays))
             if len(rows) * s.environments >= algorithm.batch_size:
                 rollout = jax.tree.map(lambda *parts: np.stack(parts), *(batch for batch, _ in rows))
                 done = np.stack([ended for _, ended in rows])
@@ -91,15 +122,35 @@ def train_on_policy(
                             epochs=epochs,
                             train_actor=not fit,
                         )
-                    recorder.metrics("online", step, fetch("online", step, metrics))
+                    learner, good = recovery.fetch(learner, step, metrics)
+                    if not good:
+                        break
                 fitted = fitted or step > s.warmup_steps
                 learner = oversight.review(learner, step)
                 policy = Policy(algorithm, learner, bridges)
-            if due:
-                judge(step)
+            rows = []
+            if due():
+                judge()
+            if step >= s.steps:
+                break
     finally:
         episodes.close()
     return learner
+
+
+def _stacked(rows: list[tuple[Transition, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The unfinished rollout as columns."""
+    if not rows:
+        return {}
+    columns = Transition(*(np.stack(column) for column in zip(*(batch[:7] for batch, _ in rows), strict=True)))
+    named = {f"rollout.{name}": column for name, column in columns._asdict().items() if column is not None}
+    return {**named, "rollout.ended": np.stack([ended for _, ended in rows])}
+
+
+def _unstacked(arrays: Mapping[str, np.ndarray]) -> list[tuple[Transition, np.ndarray]]:
+    """The rows that `_stacked` made columns of."""
+    columns = [arrays[f"rollout.{name}"] for name in COLUMNS if f"rollout.{name}" in arrays]
+    return [(Transition(*row), ended) for *row, ended in zip(*columns, arrays.get("rollout.ended", ()), strict=True)]
 
 
 @partial(

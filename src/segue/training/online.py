@@ -26,9 +26,12 @@ from segue.envs import Episodes
 from segue.evaluation import Probe, evaluate, roll_out
 from segue.policy import Policy
 from segue.replay import Replay, ReplayStrategy, append
+from segue.replay.journal import refill
+from segue.training.checkpointing import FORGETFUL, Keeper, Position, generator_state, restore_generator
 from segue.training.hindsight import Hindsight
 from segue.training.oversight import REFERENCE_EPISODES, Oversight
-from segue.training.recorder import Recorder, fetch
+from segue.training.recorder import Recorder
+from segue.training.recovery import Recovery
 from segue.training.update import run_updates
 from segue.types import Learner, Metrics, Transition
 
@@ -86,11 +89,13 @@ def train_online(
     settings: OnlineSettings,
     probe: Probe = NO_PROBE,
     keep: Callable[[int, Learner], None] = lambda step, learner: None,
+    keeper: Keeper = FORGETFUL,
+    position: Position | None = None,
 ) -> Learner:
     """Collect `steps` environment steps, with `updates_per_step` critic updates for each after the warm-up.
 
     Evaluates before the first step, every `eval_every` steps and at the end, in environments of its own; `keep` is
-    called with the learner at each of these points.
+    called with the learner at each of these points. With a `position` it goes on from there, whatever `learner` is.
     """
     s = settings
     key = random.stream(s.seed, "online")
@@ -98,43 +103,36 @@ def train_online(
     length = dispatch_length(s.seam_eval_every or s.eval_every, s.environments)
     episodes = Episodes(s.env_id, s.environments, s.seed, "training")
     hindsight = Hindsight(algorithm.columns, algorithm.discount, s.environments, algorithm.sparse_failure_reward)
-    step = 0
+    journal = keeper.journal
+    step, began, owed, evaluate_at = 0, 0, 0.0, 0
+    oversight: Oversight | None = None
+    pending: tuple[int, Metrics] | None = None
+    if position is not None:
+        step, learner, there = position.step, position.learners["learner"], position.plain
+        owed, evaluate_at = there["owed"], s.next_evaluation(there["began"])
+        replay = refill(replay, position.rows)
+        hindsight.restore(there["hindsight"])
+        restore_generator(source, there["source"])
+        oversight = Oversight.restored(bridges, position, recorder)
+        go_back(episodes, position, recorder)
+    recovery = Recovery("online", recorder, learner, position)
 
-    def acting() -> Policy:
-        return Policy(algorithm.at(np.asarray(step / s.steps, np.float32)), learner, bridges)
+    def acting(at: int) -> tuple[int, Policy]:
+        return at, Policy(algorithm.at(np.asarray(at / s.steps, np.float32)), learner, bridges)
 
-    policy = acting()
+    # The step at which it was taken: an algorithm may explore less the later that is.
+    since, policy = acting(0 if position is None else position.plain["since"])
 
-    def judge(at: int) -> None:
+    def judge() -> None:
         with recorder.clock("online", "evaluation"):
-            rollouts = roll_out(policy, s.env_id, s.eval_episodes, s.seed, index=1000 + at)
-            recorder.metrics("online", at, probe.measure(policy, rollouts))
-        recorder.evaluation("online", at, rollouts.returns)
-        keep(at, learner)
+            rollouts = roll_out(policy, s.env_id, s.eval_episodes, s.seed, index=1000 + step)
+            recorder.metrics("online", step, probe.measure(policy, rollouts))
+        recorder.evaluation("online", step, rollouts.returns)
+        keep(step, learner)
+        recovery.mark(learner, step)
 
     try:
-        judge(0)
-        oversight = Oversight(bridges, learner, reference(policy, bridges, recorder, s), recorder, s.environments)
-        owed = 0.0
-        pending: tuple[int, Metrics] | None = None
-        while step < s.steps:
-            evaluate_at = s.next_evaluation(step)
-            stop = min(step + length, evaluate_at)
-            rows = []
-            while step < stop:
-                random_action = s.random_warmup and step < s.warmup_steps
-                batch, reward, done = collect(algorithm, policy, episodes, source, random_action)
-                hindsight.watch(batch, done)
-                oversight.watch(reward, done)
-                rows.append(batch)
-                step += s.environments
-            if pending is not None:  # the updates that ran meanwhile; fetching them waits for the device
-                recorder.metrics("online", pending[0], fetch("online", *pending))
-                learner = oversight.review(learner, step)
-                policy, pending = acting(), None
-            replay = append(replay, jax.tree.map(lambda *parts: np.concatenate(parts), *rows))
-            replay = hindsight.apply(replay)
-            owed += len(rows) * s.environments * s.updates_per_step * oversight.pace if step > s.warmup_steps else 0.0
+        while True:
             blocks = int(owed // max(algorithm.critic_updates, 1))
             if blocks:
                 owed -= blocks * max(algorithm.critic_updates, 1)
@@ -153,15 +151,67 @@ def train_online(
                 pending = (step, metrics)
             recorder.progress("online", step, s.steps)
             if step == evaluate_at:
-                if pending is not None:
-                    fetch("online", *pending)  # what has diverged is neither judged nor kept
-                policy = acting()
-                judge(step)
+                if pending is not None and recovery.lost(*pending):  # what has diverged is neither judged nor kept
+                    learner, pending = recovery.fetch(learner, *pending)[0], None
+                since, policy = acting(step)
+                judge()
+            if step >= s.steps:
+                break
+            if oversight is None:
+                returns = reference(policy, bridges, recorder, s)
+                oversight = Oversight(bridges, learner, returns, recorder, s.environments)
+            began, evaluate_at = step, s.next_evaluation(step)
+            stop = min(step + length, evaluate_at)
+            rows = []
+            while step < stop:
+                random_action = s.random_warmup and step < s.warmup_steps
+                batch, reward, done = collect(algorithm, policy, episodes, source, random_action)
+                hindsight.watch(batch, done)
+                oversight.watch(reward, done)
+                rows.append(batch)
+                step += s.environments
+            if pending is not None:  # the updates that ran meanwhile; fetching them waits for the device
+                learner, good = recovery.fetch(learner, *pending)
+                if good:
+                    learner = oversight.review(learner, step)
+                else:
+                    oversight.disregard(np.ones(s.environments, bool))
+                (since, policy), pending = acting(step), None
+            arrived: Transition = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
+            replay = append(replay, arrived)
+            if journal is not None:
+                journal.append(arrived)
+            replay = hindsight.apply(replay, journal)
+            if step > s.warmup_steps:
+                owed += len(rows) * s.environments * s.updates_per_step * oversight.pace
+            if step >= s.steps or keeper.due():
+                plain = {
+                    "began": began,
+                    "owed": owed,
+                    "since": since,
+                    "source": generator_state(source),
+                    "hindsight": hindsight.position(),
+                    "oversight": oversight.position(),
+                    "recovery": recovery.position(),
+                }
+                learners = {**oversight.learners(learner), "recovery": recovery.good}
+                keeper.save(Position(step, learners, plain, episodes.position()))
         if pending is not None:
-            recorder.metrics("online", pending[0], fetch("online", *pending))
+            learner, _ = recovery.fetch(learner, *pending)
     finally:
         episodes.close()
     return learner
+
+
+def go_back(episodes: Episodes, position: Position, recorder: Recorder) -> None:
+    """Put the environments where they were, and say so if one does not repeat itself."""
+    for env in episodes.restore(position.arrays):
+        recorder.event(
+            "online",
+            position.step,
+            f"environment {env} did not repeat its episode from the same seed and actions; training goes on from where "
+            "it is now, but no longer as if nothing had happened",
+        )
 
 
 def reference(

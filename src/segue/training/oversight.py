@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from segue.bridges.base import Bridge, Report
+from segue.training.checkpointing import Position
 from segue.training.recorder import Recorder
 from segue.training.update import replace
 from segue.types import Learner
@@ -32,22 +34,32 @@ class Oversight:
         self.bridges, self.reference, self.recorder = bridges, reference, recorder
         self.running = np.zeros(environments)
         self.counted = np.ones(environments, bool)
-        self.ended: list[float] = []
+        self.length = np.zeros(environments, np.int64)
+        self.whole = np.ones(environments, bool)
+        self.ended: list[tuple[float, bool]] = []
         self.good = self.marked = _clone(learner)
         self.pace = 1.0
 
     def watch(self, reward: Float[np.ndarray, " envs"], done: Bool[np.ndarray, " envs"]) -> None:
         """One step of every environment."""
         self.running += reward
-        self.ended += self.running[done & self.counted].tolist()
-        self.running[done] = 0.0
+        self.length += 1
+        ended = done & self.counted
+        self.ended += zip(self.running[ended].tolist(), self.whole[ended].tolist(), strict=True)
+        self.running[done], self.length[done] = 0.0, 0
         self.counted |= done
+        self.whole |= done
+
+    def disregard(self, environments: Bool[np.ndarray, " envs"]) -> None:
+        """The episodes that run there say nothing: another policy took them over, or they will not end."""
+        self.counted[environments & (self.length > 0)] = False
 
     def review(self, learner: Learner, step: int) -> Learner:
         """The learner to go on with: with the bridges' next states, or the one that was kept last."""
-        report = Report(step, np.array(self.ended), self.reference, learner)
+        returns, whole = np.array([x for x, _ in self.ended]), np.array([x for _, x in self.ended], bool)
+        report = Report(step, returns, whole, self.reference, learner)
         if self.ended:
-            self.recorder.metrics("online", step, {"training_return": float(np.mean(self.ended))})
+            self.recorder.metrics("online", step, {"training_return": float(returns.mean())})
             self.ended = []
         reviews = [bridge.review(state, report) for bridge, state in zip(self.bridges, learner.bridges, strict=True)]
         verdicts = [review.verdict for review in reviews]
@@ -66,7 +78,7 @@ class Oversight:
             )
             learner = replace(kept, bridges=states, step=learner.step)
             self.marked = self.good
-            self.counted[:] = False  # what is left of these episodes says nothing of the policy that takes them over
+            self.disregard(np.ones_like(self.counted))
         else:
             states = tuple(jax.tree.map(jnp.asarray, review.state) for review in reviews)
             learner = replace(learner, bridges=states)
@@ -74,8 +86,39 @@ class Oversight:
                 self.good = self.marked
             if "keep" in verdicts or "mark" in verdicts:
                 self.marked = _clone(learner)
+            if "keep" in verdicts or "mark" in verdicts or any(review.renewed for review in reviews):
+                self.whole = self.length == 0
         self.pace = math.prod(bridge.pace(state) for bridge, state in zip(self.bridges, learner.bridges, strict=True))
         return learner
+
+    def position(self) -> dict[str, Any]:
+        """Its counts, as JSON has them."""
+        return {
+            "reference": self.reference.tolist(),
+            "running": self.running.tolist(),
+            "length": self.length.tolist(),
+            "counted": self.counted.tolist(),
+            "whole": self.whole.tolist(),
+            "ended": self.ended,
+            "pace": self.pace,
+        }
+
+    def learners(self, learner: Learner) -> dict[str, Learner]:
+        """The learner, and those that it may be rolled back to."""
+        return {"learner": learner, **({"good": self.good, "marked": self.marked} if self.bridges else {})}
+
+    @classmethod
+    def restored(cls, bridges: tuple[Bridge, ...], position: Position, recorder: Recorder) -> Oversight:
+        """The one that was saved."""
+        counts = position.plain["oversight"]
+        learner = position.learners["learner"]
+        self = cls(bridges, learner, np.array(counts["reference"]), recorder, len(counts["running"]))
+        self.running, self.length = np.array(counts["running"]), np.array(counts["length"])
+        self.counted, self.whole = np.array(counts["counted"], bool), np.array(counts["whole"], bool)
+        self.ended, self.pace = [(value, whole) for value, whole in counts["ended"]], counts["pace"]
+        if bridges:
+            self.good, self.marked = position.learners["good"], position.learners["marked"]
+        return self
 
 
 def _clone(learner: Learner) -> Learner:

@@ -125,8 +125,9 @@ def actor_update(
     def loss(actor: Any) -> tuple[jax.Array, Aux]:
         per_sample, aux = algorithm.actor_loss(actor, nets, batch, actor_key)
         total = per_sample.mean() if weight is None else weighted_mean(per_sample, weight)
+        size = jax.lax.stop_gradient(per_sample)
         for bridge, state, bridge_key in zip(bridges, learner.bridges, penalty_keys, strict=True):
-            penalty, penalty_aux = bridge.actor_penalty(state, actor, nets, batch, bridge_key)
+            penalty, penalty_aux = bridge.actor_penalty(state, actor, nets, batch, size, bridge_key)
             aux = {**aux, **penalty_aux}
             total = total if penalty is None else total + penalty
         return total, {"actor_loss": total, **aux}

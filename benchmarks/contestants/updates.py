@@ -1,0 +1,88 @@
+"""Segue's updates: `updates ALGORITHM UPDATES [--rows N] [--set FIELD=VALUE …]`, the updates in one dispatch."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from typing import Any
+
+from benchmarks.gate import Gate
+from benchmarks.shapes import ACTION, OBSERVATION, columns
+
+
+class Updates:
+    """A learner, and a log to learn from."""
+
+    def __init__(self, algorithm: Any, updates: int, log: Any) -> None:
+        import jax
+
+        from segue.replay import Replay
+        from segue.training.update import init_learner
+        from segue.types import Normaliser, Spaces
+
+        self.spaces = Spaces(OBSERVATION, ACTION)
+        nets = algorithm.init(jax.random.key(0), self.spaces)
+        self.algorithm, self.replay = algorithm, Replay.create(log, 0, self.spaces)
+        self.learner = init_learner(algorithm, nets, Normaliser.identity(OBSERVATION))
+        per_block = max(algorithm.critic_updates, 1)
+        self.blocks = max(updates // per_block, 1)
+        self.updates = self.blocks * per_block
+
+    def run(self) -> float:
+        """One dispatch; returns its updates."""
+        import jax
+        import jax.numpy as jnp
+
+        from segue.training.update import run_updates
+
+        self.learner, _ = run_updates(
+            self.learner,
+            self.replay,
+            jax.random.key(1),
+            jnp.zeros(()),
+            algorithm=self.algorithm,
+            bridges=(),
+            strategy=None,
+            spaces=self.spaces,
+            blocks=self.blocks,
+        )
+        jax.block_until_ready(self.learner)
+        return self.updates
+
+
+def transitions(rows: int) -> Any:
+    """The random log as the update samples it."""
+    import numpy as np
+
+    from segue.types import Transition
+
+    data = columns(rows)
+    return Transition(
+        observation=data["observations"],
+        action=data["actions"],
+        reward=data["rewards"],
+        next_observation=data["next_observations"],
+        discount=np.full(rows, 0.99, np.float32),
+        return_to_go=data["rewards"],
+        next_action=data["actions"],
+    )
+
+
+def main() -> None:
+    gate = Gate()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("algorithm")
+    parser.add_argument("updates", type=int)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--set", nargs="*", default=[])
+    flags = parser.parse_args()
+    from segue.algorithms import ALGORITHMS
+
+    values = {name: ast.literal_eval(value) for name, value in (pair.split("=") for pair in flags.set)}
+    contestant = Updates(ALGORITHMS[flags.algorithm](**values), flags.updates, transitions(flags.rows))
+    gate.forever(contestant.run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""`segue run --resume`: go on with a run where it was saved, also with a longer budget."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from segue.cli.parse import parse
+from segue.cli.run import launch
+from segue.recipe import CHECKPOINT_EVERY
+
+DESCRIPTION = """Go on with a run where it was saved last, to the numbers that it would have had without interruption.
+
+With --online-steps (or, without an online phase, --offline-steps) it goes on to a longer budget."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Which run, and how long."""
+
+    resume: Path
+    """The run directory."""
+    online_steps: int | None = None
+    """Environment steps of the online phase, those already done included."""
+    offline_steps: int | None = None
+    """Updates of the offline phase, those already done included; for a run without an online phase."""
+    workers: int | None = None
+    """Worker processes."""
+    checkpoint_every: float = CHECKPOINT_EVERY
+    """Seconds between saves."""
+
+    @property
+    def out(self) -> Path:
+        """Where it goes on: in its place."""
+        return self.resume
+
+
+def main(arguments: list[str]) -> int:
+    """Go on, print the table, and say where the report is."""
+    flags = parse(Flags, arguments, "run", DESCRIPTION)
+    from segue.runner.longer import lengthen
+
+    arms = lengthen(flags.resume, flags.online_steps, flags.offline_steps)
+    return launch(arms, flags, ["run", *arguments], resume=True)

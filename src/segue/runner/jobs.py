@@ -1,0 +1,57 @@
+"""One job as plain data: one phase of one seed, so that it runs the same in this process or in a worker of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from segue.recipe import CHECKPOINT_EVERY
+
+Event = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A phase of a recipe for one seed.
+
+    `records`, `checkpoints` and `states` are its directories; `pretrained` is the offline job's checkpoint, if there is
+    one. It saves where it stands every `checkpoint_every` seconds.
+    """
+
+    phase: Literal["offline", "online"]
+    label: str
+    recipe: dict[str, Any]
+    seed: int
+    records: Path
+    checkpoints: Path
+    tensorboard: Path
+    states: Path
+    pretrained: Path | None = None
+    checkpoint_every: float = CHECKPOINT_EVERY
+
+    @property
+    def steps(self) -> int:
+        """Its budget."""
+        return self.recipe[f"{self.phase}_steps"]
+
+    def to_json(self) -> str:
+        """For the command line of a worker."""
+        return json.dumps(dataclasses.asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """The job that `to_json` wrote."""
+        plain = json.loads(text)
+        for name in ("records", "checkpoints", "tensorboard", "states", "pretrained"):
+            plain[name] = None if plain[name] is None else Path(plain[name])
+        return cls(**plain)
+
+    def result(self) -> dict[str, Any] | None:
+        """What the finished job wrote; None if it is not finished, or was with a smaller budget."""
+        try:
+            result = json.loads((self.records / "result.json").read_text())
+        except FileNotFoundError:
+            return None
+        return result if result["steps"] == self.steps else None

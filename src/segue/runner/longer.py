@@ -1,0 +1,53 @@
+"""A run with a longer budget: it goes on from its last state, under the recipe that it would have had."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from segue.errors import RecipeError
+from segue.files import write_atomically
+from segue.recipe import Recipe, read_recipes
+
+
+def lengthen(directory: Path, online_steps: int | None = None, offline_steps: int | None = None) -> dict[str, Recipe]:
+    """Give every arm of a run these budgets, and return the recipes; running them there goes on.
+
+    What depends on the budget (schedules, annealed replay, evaluations where `eval_every` is not given) follows the new
+    one from here on; a run without such parts is then, to the bit, the run that was longer from the start.
+
+    Raises:
+        RecipeError: for a smaller budget, a phase that there is not, or an offline phase that cannot become longer.
+    """
+    arms = read_recipes(directory)
+    if offline_steps is not None and len(arms) > 1:
+        raise RecipeError(f"{directory} has several arms; the offline phase of a single run only can become longer")
+    longer = {
+        name: _longer(directory, recipe, {"offline": offline_steps, "online": online_steps})
+        for name, recipe in arms.items()
+    }
+    if longer != arms:
+        plain = {name: recipe.to_dict() for name, recipe in longer.items()}
+        whole = plain["run"] if set(plain) == {"run"} else {"arms": plain}
+        write_atomically(directory / "recipe.json", json.dumps(whole, indent=1) + "\n")
+    return longer
+
+
+def _longer(directory: Path, recipe: Recipe, budgets: dict[str, int | None]) -> Recipe:
+    changes: dict[str, int] = {}
+    for phase, steps in budgets.items():
+        before = getattr(recipe, f"{phase}_steps")
+        if steps is None or steps == before:
+            continue
+        if getattr(recipe, phase) is None:
+            raise RecipeError(f"{directory}: {phase}_steps is {steps}, but this run has no {phase} phase")
+        if steps < before:
+            raise RecipeError(f"{directory}: {phase}_steps is {steps}; expected at least the {before} that it has")
+        if phase == "offline" and recipe.online is not None:
+            raise RecipeError(
+                f"{directory}: the online phase started from the end of the offline one, which cannot become longer "
+                "now; run the recipe again with another --out"
+            )
+        changes[f"{phase}_steps"] = steps
+    return dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]

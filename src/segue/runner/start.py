@@ -1,0 +1,128 @@
+"""What a phase starts from: environment, normalisation, and for the online one the handover with its bridges."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from segue import random
+from segue.algorithms.base import copy
+from segue.bridges.base import Seam
+from segue.data.dataset import Dataset
+from segue.envs import environment_spaces
+from segue.errors import RecipeError
+from segue.recipe import Recipe
+from segue.replay import Replay
+from segue.runner import checkpoint
+from segue.runner.jobs import Job
+from segue.training.distil import distil
+from segue.training.handover import hand_over
+from segue.training.offline import train_offline
+from segue.training.recorder import Recorder
+from segue.training.update import init_learner, replace
+from segue.types import COPIES, Learner, Normaliser, Spaces, Transition
+
+
+def at_the_seam(
+    job: Job,
+    recipe: Recipe,
+    dataset: Dataset | None,
+    log: Transition | None,
+    spaces: Spaces,
+    recorder: Recorder,
+) -> tuple[Learner, list[str]]:
+    """The online learner with its bridges attached, and a word on what happened to each role.
+
+    `log` is the dataset as the online algorithm learns from it.
+    """
+    algorithm = recipe.online
+    assert algorithm is not None
+    learner, lines = _starting_learner(job, recipe, dataset, spaces, normaliser_of(recipe, dataset))
+
+    def fit_critic(learner: Learner, steps: int) -> Learner:
+        fitted = train_offline(
+            dataclasses.replace(algorithm, **dict.fromkeys(algorithm.conservatism, 0.0)),  # type: ignore[arg-type]
+            learner,
+            Replay.create(log, 0, spaces),
+            spaces,
+            recorder,
+            steps=steps,
+            seed=job.seed,
+            env_id=None,
+            eval_every=max(steps, 1),
+            eval_episodes=1,
+            phase="critic-fit",
+            train_actor=False,
+        )
+        return replace(fitted, step=jax.numpy.zeros_like(fitted.step))
+
+    def tell(step: int, total: int) -> None:
+        recorder.progress("seam", step, total)
+
+    seam = Seam(algorithm, spaces, dataset, log, tell, fit_critic)
+    states: dict[str, Any] = {}
+    for bridge in sorted(recipe.bridges, key=lambda bridge: bridge.attach_order):
+        learner, states[bridge.name] = bridge.attach(learner, seam, random.stream(job.seed, "bridge", bridge.name))
+        lines += bridge.describe(states[bridge.name])
+    if algorithm.critic_updates > 4 * recipe.effective_updates_per_step:
+        lines.append(
+            f"policy: moves once in {algorithm.critic_updates} critic updates, so every "
+            f"{algorithm.critic_updates / recipe.effective_updates_per_step:g} live steps; {algorithm.name} is "
+            f"published with updates_per_step {algorithm.updates_per_step:g}"
+        )
+    return replace(learner, bridges=tuple(states[bridge.name] for bridge in recipe.bridges)), lines
+
+
+def _starting_learner(
+    job: Job, recipe: Recipe, dataset: Dataset | None, spaces: Spaces, normaliser: Normaliser
+) -> tuple[Learner, list[str]]:
+    """What the online phase starts from, and a word on each role."""
+    algorithm, key = recipe.online, random.stream(job.seed, "online-init")
+    assert algorithm is not None
+    if job.pretrained is None:
+        return init_learner(algorithm, algorithm.init(key, spaces), normaliser), ["everything: fresh"]
+    source = checkpoint.load(job.pretrained)
+    learner, handover = hand_over(source.learner, source.algorithm, algorithm, spaces, key)
+    lines = list(handover.lines)
+    if "actor" in handover.fresh and dataset is not None and recipe.distil_steps:
+        learner, loss = distil(source.policy(), learner, algorithm, dataset.observations, recipe.distil_steps, job.seed)
+        nets = learner.nets
+        copies = {role: copy(nets.actor) for role, of in COPIES.items() if of == "actor" and role in nets.roles()}
+        learner = replace(learner, nets=nets.replace(**copies))
+        lines.append(
+            f"actor: taught in {recipe.distil_steps} updates what {source.algorithm.name} does on the log's states "
+            f"(last loss {loss:.3g})"
+        )
+    if "critic" in handover.fresh and "actor" not in learner.nets.roles():
+        lines.append(
+            f"policy: lost: {algorithm.name} acts by its critic alone, and {source.algorithm.name} has none that fits; "
+            "an algorithm with an actor (discrete-sac, iql, awac, ppo) takes the policy over"
+        )
+    elif "critic" in handover.fresh and not any(bridge.name == "critic-refit" for bridge in recipe.bridges):
+        lines.append("critic: the policy will follow it before it knows anything; bridge critic-refit fits it first")
+    return learner, lines
+
+
+def environment_of(recipe: Recipe, dataset: Dataset | None) -> str | None:
+    """The live environment: the recipe's, or the one that the log names.
+
+    Raises:
+        RecipeError: if there is an online phase and no environment.
+    """
+    env_id = recipe.env or (dataset.env_id if dataset is not None else None)
+    if env_id is None and recipe.online is not None:
+        raise RecipeError("the online phase needs an environment, and the log names none: give --env")
+    return env_id
+
+
+def normaliser_of(recipe: Recipe, dataset: Dataset | None) -> Normaliser:
+    """The log's statistics, or the identity."""
+    if dataset is not None and recipe.normalise_observations:
+        return dataset.normaliser()
+    if dataset is not None:
+        return Normaliser.identity(dataset.spaces.observation_size)
+    env_id = environment_of(recipe, None)
+    assert env_id is not None
+    return Normaliser.identity(environment_spaces(env_id).observation_size)

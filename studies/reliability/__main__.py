@@ -1,0 +1,13 @@
+"""What docs/reliability.md says, measured: `python -m studies.reliability kill | fuzz | soak | cost`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+STUDIES = ("kill", "fuzz", "soak", "cost")
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in STUDIES:
+        sys.exit(f"usage: python -m studies.reliability {' | '.join(STUDIES)}")
+    importlib.import_module(f"studies.reliability.{sys.argv[1]}").main(sys.argv[2:])

@@ -1,0 +1,326 @@
+"""A run that is killed, wherever that happens, ends as if it had not been."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import segue
+from segue.errors import RecipeError, SegueError
+from segue.files import write_directory
+from segue.recipe import Recipe, read_recipes
+from segue.runner import compare, keeper, machine
+from segue.runner.branching import branch_off, trunk
+from segue.runner.longer import lengthen
+from segue.runner.stopping import Stopped
+from toys import PICK, log_of
+
+SMALL: dict[str, Any] = {"hidden_sizes": (8, 8), "batch_size": 16}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_reports() -> Any:
+    """The page that a run ends with takes longer than these runs, and is none of their business."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("segue.runner.write_report", lambda out: out / "report.html")
+        yield
+
+
+class Killed(BaseException):
+    """The process ends here: nothing that follows is reached, but for what Python tidies up."""
+
+
+def pendulum_log(rows: int = 60) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "observations": rng.normal(size=(rows, 3)),
+        "actions": rng.uniform(-1, 1, (rows, 1)),
+        "rewards": rng.normal(size=rows),
+        "terminals": np.zeros(rows),
+        "timeouts": np.arange(rows) % 20 == 19,
+        "action_low": np.array([-1.0]),
+        "action_high": np.array([1.0]),
+    }
+
+
+def pendulum(**changes: Any) -> Recipe:
+    values = {
+        "dataset": pendulum_log(),
+        "env": "Pendulum-v1",
+        "offline": segue.TD3BC(**SMALL),
+        "offline_steps": 150,
+        "online": segue.SAC(**SMALL),
+        "online_steps": 320,
+        "warmup_steps": 30,
+        "eval_every": 80,
+        "eval_episodes": 1,
+    }
+    return Recipe(**(values | changes))
+
+
+GUARDED = (segue.Guard(), segue.JumpStart(stages=2, window=2, longest=50))
+RECIPES = {
+    "replay-of-a-log": pendulum(),
+    "bridges-with-states": pendulum(bridges=GUARDED, environments=2),
+    "a-ring-that-runs-over": pendulum(
+        online=segue.IQL(**SMALL), replay=segue.Balanced(capacity=100, hidden_sizes=(8,)), offline=segue.IQL(**SMALL)
+    ),
+    "from-scratch": pendulum(dataset=None, offline=None, offline_steps=0, online=segue.TD3(**SMALL)),
+    "on-policy": pendulum(
+        dataset=log_of(PICK),
+        env=PICK,
+        offline=segue.BC(**SMALL),
+        online=segue.PPO(**SMALL, rollout_steps=48, epochs=2),
+        environments=2,
+    ),
+}
+
+
+def essence(directory: Path) -> tuple[Any, ...]:
+    """Everything a run says, but for times."""
+    summary = json.loads((directory / "summary.json").read_text())
+    kept = ("parameters_sha256", "offline_evaluations", "online_evaluations", "final_score", "events", "status")
+    seeds = {name: {k: seed[k] for k in kept} for name, seed in summary["arms"]["run"]["seeds"].items()}
+    handover = summary["arms"]["run"]["handover"]
+    return seeds, handover, (directory / "metrics.csv").read_text()
+
+
+def killed_at_saves(monkeypatch: pytest.MonkeyPatch, before: bool, every: int) -> list[int]:
+    """Every so many saves the process ends, just before the save or just after; counts the ends."""
+    saved, ends = [0], [0]
+    save = keeper.JobKeeper.save
+
+    def fatal(self: Any, position: Any) -> None:
+        saved[0] += 1
+        if before and saved[0] % every == 0:
+            ends[0] += 1
+            raise Killed
+        save(self, position)
+        if not before and saved[0] % every == 0:
+            ends[0] += 1
+            raise Killed
+
+    monkeypatch.setattr(keeper.JobKeeper, "save", fatal)
+    return ends
+
+
+def until_done(directory: Path) -> None:
+    for _ in range(100):
+        try:
+            result = compare(read_recipes(directory), directory, workers=1, checkpoint_every=0)
+        except Killed:
+            continue
+        assert result.status == "complete"
+        return
+    raise AssertionError("it never ends")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_run_killed_again_and_again_ends_to_the_bit_as_if_it_had_not_been(tmp_path: Path, monkeypatch, name):
+    whole = segue.run(RECIPES[name], tmp_path / "whole", workers=1, checkpoint_every=10**9)
+    assert whole.status == "complete", whole.summary["arms"]["run"]["seeds"]["0"]["error"]
+    with monkeypatch.context() as patch:
+        ends = killed_at_saves(patch, before=False, every=2)
+        with pytest.raises(Killed):
+            segue.run(read_recipes(tmp_path / "whole")["run"], tmp_path / "x", workers=1, checkpoint_every=0)
+        until_done(tmp_path / "x")
+    assert ends[0] >= 3
+    assert essence(tmp_path / "x") == essence(tmp_path / "whole")
+
+
+def test_what_came_in_after_the_last_save_is_collected_again_not_twice(tmp_path: Path, monkeypatch):
+    name = "bridges-with-states"
+    segue.run(RECIPES[name], tmp_path / "whole", workers=1)
+    with monkeypatch.context() as patch:
+        ends = killed_at_saves(patch, before=True, every=3)
+        with pytest.raises(Killed):
+            segue.run(read_recipes(tmp_path / "whole")["run"], tmp_path / "x", workers=1, checkpoint_every=0)
+        until_done(tmp_path / "x")
+    assert ends[0] >= 3
+    assert essence(tmp_path / "x") == essence(tmp_path / "whole")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed."""
+    directory = tmp_path_factory.mktemp("whole") / "x"
+    assert segue.run(pendulum(), directory, workers=1).status == "complete"
+    return directory
+
+
+def again(directory: Path, **options: Any) -> tuple[Any, list[str]]:
+    """The same command once more; and what it said."""
+    said: list[str] = []
+
+    def listen(job: Any, event: dict[str, Any]) -> None:
+        if event["event"] == "note":
+            said.append(event["message"])
+
+    return compare(read_recipes(directory), directory, workers=1, on_event=listen, **options), said
+
+
+def stopped_by(number: int, directory: Path, recipe: Recipe, times: int = 1, step: int = 80) -> Any:
+    """The run, sent this signal as it judges the online policy at this step."""
+
+    def send(job: Any, event: dict[str, Any]) -> None:
+        if event["event"] == "evaluation" and event["phase"] == "online" and event["step"] == step:
+            for _ in range(times):
+                signal.raise_signal(number)
+
+    return segue.run(recipe, directory, workers=1, on_event=send)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_once_saves_and_stops_twice_stops_at_once_and_either_goes_on(tmp_path: Path, whole: Path, times: int):
+    result = stopped_by(signal.SIGINT, tmp_path / "x", read_recipes(whole)["run"], times)
+    assert result.status == "interrupted"
+    steps = [int(path.name.removeprefix("step-")) for path in (tmp_path / "x/states/run/seed-0").glob("step-*")]
+    assert max(steps) == (120 if times == 1 else 40), "the next place to save, or the first one, which always is"
+    result, said = again(tmp_path / "x")
+    assert result.status == "complete"
+    assert f"goes on from step {max(steps)}" in said
+    assert essence(tmp_path / "x") == essence(whole)
+
+
+def test_sigterm_saves_and_says_by_its_exit_code_that_it_was_that(tmp_path: Path, whole: Path):
+    ours = signal.signal(signal.SIGTERM, lambda number, frame: None)  # so that this process is not ended in ten seconds
+    try:
+        with pytest.raises(Stopped) as stopped:
+            stopped_by(signal.SIGTERM, tmp_path / "x", read_recipes(whole)["run"])
+    finally:
+        signal.signal(signal.SIGTERM, ours)
+    assert stopped.value.exit_code == 143
+    result, _ = again(tmp_path / "x")
+    assert result.status == "complete"
+    assert essence(tmp_path / "x") == essence(whole)
+
+
+def unfinished(tmp_path: Path, whole: Path) -> Path:
+    """A run that was killed in its online phase."""
+    recipe = read_recipes(whole)["run"]
+    with pytest.MonkeyPatch.context() as patch:
+        killed_at_saves(patch, before=False, every=7)
+        with pytest.raises(Killed):
+            segue.run(recipe, tmp_path / "x", workers=1, checkpoint_every=0)
+    return tmp_path / "x"
+
+
+def test_a_damaged_state_is_set_aside_and_said_and_the_one_before_used(tmp_path: Path, whole: Path):
+    directory = unfinished(tmp_path, whole)
+    newest = max((directory / "states/run/seed-0").glob("step-*"))
+    content = bytearray((newest / "arrays.safetensors").read_bytes())
+    content[len(content) // 2] ^= 1
+    (newest / "arrays.safetensors").write_bytes(content)
+    result, said = again(directory)
+    assert result.status == "complete"
+    assert any(f"{newest} is damaged" in line for line in said)
+    assert essence(directory) == essence(whole)
+
+
+def test_where_every_state_is_damaged_the_phase_starts_again_and_that_is_said(tmp_path: Path, whole: Path):
+    directory = unfinished(tmp_path, whole)
+    for file in directory.glob("states/run/seed-0/step-*/state.json"):
+        file.write_text("{}")
+    result, said = again(directory)
+    assert result.status == "complete"
+    assert "no state is left; the phase starts again" in said
+    assert essence(directory) == essence(whole)
+
+
+def test_records_that_were_changed_are_not_gone_on_with(tmp_path: Path, whole: Path):
+    directory = unfinished(tmp_path, whole)
+    file = directory / "records/run/seed-0/metrics.jsonl"
+    file.write_text(file.read_text().replace("e", "E", 1))
+    _, said = again(directory)
+    assert any("no longer begins with" in line for line in said)
+    assert essence(directory) == essence(whole), "it started again"
+
+
+def test_another_number_of_cores_is_refused_or_if_asked_for_said(tmp_path: Path, whole: Path, monkeypatch):
+    directory = unfinished(tmp_path, whole)
+    monkeypatch.setattr(keeper, "identity", lambda: machine.identity() | {"cores per job": "64"})
+    monkeypatch.setattr(segue.runner, "visible_cores", lambda: list(range(64)))
+    with pytest.raises(SegueError, match=r"was begun with \d cores per job, now there would be 64.*--resume"):
+        again(directory)
+    result, said = again(directory, resume=True)
+    assert result.status == "complete"
+    assert sum("WARNING" in line and "64" in line for line in said) == 2
+
+
+def test_a_full_disk_stops_the_run_with_a_sentence_and_with_room_it_goes_on(tmp_path: Path, whole: Path, monkeypatch):
+    writes = [0]
+
+    def full(path: Path, files: Any) -> None:
+        writes[0] += 1
+        if writes[0] > 5:
+            raise SegueError(f"{path}: cannot be written: No space left on device")
+        write_directory(path, files)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("segue.runner.state_store.write_directory", full)
+        result = segue.run(read_recipes(whole)["run"], tmp_path / "x", workers=1, checkpoint_every=0)
+    assert result.status == "failed"
+    error = result.summary["arms"]["run"]["seeds"]["0"]["error"]
+    assert (
+        "No space left on device. The states saved before are whole: make room, and the same command goes on" in error
+    )
+    result, _ = again(tmp_path / "x")
+    assert result.status == "complete"
+    assert essence(tmp_path / "x") == essence(whole)
+
+
+def test_a_read_only_run_directory_is_refused_in_a_sentence(tmp_path: Path, whole: Path, monkeypatch):
+    directory = unfinished(tmp_path, whole)
+    (directory / ".lock").unlink()
+    (directory / ".lock").mkdir()  # as root, no permission is in the way
+    with pytest.raises(SegueError, match="x cannot be written: Is a directory"):
+        again(directory)
+
+
+def test_a_longer_budget_gives_the_run_that_was_longer_from_the_start(tmp_path: Path, whole: Path):
+    longer = dataclasses.replace(read_recipes(whole)["run"], online_steps=480)
+    segue.run(longer, tmp_path / "from-the-start", workers=1)
+    shutil.copytree(whole, tmp_path / "x")
+    result = compare(lengthen(tmp_path / "x", online_steps=480), tmp_path / "x", workers=1)
+    assert result.status == "complete"
+    assert essence(tmp_path / "x") == essence(tmp_path / "from-the-start")
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({"online_steps": 300}, "online_steps is 300; expected at least the 320"),
+        ({"offline_steps": 300}, "the online phase started from the end of the offline one"),
+    ],
+)
+def test_a_budget_that_cannot_be_is_refused_and_nothing_changes(whole: Path, budget: dict[str, int], message: str):
+    before = (whole / "recipe.json").read_text()
+    with pytest.raises(RecipeError, match=message):
+        lengthen(whole, **budget)
+    assert (whole / "recipe.json").read_text() == before
+
+
+def test_a_branch_is_the_whole_run_of_its_recipe_without_the_offline_phase_again(tmp_path: Path, whole: Path):
+    recipe = trunk(whole)
+    other = dataclasses.replace(recipe, online=segue.TD3(**SMALL), bridges=(segue.QFilter(),))
+    segue.run(other, tmp_path / "whole", workers=1)
+    phases = set()
+    changed = branch_off(whole, recipe, other, tmp_path / "x")
+    result = compare({"run": changed}, tmp_path / "x", workers=1, on_event=lambda job, event: phases.add(job.phase))
+    assert result.status == "complete"
+    assert phases == {"online"}
+    assert essence(tmp_path / "x") == essence(tmp_path / "whole")
+
+
+def test_a_branch_with_another_offline_phase_is_refused(tmp_path: Path, whole: Path):
+    recipe = trunk(whole)
+    with pytest.raises(RecipeError, match="offline_steps is part of the offline phase"):
+        branch_off(whole, recipe, dataclasses.replace(recipe, offline_steps=160), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
