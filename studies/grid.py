@@ -133,9 +133,8 @@ def _run(waiting: Sequence[Unit], workers: int) -> Iterator[tuple[Unit, dict[str
             for future in as_completed(futures):
                 error = future.exception()
                 yield (futures[future], *((error, 0.0) if isinstance(error, Exception) else future.result()))
-        except KeyboardInterrupt:
+        finally:  # also where whoever reads the results fails, or is interrupted
             pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _pin(slots: Any) -> None:
@@ -161,13 +160,21 @@ def _known(file: Path, tasks: Mapping[str, Arms]) -> dict[str, Any]:
     for task, recipes in tasks.items():
         for arm, recipe in recipes.items():
             label, plain = f"{task}: {arm}", recipe.to_dict()
-            digest = _digest(plain)
             before = stored.get("arms", {}).get(label, {})
-            seeds = before["seeds"] if before.get("recipe_sha256") == digest else {}
-            about = {"method": arm, "run": task, "recipe_sha256": digest, "recipe": plain, "log": before.get("log")}
+            seeds = before["seeds"] if _is(before.get("recipe"), recipe) else {}
+            about = {"method": arm, "run": task, "recipe_sha256": _digest(plain), "recipe": plain}
+            about["log"] = before.get("log")
             names = [str(recipe.seed + i) for i in range(recipe.seeds)]
-            arms[label] = {**about, "seeds": {seed: seeds.get(seed, {"status": "pending"}) for seed in names}}
+            arms[label] = {**about, "seeds": {seed: seeds.get(seed, {"status": "unfinished"}) for seed in names}}
     return {**{k: v for k, v in stored.items() if k != "arms"}, "arms": arms}
+
+
+def _is(plain: Mapping[str, Any] | None, recipe: segue.Recipe) -> bool:
+    """Whether this was that recipe; fields that Segue has got since then count as their defaults."""
+    try:
+        return plain is not None and segue.Recipe.from_dict(plain) == recipe
+    except segue.SegueError:
+        return False
 
 
 def _add(results: dict[str, Any], unit: Unit, summary: Mapping[str, Any]) -> None:

@@ -41,7 +41,7 @@ def arms(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
     live: dict[str, Any] = {
         **task,
         "offline_steps": 200_000 if full else 10_000,
-        "online_steps": 100_000 if full else 10_000,
+        "online_steps": 100_000 if full else 6_000,
         "eval_every": 5_000 if full else 1_000,
         "eval_episodes": 10 if full else 5,
         "seeds": 10 if full else 3,

@@ -14,11 +14,11 @@ import segue
 from studies.grid import Study, main
 from studies.logs import LOGS
 
-STORED = ("hopper-mixed", "halfcheetah-medium-replay", "walker2d-medium-replay", "pointmaze-umaze")
+STORED = ("hopper-mixed", "halfcheetah-medium-replay", "pointmaze-umaze")
 
 
 def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
-    """The stored grid has four logs, narrower networks, three critics and one update per step in RLPD, and no WSRL."""
+    """The stored grid has three logs and recipes, narrower networks, three critics and one update a step in RLPD."""
     return {
         name: recipes(full, {"dataset": log, "env": env_id})
         for name, (log, env_id) in LOGS.items()
@@ -30,8 +30,8 @@ def recipes(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
     """The baseline first."""
     live: dict[str, Any] = {
         **task,
-        "online_steps": 100_000 if full else 15_000,
-        "eval_every": 5_000 if full else 1_500,
+        "online_steps": 100_000 if full else 10_000,
+        "eval_every": 5_000 if full else 1_000,
         "eval_episodes": 10 if full else 5,
         "seeds": 10 if full else 3,
     }
@@ -43,20 +43,20 @@ def recipes(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
         "TD3+BC → TD3, held": segue.Recipe(
             **pretrained, offline=segue.TD3BC(**small), online=segue.TD3(**small), replay=segue.Mixed(), bridges=held
         ),
-        "TD3+BC kept": segue.Recipe(
-            **pretrained, offline=segue.TD3BC(**small), online=segue.TD3BC(**small), replay=segue.Mixed()
-        ),
         "CQL kept": segue.Recipe(**pretrained, offline=cql, online=cql, replay=segue.Mixed()),
-        "CQL → SAC": segue.Recipe(**pretrained, offline=cql, online=segue.SAC(**small), replay=segue.Mixed()),
-        "CQL → SAC, held": segue.Recipe(
-            **pretrained, offline=cql, online=segue.SAC(**small), replay=segue.Mixed(), bridges=held
-        ),
     }
-    if full:
-        wsrl = segue.preset("wsrl", **{**pretrained, "seeds": live["seeds"]})
-        return {"RLPD": segue.Recipe(**live, online=segue.RLPD()), **arms, "WSRL": wsrl}
-    few: dict[str, Any] = {**small, "ensemble_size": 3, "subset_size": 2, "critic_updates_per_actor_update": 1}
-    return {"RLPD": segue.Recipe(**live, online=segue.RLPD(**few), updates_per_step=1.0), **arms}
+    if not full:
+        few: dict[str, Any] = {**small, "ensemble_size": 3, "subset_size": 2, "critic_updates_per_actor_update": 1}
+        return {"RLPD": segue.Recipe(**live, online=segue.RLPD(**few), updates_per_step=1.0), **arms}
+    return {
+        "RLPD": segue.Recipe(**live, online=segue.RLPD()),
+        **arms,
+        "CQL → SAC, held": segue.Recipe(
+            **pretrained, offline=cql, online=segue.SAC(), replay=segue.Mixed(), bridges=held
+        ),
+        "IQL kept": segue.Recipe(**pretrained, offline=segue.IQL(), online=segue.IQL(), replay=segue.Mixed()),
+        "WSRL": segue.preset("wsrl", **pretrained),
+    }
 
 
 STUDY = Study(

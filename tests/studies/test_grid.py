@@ -60,7 +60,7 @@ def test_a_study_grows_run_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     first = json.loads((place / "results.json").read_text())["arms"]["cartpole: scratch"]
     grown = study(place, {"scratch": SCRATCH, "plain": PRETRAINED})
     assert grid.main(grown, None, ["--redraw"]) == 0
-    assert "plain (pending)" in (place / "README.md").read_text()
+    assert "plain (unfinished)" in (place / "README.md").read_text()
     capsys.readouterr()
     assert grid.main(grown, None, ["--out", str(out)]) == 0
     said = capsys.readouterr().out
@@ -88,7 +88,7 @@ def test_results_of_another_recipe_do_not_count(tmp_path: Path) -> None:
     assert grid.main(study(place, {"scratch": one}), None, ["--out", str(tmp_path / "runs")]) == 0
     longer = dataclasses.replace(one, online_steps=60)
     assert grid.main(study(place, {"scratch": longer}), None, ["--redraw"]) == 0
-    assert "scratch (pending)" in (place / "README.md").read_text()
+    assert "scratch (unfinished)" in (place / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["exercise", "collapse", "guidance", "leaderboard"])
