@@ -45,8 +45,12 @@ class Oversight:
         self.running[done] = 0.0
         self.counted |= done
 
+    def abandon(self, environments: Bool[np.ndarray, " envs"]) -> None:
+        """The episodes that ran there will never end; others begin with the next step."""
+        self.running[environments], self.counted[environments] = 0.0, True
+
     def disregard(self, environments: Bool[np.ndarray, " envs"]) -> None:
-        """The episodes that run there say nothing: another policy took them over, or they will not end."""
+        """The episodes that run there say nothing: another policy took them over."""
         self.counted[environments] = False
 
     def review(self, learner: Learner, step: int) -> Learner:
