@@ -283,8 +283,8 @@ def _scaling(space: gym.spaces.Box) -> tuple[np.ndarray, np.ndarray | None]:
     """Centre, and 1 over half the width, of the bounds that there are (0 where there are none); None without any."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     bounded = np.isfinite(low) & np.isfinite(high) & (high > low) & (high - low < LARGEST)
-    centre = np.where(bounded, (low + high) / 2, 0.0).astype(np.float32)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # infinite bounds, of which nothing is taken
+        centre = np.where(bounded, (low + high) / 2, 0.0).astype(np.float32)
         scale = np.where(bounded, 2 / (high - low), 0.0).astype(np.float32)
     return centre, scale if bounded.any() else None
 
