@@ -65,6 +65,10 @@ class Recipe:
     """Environment steps between evaluations in the first 10,000 online steps, to see the dip; by default as later."""
     eval_episodes: int = 10
     """Episodes per evaluation, without exploration noise."""
+    step_timeout: float = 60.0
+    """Seconds after which a step of the environment counts as hanging: its episode is quarantined."""
+    bad_steps: float = 0.01
+    """Share of steps in which the environment may misbehave (raise, hang, give NaN…) before the run stops."""
     seed: int = 0
     """The first seed."""
     seeds: int = 1
@@ -83,6 +87,8 @@ class Recipe:
             expect(field, getattr(self, field) >= 0, "at least 0")
         for field in ("environments", "eval_episodes", "seeds"):
             expect(field, getattr(self, field) >= 1, "at least 1")
+        expect("step_timeout", self.step_timeout > 0, "above 0")
+        expect("bad_steps", 0 <= self.bad_steps <= 1, "between 0 and 1")
         expect("updates_per_step", self.updates_per_step is None or self.updates_per_step > 0, "above 0")
         expect("eval_every", self.eval_every is None or self.eval_every >= 1, "at least 1")
         expect("seam_eval_every", self.seam_eval_every is None or self.seam_eval_every >= 1, "at least 1")

@@ -1,11 +1,16 @@
 """A few environments stepped together, each episode reset with a seed of its own.
 
-So an interrupted episode can be restored: reset with its seed, and its actions replayed.
+So an interrupted episode can be restored: reset with its seed, and its actions replayed. An episode in which the
+environment misbehaves (raises, hangs, gives NaN, or the wrong shape) is quarantined: what it gave in that step reaches
+nobody, the environment is built anew and starts the next episode.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -13,6 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from segue.envs.make import make, spaces_of
+from segue.envs.watch import WATCH, Hangs
+from segue.errors import SegueError
 from segue.random import environment_seed
 
 Stepped = tuple[
@@ -21,6 +28,28 @@ Stepped = tuple[
     Bool[np.ndarray, " envs"],
     Bool[np.ndarray, " envs"],
 ]
+#: Longest episode; what an environment without a time limit does beyond is another one.
+MAX_EPISODE_STEPS = 100_000
+#: Observations and rewards beyond this are out of any range: losses square them, in float32.
+LARGEST = 1e15
+#: So far beyond its declared bounds, in half their widths, an observation is out of range.
+REACH = 3.0
+#: Bad steps that are put up with whatever their share, and attempts to build an environment anew.
+FEW, ATTEMPTS = 10, 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Patience:
+    """What is put up with."""
+
+    step_timeout: float = 60.0
+    """Seconds that a step or a reset may take."""
+    bad_steps: float = 0.01
+    """Share of the steps that may be bad."""
+
+
+#: What a recipe puts up with if it says nothing.
+USUAL = Patience()
 
 
 class Episodes:
@@ -31,83 +60,236 @@ class Episodes:
         episode: number of the running episode of each environment.
         time: steps since the start of it.
         actions: the actions of the running episode of each environment.
+        lost: where the last step was bad: there is nothing to learn from it, and the next episode has begun.
+        steps, bad: how many steps there were, and how many were bad.
     """
 
-    def __init__(self, env_id: str, count: int, seed: int, role: str) -> None:
-        self.seed, self.role = seed, role
+    def __init__(
+        self,
+        env_id: str,
+        count: int,
+        seed: int,
+        role: str,
+        patience: Patience = USUAL,
+        tell: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self.env_id, self.seed, self.role, self.patience, self.tell = env_id, seed, role, patience, tell
         # First: a count beyond all memory fails here, at once, and not one environment after the other.
         self.episode, self.time = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        self.lost, self.any_lost = np.zeros(count, bool), False
+        self.steps = self.bad = 0
         self.envs = [make(env_id) for _ in range(count)]
         self.spaces = spaces_of(self.envs[0])
         space = self.envs[0].action_space
         self.start = int(space.start) if isinstance(space, gym.spaces.Discrete) else 0
-        self.dtype = self.envs[0].observation_space.dtype
+        seen = self.envs[0].observation_space
+        assert isinstance(seen, gym.spaces.Box)
+        self.dtype = seen.dtype
+        self.centre, self.scale = _scaling(seen)
         self.actions: list[list[np.ndarray]] = [[] for _ in range(count)]
         self.observation = np.zeros((count, self.spaces.observation_size), np.float32)
-        for env in range(count):
-            self._begin(env)
+        WATCH.open(patience.step_timeout)
+        try:
+            for env in range(count):
+                self._begin_safely(env)
+        except BaseException:
+            self.close()
+            raise
 
-    def step(self, action: np.ndarray) -> Stepped:
-        """Step every environment; finished ones start their next episode.
+    def step(self, action: np.ndarray, only: Bool[np.ndarray, " envs"] | None = None) -> Stepped:
+        """Step every environment, or only these; finished ones start their next episode.
 
         Returns:
             The true next observation (of a finished episode: its last), reward, terminated, truncated. What the
-            policy sees next is `self.observation`.
+            policy sees next is `self.observation`. Rows that are `lost`, or were not stepped, mean nothing.
+
+        Raises:
+            SegueError: if more steps are bad than is put up with.
         """
-        following = np.empty_like(self.observation)
-        reward = np.zeros(len(self.envs), np.float32)
-        terminated, truncated = np.zeros(len(self.envs), bool), np.zeros(len(self.envs), bool)
-        for i, (env, taken) in enumerate(zip(self.envs, action + self.start, strict=True)):
-            seen, reward[i], terminated[i], truncated[i], _ = env.step(taken)
-            following[i] = self._flat(seen)
+        count = len(self.envs)
+        following = np.zeros_like(self.observation)
+        reward = np.zeros(count, np.float32)
+        terminated, truncated = np.zeros(count, bool), np.zeros(count, bool)
+        self.lost, self.any_lost = np.zeros(count, bool), False
+        wrong: dict[int, str] = {}
+        stepped = range(count) if only is None else np.flatnonzero(only).tolist()
+        for i in stepped:
+            try:
+                WATCH.since = time.monotonic()
+                seen, reward[i], terminated[i], truncated[i], _ = self.envs[i].step(action[i] + self.start)
+                WATCH.since = 0.0
+                following[i] = self._flat(seen)
+            except (Exception, Hangs) as error:
+                WATCH.since = 0.0
+                wrong[i] = _words(error)
             self.actions[i].append(action[i])
-        self.time += 1
-        self.observation = following.copy()
+        self.steps += len(stepped)
+        self.time += 1 if only is None else only
+        if wrong or self._suspicious(following, reward):
+            wrong |= {i: words for i in stepped if i not in wrong and (words := self._fault(following[i], reward[i]))}
+        if self.steps % 1024 < len(stepped):  # now and then
+            self._cut(truncated)
+        self.observation = following.copy() if only is None else np.where(only[:, None], following, self.observation)
+        for i, words in wrong.items():
+            self._quarantine(i, words)
+            terminated[i] = truncated[i] = False
         for i in np.flatnonzero(terminated | truncated).tolist():
             self.episode[i] += 1
-            self._begin(i)
+            self._begin_safely(i)
         return following, reward, terminated, truncated
 
     def position(self) -> dict[str, np.ndarray]:
         """Where each environment stands: its episode, and what was done in it."""
         place: dict[str, np.ndarray] = {"episode": self.episode.copy(), "observation": self.observation.copy()}
-        return place | {f"actions.{i}": np.array(done) for i, done in enumerate(self.actions)}
+        place |= {f"actions.{i}": np.array(done) for i, done in enumerate(self.actions)}
+        return {**place, "counts": np.array([self.steps, self.bad])}
 
-    def restore(self, place: Mapping[str, np.ndarray]) -> list[int]:
+    def restore(self, place: Mapping[str, np.ndarray]) -> None:
         """Go back to a position by doing again what was done.
 
-        Returns:
-            The environments that did not come to the same observation: their episodes cannot be repeated.
+        An environment that does not come to the same observation starts its next episode; that is said.
         """
         self.episode = place["episode"].copy()
-        astray = []
-        for i, env in enumerate(self.envs):
-            self._begin(i)
-            for action in place[f"actions.{i}"]:
-                seen, _, terminated, truncated, _ = env.step(action + self.start)
-                self.observation[i] = self._flat(seen)
-                self.actions[i].append(action)
-                self.time[i] += 1
-                if terminated or truncated:
-                    self.episode[i] += 1
-                    self._begin(i)
-                    break
-            if not np.array_equal(self.observation[i], place["observation"][i], equal_nan=True):
-                astray.append(i)
-        return astray
+        self.steps, self.bad = map(int, place["counts"])
+        for i in range(len(self.envs)):
+            self._begin_safely(i)
+            if not self._replay(i, place[f"actions.{i}"], place["observation"][i]):
+                self.tell(
+                    f"environment {i} did not repeat its episode from the same seed and actions: it starts another, "
+                    "and what follows is not what an uninterrupted run would have seen"
+                )
+                self.episode[i] += 1
+                self._begin_safely(i)
+                self.lost[i] = self.any_lost = True
 
     def close(self) -> None:
         """Release the environments."""
         for env in self.envs:
-            env.close()
+            with contextlib.suppress(Exception):
+                env.close()
+        WATCH.close()
+
+    def _replay(self, env: int, actions: np.ndarray, expected: np.ndarray) -> bool:
+        try:
+            for action in actions:
+                WATCH.since = time.monotonic()
+                seen, _, terminated, truncated, _ = self.envs[env].step(action + self.start)
+                WATCH.since = 0.0
+                self.observation[env] = self._flat(seen)
+                self.actions[env].append(action)
+                if terminated or truncated:
+                    return False
+        except (Exception, Hangs):
+            return False
+        finally:
+            WATCH.since = 0.0
+        self.time[env] = len(actions)
+        return np.array_equal(self.observation[env], expected)
 
     def _begin(self, env: int) -> None:
         seed = environment_seed(self.seed, self.role, env, int(self.episode[env]))
-        seen, _ = self.envs[env].reset(seed=seed)
-        self.observation[env] = self._flat(seen)
+        WATCH.since = time.monotonic()
+        try:
+            seen, _ = self.envs[env].reset(seed=seed)
+        finally:
+            WATCH.since = 0.0
+        seen = self._flat(seen)
+        if fault := self._fault(seen, np.float32(0)):
+            raise SegueError(fault)
+        self.observation[env] = seen
         self.time[env] = 0
         self.actions[env] = []
 
+    def _begin_safely(self, env: int) -> None:
+        try:
+            self._begin(env)
+        except (Exception, Hangs) as error:
+            self._count(env, f"reset: {_words(error)}")
+            self._rebuild(env)
+
+    def _quarantine(self, env: int, words: str) -> None:
+        self._count(env, words)
+        self.lost[env] = self.any_lost = True
+        self._rebuild(env)
+
+    def _count(self, env: int, words: str) -> None:
+        self.bad += 1
+        where = f"environment {self.env_id!r}: step {self.time[env]} of episode {self.episode[env]}"
+        share = self.patience.bad_steps
+        if self.bad > max(FEW, share * self.steps):
+            raise SegueError(
+                f"{where}: {words}. {self.bad} of {self.steps} steps were bad, more than the share of {share:g} that "
+                "bad_steps allows: mend the environment, and the same command goes on"
+            )
+        if self.bad <= FEW or self.bad & (self.bad - 1) == 0:  # at last only every doubling
+            self.tell(f"{where}: {words}; the episode is quarantined ({self.bad} of {self.steps} steps so far)")
+
+    def _rebuild(self, env: int) -> None:
+        problem: BaseException | None = None
+        for _ in range(ATTEMPTS):
+            try:
+                with contextlib.suppress(Exception):
+                    WATCH.since = time.monotonic()
+                    self.envs[env].close()
+                self.envs[env] = make(self.env_id)
+                self.episode[env] += 1
+                self._begin(env)
+                return
+            except (Exception, Hangs) as error:
+                problem = error
+            finally:
+                WATCH.since = 0.0
+        assert problem is not None
+        raise SegueError(
+            f"environment {self.env_id!r} cannot be built anew, in {ATTEMPTS} attempts: {_words(problem)}"
+        )
+
+    def _cut(self, truncated: np.ndarray) -> None:
+        for i in np.flatnonzero(self.time >= MAX_EPISODE_STEPS).tolist():
+            truncated[i] = True
+            self.tell(
+                f"environment {self.env_id!r}: episode {self.episode[i]} does not end; cut after {self.time[i]} steps"
+            )
+
+    def _suspicious(self, following: np.ndarray, reward: np.ndarray) -> bool:
+        """Whether to look closer; a sum of squares is quick, and NaN and Inf stay in it."""
+        flat = following.ravel()
+        if not (flat.dot(flat) < LARGEST and reward.dot(reward) < LARGEST):
+            return True
+        if self.scale is None:
+            return False
+        return bool(np.abs((following - self.centre) * self.scale).max() > REACH)
+
+    def _fault(self, following: np.ndarray, reward: float | np.floating) -> str | None:
+        """What is wrong with these numbers."""
+        for name, values in (("observation", following), ("reward", np.atleast_1d(reward))):
+            for i in np.flatnonzero(~(np.abs(values) < LARGEST)).tolist():
+                return f"{name}{f'[{i}]' if name == 'observation' else ''} is {values[i]:g}"
+        if self.scale is not None:
+            off = np.abs((following - self.centre) * self.scale)
+            for i in np.flatnonzero(off > REACH).tolist():
+                return f"observation[{i}] is {following[i]:g}, far outside its declared bounds"
+        return None
+
     def _flat(self, seen: Any) -> np.ndarray:
         # By way of the declared type, which is what the numbers are promised to be.
-        return np.asarray(seen, self.dtype).astype(np.float32)
+        flat = np.asarray(seen, self.dtype)
+        if flat.shape != self.observation.shape[1:]:
+            raise SegueError(f"the observation has shape {flat.shape}; expected {self.observation.shape[1:]}")
+        return flat.astype(np.float32)
+
+
+def _scaling(space: gym.spaces.Box) -> tuple[np.ndarray, np.ndarray | None]:
+    """Centre, and 1 over half the width, of the bounds that there are (0 where there are none); None without any."""
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    bounded = np.isfinite(low) & np.isfinite(high) & (high > low) & (high - low < LARGEST)
+    with np.errstate(all="ignore"):  # infinite bounds, of which nothing is taken
+        centre = np.where(bounded, (low + high) / 2, 0.0).astype(np.float32)
+        scale = np.where(bounded, 2 / (high - low), 0.0).astype(np.float32)
+    return centre, scale if bounded.any() else None
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, SegueError | Hangs):
+        return str(error)
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

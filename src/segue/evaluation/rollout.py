@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
 
 from segue import random
-from segue.envs import Episodes
+from segue.envs import USUAL, Episodes, Patience
+from segue.envs.episodes import MAX_EPISODE_STEPS
 from segue.errors import RecipeError
-
-#: Longest episode that evaluation will sit through; an environment without a time limit must end by then.
-MAX_EPISODE_STEPS = 100_000
 
 
 class ActingPolicy(Protocol):
@@ -48,9 +47,16 @@ def evaluate(
 
 
 def roll_out(
-    policy: ActingPolicy, env_id: str, episodes: int, seed: int, index: int = 0, explore: bool = False
+    policy: ActingPolicy,
+    env_id: str,
+    episodes: int,
+    seed: int,
+    index: int = 0,
+    explore: bool = False,
+    patience: Patience = USUAL,
+    tell: Callable[[str], None] = lambda message: None,
 ) -> Rollouts:
-    """`episodes` episodes, stepped together.
+    """`episodes` episodes, stepped together; in place of one that is quarantined another one is done.
 
     Args:
         policy: maps observations [episodes, observation] and the steps since each episode's start to actions.
@@ -59,28 +65,41 @@ def roll_out(
         seed: the run's seed.
         index: number of this evaluation; each has starting states of its own, the same for every policy.
         explore: act as while collecting data.
+        patience: what is put up with of the environment.
+        tell: is told what it did wrong.
 
     Raises:
-        RecipeError: if an episode does not end within MAX_EPISODE_STEPS.
+        RecipeError: if no episode ends within MAX_EPISODE_STEPS.
+        SegueError: if more steps are bad than is put up with.
     """
     source = random.generator(seed, "evaluation", index)
-    environments = Episodes(env_id, episodes, seed, f"evaluation-{index}")
+    environments = Episodes(env_id, episodes, seed, f"evaluation-{index}", patience, tell)
     starts = environments.observation.copy()
-    rewards, lengths = [], np.zeros(episodes, np.int64)
+    rewards: list[np.ndarray] = []
+    begins, lengths = np.zeros(episodes, np.int64), np.zeros(episodes, np.int64)
     running = np.ones(episodes, bool)
     try:
-        for _ in range(MAX_EPISODE_STEPS):
+        for step in range(1, MAX_EPISODE_STEPS + 1):
             action = policy(environments.observation, source, explore=explore, time=environments.time)
-            _, reward, terminated, truncated = environments.step(action)
+            _, reward, terminated, truncated = environments.step(action, running)
             rewards.append(reward)
             lengths += running
+            if environments.any_lost:
+                lost = environments.lost
+                starts[lost], begins[lost], lengths[lost] = environments.observation[lost], step, 0
             running &= ~(terminated | truncated)
             if not running.any():
-                table = np.stack(rewards)
-                return Rollouts(starts, [table[:length, i] for i, length in enumerate(lengths)])
+                break
     finally:
         environments.close()
-    raise RecipeError(
-        f"environment {env_id!r}: an evaluation episode had not ended after {MAX_EPISODE_STEPS} steps; expected a "
-        "terminal state or a time limit (gymnasium.register(..., max_episode_steps=N))"
+    if running.all():
+        raise RecipeError(
+            f"environment {env_id!r}: an evaluation episode had not ended after {MAX_EPISODE_STEPS} steps; expected a "
+            "terminal state or a time limit (gymnasium.register(..., max_episode_steps=N))"
+        )
+    if running.any():
+        tell(f"environment {env_id!r}: {running.sum()} evaluation episodes were cut after {MAX_EPISODE_STEPS} steps")
+    table = np.stack(rewards)
+    return Rollouts(
+        starts, [table[b : b + length, i] for i, (b, length) in enumerate(zip(begins, lengths, strict=True))]
     )

@@ -15,7 +15,7 @@ from segue import random
 from segue.algorithms.ppo import PPO
 from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
-from segue.envs import environment_spaces
+from segue.envs import Patience, environment_spaces
 from segue.errors import Diverged
 from segue.evaluation import Probe
 from segue.files import write_atomically
@@ -84,6 +84,7 @@ def _offline(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: JobRec
         env_id=env_id,
         eval_every=recipe.offline_eval_every,
         eval_episodes=recipe.eval_episodes,
+        patience=Patience(recipe.step_timeout, recipe.bad_steps),
         keep=lambda learner: checkpoint.save(
             job.checkpoints / LATEST, Checkpoint(algorithm, (), spaces, env_id, learner)
         ),
@@ -124,6 +125,7 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: JobReco
         seam_eval_every=recipe.seam_eval_every,
         eval_episodes=recipe.eval_episodes,
         seed=job.seed,
+        patience=Patience(recipe.step_timeout, recipe.bad_steps),
     )
     probe = Probe(log)
 

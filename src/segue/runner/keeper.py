@@ -19,7 +19,7 @@ from segue.types import Learner
 #: At most this share of the time goes into saving, however often it is asked for (0: always).
 SHARE = 0.02
 #: What of a recipe may be another when a job goes on: how long it is, and what does not reach this job.
-FREE = ("offline_steps", "online_steps", "eval_every", "seed", "seeds", "keep_policies")
+FREE = ("offline_steps", "online_steps", "eval_every", "seed", "seeds", "keep_policies", "step_timeout", "bad_steps")
 
 
 class JobKeeper:

@@ -47,6 +47,12 @@ class Hindsight:
                     self.rewards[env] = []
         self.step += 1
 
+    def abandon(self, environments: Bool[np.ndarray, " environments"]) -> None:
+        """The episodes that ran there will never end; others begin with the next step."""
+        self.continues &= ~environments
+        for env in np.flatnonzero(environments):
+            self.rewards[env] = []
+
     def apply(self, replay: Replay, journal: Journal | None = None) -> Replay:
         """The replay with everything filled in that has become known; the journal is told."""
         for column, parts in self.found.items():

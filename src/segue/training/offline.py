@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from segue import random
 from segue.algorithms.base import Algorithm
+from segue.envs import USUAL, Patience
 from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
 from segue.replay.base import Replay
@@ -35,6 +36,7 @@ def train_offline(
     eval_episodes: int,
     phase: str = "offline",
     train_actor: bool = True,
+    patience: Patience = USUAL,
     keep: Callable[[Learner], object] = lambda learner: None,
     keeper: Keeper = FORGETFUL,
     position: Position | None = None,
@@ -52,13 +54,17 @@ def train_offline(
     step, evaluations = 0, 0
     if position is not None:
         step, evaluations, learner = position.step, position.plain["evaluations"], position.learners["learner"]
+
+    def tell(message: str) -> None:
+        recorder.event(phase, step, message)
+
     recovery = Recovery(phase, recorder, learner, position)
     while True:
         if env_id is not None and step > 0 and (step // eval_every > evaluations or step >= steps):
             evaluations = step // eval_every
             with recorder.clock(phase, "evaluation"):
                 policy = Policy(algorithm, learner)
-                rollouts = roll_out(policy, env_id, eval_episodes, seed, index=evaluations)
+                rollouts = roll_out(policy, env_id, eval_episodes, seed, evaluations, False, patience, tell)
                 recorder.metrics(phase, step, probe.measure(policy, rollouts))
             recorder.evaluation(phase, step, rollouts.returns)
             keep(learner)

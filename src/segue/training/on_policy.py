@@ -21,7 +21,7 @@ from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
 from segue.replay.journal import COLUMNS
 from segue.training.checkpointing import FORGETFUL, Keeper, Position, generator_state, restore_generator
-from segue.training.online import NO_PROBE, OnlineSettings, collect, go_back, reference
+from segue.training.online import NO_PROBE, OnlineSettings, collect, reference
 from segue.training.oversight import Oversight
 from segue.training.recorder import Recorder
 from segue.training.recovery import Recovery
@@ -50,8 +50,12 @@ def train_on_policy(
     s = settings
     key = random.stream(s.seed, "online")
     source = random.generator(s.seed, "online", "exploration")
-    episodes = Episodes(s.env_id, s.environments, s.seed, "training")
     step, fitted = 0, False
+
+    def tell(message: str) -> None:
+        recorder.event("online", step, message)
+
+    episodes = Episodes(s.env_id, s.environments, s.seed, "training", s.patience, tell)
     rows: list[tuple[Transition, np.ndarray]] = []
     oversight: Oversight | None = None
     if position is not None:
@@ -59,7 +63,7 @@ def train_on_policy(
         rows = _unstacked(position.arrays)
         restore_generator(source, position.plain["source"])
         oversight = Oversight.restored(bridges, position, recorder)
-        go_back(episodes, position, recorder)
+        episodes.restore(position.arrays)
     recovery = Recovery("online", recorder, learner, position)
     policy = Policy(algorithm, learner, bridges)
 
@@ -71,7 +75,7 @@ def train_on_policy(
 
     def judge() -> None:
         with recorder.clock("online", "evaluation"):
-            rollouts = roll_out(policy, s.env_id, s.eval_episodes, s.seed, index=1000 + step)
+            rollouts = roll_out(policy, s.env_id, s.eval_episodes, s.seed, 1000 + step, False, s.patience, tell)
             recorder.metrics("online", step, probe.measure(policy, rollouts))
         recorder.evaluation("online", step, rollouts.returns)
         keep(step, learner)
@@ -80,10 +84,15 @@ def train_on_policy(
     try:
         if oversight is None:
             judge()
-            oversight = Oversight(bridges, learner, reference(policy, bridges, recorder, s), recorder, s.environments)
+            returns = reference(policy, bridges, recorder, s, tell)
+            oversight = Oversight(bridges, learner, returns, recorder, s.environments)
         while True:
             while not full() and step < s.steps:
-                batch, reward, ended = collect(algorithm, policy, episodes, source, random_action=False)
+                batch, reward, ended, broken = collect(algorithm, policy, episodes, source, random_action=False)
+                if broken is not None:
+                    oversight.abandon(broken)
+                    if rows:  # what came before is cut off there, and bootstraps
+                        rows[-1][1][broken] = True
                 rows.append((batch, ended))
                 oversight.watch(reward, ended)
                 step += s.environments

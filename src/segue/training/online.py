@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +23,8 @@ from jaxtyping import Bool, Float
 from segue import random
 from segue.algorithms.base import Algorithm
 from segue.bridges.base import Bridge
-from segue.envs import Episodes
-from segue.evaluation import Probe, evaluate, roll_out
+from segue.envs import USUAL, Episodes, Patience
+from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
 from segue.replay import Replay, ReplayStrategy, append
 from segue.replay.journal import refill
@@ -57,6 +58,7 @@ class OnlineSettings:
     eval_episodes: int
     seed: int
     seam_eval_every: int | None = None
+    patience: Patience = USUAL
 
     def next_evaluation(self, step: int) -> int:
         """The first step after this one at which the policy is evaluated."""
@@ -101,10 +103,14 @@ def train_online(
     key = random.stream(s.seed, "online")
     source = random.generator(s.seed, "online", "exploration")
     length = dispatch_length(s.seam_eval_every or s.eval_every, s.environments)
-    episodes = Episodes(s.env_id, s.environments, s.seed, "training")
+    step, began, owed, evaluate_at = 0, 0, 0.0, 0
+
+    def tell(message: str) -> None:
+        recorder.event("online", step, message)
+
+    episodes = Episodes(s.env_id, s.environments, s.seed, "training", s.patience, tell)
     hindsight = Hindsight(algorithm.columns, algorithm.discount, s.environments, algorithm.sparse_failure_reward)
     journal = keeper.journal
-    step, began, owed, evaluate_at = 0, 0, 0.0, 0
     oversight: Oversight | None = None
     pending: tuple[int, Metrics] | None = None
     if position is not None:
@@ -114,7 +120,7 @@ def train_online(
         hindsight.restore(there["hindsight"])
         restore_generator(source, there["source"])
         oversight = Oversight.restored(bridges, position, recorder)
-        go_back(episodes, position, recorder)
+        episodes.restore(position.arrays)
     recovery = Recovery("online", recorder, learner, position)
 
     def acting(at: int) -> tuple[int, Policy]:
@@ -125,7 +131,7 @@ def train_online(
 
     def judge() -> None:
         with recorder.clock("online", "evaluation"):
-            rollouts = roll_out(policy, s.env_id, s.eval_episodes, s.seed, index=1000 + step)
+            rollouts = roll_out(policy, s.env_id, s.eval_episodes, s.seed, 1000 + step, False, s.patience, tell)
             recorder.metrics("online", step, probe.measure(policy, rollouts))
         recorder.evaluation("online", step, rollouts.returns)
         keep(step, learner)
@@ -158,14 +164,17 @@ def train_online(
             if step >= s.steps:
                 break
             if oversight is None:
-                returns = reference(policy, bridges, recorder, s)
+                returns = reference(policy, bridges, recorder, s, tell)
                 oversight = Oversight(bridges, learner, returns, recorder, s.environments)
             began, evaluate_at = step, s.next_evaluation(step)
             stop = min(step + length, evaluate_at)
             rows = []
             while step < stop:
                 random_action = s.random_warmup and step < s.warmup_steps
-                batch, reward, done = collect(algorithm, policy, episodes, source, random_action)
+                batch, reward, done, broken = collect(algorithm, policy, episodes, source, random_action)
+                if broken is not None:
+                    hindsight.abandon(broken)
+                    oversight.abandon(broken)
                 hindsight.watch(batch, done)
                 oversight.watch(reward, done)
                 rows.append(batch)
@@ -203,41 +212,50 @@ def train_online(
     return learner
 
 
-def go_back(episodes: Episodes, position: Position, recorder: Recorder) -> None:
-    """Put the environments where they were, and say so if one does not repeat itself."""
-    for env in episodes.restore(position.arrays):
-        recorder.event(
-            "online",
-            position.step,
-            f"environment {env} did not repeat its episode from the same seed and actions; training goes on from where "
-            "it is now, but no longer as if nothing had happened",
-        )
-
-
 def reference(
-    policy: Policy, bridges: tuple[Bridge, ...], recorder: Recorder, settings: OnlineSettings
+    policy: Policy,
+    bridges: tuple[Bridge, ...],
+    recorder: Recorder,
+    settings: OnlineSettings,
+    tell: Callable[[str], None],
 ) -> Float[np.ndarray, " episodes"]:
     """Returns of the policy as it was handed over, exploring; none if no bridge wants to compare with them."""
     if not any(bridge.needs_reference for bridge in bridges):
         return np.zeros(0)
     with recorder.clock("online", "evaluation"):
-        return evaluate(policy, settings.env_id, REFERENCE_EPISODES, settings.seed, index=999, explore=True)
+        rollouts = roll_out(
+            policy, settings.env_id, REFERENCE_EPISODES, settings.seed, 999, True, settings.patience, tell
+        )
+    return rollouts.returns
 
 
 def collect(
     algorithm: Algorithm, policy: Policy, episodes: Episodes, source: np.random.Generator, random_action: bool
-) -> tuple[Transition, Float[np.ndarray, " environments"], Bool[np.ndarray, " environments"]]:
-    """One step of every environment: transitions to learn from, the rewards as they are, and where an episode ended."""
-    observation = episodes.observation
+) -> Collected:
+    """One step of every environment."""
     spaces = episodes.spaces
-    count = len(observation)
-    if not random_action:
-        action = policy(observation, source, explore=True, time=episodes.time)
-    elif spaces.discrete:
-        action = source.integers(spaces.action_size, size=count, dtype=np.int32)
-    else:
-        action = np.asarray(random.uniform(source, (count, spaces.action_size), -1.0, 1.0))
+    count = len(episodes.observation)
+
+    def choose() -> np.ndarray:
+        if not random_action:
+            return policy(episodes.observation, source, explore=True, time=episodes.time)
+        if spaces.discrete:
+            return source.integers(spaces.action_size, size=count, dtype=np.int32)
+        return np.asarray(random.uniform(source, (count, spaces.action_size), -1.0, 1.0))
+
+    broken = episodes.lost if episodes.any_lost else None
+    observation, action = episodes.observation, choose()
     next_observation, reward, terminated, truncated = episodes.step(action)
+    while episodes.any_lost:  # those begin another episode, with a step that counts
+        lost = episodes.lost
+        broken = lost if broken is None else broken | lost
+        seen, again = episodes.observation, choose()
+        anew = episodes.step(again, only=lost)
+        observation, action = (_where(lost, *pair) for pair in ((seen, observation), (again, action)))
+        next_observation, reward, terminated, truncated = (
+            _where(lost, new, old)
+            for new, old in zip(anew, (next_observation, reward, terminated, truncated), strict=True)
+        )
     batch = Transition(
         observation=np.asarray(policy.normaliser(observation)),
         action=action,
@@ -248,4 +266,21 @@ def collect(
         return_to_go=np.full(count, -np.inf, np.float32),
         next_action=np.full_like(action, -1 if spaces.discrete else np.nan),
     )
-    return batch, reward, terminated | truncated
+    return Collected(batch, reward, terminated | truncated, broken)
+
+
+class Collected(NamedTuple):
+    """What one step of every environment gave."""
+
+    batch: Transition
+    """To learn from."""
+    reward: Float[np.ndarray, " environments"]
+    """As it is."""
+    done: Bool[np.ndarray, " environments"]
+    """Where an episode ended with this step."""
+    broken: Bool[np.ndarray, " environments"] | None
+    """Where the episode before was quarantined, so that this step is the first of another one; None: nowhere."""
+
+
+def _where(mask: Bool[np.ndarray, " environments"], new: np.ndarray, old: np.ndarray) -> np.ndarray:
+    return np.where(mask.reshape(-1, *[1] * (old.ndim - 1)), new, old)

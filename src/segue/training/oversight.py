@@ -50,8 +50,13 @@ class Oversight:
         self.counted |= done
         self.whole |= done
 
+    def abandon(self, environments: Bool[np.ndarray, " envs"]) -> None:
+        """The episodes that ran there will never end; others begin with the next step."""
+        self.running[environments], self.length[environments] = 0.0, 0
+        self.counted[environments] = self.whole[environments] = True
+
     def disregard(self, environments: Bool[np.ndarray, " envs"]) -> None:
-        """The episodes that run there say nothing: another policy took them over, or they will not end."""
+        """The episodes that run there say nothing: another policy took them over."""
         self.counted[environments & (self.length > 0)] = False
 
     def review(self, learner: Learner, step: int) -> Learner:
