@@ -240,9 +240,7 @@ class Episodes:
             finally:
                 WATCH.since = 0.0
         assert problem is not None
-        raise SegueError(
-            f"environment {self.env_id!r} cannot be built anew, in {ATTEMPTS} attempts: {_words(problem)}"
-        )
+        raise SegueError(f"environment {self.env_id!r} cannot be built anew, in {ATTEMPTS} attempts: {_words(problem)}")
 
     def _cut(self, truncated: np.ndarray) -> None:
         for i in np.flatnonzero(self.time >= MAX_EPISODE_STEPS).tolist():

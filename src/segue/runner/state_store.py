@@ -94,7 +94,7 @@ class StateStore:
                 usable(state.plain)
             except _OtherFormat:
                 raise
-            except (SegueError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            except _UNREADABLE as error:
                 aside = _set_aside(place)
                 notes.append(f"the state at {place} is damaged ({error}); it is now {aside.name} and not used")
                 continue
@@ -173,6 +173,19 @@ class StateStore:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SegueError(f"{directory}: cannot be created: {error.strerror}") from None
+
+
+_UNREADABLE = (
+    SegueError,
+    SafetensorError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    MemoryError,
+)
 
 
 class _OtherFormat(SegueError):
