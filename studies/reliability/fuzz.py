@@ -30,6 +30,8 @@ import numpy as np
 HERE = Path(__file__).parent
 #: Bytes that a loader's process may address beyond what it has when it starts, and seconds per file.
 ROOM, SECONDS = 2 * 2**30, 10
+#: Files that are gone at once are written to memory, where the system has such a place.
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 #: How many of every 100 mutations each loader gets: the slow ones fewer.
 SHARES = {"npz": 30, "d4rl": 26, "dict": 8, "policy": 14, "state": 12, "recipe": 6, "checkpoint": 2, "minari": 2}
 
@@ -420,7 +422,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--results", type=Path, default=HERE / "fuzz.json")
     flags = parser.parse_args(arguments)
     results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="segue-fuzz-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="segue-fuzz-", dir=MEMORY) as scratch:
         seeds = _in_a_fork(lambda: originals(Path(scratch)))
         for kind, share in SHARES.items():
             if flags.only and kind not in flags.only:
