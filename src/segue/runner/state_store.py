@@ -88,6 +88,8 @@ class StateStore:
         notes: list[str] = []
         for partial in self.directory.glob(".*.partial"):
             shutil.rmtree(partial, ignore_errors=True)
+        for partial in self.directory.glob("rows/.*.tmp"):
+            partial.unlink()
         for place in sorted(self.directory.glob("step-*"), reverse=True):
             try:
                 state = self._read(place)
