@@ -315,14 +315,14 @@ def read_recipes(path: Path) -> dict[str, Recipe]:
         plain = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such file; expected a recipe.json written by a run") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise RecipeError(f"{path}: not a readable JSON file ({error})") from error
     if not isinstance(plain, dict):
         raise RecipeError(f"{path}: holds a {type(plain).__name__}; expected a recipe")
     arms = plain["arms"] if set(plain) == {"arms"} else {"run": plain}
     try:
         return {name: Recipe.from_dict(arm) for name, arm in arms.items()}
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, ArithmeticError) as error:
         raise RecipeError(f"{path}: not a recipe ({error})") from error
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error

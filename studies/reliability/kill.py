@@ -130,7 +130,7 @@ def transitions(out: Path) -> dict[str, Any]:
 
 def _ring(place: Path) -> bool:
     """Whether older transitions have been dropped, as the ring did."""
-    first = sorted((place / "rows").glob("*"))
+    first = sorted((place / "rows").glob("*.safetensors"))
     return bool(first) and not first[0].name.startswith("000000000000-")
 
 

@@ -268,7 +268,7 @@ class CriticBased(Algorithm):
             min(self.critic_hidden_sizes or (0,)) >= 1 or self.critic_hidden_sizes is None,
             "positive widths",
         )
-        self.require("ensemble_size", self.ensemble_size >= 1, "at least 1")
+        self.require("ensemble_size", 1 <= self.ensemble_size <= 1000, "between 1 and 1,000")
         self.require("polyak", 0 < self.polyak <= 1, "above 0 and at most 1")
         self.require("critic_updates_per_actor_update", self.critic_updates_per_actor_update >= 1, "at least 1")
 

@@ -37,7 +37,7 @@ def load(uri: str | Mapping[str, ArrayLike], *, clip_actions: bool = False) -> D
     """
     out_of_range: OutOfRange = "clip" if clip_actions else "error"
     if isinstance(uri, Mapping):
-        return Dataset.from_columns(arrays.read(uri, "dict of arrays"), "dict of arrays", out_of_range)
+        return _validated(lambda: arrays.read(uri, "dict of arrays"), "dict of arrays", out_of_range)
     scheme, colon, name = str(uri).partition(":")
     if not colon:
         raise DataError(_without_scheme(scheme))
@@ -45,7 +45,16 @@ def load(uri: str | Mapping[str, ArrayLike], *, clip_actions: bool = False) -> D
         raise DataError(f"{uri}: {unknown('dataset scheme', scheme, FORMATS)}")
     if not name:
         raise DataError(f"{uri}: nothing follows the colon; expected {uri}NAME")
-    return Dataset.from_columns(FORMATS[scheme](name), str(uri), out_of_range)
+    return _validated(lambda: FORMATS[scheme](name), str(uri), out_of_range)
+
+
+def _validated(read: Callable[[], Columns], source: str, out_of_range: OutOfRange) -> Dataset:
+    try:
+        return Dataset.from_columns(read(), source, out_of_range)
+    except MemoryError as error:
+        raise DataError(
+            f"{source}: does not fit into memory ({error}); use a machine with more, or fewer rows"
+        ) from None
 
 
 _LIKELY_SCHEMES = {r"\.(hdf5|h5)$": "d4rl", r"\.npz$": "npz", r"-v\d+$": "minari"}

@@ -41,6 +41,7 @@ def read(name: str) -> Columns:
                 )
             arrays.require(source, file)
             wanted = [*arrays.REQUIRED, *(name for name in arrays.OPTIONAL if name in file)]
+            files.require_room(source, sum(getattr(file[name], "nbytes", 0) for name in wanted))
             columns = {name: _column(source, name, file[name]) for name in wanted}
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
         raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
 from segue.errors import DataError
@@ -29,6 +30,20 @@ def existing(source: str, name: str) -> Path:
     except (OSError, ValueError) as error:
         raise DataError(f"{source}: cannot be opened ({reason(error)})") from error
     return path
+
+
+def require_room(source: str, size: int) -> None:
+    """Refuse what unpacks to more than this machine has memory; a few kB of zeros can claim any size.
+
+    Raises:
+        DataError: naming both sizes.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**63
+    if size > memory:
+        raise DataError(
+            f"{source}: claims {size / 2**30:,.1f} GiB unpacked, this machine has {memory / 2**30:,.1f} GiB of memory; "
+            "if that is its real size, use a machine with more"
+        )
 
 
 def reason(error: BaseException) -> str:

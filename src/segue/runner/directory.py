@@ -17,8 +17,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import io
 import json
-import os
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -206,8 +206,9 @@ class RunDirectory:
         states = {outcome.status for outcome in outcomes.values()}
         status = "failed" if "failed" in states else "complete" if states == {"complete"} else "interrupted"
         summary = {"status": status, **about, "arms": arms}
-        write_atomically(self.path / "summary.json", json.dumps(summary, indent=1) + "\n")
         self._write_metrics(by_label.values())
+        # Last: whoever finds it takes the rest to be there.
+        write_atomically(self.path / "summary.json", json.dumps(summary, indent=1) + "\n")
         return summary
 
     def _write_metrics(self, jobs: Any) -> None:
@@ -218,12 +219,11 @@ class RunDirectory:
         ]
         first = ["arm", "seed", "phase", "step"]
         names = first + sorted({name for row in rows for name in row} - set(first))
-        temporary = self.path / "metrics.csv.partial"
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(temporary, self.path / "metrics.csv")
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, names)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path / "metrics.csv", table.getvalue())
 
 
 def _summarise_seed(

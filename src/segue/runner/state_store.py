@@ -88,13 +88,15 @@ class StateStore:
         notes: list[str] = []
         for partial in self.directory.glob(".*.partial"):
             shutil.rmtree(partial, ignore_errors=True)
+        for partial in self.directory.glob("rows/.*.tmp"):
+            partial.unlink()
         for place in sorted(self.directory.glob("step-*"), reverse=True):
             try:
                 state = self._read(place)
                 usable(state.plain)
             except _OtherFormat:
                 raise
-            except (SegueError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            except _UNREADABLE as error:
                 aside = _set_aside(place)
                 notes.append(f"the state at {place} is damaged ({error}); it is now {aside.name} and not used")
                 continue
@@ -173,6 +175,19 @@ class StateStore:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SegueError(f"{directory}: cannot be created: {error.strerror}") from None
+
+
+_UNREADABLE = (
+    SegueError,
+    SafetensorError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    MemoryError,
+)
 
 
 class _OtherFormat(SegueError):
