@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Self
 
 import equinox as eqx
@@ -31,11 +30,11 @@ class Ensemble(eqx.Module):
 
     def outputs(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "members *batch outputs"]:
         """What every member makes of the same input, member axis first."""
-        batch = x.shape[:-1]
-        # One copy of the input per member: XLA's CPU backend is slower when it must broadcast one side of a matmul.
-        copies = (self.size, math.prod(batch), x.shape[-1])
-        out = self.members(x.__array_namespace__().broadcast_to(x.reshape(-1, x.shape[-1]), copies))
-        return out.reshape(self.size, *batch, out.shape[-1])
+        # A copy of the input per member, not a broadcast: XLA's CPU backend is slower when it must broadcast one side
+        # of a product, and slower yet at the gradient of that, a sum over the members.
+        copies = x.__array_namespace__().stack([x.reshape(-1, x.shape[-1])] * self.size)
+        out = self.members(copies)
+        return out.reshape(self.size, *x.shape[:-1], out.shape[-1])
 
     @classmethod
     def stack(
@@ -66,8 +65,7 @@ class Critic(Ensemble):
         self, observation: Float[Array, "members batch observation"], action: Float[Array, "members batch action"]
     ) -> Float[Array, "members batch"]:
         """Q_i(s_i, a_i): every member at inputs of its own."""
-        xp = observation.__array_namespace__()
-        return self.members(xp.concatenate([observation, action], axis=-1))[..., 0]
+        return self.members(observation.__array_namespace__().concatenate([observation, action], axis=-1))[..., 0]
 
     def first(
         self, observation: Float[Array, "*batch observation"], action: Float[Array, "*batch action"]
