@@ -231,7 +231,8 @@ def tables(summary: Mapping[str, Any], columns: Sequence[str], reach: float | No
         names = ["arm", *(labelled(row.label, row.status) for row in task.levels.rows)]
         head, *rows = zip(names, *shown, strict=True)
         if len(measures.tasks) > 1:
-            blocks.append(f"**{escaped(task.task)}**")
+            name = summary["arms"][task.levels.rows[0].arm]["run"]
+            blocks.append(f"**{escaped(name)}**")
         blocks.append(markdown(head, rows))
     if measures.warning:
         blocks.append(f"**{measures.warning}**")
