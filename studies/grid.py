@@ -51,6 +51,8 @@ class Study:
     """The measures in the table, by the names of docs/measures.md."""
     reach: float | None = None
     """The return that steps are counted to, if not the final one from scratch."""
+    more: Mapping[str, Callable[[Mapping[str, Any]], str]] = dataclasses.field(default_factory=dict)
+    """Text from the results for further places of README.md, by their names."""
     panels: Sequence[Sequence[Panel]] = ()
     """Rows of panels for curves.png, where the report's picture of the stored grid would be crowded."""
 
@@ -205,6 +207,8 @@ def write_page(study: Study, results: Mapping[str, Any], place: Path) -> None:
     text = tables(results, study.columns, study.reach)
     if place == study.folder:
         put(place / "README.md", "results", text)
+        for name, write in study.more.items():
+            put(place / "README.md", name, write(results))
     else:
         write_atomically(place / "results.md", text)
     if study.panels and place == study.folder:
@@ -231,7 +235,8 @@ def tables(summary: Mapping[str, Any], columns: Sequence[str], reach: float | No
         names = ["arm", *(labelled(row.label, row.status) for row in task.levels.rows)]
         head, *rows = zip(names, *shown, strict=True)
         if len(measures.tasks) > 1:
-            blocks.append(f"**{escaped(task.task)}**")
+            name = summary["arms"][task.levels.rows[0].arm]["run"]
+            blocks.append(f"**{escaped(name)}**")
         blocks.append(markdown(head, rows))
     if measures.warning:
         blocks.append(f"**{measures.warning}**")

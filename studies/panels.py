@@ -46,8 +46,8 @@ def _draw(figure: Any, summary: Mapping[str, Any], rows: Sequence[Sequence[Panel
                 start = estimate([score(seed) for seed in seeds]).mean
                 axes.plot(0, start, "o", color=LIGHT.quiet, markersize=6, mec=LIGHT.paper, clip_on=False, zorder=5)
             axes.set_xlim(left=0)
-            axes.set_ylim(bottom=0)
             axes.locator_params(axis="both", nbins=5)
+        first.set_ylim(bottom=0)  # last, since it ends the scaling to what is drawn
     figure.text(0.15 / wide, 1 - 0.2 / tall, "mean return per episode", color=LIGHT.quiet, va="center")
     handles = [Line2D([], [], color=c, linestyle=d, linewidth=2.4, label=name) for name, (c, d) in looks.items()]
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from segue.algorithms import CQL, SAC, CalQL, DiscreteCQL, DiscreteSAC
+from segue.algorithms import CQL, SAC, TD3, TD3BC, Algorithm, CalQL, DiscreteCQL, DiscreteSAC
+from segue.bridges import ConservativeUpdate, Guard
 from segue.data import load
 from segue.data.dataset import Dataset
 from segue.envs import environment_spaces
@@ -14,6 +15,8 @@ from segue.recipe import Recipe
 from segue.replay import Mixed, OnlineOnly
 
 AUTO = "auto"
+#: Updates on the log, and live steps, of `auto`: some ten minutes on a CPU. A budget, not a finding.
+AUTO_STEPS = 50_000
 
 
 def _wsrl(pretraining: type[CQL], offline_steps: int, values: Mapping[str, Any], online: Mapping[str, Any]) -> Any:
@@ -101,9 +104,13 @@ def auto(
     log = dataset if dataset is None or isinstance(dataset, Dataset) else load(dataset, clip_actions=clip_actions)
     live = env or (log.env_id if log is not None else None)
     spaces = log.spaces if log is not None else environment_spaces(str(env))
-    online: dict[str, Any] = {"online": DiscreteSAC() if spaces.discrete else SAC(), "online_steps": 50_000}
     if log is None:
-        return online
-    kept = DiscreteCQL() if spaces.discrete else CQL()
-    offline = {"offline": kept, "offline_steps": 50_000}
-    return {**offline, **online, "online": kept, "replay": Mixed()} if live else offline
+        return {"online": DiscreteSAC() if spaces.discrete else SAC(), "online_steps": AUTO_STEPS}
+    offline: Algorithm = DiscreteCQL() if spaces.discrete else TD3BC()
+    fields: dict[str, Any] = {"offline": offline, "offline_steps": AUTO_STEPS}
+    if live and spaces.discrete:
+        fields |= {"online": offline, "online_steps": AUTO_STEPS, "replay": Mixed()}
+    elif live:
+        held = (ConservativeUpdate(), Guard())
+        fields |= {"online": TD3(), "online_steps": AUTO_STEPS, "replay": Mixed(), "bridges": held}
+    return fields

@@ -7,10 +7,15 @@ and it is fine-tuned with a Q-filter. Which reaches a high return first, and doe
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import segue
+from segue.report.evaluations import online_curve
+from segue.report.table import markdown
 from studies.grid import Study, main
 
 
@@ -37,11 +42,24 @@ def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
     return {"hopper": arms}
 
 
+def instability(results: Mapping[str, Any]) -> str:
+    """Markdown: how much of the return is lost from one evaluation to the next, by arm, over seeds."""
+    rows = []
+    for arm in results["arms"].values():
+        curves = [online_curve(seed)[1] for seed in arm["seeds"].values() if seed["status"] == "complete"]
+        if curves:
+            falls = [np.maximum(-np.diff(curve), 0) for curve in curves]
+            cells = [[fall.mean() for fall in falls], [fall.max() for fall in falls]]
+            rows.append([arm["method"], *(f"{np.mean(c):,.0f} ({min(c):,.0f}–{max(c):,.0f})" for c in cells)])
+    return markdown(("arm", "mean fall", "largest fall"), rows)
+
+
 STUDY = Study(
     folder=Path(__file__).parent,
     tasks=tasks,
     columns=("offline score", "final", "area", "steps to", "dip", "below", "stability"),
-    reach=1_000,
+    reach=1_500,
+    more={"instability": instability},
 )
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import numpy as np
 
 import segue
 from segue.bridges import Bridge
+from studies.page import put
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -191,12 +192,8 @@ def main() -> None:
             result = segue.compare(arms(), arguments.out / log, workers=arguments.workers)
             results[log] = measured(result.summary)
     file.write_text(json.dumps(results, indent=1) + "\n")
-    page = (HERE / "README.md").read_text()
     for log, arms in results.items():
-        before, _, rest = page.partition(f"<!-- {log} -->\n")
-        _, _, after = rest.partition(f"<!-- /{log} -->")
-        page = f"{before}<!-- {log} -->\n{table(arms)}\n<!-- /{log} -->{after}"
-    (HERE / "README.md").write_text(page)
+        put(HERE / "README.md", log, table(arms))
     draw(results, HERE / "seam.png")
 
 

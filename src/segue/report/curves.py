@@ -206,7 +206,7 @@ def _columns(panels: int) -> int:
 
 
 def _named(arm: Lines) -> str:
-    text = "\n".join(textwrap.wrap(arm.name, 24, max_lines=2, placeholder=" …"))
+    text = "\n".join(textwrap.wrap(arm.name, 20, max_lines=2, placeholder=" …"))
     return text if arm.status == "complete" else f"{text}\n({arm.status})"
 
 
