@@ -90,7 +90,7 @@ class ConservativeUpdate(Bridge):
         """
         push = jax.grad(lambda actor: algorithm.actor_loss(actor, nets, batch, key)[0].mean())(nets.actor)
         pull = jax.grad(lambda actor: self.deviation(actor, nets.actor, batch))
-        _, curved = jax.jvp(pull, (nets.actor,), (push,))
+        curved = jax.grad(lambda actor: optax.tree.vdot(pull(actor), push))(nets.actor)
         multiplier = optax.tree.vdot(push, push) / jnp.sqrt(2 * self.epsilon * optax.tree.vdot(push, curved))
         return jnp.clip(jnp.nan_to_num(multiplier, nan=0.0), 1e-6, 1e8)  # without a push: as small as it may be
 
