@@ -79,7 +79,8 @@ class Algorithm:
         self.require("discount", 0 <= self.discount <= 1, "between 0 and 1")
         self.require("reward_scale", self.reward_scale > 0, "above 0")
         self.require("batch_size", self.batch_size >= 1, "at least 1")
-        self.require("hidden_sizes", bool(self.hidden_sizes) and min(self.hidden_sizes) >= 1, "positive widths")
+        widths = self.hidden_sizes or (0,)
+        self.require("hidden_sizes", 1 <= min(widths) and max(widths) <= 100_000, "widths between 1 and 100,000")
 
     def require(self, field: str, holds: bool, expected: str) -> None:
         """Refuse a hyper-parameter out of its range.
