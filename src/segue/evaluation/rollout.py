@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from segue import random
-from segue.envs import Episodes
+from segue.envs import make
 from segue.errors import RecipeError
 
 #: Longest episode that evaluation will sit through; an environment without a time limit must end by then.
@@ -64,22 +64,28 @@ def roll_out(
         RecipeError: if an episode does not end within MAX_EPISODE_STEPS.
     """
     source = random.generator(seed, "evaluation", index)
-    environments = Episodes(env_id, episodes, seed, f"evaluation-{index}")
-    starts = environments.observation.copy()
-    rewards, lengths = [], np.zeros(episodes, np.int64)
-    running = np.ones(episodes, bool)
+    environments = [make(env_id) for _ in range(episodes)]
+    first = getattr(environments[0].action_space, "start", 0)
+    rewards: list[list[float]] = [[] for _ in environments]
     try:
-        for _ in range(MAX_EPISODE_STEPS):
-            action = policy(environments.observation, source, explore=explore, time=environments.time)
-            _, reward, terminated, truncated = environments.step(action)
-            rewards.append(reward)
-            lengths += running
-            running &= ~(terminated | truncated)
-            if not running.any():
-                table = np.stack(rewards)
-                return Rollouts(starts, [table[:length, i] for i, length in enumerate(lengths)])
+        seeds = [random.environment_seed(seed, f"evaluation-{index}", i, 0) for i in range(episodes)]
+        resets = [env.reset(seed=start)[0] for env, start in zip(environments, seeds, strict=True)]
+        observation = np.array(resets, np.float32)
+        starts, running = observation.copy(), list(range(episodes))
+        for time in range(MAX_EPISODE_STEPS):
+            # Ended episodes keep their row, so that no other's action depends on when they ended; only their
+            # environments rest.
+            action = policy(observation, source, explore=explore, time=np.full(episodes, time)) + first
+            for i in tuple(running):
+                observation[i], reward, terminated, truncated, _ = environments[i].step(action[i])
+                rewards[i].append(float(reward))
+                if terminated or truncated:
+                    running.remove(i)
+            if not running:
+                return Rollouts(starts, [np.array(episode, np.float32) for episode in rewards])
     finally:
-        environments.close()
+        for env in environments:
+            env.close()
     raise RecipeError(
         f"environment {env_id!r}: an evaluation episode had not ended after {MAX_EPISODE_STEPS} steps; expected a "
         "terminal state or a time limit (gymnasium.register(..., max_episode_steps=N))"
