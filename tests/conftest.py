@@ -1,6 +1,7 @@
 """Property tests are judged by what they find, not by the speed of the machine they run on."""
 
 import itertools
+import os
 
 import pytest
 from hypothesis import settings
@@ -9,6 +10,8 @@ from segue.runner.machine import release_programs
 
 settings.register_profile("segue", deadline=None, max_examples=40)
 settings.load_profile("segue")
+
+os.environ["SEGUE_CACHE"] = ""  # what an earlier session compiled decides nothing here
 
 
 TESTS = itertools.count()

@@ -28,7 +28,7 @@ def rows(settings: Settings) -> Iterator[Row]:
         yield Row(name=name, unit="s", ours=median(arguments, settings.turns), target=target, bound="at most")
     names = ALGORITHMS[:2] if settings.quick else (*ALGORITHMS, "rlpd")
     for name in names:
-        contestant = Contestant("updates", name, 1, "--rows", 1000, SEGUE_CACHE="")
+        contestant = Contestant("updates", name, 1, "--rows", 1000)
         try:
             contestant.start()
             yield Row(name=f"first update, {name}", unit="s", ours=contestant.setup, target=8, bound="at most")

@@ -6,6 +6,7 @@ import importlib
 import sys
 
 from segue import __version__
+from segue.cli.cache import keep_programs
 from segue.errors import SegueError, unknown
 
 #: Command by name: its module in segue.cli and what it does.
@@ -48,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if command not in COMMANDS:
             raise SegueError(unknown("command", command, COMMANDS))
+        keep_programs()
         return importlib.import_module(f"segue.cli.{command}").main(rest)
     except SegueError as error:
         print(f"segue: {error}", file=sys.stderr)

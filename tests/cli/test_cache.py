@@ -1,0 +1,67 @@
+"""Compiled programs are kept where the user says, and a second process finds them and computes the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from segue.cli.cache import keep_programs
+
+VARIABLES = (
+    "JAX_COMPILATION_CACHE_DIR",
+    "JAX_COMPILATION_CACHE_MAX_SIZE",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
+)
+PROGRAM = """
+from segue.cli.cache import keep_programs
+keep_programs()
+import jax
+hits = []
+jax.monitoring.register_event_listener(lambda event, **_: hits.append(event) if event.endswith("/cache_hits") else None)
+x = jax.jit(lambda key: jax.random.normal(key, (7, 7)) @ jax.random.normal(key, (7, 7)))(jax.random.key(0))
+print(len(hits), bytes(x).hex())
+"""
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch):
+    for name in (*VARIABLES, "SEGUE_CACHE"):
+        monkeypatch.setenv(name, "")  # so that what the test sets is taken back
+        monkeypatch.delenv(name)
+
+
+def test_programs_are_kept_in_the_user_s_cache_by_processor(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    keep_programs()
+    (directory,) = (tmp_path / "segue").iterdir()
+    assert directory.name.startswith("programs-")
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(directory)
+
+
+@pytest.mark.parametrize(("name", "value"), [("SEGUE_CACHE", ""), ("JAX_COMPILATION_CACHE_DIR", "mine")])
+def test_the_user_s_word_counts(monkeypatch, tmp_path, name, value):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv(name, value)
+    keep_programs()
+    assert os.environ.get("JAX_COMPILATION_CACHE_DIR", "") == value
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_that_cannot_be_made_is_no_error(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SEGUE_CACHE", str(tmp_path / "file"))
+    keep_programs()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+
+
+def test_a_second_process_takes_the_program_of_the_first_and_computes_the_same(monkeypatch, tmp_path):
+    monkeypatch.setenv("SEGUE_CACHE", str(tmp_path))
+    first, second = (
+        subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True).stdout.split()
+        for _ in range(2)
+    )
+    assert first[1] == second[1]
+    assert int(first[0]) < int(second[0])
