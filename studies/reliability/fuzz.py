@@ -7,6 +7,7 @@ limit on memory and a clock on every file, so that a crash of a C library is see
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import io
 import json
@@ -278,7 +279,7 @@ def _mutate_json(content: bytes, draw: random.Random) -> bytes:
             at = at[key]
         if path:
             holder, key = path[-1]
-            holder[key] = draw.choice(ABSURD)
+            holder[key] = copy.deepcopy(draw.choice(ABSURD))
             if draw.random() < 0.1 and isinstance(holder, dict):
                 del holder[key]
     if draw.random() < 0.01:

@@ -206,10 +206,11 @@ def main(arguments: list[str]) -> None:
                 "seconds": round(span, 1),
             }
             print(name, results[name], flush=True)
-    total = {
-        "kills": sum(sum(result["kills"].values()) for result in results.values()),
-        "runs": sum(result["runs"] for result in results.values()),
-        "different": sum(result["different"] for result in results.values()),
-    }
-    flags.results.write_text(json.dumps({"seed": flags.seed, "total": total, "scenarios": results}, indent=1) + "\n")
+            total = {
+                "kills": sum(sum(result["kills"].values()) for result in results.values()),
+                "runs": sum(result["runs"] for result in results.values()),
+                "different": sum(result["different"] for result in results.values()),
+            }
+            whole = {"seed": flags.seed, "total": total, "scenarios": results}
+            flags.results.write_text(json.dumps(whole, indent=1) + "\n")
     print(total)

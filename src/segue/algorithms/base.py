@@ -80,7 +80,7 @@ class Algorithm:
         self.require("reward_scale", self.reward_scale > 0, "above 0")
         self.require("batch_size", self.batch_size >= 1, "at least 1")
         widths = self.hidden_sizes or (0,)
-        self.require("hidden_sizes", min(widths) >= 1 and max(widths) <= 100_000, "widths between 1 and 100,000")
+        self.require("hidden_sizes", min(widths) >= 1 and max(widths) <= 100_000, "positive widths up to 100,000")
 
     def require(self, field: str, holds: bool, expected: str) -> None:
         """Refuse a hyper-parameter out of its range.
