@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import segue
+from segue.compiled import visible_cores
 from segue.files import write_atomically
 from segue.report import plot_learning_curves
 from segue.report.aggregate import aggregate
 from segue.report.statistics_picture import statistics_picture
 from segue.report.table import escaped, labelled, markdown, measures_tables
 from segue.runner.directory import OFFLINE_FIELDS, slug
-from segue.runner.machine import visible_cores
 from studies.page import put
 from studies.panels import Panel, panels
 

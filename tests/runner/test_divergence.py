@@ -15,6 +15,7 @@ from helpers import finite, fresh_learner, same_bits
 from segue.errors import Diverged
 from segue.recipe import Recipe
 from segue.runner import load_checkpoint, run
+from segue.training.oversight import Oversight
 from segue.training.recovery import Recovery
 from segue.training.update import replace
 from toys import AIM, Notes, log_of
@@ -154,3 +155,25 @@ def test_nothing_but_the_final_checkpoints_is_left_of_a_run_that_went_well(tmp_p
     assert result.status == "complete"
     assert set(there) == {"offline", "online"}
     assert {path.name for path in latest.glob("*/*/*")} == {"final"}
+
+
+def test_without_an_environment_too_it_goes_back_to_the_last_interval_not_to_the_beginning(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("segue.training.recovery.fetch", diverging_at(60))
+    given = recipe(env=None, online=None, online_steps=0, replay=None, warmup_steps=0, offline_steps=80)
+    result = run(given, tmp_path / "x", workers=1)
+    assert result.status == "complete"
+    (event,) = result.summary["arms"]["run"]["seeds"]["0"]["events"]
+    assert "went back to the learner of step 40" in event["message"]
+
+
+def test_what_a_lost_ppo_policy_earned_is_not_held_for_or_against_the_one_gone_back_to(tmp_path: Path, monkeypatch):
+    steps = []
+    review = Oversight.review
+    monkeypatch.setattr(
+        Oversight, "review", lambda self, learner, step: steps.append(step) or review(self, learner, step)
+    )
+    monkeypatch.setattr("segue.training.recovery.fetch", diverging_at(60))
+    online = segue.PPO(**SMALL, rollout_steps=20, epochs=1)
+    assert run(recipe(online=online), tmp_path / "x", workers=1).status == "complete"
+    assert 60 not in steps
+    assert {40, 80} <= set(steps)

@@ -18,6 +18,7 @@ from segue.files import write_directory
 from segue.recipe import Recipe, read_recipes
 from segue.runner import compare, keeper, machine
 from segue.runner.branching import branch_off, trunk
+from segue.runner.directory import RunDirectory
 from segue.runner.longer import lengthen
 from segue.runner.stopping import Stopped
 from toys import PICK, log_of
@@ -324,3 +325,11 @@ def test_a_branch_with_another_offline_phase_is_refused(tmp_path: Path, whole: P
     with pytest.raises(RecipeError, match="offline_steps is part of the offline phase"):
         branch_off(whole, recipe, dataclasses.replace(recipe, offline_steps=160), tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_a_run_in_use_keeps_the_budget_that_it_was_given(tmp_path: Path, whole: Path):
+    shutil.copytree(whole, tmp_path / "x")
+    before = (tmp_path / "x/recipe.json").read_text()
+    with RunDirectory(tmp_path / "x", read_recipes(whole)).lock(), pytest.raises(SegueError, match="in use"):
+        lengthen(tmp_path / "x", online_steps=480)
+    assert (tmp_path / "x/recipe.json").read_text() == before

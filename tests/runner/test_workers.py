@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,11 @@ import numpy as np
 import pytest
 
 import segue
+from segue.compiled import visible_cores
+from segue.errors import RecipeError
 from segue.recipe import Recipe, read_recipes
-from segue.runner import compare
+from segue.runner import compare, executor
 from segue.runner import run as run_recipe
-from segue.runner.machine import visible_cores
 
 SMALL = {"hidden_sizes": (8, 8), "batch_size": 16}
 IN_TURN = """
@@ -24,7 +26,7 @@ import json, os, sys
 os.sched_setaffinity(0, json.loads(sys.argv[1]))
 from pathlib import Path
 from segue.recipe import read_recipes
-from segue.runner import compare
+from segue.runner import compare, executor
 assert compare(read_recipes(Path(sys.argv[2])), sys.argv[3], workers=1).status == "complete"
 """
 
@@ -87,3 +89,57 @@ def test_a_seed_of_two_is_the_same_as_the_seed_alone(tmp_path: Path):
     alone = dataclasses.replace(read_recipes(both.directory)["run"], seed=1, seeds=1)
     compare({"run": alone}, tmp_path / "alone", workers=1)
     assert outcome(tmp_path / "alone")["1"] == outcome(tmp_path / "both")["1"]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"workers": 0}, "workers is 0; expected at least 1"),
+        ({"workers": -1}, "workers is -1; expected at least 1"),
+        ({"checkpoint_every": -5.0}, "checkpoint_every is -5.0; expected seconds, at least 0"),
+        ({"checkpoint_every": float("nan")}, "checkpoint_every is nan; expected seconds, at least 0"),
+    ],
+)
+def test_impossible_workers_and_saves_are_refused_before_anything_is_written(tmp_path: Path, option, message):
+    with pytest.raises(RecipeError, match=message):
+        run_recipe(recipe(), tmp_path / "x", **option)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_worker_that_does_not_heed_the_signal_is_killed_when_its_time_is_up(tmp_path: Path, monkeypatch):
+    """And what it still says is heard, so that the run ends."""
+    begin, begun = executor._start, []
+
+    def start(job, cores, events, held):
+        deaf = 'import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); print(\'{"event": "deaf"}\', flush=True)'
+        monkeypatch.setattr(sys, "executable", str(wrapper))
+        wrapper.write_text(f"#!{python}\n{deaf}\nimport os\nos.read(0, 1)\n")
+        wrapper.chmod(0o755)
+        begun.append(begin(job, cores, events, held))
+        return begun[-1]
+
+    def interrupt(job, event):
+        if event["event"] == "deaf":
+            raise KeyboardInterrupt
+
+    wrapper, python = tmp_path / "deaf", sys.executable
+    monkeypatch.setattr(executor, "_start", start)
+    monkeypatch.setitem(executor.GRACE_SECONDS, signal.SIGINT, 0.0)
+    result = run_recipe(dataclasses.replace(recipe(), seeds=2), tmp_path / "x", workers=2, on_event=interrupt)
+    assert result.status == "interrupted"
+    assert begun[0].returncode == -signal.SIGKILL  # the other may have been told before it was deaf
+
+
+def test_a_resumed_run_gives_each_job_the_cores_it_had(tmp_path: Path, monkeypatch):
+    """Whatever the default would be here: the numbers depend on it."""
+    asked = []
+    monkeypatch.setattr(segue.runner, "visible_cores", lambda: list(range(8)))
+    monkeypatch.setattr(
+        segue.runner,
+        "run_jobs",
+        lambda jobs, workers, *rest: asked.append(workers) or ({j.label: executor.Outcome() for j in jobs}, None),
+    )
+    run_recipe(recipe(), tmp_path / "x", workers=1)
+    compare(read_recipes(tmp_path / "x"), tmp_path / "x", resume=True)
+    assert asked == [1, 1]
+    assert cores_per_job(tmp_path / "x") == 8

@@ -6,7 +6,7 @@ import importlib
 import sys
 
 from segue import __version__
-from segue.cli.cache import keep_programs
+from segue.compiled import keep_programs
 from segue.errors import SegueError, unknown
 
 #: Command by name: its module in segue.cli and what it does.

@@ -118,6 +118,7 @@ def seam_arms(summary: Summary) -> list[SeamArm]:
             Happening(key, float(event["step"]), str(event["message"]))
             for key, seed in seeds.items()
             for event in seed.get("events") or ()
+            if event.get("phase") != "offline"
         )
         recipe = arm.get("recipe") or {}
         arms.append(SeamArm(name, place[name], arm_status(arm), recipe, seeds, window, tracks, events))

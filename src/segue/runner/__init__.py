@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium as gym
 
 import segue
+from segue.compiled import visible_cores
 from segue.data import load as load_dataset
 from segue.data import npz
 from segue.data.dataset import Dataset
@@ -27,9 +28,9 @@ from segue.runner.checkpoint import load as load_checkpoint
 from segue.runner.directory import RunDirectory, slug
 from segue.runner.executor import run_jobs
 from segue.runner.jobs import Event, Job
-from segue.runner.machine import describe_machine, versions, visible_cores
+from segue.runner.machine import describe_machine, versions
 from segue.runner.start import environment_of
-from segue.runner.stopping import Stopped
+from segue.runner.stopping import Stopped, say
 
 __all__ = ["Checkpoint", "Result", "compare", "load_checkpoint", "run"]
 
@@ -76,7 +77,8 @@ def compare(
         on_event: called with progress, evaluations and notes as they happen.
         command: the command line, for the report.
         checkpoint_every: seconds between saves; 0 saves as often as possible. The results do not depend on it.
-        resume: go on also with another number of cores, which is said; the numbers may then differ.
+        resume: give each job as many cores as before, if `workers` does not say otherwise; and go on also where there
+            are not as many, which is said: the numbers may then differ.
 
     Raises:
         RecipeError: if parts do not fit together; nothing was written.
@@ -85,12 +87,18 @@ def compare(
     """
     out = Path(out)
     _check_names(arms)
+    if workers is not None and workers < 1:
+        raise RecipeError(f"workers is {workers}; expected at least 1")
+    if not checkpoint_every >= 0:
+        raise RecipeError(f"checkpoint_every is {checkpoint_every}; expected seconds, at least 0")
     checked = {name: _check(name, recipe, out) for name, recipe in arms.items()}
     directory = RunDirectory(out, {name: recipe for name, (recipe, _) in checked.items()}, checkpoint_every)
     jobs = directory.jobs()
     if workers is None:
         side_by_side = max(sum(job.phase == phase for job in jobs) for phase in ("offline", "online"))
         workers = min(len(visible_cores()), side_by_side)
+        if resume and (before := directory.cores_before()) is not None:
+            workers = max(len(visible_cores()) // before, 1)
     cores = max(len(visible_cores()) // workers, 1)
     logs = {str(recipe.dataset): log for recipe, log in checked.values() if log is not None}
     provenance = {"logs": {uri: log.fingerprint() for uri, log in logs.items()}, "cores_per_job": cores}
@@ -120,7 +128,12 @@ def compare(
         }
         with _undisturbed():
             summary = directory.summarise(outcomes, about, {uri: _describe(log) for uri, log in logs.items()})
-            return Result(out, summary, write_report(out))
+        try:
+            report = write_report(out)
+        except KeyboardInterrupt:  # the pictures take seconds, and everything else is written
+            say(f"the report is not finished: segue report {out} writes it")
+            report = out / "report.html"
+        return Result(out, summary, report)
 
 
 def _describe(log: Dataset) -> dict[str, Any]:
@@ -131,7 +144,7 @@ def _describe(log: Dataset) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ignores Ctrl-C for the second that it takes to write down what there is."""
+    """Ignores Ctrl-C for the moment that it takes to write down what there is."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -172,7 +185,7 @@ def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None
             _check_bounds(dataset, env_id)
         uri = recipe.dataset
         if dataset is not None and not isinstance(uri, str):
-            uri = f"npz:{out / f'log-{dataset.fingerprint()}.npz'}"
+            uri = f"npz:{out.resolve() / f'log-{dataset.fingerprint()}.npz'}"
         replay = recipe.effective_replay if recipe.online is not None and not recipe.online.on_policy else None
         return dataclasses.replace(recipe, env=env_id, replay=replay, dataset=uri), dataset
     except SegueError as error:

@@ -107,6 +107,13 @@ class RunDirectory:
             )
         return [f"WARNING: {said}: the numbers will not be those of an uninterrupted run"]
 
+    def cores_before(self) -> int | None:
+        """The number of cores per job that the run was begun with; None where that is not known."""
+        try:
+            return max(int(json.loads((self.path / "provenance.json").read_text())["cores_per_job"]), 1)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
     def complete(self) -> dict[str, Any] | None:
         """The summary, if every job of this recipe is done."""
         summary = self.earlier_summary()
@@ -264,7 +271,7 @@ def _summarise_seed(
         "compile_s": per_phase("compile_s"),
         "updates_per_second": per_phase("updates_per_second"),
         "parameters_sha256": last["parameters_sha256"] if last else None,
-        "events": list(_lines(online.records / "events.jsonl")) if online else [],
+        "events": [event for job in jobs for event in _lines(job.records / "events.jsonl")],
         "metrics_of": {"offline": _listed(offline), "online": _listed(online)},
     }
     return seed, (results["online"] or {}).get("handover", [])

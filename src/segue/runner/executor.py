@@ -17,10 +17,11 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
+from segue.compiled import visible_cores
 from segue.errors import SegueError
 from segue.runner.job import execute
 from segue.runner.jobs import Event, Job
-from segue.runner.machine import release_programs, visible_cores
+from segue.runner.machine import release_programs
 from segue.runner.stopping import Stop, Stopped, raising, say
 
 #: Seconds that workers get to save what they have, by the signal that stops them.
@@ -154,8 +155,9 @@ def _side_by_side(
         deadline = time.monotonic() + GRACE_SECONDS[signal.Signals(stopping)]
         while running:
             try:
-                settle(*events.get(timeout=deadline - time.monotonic()))
-            except (queue.Empty, ValueError, KeyboardInterrupt):  # ValueError: the time is up
+                # Also when the time is up: the events of those that were killed are still to come.
+                settle(*events.get(timeout=max(deadline - time.monotonic(), 0.1)))
+            except (queue.Empty, KeyboardInterrupt):
                 for _, process, _ in running.values():
                     process.kill()
         return stopping

@@ -9,6 +9,7 @@ from pathlib import Path
 from segue.errors import RecipeError
 from segue.files import write_atomically
 from segue.recipe import Recipe, read_recipes
+from segue.runner.directory import RunDirectory
 
 
 def lengthen(directory: Path, online_steps: int | None = None, offline_steps: int | None = None) -> dict[str, Recipe]:
@@ -19,6 +20,7 @@ def lengthen(directory: Path, online_steps: int | None = None, offline_steps: in
 
     Raises:
         RecipeError: for a smaller budget, a phase that there is not, or an offline phase that cannot become longer.
+        SegueError: if the run is in use.
     """
     arms = read_recipes(directory)
     if offline_steps is not None and len(arms) > 1:
@@ -30,7 +32,8 @@ def lengthen(directory: Path, online_steps: int | None = None, offline_steps: in
     if longer != arms:
         plain = {name: recipe.to_dict() for name, recipe in longer.items()}
         whole = plain["run"] if set(plain) == {"run"} else {"arms": plain}
-        write_atomically(directory / "recipe.json", json.dumps(whole, indent=1) + "\n")
+        with RunDirectory(directory, arms).lock():  # whoever runs it now has the budget that it was given
+            write_atomically(directory / "recipe.json", json.dumps(whole, indent=1) + "\n")
     return longer
 
 

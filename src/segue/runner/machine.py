@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import os
 import platform
 from typing import Any
+
+from segue.compiled import visible_cores
 
 #: Memory maps of a process at which compiled programs are dropped: half of what Linux allows by default.
 MANY_MAPS = 32_000
 PACKAGES = ("jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium", "mujoco")
-
-
-def visible_cores() -> list[int]:
-    """The cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def describe_machine(cores_per_worker: int) -> dict[str, Any]:

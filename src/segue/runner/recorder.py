@@ -96,7 +96,7 @@ class JobRecorder:
 
     def event(self, phase: str, step: int, message: str) -> None:
         """Writes a line, and passes it on."""
-        self.files["events"].write({"step": step, "message": message})
+        self.files["events"].write({"phase": phase, "step": step, "message": message})
         self.send({"event": "note", "message": message})
 
     def note(self, message: str) -> None:

@@ -13,12 +13,15 @@ import threading
 import traceback
 from typing import TextIO
 
+from segue.compiled import use_programs_of_these_cores
+
 
 def main() -> int:
     """Pin to the cores first: XLA sizes its thread pool when it starts."""
     cores, job = json.loads(sys.argv[1]), sys.argv[2]
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
+    use_programs_of_these_cores()
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ[variable] = str(len(cores))
     # Events own the real standard output; anything a library prints goes to standard error instead.

@@ -45,8 +45,8 @@ def train_offline(
 
     With `train_actor` False the policy is held still: fitted Q evaluation with the algorithm's own target.
     With an environment, the policy is evaluated every `eval_every` steps and at the end; that last score is the one
-    the online phase is measured against. `keep` is called with the learner at each evaluation. With a `position` it
-    goes on from there, whatever `learner` is.
+    the online phase is measured against. `keep` is called with the learner at each of these steps, also without an
+    environment. With a `position` it goes on from there, whatever `learner` is.
     """
     key = random.stream(seed, phase)
     probe = Probe(replay.offline)
@@ -60,13 +60,14 @@ def train_offline(
 
     recovery = Recovery(phase, recorder, learner, position)
     while True:
-        if env_id is not None and step > 0 and (step // eval_every > evaluations or step >= steps):
+        if step > 0 and (step // eval_every > evaluations or step >= steps):
             evaluations = step // eval_every
-            with recorder.clock(phase, "evaluation"):
-                policy = Policy(algorithm, learner)
-                rollouts = roll_out(policy, env_id, eval_episodes, seed, evaluations, False, patience, tell)
-                recorder.metrics(phase, step, probe.measure(policy, rollouts))
-            recorder.evaluation(phase, step, rollouts.returns)
+            if env_id is not None:
+                with recorder.clock(phase, "evaluation"):
+                    policy = Policy(algorithm, learner)
+                    rollouts = roll_out(policy, env_id, eval_episodes, seed, evaluations, False, patience, tell)
+                    recorder.metrics(phase, step, probe.measure(policy, rollouts))
+                recorder.evaluation(phase, step, rollouts.returns)
             keep(learner)
             recovery.mark(learner, step)
         if step >= steps:

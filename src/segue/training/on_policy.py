@@ -113,6 +113,7 @@ def train_on_policy(
                 rollout = jax.tree.map(lambda *parts: np.stack(parts), *(batch for batch, _ in rows))
                 done = np.stack([ended for _, ended in rows])
                 progress = jnp.asarray((step - len(rows) * s.environments) / s.steps, jnp.float32)
+                good = True
                 for fit in (False,) if fitted else (True, False):
                     paced = max(round(algorithm.epochs * oversight.pace), 1)
                     epochs = algorithm.value_fit_epochs if fit else paced
@@ -134,8 +135,12 @@ def train_on_policy(
                     learner, good = recovery.fetch(learner, step, metrics)
                     if not good:
                         break
-                fitted = fitted or step > s.warmup_steps
-                learner = oversight.review(learner, step)
+                else:
+                    fitted = fitted or step > s.warmup_steps
+                if good:
+                    learner = oversight.review(learner, step)
+                else:  # what the lost policy earned says nothing of the one that takes its place
+                    oversight.disregard(np.ones(s.environments, bool))
                 policy = Policy(algorithm, learner, bridges)
             rows = []
             if due():

@@ -1,4 +1,4 @@
-"""Compiled programs kept between commands: XLA's persistent cache, in a directory of this processor's own.
+"""Compiled programs kept between commands: XLA's persistent cache, in a directory for this processor and so many cores.
 
 It is switched on by environment variables before JAX is imported, so that worker processes inherit it and a program
 that uses Segue as a library keeps its own settings. `SEGUE_CACHE` names another directory; empty, it says to keep none.
@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import zlib
 from pathlib import Path
 
 #: Bytes; the programs that were not used for longest go first.
 LARGEST = 2**30
+
+
+#: Where a process that was begun by the command line finds what that has set up.
+BASE = "SEGUE_PROGRAMS"
 
 
 def keep_programs() -> None:
@@ -21,15 +26,34 @@ def keep_programs() -> None:
     if named == "" or "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    directory = (Path(named) if named else home / "segue") / f"programs-{_processor():08x}"
+    os.environ[BASE] = str((Path(named) if named else home / "segue") / f"programs-{_processor():08x}")
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(LARGEST)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # a fresh network is dozens of small programs
+    use_programs_of_these_cores()
+
+
+def use_programs_of_these_cores() -> None:
+    """Programs are compiled for a number of cores, which XLA's keys leave out, and results depend on it; for a worker,
+    after it has been given its cores.
+    """
+    if BASE not in os.environ:
+        return
+    directory = Path(os.environ[BASE]) / f"{len(visible_cores())}-cores"
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError:
         return
     if os.access(directory, os.W_OK):
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(directory)
-        os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(LARGEST)
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # a fresh network is dozens of small programs
+        if "jax" in sys.modules:  # which has read its environment already
+            sys.modules["jax"].config.update("jax_compilation_cache_dir", str(directory))
+
+
+def visible_cores() -> list[int]:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def _processor() -> int:

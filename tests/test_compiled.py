@@ -8,15 +8,16 @@ import sys
 
 import pytest
 
-from segue.cli.cache import keep_programs
+from segue.compiled import keep_programs, visible_cores
 
 VARIABLES = (
+    "SEGUE_PROGRAMS",
     "JAX_COMPILATION_CACHE_DIR",
     "JAX_COMPILATION_CACHE_MAX_SIZE",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
 )
 PROGRAM = """
-from segue.cli.cache import keep_programs
+from segue.compiled import keep_programs
 keep_programs()
 import jax
 hits = []
@@ -38,7 +39,22 @@ def test_programs_are_kept_in_the_user_s_cache_by_processor(monkeypatch, tmp_pat
     keep_programs()
     (directory,) = (tmp_path / "segue").iterdir()
     assert directory.name.startswith("programs-")
-    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(directory)
+    (of_these_cores,) = directory.iterdir()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(of_these_cores)
+
+
+@pytest.mark.skipif(len(visible_cores()) < 2, reason="one core is all there is")
+def test_a_worker_with_fewer_cores_has_programs_of_its_own(monkeypatch, tmp_path):
+    """XLA's key of a program says nothing of the cores that it was compiled for."""
+    monkeypatch.setenv("SEGUE_CACHE", str(tmp_path))
+    keep_programs()
+    worker = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); " + (
+        "from segue.compiled import use_programs_of_these_cores as use; use(); "
+        "print(os.environ['JAX_COMPILATION_CACHE_DIR'])"
+    )
+    said = subprocess.run([sys.executable, "-c", worker], check=True, capture_output=True, text=True).stdout.strip()
+    assert said.endswith("/1-cores")
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"].endswith(f"/{len(visible_cores())}-cores")
 
 
 @pytest.mark.parametrize(("name", "value"), [("SEGUE_CACHE", ""), ("JAX_COMPILATION_CACHE_DIR", "mine")])
