@@ -59,11 +59,15 @@ class Contestant:
         self.start()
         return self.finish()
 
-    def start(self) -> None:
-        """Let it work, without waiting; the set-up is waited for."""
-        assert self.process.stdin is not None
+    def prepare(self) -> None:
+        """Wait until it is ready for its first turn."""
         if self.setup is None:
             self.setup = self.finish()["setup"]
+
+    def start(self) -> None:
+        """Let it work, without waiting."""
+        assert self.process.stdin is not None
+        self.prepare()
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
 
@@ -87,6 +91,8 @@ class Contestant:
 def interleaved(contestants: Sequence[Contestant], turns: int) -> list[list[Turn]]:
     """`turns` turns of each, taking turns, so that whatever slows the machine slows all of them; then all are ended."""
     try:
+        for contestant in contestants:
+            contestant.prepare()  # none compiles while another is timed
         rounds = [[contestant.turn() for contestant in contestants] for _ in range(turns)]
         return [list(column) for column in zip(*rounds, strict=True)]
     finally:
@@ -98,6 +104,8 @@ def race(contestants: Sequence[Contestant]) -> list[list[Turn]]:
     """Every turn of each until all are done, taking turns."""
     turns: list[list[Turn]] = [[] for _ in contestants]
     try:
+        for contestant in contestants:
+            contestant.prepare()
         while not all(taken and taken[-1].get("done") for taken in turns):
             for contestant, taken in zip(contestants, turns, strict=True):
                 if not (taken and taken[-1].get("done")):

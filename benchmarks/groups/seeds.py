@@ -19,6 +19,7 @@ def rows(settings: Settings) -> Iterator[Row]:
     first, second = (Contestant("updates", "sac", amount, cores=[core]) for core in settings.cores[:2])
     alone, together = [], []
     try:
+        first.prepare(), second.prepare()
         for _ in range(settings.turns):
             turn = first.turn()
             alone.append(turn["units"] / turn["seconds"])

@@ -28,10 +28,12 @@ def rows(settings: Settings) -> Iterator[Row]:
         yield Row(name=name, unit="s", ours=median(arguments, settings.turns), target=target, bound="at most")
     names = ALGORITHMS[:2] if settings.quick else (*ALGORITHMS, "rlpd")
     for name in names:
+        start = time.perf_counter()
         contestant = Contestant("updates", name, 1, "--rows", 1000)
         try:
-            contestant.start()
-            yield Row(name=f"first update, {name}", unit="s", ours=contestant.setup, target=8, bound="at most")
+            contestant.prepare()
+            seconds = time.perf_counter() - start
+            yield Row(name=f"first update, {name}", unit="s", ours=seconds, target=8, bound="at most")
         finally:
             contestant.close()
 
