@@ -15,7 +15,7 @@ from segue.recipe import Recipe
 from segue.replay import Mixed, OnlineOnly
 
 AUTO = "auto"
-#: Updates on the log, and live steps, of `auto`: some ten minutes on a CPU. A budget, not a finding.
+#: Updates on the log, and live steps, of `auto`: a budget, not a finding.
 AUTO_STEPS = 50_000
 
 

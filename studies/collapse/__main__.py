@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import segue
-from studies.grid import Study, main
+from studies.grid import main
+from studies.results import Study
 
 WAYS = ("keep TD3+BC", "switch to TD3", "switch, conservative")
 REPLAYS = {"live only": segue.OnlineOnly(), "appended": segue.Appended(), "half and half": segue.Mixed()}

@@ -16,7 +16,8 @@ import numpy as np
 import segue
 from segue.report.evaluations import online_curve
 from segue.report.table import markdown
-from studies.grid import Study, main
+from studies.grid import main
+from studies.results import Study
 
 
 def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:

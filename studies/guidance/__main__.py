@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import segue
-from studies.grid import Study, main
+from studies.grid import main
 from studies.logs import LOGS
+from studies.results import Study
 
 BASELINES = {name: f"hopper-mixed: {name}" for name in ("WSRL", "RLPD")}
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import segue
-from studies.grid import Study, main
+from studies.grid import main
 from studies.logs import LOGS
+from studies.results import Study
 
 STORED = ("hopper-mixed", "halfcheetah-medium-replay", "pointmaze-umaze")
 
