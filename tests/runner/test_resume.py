@@ -294,6 +294,15 @@ def test_a_longer_budget_gives_the_run_that_was_longer_from_the_start(tmp_path: 
     assert essence(tmp_path / "x") == essence(tmp_path / "from-the-start")
 
 
+def test_a_replay_with_a_state_for_every_row_of_the_ring_becomes_longer_too(tmp_path: Path):
+    recipe = pendulum(replay=segue.Balanced(hidden_sizes=(8,)), online_steps=120, eval_every=60)
+    segue.run(recipe, tmp_path / "x", workers=1)
+    result = compare(lengthen(tmp_path / "x", online_steps=240), tmp_path / "x", workers=1)
+    assert result.status == "complete", result.summary["arms"]["run"]["seeds"]["0"]["error"]
+    evaluations = result.summary["arms"]["run"]["seeds"]["0"]["online_evaluations"]
+    assert [evaluation["step"] for evaluation in evaluations] == [0, 60, 120, 180, 240]
+
+
 @pytest.mark.parametrize(
     ("budget", "message"),
     [

@@ -75,6 +75,11 @@ class Balanced(ReplayStrategy):
         priorities = jnp.ones(replay.offline_size + replay.capacity)
         return DensityRatio(net, self.optimiser().init(net), priorities, jnp.zeros((), jnp.int32))
 
+    def grow(self, state: DensityRatio, replay: Replay) -> DensityRatio:
+        """Rows that no transition has come into have a priority that is not looked at."""
+        more = replay.offline_size + replay.capacity - len(state.priorities)
+        return eqx.tree_at(lambda ratio: ratio.priorities, state, jnp.pad(state.priorities, (0, more)))
+
     def priorities(self, state: DensityRatio, replay: Replay) -> Float[jax.Array, " rows"]:
         """Of every row: 0 where none is, M·f / ((1 − f)·first_online_steps) for what has come in since the last update,
         also over an older transition's.

@@ -150,6 +150,10 @@ class ReplayStrategy:
         """The strategy's state, where it has one: it is carried through the updates as `Learner.sampler`."""
         return ()
 
+    def grow(self, state: Any, replay: Replay) -> Any:
+        """The state for a ring that has become larger, because the budget has."""
+        return state
+
     def update(self, state: Any, rows: Int[jax.Array, " batch"], batch: Transition, replay: Replay, key: Key) -> Any:
         """The next state, after these rows were drawn."""
         return state

@@ -6,6 +6,7 @@ is written last, so a job without a result is one to go on with.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -114,6 +115,12 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: JobReco
     else:
         learner = checkpoint.skeleton(algorithm, bridges, spaces, sampler)
         position = keeper.position(learner)
+        if position is not None and replay is not None:
+            grown = {
+                name: replace(saved, sampler=strategy.grow(saved.sampler, replay))
+                for name, saved in position.learners.items()
+            }
+            position = dataclasses.replace(position, learners=grown)
     settings = OnlineSettings(
         env_id=env_id,
         steps=recipe.online_steps,
