@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from segue.errors import SegueError
@@ -49,6 +49,40 @@ def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise SegueError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def set_aside(path: Path) -> Path:
+    """Give something damaged a name under which nobody looks for it, and return that; it is kept for whoever knows."""
+    number = 1
+    while (aside := path.with_name(f"damaged-{number}-{path.name}")).exists():
+        number += 1
+    os.replace(path, aside)
+    return aside
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory, with those above it, if it is not there.
+
+    Raises:
+        SegueError: if it cannot be created.
+    """
+    with in_words(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def in_words(path: Path) -> Iterator[None]:
+    """What the file system refuses while this lasts, as a sentence about `path`.
+
+    Raises:
+        SegueError: for an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.args[0][0][-1] if isinstance(error, shutil.Error) else error.strerror or error
+        elsewhere = "" if error.filename in (None, str(path)) else f" ({error.filename})"
+        raise SegueError(f"{path}: cannot be written: {reason}{elsewhere}") from error
 
 
 def sync(path: Path) -> None:

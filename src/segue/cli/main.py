@@ -59,6 +59,10 @@ def main(arguments: list[str] | None = None) -> int:
         return getattr(interrupt, "exit_code", 130)
     except BrokenPipeError:
         return 0
+    except OSError as error:  # what no code nearer to it put into words
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"segue: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import tyro
 from rich.console import Console
 
 from segue.cli.parse import parse
+from segue.cli.read import read
 from segue.errors import SegueError
+from segue.files import make_directory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +30,13 @@ class Flags:
 
 def main(arguments: list[str]) -> int:
     """Write pictures, page and tables, and print the measures."""
-    from segue.report import markdown_report, merge, read_run, render, render_tables
+    from segue.report import markdown_report, merge, render, render_tables
     from segue.report.tasks import tasks
 
     flags = parse(Flags, arguments, "report", "Learning curves, measures, statistics and page of one or more runs.")
     if not flags.runs:
         raise SegueError("no run was given: segue report RUN…")
-    summaries = [read_run(run) for run in flags.runs]
+    summaries = [read(run) for run in flags.runs]
     summary = summaries[0] if len(summaries) == 1 else merge(summaries)
     if flags.reach is not None and len(tasks(summary)) > 1:
         raise SegueError(
@@ -42,7 +44,7 @@ def main(arguments: list[str]) -> int:
             f"({', '.join(tasks(summary))}); leave it out, or report one task at a time"
         )
     out = flags.out or (flags.runs[0] if len(summaries) == 1 else Path("runs/report"))
-    out.mkdir(parents=True, exist_ok=True)
+    make_directory(out)
     page = render(summary, out, flags.reach)
     if flags.markdown:
         print(markdown_report(summary, flags.reach))

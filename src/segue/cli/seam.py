@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segue.cli.parse import parse
+from segue.cli.read import read
 from segue.errors import SegueError, unknown
 
 if TYPE_CHECKING:
@@ -36,11 +38,10 @@ class Flags:
 def main(arguments: list[str]) -> int:
     """Draw the seam, and print its numbers and what they say."""
     flags = parse(Flags, arguments, "seam", "What happened at the switch, and what the numbers say about it.")
-    from segue.report import read_run
     from segue.report.seam import seam_arms
     from segue.report.seam_table import seam_data
 
-    summary = read_run(flags.run)
+    summary = read(flags.run)
     if flags.arm is not None and flags.arm not in summary["arms"]:
         raise SegueError(unknown("arm", flags.arm, summary["arms"]))
     every = seam_arms(summary)
@@ -50,23 +51,32 @@ def main(arguments: list[str]) -> int:
         raise SegueError(f"{flags.run}: {which} has no online phase that was evaluated, so there is no switch to see")
     if not any(arm.pretrained for arm in every):
         raise SegueError(f"{flags.run}: every arm is from scratch, so there is no switch to see")
-    pictures = [] if flags.json and flags.out is None else _draw(arms, flags.out or flags.run)
+    console = Console(highlight=False)
     if flags.json:
         print(json.dumps({arm.name: seam_data(arm) for arm in arms}, indent=1))
+    else:
+        for arm in arms:
+            _show(console, arm)
+    if flags.json and flags.out is None:
         return 0
-    console = Console(highlight=False)
-    for arm in arms:
-        _show(console, arm)
-    for path in pictures:
+    # Last: where nothing can be written, there is still something to read.
+    try:
+        pictures = _draw(arms, flags.out or flags.run)
+    except SegueError as error:
+        if flags.out is not None:
+            raise
+        print(f"segue: no picture: {error}; --out DIR puts it elsewhere", file=sys.stderr)
+        return 0
+    for path in [] if flags.json else pictures:
         console.print(f"Picture: {path}", soft_wrap=True)
     return 0
 
 
 def _draw(arms: list[SeamArm], out: Path) -> list[Path]:
-    from segue.files import write_atomically
+    from segue.files import make_directory, write_atomically
     from segue.report.seam_curves import seam_pictures
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_directory(out)
     paths = []
     for i, content in enumerate(seam_pictures(arms), start=1):
         paths.append(out / ("seam.png" if i == 1 else f"seam-{i}.png"))

@@ -20,7 +20,9 @@ def read_summary(directory: Path) -> dict[str, Any]:
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SegueError(f"{path}: not found; a run directory holds one once its run has started") from None
+        begun = (Path(directory) / "recipe.json").exists()
+        expected = f"segue run --resume {directory} goes on" if begun else "expected the directory of a run"
+        raise SegueError(f"{path}: not found; it is written when the run ends: {expected}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SegueError(f"{path}: cannot be read: {error}") from None
     except json.JSONDecodeError as error:

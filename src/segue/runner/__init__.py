@@ -97,8 +97,9 @@ def compare(
     if workers is None:
         side_by_side = max(sum(job.phase == phase for job in jobs) for phase in ("offline", "online"))
         workers = min(len(visible_cores()), side_by_side)
-        if resume and (before := directory.cores_before()) is not None:
-            workers = max(len(visible_cores()) // before, 1)
+        before = directory.provenance() if resume else None
+        if before is not None:
+            workers = max(len(visible_cores()) // max(before["cores_per_job"], 1), 1)
     cores = max(len(visible_cores()) // workers, 1)
     logs = {str(recipe.dataset): log for recipe, log in checked.values() if log is not None}
     provenance = {"logs": {uri: log.fingerprint() for uri, log in logs.items()}, "cores_per_job": cores}

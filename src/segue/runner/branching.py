@@ -6,12 +6,18 @@ import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+from segue.data import load as load_dataset
+from segue.envs import environment_spaces
 from segue.errors import RecipeError, SegueError, unknown
-from segue.files import write_atomically
+from segue.files import in_words, write_atomically
 from segue.recipe import Recipe, read_recipes
+from segue.runner import checkpoint
 from segue.runner.directory import OFFLINE_FIELDS, RunDirectory
+from segue.runner.jobs import Job
+from segue.runner.start import environment_of
 
 
 def trunk(directory: Path, arm: str | None = None) -> Recipe:
@@ -38,11 +44,14 @@ def branch_off(directory: Path, recipe: Recipe, changed: Recipe, out: Path) -> R
     in the branch. An `out` that was prepared before is left as it is.
 
     Raises:
-        RecipeError: if the changed recipe has another offline phase.
-        SegueError: if that phase is not finished, or `out` is in use.
+        RecipeError: if the changed recipe has another offline phase or no online one, or does not fit log and
+            environment.
+        SegueError: if that phase is not finished, or damaged, or its log has changed, or `out` is in use or cannot be
+            written. Nothing is left of `out` then.
     """
-    if changed.online is not None:
-        changed = dataclasses.replace(changed, replay=None if changed.online.on_policy else changed.effective_replay)
+    if changed.online is None:
+        raise RecipeError("a branch needs an online algorithm: --online NAME")
+    changed = dataclasses.replace(changed, replay=None if changed.online.on_policy else changed.effective_replay)
     before, now = (json.loads(json.dumps(one.to_dict())) for one in (recipe, changed))
     for field in OFFLINE_FIELDS:
         if before[field] != now[field]:
@@ -52,27 +61,61 @@ def branch_off(directory: Path, recipe: Recipe, changed: Recipe, out: Path) -> R
             )
     if (out / "recipe.json").exists():
         return changed
-    if out.exists() and any(out.iterdir()):
-        raise SegueError(f"{out} is not empty and holds no recipe.json; choose another --out")
+    with in_words(out):
+        if out.exists() and any(out.iterdir()):
+            raise SegueError(f"{out} is not empty and holds no recipe.json; choose another --out")
+    _require_fit(directory, changed)
     source = {
         job.seed: job
         for job in RunDirectory(directory, read_recipes(directory)).jobs()
         if job.phase == "offline" and all(job.recipe[field] == before[field] for field in OFFLINE_FIELDS)
     }
+    for seed in range(changed.seed, changed.seed + changed.seeds):
+        if seed in source:
+            _require_whole(directory, source[seed])
     staged = out.with_name(f".{out.name}.partial")
+    try:
+        with in_words(out):
+            _stage(staged, directory, source, changed)
+            os.replace(staged, out)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return changed
+
+
+def _require_fit(directory: Path, changed: Recipe) -> None:
+    """What running the branch would refuse, refused before there is one."""
+    assert isinstance(changed.dataset, str)
+    log = load_dataset(changed.dataset, clip_actions=changed.clip_actions)
+    env_id = environment_of(changed, log)
+    changed.check_fit(log, None if env_id is None else environment_spaces(env_id))
+    before = RunDirectory(directory, {}).provenance()
+    if before is not None and before["logs"].get(changed.dataset) != log.fingerprint():
+        raise SegueError(
+            f"{changed.dataset} is not the log any more that {directory} was pretrained on; put that back, or run the "
+            "recipe from the start"
+        )
+
+
+def _require_whole(directory: Path, job: Job) -> None:
+    if job.result() is None:
+        raise SegueError(
+            f"{directory}: the offline phase of seed {job.seed} is not finished; "
+            f"segue run --resume {directory} finishes it"
+        )
+    said = checkpoint.damage(job.checkpoints / "final")
+    if said is not None:
+        raise SegueError(f"{said}; segue run --resume {directory} makes it again")
+
+
+def _stage(staged: Path, directory: Path, source: Mapping[int, Job], changed: Recipe) -> None:
+    """Write the branch down as a run whose offline phase is done."""
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     for job in RunDirectory(staged, {"run": changed}).jobs():
         if job.phase == "offline" and job.seed in source:
-            finished = source[job.seed]
-            if finished.result() is None:
-                raise SegueError(
-                    f"{directory}: the offline phase of seed {job.seed} is not finished; "
-                    f"segue run --resume {directory} finishes it"
-                )
             for place in ("records", "checkpoints", "tensorboard"):
-                shutil.copytree(getattr(finished, place), getattr(job, place))
-    shutil.copyfile(directory / "provenance.json", staged / "provenance.json")
-    write_atomically(staged / "recipe.json", json.dumps(now, indent=1) + "\n")
-    os.replace(staged, out)
-    return changed
+                shutil.copytree(getattr(source[job.seed], place), getattr(job, place))
+    if (directory / "provenance.json").exists():
+        shutil.copyfile(directory / "provenance.json", staged / "provenance.json")
+    write_atomically(staged / "recipe.json", json.dumps(changed.to_dict(), indent=1) + "\n")

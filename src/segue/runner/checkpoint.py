@@ -26,6 +26,10 @@ from segue.types import Learner, Normaliser, Spaces
 FORMAT = 1
 
 
+class OtherFormat(SegueError):
+    """A checkpoint that another version of Segue wrote."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
     """A learner and what is needed to use it."""
@@ -91,23 +95,39 @@ def load(directory: Path) -> Checkpoint:
     """Read a checkpoint back, bit for bit.
 
     Raises:
-        SegueError: if it is missing, damaged or of another format.
+        SegueError: if it is missing or damaged.
+        OtherFormat: if another version of Segue wrote it.
     """
     try:
         manifest = json.loads((directory / "manifest.json").read_text())
         if manifest["format"] != FORMAT:
-            raise SegueError(f"{directory}: checkpoint format {manifest['format']}; this version reads {FORMAT}")
+            raise OtherFormat(f"{directory}: checkpoint format {manifest['format']}; this version reads {FORMAT}")
         algorithm = decode("algorithm", manifest["algorithm"], ALGORITHMS)
         bridges = tuple(decode("bridge", part, BRIDGES) for part in manifest["bridges"])
         spaces = Spaces(**manifest["spaces"])
         learner = eqx.tree_deserialise_leaves(directory / "learner.eqx", skeleton(algorithm, bridges, spaces))
     except FileNotFoundError as error:
         raise SegueError(f"{directory}: no checkpoint here ({error.filename} is missing)") from error
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError) as error:
         raise SegueError(f"{directory}: the checkpoint is damaged ({error}); use another one") from error
     if parameters_sha256(learner) != manifest["parameters_sha256"]:
         raise SegueError(f"{directory}: the checkpoint is damaged (its hash does not match); use another one")
     return Checkpoint(algorithm, bridges, spaces, manifest["env"], learner)
+
+
+def damage(directory: Path) -> str | None:
+    """What is wrong with a checkpoint, or None if it can be read.
+
+    Raises:
+        OtherFormat: if another version of Segue wrote it, which is no damage.
+    """
+    try:
+        load(directory)
+    except OtherFormat:
+        raise
+    except SegueError as error:
+        return str(error).removesuffix("; use another one")
+    return None
 
 
 def skeleton(algorithm: Algorithm, bridges: tuple[Bridge, ...], spaces: Spaces, sampler: Any = ()) -> Learner:

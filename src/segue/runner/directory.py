@@ -30,6 +30,8 @@ from segue.files import write_atomically
 from segue.recipe import CHECKPOINT_EVERY, Recipe
 from segue.runner.executor import Outcome
 from segue.runner.jobs import Job
+from segue.runner.mending import reopen
+from segue.runner.recorder import has_records
 
 #: The fields of a recipe that its offline phase depends on; arms that agree on them share it.
 OFFLINE_FIELDS = (
@@ -61,7 +63,7 @@ class RunDirectory:
 
         Args:
             provenance: what the results depend on besides the recipe: the logs' content and the cores per job.
-            resume: go on also with another number of cores.
+            resume: go on also with another number of cores, and look whether every offline phase's checkpoint is whole.
 
         Returns:
             What somebody who goes on should know.
@@ -78,19 +80,22 @@ class RunDirectory:
                         f"{self.path} already holds a run of another recipe; nothing was changed: choose another "
                         "--out, or remove that directory"
                     )
-                return self._same_provenance(provenance, resume)
+                notes = self._same_provenance(provenance, resume)
+                return notes + reopen(self.jobs(), resume, self.lock)
             # The recipe is written last: what is there besides may be a beginning that was cut short.
             if self.path.exists() and any(_not_ours(entry) for entry in self.path.iterdir()):
                 raise SegueError(f"{self.path} is not empty and holds no recipe.json; choose another --out")
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "provenance.json", json.dumps(provenance, indent=1) + "\n")
             write_atomically(file, json.dumps(plain, indent=1) + "\n")
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise SegueError(f"{self.path} cannot be used for a run: {error}") from error
         return []
 
     def _same_provenance(self, now: dict[str, Any], resume: bool) -> list[str]:
-        before = json.loads((self.path / "provenance.json").read_text())
+        before = self.provenance()
+        if before is None:
+            return self._new_provenance(now, resume)
         for uri, fingerprint in now["logs"].items():
             if before["logs"].get(uri) != fingerprint:
                 raise SegueError(
@@ -107,12 +112,25 @@ class RunDirectory:
             )
         return [f"WARNING: {said}: the numbers will not be those of an uninterrupted run"]
 
-    def cores_before(self) -> int | None:
-        """The number of cores per job that the run was begun with; None where that is not known."""
+    def provenance(self) -> dict[str, Any] | None:
+        """What was written when the run began; None if that is damaged or gone."""
         try:
-            return max(int(json.loads((self.path / "provenance.json").read_text())["cores_per_job"]), 1)
-        except (OSError, ValueError, TypeError, KeyError):
+            found = json.loads((self.path / "provenance.json").read_text())
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
+        whole = isinstance(found, dict) and isinstance(found.get("logs"), dict) and "cores_per_job" in found
+        return found if whole else None
+
+    def _new_provenance(self, now: dict[str, Any], resume: bool) -> list[str]:
+        """Nobody can say any more whether logs and cores are still the same; who goes on all the same is told once."""
+        said = (
+            f"{self.path / 'provenance.json'} is damaged or gone: whether the logs and the cores per job are those "
+            "that the run began with cannot be checked"
+        )
+        if not resume:
+            raise SegueError(f"{said}; segue run --resume {self.path} goes on all the same, or choose another --out")
+        write_atomically(self.path / "provenance.json", json.dumps(now, indent=1) + "\n")
+        return [f"WARNING: {said}; if they are not, the numbers will not be those of an uninterrupted run"]
 
     def complete(self) -> dict[str, Any] | None:
         """The summary, if every job of this recipe is done."""
@@ -186,16 +204,21 @@ class RunDirectory:
         return name if len(keys) == 1 else f"{name} {_key(plain)}"
 
     def earlier_summary(self) -> dict[str, Any] | None:
-        """The summary that an earlier call wrote here, if there is one."""
+        """The summary that an earlier call wrote here, if there is a whole one; else the records make it again."""
         try:
-            return json.loads((self.path / "summary.json").read_text())
-        except (OSError, json.JSONDecodeError):
+            found = json.loads((self.path / "summary.json").read_text())
+        except (OSError, ValueError, RecursionError):
             return None
+        return found if _is_summary(found, set(self.arms)) else None
 
     def summarise(
-        self, outcomes: Mapping[str, Outcome], about: dict[str, Any], logs: Mapping[str, dict[str, Any]]
+        self,
+        outcomes: Mapping[str, Outcome],
+        about: dict[str, Any],
+        logs: Mapping[str, dict[str, Any]],
+        place: Path | None = None,
     ) -> dict[str, Any]:
-        """Write `summary.json` and `metrics.csv` from the records, and return the summary.
+        """Write `summary.json` and `metrics.csv` from the records, here or in another place; return the summary.
 
         `about` goes into the summary as it is, `logs` (by URI) into the arms that learn from them.
         """
@@ -213,12 +236,24 @@ class RunDirectory:
         states = {outcome.status for outcome in outcomes.values()}
         status = "failed" if "failed" in states else "complete" if states == {"complete"} else "interrupted"
         summary = {"status": status, **about, "arms": arms}
-        self._write_metrics(by_label.values())
+        place = place or self.path
+        self._write_metrics(place, by_label.values())
         # Last: whoever finds it takes the rest to be there.
-        write_atomically(self.path / "summary.json", json.dumps(summary, indent=1) + "\n")
+        write_atomically(place / "summary.json", json.dumps(summary, indent=1) + "\n")
         return summary
 
-    def _write_metrics(self, jobs: Any) -> None:
+    def so_far(self, place: Path) -> dict[str, Any]:
+        """Write summary and metrics of what the records hold by now into another place, and return the summary.
+
+        For a run that has written none, because it was killed or still runs: this one is left as it is.
+        """
+        outcomes = {
+            job.label: Outcome("complete" if job.result() else "interrupted" if has_records(job) else "pending")
+            for job in self.jobs()
+        }
+        return self.summarise(outcomes, {}, {}, place)
+
+    def _write_metrics(self, place: Path, jobs: Any) -> None:
         rows = [
             {"arm": _listed(job), "seed": job.seed, **row}
             for job in jobs
@@ -230,7 +265,7 @@ class RunDirectory:
         writer = csv.DictWriter(table, names)
         writer.writeheader()
         writer.writerows(rows)
-        write_atomically(self.path / "metrics.csv", table.getvalue())
+        write_atomically(place / "metrics.csv", table.getvalue())
 
 
 def _summarise_seed(
@@ -250,7 +285,8 @@ def _summarise_seed(
 
     def evaluations(job: Job | None) -> list[dict[str, Any]]:
         found = _lines(job.records / "evaluations.jsonl") if job else []
-        return [{name: row[name] for name in ("step", "mean_return", "returns")} for row in found]
+        fields = ("step", "mean_return", "returns")
+        return [{name: row[name] for name in fields} for row in found if row.keys() >= set(fields)]
 
     online_evaluations = evaluations(online)
     # The handed-over policy is judged again as the online phase starts, with that phase's evaluation episodes.
@@ -277,21 +313,39 @@ def _summarise_seed(
     return seed, (results["online"] or {}).get("handover", [])
 
 
+def _is_summary(found: Any, arms: set[str]) -> bool:
+    """Whether there is in it what is read again: its status and time, and an outcome for every seed of these arms."""
+    try:
+        seeds = [seed for arm in found["arms"].values() for seed in arm["seeds"].values()]
+        return (
+            set(found["arms"]) == arms
+            and isinstance(found["status"], str)
+            and isinstance(found["wall_time_s"], int | float)
+            and all("error" in seed for seed in seeds)
+        )
+    except (LookupError, TypeError, AttributeError):
+        return False
+
+
 def _listed(job: Job | None) -> str | None:
     """What metrics.csv calls the arm of this job: an offline phase that arms share has a name of its own."""
     return None if job is None else job.label.rsplit(" · ", 1)[0]
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    """The records in a file, up to the first that is none: the line that an interruption cut, or a damaged one."""
     try:
-        text = file.read_text()
+        text = file.read_text(errors="replace")
     except FileNotFoundError:
         return
     for line in text.splitlines():
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            return  # the line that an interruption cut; nothing follows it
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            return
+        if not isinstance(record, dict):
+            return
+        yield record
 
 
 def _not_ours(entry: Path) -> bool:

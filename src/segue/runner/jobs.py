@@ -10,6 +10,16 @@ from typing import Any, Literal
 from segue.recipe import CHECKPOINT_EVERY
 
 Event = dict[str, Any]
+#: What a result holds besides the handover's sentences, which a summary can do without.
+FIELDS = {
+    "steps",
+    "score",
+    "wall_time_s",
+    "evaluation_s",
+    "compile_s",
+    "updates_per_second",
+    "parameters_sha256",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +59,13 @@ class Job:
         return cls(**plain)
 
     def result(self) -> dict[str, Any] | None:
-        """What the finished job wrote; None if it is not finished, or was with a smaller budget."""
+        """What the finished job wrote; None if it is not finished, or was with a smaller budget.
+
+        A damaged result is none: the job goes on from its last state, which is that of its end, and writes it again.
+        """
         try:
             result = json.loads((self.records / "result.json").read_text())
-        except FileNotFoundError:
+        except (OSError, ValueError, RecursionError):
             return None
-        return result if result["steps"] == self.steps else None
+        whole = isinstance(result, dict) and result.keys() >= FIELDS
+        return result if whole and result["steps"] == self.steps else None

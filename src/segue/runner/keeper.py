@@ -10,7 +10,7 @@ from segue.errors import SegueError
 from segue.replay.journal import Journal
 from segue.runner.jobs import Event, Job
 from segue.runner.machine import identity
-from segue.runner.recorder import JobRecorder, require_intact
+from segue.runner.recorder import JobRecorder, has_records, require_intact
 from segue.runner.state_store import State, StateStore
 from segue.runner.stopping import Stop
 from segue.training.checkpointing import Position, flatten, unflatten
@@ -49,6 +49,8 @@ class JobKeeper:
             notes.append(f"goes on from step {self.state.step}")
         elif notes:
             notes.append("no state is left; the phase starts again")
+        elif has_records(job):
+            notes.append(f"{job.states} holds no state to go on from; the phase starts again, its records anew")
         for note in notes:
             send({"event": "note", "message": note})
 

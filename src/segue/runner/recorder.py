@@ -110,6 +110,11 @@ class JobRecorder:
         self.writer.close()
 
 
+def has_records(job: Job) -> bool:
+    """Whether an earlier attempt got as far as to write something."""
+    return any(file.exists() and file.stat().st_size > 0 for file in (_file(job, name) for name in FILES))
+
+
 def require_intact(job: Job, position: Mapping[str, Any]) -> None:
     """Refuse records that no longer begin with what was written.
 

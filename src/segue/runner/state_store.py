@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,12 +25,14 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from segue.errors import SegueError
-from segue.files import write_atomically, write_directory
+from segue.files import set_aside, write_atomically, write_directory
 from segue.replay.journal import assemble
 
 FORMAT = 1
 #: States kept: if the newest proves damaged there is one before it.
 KEPT = 2
+#: The name of a part; whatever else lies among them is somebody else's.
+PART = re.compile(r"(\d+)-(\d+)-[0-9a-f]{16}\.safetensors")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,14 +100,14 @@ class StateStore:
             except _OtherFormat:
                 raise
             except _UNREADABLE as error:
-                aside = _set_aside(place)
+                aside = set_aside(place)
                 notes.append(f"the state at {place} is damaged ({error}); it is now {aside.name} and not used")
                 continue
             self._forget_rows(lambda first, stop: stop > self.count)
             return state, notes
         self.count = 0
         if self._parts():  # of no use without a state, but somebody's transitions
-            _set_aside(self.directory / "rows")
+            set_aside(self.directory / "rows")
         return None, notes
 
     def finish(self) -> None:
@@ -148,8 +151,9 @@ class StateStore:
     def _parts(self) -> list[tuple[int, int, Path]]:
         found = []
         for file in sorted((self.directory / "rows").glob("*.safetensors")):
-            first, stop, _ = file.stem.split("-")
-            found.append((int(first), int(stop), file))
+            name = PART.fullmatch(file.name)
+            if name is not None:
+                found.append((int(name[1]), int(name[2]), file))
         return found
 
     def _forget_rows(self, superfluous: Callable[[int, int], bool]) -> None:
@@ -192,11 +196,3 @@ _UNREADABLE = (
 
 class _OtherFormat(SegueError):
     """A state that another version of Segue wrote."""
-
-
-def _set_aside(place: Path) -> Path:
-    number = 1
-    while (aside := place.with_name(f"damaged-{number}-{place.name}")).exists():
-        number += 1
-    os.replace(place, aside)
-    return aside

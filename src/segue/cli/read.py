@@ -1,0 +1,33 @@
+"""The run that a command looks at, also one that has not ended."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def read(directory: Path) -> dict[str, Any]:
+    """The run's summary with its metrics; where it has none yet, what its records hold by now, which is said.
+
+    Raises:
+        SegueError: if that is no run, or what it wrote cannot be read.
+    """
+    from segue.report import read_run
+
+    if (directory / "summary.json").exists() or not (directory / "recipe.json").exists():
+        return read_run(directory)
+    from segue.recipe import read_recipes
+    from segue.runner.directory import RunDirectory
+
+    with tempfile.TemporaryDirectory() as place:
+        RunDirectory(directory, read_recipes(directory)).so_far(Path(place))
+        summary = read_run(Path(place))
+    # On standard error: what is printed may be read by a program.
+    print(
+        f"segue: {directory} still runs or was killed, and this is what it recorded so far; "
+        f"segue run --resume {directory} goes on",
+        file=sys.stderr,
+    )
+    return {**summary, "run": directory.resolve().name}
