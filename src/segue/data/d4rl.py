@@ -41,7 +41,6 @@ def read(name: str) -> Columns:
                 )
             arrays.require(source, file)
             wanted = [*arrays.REQUIRED, *(name for name in arrays.OPTIONAL if name in file)]
-            files.require_room(source, sum(getattr(file[name], "nbytes", 0) for name in wanted))
             columns = {name: _column(source, name, file[name]) for name in wanted}
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
         raise DataError(
@@ -64,4 +63,5 @@ def _column(source: str, name: str, item: h5py.Dataset | h5py.Group) -> np.ndarr
             f"{source}: '{name}' claims {item.nbytes / 2**30:,.1f} GiB (shape {item.shape}), the file holds "
             f"{stored:,} bytes of it; it was never written completely: record or download it again"
         )
+    files.require_room(f"{source}: '{name}'", item.nbytes)
     return item[()]

@@ -270,7 +270,7 @@ class _Loading:
         if array.dtype.kind not in "fiub":
             raise self.fail(f"'{name}' holds {array.dtype}; expected numbers")
         if array.ndim == 0:
-            raise self.fail(f"'{name}' is a single number; expected one row per step")
+            raise self.fail(f"'{name}' has shape (); expected one row per step")
         if array.dtype.kind == "f":
             bad = ~np.isfinite(array)
             if bad.any():
