@@ -90,13 +90,9 @@ def _evaluation(evaluation: Mapping[str, Any], returns: Sequence[float]) -> dict
 
 
 def write(study: Study, results: Mapping[str, Any], place: Path) -> None:
+    """results.json, tables into README.md (of the full grid: results.md), and the pictures."""
     place.mkdir(parents=True, exist_ok=True)
     write_atomically(place / "results.json", _compact(results))
-    write_page(study, results, place)
-
-
-def write_page(study: Study, results: Mapping[str, Any], place: Path) -> None:
-    """Tables into README.md (of the full grid: results.md), and the pictures."""
     text = tables(results, study.columns, study.reach)
     if place == study.folder:
         put(place / "README.md", "results", text)
@@ -106,8 +102,8 @@ def write_page(study: Study, results: Mapping[str, Any], place: Path) -> None:
         write_atomically(place / "results.md", text)
     if study.panels and place == study.folder:
         write_atomically(place / "curves.png", panels(results, study.panels))
-    else:
-        plot_learning_curves(results, place / "curves.png")
+        return
+    plot_learning_curves(results, place / "curves.png")
     found = aggregate(results)
     if found is not None:
         write_atomically(place / "statistics.png", statistics_picture(found))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ROW, HEAD, FOOT, PROFILE = 0.3, 0.55, 0.65, 2.9
 """Inches per method, over and under the upper panels, and of the profiles."""
-NAMES = 2.0
+NAMES = 2.4
 """Inches for the methods' names on the left."""
 WIDTH = 10.0
 
