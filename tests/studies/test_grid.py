@@ -93,7 +93,7 @@ def test_results_of_another_recipe_do_not_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["exercise", "collapse", "guidance", "leaderboard"])
-@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_every_recipe_of_every_study_can_be_built_and_written_down(name: str, full: bool, tmp_path: Path) -> None:
     import importlib
 
