@@ -15,7 +15,7 @@ import segue
 from segue.cli.main import main
 from segue.errors import RecipeError, SegueError
 from segue.recipe import Recipe, read_recipes
-from segue.runner import branching, compare
+from segue.runner import branching, compare, load_checkpoint
 from segue.runner.branching import branch_off, trunk
 
 SMALL: dict[str, Any] = {"hidden_sizes": (8, 8), "batch_size": 16}
@@ -267,3 +267,21 @@ def test_a_branch_needs_an_online_algorithm(run: Path, tmp_path: Path):
     offline_only = dataclasses.replace(trunk(run), online=None, online_steps=0, replay=None)
     with pytest.raises(RecipeError, match="a branch needs an online algorithm: --online NAME"):
         branch_off(run, trunk(run), offline_only, tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest.pop("env"),
+        lambda manifest: manifest.pop("parameters_sha256"),
+        lambda manifest: manifest["spaces"].update(observation_size=0),
+    ],
+    ids=["no environment", "no hash", "nothing observed"],
+)
+def test_a_manifest_that_lacks_or_belies_what_is_needed_is_a_damaged_checkpoint(run: Path, change):
+    file = run / FINAL / "manifest.json"
+    manifest = json.loads(file.read_text())
+    change(manifest)
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(SegueError, match="the checkpoint is damaged"):
+        load_checkpoint(run / FINAL)

@@ -106,13 +106,14 @@ def load(directory: Path) -> Checkpoint:
         bridges = tuple(decode("bridge", part, BRIDGES) for part in manifest["bridges"])
         spaces = Spaces(**manifest["spaces"])
         learner = eqx.tree_deserialise_leaves(directory / "learner.eqx", skeleton(algorithm, bridges, spaces))
+        digest, env_id = manifest["parameters_sha256"], manifest["env"]
     except FileNotFoundError as error:
         raise SegueError(f"{directory}: no checkpoint here ({error.filename} is missing)") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, ArithmeticError) as error:
         raise SegueError(f"{directory}: the checkpoint is damaged ({error}); use another one") from error
-    if parameters_sha256(learner) != manifest["parameters_sha256"]:
+    if parameters_sha256(learner) != digest:
         raise SegueError(f"{directory}: the checkpoint is damaged (its hash does not match); use another one")
-    return Checkpoint(algorithm, bridges, spaces, manifest["env"], learner)
+    return Checkpoint(algorithm, bridges, spaces, env_id, learner)
 
 
 def damage(directory: Path) -> str | None:
