@@ -17,7 +17,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Float
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Float, Int
 
 from segue.algorithms.base import Algorithm, Aux
 from segue.bridges.base import Bridge, weighted_mean
@@ -194,7 +196,7 @@ def replace(learner: Learner, **fields: Any) -> Learner:
 
 @partial(
     jax.jit,
-    static_argnames=("algorithm", "bridges", "strategy", "spaces", "blocks", "train_actor"),
+    static_argnames=("algorithm", "bridges", "strategy", "spaces", "blocks", "train_actor", "mesh"),
     donate_argnames=("learner",),
 )
 def run_updates(
@@ -209,20 +211,28 @@ def run_updates(
     spaces: Spaces,
     blocks: int,
     train_actor: bool = True,
+    mesh: Mesh | None = None,
 ) -> tuple[Learner, Metrics]:
     """`blocks` × (n critic updates, one actor update) in one dispatch; the given learner's buffers are reused.
 
     `progress` is the share of the phase that is over, for replay strategies and schedules. `key` is the phase's; each
     block folds in the learner's step, so results do not depend on how many blocks share a dispatch. `strategy` None
-    samples the log uniformly. Returns metrics averaged over the blocks.
+    samples the log uniformly. With a `mesh` each of its devices works on an equal part of every batch. Returns metrics
+    averaged over the blocks.
     """
+
+    def gather(rows: Int[jax.Array, " batch"]) -> Transition:
+        batch = replay.gather(rows)
+        # The partitioner does the rest: losses are means over the batch, so their gradients are summed over the mesh.
+        return (
+            batch if mesh is None else jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, P(*mesh.axis_names)))
+        )
 
     def sample(carry: Learner, sample_key: Key) -> tuple[Learner, Transition]:
         if strategy is None:
-            rows = jax.random.randint(sample_key, (algorithm.batch_size,), 0, replay.offline_size)
-            return carry, replay.gather(rows)
+            return carry, gather(jax.random.randint(sample_key, (algorithm.batch_size,), 0, replay.offline_size))
         rows = strategy.rows(carry.sampler, sample_key, algorithm.batch_size, replay, progress)
-        batch = replay.gather(rows)
+        batch = gather(rows)
         sampler = strategy.update(carry.sampler, rows, batch, replay, jax.random.fold_in(sample_key, 0))
         return replace(carry, sampler=sampler), batch
 
