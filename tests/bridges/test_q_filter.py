@@ -253,7 +253,7 @@ class Shifted(Bridge):
     def bootstrap(self, state, algorithm, nets, batch, next_value, value_key, key):
         return next_value + 1, {"bootstrapped": next_value}
 
-    def actor_penalty(self, state, actor, nets, batch, key):
+    def actor_penalty(self, state, actor, nets, batch, loss, key):
         return jnp.asarray(2.0), {"shift": jnp.asarray(2.0)}
 
     def update(self, state, algorithm, nets, batch, aux, key):
