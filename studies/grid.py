@@ -43,6 +43,9 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
     parser.add_argument("--only", action="append", metavar="TASK", help="this task (may be given again)")
     parser.add_argument("--workers", type=int, help="processes, one run each at a time; by default one per core")
     parser.add_argument("--out", type=Path, help="where runs go, and with --full the results too")
+    parser.add_argument(
+        "--missing", action="store_true", help="only what results.json lacks, also without run directories"
+    )
     parser.add_argument("--redraw", action="store_true", help="the page from what is there; nothing is run")
     options = parser.parse_args(arguments)
     out = options.out or Path("runs") / (study.folder.name + ("-full" if options.full else ""))
@@ -55,10 +58,10 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
     waiting = []
     for unit in units({name: arms for name, arms in tasks.items() if name in (options.only or tasks)}, out):
         summary = _finished(unit)
-        if summary is None:
-            waiting.append(unit)
-        else:
+        if summary is not None:
             add(results, unit.task, summary)
+        elif not (options.missing and _stored(unit, results)):
+            waiting.append(unit)
     write(study, results, place)
     if options.redraw:
         return 0
@@ -125,6 +128,14 @@ def _finished(unit: Unit) -> dict[str, Any] | None:
     file = unit.directory / "summary.json"
     summary = json.loads(file.read_text()) if file.exists() else {}
     return summary if summary.get("status") == "complete" else None
+
+
+def _stored(unit: Unit, results: Mapping[str, Any]) -> bool:
+    """Whether all of it is among the results."""
+    return all(
+        results["arms"][f"{unit.task}: {arm}"]["seeds"][str(recipe.seed)]["status"] == "complete"
+        for arm, recipe in unit.arms.items()
+    )
 
 
 def _do(unit: Unit) -> tuple[dict[str, Any], float]:

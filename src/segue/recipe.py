@@ -321,8 +321,26 @@ def read_recipes(path: Path) -> dict[str, Recipe]:
         raise RecipeError(f"{path}: holds a {type(plain).__name__}; expected a recipe")
     arms = plain["arms"] if set(plain) == {"arms"} else {"run": plain}
     try:
-        return {name: Recipe.from_dict(arm) for name, arm in arms.items()}
+        found = {name: Recipe.from_dict(arm) for name, arm in arms.items()}
+        home = path.parent
+        return {name: dataclasses.replace(arm, dataset=located(arm.dataset, home)) for name, arm in found.items()}
     except (AttributeError, TypeError, ValueError, ArithmeticError) as error:
         raise RecipeError(f"{path}: not a recipe ({error})") from error
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
+
+
+#: How a run's files name a log that the run directory itself holds: it may be moved, with its log in it.
+HELD = "npz:{run}/"
+
+
+def located(uri: Any, home: Path) -> Any:
+    """The log that the files of the run in `home` name so."""
+    held = isinstance(uri, str) and uri.startswith(HELD)
+    return f"npz:{home.resolve()}/{uri.removeprefix(HELD)}" if held else uri
+
+
+def portable(uri: Any, home: Path) -> Any:
+    """How the files of the run in `home` name this log."""
+    inside = f"npz:{home.resolve()}/"
+    return HELD + uri.removeprefix(inside) if isinstance(uri, str) and uri.startswith(inside) else uri

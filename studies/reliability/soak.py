@@ -42,13 +42,11 @@ def main(arguments: list[str]) -> None:
     flags = parser.parse_args(arguments)
     samples: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="segue-soak-") as scratch:
-        out = Path(scratch) / "x"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "segue.cli.main", "run", *RUN, "--out", str(out)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        out, log = Path(scratch) / "x", Path(scratch) / "log"
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "segue.cli.main", "run", *RUN, "--out", str(out)], stdout=stream, stderr=stream
+            )
         while process.poll() is None and not step_of(out):
             time.sleep(1)
         start = time.monotonic()
@@ -58,9 +56,8 @@ def main(arguments: list[str]) -> None:
             time.sleep(flags.every)
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-        said = process.communicate()[1]
-        if process.returncode != 143:
-            sys.exit(f"it ended by itself with {process.returncode}: {said[-2000:]}")
+        if process.wait() != 143:
+            sys.exit(f"it ended by itself with {process.returncode}: {log.read_text()[-2000:]}")
     later = samples[len(samples) // 5 :]  # by then every program is compiled and every evaluation has been seen
     minutes, memory = (np.array([sample[name] for sample in later]) for name in ("minutes", "MiB"))
     result = {

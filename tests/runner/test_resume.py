@@ -329,6 +329,25 @@ def test_a_branch_is_the_whole_run_of_its_recipe_without_the_offline_phase_again
     assert essence(tmp_path / "x") == essence(tmp_path / "whole")
 
 
+def test_a_run_that_was_moved_with_its_log_goes_on_in_its_new_place(tmp_path: Path, whole: Path):
+    with pytest.raises(Stopped):
+        stopped_by(signal.SIGTERM, tmp_path / "x", pendulum())
+    (tmp_path / "x").rename(tmp_path / "y")
+    result, _ = again(tmp_path / "y")
+    assert result.status == "complete"
+    assert essence(tmp_path / "y") == essence(whole)
+
+
+def test_a_branch_takes_along_the_log_that_its_run_holds(tmp_path: Path, whole: Path):
+    shutil.copytree(whole, tmp_path / "x")
+    recipe = trunk(tmp_path / "x")
+    branch_off(tmp_path / "x", recipe, dataclasses.replace(recipe, online=segue.TD3(**SMALL)), tmp_path / "y")
+    shutil.rmtree(tmp_path / "x")
+    result, said = again(tmp_path / "y")
+    assert result.status == "complete"
+    assert not any("WARNING" in line for line in said)
+
+
 def test_a_branch_with_another_offline_phase_is_refused(tmp_path: Path, whole: Path):
     recipe = trunk(whole)
     with pytest.raises(RecipeError, match="offline_steps is part of the offline phase"):

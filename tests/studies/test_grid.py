@@ -79,6 +79,9 @@ def test_a_study_grows_run_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "| scratch |" in page
     assert "Few seeds (2)" in page
     assert (place / "curves.png").stat().st_size > 10_000
+    elsewhere = ["--missing", "--out", str(tmp_path / "elsewhere")]
+    assert grid.main(grown, None, elsewhere) == 0
+    assert "0 runs to do" in capsys.readouterr().out, "results that are stored serve without their runs"
 
 
 @pytest.mark.usefixtures("in_process")

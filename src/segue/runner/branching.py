@@ -13,7 +13,7 @@ from segue.data import load as load_dataset
 from segue.envs import environment_spaces
 from segue.errors import RecipeError, SegueError, unknown
 from segue.files import in_words, write_atomically
-from segue.recipe import Recipe, read_recipes
+from segue.recipe import Recipe, located, portable, read_recipes
 from segue.runner import checkpoint
 from segue.runner.directory import OFFLINE_FIELDS, RunDirectory
 from segue.runner.jobs import Job
@@ -59,8 +59,10 @@ def branch_off(directory: Path, recipe: Recipe, changed: Recipe, out: Path) -> R
                 f"{field} is part of the offline phase, which a branch takes over as it is: {directory} has "
                 f"{before[field]!r}, the branch {now[field]!r}"
             )
+    before["dataset"] = portable(changed.dataset, directory)  # a log that the run holds is taken along
+    branch = dataclasses.replace(changed, dataset=located(before["dataset"], out))
     if (out / "recipe.json").exists():
-        return changed
+        return branch
     with in_words(out):
         if out.exists() and any(out.iterdir()):
             raise SegueError(f"{out} is not empty and holds no recipe.json; choose another --out")
@@ -80,7 +82,7 @@ def branch_off(directory: Path, recipe: Recipe, changed: Recipe, out: Path) -> R
             os.replace(staged, out)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-    return changed
+    return branch
 
 
 def _require_fit(directory: Path, changed: Recipe) -> None:
@@ -90,7 +92,7 @@ def _require_fit(directory: Path, changed: Recipe) -> None:
     env_id = environment_of(changed, log)
     changed.check_fit(log, None if env_id is None else environment_spaces(env_id))
     before = RunDirectory(directory, {}).provenance()
-    if before is not None and before["logs"].get(changed.dataset) != log.fingerprint():
+    if before is not None and before["logs"].get(portable(changed.dataset, directory)) != log.fingerprint():
         raise SegueError(
             f"{changed.dataset} is not the log any more that {directory} was pretrained on; put that back, or run the "
             "recipe from the start"
@@ -112,10 +114,15 @@ def _stage(staged: Path, directory: Path, source: Mapping[int, Job], changed: Re
     """Write the branch down as a run whose offline phase is done."""
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
-    for job in RunDirectory(staged, {"run": changed}).jobs():
+    held = portable(changed.dataset, directory)
+    branch = RunDirectory(staged, {"run": dataclasses.replace(changed, dataset=located(held, staged))})
+    if held != changed.dataset:
+        name = Path(str(changed.dataset)).name
+        shutil.copyfile(directory / name, staged / name)
+    for job in branch.jobs():
         if job.phase == "offline" and job.seed in source:
             for place in ("records", "checkpoints", "tensorboard"):
                 shutil.copytree(getattr(source[job.seed], place), getattr(job, place))
     if (directory / "provenance.json").exists():
         shutil.copyfile(directory / "provenance.json", staged / "provenance.json")
-    write_atomically(staged / "recipe.json", json.dumps(changed.to_dict(), indent=1) + "\n")
+    write_atomically(staged / "recipe.json", json.dumps(branch.plain, indent=1) + "\n")

@@ -27,7 +27,7 @@ from typing import Any
 
 from segue.errors import SegueError
 from segue.files import write_atomically
-from segue.recipe import CHECKPOINT_EVERY, Recipe
+from segue.recipe import CHECKPOINT_EVERY, Recipe, portable
 from segue.runner.executor import Outcome
 from segue.runner.jobs import Job
 from segue.runner.mending import reopen
@@ -56,7 +56,15 @@ class RunDirectory:
     def __init__(self, path: Path, arms: Mapping[str, Recipe], checkpoint_every: float = CHECKPOINT_EVERY) -> None:
         self.path, self.checkpoint_every = path, checkpoint_every
         # As it will be read back: tuples become lists.
-        self.arms = {name: json.loads(json.dumps(recipe.to_dict())) for name, recipe in arms.items()}
+        self.arms: dict[str, Any] = {}
+        for name, recipe in arms.items():
+            plain = json.loads(json.dumps(recipe.to_dict()))
+            self.arms[name] = {**plain, "dataset": portable(plain["dataset"], path)}
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """What recipe.json holds."""
+        return self.arms["run"] if set(self.arms) == {"run"} else {"arms": self.arms}
 
     def claim(self, provenance: dict[str, Any], resume: bool = False) -> list[str]:
         """Create the directory and write the recipe, or find the same recipe there.
@@ -71,11 +79,11 @@ class RunDirectory:
         Raises:
             SegueError: if the directory holds another recipe, another provenance or other files, or cannot be written.
         """
-        plain = self.arms["run"] if set(self.arms) == {"run"} else {"arms": self.arms}
+        provenance = {**provenance, "logs": {portable(uri, self.path): log for uri, log in provenance["logs"].items()}}
         file = self.path / "recipe.json"
         try:
             if file.exists():
-                if json.loads(file.read_text()) != plain:
+                if json.loads(file.read_text()) != self.plain:
                     raise SegueError(
                         f"{self.path} already holds a run of another recipe; nothing was changed: choose another "
                         "--out, or remove that directory"
@@ -87,7 +95,7 @@ class RunDirectory:
                 raise SegueError(f"{self.path} is not empty and holds no recipe.json; choose another --out")
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "provenance.json", json.dumps(provenance, indent=1) + "\n")
-            write_atomically(file, json.dumps(plain, indent=1) + "\n")
+            write_atomically(file, json.dumps(self.plain, indent=1) + "\n")
         except (OSError, ValueError) as error:
             raise SegueError(f"{self.path} cannot be used for a run: {error}") from error
         return []
@@ -189,6 +197,7 @@ class RunDirectory:
             phase=phase,
             label=f"{name} · seed {seed}",
             recipe=plain,
+            home=self.path,
             seed=seed,
             records=self.path / "records" / place,
             checkpoints=self.path / "checkpoints" / place,
@@ -223,6 +232,7 @@ class RunDirectory:
         `about` goes into the summary as it is, `logs` (by URI) into the arms that learn from them.
         """
         by_label = {job.label: job for job in self.jobs()}
+        logs = {portable(uri, self.path): log for uri, log in logs.items()}
         arms: dict[str, Any] = {}
         for arm, plain in self.arms.items():
             seeds: dict[str, Any] = {}

@@ -20,7 +20,7 @@ from segue.envs import Patience, environment_spaces
 from segue.errors import Diverged
 from segue.evaluation import Probe
 from segue.files import write_atomically
-from segue.recipe import Recipe
+from segue.recipe import Recipe, located
 from segue.replay import Replay
 from segue.runner import checkpoint
 from segue.runner.checkpoint import Checkpoint
@@ -49,8 +49,7 @@ def execute(job: Job, send: Callable[[Event], None], stop: Stop) -> None:
     keeper = JobKeeper(job, stop, _ring(recipe) if job.phase == "online" else None, send)
     dataset = None
     if recipe.dataset is not None:
-        assert isinstance(recipe.dataset, str)
-        dataset = load_dataset(recipe.dataset, clip_actions=recipe.clip_actions)
+        dataset = load_dataset(located(recipe.dataset, job.home), clip_actions=recipe.clip_actions)
     stop.check()
     recorder = JobRecorder(job, send, None if keeper.state is None else keeper.state.plain["records"])
     keeper.recorder = recorder

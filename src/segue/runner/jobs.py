@@ -26,13 +26,14 @@ FIELDS = {
 class Job:
     """A phase of a recipe for one seed.
 
-    `records`, `checkpoints` and `states` are its directories; `pretrained` is the offline job's checkpoint, if there is
-    one. It saves where it stands every `checkpoint_every` seconds.
+    `home` is the run directory, in which `records`, `checkpoints` and `states` are its own; `pretrained` is the offline
+    job's checkpoint, if there is one. It saves where it stands every `checkpoint_every` seconds.
     """
 
     phase: Literal["offline", "online"]
     label: str
     recipe: dict[str, Any]
+    home: Path
     seed: int
     records: Path
     checkpoints: Path
@@ -54,7 +55,7 @@ class Job:
     def from_json(cls, text: str) -> Job:
         """The job that `to_json` wrote."""
         plain = json.loads(text)
-        for name in ("records", "checkpoints", "tensorboard", "states", "pretrained"):
+        for name in ("home", "records", "checkpoints", "tensorboard", "states", "pretrained"):
             plain[name] = None if plain[name] is None else Path(plain[name])
         return cls(**plain)
 

@@ -30,10 +30,9 @@ def lengthen(directory: Path, online_steps: int | None = None, offline_steps: in
         for name, recipe in arms.items()
     }
     if longer != arms:
-        plain = {name: recipe.to_dict() for name, recipe in longer.items()}
-        whole = plain["run"] if set(plain) == {"run"} else {"arms": plain}
-        with RunDirectory(directory, arms).lock():  # whoever runs it now has the budget that it was given
-            write_atomically(directory / "recipe.json", json.dumps(whole, indent=1) + "\n")
+        changed = RunDirectory(directory, longer)
+        with changed.lock():  # whoever runs it now has the budget that it was given
+            write_atomically(directory / "recipe.json", json.dumps(changed.plain, indent=1) + "\n")
     return longer
 
 
