@@ -213,3 +213,14 @@ def test_collected_episodes_load_as_the_log_of_their_environment(tmp_path: Path)
     assert dataset.episode_lengths.tolist() == [200, 50]
     assert not dataset.terminals.any(), "Pendulum only times out"
     assert np.abs(dataset.actions).max() > 0.9, "torque in [-2, 2] is rescaled to [-1, 1]"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list", "--json"], ["run", "--help"]])
+def test_a_reader_that_has_seen_enough_is_no_error(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "segue.cli.main", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    said = process.stderr.read()
+    assert (process.wait(), said) == (0, b"")

@@ -17,6 +17,7 @@ from segue.errors import RecipeError, SegueError
 from segue.recipe import Recipe, read_recipes
 from segue.runner import branching, compare, load_checkpoint
 from segue.runner.branching import branch_off, trunk
+from segue.runner.longer import lengthen
 
 SMALL: dict[str, Any] = {"hidden_sizes": (8, 8), "batch_size": 16}
 FINAL = "checkpoints/offline-td3-bc/seed-0/final"
@@ -255,6 +256,22 @@ def test_of_a_killed_run_there_is_what_it_recorded(run: Path, capsys, command: s
     assert "this is what it recorded so far; segue run --resume" in told.err
     assert "eturn" in told.out
     assert not (run / "summary.json").exists(), "the run that goes on will write it"
+
+
+def test_a_run_killed_as_it_went_on_is_shown_as_far_as_it_came_not_as_it_ended_before(run: Path, capsys, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(*arguments: Any) -> Any:
+        raise Killed
+
+    monkeypatch.setattr("segue.runner.run_jobs", killed)
+    with pytest.raises(Killed):
+        compare(lengthen(run, online_steps=60), run, workers=1)
+    assert main(["report", str(run)]) == 0
+    told = capsys.readouterr()
+    assert "this is what it recorded so far; segue run --resume" in told.err
+    assert "interrupted" in told.out, "it has 20 more steps to go"
 
 
 def test_a_missing_summary_says_truly_when_there_will_be_one(run: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from segue import __version__
@@ -38,7 +39,17 @@ for example:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0 done, 1 a run failed, 2 bad input, 130 stopped by Ctrl-C, 143 by SIGTERM (both can go on)."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        try:
+            return _main(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it has seen enough; nothing is left for the interpreter to flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
         return 0
@@ -58,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("segue: interrupted; the same command goes on", file=sys.stderr)
         return getattr(interrupt, "exit_code", 130)
     except BrokenPipeError:
-        return 0
+        raise
     except OSError as error:  # what no code nearer to it put into words
         where = f"{error.filename}: " if error.filename else ""
         print(f"segue: {where}{error.strerror or error}", file=sys.stderr)

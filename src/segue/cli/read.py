@@ -9,18 +9,21 @@ from typing import Any
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """The run's summary with its metrics; where it has none yet, what its records hold by now, which is said.
+    """The run's summary with its metrics; where it has none, or has gone on since, what its records hold by now, which
+    is said.
 
     Raises:
         SegueError: if that is no run, or what it wrote cannot be read.
     """
     from segue.report import read_run
 
-    if (directory / "summary.json").exists() or not (directory / "recipe.json").exists():
+    if not (directory / "recipe.json").exists():
         return read_run(directory)
     from segue.recipe import read_recipes
-    from segue.runner.directory import RunDirectory
+    from segue.runner.directory import RUNNING, RunDirectory
 
+    if (directory / "summary.json").exists() and (found := read_run(directory))["status"] != RUNNING:
+        return found
     with tempfile.TemporaryDirectory() as place:
         RunDirectory(directory, read_recipes(directory)).so_far(Path(place))
         summary = read_run(Path(place))

@@ -116,7 +116,7 @@ def compare(
                 assert log is not None
                 npz.write(str(saved.dataset).removeprefix("npz:"), log.columns())
         start = time.perf_counter()
-        earlier = directory.earlier_summary()
+        earlier = directory.begin()
         outcomes, stopped = run_jobs(jobs, workers, on_event, held)
         if stopped == signal.SIGTERM:  # there is no time for a report
             raise Stopped(stopped)

@@ -45,6 +45,8 @@ OFFLINE_FIELDS = (
     "eval_episodes",
 )
 
+#: The status of a summary whose run has gone on since.
+RUNNING = "running"
 
 #: Seconds to wait for workers that are leaving because whoever started them is gone.
 PATIENCE = 2.0
@@ -219,6 +221,15 @@ class RunDirectory:
         except (OSError, ValueError, RecursionError):
             return None
         return found if _is_summary(found, set(self.arms)) else None
+
+    def begin(self) -> dict[str, Any] | None:
+        """Mark the summary of an earlier call as overtaken, so that who looks in while this one runs, or after it was
+        killed, is shown the records; and return it.
+        """
+        earlier = self.earlier_summary()
+        if earlier is not None:
+            write_atomically(self.path / "summary.json", json.dumps({**earlier, "status": RUNNING}, indent=1) + "\n")
+        return earlier
 
     def summarise(
         self,
