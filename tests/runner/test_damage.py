@@ -172,6 +172,16 @@ def test_so_is_that_of_a_finished_run_which_can_then_be_branched_from(run: Path,
     assert (tmp_path / "branch" / FINAL).exists()
 
 
+def test_so_is_the_policy_that_a_finished_run_ended_with(run: Path, whole: Path):
+    final = run / "checkpoints/run/seed-0/final"
+    damage(final)
+    said, ran = resumed(run)
+    assert any("run · seed 0 goes on from its last state to make it again" in line for line in said)
+    assert ran == {"online"}
+    assert (final / "learner.eqx").read_bytes() == (whole / final.relative_to(run) / "learner.eqx").read_bytes()
+    assert numbers(run) == numbers(whole)
+
+
 def test_a_checkpoint_of_another_version_is_no_damage(run: Path):
     file = run / FINAL / "manifest.json"
     file.write_text(file.read_text().replace('"format": 1', '"format": 2'))

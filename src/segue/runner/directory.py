@@ -73,7 +73,7 @@ class RunDirectory:
 
         Args:
             provenance: what the results depend on besides the recipe: the logs' content and the cores per job.
-            resume: go on also with another number of cores, and look whether every offline phase's checkpoint is whole.
+            resume: go on also with another number of cores, and look whether every phase's checkpoint is whole.
 
         Returns:
             What somebody who goes on should know.

@@ -17,15 +17,15 @@ def reopen(
 ) -> list[str]:
     """Have finished jobs whose checkpoint cannot be read run again from their last state; a sentence on each.
 
-    Looks at the checkpoints that a job is about to start from, or if `thorough` at those of every offline phase. The
-    lock is held only where there is something to change.
+    Looks at the checkpoints that a job is about to start from, or if `thorough` at every phase's. The lock is held only
+    where there is something to change.
 
     Raises:
         SegueError: for a checkpoint of another version of Segue, which is left as it is, and if another process runs
             these jobs.
     """
     needed = {job.pretrained for job in jobs if job.pretrained and not (job.result() or _has_state(job))}
-    finished = [job for job in jobs if job.phase == "offline" and job.result()]
+    finished = [job for job in jobs if job.result()]
     damage = {
         job.label: (job, said)
         for job in finished
