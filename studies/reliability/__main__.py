@@ -1,11 +1,11 @@
-"""What docs/reliability.md says, measured: `python -m studies.reliability kill | fuzz | soak | cost`."""
+"""What docs/reliability.md says, measured: `python -m studies.reliability kill | peers | fuzz | soak | cost`."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-STUDIES = ("kill", "fuzz", "soak", "cost")
+STUDIES = ("kill", "peers", "fuzz", "soak", "cost")
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in STUDIES:

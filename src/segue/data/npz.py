@@ -40,6 +40,10 @@ def read(name: str) -> Columns:
     try:
         with zipfile.ZipFile(path) as members:
             files.require_room(source, sum(member.file_size for member in members.infolist()))
+            if len(members.infolist()) != (promised := _members(path)):
+                raise DataError(
+                    f"{source}: damaged: its list of columns has {len(members.infolist())} of {promised}; copy it again"
+                )
         with np.load(path, allow_pickle=False) as archive:
             for column in archive.files:
                 named[column] = archive[column]
@@ -80,6 +84,15 @@ def write(path: str | os.PathLike[str], columns: Columns) -> None:
     archive = io.BytesIO()
     np.savez_compressed(archive, allow_pickle=False, **entries)
     write_atomically(path, archive.getvalue())
+
+
+def _members(path: Path) -> int:
+    """The number of members that the end of an archive promises: zipfile itself stops where a list reads as shorter."""
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, 22 + 2**16), os.SEEK_END)
+        tail = file.read()
+    end = tail[tail.rindex(b"PK\5\6") :]
+    return int.from_bytes(end[10:12], "little")
 
 
 def require_free(path: str | os.PathLike[str]) -> None:
