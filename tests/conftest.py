@@ -3,6 +3,18 @@
 import itertools
 import os
 
+# Most of the time goes into compiling small programs that run once: unoptimised, they are there three times as soon.
+# Before JAX is imported, and for the processes that tests start.
+os.environ["XLA_FLAGS"] = " ".join(
+    (
+        "--xla_backend_optimization_level=1",
+        "--xla_cpu_use_fusion_emitters=false",
+        "--xla_llvm_disable_expensive_passes=true",
+        "--xla_cpu_parallel_codegen_split_count=1",
+        os.environ.get("XLA_FLAGS", ""),
+    )
+)
+
 import pytest
 from hypothesis import settings
 
