@@ -32,5 +32,5 @@ TESTS = itertools.count()
 @pytest.fixture(autouse=True)
 def few_programs() -> None:
     """Thousands of tests in one process compile more than the kernel lets it hold."""
-    if next(TESTS) % 20 == 0:
-        release_programs()
+    if next(TESTS) % 5 == 0:
+        release_programs(20_000)

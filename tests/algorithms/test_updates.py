@@ -71,7 +71,14 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(name, kind):
     assert not same_bits(fresh_learner(algorithm, seed=1, kind=kind).nets, fresh.nets)
 
 
-@every_algorithm
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pair if pair[0] in ("sac", "cql", "dqn", "redq") else pytest.param(*pair, marks=pytest.mark.slow)
+        for pair in MEMBERS.values()
+    ],
+    ids=MEMBERS,
+)
 def test_ten_blocks_are_five_and_five(name, kind):
     algorithm = small(name)
     at_once, _ = updated(algorithm, fresh_learner(algorithm, kind=kind), blocks=10, kind=kind)

@@ -234,7 +234,7 @@ def together(name: str) -> tuple[Learner, Learner, Any]:
     return before, *run(before, algorithm, bridges, kind, blocks=4)
 
 
-@cases("name", TOGETHER)
+@pytest.mark.parametrize("name", ["td3-bc", pytest.param("awac", marks=pytest.mark.slow)])
 def test_all_bridges_act_at_once(name):
     bridges, _, kind = TOGETHER[name]
     before, after, metrics = together(name)

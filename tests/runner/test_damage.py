@@ -14,7 +14,7 @@ import pytest
 import segue
 from segue.cli.main import main
 from segue.errors import RecipeError, SegueError
-from segue.recipe import Recipe, read_recipes
+from segue.recipe import Recipe, portable, read_recipes
 from segue.runner import branching, compare, load_checkpoint
 from segue.runner.branching import branch_off, trunk
 from segue.runner.longer import lengthen
@@ -206,7 +206,7 @@ def test_a_branch_without_an_online_phase_is_refused_and_leaves_nothing(run: Pat
 
 
 def test_a_branch_that_could_not_run_is_refused_and_leaves_nothing(run: Path, tmp_path: Path):
-    uri = str(trunk(run).dataset)
+    uri = portable(trunk(run).dataset, run)
     (run / "provenance.json").write_text(json.dumps({"logs": {uri: "another"}, "cores_per_job": 1}))
     with pytest.raises(SegueError, match="is not the log any more"):
         branch_off(run, trunk(run), trunk(run), tmp_path / "new")

@@ -123,7 +123,12 @@ def until_done(directory: Path) -> None:
     raise AssertionError("it never ends")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+QUICK = ("bridges-with-states", "on-policy")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+)
 def test_a_run_killed_again_and_again_ends_to_the_bit_as_if_it_had_not_been(tmp_path: Path, monkeypatch, name):
     whole = segue.run(RECIPES[name], tmp_path / "whole", workers=1, checkpoint_every=10**9)
     assert whole.status == "complete", whole.summary["arms"]["run"]["seeds"]["0"]["error"]

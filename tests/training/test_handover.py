@@ -34,6 +34,13 @@ OFFLINE, ONLINE = (
 #: All pairs of an online algorithm follow each other, so that its updates compile in one worker.
 PAIRS = [(a, b, kind) for kind in KINDS for b in ONLINE[kind] for a in OFFLINE[kind]]
 every_pair = pytest.mark.parametrize(("offline", "online", "kind"), PAIRS, ids=lambda name: name)
+#: One source for each online algorithm; with `-m slow` every one.
+_FIRST = {(b, kind): next(a for a in OFFLINE[kind] if a != b) for kind in KINDS for b in ONLINE[kind]}
+a_pair_of_each = pytest.mark.parametrize(
+    ("offline", "online", "kind"),
+    [pair if pair[0] == _FIRST[pair[1:]] else pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS],
+    ids=lambda name: name,
+)
 KEY = jax.random.key(5)
 
 
@@ -140,7 +147,7 @@ def test_every_role_gets_a_sentence(offline, online, kind):
         assert sentences[role] == f"not used by {online}"
 
 
-@every_pair
+@a_pair_of_each
 def test_the_learner_can_be_donated_and_updated_without_touching_its_source(offline, online, kind):
     """Updated if the shared update runs the algorithm; buffers are its own in any case."""
     source, learner, _ = handed.__wrapped__(offline, online, kind)

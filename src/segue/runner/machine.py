@@ -27,7 +27,7 @@ def describe_machine(cores_per_worker: int) -> dict[str, Any]:
     }
 
 
-def release_programs() -> None:
+def release_programs(many: int = MANY_MAPS) -> None:
     """Drop compiled programs when a process holds many: XLA crashes where the kernel allows it no further memory map.
 
     Some three hundred small runs in one process come that far. What is needed again is compiled again.
@@ -37,7 +37,7 @@ def release_programs() -> None:
             count = sum(1 for _ in file)
     except OSError:  # not on this system, which has no such limit
         return
-    if count > MANY_MAPS:
+    if count > many:
         import jax
 
         jax.clear_caches()
