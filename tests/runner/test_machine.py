@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from segue.runner import machine
 
 
-def test_compiled_programs_are_kept_until_a_process_holds_many_and_then_dropped(monkeypatch):
+def test_compiled_programs_are_kept_until_a_process_holds_many_and_then_dropped():
     traced = []
 
     @jax.jit
@@ -20,7 +20,6 @@ def test_compiled_programs_are_kept_until_a_process_holds_many_and_then_dropped(
     machine.release_programs()
     double(jnp.ones(3))
     assert len(traced) == 1
-    monkeypatch.setattr(machine, "MANY_MAPS", 0)
-    machine.release_programs()
+    machine.release_programs(many=0)
     assert double(jnp.ones(3)).tolist() == [2, 2, 2]
     assert len(traced) == 2
