@@ -342,6 +342,28 @@ def test_a_run_that_was_moved_with_its_log_goes_on_in_its_new_place(tmp_path: Pa
     assert essence(tmp_path / "y") == essence(whole)
 
 
+def test_a_run_killed_as_its_log_is_written_down_begins_again(tmp_path: Path, whole: Path, monkeypatch):
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("segue.runner.npz.write", killed)
+        with pytest.raises(Killed):
+            segue.run(pendulum(), tmp_path / "x", workers=1)
+    assert not (tmp_path / "x/recipe.json").exists(), "it would name a log that is not there"
+    (tmp_path / "x/.log-0123456789ab.npz.7.tmp").write_text("cut short")
+    assert segue.run(pendulum(), tmp_path / "x", workers=1).status == "complete"
+    assert essence(tmp_path / "x") == essence(whole)
+
+
+def test_a_run_whose_log_is_gone_keeps_its_budget(tmp_path: Path, whole: Path):
+    shutil.copytree(whole, tmp_path / "x")
+    next((tmp_path / "x").glob("log-*.npz")).unlink()
+    with pytest.raises(SegueError, match=r"log-.*: there is no such file"):
+        lengthen(tmp_path / "x", online_steps=480)
+    assert (tmp_path / "x/recipe.json").read_text() == (whole / "recipe.json").read_text()
+
+
 def test_a_branch_takes_along_the_log_that_its_run_holds(tmp_path: Path, whole: Path):
     shutil.copytree(whole, tmp_path / "x")
     recipe = trunk(tmp_path / "x")

@@ -43,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             return _main(sys.argv[1:] if arguments is None else arguments)
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # a caller may have closed it
+                sys.stdout.flush()
     except BrokenPipeError:  # whoever read it has seen enough; nothing is left for the interpreter to flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

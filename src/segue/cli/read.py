@@ -9,8 +9,8 @@ from typing import Any
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """The run's summary with its metrics; where it has none, or has gone on since, what its records hold by now, which
-    is said.
+    """The run's summary with its metrics; what its records hold by now, which is said, where there is no whole summary
+    or it has gone on since.
 
     Raises:
         SegueError: if that is no run, or what it wrote cannot be read.
@@ -22,10 +22,12 @@ def read(directory: Path) -> dict[str, Any]:
     from segue.recipe import read_recipes
     from segue.runner.directory import RUNNING, RunDirectory
 
-    if (directory / "summary.json").exists() and (found := read_run(directory))["status"] != RUNNING:
-        return found
+    run = RunDirectory(directory, read_recipes(directory))
+    summary = run.earlier_summary()
+    if summary is not None and summary["status"] != RUNNING:
+        return read_run(directory)
     with tempfile.TemporaryDirectory() as place:
-        RunDirectory(directory, read_recipes(directory)).so_far(Path(place))
+        run.so_far(Path(place))
         summary = read_run(Path(place))
     # On standard error: what is printed may be read by a program.
     print(

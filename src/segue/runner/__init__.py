@@ -103,18 +103,23 @@ def compare(
     cores = max(len(visible_cores()) // workers, 1)
     logs = {str(recipe.dataset): log for recipe, log in checked.values() if log is not None}
     provenance = {"logs": {uri: log.fingerprint() for uri, log in logs.items()}, "cores_per_job": cores}
-    warnings = directory.claim(provenance, resume)
+
+    def keep_logs() -> None:
+        for name, recipe in arms.items():
+            if recipe.dataset is not None and not isinstance(recipe.dataset, str):
+                saved, log = checked[name]
+                assert log is not None
+                file = Path(str(saved.dataset).removeprefix("npz:"))
+                if not file.exists():
+                    npz.write(file, log.columns())
+
+    warnings = directory.claim(provenance, resume, keep_logs)
     finished = directory.complete()
     if finished is not None:
         return Result(out, finished, write_report(out))
     with directory.lock() as held:
         for warning in warnings:
             on_event(jobs[0], {"event": "note", "message": warning})
-        for name, recipe in arms.items():
-            if recipe.dataset is not None and not isinstance(recipe.dataset, str):
-                saved, log = checked[name]
-                assert log is not None
-                npz.write(str(saved.dataset).removeprefix("npz:"), log.columns())
         start = time.perf_counter()
         earlier = directory.begin()
         outcomes, stopped = run_jobs(jobs, workers, on_event, held)

@@ -66,7 +66,7 @@ def branch_off(directory: Path, recipe: Recipe, changed: Recipe, out: Path) -> R
     with in_words(out):
         if out.exists() and any(out.iterdir()):
             raise SegueError(f"{out} is not empty and holds no recipe.json; choose another --out")
-    _require_fit(directory, changed)
+    require_fit(directory, changed)
     source = {
         job.seed: job
         for job in RunDirectory(directory, read_recipes(directory)).jobs()
@@ -85,14 +85,22 @@ def branch_off(directory: Path, recipe: Recipe, changed: Recipe, out: Path) -> R
     return branch
 
 
-def _require_fit(directory: Path, changed: Recipe) -> None:
-    """What running the branch would refuse, refused before there is one."""
-    assert isinstance(changed.dataset, str)
-    log = load_dataset(changed.dataset, clip_actions=changed.clip_actions)
+def require_fit(directory: Path, changed: Recipe) -> None:
+    """What running this recipe, made of a run's, would refuse, refused before anything is written.
+
+    Raises:
+        SegueError: if it does not fit log and environment, or the log is not that of the run any more.
+    """
+    uri = changed.dataset
+    log = load_dataset(uri, clip_actions=changed.clip_actions) if isinstance(uri, str) else None
     env_id = environment_of(changed, log)
     changed.check_fit(log, None if env_id is None else environment_spaces(env_id))
     before = RunDirectory(directory, {}).provenance()
-    if before is not None and before["logs"].get(portable(changed.dataset, directory)) != log.fingerprint():
+    if (
+        log is not None
+        and before is not None
+        and before["logs"].get(portable(changed.dataset, directory)) != log.fingerprint()
+    ):
         raise SegueError(
             f"{changed.dataset} is not the log any more that {directory} was pretrained on; put that back, or run the "
             "recipe from the start"

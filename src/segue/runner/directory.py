@@ -1,5 +1,6 @@
 """The run directory: which recipe it holds, where each job writes, and the summary made of what the jobs wrote.
 
+log-….npz             a log that was handed over in memory
 recipe.json           the recipe (or {"arms": …}); running it again repeats the run
 provenance.json       what the results depend on besides: the logs' content and the cores per job
 summary.json          scores, evaluations, times and hashes per arm and seed
@@ -21,7 +22,7 @@ import io
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,15 @@ class RunDirectory:
         """What recipe.json holds."""
         return self.arms["run"] if set(self.arms) == {"run"} else {"arms": self.arms}
 
-    def claim(self, provenance: dict[str, Any], resume: bool = False) -> list[str]:
+    def claim(
+        self, provenance: dict[str, Any], resume: bool = False, keep_logs: Callable[[], None] = lambda: None
+    ) -> list[str]:
         """Create the directory and write the recipe, or find the same recipe there.
 
         Args:
             provenance: what the results depend on besides the recipe: the logs' content and the cores per job.
+            keep_logs: writes the logs that were handed over in memory into the directory, once that is known to be this
+                run's, and before a recipe names them.
             resume: go on also with another number of cores, and look whether every phase's checkpoint is whole.
 
         Returns:
@@ -91,11 +96,13 @@ class RunDirectory:
                         "--out, or remove that directory"
                     )
                 notes = self._same_provenance(provenance, resume)
+                keep_logs()
                 return notes + reopen(self.jobs(), resume, self.lock)
             # The recipe is written last: what is there besides may be a beginning that was cut short.
             if self.path.exists() and any(_not_ours(entry) for entry in self.path.iterdir()):
                 raise SegueError(f"{self.path} is not empty and holds no recipe.json; choose another --out")
             self.path.mkdir(parents=True, exist_ok=True)
+            keep_logs()
             write_atomically(self.path / "provenance.json", json.dumps(provenance, indent=1) + "\n")
             write_atomically(file, json.dumps(self.plain, indent=1) + "\n")
         except (OSError, ValueError) as error:
@@ -370,7 +377,8 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _not_ours(entry: Path) -> bool:
-    return entry.name != "provenance.json" and not re.fullmatch(r"\.(provenance|recipe)\.json\.\d+\.tmp", entry.name)
+    begun = r"provenance\.json|log-[0-9a-f]+\.npz|\.(provenance\.json|recipe\.json|log-[0-9a-f]+\.npz)\.\d+\.tmp"
+    return not re.fullmatch(begun, entry.name)
 
 
 def _key(plain: dict[str, Any]) -> str:

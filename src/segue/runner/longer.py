@@ -9,6 +9,7 @@ from pathlib import Path
 from segue.errors import RecipeError
 from segue.files import write_atomically
 from segue.recipe import Recipe, read_recipes
+from segue.runner.branching import require_fit
 from segue.runner.directory import RunDirectory
 
 
@@ -20,7 +21,7 @@ def lengthen(directory: Path, online_steps: int | None = None, offline_steps: in
 
     Raises:
         RecipeError: for a smaller budget, a phase that there is not, or an offline phase that cannot become longer.
-        SegueError: if the run is in use.
+        SegueError: if the run is in use, or its log is gone or has changed; nothing is changed then.
     """
     arms = read_recipes(directory)
     if offline_steps is not None and len(arms) > 1:
@@ -30,6 +31,8 @@ def lengthen(directory: Path, online_steps: int | None = None, offline_steps: in
         for name, recipe in arms.items()
     }
     if longer != arms:
+        for recipe in longer.values():
+            require_fit(directory, recipe)
         changed = RunDirectory(directory, longer)
         with changed.lock():  # whoever runs it now has the budget that it was given
             write_atomically(directory / "recipe.json", json.dumps(changed.plain, indent=1) + "\n")
