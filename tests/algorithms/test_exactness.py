@@ -127,7 +127,7 @@ def test_an_actor_update_moves_the_policy_the_temperature_and_the_targets_only(c
     assert changed_roles(measured.before, measured.after_actor) == expected
 
 
-@every_case
+@mostly_defaults
 def test_optimisers_of_roles_that_do_not_move_keep_their_state(case):
     measured = in_float32(case)
     for after in (measured.after_critic, measured.after_actor):
@@ -138,7 +138,7 @@ def test_optimisers_of_roles_that_do_not_move_keep_their_state(case):
             assert changed == moved
 
 
-@every_case
+@mostly_defaults
 def test_the_first_step_of_each_role_is_its_own_learning_rate(case):
     """Adam's first step is lr · sign of the gradient."""
     measured = in_float32(case)
