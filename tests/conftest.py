@@ -3,7 +3,8 @@
 import itertools
 import os
 
-# Most of the time goes into compiling small programs that run once: unoptimised, they are there three times as soon.
+# Most of the time goes into compiling small programs that run once: with little optimisation three files of the suite
+# (probes, handover, SAMG) take 185 s of processor time where they took 276.
 # Before JAX is imported, and for the processes that tests start.
 os.environ["XLA_FLAGS"] = " ".join(
     (

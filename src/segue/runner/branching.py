@@ -13,7 +13,7 @@ from segue.data import load as load_dataset
 from segue.envs import environment_spaces
 from segue.errors import RecipeError, SegueError, unknown
 from segue.files import in_words, write_atomically
-from segue.recipe import Recipe, located, portable, read_recipes
+from segue.recipe import HELD, Recipe, located, portable, read_recipes
 from segue.runner import checkpoint
 from segue.runner.directory import OFFLINE_FIELDS, RunDirectory
 from segue.runner.jobs import Job
@@ -125,8 +125,9 @@ def _stage(staged: Path, directory: Path, source: Mapping[int, Job], changed: Re
     held = portable(changed.dataset, directory)
     branch = RunDirectory(staged, {"run": dataclasses.replace(changed, dataset=located(held, staged))})
     if held != changed.dataset:
-        name = Path(str(changed.dataset)).name
-        shutil.copyfile(directory / name, staged / name)
+        place = str(held).removeprefix(HELD)
+        (staged / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(directory / place, staged / place)
     for job in branch.jobs():
         if job.phase == "offline" and job.seed in source:
             for place in ("records", "checkpoints", "tensorboard"):
