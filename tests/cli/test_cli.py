@@ -215,7 +215,7 @@ def test_collected_episodes_load_as_the_log_of_their_environment(tmp_path: Path)
     assert np.abs(dataset.actions).max() > 0.9, "torque in [-2, 2] is rescaled to [-1, 1]"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list", "--json"], ["run", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "--json"], ["run", "--help"]])
 def test_a_reader_that_has_seen_enough_is_no_error(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "segue.cli.main", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -224,3 +224,12 @@ def test_a_reader_that_has_seen_enough_is_no_error(arguments: list[str]) -> None
     process.stdout.close()
     said = process.stderr.read()
     assert (process.wait(), said) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file on a full disk is at hand on Linux")
+@pytest.mark.parametrize("arguments", [["--version"], ["list"]])
+def test_output_that_cannot_be_written_is_a_sentence(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "segue.cli.main", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (2, "segue: No space left on device\n")

@@ -110,6 +110,14 @@ def test_a_damaged_summary_is_made_again_of_the_records(run: Path, whole: Path, 
     assert numbers(run) == numbers(whole)
 
 
+@pytest.mark.parametrize("content", ["", None])
+def test_so_are_the_metrics_of_a_finished_run(run: Path, whole: Path, content: str | None):
+    file = run / "metrics.csv"
+    file.unlink() if content is None else file.write_text(content)
+    assert resumed(run) == ([], set())
+    assert numbers(run) == numbers(whole)
+
+
 @pytest.mark.parametrize("content", ["", "{}", "null", None])
 def test_damaged_provenance_is_refused_or_if_asked_for_said_once(run: Path, content: str | None):
     file = run / "provenance.json"

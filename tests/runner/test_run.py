@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,15 +98,20 @@ def test_a_checkpoint_acts_like_the_policy_that_was_saved(finished: object) -> N
     assert saved.env_id == "Pendulum-v1"
 
 
-def test_a_damaged_checkpoint_is_refused(finished: object, tmp_path: Path) -> None:
-    import shutil
+def flipped(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])  # in the last array
 
+
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [(flipped, "its hash does not match"), (lambda data: data[:-5], "cut short"), (lambda data: b"", "cut short")],
+)
+def test_a_damaged_checkpoint_is_refused(finished: object, tmp_path: Path, damaged: Any, said: str) -> None:
     place = tmp_path / "copy"
     shutil.copytree(finished.directory / "checkpoints/run/seed-0/final", place)
-    data = bytearray((place / "learner.eqx").read_bytes())
-    data[len(data) // 2] ^= 1
-    (place / "learner.eqx").write_bytes(bytes(data))
-    with pytest.raises(SegueError, match="damaged"):
+    file = place / "learner.eqx"
+    file.write_bytes(damaged(file.read_bytes()))
+    with pytest.raises(SegueError, match=f"the checkpoint is damaged .*{said}"):
         load_checkpoint(place)
 
 

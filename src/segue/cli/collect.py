@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 
+from segue.cli.console import PlainConsole
 from segue.cli.parse import parse
 from segue.cli.policies import acting
 from segue.errors import SegueError
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
     else:
         description = f"segue collect {' '.join(flags.policies)} --env {flags.env} --seed {flags.seed}"
         minari.write(place, episodes, env_id=flags.env, description=description, algorithm="segue collect")
-    console = Console(highlight=False)
+    console = PlainConsole()
     console.print(table)
     console.print(f"wrote {flags.to}", soft_wrap=True)
     return 0

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
+from segue.cli.console import PlainConsole
 from segue.cli.parse import parse
 from segue.cli.policies import acting, find
 from segue.errors import SegueError
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> int:
             f"{max(returns):.1f}",
             str(len(returns)),
         )
-    Console(highlight=False).print(table)
+    PlainConsole().print(table)
     return 0
 
 
@@ -116,7 +116,7 @@ def _offline(flags: Flags) -> int:
         rows = [{"policy": name, "dataset": log.source, **result.to_dict()} for name, result in found.items()]
         print(json.dumps(rows, indent=1))
         return 0
-    console = Console(highlight=False)
+    console = PlainConsole()
     for name, result in found.items():
         console.print(f"[bold]{name}[/bold], judged from {log.source}", result, "")
     return 0

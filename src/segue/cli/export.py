@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
+from segue.cli.console import PlainConsole
 from segue.cli.parse import parse
 from segue.cli.policies import choose
 
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     from segue.deployment.export import export_policy
 
     export = export_policy(checkpoint, flags.to, flags.env)
-    console = Console(highlight=False)
+    console = PlainConsole()
     about = export.policy.about
     console.print(f"{checkpoint}: {about['algorithm']['name']} for {about['env'] or 'no environment'}", soft_wrap=True)
     for note in export.notes:

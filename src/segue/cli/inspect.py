@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
+from segue.cli.console import PlainConsole
 from segue.cli.parse import parse
 
 
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     if flags.json:
         print(json.dumps(inspection.to_dict(), indent=1))
     else:
-        Console(highlight=False).print(inspection)
+        PlainConsole().print(inspection)
     if flags.plot is not None:
         plot(dataset, flags.plot)
         if not flags.json:

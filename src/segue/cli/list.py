@@ -6,9 +6,9 @@ import dataclasses
 import json
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from segue.cli.console import PlainConsole
 from segue.cli.parse import parse
 
 
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
         for entry in entries:
             details = f"  [{', '.join(entry['phases'])}; {', '.join(entry['actions'])}]" if "phases" in entry else ""
             table.add_row(f"  {entry['name']}", f"{entry['summary']}[dim]{details}[/dim]".replace("[o", "\\[o"))
-    Console(highlight=False).print(table)
+    PlainConsole().print(table)
     return 0
 
 

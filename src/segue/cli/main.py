@@ -45,9 +45,22 @@ def main(arguments: list[str] | None = None) -> int:
         finally:
             if sys.stdout is not None:  # a caller may have closed it
                 sys.stdout.flush()
-    except BrokenPipeError:  # whoever read it has seen enough; nothing is left for the interpreter to flush
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read it has seen enough
+        _drop_output()
         return 0
+    except OSError as error:  # what no code nearer to it put into words
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"segue: {where}{error.strerror or error}", file=sys.stderr)
+        _drop_output()
+        return 2
+
+
+def _drop_output() -> None:
+    """Leave the interpreter nothing that it could not write as it ends, and would complain about."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _main(arguments: list[str]) -> int:
@@ -69,12 +82,6 @@ def _main(arguments: list[str]) -> int:
     except KeyboardInterrupt as interrupt:
         print("segue: interrupted; the same command goes on", file=sys.stderr)
         return getattr(interrupt, "exit_code", 130)
-    except BrokenPipeError:
-        raise
-    except OSError as error:  # what no code nearer to it put into words
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"segue: {where}{error.strerror or error}", file=sys.stderr)
-        return 2
 
 
 if __name__ == "__main__":

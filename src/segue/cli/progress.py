@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from segue.cli.console import PlainConsole
 from segue.runner.jobs import Event, Job
 
 
@@ -14,7 +14,7 @@ class Watcher:
     """Receives the events of `segue.compare`; use as a context manager."""
 
     def __init__(self) -> None:
-        self.console = Console(highlight=False)
+        self.console = PlainConsole()
         self.live = self.console.is_terminal
         self.progress = Progress(
             TextColumn("{task.description}"),

@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
+from segue.cli.console import PlainConsole
 from segue.cli.parse import parse
 from segue.cli.read import read
 from segue.errors import SegueError
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     if flags.markdown:
         print(markdown_report(summary, flags.reach))
     else:
-        console = Console(highlight=False)
+        console = PlainConsole()
         console.print(render_tables(summary, flags.reach))
         console.print(f"Report: {page}", soft_wrap=True)
     return 0

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 
+from segue.cli.console import PlainConsole
 from segue.cli.parse import parse
 from segue.cli.progress import Watcher
 from segue.cli.recipe_flags import names_part, recipe_from_flags
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
         return resume.main(arguments)
     recipe, place = recipe_from_flags(arguments, "run", DESCRIPTION, PLACE)
     if place.preset == AUTO:
-        Console(highlight=False).print(f"auto: {_words(recipe)}", soft_wrap=True)
+        PlainConsole().print(f"auto: {_words(recipe)}", soft_wrap=True)
     return launch({"run": recipe}, place, ["run", *arguments])
 
 
@@ -104,7 +104,7 @@ def launch(arms: Mapping[str, Recipe], place: Any, arguments: list[str], resume:
             checkpoint_every=place.checkpoint_every,
             resume=resume,
         )
-    console = Console(highlight=False)
+    console = PlainConsole()
     console.print(render_tables(result.summary))
     for name, arm in result.summary["arms"].items():
         for seed, outcome in arm["seeds"].items():

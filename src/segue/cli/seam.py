@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from segue.cli.console import PlainConsole
 from segue.cli.parse import parse
 from segue.cli.read import read
 from segue.errors import SegueError, unknown
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
         raise SegueError(f"{flags.run}: {which} has no online phase that was evaluated, so there is no switch to see")
     if not any(arm.pretrained for arm in every):
         raise SegueError(f"{flags.run}: every arm is from scratch, so there is no switch to see")
-    console = Console(highlight=False)
+    console = PlainConsole()
     if flags.json:
         print(json.dumps({arm.name: seam_data(arm) for arm in arms}, indent=1))
     else:
@@ -84,7 +84,7 @@ def _draw(arms: list[SeamArm], out: Path) -> list[Path]:
     return paths
 
 
-def _show(console: Console, arm: SeamArm) -> None:
+def _show(console: PlainConsole, arm: SeamArm) -> None:
     from segue.report.diagnosis import diagnose
     from segue.report.seam_table import moments_table
 

@@ -116,6 +116,7 @@ def compare(
     warnings = directory.claim(provenance, resume, keep_logs)
     finished = directory.complete()
     if finished is not None:
+        directory.write_metrics(out)
         return Result(out, finished, write_report(out))
     with directory.lock() as held:
         for warning in warnings:

@@ -109,7 +109,10 @@ def load(directory: Path) -> Checkpoint:
         digest, env_id = manifest["parameters_sha256"], manifest["env"]
     except FileNotFoundError as error:
         raise SegueError(f"{directory}: no checkpoint here ({error.filename} is missing)") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, ArithmeticError) as error:
+    except RuntimeError as error:  # of Equinox
+        said = "learner.eqx is cut short, or not what manifest.json describes"
+        raise SegueError(f"{directory}: the checkpoint is damaged ({said}); use another one") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, ArithmeticError) as error:
         raise SegueError(f"{directory}: the checkpoint is damaged ({error}); use another one") from error
     if parameters_sha256(learner) != digest:
         raise SegueError(f"{directory}: the checkpoint is damaged (its hash does not match); use another one")

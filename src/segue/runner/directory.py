@@ -265,7 +265,7 @@ class RunDirectory:
         status = "failed" if "failed" in states else "complete" if states == {"complete"} else "interrupted"
         summary = {"status": status, **about, "arms": arms}
         place = place or self.path
-        self._write_metrics(place, by_label.values())
+        self.write_metrics(place)
         # Last: whoever finds it takes the rest to be there.
         write_atomically(place / "summary.json", json.dumps(summary, indent=1) + "\n")
         return summary
@@ -281,10 +281,11 @@ class RunDirectory:
         }
         return self.summarise(outcomes, {}, {}, place)
 
-    def _write_metrics(self, place: Path, jobs: Any) -> None:
+    def write_metrics(self, place: Path) -> None:
+        """Write `metrics.csv` from the records, into the run directory or another place."""
         rows = [
             {"arm": _listed(job), "seed": job.seed, **row}
-            for job in jobs
+            for job in self.jobs()
             for row in _lines(job.records / "metrics.jsonl")
         ]
         first = ["arm", "seed", "phase", "step"]
