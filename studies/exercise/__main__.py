@@ -21,20 +21,21 @@ from studies.results import Study
 
 
 def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
-    """The stored grid has narrower networks, fewer actions in CQL and a fifth of the live steps."""
+    """The stored grid has narrower networks, fewer actions in CQL, a smaller log and a quarter of the updates."""
     shared: dict[str, Any] = {} if full else {"hidden_sizes": (128, 128), "batch_size": 128}
     sac = segue.SAC(**shared)
     cql = segue.CQL(**shared) if full else segue.CQL(**shared, sampled_actions=2)
     live: dict[str, Any] = {
         "env": "Hopper-v5",
         "online": sac,
-        "online_steps": 100_000 if full else 20_000,
-        "eval_every": 5_000 if full else 1_000,
+        "online_steps": 100_000,
+        "eval_every": 5_000,
+        "seam_eval_every": 1_000,
         "eval_episodes": 5,
         "seeds": 10 if full else 3,
     }
     log = "minari:segue/hopper/medium-replay-v0" if full else "segue:hopper-mixed"
-    offline_steps = 200_000 if full else 10_000
+    offline_steps = 200_000 if full else 50_000
     arms = {"scratch": segue.Recipe(**live)}
     for name, algorithm in {"SAC": sac, "CQL": cql}.items():
         pretrained = {**live, "dataset": log, "offline": algorithm, "offline_steps": offline_steps}
