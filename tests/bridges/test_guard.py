@@ -338,6 +338,27 @@ def test_an_alarm_rolls_back_starts_the_test_anew_and_says_so():
     assert second.event.startswith("alarm 2 ")
 
 
+def test_from_a_learner_that_was_not_good_again_it_goes_back_to_the_switch():
+    guard = Guard()
+    learner = learner_with(guard)
+    state = guard.review(learner.bridges[0], report(learner, [100.0] * 10)).state
+    lucky = replace(learner, nets=random_learner(small("sac"), seed=9).nets)
+    state = guard.review(state, report(lucky, [100.0] * 10)).state  # marked, with the policy that is lucky next
+    state = guard.review(state, report(lucky, [100.0] * 10)).state
+    assert same_bits(state.anchor, lucky.nets.actor)
+
+    again = guard.review(state, report(lucky, [10.0] * 40))
+    assert again.verdict == "roll back"
+    assert same_bits(again.state.anchor, lucky.nets.actor)
+    over = guard.review(again.state, report(lucky, [10.0] * 40))  # it was luck
+    assert (over.verdict, int(over.state.alarms)) == ("start over", 2)
+    assert same_bits(over.state.anchor, learner.nets.actor)
+    assert "rolled back to the learner handed over" in over.event
+    good = guard.review(again.state, report(lucky, [100.0] * 10))
+    assert (good.verdict, bool(good.state.proved)) == ("keep", True)
+    assert guard.review(good.state, report(lucky, [10.0] * 40)).verdict == "roll back"
+
+
 def test_a_review_changes_numbers_only_so_that_updates_are_compiled_once():
     guard = Guard()
     learner = learner_with(guard)

@@ -94,6 +94,9 @@ def test_without_a_verdict_the_learner_goes_on_with_the_next_states():
         (("mark", "mark", "keep", "roll back"), 2),
         (("keep", "roll back"), 0),  # the one at the switch has
         (("mark", "keep", "roll back", "keep", "roll back"), 1),  # after a roll-back it is marked anew
+        (("mark", "keep", "keep", "start over"), 0),
+        (("mark", "keep", "start over", "roll back"), 0),  # what was kept before is forgotten
+        (("mark", "keep", "start over", "mark", "keep", "roll back"), 4),
     ],
 )
 def test_a_roll_back_returns_to_the_learner_that_was_marked_when_last_kept(verdicts, expected):

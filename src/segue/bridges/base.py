@@ -24,7 +24,7 @@ from segue.errors import RecipeError, require_types
 from segue.replay.base import ReplayStrategy
 from segue.types import Array, Key, Learner, Nets, Spaces, Transition
 
-Verdict = Literal["go on", "mark", "keep", "roll back"]
+Verdict = Literal["go on", "mark", "keep", "roll back", "start over"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Review:
     """Its next state."""
     verdict: Verdict = "go on"
     """`mark`: remember the learner, it may prove good. `keep`: the one last marked has, so it is the one to return to;
-    and mark this one. `roll back`: return to the one last kept."""
+    and mark this one. `roll back`: return to the one last kept. `start over`: return to the one handed over."""
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     event: str | None = None
     """A sentence for the log and the report, when something happened."""

@@ -48,15 +48,20 @@ class State(NamedTuple):
     """The policy that will be kept if the returns since are good; None for an algorithm that has no actor."""
     anchor: Any
     """The policy that was last kept."""
+    handed_over: Any
+    """The policy at the switch."""
+    proved: Array
+    """Whether what was rolled back to at the last alarm has been good since; a lucky learner may have been kept."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Guard(Bridge):
     """Rolls the learner back to its last good state when returns have fallen significantly, and goes on more carefully.
 
-    Good is a learner that was followed by half as many episodes as the reference has, with at least its mean return.
-    After each alarm the policy is held nearer to the one rolled back to, and fewer updates are made per step. An
-    algorithm that acts by its critic alone is only slowed down.
+    Good is a learner that was followed by half as many episodes as the reference has, with at least its mean return; if
+    none was between two alarms, the learner goes back to the switch. After each alarm the policy is held nearer to the
+    one rolled back to, and fewer updates are made per step. An algorithm that acts by its critic alone is only slowed
+    down.
     """
 
     name: ClassVar[str] = "guard"
@@ -100,6 +105,8 @@ class Guard(Bridge):
             jnp.zeros(2),
             copy(actor),
             copy(actor),
+            copy(actor),
+            jnp.ones((), bool),
         )
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
@@ -168,17 +175,21 @@ class Guard(Bridge):
         since = np.asarray(state.since) + np.array([report.returns[report.whole].sum(), report.whole.sum()])
         metrics = {"guard_log_evidence": math.log(max(value, 1e-30)), "guard_alarms": float(alarms + alarm)}
         if alarm:
-            state = self.state(state.anchor)._replace(
+            proved = bool(state.proved)
+            state = self.state(state.anchor if proved else state.handed_over)._replace(
+                handed_over=state.handed_over,
+                proved=np.zeros((), bool),
                 floor=np.asarray(floor, np.float32),
                 ceiling=np.asarray(ceiling, np.float32),
                 alarms=np.asarray(alarms + 1, np.int32),
             )
+            back = "last good learner" if proved else "learner handed over, as none was good since the last alarm"
             event = (
                 f"alarm {alarms + 1} at step {report.step}: returns ({report.returns.mean():.4g} on average since the "
                 f"last look) are below {floor:.4g} with evidence {value:.0f} ≥ {self.threshold:.0f}; rolled back to "
-                "the last good learner"
+                f"the {back}"
             )
-            return Review(state, "roll back", metrics, event)
+            return Review(state, "roll back" if proved else "start over", metrics, event)
         state = state._replace(
             log_wealth=wealth.astype(np.float32),
             episodes=np.asarray(episodes, np.int32),
@@ -192,7 +203,12 @@ class Guard(Bridge):
         # update may have broken it.
         good = since[0] / since[1] >= report.reference.mean()
         anchor = state.marked if good else state.anchor
-        state = state._replace(since=np.zeros(2, np.float32), anchor=anchor, marked=copy(report.learner.nets.actor))
+        state = state._replace(
+            since=np.zeros(2, np.float32),
+            anchor=anchor,
+            marked=copy(report.learner.nets.actor),
+            proved=np.asarray(bool(state.proved) or good),
+        )
         return Review(state, "keep" if good else "mark", metrics)
 
     def pace(self, state: State) -> float:

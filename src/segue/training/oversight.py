@@ -18,6 +18,8 @@ from segue.types import Learner
 
 #: Episodes of the handed-over policy that later returns are compared with.
 REFERENCE_EPISODES = 20
+#: Learners that may be returned to, and are saved with the run.
+KEPT = ("handed_over", "good", "marked")
 
 
 class Oversight:
@@ -37,7 +39,7 @@ class Oversight:
         self.length = np.zeros(environments, np.int64)
         self.whole = np.ones(environments, bool)
         self.ended: list[tuple[float, bool]] = []
-        self.good = self.marked = _clone(learner)
+        self.handed_over = self.good = self.marked = _clone(learner)
         self.pace = 1.0
 
     def watch(self, reward: Float[np.ndarray, " envs"], done: Bool[np.ndarray, " envs"]) -> None:
@@ -68,21 +70,22 @@ class Oversight:
             self.ended = []
         reviews = [bridge.review(state, report) for bridge, state in zip(self.bridges, learner.bridges, strict=True)]
         verdicts = [review.verdict for review in reviews]
+        back = {"roll back", "start over"}.intersection(verdicts)
         for bridge, review in zip(self.bridges, reviews, strict=True):
             if review.metrics:
                 self.recorder.metrics("online", step, review.metrics)
-            undone = "roll back" in verdicts and review.verdict != "roll back"
+            undone = back and review.verdict not in back
             if review.event is not None and not undone:
                 self.recorder.event("online", step, f"{bridge.name}: {review.event}")
-        if "roll back" in verdicts:
+        if back:
             # What the others had learnt since is undone too; who asked for it keeps what it knows now.
+            self.good = self.marked = self.handed_over if "start over" in back else self.good
             kept = _clone(self.good)
             states = tuple(
-                jax.tree.map(jnp.asarray, review.state) if review.verdict == "roll back" else old
+                jax.tree.map(jnp.asarray, review.state) if review.verdict in back else old
                 for review, old in zip(reviews, kept.bridges, strict=True)
             )
             learner = replace(kept, bridges=states, step=learner.step)
-            self.marked = self.good
             self.disregard(np.ones_like(self.counted))
         else:
             states = tuple(jax.tree.map(jnp.asarray, review.state) for review in reviews)
@@ -110,7 +113,7 @@ class Oversight:
 
     def learners(self, learner: Learner) -> dict[str, Learner]:
         """The learner, and those that it may be rolled back to."""
-        return {"learner": learner, **({"good": self.good, "marked": self.marked} if self.bridges else {})}
+        return {"learner": learner, **({name: getattr(self, name) for name in KEPT} if self.bridges else {})}
 
     @classmethod
     def restored(cls, bridges: tuple[Bridge, ...], position: Position, recorder: Recorder) -> Oversight:
@@ -122,7 +125,8 @@ class Oversight:
         self.counted, self.whole = np.array(counts["counted"], bool), np.array(counts["whole"], bool)
         self.ended, self.pace = [(value, whole) for value, whole in counts["ended"]], counts["pace"]
         if bridges:
-            self.good, self.marked = position.learners["good"], position.learners["marked"]
+            for name in KEPT:
+                setattr(self, name, position.learners[name])
         return self
 
 
