@@ -1,8 +1,8 @@
 """SAMG on top of AWAC, IQL, CQL and Cal-QL: `python -m studies.guidance` (`make guidance`).
 
 Each algorithm is pretrained on a Hopper log and goes on live: alone with half of each batch from the log, alone with
-live data only, and with live data only and SAMG, which is what SAMG is meant to make possible. On IQL also SAMG's
-ablations. The strong baselines are WSRL, which drops the log too, and RLPD, which learns from scratch with it.
+live data only, and with live data only and SAMG, which is what SAMG is meant to make possible. AWAC and IQL also as they
+are published, with live data appended to the log; on IQL also SAMG's ablations. The strong baselines are WSRL, which drops the log too, and RLPD, which learns from scratch with it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from studies.grid import main
 from studies.logs import LOGS
 from studies.results import Study
 
+WAYS = {
+    **dict.fromkeys(("AWAC", "IQL"), ("log kept", "log appended", "live only", "SAMG")),
+    **dict.fromkeys(("CQL", "Cal-QL"), ("log kept", "live only", "SAMG")),
+}
 BASELINES = {name: f"hopper-mixed: {name}" for name in ("WSRL", "RLPD")}
 
 
@@ -54,6 +58,8 @@ def arms(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
         found[f"{name}, log kept"] = segue.Recipe(**pretrained, replay=segue.Mixed())
         found[f"{name}, live only"] = segue.Recipe(**only_live)
         found[f"{name}, SAMG"] = segue.Recipe(**only_live, bridges=(segue.SAMG(**samg),))
+        if name in ("AWAC", "IQL"):
+            found[f"{name}, log appended"] = segue.Recipe(**pretrained, replay=segue.Appended())
         if name == "IQL":
             for ablation in ("even", "random"):
                 bridge = segue.SAMG(**samg, coefficient=ablation)  # type: ignore[arg-type]
@@ -86,8 +92,8 @@ STUDY = Study(
     columns=("offline score", "final", "area", "dip", "below"),
     panels=[
         [
-            (base, {way: f"hopper-mixed: {base}, {way}" for way in ("log kept", "live only", "SAMG")} | BASELINES)
-            for base in ("AWAC", "IQL", "CQL", "Cal-QL")
+            (base, {way: f"hopper-mixed: {base}, {way}" for way in ways} | BASELINES)
+            for base, ways in WAYS.items()
         ]
     ],
 )
