@@ -1,8 +1,9 @@
 """SAMG on top of AWAC, IQL, CQL and Cal-QL: `python -m studies.guidance` (`make guidance`).
 
 Each algorithm is pretrained on a Hopper log and goes on live: alone with half of each batch from the log, alone with
-live data only, and with live data only and SAMG, which is what SAMG is meant to make possible. AWAC and IQL also as they
-are published, with live data appended to the log; on IQL also SAMG's ablations. The strong baselines are WSRL, which drops the log too, and RLPD, which learns from scratch with it.
+live data only, and with live data only and SAMG, which is what SAMG is meant to make possible. AWAC and IQL go on also
+as they are published, with live data appended to the log; on IQL there are SAMG's ablations too. The strong baselines
+are WSRL, which drops the log as well, and RLPD, which learns from scratch with it.
 """
 
 from __future__ import annotations
@@ -90,12 +91,7 @@ STUDY = Study(
     folder=Path(__file__).parent,
     tasks=tasks,
     columns=("offline score", "final", "area", "dip", "below"),
-    panels=[
-        [
-            (base, {way: f"hopper-mixed: {base}, {way}" for way in ways} | BASELINES)
-            for base, ways in WAYS.items()
-        ]
-    ],
+    panels=[[(base, {way: f"hopper-mixed: {base}, {way}" for way in ways} | BASELINES) for base, ways in WAYS.items()]],
 )
 
 if __name__ == "__main__":
