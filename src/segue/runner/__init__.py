@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import signal
 import threading
 import time
@@ -85,6 +86,8 @@ def compare(
         SegueError: if the directory holds something else, or cannot be written.
         Stopped: on SIGTERM; the run is saved and can go on.
     """
+    # Workers share the accelerator, if there is one; by itself the first process would take most of its memory.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     out = Path(out)
     _check_names(arms)
     if workers is not None and workers < 1:
