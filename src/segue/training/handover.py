@@ -32,8 +32,8 @@ def hand_over(
 ) -> tuple[Learner, Handover]:
     """A learner for `online` with everything of `source` that fits.
 
-    The optimiser state of a carried role is carried too: Adam's second moments damp the first steps after the
-    switch, which fresh ones would make full-sized. The step counter starts at 0; bridges attach afterwards.
+    The optimiser state of a carried role is carried too, so that an algorithm that goes on with itself goes on exactly.
+    The step counter starts at 0; bridges attach afterwards.
     """
     nets = online.init(key, spaces)
     given, wanted = source.nets.roles(), nets.roles()
