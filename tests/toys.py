@@ -7,6 +7,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+import segue
+
+SMALL: dict[str, Any] = {"hidden_sizes": (8, 8), "batch_size": 16}
+
 
 class _OneStep(gym.Env):
     """Shows −1 or 1, takes one action, pays, ends."""
@@ -110,3 +114,33 @@ def log_of(env_id: str, rows: int = 60) -> dict[str, np.ndarray]:
         "terminals": np.ones(rows),
         "timeouts": np.zeros(rows),
     }
+
+
+def pendulum_log(rows: int = 60) -> dict[str, np.ndarray]:
+    """Noise in Pendulum's shapes, as a dict of columns; episodes of 20 steps."""
+    rng = np.random.default_rng(0)
+    return {
+        "observations": rng.normal(size=(rows, 3)),
+        "actions": rng.uniform(-1, 1, (rows, 1)),
+        "rewards": rng.normal(size=rows),
+        "terminals": np.zeros(rows),
+        "timeouts": np.arange(rows) % 20 == 19,
+        "action_low": np.array([-1.0]),
+        "action_high": np.array([1.0]),
+    }
+
+
+def pendulum(**changes: Any) -> segue.Recipe:
+    """A whole run in a second: a few updates on that log, and 40 steps of Pendulum."""
+    values: dict[str, Any] = {
+        "dataset": pendulum_log(),
+        "env": "Pendulum-v1",
+        "offline": segue.TD3BC(**SMALL),
+        "offline_steps": 4,
+        "online": segue.SAC(**SMALL),
+        "online_steps": 40,
+        "warmup_steps": 10,
+        "eval_every": 20,
+        "eval_episodes": 2,
+    }
+    return segue.Recipe(**(values | changes))

@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import segue
@@ -18,34 +17,14 @@ from segue.recipe import Recipe, portable, read_recipes
 from segue.runner import branching, compare, load_checkpoint
 from segue.runner.branching import branch_off, trunk
 from segue.runner.longer import lengthen
+from toys import pendulum
 
-SMALL: dict[str, Any] = {"hidden_sizes": (8, 8), "batch_size": 16}
 FINAL = "checkpoints/offline-td3-bc/seed-0/final"
 RESULTS = ["records/offline-td3-bc/seed-0/result.json", "records/run/seed-0/result.json"]
 
 
 def recipe() -> Recipe:
-    rng = np.random.default_rng(0)
-    log = {
-        "observations": rng.normal(size=(60, 3)),
-        "actions": rng.uniform(-1, 1, (60, 1)),
-        "rewards": rng.normal(size=60),
-        "terminals": np.zeros(60),
-        "timeouts": np.arange(60) % 20 == 19,
-        "action_low": np.array([-1.0]),
-        "action_high": np.array([1.0]),
-    }
-    return Recipe(
-        dataset=log,
-        env="Pendulum-v1",
-        offline=segue.TD3BC(**SMALL),
-        offline_steps=40,
-        online=segue.SAC(**SMALL),
-        online_steps=40,
-        warmup_steps=10,
-        eval_every=20,
-        eval_episodes=1,
-    )
+    return pendulum(offline_steps=40, eval_episodes=1)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -9,7 +9,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import segue
@@ -21,9 +20,7 @@ from segue.runner.branching import branch_off, trunk
 from segue.runner.directory import RunDirectory
 from segue.runner.longer import lengthen
 from segue.runner.stopping import Stopped
-from toys import PICK, log_of
-
-SMALL: dict[str, Any] = {"hidden_sizes": (8, 8), "batch_size": 16}
+from toys import PICK, SMALL, log_of, pendulum
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -38,43 +35,21 @@ class Killed(BaseException):
     """The process ends here: nothing that follows is reached, but for what Python tidies up."""
 
 
-def pendulum_log(rows: int = 60) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return {
-        "observations": rng.normal(size=(rows, 3)),
-        "actions": rng.uniform(-1, 1, (rows, 1)),
-        "rewards": rng.normal(size=rows),
-        "terminals": np.zeros(rows),
-        "timeouts": np.arange(rows) % 20 == 19,
-        "action_low": np.array([-1.0]),
-        "action_high": np.array([1.0]),
-    }
-
-
-def pendulum(**changes: Any) -> Recipe:
-    values = {
-        "dataset": pendulum_log(),
-        "env": "Pendulum-v1",
-        "offline": segue.TD3BC(**SMALL),
-        "offline_steps": 150,
-        "online": segue.SAC(**SMALL),
-        "online_steps": 320,
-        "warmup_steps": 30,
-        "eval_every": 80,
-        "eval_episodes": 1,
-    }
-    return Recipe(**(values | changes))
+def longer(**changes: Any) -> Recipe:
+    """Long enough to be killed in every phase."""
+    steps = {"offline_steps": 150, "online_steps": 320, "warmup_steps": 30, "eval_every": 80, "eval_episodes": 1}
+    return pendulum(**(steps | changes))
 
 
 GUARDED = (segue.Guard(), segue.JumpStart(stages=2, window=2, longest=50))
 RECIPES = {
-    "replay-of-a-log": pendulum(),
-    "bridges-with-states": pendulum(bridges=GUARDED, environments=2),
-    "a-ring-that-runs-over": pendulum(
+    "replay-of-a-log": longer(),
+    "bridges-with-states": longer(bridges=GUARDED, environments=2),
+    "a-ring-that-runs-over": longer(
         online=segue.IQL(**SMALL), replay=segue.Balanced(capacity=100, hidden_sizes=(8,)), offline=segue.IQL(**SMALL)
     ),
-    "from-scratch": pendulum(dataset=None, offline=None, offline_steps=0, online=segue.TD3(**SMALL)),
-    "on-policy": pendulum(
+    "from-scratch": longer(dataset=None, offline=None, offline_steps=0, online=segue.TD3(**SMALL)),
+    "on-policy": longer(
         dataset=log_of(PICK),
         env=PICK,
         offline=segue.BC(**SMALL),
@@ -157,7 +132,7 @@ def test_what_came_in_after_the_last_save_is_collected_again_not_twice(tmp_path:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing disturbed."""
     directory = tmp_path_factory.mktemp("whole") / "x"
-    assert segue.run(pendulum(), directory, workers=1).status == "complete"
+    assert segue.run(longer(), directory, workers=1).status == "complete"
     return directory
 
 
@@ -300,7 +275,7 @@ def test_a_longer_budget_gives_the_run_that_was_longer_from_the_start(tmp_path: 
 
 
 def test_a_replay_with_a_state_for_every_row_of_the_ring_becomes_longer_too(tmp_path: Path):
-    recipe = pendulum(replay=segue.Balanced(hidden_sizes=(8,)), online_steps=120, eval_every=60)
+    recipe = longer(replay=segue.Balanced(hidden_sizes=(8,)), online_steps=120, eval_every=60)
     segue.run(recipe, tmp_path / "x", workers=1)
     result = compare(lengthen(tmp_path / "x", online_steps=240), tmp_path / "x", workers=1)
     assert result.status == "complete", result.summary["arms"]["run"]["seeds"]["0"]["error"]
@@ -335,7 +310,7 @@ def test_a_branch_is_the_whole_run_of_its_recipe_without_the_offline_phase_again
 
 
 def test_a_run_that_was_moved_with_its_log_goes_on_in_its_new_place(tmp_path: Path, whole: Path):
-    assert stopped_by(signal.SIGINT, tmp_path / "x", pendulum()).status == "interrupted"
+    assert stopped_by(signal.SIGINT, tmp_path / "x", longer()).status == "interrupted"
     (tmp_path / "x").rename(tmp_path / "y")
     result, _ = again(tmp_path / "y")
     assert result.status == "complete"
@@ -349,10 +324,10 @@ def test_a_run_killed_as_its_log_is_written_down_begins_again(tmp_path: Path, wh
     with monkeypatch.context() as patch:
         patch.setattr("segue.runner.npz.write", killed)
         with pytest.raises(Killed):
-            segue.run(pendulum(), tmp_path / "x", workers=1)
+            segue.run(longer(), tmp_path / "x", workers=1)
     assert not (tmp_path / "x/recipe.json").exists(), "it would name a log that is not there"
     (tmp_path / "x/.log-0123456789ab.npz.7.tmp").write_text("cut short")
-    assert segue.run(pendulum(), tmp_path / "x", workers=1).status == "complete"
+    assert segue.run(longer(), tmp_path / "x", workers=1).status == "complete"
     assert essence(tmp_path / "x") == essence(whole)
 
 

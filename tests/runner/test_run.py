@@ -15,41 +15,12 @@ from segue.errors import RecipeError, SegueError
 from segue.recipe import Recipe, read_recipes
 from segue.runner import compare, load_checkpoint
 from segue.runner import run as run_recipe
-
-SMALL = {"hidden_sizes": (8, 8), "batch_size": 16}
-
-
-def log(rows: int = 60) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return {
-        "observations": rng.normal(size=(rows, 3)),
-        "actions": rng.uniform(-1, 1, (rows, 1)),
-        "rewards": rng.normal(size=rows),
-        "terminals": np.zeros(rows),
-        "timeouts": np.arange(rows) % 20 == 19,
-        "action_low": np.array([-1.0]),
-        "action_high": np.array([1.0]),
-    }
-
-
-def recipe(**changes: object) -> Recipe:
-    values = {
-        "dataset": log(),
-        "env": "Pendulum-v1",
-        "offline": segue.TD3BC(**SMALL),
-        "offline_steps": 4,
-        "online": segue.SAC(**SMALL),
-        "online_steps": 40,
-        "warmup_steps": 10,
-        "eval_every": 20,
-        "eval_episodes": 2,
-    }
-    return Recipe(**(values | changes))
+from toys import SMALL, pendulum, pendulum_log
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> segue.runner.Result:  # type: ignore[name-defined]
-    return run_recipe(recipe(bridges=(segue.QFilter(),)), tmp_path_factory.mktemp("run") / "a", workers=1)
+    return run_recipe(pendulum(bridges=(segue.QFilter(),)), tmp_path_factory.mktemp("run") / "a", workers=1)
 
 
 def test_a_run_leaves_everything_it_promises(finished: object) -> None:
@@ -118,7 +89,7 @@ def test_a_damaged_checkpoint_is_refused(finished: object, tmp_path: Path, damag
 def test_another_recipe_in_the_same_directory_is_refused_and_nothing_changes(finished: object) -> None:
     before = {p: p.stat().st_mtime_ns for p in finished.directory.rglob("*")}
     with pytest.raises(SegueError, match="already holds a run of another recipe"):
-        run_recipe(recipe(online_steps=60), finished.directory, workers=1)
+        run_recipe(pendulum(online_steps=60), finished.directory, workers=1)
     assert {p: p.stat().st_mtime_ns for p in finished.directory.rglob("*")} == before
 
 
@@ -134,34 +105,34 @@ def test_a_log_that_changed_since_is_noticed(tmp_path: Path) -> None:
     from segue.data import npz
 
     def write(seed: int) -> str:
-        columns = log() | {"rewards": np.random.default_rng(seed).normal(size=60)}
+        columns = pendulum_log() | {"rewards": np.random.default_rng(seed).normal(size=60)}
         npz.write(tmp_path / "log.npz", segue.load(columns).columns())
         return f"npz:{tmp_path / 'log.npz'}"
 
     only_offline = {"online": None, "online_steps": 0}
-    first = run_recipe(recipe(dataset=write(1), **only_offline), tmp_path / "x", workers=1)
-    assert run_recipe(recipe(dataset=write(1), **only_offline), tmp_path / "x", workers=1).summary == first.summary
+    first = run_recipe(pendulum(dataset=write(1), **only_offline), tmp_path / "x", workers=1)
+    assert run_recipe(pendulum(dataset=write(1), **only_offline), tmp_path / "x", workers=1).summary == first.summary
     with pytest.raises(SegueError, match="the log has changed since"):
-        run_recipe(recipe(dataset=write(2), **only_offline), tmp_path / "x", workers=1)
+        run_recipe(pendulum(dataset=write(2), **only_offline), tmp_path / "x", workers=1)
 
 
 def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
     def again(job: object, event: dict) -> None:
         if event["event"] == "start":
             with pytest.raises(SegueError, match="in use by another process"):
-                run_recipe(recipe(), tmp_path / "x", workers=1)
+                run_recipe(pendulum(), tmp_path / "x", workers=1)
 
-    assert run_recipe(recipe(), tmp_path / "x", workers=1, on_event=again).status == "complete"
+    assert run_recipe(pendulum(), tmp_path / "x", workers=1, on_event=again).status == "complete"
 
 
 def test_a_log_that_does_not_name_its_action_bounds_is_not_guessed_at(tmp_path: Path) -> None:
-    unnamed = {name: column for name, column in log().items() if not name.startswith("action_")}
+    unnamed = {name: column for name, column in pendulum_log().items() if not name.startswith("action_")}
     with pytest.raises(RecipeError, match=r"does not name its action bounds, and those of Pendulum-v1 are not ±1"):
-        run_recipe(recipe(dataset=unnamed), tmp_path / "x")
+        run_recipe(pendulum(dataset=unnamed), tmp_path / "x")
 
 
 def test_a_worker_that_fails_says_why_and_where_the_trace_is(tmp_path: Path) -> None:
-    result = run_recipe(recipe(env="Pendulum-v1", seeds=2, eval_episodes=10**12), tmp_path / "x", workers=2)
+    result = run_recipe(pendulum(env="Pendulum-v1", seeds=2, eval_episodes=10**12), tmp_path / "x", workers=2)
     assert result.status == "failed"
     error = result.summary["arms"]["run"]["seeds"]["0"]["error"]
     assert "Error" in error
@@ -171,9 +142,9 @@ def test_a_worker_that_fails_says_why_and_where_the_trace_is(tmp_path: Path) -> 
 
 def test_arms_with_the_same_offline_phase_share_it(tmp_path: Path) -> None:
     arms = {
-        "scratch": recipe(offline=None, offline_steps=0, replay=segue.OnlineOnly()),
-        "plain": recipe(),
-        "filtered": recipe(bridges=(segue.QFilter(),)),
+        "scratch": pendulum(offline=None, offline_steps=0, replay=segue.OnlineOnly()),
+        "plain": pendulum(),
+        "filtered": pendulum(bridges=(segue.QFilter(),)),
     }
     result = compare(arms, tmp_path / "x", workers=1)
     folders = {path.name for path in (tmp_path / "x/records").iterdir()}
@@ -189,7 +160,7 @@ def test_an_interrupted_run_is_readable_and_goes_on_where_jobs_are_missing(tmp_p
         if event["event"] == "evaluation" and event["phase"] == "online" and event["step"] == 20:
             raise KeyboardInterrupt
 
-    first = run_recipe(recipe(), tmp_path / "x", workers=1, on_event=interrupt)
+    first = run_recipe(pendulum(), tmp_path / "x", workers=1, on_event=interrupt)
     assert first.status == "interrupted"
     seed = first.summary["arms"]["run"]["seeds"]["0"]
     assert [e["step"] for e in seed["online_evaluations"]] == [0, 20]
@@ -205,14 +176,14 @@ def test_an_interrupted_run_is_readable_and_goes_on_where_jobs_are_missing(tmp_p
     )
     assert again.status == "complete"
     assert phases == {"online"}
-    whole = run_recipe(recipe(), tmp_path / "whole", workers=1)
+    whole = run_recipe(pendulum(), tmp_path / "whole", workers=1)
     hashes = [r.summary["arms"]["run"]["seeds"]["0"]["parameters_sha256"] for r in (again, whole)]
     assert hashes[0] == hashes[1]
 
 
 def test_divergence_stops_the_job_with_phase_step_and_quantity_and_keeps_the_offline_checkpoint(tmp_path: Path) -> None:
     broken = segue.SAC(**SMALL, critic_learning_rate=1e30)
-    result = run_recipe(recipe(online=broken), tmp_path / "x", workers=1)
+    result = run_recipe(pendulum(online=broken), tmp_path / "x", workers=1)
     assert result.status == "failed"
     error = result.summary["arms"]["run"]["seeds"]["0"]["error"]
     assert "online phase, step" in error
@@ -222,12 +193,12 @@ def test_divergence_stops_the_job_with_phase_step_and_quantity_and_keeps_the_off
 
 def test_a_log_that_does_not_fit_the_environment_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"3 observation dimensions.*CartPole-v1 has 4 observation"):
-        run_recipe(recipe(env="CartPole-v1"), tmp_path / "x")
+        run_recipe(pendulum(env="CartPole-v1"), tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 
 def test_a_recipe_survives_json() -> None:
-    original = recipe(dataset="npz:x.npz", bridges=(segue.QFilter(percentile=10),), replay=segue.Annealed(start=0.7))
+    original = pendulum(dataset="npz:x.npz", bridges=(segue.QFilter(percentile=10),), replay=segue.Annealed(start=0.7))
     assert Recipe.from_dict(json.loads(json.dumps(original.to_dict()))) == original
 
 
@@ -248,7 +219,7 @@ def test_a_recipe_survives_json() -> None:
 )
 def test_a_recipe_whose_parts_do_not_fit_is_refused(changes: dict, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        recipe(**changes)
+        pendulum(**changes)
 
 
 @pytest.mark.parametrize(
@@ -277,8 +248,8 @@ def test_a_bad_recipe_file_says_what_is_wrong(tmp_path: Path, text: str, message
 
 def test_a_fresh_critic_can_be_fitted_to_the_handed_over_policy_before_the_policy_moves(tmp_path: Path) -> None:
     refit = segue.CriticRefit(evaluate_steps=10, align_steps=5)
-    plain = run_recipe(recipe(offline=segue.BC(**SMALL)), tmp_path / "plain", workers=1)
-    fitted = run_recipe(recipe(offline=segue.BC(**SMALL), bridges=(refit,)), tmp_path / "fitted", workers=1)
+    plain = run_recipe(pendulum(offline=segue.BC(**SMALL)), tmp_path / "plain", workers=1)
+    fitted = run_recipe(pendulum(offline=segue.BC(**SMALL), bridges=(refit,)), tmp_path / "fitted", workers=1)
     lines = [run.summary["arms"]["run"]["handover"] for run in (plain, fitted)]
     assert all("critic: fresh (bc has none)" in said for said in lines)
     assert [any("evaluated the policy on the log for 10 updates" in line for line in said) for said in lines] == [

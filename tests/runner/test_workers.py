@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import segue
@@ -19,8 +18,8 @@ from segue.errors import RecipeError
 from segue.recipe import Recipe, read_recipes
 from segue.runner import compare, executor
 from segue.runner import run as run_recipe
+from toys import SMALL, pendulum
 
-SMALL = {"hidden_sizes": (8, 8), "batch_size": 16}
 IN_TURN = """
 import json, os, sys
 os.sched_setaffinity(0, json.loads(sys.argv[1]))
@@ -32,28 +31,7 @@ assert compare(read_recipes(Path(sys.argv[2])), sys.argv[3], workers=1).status =
 
 
 def recipe() -> Recipe:
-    rng = np.random.default_rng(0)
-    log = {
-        "observations": rng.normal(size=(60, 3)),
-        "actions": rng.uniform(-1, 1, (60, 1)),
-        "rewards": rng.normal(size=60),
-        "terminals": np.zeros(60),
-        "timeouts": np.arange(60) % 20 == 19,
-        "action_low": np.array([-1.0]),
-        "action_high": np.array([1.0]),
-    }
-    return Recipe(
-        dataset=log,
-        env="Pendulum-v1",
-        offline=segue.TD3BC(**SMALL),
-        offline_steps=4,
-        online=segue.SAC(**SMALL),
-        online_steps=40,
-        warmup_steps=10,
-        eval_every=20,
-        eval_episodes=2,
-        seeds=2,
-    )
+    return pendulum(seeds=2)
 
 
 def outcome(directory: Path) -> dict[str, object]:
