@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -375,9 +376,25 @@ def test_a_review_changes_numbers_only_so_that_updates_are_compiled_once():
     ]
 
 
-def test_pace_halves_with_each_alarm():
-    guard = Guard()
-    state = learner_with(guard).bridges[0]
+@pytest.mark.parametrize("name", ["sac", "ppo"])
+def test_the_policys_step_halves_with_each_alarm_and_the_critic_goes_on(name):
+    guard, algorithm = Guard(), small(name)
+    state = learner_with(guard, name).bridges[0]
+    for alarms, factor in enumerate((1, 0.5, 0.25, 0.125)):
+        now = state._replace(alarms=jnp.asarray(alarms))
+        adjusted = guard.adjust(now, algorithm, jnp.zeros(()))
+        assert float(adjusted.actor_learning_rate) == pytest.approx(factor * algorithm.actor_learning_rate)
+        assert guard.pace(now) == 1
+    other = dataclasses.fields(algorithm)
+    assert all(
+        getattr(adjusted, f.name) == getattr(algorithm, f.name) for f in other if f.name != "actor_learning_rate"
+    )
+
+
+def test_without_an_actor_the_pace_halves():
+    guard, algorithm = Guard(), small("dqn")
+    state = guard.state(None)
+    assert guard.adjust(state, algorithm, jnp.zeros(())) is algorithm
     assert [guard.pace(state._replace(alarms=jnp.asarray(n))) for n in range(4)] == [1, 0.5, 0.25, 0.125]
     assert Guard(slow_down=1.0).pace(state._replace(alarms=jnp.asarray(5))) == 1
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from segue.algorithms.base import Algorithm, Aux, copy
+from segue.algorithms.base import Algorithm, Aux, Progress, copy
 from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of, student
 from segue.networks import CategoricalActor
 from segue.types import Array, Key, Learner, Nets, Spaces, Transition
@@ -60,8 +60,7 @@ class Guard(Bridge):
 
     Good is a learner that was followed by half as many episodes as the reference has, with at least its mean return; if
     none was between two alarms, the learner goes back to the switch. After each alarm the policy is held nearer to the
-    one rolled back to, and fewer updates are made per step. An algorithm that acts by its critic alone is only slowed
-    down.
+    one rolled back to, and takes smaller steps. An algorithm that acts by its critic alone makes fewer updates.
     """
 
     name: ClassVar[str] = "guard"
@@ -74,7 +73,7 @@ class Guard(Bridge):
     tolerance: float = 0.1
     """Share of the handed-over policy's return that may be lost without an alarm."""
     slow_down: float = 0.5
-    """Factor of the updates per step with each alarm."""
+    """Factor of the policy's step size with each alarm; of the updates per step for an algorithm without an actor."""
     pull: float = 1.0
     """Weight, after the first alarm, of the squared distance (KL for discrete actions) to the policy rolled back to, in
     units of the policy's mean absolute loss (|Q|, where the loss is −Q); it doubles with each alarm."""
@@ -211,9 +210,20 @@ class Guard(Bridge):
         )
         return Review(state, "keep" if good else "mark", metrics)
 
+    def adjust(self, state: State, algorithm: Algorithm, progress: Progress) -> Algorithm:
+        """The policy's step size times slow_down to the power of the alarms.
+
+        Not fewer updates: the critic has to learn from what went wrong, and a policy that moves rarely, but in whole
+        steps, stays for long where a bad step has led it.
+        """
+        if state.anchor is None:
+            return algorithm
+        rate: Any = algorithm.actor_learning_rate  # type: ignore[attr-defined]
+        return algorithm.adjusted(actor_learning_rate=rate * self.slow_down**state.alarms)
+
     def pace(self, state: State) -> float:
-        """slow_down to the power of the alarms."""
-        return self.slow_down ** int(state.alarms)
+        """slow_down to the power of the alarms where there is no policy whose step size could be smaller."""
+        return self.slow_down ** int(state.alarms) if state.anchor is None else 1.0
 
     def actor_penalty(
         self, state: State, actor: Any, nets: Nets, batch: Transition, loss: Float[jax.Array, " batch"], key: Key

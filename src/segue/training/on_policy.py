@@ -190,7 +190,9 @@ def learn(
     With `train_actor` False only V learns, on undiminished returns (λ = 1).
     """
     key = jax.random.fold_in(key, learner.step)
-    current = algorithm.at(progress)
+    current: PPO = algorithm.at(progress)
+    for bridge, state in zip(bridges, learner.bridges, strict=True):
+        current = bridge.adjust(state, current, progress)  # type: ignore[assignment]
     rollout = current.advantages(rollout, done, learner.nets.value, current.gae_lambda if train_actor else 1.0)
     batch: Transition = jax.tree.map(lambda column: jnp.reshape(column, (-1, *column.shape[2:])), rollout)
     # From the action as it is stored, so that the ratio of the first minibatch is 1, but for rounding.
