@@ -5,11 +5,13 @@ Every draw of a run comes from a stream named by (seed, phase, index), so nothin
 
 from __future__ import annotations
 
+import math
 import zlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt32
 
 from segue.types import Array, Key
 
@@ -55,6 +57,38 @@ def uniform(source: Source, shape: tuple[int, ...], low: float, high: float) -> 
     if isinstance(source, np.random.Generator):
         return source.uniform(low, high, shape).astype(np.float32)
     return jax.random.uniform(source, shape, minval=low, maxval=high)
+
+
+def uniform_at_once(key: Key, shape: tuple[int, ...], low: float, high: float) -> Float[jax.Array, "..."]:
+    """What `uniform` draws, to the bit, without compiling a program for each shape: for fresh networks.
+
+    A third of a second each, and a network has many shapes. While it is traced this is `uniform`.
+    """
+    as_usual = jax.random.key_impl(key) == "threefry2x32" and jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
+    if isinstance(key, jax.core.Tracer) or not as_usual:
+        return jax.random.uniform(key, shape, minval=low, maxval=high)
+    bits = _threefry2x32(np.asarray(jax.random.key_data(key)), math.prod(shape))
+    # In [1, 2): the upper 23 bits are the mantissa.
+    fraction = (bits >> np.uint32(9) | np.uint32(0x3F800000)).view(np.float32) - np.float32(1)
+    lowest, width = np.float32(low), np.float32(high) - np.float32(low)
+    # XLA multiplies and adds with one rounding; in float64 the product of two float32 is exact.
+    values = (fraction.astype(np.float64) * np.float64(width) + np.float64(lowest)).astype(np.float32)
+    return jnp.asarray(np.maximum(values, lowest).reshape(shape))
+
+
+def _threefry2x32(key: UInt32[np.ndarray, " 2"], count: int) -> UInt32[np.ndarray, " count"]:
+    """The random bits of a key, as JAX makes them (Salmon et al. 2011, Threefry-2x32 with 20 rounds)."""
+    keys = (key[0], key[1], key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
+    a, b = np.full(count, keys[0]), np.arange(count, dtype=np.uint32) + keys[1]
+    for i in range(5):
+        for turn in ((13, 15, 26, 6), (17, 29, 16, 24))[i % 2]:
+            a += b
+            b = b << np.uint32(turn) | b >> np.uint32(32 - turn)
+            b ^= a
+        a += keys[(i + 1) % 3]
+        b += keys[(i + 2) % 3]
+        b += np.uint32(i + 1)
+    return a ^ b
 
 
 def gumbel(source: Source, shape: tuple[int, ...]) -> Float[Array, "..."]:

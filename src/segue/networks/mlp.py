@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from segue import random
 from segue.forward import ACTIVATIONS, layer_norm
 from segue.types import Array, Key
 
@@ -61,8 +62,8 @@ class Linear(eqx.Module):
         w_key, b_key = jax.random.split(key)
         bound = scale / math.sqrt(inputs)
         return cls(
-            jax.random.uniform(w_key, (inputs, outputs), minval=-bound, maxval=bound),
-            jax.random.uniform(b_key, (outputs,), minval=-bound, maxval=bound),
+            random.uniform_at_once(w_key, (inputs, outputs), -bound, bound),
+            random.uniform_at_once(b_key, (outputs,), -bound, bound),
         )
 
 
