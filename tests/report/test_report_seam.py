@@ -113,26 +113,12 @@ def test_an_offline_phase_that_arms_share_belongs_to_each_of_them(tmp_path: Path
         tmp_path,
         [row("offline cql", "offline", 500, value_at_start=5.0), row("fine-tune", "online", 0, value_at_start=6.0)],
     )
-    for listed in (None, {"offline": "offline cql", "online": "fine-tune"}):
-        one = summary["arms"]["fine-tune"]["seeds"]["0"]
-        one.pop("metrics_of", None) if listed is None else one.update(metrics_of=listed)
-        arms = attach_metrics(summary, tmp_path, METRICS)["arms"]
-        metrics = arms["fine-tune"]["seeds"]["0"]["metrics"]
-        assert metrics["offline"]["value_at_start"][1].tolist() == [5]
-        assert metrics["online"]["value_at_start"][1].tolist() == [6]
-        assert arms["scratch"]["seeds"]["0"]["metrics"] == {"offline": {}, "online": {}}
-
-
-def test_an_older_run_with_two_such_offline_phases_is_not_guessed_at(tmp_path: Path, summary: dict[str, Any]) -> None:
-    write_metrics(
-        tmp_path,
-        [
-            row("offline cql a1", "offline", 5, value_at_start=1.0),
-            row("offline cql b2", "offline", 5, value_at_start=2.0),
-        ],
-    )
+    summary["arms"]["fine-tune"]["seeds"]["0"]["metrics_of"] = {"offline": "offline cql", "online": "fine-tune"}
     arms = attach_metrics(summary, tmp_path, METRICS)["arms"]
-    assert arms["fine-tune"]["seeds"]["0"]["metrics"]["offline"] == {}
+    metrics = arms["fine-tune"]["seeds"]["0"]["metrics"]
+    assert metrics["offline"]["value_at_start"][1].tolist() == [5]
+    assert metrics["online"]["value_at_start"][1].tolist() == [6]
+    assert arms["scratch"]["seeds"]["0"]["metrics"] == {"offline": {}, "online": {}}
 
 
 # Measures

@@ -93,6 +93,36 @@ def test_another_recipe_in_the_same_directory_is_refused_and_nothing_changes(fin
     assert {p: p.stat().st_mtime_ns for p in finished.directory.rglob("*")} == before
 
 
+def test_a_comparison_may_be_given_more_arms_and_only_they_run(tmp_path: Path) -> None:
+    plain = pendulum(eval_episodes=1)
+    first = compare({"plain": plain}, tmp_path / "x", workers=1)
+    one = first.summary["arms"]["plain"]["seeds"]["0"]
+    arms = {
+        "filtered": pendulum(eval_episodes=1, bridges=(segue.QFilter(),)),  # shares the offline phase
+        "longer": pendulum(eval_episodes=1, offline_steps=6),
+        "plain": plain,
+        "scratch": pendulum(eval_episodes=1, dataset=None, offline=None, offline_steps=0),
+    }
+    with pytest.raises(SegueError, match=r"another recipe; nothing was changed: .* may be given more arms"):
+        compare({**arms, "plain": pendulum(online_steps=60)}, tmp_path / "x", workers=1)
+    assert compare({"plain": plain}, tmp_path / "x", workers=1).summary == first.summary
+
+    began = []
+    grown = compare(arms, tmp_path / "x", workers=1, on_event=lambda job, event: began.append((job.label, event)))
+    ran = [label for label, event in began if event["event"] == "start"]
+    assert ran[0].startswith("offline td3-bc ")
+    assert ran[1:] == ["filtered · seed 0", "longer · seed 0", "scratch · seed 0"]
+    assert (grown.status, list(grown.summary["arms"])) == ("complete", ["plain", "filtered", "longer", "scratch"])
+    assert grown.summary["arms"]["plain"]["seeds"]["0"] == one
+    assert list(read_recipes(tmp_path / "x")) == list(grown.summary["arms"])
+    again = compare(arms, tmp_path / "x", workers=1, on_event=lambda job, event: pytest.fail("nothing is left to do"))
+    assert again.summary == grown.summary
+
+    alone = compare({"longer": arms["longer"]}, tmp_path / "y", workers=1).summary["arms"]["longer"]["seeds"]["0"]
+    kept = ("parameters_sha256", "online_evaluations", "offline_score")
+    assert {k: alone[k] for k in kept} == {k: grown.summary["arms"]["longer"]["seeds"]["0"][k] for k in kept}
+
+
 def test_a_finished_run_is_not_done_again(finished: object) -> None:
     events: list[object] = []
     recipes = read_recipes(finished.directory / "recipe.json")

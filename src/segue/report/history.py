@@ -27,7 +27,7 @@ def attach_metrics(summary: Summary, directory: Path, names: Collection[str]) ->
     history = read_metrics(Path(directory) / "metrics.csv", names)
     arms = {}
     for name, arm in summary["arms"].items():
-        metrics = {key: _of_seed(history, name, arm, key) for key in arm["seeds"]}
+        metrics = {key: _of_seed(history, arm, key) for key in arm["seeds"]}
         arms[name] = {**arm, "seeds": {key: {**seed, "metrics": metrics[key]} for key, seed in arm["seeds"].items()}}
     return {**summary, "arms": arms}
 
@@ -70,14 +70,6 @@ def _curve(points: list[tuple[float, float]]) -> Curve:
     return steps, values
 
 
-def _of_seed(history: History, name: str, arm: Mapping[str, Any], key: str) -> dict[str, dict[str, Curve]]:
-    listed = arm["seeds"][key].get("metrics_of") or _guess(history, name, arm, key)
+def _of_seed(history: History, arm: Mapping[str, Any], key: str) -> dict[str, dict[str, Curve]]:
+    listed = arm["seeds"][key].get("metrics_of", {})
     return {phase: history.get((str(listed.get(phase)), key), {}).get(phase, {}) for phase in PHASES}
-
-
-def _guess(history: History, name: str, arm: Mapping[str, Any], key: str) -> dict[str, str | None]:
-    """For summaries that do not say it yet: the one offline phase of that algorithm, if there is only one."""
-    offline = (arm.get("recipe") or {}).get("offline") or {}
-    start = f"offline {offline.get('name')}"
-    shared = [of for of, seed in history if seed == key and (of == start or of.startswith(start + " "))]
-    return {"offline": shared[0] if offline and len(shared) == 1 else None, "online": name}

@@ -68,7 +68,7 @@ def compare(
     """Run several recipes into one directory and one report.
 
     A run that was interrupted, by whatever, goes on where it was saved last, to the same numbers as if it had not been;
-    a finished run is only reported again.
+    a finished run is only reported again. A comparison may be given more arms beside those that it has: only they run.
 
     Args:
         arms: recipe by name.
@@ -78,8 +78,7 @@ def compare(
         on_event: called with progress, evaluations and notes as they happen.
         command: the command line, for the report.
         checkpoint_every: seconds between saves; 0 saves as often as possible. The results do not depend on it.
-        resume: give each job as many cores as before, if `workers` does not say otherwise; and go on also where there
-            are not as many, which is said: the numbers may then differ.
+        resume: go on also where each job has not as many cores as before, which is said: the numbers may then differ.
 
     Raises:
         RecipeError: if parts do not fit together; nothing was written.
@@ -96,12 +95,11 @@ def compare(
         raise RecipeError(f"checkpoint_every is {checkpoint_every}; expected seconds, at least 0")
     checked = {name: _check(name, recipe, out) for name, recipe in arms.items()}
     directory = RunDirectory(out, {name: recipe for name, (recipe, _) in checked.items()}, checkpoint_every)
-    jobs = directory.jobs()
     if workers is None:
-        side_by_side = max(sum(job.phase == phase for job in jobs) for phase in ("offline", "online"))
-        workers = min(len(visible_cores()), side_by_side)
-        before = directory.provenance() if resume else None
-        if before is not None:
+        phases = [job.phase for job in directory.jobs()]
+        workers = min(len(visible_cores()), max(phases.count(phase) for phase in ("offline", "online")))
+        before = directory.provenance()
+        if before is not None:  # as many cores for each job as then: the numbers depend on it
             workers = max(len(visible_cores()) // max(before["cores_per_job"], 1), 1)
     cores = max(len(visible_cores()) // workers, 1)
     logs = {str(recipe.dataset): log for recipe, log in checked.values() if log is not None}
@@ -117,6 +115,7 @@ def compare(
                     npz.write(file, log.columns())
 
     warnings = directory.claim(provenance, resume, keep_logs)
+    jobs = directory.jobs()
     finished = directory.complete()
     if finished is not None:
         directory.write_metrics(out)

@@ -90,13 +90,14 @@ class RunDirectory:
         file = self.path / "recipe.json"
         try:
             if file.exists():
-                if json.loads(file.read_text()) != self.plain:
-                    raise SegueError(
-                        f"{self.path} already holds a run of another recipe; nothing was changed: choose another "
-                        "--out, or remove that directory"
-                    )
+                before = json.loads(file.read_text())
+                self._begin_with(before)
                 notes = self._same_provenance(provenance, resume)
-                keep_logs()
+                if before == self.plain:
+                    keep_logs()
+                else:
+                    with self.lock():
+                        self._grow(provenance, keep_logs)
                 return notes + reopen(self.jobs(), resume, self.lock)
             # The recipe is written last: what is there besides may be a beginning that was cut short.
             if self.path.exists() and any(_not_ours(entry) for entry in self.path.iterdir()):
@@ -109,12 +110,35 @@ class RunDirectory:
             raise SegueError(f"{self.path} cannot be used for a run: {error}") from error
         return []
 
+    def _begin_with(self, before: Any) -> None:
+        """Put the arms that are there first: the names of the offline phases that arms share follow their order.
+
+        Raises:
+            SegueError: if what is there is neither this nor a comparison of some of these arms.
+        """
+        there = before.get("arms") if isinstance(before, dict) else None
+        if isinstance(there, dict) and all(self.arms.get(name) == arm for name, arm in there.items()):
+            self.arms = {**there, **self.arms}
+        elif before != self.plain:
+            raise SegueError(
+                f"{self.path} already holds a run of another recipe; nothing was changed: choose another --out, or "
+                "remove that directory (a comparison may be given more arms, beside those that it has)"
+            )
+
+    def _grow(self, provenance: dict[str, Any], keep_logs: Callable[[], None]) -> None:
+        """Write down the arms that are new, the recipe last."""
+        keep_logs()
+        before = self.provenance() or provenance
+        logs = {**before["logs"], **provenance["logs"]}
+        write_atomically(self.path / "provenance.json", json.dumps({**before, "logs": logs}, indent=1) + "\n")
+        write_atomically(self.path / "recipe.json", json.dumps(self.plain, indent=1) + "\n")
+
     def _same_provenance(self, now: dict[str, Any], resume: bool) -> list[str]:
         before = self.provenance()
         if before is None:
             return self._new_provenance(now, resume)
         for uri, fingerprint in now["logs"].items():
-            if before["logs"].get(uri) != fingerprint:
+            if before["logs"].get(uri, fingerprint) != fingerprint:
                 raise SegueError(
                     f"{self.path} holds results from {uri} as it was; the log has changed since: choose another --out"
                 )
@@ -135,7 +159,8 @@ class RunDirectory:
             found = json.loads((self.path / "provenance.json").read_text())
         except (FileNotFoundError, ValueError, RecursionError):
             return None
-        whole = isinstance(found, dict) and isinstance(found.get("logs"), dict) and "cores_per_job" in found
+        whole = isinstance(found, dict) and isinstance(found.get("logs"), dict)
+        whole = whole and isinstance(found.get("cores_per_job"), int)
         return found if whole else None
 
     def _new_provenance(self, now: dict[str, Any], resume: bool) -> list[str]:
@@ -152,8 +177,8 @@ class RunDirectory:
     def complete(self) -> dict[str, Any] | None:
         """The summary, if every job of this recipe is done."""
         summary = self.earlier_summary()
-        done = summary is not None and summary["status"] == "complete" and all(job.result() for job in self.jobs())
-        return summary if done else None
+        done = summary is not None and summary["status"] == "complete" and set(summary["arms"]) == set(self.arms)
+        return summary if done and all(job.result() for job in self.jobs()) else None
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[int | None]:
@@ -217,9 +242,10 @@ class RunDirectory:
         )
 
     def _offline_name(self, plain: dict[str, Any]) -> str:
-        name = f"offline {plain['offline']['name']}"
-        keys = {_key(arm) for arm in self.arms.values() if arm["offline"] is not None}
-        return name if len(keys) == 1 else f"{name} {_key(plain)}"
+        """The first of an algorithm has its name, others also a key: more arms do not rename those that are there."""
+        algorithm = plain["offline"]["name"]
+        first = next(arm for arm in self.arms.values() if arm["offline"] and arm["offline"]["name"] == algorithm)
+        return f"offline {algorithm}" if _key(plain) == _key(first) else f"offline {algorithm} {_key(plain)}"
 
     def earlier_summary(self) -> dict[str, Any] | None:
         """The summary that an earlier call wrote here, if there is a whole one; else the records make it again."""
@@ -343,11 +369,11 @@ def _summarise_seed(
 
 
 def _is_summary(found: Any, arms: set[str]) -> bool:
-    """Whether there is in it what is read again: its status and time, and an outcome for every seed of these arms."""
+    """Whether there is in it what is read again: status, time, and an outcome for every seed of some of these arms."""
     try:
         seeds = [seed for arm in found["arms"].values() for seed in arm["seeds"].values()]
         return (
-            set(found["arms"]) == arms
+            set(found["arms"]) <= arms
             and isinstance(found["status"], str)
             and isinstance(found["wall_time_s"], int | float)
             and all("error" in seed for seed in seeds)
