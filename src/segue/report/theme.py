@@ -33,7 +33,7 @@ LIGHT = Theme(
     quiet="#68707c",
     rule="#e3e6ea",
     alert="#a84300",
-    arms=("#0072b2", "#d55e00", "#009e73", "#b85a94", "#b07800", "#2490c8"),
+    arms=("#0072b2", "#d55e00", "#009e73", "#b85a94", "#b07800", "#4a4f57"),
 )
 DARK = Theme(
     paper="#14171b",
@@ -41,5 +41,5 @@ DARK = Theme(
     quiet="#97a1ad",
     rule="#2b3037",
     alert="#ffb454",
-    arms=("#4aa8e0", "#ff8a3d", "#2fc79b", "#e08fc0", "#f0c029", "#a5dcff"),
+    arms=("#4aa8e0", "#ff8a3d", "#2fc79b", "#e08fc0", "#f0c029", "#c9d1d9"),
 )
