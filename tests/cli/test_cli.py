@@ -62,6 +62,10 @@ def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             "unexpected argument 'true': --bridges.samg.adaptive takes no value; to switch it off: "
             "--bridges.samg.no-adaptive",
         ),
+        (
+            ["run", "--online", "sac", "--bridges", "q-filter", "guard"],
+            "unexpected argument 'guard': --bridges takes one value; a list is joined by commas: q-filter,guard",
+        ),
         (["run", "--online", "sac", "--online-steps", "2000", "--env", "Hoper-v5"], "did you mean 'Hopper-v5'?"),
         (["run", "--online", "sac", "--online-steps", "2000"], "needs an environment"),
         (["run", "--dataset", "segue:hoper", "--offline", "bc", "--offline-steps", "9"], "hopper-mixed"),

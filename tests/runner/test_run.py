@@ -103,8 +103,10 @@ def test_a_comparison_may_be_given_more_arms_and_only_they_run(tmp_path: Path) -
         "plain": plain,
         "scratch": pendulum(eval_episodes=1, dataset=None, offline=None, offline_steps=0),
     }
-    with pytest.raises(SegueError, match=r"another recipe; nothing was changed: .* may be given more arms"):
+    with pytest.raises(SegueError, match=r"of its arms 'plain' is another; nothing was changed: give those"):
         compare({**arms, "plain": pendulum(online_steps=60)}, tmp_path / "x", workers=1)
+    with pytest.raises(SegueError, match="holds a comparison, and of its arms 'plain' is not among these"):
+        compare({"scratch": arms["scratch"]}, tmp_path / "x", workers=1)
     assert compare({"plain": plain}, tmp_path / "x", workers=1).summary == first.summary
 
     began = []

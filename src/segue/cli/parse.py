@@ -39,10 +39,12 @@ def parse(spec: Callable[..., T], arguments: Sequence[str], command: str, descri
 
 def _unknown_argument(word: str, arguments: Sequence[str], spec: Callable[..., Any], command: str, config: Any) -> str:
     if not word.startswith("-"):
-        before = arguments[arguments.index(word) - 1] if word in arguments[1:] else ""
+        flag, before = ["", "", *arguments][arguments.index(word) :][:2] if word in arguments else ("", "")
         if before.startswith("--") and "=" not in before:
             owner, dot, field = before.removeprefix("--").rpartition(".")
             return f"unexpected argument {word!r}: {before} takes no value; to switch it off: --{owner}{dot}no-{field}"
+        if flag.startswith("--") and "=" not in flag:
+            return f"unexpected argument {word!r}: {flag} takes one value; a list is joined by commas: {before},{word}"
         return f"unexpected argument {word!r}; see segue {command} --help"
     flags = _flags(spec, config)
     name = word.split("=")[0]

@@ -117,13 +117,21 @@ class RunDirectory:
             SegueError: if what is there is neither this nor a comparison of some of these arms.
         """
         there = before.get("arms") if isinstance(before, dict) else None
-        if isinstance(there, dict) and all(self.arms.get(name) == arm for name, arm in there.items()):
-            self.arms = {**there, **self.arms}
-        elif before != self.plain:
+        if not isinstance(there, dict) or "arms" not in self.plain:
+            if before != self.plain:
+                raise SegueError(
+                    f"{self.path} already holds a run of another recipe; nothing was changed: choose another --out, or "
+                    "remove that directory"
+                )
+            return
+        amiss = [f"{name!r} is not among these" for name in there if name not in self.arms]
+        amiss += [f"{name!r} is another" for name, arm in there.items() if self.arms.get(name, arm) != arm]
+        if amiss:
             raise SegueError(
-                f"{self.path} already holds a run of another recipe; nothing was changed: choose another --out, or "
-                "remove that directory (a comparison may be given more arms, beside those that it has)"
+                f"{self.path} already holds a comparison, and of its arms {' and '.join(amiss)}; nothing was changed: "
+                "give those that it has as they are (others may be added), or choose another --out"
             )
+        self.arms = {**there, **self.arms}
 
     def _grow(self, provenance: dict[str, Any], keep_logs: Callable[[], None]) -> None:
         """Write down the arms that are new, the recipe last."""
