@@ -97,11 +97,65 @@ def test_different_references_are_never_averaged(summary: dict[str, Any]) -> Non
     assert "normalised by different references (Hopper-v5: random policy" in " ".join(found.notes)
 
 
-def test_without_a_reference_nothing_is_averaged(summary: dict[str, Any]) -> None:
+def test_without_two_references_nothing_is_averaged(summary: dict[str, Any]) -> None:
     found = aggregate(merge([on(summary, "Hopper-v5"), on(summary, "Mine-v0")]))
     assert found is not None
     assert found.methods[0].final is None
     assert "no reference returns for Mine-v0" in " ".join(found.notes)
+
+
+def test_what_has_references_is_averaged_and_named_and_ranks_are_over_all(summary: dict[str, Any]) -> None:
+    three = merge([on(summary, "Hopper-v5"), on(summary, "Mine-v0"), on(summary, "Ant-v5")])
+    found, of_two = aggregate(three), aggregate(merge([on(summary, "Hopper-v5"), on(summary, "Ant-v5")]))
+    assert found is not None
+    assert of_two is not None
+    assert [m.final for m in found.methods] == [m.final for m in of_two.methods]
+    assert [m.runs for m in found.methods] == [6, 6]
+    assert "averaged over Hopper-v5, Ant-v5 only: there are no reference returns for Mine-v0" in " ".join(found.notes)
+
+
+def test_seeds_that_are_not_finished_do_not_count_and_are_named(summary: dict[str, Any]) -> None:
+    whole = aggregate(more_seeds(summary))
+    more = more_seeds(summary)
+    more["arms"]["scratch"]["seeds"]["9"] = {**summary["arms"]["scratch"]["seeds"]["0"], "status": "interrupted"}
+    found = aggregate(more)
+    assert found is not None
+    assert whole is not None
+    assert found.pairs == whole.pairs
+    assert any(note.startswith("scratch: 1 of ") and "not finished" in note for note in found.notes)
+    assert not any("not finished" in note for note in whole.notes)
+
+
+def test_returns_after_different_budgets_are_said_to_be(summary: dict[str, Any]) -> None:
+    found = aggregate(summary)
+    assert found is not None
+    assert not any("different numbers" in note for note in found.notes)
+    for record in summary["arms"]["scratch"]["seeds"].values():
+        record["online_evaluations"][-1]["step"] = 9_000
+    found = aggregate(summary)
+    assert found is not None
+    assert any("(fine-tune after 2,000; scratch after 9,000)" in note for note in found.notes)
+
+
+def test_an_arm_of_one_seed_is_left_out_and_the_others_are_compared(summary: dict[str, Any]) -> None:
+    one = summary["arms"]["fine-tune"]
+    summary["arms"]["single"] = {**one, "seeds": {"0": one["seeds"]["0"]}}
+    found = aggregate(summary)
+    assert found is not None
+    assert [m.name for m in found.methods] == ["scratch", "fine-tune"]
+    assert "single has one finished seed and is left out." in found.notes
+
+
+def test_runs_of_one_recipe_on_two_tasks_are_one_method(summary: dict[str, Any]) -> None:
+    def alone(env_id: str) -> dict[str, Any]:
+        run = on(summary, env_id, run="held")
+        return {**run, "arms": {"run": run["arms"]["fine-tune"]}}
+
+    merged = merge([alone("Hopper-v5"), alone("Ant-v5")])
+    assert list(merged["arms"]) == ["held", "held (2)"]
+    assert {method(merged, name) for name in merged["arms"]} == {"held"}
+    twice = merge([alone("Hopper-v5"), alone("Hopper-v5")])
+    assert [method(twice, name) for name in twice["arms"]] == ["held", "held (2)"]
 
 
 def test_one_task_needs_no_reference(summary: dict[str, Any]) -> None:
@@ -121,13 +175,16 @@ def test_a_method_that_lacks_a_task_is_left_out_and_named(summary: dict[str, Any
     found = aggregate(merge([on(summary, "Hopper-v5"), other]))
     assert found is not None
     assert [m.name for m in found.methods] == ["scratch", "fine-tune"]
-    assert "new has no results on some task and is left out." in found.notes
+    assert "new has no finished seed on Hopper-v5 and is left out." in found.notes
 
 
 def test_single_seeds_have_no_statistics(summary: dict[str, Any]) -> None:
     del summary["arms"]["scratch"]["seeds"]["1"]
     assert aggregate(summary) is None
     assert "Across seeds" not in html_page(summary)
+    assert "they need two methods with two finished seeds on every task (scratch has one" in html_page(summary)
+    del summary["arms"]["fine-tune"]["seeds"]["1"]
+    assert "No statistics" not in html_page(summary), "nobody would look for them"
 
 
 def test_profiles_need_enough_runs(summary: dict[str, Any]) -> None:

@@ -69,6 +69,18 @@ def test_a_checkpoint_acts_like_the_policy_that_was_saved(finished: object) -> N
     assert saved.env_id == "Pendulum-v1"
 
 
+def test_recipes_on_disk_name_what_they_leave_to_the_algorithm(tmp_path: Path) -> None:
+    """So that a report shows the updates per step of SAC and of RLPD as different."""
+    ratios = {}
+    for name, online in {"sac": segue.SAC(**SMALL), "rlpd": segue.RLPD(**SMALL)}.items():
+        recipe = pendulum(online=online, online_steps=12, eval_episodes=1)
+        run_recipe(recipe, tmp_path / name, workers=1)
+        (written,) = read_recipes(tmp_path / name).values()
+        ratios[name] = written.updates_per_step
+        assert written.replay == recipe.effective_replay
+    assert ratios == {"sac": 1, "rlpd": 20}
+
+
 def flipped(data: bytes) -> bytes:
     return data[:-1] + bytes([data[-1] ^ 1])  # in the last array
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import tyro
@@ -36,7 +37,10 @@ def main(arguments: list[str]) -> int:
     flags = parse(Flags, arguments, "report", "Learning curves, measures, statistics and page of one or more runs.")
     if not flags.runs:
         raise SegueError("no run was given: segue report RUN…")
-    summaries = [read(run) for run in flags.runs]
+    if flags.reach is not None and not math.isfinite(flags.reach):
+        raise SegueError(f"--reach is {flags.reach}; expected a return")
+    # The same run twice would count its seeds twice.
+    summaries = [read(run) for run in {run.resolve(): run for run in flags.runs}.values()]
     summary = summaries[0] if len(summaries) == 1 else merge(summaries)
     if flags.reach is not None and len(tasks(summary)) > 1:
         raise SegueError(

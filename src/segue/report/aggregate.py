@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from segue.report.evaluations import Array
+from segue.report.evaluations import Array, online_curve
 from segue.report.measures import arm_seeds
 from segue.report.references import Reference, reference
-from segue.report.runs import Summary
+from segue.report.runs import Summary, is_finished
 from segue.report.seeds import FEW_SEEDS
 from segue.report.statistics import Interval, Profile, improvement, iqm, performance_profile
 from segue.report.tasks import environment, method, places, scratch, tasks
@@ -48,37 +49,46 @@ class Aggregate:
 
 
 def aggregate(summary: Summary) -> Aggregate | None:
-    """Statistics over seeds and tasks of final returns (and areas); None without two methods of two seeds or more.
+    """Statistics over seeds and tasks of final returns (and areas); None without two methods to compare.
 
-    On several tasks scores are averaged only if all are normalised by one convention; otherwise only ranks within
-    tasks are compared. Methods without results on one of the tasks are left out, and named.
+    Seeds that are not finished do not count. Methods without two seeds on each task are left out, and named: one seed
+    drawn again is the same seed, and its interval would have no width. On several tasks scores are averaged over those
+    that have references, if these are of one convention; ranks are within tasks and need none.
     """
     grouped = tasks(summary)
     final, area = (_scores(summary, measure) for measure in ("final", "area"))
-    complete = [name for name, of in final.items() if len(of) == len(grouped)]
-    # One seed drawn again is the same seed: its interval would have no width.
-    if len(complete) < 2 or any(runs.size < 2 for name in complete for runs in final[name].values()):
+    compared = [name for name, of in final.items() if not _lacks(of, grouped)]
+    if len(compared) < 2:
         return None
-    plain = {name: [final[name][task] for task in grouped] for name in complete}
-    pairs = {(x, y): improvement(plain[x], plain[y]) for x in complete for y in complete if x != y}
+    plain = {name: [final[name][task] for task in grouped] for name in compared}
+    pairs = {(x, y): improvement(plain[x], plain[y]) for x in compared for y in compared if x != y}
     fresh = {method(summary, n) for names in grouped.values() if (n := scratch(summary, names)) is not None}
-    baseline = next((name for name in complete if name in fresh), complete[0])
-    notes = [f"{name} has no results on some task and is left out." for name in final if name not in complete]
-    conventions = {task: reference(environment(summary["arms"][names[0]])) for task, names in grouped.items()}
-    refusal = "" if len(grouped) == 1 else why_not_averaged(conventions)
+    baseline = next((name for name in compared if name in fresh), compared[0])
+    notes = [f"{name} {lack} and is left out." for name, of in final.items() if (lack := _lacks(of, grouped))]
+    notes += [note for names in grouped.values() for note in _unfinished(summary, names)]
+    known = {task: reference(environment(summary["arms"][names[0]])) for task, names in grouped.items()}
+    conventions = known if len(grouped) == 1 else {task: found for task, found in known.items() if found is not None}
+    refusal = "" if len(grouped) == 1 else why_not_averaged(known)
     if refusal:
         notes.append(refusal)
+    elif missing := [task for task in grouped if task not in conventions]:
+        notes.append(
+            f"Scores are averaged over {', '.join(conventions)} only: there are no reference returns for "
+            f"{', '.join(missing)}. Probabilities of improvement are over all tasks."
+        )
     enough = min(sum(map(len, of)) for of in plain.values()) >= FEW_SEEDS
     if not enough and not refusal:
         notes.append(f"No performance profiles: they need {FEW_SEEDS} runs of every method.")
 
     def scaled(of: Mapping[str, Array]) -> list[Array]:
         """Per task, on a scale that tasks share; a single task stays as it is."""
-        by = {task: convention.scores if convention else np.asarray for task, convention in conventions.items()}
-        return [by[task](runs) if len(grouped) > 1 else runs for task, runs in of.items()]
+        return [
+            of[task] if convention is None or len(grouped) == 1 else convention.scores(of[task])
+            for task, convention in conventions.items()
+        ]
 
     order = {method(summary, name): place for name, place in places(summary).items()}
-    finals = {} if refusal else {name: scaled(final[name]) for name in complete}
+    finals = {} if refusal else {name: scaled(final[name]) for name in compared}
     grid = _thresholds([runs for of in finals.values() for runs in of])
     methods = [
         Method(
@@ -90,30 +100,70 @@ def aggregate(summary: Summary) -> Aggregate | None:
             improvement=pairs.get((name, baseline)),
             profile=performance_profile(finals[name], grid) if enough and not refusal else None,
         )
-        for name in complete
+        for name in compared
     ]
     unit = "return" if len(grouped) == 1 else "normalised score"
     return Aggregate(tuple(grouped), unit, tuple(methods), baseline, pairs, tuple(notes))
 
 
+def why_there_are_none(summary: Summary) -> str:
+    """Why there are no statistics, where somebody who ran several seeds of several methods would look for them."""
+    grouped, final = tasks(summary), _scores(summary, "final")
+    if len(final) < 2 or all(runs.size < 2 for of in final.values() for runs in of.values()):
+        return ""
+    lacks = "; ".join(f"{name} {lack}" for name, of in final.items() if (lack := _lacks(of, grouped)))
+    return f"No statistics across seeds: they need two methods with two finished seeds on every task ({lacks})."
+
+
 def why_not_averaged(conventions: Mapping[str, Reference | None]) -> str:
-    """Why scores of these tasks (name → convention) may not be averaged; empty if they may."""
-    missing = [task for task, convention in conventions.items() if convention is None]
-    if missing:
-        return f"Scores are not averaged over tasks: there are no reference returns for {', '.join(missing)}."
+    """Why scores of these tasks (name → convention) may not be averaged; empty if those with a convention may."""
     of = {convention.source: task for task, convention in conventions.items() if convention is not None}
     if len(of) > 1:
         named = "; ".join(f"{task}: {source}" for source, task in of.items())
         return f"Scores are not averaged over tasks: they are normalised by different references ({named})."
+    missing = [task for task, convention in conventions.items() if convention is None]
+    if len(conventions) - len(missing) < 2:
+        return f"Scores are not averaged over tasks: there are no reference returns for {', '.join(missing)}."
     return ""
 
 
+def _lacks(of_method: Mapping[str, Array], grouped: Mapping[str, Sequence[str]]) -> str:
+    """What a method is without, of two finished seeds on each task; empty if nothing."""
+    for task in grouped:
+        seeds = of_method[task].size if task in of_method else 0
+        if seeds < 2:
+            where = "" if len(grouped) == 1 else f" on {task}"
+            return f"has {'one finished seed' if seeds else 'no finished seed'}{where}"
+    return ""
+
+
+def _unfinished(summary: Summary, names: Sequence[str]) -> Iterator[str]:
+    """Notes on arms of one task that are not compared like with like."""
+    for name in names:
+        seeds = summary["arms"][name]["seeds"]
+        finished = sum(map(is_finished, seeds.values()))
+        if 0 < finished < len(seeds):
+            yield f"{name}: {len(seeds) - finished} of {len(seeds)} seeds are not finished and do not count."
+    ends: dict[int, list[str]] = {}
+    for name in names:
+        for step in {online_curve(seed)[0][-1:].max(initial=0) for seed in _finished(summary["arms"][name]).values()}:
+            ends.setdefault(int(step), []).append(name)
+    if len(ends) > 1:
+        each = "; ".join(f"{', '.join(of)} after {step:,}" for step, of in sorted(ends.items()))
+        yield f"Runs end after different numbers of live steps, and so do the returns that are compared ({each})."
+
+
+def _finished(arm: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: seed for key, seed in arm["seeds"].items() if is_finished(seed)}
+
+
 def _scores(summary: Summary, measure: str) -> dict[str, dict[str, Array]]:
-    """Method → task → the seeds that have a value."""
+    """Method → task → the finished seeds that have a value."""
     found: dict[str, dict[str, Array]] = {}
     for task, names in tasks(summary).items():
         for name in names:
-            values = np.array([of[measure] for of in arm_seeds(summary["arms"][name]).values()])
+            arm = summary["arms"][name]
+            values = np.array([of[measure] for of in arm_seeds({**arm, "seeds": _finished(arm)}).values()])
             finite = values[np.isfinite(values)]
             of_method = found.setdefault(method(summary, name), {})
             if finite.size:

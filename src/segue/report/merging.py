@@ -14,23 +14,27 @@ def merge(summaries: Sequence[Summary]) -> dict[str, Any]:
     """One summary with the arms of all, each with its `run` and its `method`.
 
     The arm of a run of a single recipe is called as the run. An arm name that occurs in several runs becomes
-    `run/arm`; its method is the bare name if the runs are of different tasks. What belongs to a run and not to an arm
-    (machine, versions, command, wall time) is kept under `sources`.
+    `run/arm`, or the run's where it is all of it; its method is the bare name if the runs are of different tasks. What
+    belongs to a run and not to an arm (machine, versions, command, wall time) is kept under `sources`.
     """
-    runs = _distinct([str(s.get("run") or f"run {i}") for i, s in enumerate(summaries, start=1)])
+    called = [str(s.get("run") or f"run {i}") for i, s in enumerate(summaries, start=1)]
+    runs = _distinct(called)
+    alone = [list(summary["arms"]) == ["run"] for summary in summaries]
     found = [
-        (run, run if list(summary["arms"]) == ["run"] else name, arm)
-        for run, summary in zip(runs, summaries, strict=True)
+        (i, called[i] if alone[i] else name, arm)
+        for i, summary in enumerate(summaries)
         for name, arm in summary["arms"].items()
     ]
     occurrences = Counter(name for _, name, _ in found)
-    labels = _distinct([f"{run}/{name}" if occurrences[name] > 1 else name for run, name, _ in found])
+    labels = _distinct(
+        [runs[i] if alone[i] else f"{runs[i]}/{name}" if occurrences[name] > 1 else name for i, name, _ in found]
+    )
     merged: dict[str, Any] = {
         "segue_version": ", ".join(dict.fromkeys(str(s.get("segue_version")) for s in summaries)),
         "status": worst(str(s.get("status")) for s in summaries),
         "run": ", ".join(runs),
         "sources": [{**s, "run": run} for run, s in zip(runs, summaries, strict=True)],
-        "arms": {label: {**arm, "run": run} for label, (run, _, arm) in zip(labels, found, strict=True)},
+        "arms": {label: {**arm, "run": runs[i]} for label, (i, _, arm) in zip(labels, found, strict=True)},
     }
     bare = dict(zip(labels, (name for _, name, _ in found), strict=True))
     for together in tasks(merged).values():

@@ -20,6 +20,8 @@ def read_summary(directory: Path) -> dict[str, Any]:
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if not Path(directory).is_dir():
+            raise SegueError(f"{directory}: no such directory") from None
         begun = (Path(directory) / "recipe.json").exists()
         expected = f"segue run --resume {directory} goes on" if begun else "expected the directory of a run"
         raise SegueError(f"{path}: not found; it is written when the run ends: {expected}") from None
@@ -40,6 +42,11 @@ def worst(statuses: Iterable[str]) -> str:
     """The status that a reader must know of first; `complete` only if all are."""
     found = set(statuses)
     return next((s for s in _WORST_FIRST if s in found), "complete" if not found else sorted(found)[0])
+
+
+def is_finished(seed: Mapping[str, Any]) -> bool:
+    """Whether this seed came to the end of its recipe."""
+    return seed.get("status") == "complete"
 
 
 def arm_status(arm: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from segue.report.aggregate import Aggregate, Method, aggregate
+from segue.report.aggregate import Aggregate, Method, aggregate, why_there_are_none
 from segue.report.elements import picture, swatch, table
 from segue.report.runs import Summary
 from segue.report.statistics import Interval
@@ -17,10 +17,11 @@ HEADING = "Across seeds and tasks"
 
 
 def statistics_section(summary: Summary) -> str:
-    """Nothing where there are no two methods with results on every task."""
+    """The reason where there is none; nothing where nobody would look for it."""
     found = aggregate(summary)
     if found is None:
-        return ""
+        reason = why_there_are_none(summary)
+        return f'<p class="note">{escape(reason)}</p>' if reason else ""
     light, dark = (statistics_picture(found, theme) for theme in (LIGHT, DARK))
     figure = picture(light, dark, "Interquartile means, probabilities of improvement and performance profiles", "")
     rows = [
@@ -34,10 +35,10 @@ def statistics_section(summary: Summary) -> str:
 
 
 def statistics_markdown(summary: Summary) -> str:
-    """The same table as Markdown; empty where there is none."""
+    """The same as Markdown."""
     found = aggregate(summary)
     if found is None:
-        return ""
+        return escaped(why_there_are_none(summary))
     rows = [[method.name, *_cells(found, method)] for method in found.methods]
     notes = "  \n".join(escaped(note) for note in _notes(found))
     return f"{markdown(_head(found), rows)}\n\n{notes}\n"

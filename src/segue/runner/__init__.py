@@ -176,8 +176,8 @@ def _check_names(arms: Mapping[str, Recipe]) -> None:
 
 
 def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None]:
-    """The recipe with its environment, its replay and its log named, once log, environment and algorithms are known to
-    fit; and the log.
+    """The recipe with its environment, its log and what it leaves to the online algorithm named, once log, environment
+    and algorithms are known to fit; and the log.
 
     A log held in memory is named by the file in which workers, and whoever repeats the run, will find it.
     """
@@ -195,8 +195,10 @@ def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None
         uri = recipe.dataset
         if dataset is not None and not isinstance(uri, str):
             uri = f"npz:{out.resolve() / f'log-{dataset.fingerprint()}.npz'}"
-        replay = recipe.effective_replay if recipe.online is not None and not recipe.online.on_policy else None
-        return dataclasses.replace(recipe, env=env_id, replay=replay, dataset=uri), dataset
+        live: dict[str, Any] = {}
+        if recipe.online is not None and not recipe.online.on_policy:
+            live = {"replay": recipe.effective_replay, "updates_per_step": recipe.effective_updates_per_step}
+        return dataclasses.replace(recipe, env=env_id, dataset=uri, **live), dataset
     except SegueError as error:
         raise type(error)(f"{where}{error}") from error
 
