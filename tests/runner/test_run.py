@@ -69,6 +69,15 @@ def test_a_checkpoint_acts_like_the_policy_that_was_saved(finished: object) -> N
     assert saved.env_id == "Pendulum-v1"
 
 
+@pytest.mark.parametrize(("reward", "told"), [(0.0, True), (-1e5, False)])
+def test_a_policy_that_is_worth_less_than_its_log_is_said_to_be(tmp_path: Path, reward: float, told: bool) -> None:
+    columns = pendulum_log() | {"rewards": np.full(60, reward)}
+    result = run_recipe(pendulum(dataset=columns, online_steps=12, eval_episodes=1), tmp_path / "x", workers=1)
+    events = result.summary["arms"]["run"]["seeds"]["0"]["events"]
+    assert [event["step"] for event in events if "the log's episodes 0" in event["message"]] == [0] * told
+    assert told or not events
+
+
 def test_recipes_on_disk_name_what_they_leave_to_the_algorithm(tmp_path: Path) -> None:
     """So that a report shows the updates per step of SAC and of RLPD as different."""
     ratios = {}

@@ -136,6 +136,8 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: JobReco
     probe = Probe(log)
 
     def keep(step: int, learner: Learner) -> None:
+        if step == 0 and job.pretrained is not None and dataset is not None:
+            _warn_of_a_weak_start(recorder, float(dataset.episode_returns.mean()), recipe.eval_episodes)
         name = f"step-{step}" if recipe.keep_policies else LATEST
         checkpoint.save(job.checkpoints / name, Checkpoint(algorithm, bridges, spaces, env_id, learner))
 
@@ -147,6 +149,19 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: JobReco
             algorithm, bridges, strategy, learner, replay, recorder, settings, probe, keep, keeper, position
         )
     return Checkpoint(algorithm, bridges, spaces, env_id, learner)
+
+
+def _warn_of_a_weak_start(recorder: JobRecorder, log_return: float, episodes: int) -> None:
+    """Whoever holds on to what was handed over should know that it is worth less than the log."""
+    score = recorder.last_score
+    if score is not None and score < log_return:
+        recorder.event(
+            "online",
+            0,
+            f"the policy handed over earns {score:.4g} on average of {episodes} episodes, the log's episodes "
+            f"{log_return:.4g}: what holds the policy will hold it there; a longer offline phase, or another offline "
+            "algorithm, may hand over more",
+        )
 
 
 def _ring(recipe: Recipe) -> int | None:
