@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -21,7 +22,7 @@ RANDOM = "random"
 class Flags:
     """What acts, where, for how long, and where the data goes."""
 
-    policies: tyro.conf.Positional[tuple[str, ...]]
+    policies: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="POLICY…", help_behavior_hint="")]]
     """WHAT:STEPS, in order; WHAT is `random`, a checkpoint directory (runs/…/seed-0/final) or an exported policy."""
     env: str
     """Gymnasium id."""

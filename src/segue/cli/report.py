@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -19,7 +20,7 @@ from segue.files import make_directory
 class Flags:
     """The runs, and where the report goes."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN…", help_behavior_hint="")]]
     """Run directories, of one task or of several; all come into one report."""
     out: Path | None = None
     """Where to write it; by default the run directory, or runs/report for several."""
