@@ -6,8 +6,10 @@ import dataclasses
 import io
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +33,7 @@ from segue.ope import (
     Propensities,
     evaluate_offline,
     judged,
+    propensities,
 )
 from segue.policy import Policy
 
@@ -330,6 +333,34 @@ def test_as_it_explores_it_has_weights_and_a_table_is_shown(run: Path, capsys: p
     text = " ".join(capsys.readouterr().out.split())
     for word in ("effective", "pdis", "wis", "better than the log's policy at 90%", "was estimated from"):
         assert word in text
+
+
+def test_all_policies_of_a_run_share_one_estimate_of_the_log_and_tell_their_phase(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (offline,) = (run / "checkpoints").iterdir()
+    shutil.copytree(run, tmp_path / "run")
+    shutil.copytree(offline, tmp_path / "run/checkpoints/tuned")  # stands for what an online phase ended with
+    fits = []
+
+    def counted(*arguments: Any) -> Propensities:
+        fits.append(1)
+        return propensities(*arguments)
+
+    monkeypatch.setattr("segue.ope.propensities", counted)
+    flags = ["evaluate", str(tmp_path / "run"), "--offline", "--explore", "--method", "wis"]
+    assert main([*flags, "--json"]) == 0
+    said = capsys.readouterr()
+    rows = json.loads(said.out)
+    names = ["tuned/seed-0", f"{offline.name}/seed-0"]
+    assert [(row["policy"], row["phase"]) for row in rows] == list(zip(names, ["online", "offline"], strict=True))
+    assert rows[0]["estimates"] == rows[1]["estimates"]
+    assert len(fits) == 1
+    assert said.err.splitlines() == [f"segue: judging {name} ({i} of 2)" for i, name in enumerate(names, 1)]
+    assert main(flags) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "tuned/seed-0, judged from" in text
+    assert f"{names[1]} (as an offline phase ended), judged from" in text
 
 
 @pytest.mark.parametrize(
