@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import re
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +21,20 @@ from helpers import KINDS, fresh_learner, random_learner, small
 from segue.bridges import PolicyExpansion
 from segue.cli.main import main
 from segue.data import npz
+from segue.data.dataset import Dataset
 from segue.errors import SegueError
-from segue.ope import FQE, BehaviourModel, ContinuousPolicy, DiscretePolicy, NoDensity, evaluate_offline, judged
+from segue.ope import (
+    FQE,
+    BehaviourModel,
+    ContinuousPolicy,
+    DiscretePolicy,
+    NoDensity,
+    OfflineEvaluation,
+    Propensities,
+    evaluate_offline,
+    judged,
+    propensities,
+)
 from segue.policy import Policy
 
 QUICK = FQE(hidden_sizes=(), steps=300, learning_rate=0.02, polyak=0.05, members=3)
@@ -74,16 +91,109 @@ def test_the_same_seed_gives_the_same_result_which_json_can_hold(bandit: tuple[M
     assert set(plain["estimates"][0]["bounds"]) == {"value_lower", "difference_lower", "difference_upper"}
 
 
+def shown(result: OfflineEvaluation) -> str:
+    console = Console(width=250, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(result)
+    return capture.get()
+
+
 def test_what_is_shown(bandit: tuple[MDP, np.ndarray]) -> None:
     mdp, behaviour = bandit
     result = evaluate_offline(
         tabular(np.eye(3)[mdp.reward.argmax(1)]), mdp.log(behaviour, 1000, 0), methods=["pdis", "wis"], discount=0.9
     )
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(result)
-    text = console.export_text()
-    for word in ("at least (95%)", "effective episodes", "yes (by pdis: better by", "wis: not enough evidence"):
+    text = shown(result)
+    expected = ("at least (95%)", "effective episodes", "yes (by pdis: better by", "wis: not enough evidence")
+    for word in (*expected, "bounds of pdis: betting: holds", "bounds of wis: bootstrap over episodes: approximate"):
         assert word in text
+
+
+def cells(result: OfflineEvaluation, method: str) -> list[str]:
+    """Value, lower bound and difference as the table shows them."""
+    (row,) = [line for line in shown(result).splitlines() if line.startswith(f"{method} ")]
+    return re.split(r"\s{2,}", row)[1:4]
+
+
+def steps(actions: list[list[int]], rewards: Sequence[Sequence[float]]) -> Dataset:
+    """Episodes of equal length, by a policy that does either of two actions half of the time."""
+    length, rows = len(actions[0]), len(actions) * len(actions[0])
+    return segue.load(
+        {
+            "observations": np.ones((rows, 1)),
+            "actions": np.ravel(actions),
+            "rewards": np.ravel(rewards),
+            "next_observations": np.ones((rows, 1)),
+            "terminals": np.arange(rows) % length == length - 1,
+            "timeouts": np.zeros(rows),
+            "discrete_actions": 2,
+            "behaviour_log_prob": np.full(rows, np.log(0.5)),
+        }
+    )
+
+
+ALWAYS_1 = DiscretePolicy(lambda observation: np.tile([0.0, 1.0], (len(observation), 1)))
+
+
+def test_where_no_episode_does_what_the_policy_would_do_no_estimate_by_weights_has_a_value_or_a_bound() -> None:
+    result = evaluate_offline(ALWAYS_1, steps([[0, 1]] * 10, [[5.0, 6.0]] * 10), discount=1.0, fqe=QUICK)
+    for method in WEIGHTS:
+        assert np.isnan(result[method].value)
+        assert result[method].verdict.reason == "it has no value: no episode of the log does what the policy would do"
+        assert cells(result, method) == ["–", "–", "–"]
+    for plain in json.loads(json.dumps(result.to_dict(), allow_nan=False))["estimates"][:-1]:
+        assert (plain["value"], set(plain["bounds"].values())) == (None, {None})
+    assert np.isfinite(result["fqe"].value)
+
+
+def test_where_the_log_stops_following_only_what_needs_no_later_weight_has_a_value() -> None:
+    log = steps([[1, 0, 1], [0, 1, 1]] * 10, [[1.0, 2.0, 3.0]] * 20)
+    result = evaluate_offline(ALWAYS_1, log, discount=1.0, fqe=QUICK)
+    assert result["pdis"].value == pytest.approx(1), "half of the episodes, weighted by 2, for one step"
+    assert np.isfinite(result["dr"].value)
+    for method in ("is", "wis", "wpdis", "wdr"):
+        assert np.isnan(result[method].value)
+        assert "it has no value: after step 1 of 3 no episode" in result[method].verdict.reason
+        assert cells(result, method) == ["–", "–", "–"]
+    assert result["wpdis"].support is not None
+    assert result["wpdis"].support.effective_episodes > 0
+    (note,) = [note for note in result.notes if note.startswith("after step 1 of 3 no episode")]
+    assert note.endswith("pdis counts what it earns there as 0, dr leaves that to its critic")
+
+
+@pytest.mark.parametrize(
+    ("followed", "returns", "noted"),
+    [
+        # With 2 of 5 episodes, weighted by 2, the value is 81, but no return is below 100: nor is the bound.
+        (80, (101.0, 100.0), True),
+        # The value is −81, the log's −100; yet the policy is worse by 1, which only the bounds see.
+        (80, (-101.0, -100.0), True),
+        (100, (101.0, 100.0), False),
+    ],
+)
+def test_bounds_that_contradict_their_value_are_explained(
+    followed: int, returns: tuple[float, float], noted: bool
+) -> None:
+    actions = [[1]] * followed + [[0]] * (200 - followed)
+    log = steps(actions, [returns[:1]] * followed + [returns[1:]] * (200 - followed))
+    result = evaluate_offline(ALWAYS_1, log, methods=["is"], discount=1.0)
+    assert result.verdict.answer == ("yes" if returns[0] > returns[1] else "no")
+    assert any(note.startswith("is: its bounds contradict its value") for note in result.notes) == noted
+
+
+def test_one_estimate_of_the_logs_policy_serves_many_policies_and_is_made_only_if_needed() -> None:
+    log = steps([[1], [0]] * 10, [[1.0], [0.0]] * 10)
+    asked = []
+
+    def known() -> Propensities:
+        asked.append(1)
+        return Propensities(np.full(len(log), np.log(0.25)), estimated=True, notes=("from elsewhere",))
+
+    result = evaluate_offline(ALWAYS_1, log, methods=["is"], discount=1.0, behaviour=known)
+    assert result["is"].value == pytest.approx(2), "half of the episodes with 1 / 0.25"
+    assert "from elsewhere" in result.notes
+    evaluate_offline(ALWAYS_1, log, methods=["fqe"], discount=1.0, fqe=QUICK, behaviour=known)
+    assert len(asked) == 1
 
 
 def test_cut_episodes_are_pointed_out() -> None:
@@ -223,6 +333,34 @@ def test_as_it_explores_it_has_weights_and_a_table_is_shown(run: Path, capsys: p
     text = " ".join(capsys.readouterr().out.split())
     for word in ("effective", "pdis", "wis", "better than the log's policy at 90%", "was estimated from"):
         assert word in text
+
+
+def test_all_policies_of_a_run_share_one_estimate_of_the_log_and_tell_their_phase(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (offline,) = (run / "checkpoints").iterdir()
+    shutil.copytree(run, tmp_path / "run")
+    shutil.copytree(offline, tmp_path / "run/checkpoints/tuned")  # stands for what an online phase ended with
+    fits = []
+
+    def counted(*arguments: Any) -> Propensities:
+        fits.append(1)
+        return propensities(*arguments)
+
+    monkeypatch.setattr("segue.ope.propensities", counted)
+    flags = ["evaluate", str(tmp_path / "run"), "--offline", "--explore", "--method", "wis"]
+    assert main([*flags, "--json"]) == 0
+    said = capsys.readouterr()
+    rows = json.loads(said.out)
+    names = ["tuned/seed-0", f"{offline.name}/seed-0"]
+    assert [(row["policy"], row["phase"]) for row in rows] == list(zip(names, ["online", "offline"], strict=True))
+    assert rows[0]["estimates"] == rows[1]["estimates"]
+    assert len(fits) == 1
+    assert said.err.splitlines() == [f"segue: judging {name} ({i} of 2)" for i, name in enumerate(names, 1)]
+    assert main(flags) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "tuned/seed-0, judged from" in text
+    assert f"{names[1]} (as an offline phase ended), judged from" in text
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
-"""`segue evaluate`: judge a run's final policies over more episodes, or from a log without acting at all."""
+"""`segue evaluate`: judge a run's policies over more episodes, or from a log without acting at all."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from rich.table import Table
 
 from segue.cli.console import PlainConsole
 from segue.cli.parse import parse
-from segue.cli.policies import acting, find
+from segue.cli.policies import acting, find, of_offline_phase
 from segue.errors import SegueError
 
 
@@ -22,13 +24,14 @@ class Flags:
     """What to judge, and how."""
 
     run: tyro.conf.Positional[Path]
-    """A run directory, one checkpoint in it, or an exported policy."""
+    """A run directory (every arm's last policy, and those its offline phases ended with), one checkpoint in it, or an
+    exported policy."""
     episodes: int = 100
     """Episodes per policy, without exploration noise."""
     env: str | None = None
     """Another environment than the one it was trained for."""
     seed: int = 0
-    """Seed of the episodes; every policy gets the same starting states."""
+    """Of the episodes (every policy gets the same starting states); with --offline, of fits and resamples."""
     json: bool = False
     """Print JSON: every return, or every estimate."""
     offline: bool = False
@@ -55,8 +58,9 @@ LIVE_ONLY = ("episodes", "env")
 
 
 def main(arguments: list[str]) -> int:
-    """Print mean, standard error and range of the returns of every final policy; or what a log says of it."""
-    flags = parse(Flags, arguments, "evaluate", "Judge a run's final policies over more episodes, or from a log.")
+    """Print mean, standard error and range of the returns of every policy of a run; or what a log says of it."""
+    about = "Judge the policies that a run and its offline phases ended with, over more episodes or from a log."
+    flags = parse(Flags, arguments, "evaluate", about)
     for name in LIVE_ONLY if flags.offline else OFFLINE_ONLY:
         if getattr(flags, name) != getattr(Flags, name):
             flag, way = f"--{name.replace('_', '-')}", "without" if flags.offline else "with"
@@ -89,20 +93,26 @@ def main(arguments: list[str]) -> int:
 
 def _offline(flags: Flags) -> int:
     from segue.data import load as load_log
-    from segue.ope import FQE, evaluate_offline
+    from segue.ope import FQE, BehaviourModel, evaluate_offline, propensities
     from segue.runner.checkpoint import load
 
     uri, clip = (flags.dataset, flags.clip_actions) if flags.dataset is not None else _own_log(flags.run)
     log = load_log(uri, clip_actions=clip or flags.clip_actions)
-    found = {}
-    for name, place in find(flags.run).items():
+    # Every policy's would be the same, and takes as long.
+    behaviour = functools.cache(lambda: propensities(log, BehaviourModel(), flags.seed))
+    # The policies that would go live before those that the offline phases handed over.
+    places = sorted(find(flags.run).items(), key=lambda found: of_offline_phase(found[0]))
+    console, rows = PlainConsole(), []
+    for number, (name, place) in enumerate(places, 1):
         saved = load(place)
         if saved.spaces != log.spaces:
             raise SegueError(
                 f"{place}: the policy has {saved.spaces.describe()}, {log.source} has {log.spaces.describe()}; "
                 "expected the same"
             )
-        found[name] = evaluate_offline(
+        # On standard error: what is printed may be read by a program.
+        print(f"segue: judging {name} ({number} of {len(places)})", file=sys.stderr, flush=True)
+        result = evaluate_offline(
             saved.policy(),
             log,
             methods=None if flags.method is None else [method.strip() for method in flags.method.split(",")],
@@ -110,15 +120,17 @@ def _offline(flags: Flags) -> int:
             discount=flags.discount,
             explore=flags.explore,
             fqe=FQE() if flags.fqe_steps is None else FQE(steps=flags.fqe_steps),
+            behaviour=behaviour,
             seed=flags.seed,
         )
+        phase = None if place == flags.run else "offline" if of_offline_phase(name) else "online"
+        if flags.json:
+            rows.append({"policy": name, "phase": phase, "dataset": log.source, **result.to_dict()})
+        else:
+            when = " (as an offline phase ended)" if phase == "offline" else ""
+            console.print(f"[bold]{name}[/bold]{when}, judged from {log.source}", result, "")
     if flags.json:
-        rows = [{"policy": name, "dataset": log.source, **result.to_dict()} for name, result in found.items()]
-        print(json.dumps(rows, indent=1))
-        return 0
-    console = PlainConsole()
-    for name, result in found.items():
-        console.print(f"[bold]{name}[/bold], judged from {log.source}", result, "")
+        print(json.dumps(rows, indent=1, allow_nan=False))
     return 0
 
 

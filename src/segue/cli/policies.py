@@ -29,6 +29,11 @@ def find(place: Path) -> dict[str, Path]:
     return found
 
 
+def of_offline_phase(name: str) -> bool:
+    """Whether this policy of a run directory is one that an offline phase ended with, by its name."""
+    return name.startswith("offline")
+
+
 def choose(place: Path, arm: str | None, seed: int | None) -> Path:
     """The one checkpoint of a run that is meant; a run's arms go before its offline phases.
 
@@ -42,7 +47,7 @@ def choose(place: Path, arm: str | None, seed: int | None) -> Path:
         return place
     arms = {Path(name).parts[0] for name in found}
     if arm is None:
-        arms = {name for name in arms if not name.startswith("offline")} or arms
+        arms = {name for name in arms if not of_offline_phase(name)} or arms
     elif arm in arms:
         arms = {arm}
     else:

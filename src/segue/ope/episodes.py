@@ -92,6 +92,11 @@ class Episodes:
         largest = self.log_weights.max(0)
         return np.exp(self.log_weights - np.where(np.isfinite(largest), largest, 0.0))
 
+    @cached_property
+    def followed(self) -> int:
+        """Steps from the start to the last at which some episode of the log has done what the judged policy may do."""
+        return int(np.isfinite(self.log_weights).any(0).sum())
+
     def trajectory_support(self) -> Support:
         """Of the weights of whole episodes."""
         return Support.of(self.relative_weights[:, -1], float(self.weights[:, -1].max()))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,10 @@ ESTIMATORS: dict[str, Estimator] = {
     )
 }
 METHODS = (*ESTIMATORS, "fqe")
+#: Where there is no value.
+NO_BOUNDS = Bounds(-math.inf, -math.inf, math.inf)
+#: Logged propensities have 32 bits: a bound is beyond a value if it is so by more than this share of it.
+ROUNDING = 1e-5
 FQE_VALIDITY = "bootstrap of whole fits: approximate, and only as far as the critic is right; decides nothing"
 
 
@@ -52,7 +57,8 @@ class Estimate:
 
     method: str
     value: float
-    """Estimate of J(π), the discounted return from the start of an episode."""
+    """Estimate of J(π), the discounted return from the start of an episode; NaN, with infinite bounds, where the log
+    gives none: the verdict says why."""
     bounds: Bounds
     """One-sided bounds of J(π) and of J(π) − J(b)."""
     validity: str
@@ -96,7 +102,7 @@ class OfflineEvaluation:
         return _plain({"verdict": dataclasses.asdict(self.verdict), **fields})
 
     def __rich__(self) -> Group:
-        """A table, a line for each verdict, and the notes."""
+        """A table, a line for each verdict, what the bounds promise, and the notes."""
         level = f"{self.confidence:.0%}"
         table = Table(box=None, pad_edge=False)
         table.add_column("method")
@@ -108,9 +114,9 @@ class OfflineEvaluation:
             bounds, support = estimate.bounds, estimate.support
             table.add_row(
                 estimate.method,
-                f"{estimate.value:.4g}",
-                f"{bounds.value_lower:.4g}",
-                f"{bounds.difference_lower:+.4g} … {bounds.difference_upper:+.4g}",
+                _shown("{:.4g}", estimate.value),
+                _shown("{:.4g}", bounds.value_lower),
+                _shown("{:+.4g} … {:+.4g}", bounds.difference_lower, bounds.difference_upper),
                 "–" if support is None else f"{support.effective_episodes:.1f} of {self.episodes}",
                 "–" if support is None else f"{support.max_weight:.3g}",
                 "–" if support is None else f"{support.share:.0%}",
@@ -125,7 +131,11 @@ class OfflineEvaluation:
             f"(by {self.estimates[0].method}: {self.verdict.reason})",
         ]
         others = [f"{e.method}: {e.verdict.answer}: {e.verdict.reason}" for e in self.estimates[1:]]
-        return Group(*lines, *others, *(f"note: {note}" for note in self.notes))
+        promises = [
+            f"bounds of {', '.join(e.method for e in self.estimates if e.validity == promise)}: {promise}"
+            for promise in dict.fromkeys(e.validity for e in self.estimates)
+        ]
+        return Group(*lines, *others, *promises, *(f"note: {note}" for note in self.notes))
 
 
 def evaluate_offline(
@@ -137,7 +147,7 @@ def evaluate_offline(
     discount: float | None = None,
     explore: bool = False,
     fqe: FQE | None = None,
-    behaviour: BehaviourModel | None = None,
+    behaviour: BehaviourModel | Callable[[], Propensities] | None = None,
     seed: int = 0,
 ) -> OfflineEvaluation:
     """Judge a policy from a log of another, before it goes live.
@@ -151,7 +161,8 @@ def evaluate_offline(
         discount: γ; by default the algorithm's.
         explore: judge a Segue policy as it explores, instead of as it is evaluated.
         fqe: hyper-parameters of fitted Q evaluation, which dr and wdr need too.
-        behaviour: how the log's policy is estimated where it has no propensities.
+        behaviour: how the log's policy is estimated where it has no propensities; or what gives them, called only if
+            a method needs them, so that several policies can be judged by one estimate.
         seed: of fits and resamples.
 
     Raises:
@@ -178,9 +189,8 @@ def evaluate_offline(
         raise RecipeError(
             f"the policy and the log have different kinds of actions; the log has {log.spaces.describe()}"
         )
-    return _Evaluation(target, log, chosen, methods is None, confidence, discount, seed).run(
-        fqe or FQE(), behaviour or BehaviourModel()
-    )
+    known = behaviour if callable(behaviour) else partial(propensities, log, behaviour or BehaviourModel(), seed)
+    return _Evaluation(target, log, chosen, methods is None, confidence, discount, seed).run(fqe or FQE(), known)
 
 
 class _Evaluation:
@@ -200,8 +210,8 @@ class _Evaluation:
         self.confidence, self.discount, self.seed = confidence, discount, seed
         self.notes: list[str] = []
 
-    def run(self, fqe: FQE, behaviour: BehaviourModel) -> OfflineEvaluation:
-        log_ratio = self.log_ratio(behaviour)
+    def run(self, fqe: FQE, known: Callable[[], Propensities]) -> OfflineEvaluation:
+        log_ratio = self.log_ratio(known)
         uses_model = {name for name, estimator in ESTIMATORS.items() if estimator.uses_model}
         fitted = self.fit(fqe) if {*uses_model, "fqe"} & set(self.methods) else None
         episodes = Episodes.of(
@@ -216,6 +226,7 @@ class _Evaluation:
             self.by_fqe(fitted) if method == "fqe" else self.by_weights(ESTIMATORS[method], episodes)
             for method in self.methods
         ]
+        self.note_unfollowed(estimates, episodes)
         means = bootstrap.resample(
             lambda counts: (counts @ episodes.returns / len(episodes))[:, None],
             len(episodes),
@@ -232,7 +243,7 @@ class _Evaluation:
             notes=tuple(self.notes),
         )
 
-    def log_ratio(self, model: BehaviourModel) -> np.ndarray | None:
+    def log_ratio(self, known: Callable[[], Propensities]) -> np.ndarray | None:
         """log π(a|s) − log b(a|s) of every row; None if no method needs it or those that do are skipped."""
         weighted = [method for method in self.methods if method in ESTIMATORS]
         if not weighted:
@@ -245,9 +256,9 @@ class _Evaluation:
             self.methods = tuple(method for method in self.methods if method not in ESTIMATORS)
             self.notes.append(f"left out: {', '.join(weighted)}: {error}")
             return None
-        known: Propensities = propensities(self.log, model, self.seed)
-        self.notes.extend(known.notes)
-        return log_prob - known.log_prob
+        logged = known()
+        self.notes.extend(logged.notes)
+        return log_prob - logged.log_prob
 
     def fit(self, hyper_parameters: FQE) -> Fitted:
         fitted = fqe.fit(hyper_parameters, self.policy, self.log, self.discount, self.seed)
@@ -277,13 +288,43 @@ class _Evaluation:
                 "compared with the log's policy to the cut and the judged one after it"
             )
 
+    def note_unfollowed(self, estimates: list[Estimate], episodes: Episodes) -> None:
+        steps = episodes.rewards.shape[1]
+        how = {"pdis": "pdis counts what it earns there as 0", "dr": "dr leaves that to its critic"}
+        met = [how[e.method] for e in estimates if e.method in how and math.isfinite(e.value)]
+        if episodes.followed < steps and met:
+            self.notes.append(
+                f"after step {episodes.followed} of {steps} no episode of the log does what the policy would do: "
+                + ", ".join(met)
+            )
+
     def by_weights(self, estimator: Estimator, episodes: Episodes) -> Estimate:
-        bounds = estimator.bounds(episodes, self.confidence, random.generator(self.seed, "bootstrap"))
         support = estimator.support(episodes)
+        value = float(estimator.estimate(episodes, np.ones((1, len(episodes))))[0])
+        if math.isnan(value) or support.effective_episodes == 0:
+            steps = episodes.rewards.shape[1]
+            after = f"after step {episodes.followed} of {steps} " if episodes.followed else ""
+            verdict = Verdict(
+                "not enough evidence", f"it has no value: {after}no episode of the log does what the policy would do"
+            )
+            return Estimate(estimator.name, math.nan, NO_BOUNDS, estimator.validity, support, verdict)
+        found = estimator.bounds(episodes, self.confidence, random.generator(self.seed, "bootstrap"))
+        bounds = Bounds(*map(float, found))
+        better = value - float(episodes.returns.mean())
+        if estimator.exact_bounds and (
+            bounds.value_lower > value + ROUNDING * abs(value)
+            or bounds.difference_lower > 0 > better
+            or bounds.difference_upper < 0 < better
+        ):
+            self.notes.append(
+                f"{estimator.name}: its bounds contradict its value, which takes the weights as they are: those of "
+                "this log do not average 1, and the bounds use that over endless logs they do. Trust the bounds if the "
+                "log's policy may do whatever the judged one does, and otherwise neither"
+            )
         return Estimate(
             method=estimator.name,
-            value=float(estimator.estimate(episodes, np.ones((1, len(episodes))))[0]),
-            bounds=Bounds(*map(float, bounds)),
+            value=value,
+            bounds=bounds,
             validity=estimator.validity,
             support=support,
             verdict=decide(bounds, self.confidence, len(episodes), support, estimator.exact_bounds),
@@ -294,6 +335,10 @@ class _Evaluation:
         bounds = fitted.bounds(self.confidence)
         verdict = decide(bounds, self.confidence, len(self.log.episode_starts), None, exact=False)
         return Estimate("fqe", fitted.estimate, bounds, FQE_VALIDITY, None, verdict)
+
+
+def _shown(form: str, *numbers: float) -> str:
+    return form.format(*numbers) if all(map(math.isfinite, numbers)) else "–"
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 from segue.ope.episodes import Support
@@ -37,19 +38,18 @@ def decide(bounds: Bounds, confidence: float, episodes: int, support: Support | 
         exact: whether the bounds hold for every number of episodes.
     """
     low, high = bounds.difference_lower, bounds.difference_upper
-    if support is not None and support.effective_episodes == 0:
-        return Verdict("not enough evidence", "no episode of the log does what the policy would do")
     direction, size = ("better", low) if low > 0 else ("worse", -high)
     decided = low > 0 or high < 0
     if exact and decided:
         assert support is not None
         reason = f"{direction} by {size:.3g} or more at {confidence:.0%} ({_basis(support, episodes)})"
         return Verdict("yes" if low > 0 else "no", reason)
-    found = (
-        f"points to {direction}, by {size:.3g} or more"
-        if decided
-        else f"the difference may be anywhere from {low:+.3g} to {high:+.3g}"
-    )
+    if decided:
+        found = f"points to {direction}, by {size:.3g} or more"
+    elif math.isinf(low) and math.isinf(high):
+        found = "too few episodes count for a bound of the difference"
+    else:
+        found = f"the difference may be anywhere from {low:+.3g} to {high:+.3g}"
     if support is None:
         return Verdict("not enough evidence", f"{found}, as far as the critic is right, which no bound covers")
     if support.effective_episodes < FEW_EFFECTIVE_EPISODES:
