@@ -120,6 +120,8 @@ ELSEWHERE = {
     ]
     if refusal(algorithm, form) is None
 }
+#: Of these, what is traced by default.
+NEAR = {member for member, (_, algorithm, _) in ELSEWHERE.items() if algorithm in ("td3-bc", "awac")}
 #: Pairs on a continuous algorithm and, in the other order, on the first discrete one that supports both.
 PAIRS = {
     f"{a.name}+{b.name}-{algorithm}": ((a, b), algorithm, kind)
@@ -186,7 +188,13 @@ def update(learner: Learner, algorithm: Algorithm, bridges: tuple[Bridge, ...], 
     )
 
 
-@cases(("bridges", "name", "kind"), TRACED.values(), ids=TRACED)
+@cases(
+    ("bridges", "name", "kind"),
+    [
+        pytest.param(*case, id=member, marks=pytest.mark.slow if member in ELSEWHERE and member not in NEAR else ())
+        for member, case in TRACED.items()
+    ],
+)
 def test_attaching_gives_what_the_skeleton_says_and_updates_keep_every_type(bridges, name, kind):
     """Or a checkpoint could not be read back, and updates would compile again."""
     algorithm = small(name)
