@@ -294,6 +294,7 @@ def test_the_command_line_exports_evaluates_and_collects(tmp_path: Path, capsys:
         returns.append(json.loads(capsys.readouterr().out)[0]["returns"])
     np.testing.assert_allclose(*returns, rtol=1e-6)
     assert "expected the same" in error("evaluate", place, "--env", "CartPole-v1")
+    assert "--offline needs a checkpoint" in error("evaluate", place, "--offline", "--dataset", "segue:hopper-mixed")
     log = tmp_path / "log.npz"
     assert main(["collect", f"{place}:30", "--env", "Pendulum-v1", "--to", f"npz:{log}"]) == 0
     assert evaluate(lambda x, source, **_: load_policy(place).act(x, source, True), "Pendulum-v1", 1, 0).shape == (1,)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from segue.cli.console import PlainConsole
 from segue.cli.parse import parse
-from segue.cli.policies import acting, find, of_offline_phase
+from segue.cli.policies import acting, find, is_exported, of_offline_phase
 from segue.errors import SegueError
 
 
@@ -25,7 +25,7 @@ class Flags:
 
     run: tyro.conf.Positional[Path]
     """A run directory (every arm's last policy, and those its offline phases ended with), one checkpoint in it, or an
-    exported policy."""
+    exported policy (not with --offline)."""
     episodes: int = 100
     """Episodes per policy, without exploration noise."""
     env: str | None = None
@@ -104,6 +104,11 @@ def _offline(flags: Flags) -> int:
     places = sorted(find(flags.run).items(), key=lambda found: of_offline_phase(found[0]))
     console, rows = PlainConsole(), []
     for number, (name, place) in enumerate(places, 1):
+        if is_exported(place):
+            raise SegueError(
+                f"{place}: --offline needs a checkpoint; an exported policy acts, and does not say how probable an "
+                "action is. Judge the run, or the checkpoint, that it was exported from"
+            )
         saved = load(place)
         if saved.spaces != log.spaces:
             raise SegueError(

@@ -18,7 +18,7 @@ def find(place: Path) -> dict[str, Path]:
     Raises:
         SegueError: if there is none.
     """
-    if (place / "manifest.json").exists() or (place / MANIFEST).exists():
+    if (place / "manifest.json").exists() or is_exported(place):
         return {str(place): place}
     root = place / "checkpoints"
     found = {str(final.parent.relative_to(root)): final for final in sorted(root.glob("*/seed-*/final"))}
@@ -61,13 +61,18 @@ def choose(place: Path, arm: str | None, seed: int | None) -> Path:
     return next(iter(meant.values()))
 
 
+def is_exported(place: Path) -> bool:
+    """Whether a policy was exported here, without what it learnt from."""
+    return (place / MANIFEST).exists()
+
+
 def acting(place: Path, env_id: str | None) -> tuple[Any, str]:
     """A policy that acts on flattened observations as evaluation and recording want it, and its environment.
 
     Raises:
         SegueError: if it cannot be read, or does not fit the environment.
     """
-    if (place / MANIFEST).exists():
+    if is_exported(place):
         from segue.deployment.export import require_fit
 
         exported = load_policy(place)
