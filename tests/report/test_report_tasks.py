@@ -19,6 +19,7 @@ from segue.report import markdown_report, merge, render, render_tables
 from segue.report.aggregate import aggregate
 from segue.report.html import html_page
 from segue.report.statistics import iqm
+from segue.report.statistics_page import statistics_markdown
 from segue.report.table import measures_tables
 from segue.report.tasks import method, places, tasks
 
@@ -156,6 +157,23 @@ def test_runs_of_one_recipe_on_two_tasks_are_one_method(summary: dict[str, Any])
     assert {method(merged, name) for name in merged["arms"]} == {"held"}
     twice = merge([alone("Hopper-v5"), alone("Hopper-v5")])
     assert [method(twice, name) for name in twice["arms"]] == ["held", "held (2)"]
+
+
+def test_arms_without_an_online_phase_have_no_area_and_are_compared(seed: Any, arm: Any) -> None:
+    """By the scores that their offline phases ended with."""
+    short = [seed({}, final, {500: final}) for final in (100.0, 200.0)]
+    long = [seed({}, final, {500: final}) for final in (300.0, 400.0)]
+    arms = {"short": arm(short, online=None, online_steps=0), "long": arm(long, online=None, online_steps=0)}
+    found = aggregate({"arms": arms})
+    assert found is not None
+    assert [method.final.value for method in found.methods] == [150, 350]
+    assert found.pairs["long", "short"].value == 1
+    page = statistics_markdown({"arms": arms})
+    assert "IQM of final return" in page
+    assert "area" not in page.splitlines()[0]
+    mixed = {**arms, "tuned": arm([seed({0: 1.0, 2000: 3.0}), seed({0: 1.0, 2000: 5.0})])}
+    line = next(line for line in statistics_markdown({"arms": mixed}).splitlines() if line.startswith("| short"))
+    assert line.split("|")[4].strip() == "–"
 
 
 def test_one_task_needs_no_reference(summary: dict[str, Any]) -> None:

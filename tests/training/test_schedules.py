@@ -16,7 +16,7 @@ from segue.bridges import Bridge
 from segue.policy import Policy
 from segue.replay import OnlineOnly, Replay
 from segue.training import offline, online
-from segue.training.offline import train_offline
+from segue.training.offline import alone, train_offline
 from segue.training.online import OnlineSettings, train_online
 from segue.training.update import init_learner, run_updates
 from segue.types import Normaliser, Spaces, Transition
@@ -138,8 +138,10 @@ def test_within_a_phase_progress_only_grows_and_the_online_phase_starts_anew(mon
     algorithm = SAC(**SMALL, actor_schedule="cosine")
     learner = fresh(algorithm)
     before = Progress(monkeypatch, offline)
-    train_offline(
-        algorithm, learner, LOG, ONE, Notes(), steps=450, seed=0, env_id=None, eval_every=150, eval_episodes=1
+    alone(
+        train_offline(
+            algorithm, learner, LOG, ONE, Notes(), steps=450, seed=0, env_id=None, eval_every=150, eval_episodes=1
+        )
     )
     after = Progress(monkeypatch, online)
     replay = Replay.create(None, 100, ONE)

@@ -29,6 +29,7 @@ class Method:
     runs: int
     final: Interval | None
     area: Interval | None
+    """Also None where there is no online phase."""
     improvement: Interval | None
     """Probability that one of its runs ends higher than one of the baseline's; None for the baseline itself."""
     profile: Profile | None
@@ -96,7 +97,7 @@ def aggregate(summary: Summary) -> Aggregate | None:
             place=order[name],
             runs=sum(map(len, plain[name])),
             final=None if refusal else iqm(finals[name]),
-            area=None if refusal else iqm(scaled(area[name])),
+            area=None if refusal or area[name].keys() < set(conventions) else iqm(scaled(area[name])),
             improvement=pairs.get((name, baseline)),
             profile=performance_profile(finals[name], grid) if enough and not refusal else None,
         )

@@ -45,13 +45,18 @@ def statistics_markdown(summary: Summary) -> str:
 
 
 def _head(found: Aggregate) -> list[str]:
-    scaled = [f"IQM of final {found.unit}", f"IQM of area, {found.unit}"] if found.methods[0].final else []
-    return ["method", "runs", *scaled, f"P(improvement over {found.baseline})"]
+    scaled = {"final": f"IQM of final {found.unit}", "area": f"IQM of area, {found.unit}"}
+    return ["method", "runs", *(scaled[name] for name in _known(found)), f"P(improvement over {found.baseline})"]
+
+
+def _known(found: Aggregate) -> list[str]:
+    """Which of the two means some method has."""
+    return [name for name in ("final", "area") if any(getattr(method, name) for method in found.methods)]
 
 
 def _cells(found: Aggregate, method: Method) -> list[str]:
     places = decimals(m.final.value for m in found.methods if m.final is not None)
-    scaled = [_interval(i, places) for i in (method.final, method.area) if i is not None]
+    scaled = [_interval(getattr(method, name), places) for name in _known(found)]
     return [str(method.runs), *scaled, _interval(method.improvement, 2)]
 
 

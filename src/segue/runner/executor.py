@@ -1,7 +1,8 @@
 """Runs jobs: in this process one after the other, or side by side in worker processes with cores of their own.
 
 A worker is pinned to its cores before JAX starts, so results do not depend on how many workers there are, only on the
-number of cores each has; that number is recorded with the run.
+number of cores each has; that number is recorded with the run. On an accelerator, offline phases that differ in their
+seed only are one program, in this process.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from segue.compiled import visible_cores
 from segue.errors import SegueError
-from segue.runner.job import execute
+from segue.runner.job import Inputs, execute
 from segue.runner.jobs import Event, Job
-from segue.runner.machine import release_programs
+from segue.runner.lockstep import in_lockstep
+from segue.runner.machine import has_accelerator, release_programs
 from segue.runner.stopping import Stop, Stopped, raising, say
 
 #: Seconds that workers get to save what they have, by the signal that stops them.
@@ -58,10 +61,26 @@ def run_jobs(
         The outcome of each job by label, and the signal that stopped them, if one did.
     """
     outcomes = {job.label: Outcome("complete") if job.result() else Outcome() for job in jobs}
+    if has_accelerator():
+        together = [group for group in _differing_in_seed(jobs, outcomes) if len(group) > 1]
+        for group in together:
+            on_event(group[0], {"event": "note", "message": f"{len(group)} seeds are one program on the accelerator"})
+        stopped = _in_turn(together, jobs, outcomes, on_event)
+        if stopped is not None:
+            return outcomes, stopped
     if workers == 1:
-        return outcomes, _in_turn(jobs, outcomes, on_event)
+        return outcomes, _in_turn([[job] for job in jobs], jobs, outcomes, on_event)
     with raising():
         return outcomes, _side_by_side(jobs, outcomes, workers, on_event, held)
+
+
+def _differing_in_seed(jobs: Sequence[Job], outcomes: dict[str, Outcome]) -> Iterator[list[Job]]:
+    """The offline jobs that are still to do, by their recipe."""
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        if job.phase == "offline" and outcomes[job.label].status == "pending":
+            groups.setdefault(json.dumps(job.recipe, sort_keys=True), []).append(job)
+    yield from groups.values()
 
 
 def _blocked(job: Job, jobs: Sequence[Job], outcomes: dict[str, Outcome]) -> Outcome | None:
@@ -73,32 +92,54 @@ def _blocked(job: Job, jobs: Sequence[Job], outcomes: dict[str, Outcome]) -> Out
     return None
 
 
-def _in_turn(jobs: Sequence[Job], outcomes: dict[str, Outcome], on_event: Callable[[Job, Event], None]) -> int | None:
-    for job in jobs:
-        outcome = outcomes[job.label]
-        if outcome.status == "complete":
+def _in_turn(
+    groups: Sequence[Sequence[Job]],
+    jobs: Sequence[Job],
+    outcomes: dict[str, Outcome],
+    on_event: Callable[[Job, Event], None],
+) -> int | None:
+    """Do the jobs of a group together, one group after the other."""
+    for group in groups:
+        todo = [job for job in group if outcomes[job.label].status == "pending"]
+        for job in [job for job in todo if _blocked(job, jobs, outcomes)]:
+            outcomes[job.label] = Outcome("failed", "its offline phase did not finish")
+            todo.remove(job)
+        if not todo:
             continue
-        if _blocked(job, jobs, outcomes):
-            outcome.status, outcome.error = "failed", "its offline phase did not finish"
-            continue
+        requested = None
+        ended: list[BaseException | None]
         try:
-            on_event(job, {"event": "start"})
+            for job in todo:
+                on_event(job, {"event": "start"})
             release_programs()
             with Stop().listening() as stop:
-                execute(job, lambda event, job=job: on_event(job, event), stop)  # type: ignore[misc]
-            outcome.status = "complete"
-            stop.check()
-        except KeyboardInterrupt as stopped:
-            outcome.status = "complete" if job.result() else "interrupted"
-            return _number(stopped)
-        except SegueError as error:
-            outcome.status, outcome.error = "failed", str(error)
-        except Exception as error:
-            # A defect of ours or of an environment: the other jobs go on, and the trace is kept for whoever mends it.
-            where = _keep_trace(job, traceback.format_exc())
-            outcome.status, outcome.error = "failed", f"{type(error).__name__}: {error}{where}"
-        on_event(job, {"event": "end", "status": outcome.status})
+                inputs = Inputs(todo[0])
+                ended = in_lockstep([execute(job, inputs, partial(on_event, job), stop) for job in todo])
+                requested = stop.requested
+        except (Exception, KeyboardInterrupt) as everyones:
+            ended = [everyones] * len(todo)
+        for job, error in zip(todo, ended, strict=True):
+            outcomes[job.label] = _outcome(job, error)
+            if isinstance(error, KeyboardInterrupt):
+                requested = _number(error)
+            else:
+                on_event(job, {"event": "end", "status": outcomes[job.label].status})
+        if requested is not None:
+            return requested
     return None
+
+
+def _outcome(job: Job, error: BaseException | None) -> Outcome:
+    """What a job that was ended so came to."""
+    if error is None:
+        return Outcome("complete")
+    if isinstance(error, KeyboardInterrupt):
+        return Outcome("complete" if job.result() else "interrupted")
+    if isinstance(error, SegueError):
+        return Outcome("failed", str(error))
+    # A defect of ours or of an environment: the other jobs go on, and the trace is kept for whoever mends it.
+    where = _keep_trace(job, "".join(traceback.format_exception(error)))
+    return Outcome("failed", f"{type(error).__name__}: {error}{where}")
 
 
 def _number(interrupt: KeyboardInterrupt) -> int:
@@ -118,7 +159,7 @@ def _side_by_side(
     events: queue.Queue[tuple[Job, Event]] = queue.Queue()
     running: dict[str, tuple[Job, subprocess.Popen[str], list[int]]] = {}
     stopping: int | None = None
-    waiting = [job for job in jobs if outcomes[job.label].status != "complete"]
+    waiting = [job for job in jobs if outcomes[job.label].status == "pending"]
 
     def settle(job: Job, event: Event) -> None:
         if event["event"] != "exit":

@@ -7,6 +7,7 @@ is written last, so a job without a result is one to go on with.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from segue.runner.keeper import JobKeeper
 from segue.runner.recorder import JobRecorder
 from segue.runner.start import at_the_seam, environment_of, normaliser_of
 from segue.runner.stopping import Stop
-from segue.training.offline import train_offline
+from segue.training.offline import Asking, train_offline
 from segue.training.on_policy import train_on_policy
 from segue.training.online import OnlineSettings, train_online
 from segue.training.update import init_learner, replace
@@ -39,22 +40,45 @@ from segue.types import Learner
 LATEST = "latest"
 
 
-def execute(job: Job, send: Callable[[Event], None], stop: Stop) -> None:
+class Inputs:
+    """What jobs that are one but for their seeds have in common: the log is read once, and on the device once."""
+
+    def __init__(self, job: Job) -> None:
+        self.recipe, self.home = Recipe.from_dict(job.recipe), job.home
+
+    @functools.cached_property
+    def dataset(self) -> Dataset | None:
+        """The log, if there is one."""
+        uri = self.recipe.dataset
+        return None if uri is None else load_dataset(located(uri, self.home), clip_actions=self.recipe.clip_actions)
+
+    @functools.cached_property
+    def offline(self) -> Replay:
+        """The log as the offline algorithm learns from it."""
+        algorithm, dataset = self.recipe.offline, self.dataset
+        assert algorithm is not None
+        assert dataset is not None
+        log = algorithm.log(algorithm.select(dataset), normaliser_of(self.recipe, dataset))
+        return Replay.create(log, 0, dataset.spaces)
+
+
+def execute(job: Job, inputs: Inputs, send: Callable[[Event], None], stop: Stop) -> Asking[None]:
     """Do the job, or go on with it where it was saved last, and write its checkpoint and then its result.
 
     Raises:
         Stopped: if `stop` was requested; where the job stands is saved.
     """
-    recipe = Recipe.from_dict(job.recipe)
+    recipe = inputs.recipe
     keeper = JobKeeper(job, stop, _ring(recipe) if job.phase == "online" else None, send)
-    dataset = None
-    if recipe.dataset is not None:
-        dataset = load_dataset(located(recipe.dataset, job.home), clip_actions=recipe.clip_actions)
+    dataset = inputs.dataset
     stop.check()
     recorder = JobRecorder(job, send, None if keeper.state is None else keeper.state.plain["records"])
     keeper.recorder = recorder
     try:
-        final = (_offline if job.phase == "offline" else _online)(job, recipe, dataset, recorder, keeper)
+        if job.phase == "offline":
+            final = yield from _offline(job, inputs, recorder, keeper)
+        else:
+            final = _online(job, recipe, dataset, recorder, keeper)
         result = _result(job, recorder, final, keeper.lines)
     except Diverged as error:
         kept = sorted(job.checkpoints.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
@@ -67,16 +91,17 @@ def execute(job: Job, send: Callable[[Event], None], stop: Stop) -> None:
     keeper.store.finish()
 
 
-def _offline(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: JobRecorder, keeper: JobKeeper) -> Checkpoint:
+def _offline(job: Job, inputs: Inputs, recorder: JobRecorder, keeper: JobKeeper) -> Asking[Checkpoint]:
+    recipe, dataset = inputs.recipe, inputs.dataset
     assert recipe.offline is not None
     assert dataset is not None
     algorithm, spaces, env_id = recipe.offline, dataset.spaces, environment_of(recipe, dataset)
-    normaliser = normaliser_of(recipe, dataset)
-    learner = init_learner(algorithm, algorithm.init(random.stream(job.seed, "init"), spaces), normaliser)
-    learner = train_offline(
+    fresh = algorithm.init(random.stream(job.seed, "init"), spaces)
+    learner = init_learner(algorithm, fresh, normaliser_of(recipe, dataset))
+    learner = yield from train_offline(
         algorithm,
         learner,
-        Replay.create(algorithm.log(algorithm.select(dataset), normaliser), 0, spaces),
+        inputs.offline,
         spaces,
         recorder,
         steps=recipe.offline_steps,

@@ -27,6 +27,13 @@ def describe_machine(cores_per_worker: int) -> dict[str, Any]:
     }
 
 
+def has_accelerator() -> bool:
+    """Whether programs run elsewhere than on the processor."""
+    import jax
+
+    return jax.default_backend() != "cpu"
+
+
 def release_programs(many: int = MANY_MAPS) -> None:
     """Drop compiled programs when a process holds many: XLA crashes where the kernel allows it no further memory map.
 

@@ -19,7 +19,7 @@ from segue.runner import checkpoint
 from segue.runner.jobs import Job
 from segue.training.distil import distil
 from segue.training.handover import hand_over
-from segue.training.offline import train_offline
+from segue.training.offline import alone, train_offline
 from segue.training.recorder import Recorder
 from segue.training.update import init_learner, replace
 from segue.types import COPIES, Learner, Normaliser, Spaces, Transition
@@ -42,19 +42,21 @@ def at_the_seam(
     learner, lines = _starting_learner(job, recipe, dataset, spaces, normaliser_of(recipe, dataset))
 
     def fit_critic(learner: Learner, steps: int) -> Learner:
-        fitted = train_offline(
-            dataclasses.replace(algorithm, **dict.fromkeys(algorithm.conservatism, 0.0)),  # type: ignore[arg-type]
-            learner,
-            Replay.create(log, 0, spaces),
-            spaces,
-            recorder,
-            steps=steps,
-            seed=job.seed,
-            env_id=None,
-            eval_every=max(steps, 1),
-            eval_episodes=1,
-            phase="critic-fit",
-            train_actor=False,
+        fitted = alone(
+            train_offline(
+                dataclasses.replace(algorithm, **dict.fromkeys(algorithm.conservatism, 0.0)),  # type: ignore[arg-type]
+                learner,
+                Replay.create(log, 0, spaces),
+                spaces,
+                recorder,
+                steps=steps,
+                seed=job.seed,
+                env_id=None,
+                eval_every=max(steps, 1),
+                eval_episodes=1,
+                phase="critic-fit",
+                train_actor=False,
+            )
         )
         return replace(fitted, step=jax.numpy.zeros_like(fitted.step))
 

@@ -33,6 +33,10 @@ class Stopped(KeyboardInterrupt):
         return 128 + self.number
 
 
+class StoppedAtOnce(Stopped):
+    """The process was asked again, and has not saved anything."""
+
+
 class Stop:
     """Whether somebody asked.
 
@@ -71,7 +75,7 @@ class Stop:
 
     def _hear(self, number: int, frame: FrameType | None) -> Any:
         if self.requested is not None:
-            raise Stopped(number)
+            raise StoppedAtOnce(number)
         self.requested = number
         if number == signal.SIGINT:
             say("stopping at the next place to save; Ctrl-C again stops at once")

@@ -32,12 +32,14 @@ def main() -> int:
 
     try:
         from segue.errors import SegueError
-        from segue.runner.job import execute
+        from segue.runner.job import Inputs, execute
         from segue.runner.jobs import Job
+        from segue.training.offline import alone
 
         try:
             with Stop().listening() as stop:
-                execute(Job.from_json(job), lambda event: print(json.dumps(event), file=events), stop)
+                todo = Job.from_json(job)
+                alone(execute(todo, Inputs(todo), lambda event: print(json.dumps(event), file=events), stop))
         except SegueError as error:
             print(error, file=sys.stderr)
             return 1

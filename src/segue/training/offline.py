@@ -1,8 +1,14 @@
-"""The offline loop: many updates on the log per dispatch, evaluated now and then."""
+"""The offline loop: many updates on the log per dispatch, evaluated now and then.
+
+The loop does not run its updates, it asks for them, so that those of several seeds can be one program
+(segue.training.seeds).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Generator
+from typing import Any, TypeAlias, TypeVar
 
 import jax.numpy as jnp
 
@@ -16,10 +22,43 @@ from segue.training.checkpointing import FORGETFUL, Keeper, Position
 from segue.training.recorder import Recorder
 from segue.training.recovery import Recovery
 from segue.training.update import run_updates
-from segue.types import Learner, Spaces
+from segue.types import Key, Learner, Metrics, Spaces
 
 #: Updates per dispatch: long enough to hide the dispatch, short enough for a progress bar and Ctrl-C.
 UPDATES_PER_DISPATCH = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Updates:
+    """What a loop asks for: `run_updates` of a learner that has made `step` updates in this phase."""
+
+    step: int
+    learner: Learner
+    replay: Replay
+    key: Key
+    progress: float
+    options: dict[str, Any]
+
+
+T = TypeVar("T")
+#: A loop, which is sent what came of the updates that it asked for, and returns a T.
+Asking: TypeAlias = Generator[Updates, tuple[Learner, Metrics], T]
+
+
+def alone(loop: Asking[T]) -> T:
+    """Run a loop to its end, its updates as they come."""
+    try:
+        asked = next(loop)
+        while True:
+            asked = loop.send(run(asked))
+    except StopIteration as end:
+        return end.value
+
+
+def run(asked: Updates) -> tuple[Learner, Metrics]:
+    """Its updates alone."""
+    progress = jnp.asarray(asked.progress, jnp.float32)
+    return run_updates(asked.learner, asked.replay, asked.key, progress, **asked.options)
 
 
 def train_offline(
@@ -40,7 +79,7 @@ def train_offline(
     keep: Callable[[Learner], object] = lambda learner: None,
     keeper: Keeper = FORGETFUL,
     position: Position | None = None,
-) -> Learner:
+) -> Asking[Learner]:
     """`steps` critic updates (policy updates for an algorithm without a critic) on the log.
 
     With `train_actor` False the policy is held still: fitted Q evaluation with the algorithm's own target.
@@ -75,18 +114,15 @@ def train_offline(
         stop = min(step + UPDATES_PER_DISPATCH, (step // eval_every + 1) * eval_every, steps)
         blocks = -(-(stop - step) // per_block)
         with recorder.clock(phase, "compile"):  # the call returns at once when it need not compile
-            learner, metrics = run_updates(
-                learner,
-                replay,
-                key,
-                jnp.asarray(step / steps, jnp.float32),
-                algorithm=algorithm,
-                bridges=(),
-                strategy=None,
-                spaces=spaces,
-                blocks=blocks,
-                train_actor=train_actor,
-            )
+            options = {
+                "algorithm": algorithm,
+                "bridges": (),
+                "strategy": None,
+                "spaces": spaces,
+                "blocks": blocks,
+                "train_actor": train_actor,
+            }
+            learner, metrics = yield Updates(step, learner, replay, key, step / steps, options)
         step += blocks * per_block
         learner, _ = recovery.fetch(learner, step, metrics)
         recorder.progress(phase, min(step, steps), steps)

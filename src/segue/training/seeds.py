@@ -19,33 +19,30 @@ from segue.training.update import run_updates
 from segue.types import Key, Learner, Metrics
 
 
-def together(learners: Sequence[Learner]) -> Learner:
-    """The learners of several seeds as one."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *learners)
-
-
-def alone(learners: Learner, seed: int) -> Learner:
-    """The learner of one of them, by its place."""
-    return jax.tree.map(lambda leaf: leaf[seed], learners)
-
-
 def run_updates_together(
-    learners: Learner, replay: Replay, keys: Key, progress: Float[jax.Array, ""], **options: Any
-) -> tuple[Learner, Metrics]:
-    """`run_updates` for every seed, each with the key of its own; metrics have the axis of seeds too."""
-    return _run(learners, replay, keys, progress, options=tuple(sorted(options.items())))
+    learners: Sequence[Learner],
+    replay: Replay,
+    keys: Sequence[Key],
+    progress: Float[jax.Array, ""],
+    **options: Any,
+) -> list[tuple[Learner, Metrics]]:
+    """`run_updates` for every seed, each with the key of its own; the given learners' buffers are reused."""
+    return _run(tuple(learners), replay, tuple(keys), progress, options=tuple(sorted(options.items())))
 
 
 @partial(jax.jit, static_argnames=("options",), donate_argnames=("learners",))
 def _run(
-    learners: Learner,
+    learners: tuple[Learner, ...],
     replay: Replay,
-    keys: Key,
+    keys: tuple[Key, ...],
     progress: Float[jax.Array, ""],
     *,
     options: tuple[tuple[str, Any], ...],
-) -> tuple[Learner, Metrics]:
+) -> list[tuple[Learner, Metrics]]:
+    """Stacked and taken apart in the program: a thousand leaves one by one would take longer than the updates."""
+
     def one(learner: Learner, key: Key) -> tuple[Learner, Metrics]:
         return run_updates(learner, replay, key, progress, **dict(options))
 
-    return jax.vmap(one)(learners, keys)
+    after = jax.vmap(one)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *learners), jnp.stack(keys))
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], after) for i in range(len(learners))]

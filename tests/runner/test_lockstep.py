@@ -1,0 +1,153 @@
+"""On an accelerator the offline phases of several seeds are one program; here a processor plays one."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import segue
+from segue.errors import Diverged
+from segue.recipe import Recipe
+from segue.replay import Replay
+from segue.runner import compare, executor, load_checkpoint, lockstep
+from segue.runner import run as run_recipe
+from segue.training import recovery
+from toys import SMALL, pendulum
+
+SEEDS = 3
+
+
+def recipe(**changes: Any) -> Recipe:
+    values = {"offline_steps": 250, "eval_every": 150, "eval_episodes": 1, "online": None, "online_steps": 0}
+    return pendulum(**(values | {"seeds": SEEDS} | changes))
+
+
+@pytest.fixture
+def accelerator(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[int]]]:
+    """Step and seeds (by their keys) of every program that ran for several."""
+    programs: list[tuple[int, list[int]]] = []
+    run_together = lockstep.run_updates_together
+
+    def seen(learners: Any, replay: Replay, keys: Any, progress: Any, **options: Any) -> Any:
+        programs.append((int(learners[0].step), [int(jax.random.key_data(key)[-1]) for key in keys]))
+        return run_together(learners, replay, keys, progress, **options)
+
+    monkeypatch.setattr(lockstep, "run_updates_together", seen)
+    monkeypatch.setattr(executor, "has_accelerator", lambda: True)
+    return programs
+
+
+def offline(directory: Path) -> list[Any]:
+    places = [directory / f"checkpoints/offline-td3-bc/seed-{seed}/final" for seed in range(SEEDS)]
+    return [load_checkpoint(place).learner for place in places]
+
+
+def close(one: Any, other: Any) -> None:
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), atol=2e-5, rtol=1e-4)
+
+
+def records(directory: Path, seed: int, name: str) -> list[dict[str, Any]]:
+    lines = (directory / f"records/offline-td3-bc/seed-{seed}/{name}.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every seed alone."""
+    return run_recipe(recipe(), tmp_path_factory.mktemp("apart") / "x", workers=1).directory
+
+
+def test_each_seed_is_what_it_is_alone_with_records_of_its_own(apart: Path, accelerator, tmp_path: Path):
+    notes: list[str] = []
+    heard = lambda job, event: notes.append(event.get("message", ""))  # noqa: E731
+    result = compare({"run": recipe()}, tmp_path / "x", workers=1, on_event=heard)
+    assert result.status == "complete"
+    assert [step for step, _ in accelerator] == [0, 100, 150], "and no updates of one seed only"
+    assert all(len(set(keys)) == SEEDS for _, keys in accelerator)
+    assert "3 seeds are one program on the accelerator" in notes
+    for one, other in zip(offline(apart), offline(tmp_path / "x"), strict=True):
+        close(one.nets, other.nets)
+    for seed in range(SEEDS):
+        for name in ("metrics", "evaluations"):
+            there, here = records(apart, seed, name), records(tmp_path / "x", seed, name)
+            assert [line["step"] for line in here] == [line["step"] for line in there]
+        losses = [
+            [line["critic_loss"] for line in records(where, seed, "metrics") if "critic_loss" in line]
+            for where in (apart, tmp_path / "x")
+        ]
+        assert len(losses[0]) == 3
+        assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_the_log_is_on_the_device_once(accelerator, monkeypatch, tmp_path: Path):
+    made = []
+    create = Replay.create
+    monkeypatch.setattr(Replay, "create", lambda *args: made.append(args) or create(*args))
+    assert run_recipe(recipe(), tmp_path / "x", workers=1).status == "complete"
+    assert len(made) == 1
+
+
+def test_one_seed_that_diverges_does_not_stop_the_others(accelerator, monkeypatch, tmp_path: Path):
+    fetch = recovery.fetch
+    calls = []
+
+    def fetched(phase: str, step: int, metrics: Any) -> Any:
+        calls.append(step)
+        if phase == "offline" and step >= 150 and calls.count(step) == 2:  # the second seed
+            raise Diverged(f"{phase} phase, step {step}: bc_loss is nan. Learning has diverged; try something")
+        return fetch(phase, step, metrics)
+
+    monkeypatch.setattr(recovery, "fetch", fetched)
+    result = run_recipe(recipe(), tmp_path / "x", workers=1)
+    seeds = result.summary["arms"]["run"]["seeds"]
+    assert result.status == "failed"
+    assert "and again at step 250 after going back to the learner of step 0" in seeds["1"]["error"]
+    assert seeds["0"]["status"] == seeds["2"]["status"] == "complete"
+    assert [len(keys) for _, keys in accelerator] == [3, 3, 3]
+
+
+def test_asked_to_stop_every_seed_saves_and_those_behind_go_first(apart: Path, accelerator, tmp_path: Path):
+    def asks(job: Any, event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and job.seed == 1 and event["step"] == 100:
+            signal.raise_signal(signal.SIGINT)
+
+    result = compare({"run": recipe()}, tmp_path / "x", workers=1, on_event=asks)
+    assert result.status == "interrupted"
+    states = [
+        max(int(path.name.removeprefix("step-")) for path in (tmp_path / "x").glob(f"states/*/seed-{seed}/step-*"))
+        for seed in range(SEEDS)
+    ]
+    assert states == [150, 100, 100], "the first seed had passed its place to save"
+    del accelerator[:]
+    assert compare({"run": recipe()}, tmp_path / "x", workers=1).status == "complete"
+    assert [(step, len(keys)) for step, keys in accelerator] == [(100, 2), (150, 3)]
+    for one, other in zip(offline(apart), offline(tmp_path / "x"), strict=True):
+        close(one.nets, other.nets)
+
+
+def test_a_second_ctrl_c_ends_all_at_once(accelerator, tmp_path: Path):
+    def asks(job: Any, event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and job.seed == 1 and event["step"] == 100:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    assert compare({"run": recipe()}, tmp_path / "x", workers=1, on_event=asks).status == "interrupted"
+    assert not list((tmp_path / "x").glob("states/offline-td3-bc/seed-2/step-000000000100"))
+    assert run_recipe(recipe(), tmp_path / "x", workers=1).status == "complete"
+
+
+def test_arms_with_other_algorithms_are_programs_of_their_own(accelerator, tmp_path: Path):
+    arms = {
+        "one": recipe(seeds=2),
+        "two": recipe(seeds=2, offline=segue.BC(**SMALL)),
+        "three": recipe(seeds=1, offline=segue.IQL(**SMALL)),
+    }
+    assert compare(arms, tmp_path / "x", workers=1).status == "complete"
+    assert [len(keys) for _, keys in accelerator] == [2] * 6
