@@ -26,7 +26,7 @@ class Recorder(Protocol):
         """Undiscounted returns of the evaluation episodes after `step` steps."""
 
     def clock(self, phase: str, what: str) -> AbstractContextManager[None]:
-        """Times a part of a phase that is not training: `evaluation`, or `compile`, waiting for other seeds included."""
+        """Times a part of a phase that is not training: `evaluation`, or `compile` and waiting for other seeds."""
 
     def event(self, phase: str, step: int, message: str) -> None:
         """Something that happened at this step, such as a roll-back."""
