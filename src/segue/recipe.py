@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -263,6 +264,7 @@ class Recipe:
         return build(cls, "recipe", values)
 
 
+@functools.lru_cache(maxsize=256)
 def _structure(algorithm: Algorithm, other: Algorithm) -> Nets:
     """The shapes of an algorithm's networks for some environment that fits both; no array is allocated."""
     spaces = Spaces(17, 5, discrete="continuous" not in {*algorithm.actions} & {*other.actions})

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from segue import random
 from segue.algorithms.base import Aux
 from segue.algorithms.sac import SAC
+from segue.parts import number_of_parts, sum_by_parts
 from segue.types import Key, Nets, Spaces, Transition
 
 
@@ -122,19 +123,30 @@ class CQL(SAC):
         then, then_log_prob = nets.actor.sample_with_log_prob(batch.next_observation, random.normal(next_key, shape))
         actions = jnp.concatenate([uniform, then, here])
         log_density = jnp.concatenate([jnp.full(shape[:-1], -dims * math.log(2.0)), then_log_prob, here_log_prob])
-        observations = jnp.broadcast_to(batch.observation, (3 * size, *batch.observation.shape))
-        sampled_q = critic(observations, actions)  # [members, 3 · size, batch]
-        sampled_q = jnp.concatenate([sampled_q[:, :size], self.calibrate(sampled_q[:, size:], batch)], axis=1)
-        if self.variant == "rho":
-            soft_maximum = jax.nn.logsumexp(jnp.concatenate([sampled_q, q[:, None]], axis=1), axis=1)
-        else:
-            soft_maximum = jax.nn.logsumexp(sampled_q - log_density, axis=1)
-        gap = (soft_maximum - q).mean(1)  # [members]
+
+        def soft_maximum(critic: Any, of_data: Any, given: Any) -> tuple[jax.Array, jax.Array]:
+            """Summed over states; in total, and of each member."""
+            batch, actions, log_density = given
+            observations = jnp.broadcast_to(batch.observation, (3 * size, *batch.observation.shape))
+            sampled_q = critic(observations, actions.swapaxes(0, 1))  # [members, 3 · size, states]
+            sampled_q = jnp.concatenate([sampled_q[:, :size], self.calibrate(sampled_q[:, size:], batch)], axis=1)
+            if self.variant == "rho":
+                among = jnp.concatenate([sampled_q, of_data.T[:, None]], axis=1)
+            else:
+                among = sampled_q - log_density.T
+            of_member = jax.nn.logsumexp(among, axis=1).sum(1)
+            return of_member.sum(), of_member
+
+        given = (batch, actions.swapaxes(0, 1), log_density.T)
+        parts = number_of_parts(len(batch.action), 3 * size)
+        total, of_member = sum_by_parts(soft_maximum, critic, q.T, given, parts)
+        gap = of_member / q.shape[1] - q.mean(1)  # [members]
+        excess = total / q.shape[1] - q.mean(1).sum()
         aux = {"conservative_gap": gap}
         if self.lagrange_threshold is None:
-            return self.conservative_weight * gap.sum(), aux
+            return self.conservative_weight * excess, aux
         multiplier = jnp.clip(jnp.exp(nets.multiplier), 0.0, 1e6)
-        return multiplier * self.conservative_weight * (gap - self.lagrange_threshold).sum(), aux
+        return multiplier * self.conservative_weight * (excess - len(gap) * self.lagrange_threshold), aux
 
     def multiplier_loss(self, log_multiplier: Float[jax.Array, ""], critic_aux: Aux) -> jax.Array:
         """−½ Σ_i α′ · w · (gap_i − threshold)."""
