@@ -8,7 +8,7 @@ import os
 # Before JAX is imported, and for the processes that tests start.
 os.environ["XLA_FLAGS"] = " ".join(
     (
-        "--xla_backend_optimization_level=0",
+        "--xla_backend_optimization_level=1",
         "--xla_cpu_use_fusion_emitters=false",
         "--xla_llvm_disable_expensive_passes=true",
         "--xla_cpu_parallel_codegen_split_count=1",

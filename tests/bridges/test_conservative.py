@@ -167,7 +167,7 @@ def test_the_anchor_follows_the_policy_by_polyak_averaging_after_its_step(polyak
         np.testing.assert_allclose(anchor, polyak * np.asarray(policy) + (1 - polyak) * np.asarray(old), atol=1e-6)
 
 
-@pytest.mark.parametrize("distance", ["squared", "kl"])
+@pytest.mark.parametrize("distance", ["squared", pytest.param("kl", marks=pytest.mark.slow)])
 def test_a_small_epsilon_slows_the_policy_down(distance):
     """Against the same bridge with a bound that never binds, over the same updates."""
     algorithm = small("td3")

@@ -52,6 +52,7 @@ def test_arms_that_share_an_offline_phase_are_a_unit_and_first_seeds_come_first(
     assert len({unit.directory for unit in units}) == 4
 
 
+@pytest.mark.pictures
 @pytest.mark.usefixtures("in_process")
 def test_a_study_grows_run_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place, out = tmp_path / "study", tmp_path / "runs"
