@@ -206,12 +206,12 @@ def test_a_horizon_that_a_lucky_window_holds_says_so_once():
 
 @pytest.mark.parametrize("confidence", [0.9, pytest.param(0.8, marks=pytest.mark.slow)])
 def test_the_conservative_rule_errs_no_more_often_than_its_confidence_says(confidence):
-    """Returns that are on average exactly at the bar let the horizon shrink in at most that share of 500 windows."""
+    """Returns that are on average exactly at the bar let the horizon shrink in at most that share of 200 windows."""
     bridge = JumpStart(rule="conservative", stages=1, window=5, confidence=confidence, tolerance=0.0)
     rng = np.random.default_rng(0)
     state = state_at(bridge, 8)
-    shrunk = [int(bridge.review(state, report(*rng.normal(100, 30, 5))).state.horizon) == 0 for _ in range(500)]
-    assert abs(np.mean(shrunk) - (1 - confidence)) < 3 * math.sqrt(confidence * (1 - confidence) / 500)
+    shrunk = [int(bridge.review(state, report(*rng.normal(100, 30, 5))).state.horizon) == 0 for _ in range(200)]
+    assert abs(np.mean(shrunk) - (1 - confidence)) < 3 * math.sqrt(confidence * (1 - confidence) / 200)
 
 
 def test_a_review_changes_numbers_only_so_that_updates_are_compiled_once():

@@ -288,6 +288,10 @@ def test_a_recipe_whose_parts_do_not_fit_is_refused(changes: dict, message: str)
             '{"online": {"name": "sac", "activation": "foo"}, "online_steps": 9}',
             "sac: activation is 'foo'; expected relu",
         ),
+        (
+            '{"online": {"name": "sac", "hidden_sizes": "many"}, "online_steps": 9}',
+            r"hidden_sizes is 'many'; expected a list \(in Python a tuple\) of whole numbers",
+        ),
         ('{"onlin": "sac"}', "did you mean 'online'"),
         ('{"arms": {"a": 3}}', "not a recipe"),
     ],
