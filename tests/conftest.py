@@ -34,7 +34,9 @@ PICTURE = curves.picture
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Most of what a small run takes is its report's pictures: they are drawn where a test looks at them."""
-    looks = "report" in item.path.parts or item.get_closest_marker("pictures") is not None
+    looks = (
+        "report" in item.path.relative_to(item.config.rootpath).parts or item.get_closest_marker("pictures") is not None
+    )
     for module in (curves, seam_curves, statistics_picture):
         module.picture = PICTURE if looks else lambda size, theme, draw: b"a picture"
 

@@ -91,6 +91,8 @@ class Notes:
         assert step not in self.evaluated
         self.evaluated[step] = returns
 
+    def spent(self, phase: str, what: str, seconds: float) -> None: ...
+
     def clock(self, phase: str, what: str) -> Any:
         import contextlib
 

@@ -67,7 +67,7 @@ def _words(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_words(argument) for argument in arguments)
     if origin is tuple:
-        return f"a list (in Python a tuple) of {_words(arguments[0]).removeprefix('a ')}s"
+        return f"a list (in Python a tuple), each {_words(arguments[0])}"
     plain = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text", type(None): "null"}
     return plain.get(hint, getattr(hint, "__name__", str(hint)))
 

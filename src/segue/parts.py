@@ -59,7 +59,8 @@ def sum_by_parts(
         return *jax.tree.map(lambda gradient: of_sum * gradient, gradients), None
 
     summed.defvjp(forward, backward)
-    return summed(parameters, columns, constants)
+    total, others = summed(parameters, columns, constants)
+    return total, jax.lax.stop_gradient(others)
 
 
 def _over(function: Callable[[Any], tuple[Any, Any]], parts: Any) -> tuple[Any, Any]:

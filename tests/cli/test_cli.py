@@ -125,6 +125,7 @@ def test_the_listing_names_phases_and_actions(capsys: pytest.CaptureFixture[str]
     assert "segue:hopper-mixed" in {entry["name"] for entry in listing["datasets"]}
 
 
+@pytest.mark.pictures
 def test_run_report_evaluate_and_run_again_from_flags(
     log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import segue
+from helpers import same_bits
 from segue.errors import Diverged
 from segue.recipe import Recipe
 from segue.replay import Replay
@@ -151,3 +152,42 @@ def test_arms_with_other_algorithms_are_programs_of_their_own(accelerator, tmp_p
     }
     assert compare(arms, tmp_path / "x", workers=1).status == "complete"
     assert [len(keys) for _, keys in accelerator] == [2] * 6
+
+
+def test_too_much_for_one_program_is_done_one_by_one_and_said(accelerator, monkeypatch, apart: Path, tmp_path: Path):
+    def too_much(*given: Any, **options: Any) -> Any:
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(lockstep, "run_updates_together", too_much)
+    notes: list[str] = []
+    heard = lambda job, event: notes.append(event.get("message", ""))  # noqa: E731
+    assert compare({"run": recipe()}, tmp_path / "x", workers=1, on_event=heard).status == "complete"
+    assert sum("RESOURCE_EXHAUSTED: out of memory); it starts again alone" in note for note in notes) == SEEDS
+    for one, other in zip(offline(apart), offline(tmp_path / "x"), strict=True):
+        assert same_bits(one, other), "alone it is the same program"
+
+
+def test_updates_of_one_seed_that_fail_do_not_stop_the_others(accelerator, monkeypatch, tmp_path: Path):
+    """The last seed is behind when the run goes on, and fails before it has caught up."""
+
+    def asks(job: Any, event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and job.seed == 2 and event["step"] == 100:
+            signal.raise_signal(signal.SIGINT)
+
+    def fails(asked: Any) -> Any:
+        raise RuntimeError("these updates fail")
+
+    assert compare({"run": recipe()}, tmp_path / "x", workers=1, on_event=asks).status == "interrupted"
+    monkeypatch.setattr(lockstep, "answer", fails)
+    seeds = compare({"run": recipe()}, tmp_path / "x", workers=1).summary["arms"]["run"]["seeds"]
+    assert "these updates fail" in seeds["2"]["error"]
+    assert seeds["0"]["status"] == seeds["1"]["status"] == "complete"
+
+
+def test_seeds_of_an_offline_phase_that_arms_share_are_one_program_and_go_on_live(accelerator, tmp_path: Path):
+    live = {"online": segue.SAC(**SMALL), "online_steps": 20, "eval_every": 250}
+    arms = {"two": recipe(seeds=2, **live), "three": recipe(seeds=3, **(live | {"bridges": (segue.QFilter(),)}))}
+    result = compare(arms, tmp_path / "x", workers=1)
+    assert result.status == "complete"
+    assert {len(keys) for _, keys in accelerator} == {3}
+    assert [len(result.summary["arms"][name]["seeds"]) for name in arms] == [2, 3]

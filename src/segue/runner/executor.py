@@ -18,12 +18,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 from segue.compiled import visible_cores
 from segue.errors import SegueError
 from segue.runner.job import Inputs, execute
 from segue.runner.jobs import Event, Job
-from segue.runner.lockstep import in_lockstep
+from segue.runner.lockstep import NotTogether, in_lockstep
 from segue.runner.machine import has_accelerator, release_programs
 from segue.runner.stopping import Stop, Stopped, raising, say
 
@@ -63,8 +64,6 @@ def run_jobs(
     outcomes = {job.label: Outcome("complete") if job.result() else Outcome() for job in jobs}
     if has_accelerator():
         together = [group for group in _differing_in_seed(jobs, outcomes) if len(group) > 1]
-        for group in together:
-            on_event(group[0], {"event": "note", "message": f"{len(group)} seeds are one program on the accelerator"})
         stopped = _in_turn(together, jobs, outcomes, on_event)
         if stopped is not None:
             return outcomes, stopped
@@ -75,11 +74,11 @@ def run_jobs(
 
 
 def _differing_in_seed(jobs: Sequence[Job], outcomes: dict[str, Outcome]) -> Iterator[list[Job]]:
-    """The offline jobs that are still to do, by their recipe."""
-    groups: dict[str, list[Job]] = {}
+    """The offline jobs that are still to do, those of one offline phase together."""
+    groups: dict[Path, list[Job]] = {}
     for job in jobs:
         if job.phase == "offline" and outcomes[job.label].status == "pending":
-            groups.setdefault(json.dumps(job.recipe, sort_keys=True), []).append(job)
+            groups.setdefault(job.records.parent, []).append(job)
     yield from groups.values()
 
 
@@ -106,27 +105,44 @@ def _in_turn(
             todo.remove(job)
         if not todo:
             continue
-        requested = None
-        ended: list[BaseException | None]
-        try:
-            for job in todo:
-                on_event(job, {"event": "start"})
-            release_programs()
-            with Stop().listening() as stop:
-                inputs = Inputs(todo[0])
-                ended = in_lockstep([execute(job, inputs, partial(on_event, job), stop) for job in todo])
-                requested = stop.requested
-        except (Exception, KeyboardInterrupt) as everyones:
-            ended = [everyones] * len(todo)
-        for job, error in zip(todo, ended, strict=True):
-            outcomes[job.label] = _outcome(job, error)
-            if isinstance(error, KeyboardInterrupt):
-                requested = _number(error)
-            else:
-                on_event(job, {"event": "end", "status": outcomes[job.label].status})
+        requested = _do(todo, outcomes, on_event)
         if requested is not None:
             return requested
     return None
+
+
+def _do(todo: Sequence[Job], outcomes: dict[str, Outcome], on_event: Callable[[Job, Event], None]) -> int | None:
+    """Do these jobs together; returns the signal that stopped them, if one did."""
+    requested = None
+    ended: list[BaseException | None]
+    try:
+        for job in todo:
+            on_event(job, {"event": "start"})
+        if len(todo) > 1:
+            on_event(todo[0], {"event": "note", "message": f"{len(todo)} seeds are one program on the accelerator"})
+        release_programs()
+        with Stop().listening() as stop:
+            inputs = Inputs(todo[0])
+            if len(todo) > 1:
+                _ = inputs.dataset  # read once also if it cannot be
+            ended = in_lockstep([execute(job, inputs, partial(on_event, job), stop) for job in todo])
+            requested = stop.requested
+    except (Exception, KeyboardInterrupt) as everyones:
+        ended = [everyones] * len(todo)
+    for job, error in zip(todo, ended, strict=True):
+        if isinstance(error, NotTogether):  # still to do
+            said = f"not in one program with the other seeds ({error}); it starts again alone"
+            on_event(job, {"event": "note", "message": said})
+            continue
+        outcomes[job.label] = _outcome(job, error)
+        if isinstance(error, KeyboardInterrupt):
+            requested = _number(error)
+        else:
+            on_event(job, {"event": "end", "status": outcomes[job.label].status})
+    for error in ended:
+        if error is not None:
+            traceback.clear_frames(error.__traceback__)  # they hold the log and the learners
+    return requested
 
 
 def _outcome(job: Job, error: BaseException | None) -> Outcome:

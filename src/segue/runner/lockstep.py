@@ -5,33 +5,38 @@ Each keeps its own records and states, and is what it is alone up to rounding.
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 
 from segue.runner.stopping import Stopped, StoppedAtOnce
-from segue.training.offline import Asking, Updates, run
+from segue.training.offline import Answer, Asking, Updates, answer
 from segue.training.seeds import run_updates_together
-from segue.types import Learner, Metrics
+
+
+class NotTogether(Exception):
+    """The updates of several seeds failed as one program, for want of memory perhaps; alone they may do."""
 
 
 def in_lockstep(loops: Sequence[Asking[None]]) -> list[BaseException | None]:
     """Run every loop to its end; those that are behind, because they go on from an earlier state, go first.
 
     Returns:
-        For each what ended it: None, or its error. One loop's error does not stop the others, nor does being asked to
-        stop, which each hears at its next place to save.
+        For each what ended it: None, or its error, which is NotTogether if it was the program of several. One loop's
+        error does not stop the others, nor does being asked to stop, which each hears at its next place to save.
 
     Raises:
         StoppedAtOnce: if that came.
-        Exception: of the updates themselves, which are everyone's.
     """
     ended: dict[int, BaseException | None] = {}
     asked: dict[int, Updates] = {}
 
-    def advance(index: int, answer: tuple[Learner, Metrics] | None) -> None:
+    def advance(index: int, given: Answer | None) -> None:
         try:
-            asked[index] = next(loops[index]) if answer is None else loops[index].send(answer)
+            asked[index] = next(loops[index]) if given is None else loops[index].send(given)
         except StopIteration:
             ended[index] = None
         except StoppedAtOnce:
@@ -39,29 +44,39 @@ def in_lockstep(loops: Sequence[Asking[None]]) -> list[BaseException | None]:
         except (Exception, Stopped) as error:
             ended[index] = error
 
-    try:
+    with contextlib.ExitStack() as stack:
+        for loop in loops:
+            stack.enter_context(contextlib.closing(loop))
         for index in range(len(loops)):
             advance(index, None)
         while asked:
             step = min(updates.step for updates in asked.values())
             now = [index for index in sorted(asked) if asked[index].step == step]
-            answers = _answers([asked.pop(index) for index in now])
-            for index, answer in zip(now, answers, strict=True):
-                advance(index, answer)
-    finally:
-        for loop in loops:
-            loop.close()
+            todo = [asked.pop(index) for index in now]
+            try:
+                answers = [answer(todo[0])] if len(todo) == 1 else _together(todo)
+            except Exception as error:
+                ended |= dict.fromkeys(now, error)
+                continue
+            for index, given in zip(now, answers, strict=True):
+                advance(index, given)
     return [ended[index] for index in range(len(loops))]
 
 
-def _answers(asked: Sequence[Updates]) -> list[tuple[Learner, Metrics]]:
+def _together(asked: Sequence[Updates]) -> list[Answer]:
     first = asked[0]
-    if len(asked) == 1:
-        return [run(first)]
-    return run_updates_together(
-        [updates.learner for updates in asked],
-        first.replay,
-        [updates.key for updates in asked],
-        jnp.asarray(first.progress, jnp.float32),
-        **first.options,
-    )
+    try:
+        after = run_updates_together(
+            [updates.learner for updates in asked],
+            first.replay,
+            [updates.key for updates in asked],
+            jnp.asarray(first.progress, jnp.float32),
+            **first.options,
+        )
+        # Or the first seed would wait for all of them, and the others for it.
+        start = time.perf_counter()
+        jax.block_until_ready(after)
+    except Exception as error:
+        raise NotTogether(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}") from error
+    training = time.perf_counter() - start
+    return [Answer(learner, metrics, training) for learner, metrics in after]

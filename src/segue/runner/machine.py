@@ -61,7 +61,10 @@ def versions() -> dict[str, str]:
 @functools.cache
 def identity() -> dict[str, str]:
     """What must be the same for a run to go on to the same numbers."""
-    return {"cores per job": str(len(visible_cores())), "processor": _processor(), **versions()}
+    import jax
+
+    where = {"accelerator": jax.devices()[0].device_kind} if has_accelerator() else {}
+    return {**(where or {"cores per job": str(len(visible_cores()))}), "processor": _processor(), **versions()}
 
 
 def _processor() -> str:

@@ -92,7 +92,11 @@ class JobRecorder:
         try:
             yield
         finally:
-            self.seconds[f"{phase} {what}"] += time.perf_counter() - start
+            self.spent(phase, what, time.perf_counter() - start)
+
+    def spent(self, phase: str, what: str, seconds: float) -> None:
+        """Adds them to the phase's `what`."""
+        self.seconds[f"{phase} {what}"] += seconds
 
     def event(self, phase: str, step: int, message: str) -> None:
         """Writes a line, and passes it on."""

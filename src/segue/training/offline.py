@@ -6,9 +6,11 @@ The loop does not run its updates, it asks for them, so that those of several se
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import time
 from collections.abc import Callable, Generator
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax.numpy as jnp
 
@@ -40,25 +42,35 @@ class Updates:
     options: dict[str, Any]
 
 
+class Answer(NamedTuple):
+    """What came of them."""
+
+    learner: Learner
+    metrics: Metrics
+    training: float = 0.0
+    """Seconds for which the answer waited until they were done; 0 if they are only under way."""
+
+
 T = TypeVar("T")
 #: A loop, which is sent what came of the updates that it asked for, and returns a T.
-Asking: TypeAlias = Generator[Updates, tuple[Learner, Metrics], T]
+Asking: TypeAlias = Generator[Updates, Answer, T]
 
 
 def alone(loop: Asking[T]) -> T:
     """Run a loop to its end, its updates as they come."""
-    try:
-        asked = next(loop)
-        while True:
-            asked = loop.send(run(asked))
-    except StopIteration as end:
-        return end.value
+    with contextlib.closing(loop):
+        try:
+            asked = next(loop)
+            while True:
+                asked = loop.send(answer(asked))
+        except StopIteration as end:
+            return end.value
 
 
-def run(asked: Updates) -> tuple[Learner, Metrics]:
+def answer(asked: Updates) -> Answer:
     """Its updates alone."""
     progress = jnp.asarray(asked.progress, jnp.float32)
-    return run_updates(asked.learner, asked.replay, asked.key, progress, **asked.options)
+    return Answer(*run_updates(asked.learner, asked.replay, asked.key, progress, **asked.options))
 
 
 def train_offline(
@@ -113,16 +125,18 @@ def train_offline(
             return learner
         stop = min(step + UPDATES_PER_DISPATCH, (step // eval_every + 1) * eval_every, steps)
         blocks = -(-(stop - step) // per_block)
-        with recorder.clock(phase, "compile"):  # the call returns at once when it need not compile
-            options = {
-                "algorithm": algorithm,
-                "bridges": (),
-                "strategy": None,
-                "spaces": spaces,
-                "blocks": blocks,
-                "train_actor": train_actor,
-            }
-            learner, metrics = yield Updates(step, learner, replay, key, step / steps, options)
+        options = {
+            "algorithm": algorithm,
+            "bridges": (),
+            "strategy": None,
+            "spaces": spaces,
+            "blocks": blocks,
+            "train_actor": train_actor,
+        }
+        asked_at = time.perf_counter()
+        learner, metrics, training = yield Updates(step, learner, replay, key, step / steps, options)
+        # Alone, the answer comes at once when nothing need be compiled.
+        recorder.spent(phase, "compile", time.perf_counter() - asked_at - training)
         step += blocks * per_block
         learner, _ = recovery.fetch(learner, step, metrics)
         recorder.progress(phase, min(step, steps), steps)

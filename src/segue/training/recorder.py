@@ -26,7 +26,10 @@ class Recorder(Protocol):
         """Undiscounted returns of the evaluation episodes after `step` steps."""
 
     def clock(self, phase: str, what: str) -> AbstractContextManager[None]:
-        """Times a part of a phase that is not training: `evaluation`, or `compile` and waiting for other seeds."""
+        """Times a part of a phase that is not training: `evaluation` or `compile`."""
+
+    def spent(self, phase: str, what: str, seconds: float) -> None:
+        """The same, timed already; `compile` includes waiting for other seeds' evaluations."""
 
     def event(self, phase: str, step: int, message: str) -> None:
         """Something that happened at this step, such as a roll-back."""
