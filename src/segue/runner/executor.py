@@ -8,6 +8,7 @@ seed only are one program, in this process.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import queue
 import signal
@@ -121,6 +122,7 @@ def _do(todo: Sequence[Job], outcomes: dict[str, Outcome], on_event: Callable[[J
         if len(todo) > 1:
             on_event(todo[0], {"event": "note", "message": f"{len(todo)} seeds are one program on the accelerator"})
         release_programs()
+        gc.collect()  # what failed before holds its log and its learners in a cycle
         with Stop().listening() as stop:
             inputs = Inputs(todo[0])
             if len(todo) > 1:
@@ -139,9 +141,6 @@ def _do(todo: Sequence[Job], outcomes: dict[str, Outcome], on_event: Callable[[J
             requested = _number(error)
         else:
             on_event(job, {"event": "end", "status": outcomes[job.label].status})
-    for error in ended:
-        if error is not None:
-            traceback.clear_frames(error.__traceback__)  # they hold the log and the learners
     return requested
 
 
