@@ -16,6 +16,7 @@ from segue.algorithms import ALGORITHMS, Algorithm
 from segue.bridges import BRIDGES, Bridge
 from segue.data.dataset import Dataset
 from segue.errors import RecipeError, require_types, unknown
+from segue.networks.recast import compatible
 from segue.replay import REPLAYS, Mixed, OnlineOnly, ReplayStrategy
 from segue.types import Nets, Spaces, same_shape
 
@@ -163,7 +164,7 @@ class Recipe:
             return
         given, wanted = _structure(self.offline, online).roles(), _structure(online, self.offline).roles()
         there = {role for role, net in wanted.items() if role in given and same_shape(given[role], net)}
-        if self.distil_steps:
+        if self.distil_steps or compatible(given.get("actor"), wanted.get("actor")):
             there.add("actor")
         for other in self.bridges:
             if other.attach_order < bridge.attach_order:

@@ -75,7 +75,7 @@ def baselines(full: bool, live: dict[str, Any]) -> dict[str, segue.Recipe]:
     scratch = {name: value for name, value in live.items() if name != "offline_steps"}
     if full:
         return {"WSRL": segue.preset("wsrl", **live), "RLPD": segue.Recipe(**scratch, online=segue.RLPD())}
-    small: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128, "critic_layer_norm": True}
+    small: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128, "critic_layer_norm": "before"}
     few = {**small, "ensemble_size": 3, "subset_size": 2}
     warm: dict[str, Any] = {"warmup_steps": 2_000, "replay": segue.OnlineOnly()}
     rlpd = segue.RLPD(**few, critic_updates_per_actor_update=1)

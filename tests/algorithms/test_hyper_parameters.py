@@ -82,6 +82,7 @@ CHOICES = {
     "loss",
     "actor_layer_norm",
     "critic_layer_norm",
+    "distribution",
     "orthogonal_init",
     "backup_entropy",
     "max_q_backup",

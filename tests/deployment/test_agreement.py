@@ -76,8 +76,8 @@ def test_exploring_draws_what_the_algorithm_draws(which: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("layer_norm", [False, True])
-def test_every_activation_with_and_without_layer_norm_agrees(activation: Any, layer_norm: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layer_norm", ["none", "before", "after"])
+def test_every_activation_with_and_without_layer_norm_agrees(activation: Any, layer_norm: str, tmp_path: Path) -> None:
     algorithm = small("sac", activation=activation, actor_layer_norm=layer_norm)
     made = make(tmp_path, algorithm, "continuous")
     for magnitude in (1.0, 1e20):
@@ -87,13 +87,13 @@ def test_every_activation_with_and_without_layer_norm_agrees(activation: Any, la
 @given(
     hidden=st.lists(st.integers(1, 40), min_size=1, max_size=4),
     activation=st.sampled_from(sorted(ACTIVATIONS)),
-    layer_norm=st.booleans(),
+    layer_norm=st.sampled_from(["none", "before", "after"]),
     size=st.integers(1, 12),
     actions=st.integers(1, 6),
     seed=st.integers(0, 1000),
 )
 def test_networks_of_any_build_are_those_of_segue_and_of_the_onnx_model(
-    hidden: list[int], activation: str, layer_norm: bool, size: int, actions: int, seed: int
+    hidden: list[int], activation: str, layer_norm: str, size: int, actions: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
 
@@ -102,8 +102,8 @@ def test_networks_of_any_build_are_those_of_segue_and_of_the_onnx_model(
 
     widths = [size, *hidden, 2 * actions]
     layers = tuple(Linear(numbers(a, b), numbers(b)) for a, b in itertools.pairwise(widths))
-    norms = tuple(LayerNorm(1 + numbers(width), numbers(width)) for width in hidden) if layer_norm else ()
-    actor = Actor(MLP(layers, norms, activation))
+    norms = tuple(LayerNorm(1 + numbers(width), numbers(width)) for width in hidden) if layer_norm != "none" else ()
+    actor = Actor(MLP(layers, norms, activation, layer_norm == "after"))
     bounds = ContinuousActions(np.full(actions, -1, np.float32), np.full(actions, 1, np.float32))
     space = {"type": "Box", "shape": [size]}
     kind = Gaussian(network_of(actor.mlp), None)

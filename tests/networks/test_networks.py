@@ -18,7 +18,9 @@ from segue.networks import ACTIVATIONS, Actor, Critic
 from segue.networks.mlp import LayerNorm, Linear
 
 OPTIONS = [
-    {"activation": name, "layer_norm": norm, "orthogonal": norm} for name in ACTIVATIONS for norm in (False, True)
+    {"activation": name, "layer_norm": norm, "orthogonal": norm == "before"}
+    for name in ACTIVATIONS
+    for norm in ("none", "before", "after")
 ]
 every_kind = pytest.mark.parametrize("options", OPTIONS, ids=lambda o: f"{o['activation']}-{o['layer_norm']}")
 OBSERVATION, ACTION, HIDDEN = 3, 2, (8, 8)
@@ -48,7 +50,7 @@ def rows(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def by_the_book(mlp, x, layer_norm):
+def by_the_book(mlp, x, place):
     """The same network in float64, with LayerNorm and activation as their papers write them."""
     activation = {
         "relu": lambda x: np.maximum(x, 0),
@@ -59,10 +61,13 @@ def by_the_book(mlp, x, layer_norm):
     mlp, x = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), mlp), x.astype(np.float64)
     for i, layer in enumerate(mlp.layers[:-1]):
         x = x @ layer.weight + layer.bias
-        if layer_norm:
+        if place == "after":
+            x = activation(x)
+        if place != "none":
             x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
             x = x * mlp.norms[i].scale + mlp.norms[i].shift
-        x = activation(x)
+        if place != "after":
+            x = activation(x)
     return x @ mlp.layers[-1].weight + mlp.layers[-1].bias
 
 
@@ -101,7 +106,7 @@ def test_the_host_computes_what_the_device_does(options):
         assert isinstance(host, np.ndarray)
         assert isinstance(device, jax.Array)
         assert host.dtype == device.dtype == np.float32
-        np.testing.assert_allclose(host, device, atol=1e-6)
+        np.testing.assert_allclose(host, device, atol=3e-6)
 
 
 @few

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,21 +42,14 @@ class Side:
     """The nets after the update: only the Polyak targets differ."""
 
 
-def measure(name: str, spaces: Spaces = SPACES, log_std_of_the_state: bool = True, **options: Any) -> Side:
-    """Segue's side for a small algorithm with random weights, on the keys that the shared update hands out.
-
-    `log_std_of_the_state` False gives log σ a bias and no weights, for a peer whose σ is the same in every state.
-    """
+def measure(name: str, spaces: Spaces = SPACES, **options: Any) -> Side:
+    """Segue's side for a small algorithm with random weights, on the keys that the shared update hands out."""
     algorithm, key = frozen(small(name, **options)), jax.random.key(7)
     rng = np.random.default_rng(3)
     nets = jax.tree.map(
         lambda leaf: jnp.asarray(np.asarray(leaf, np.float64) + 0.3 * rng.normal(size=leaf.shape)),
         algorithm.init(jax.random.key(3), spaces),
     )
-    if not log_std_of_the_state:
-        head = nets.actor.mlp.layers[-1]
-        constant = dataclasses.replace(head, weight=head.weight.at[:, spaces.action_size :].set(0))
-        nets = eqx.tree_at(lambda tree: tree.actor.mlp.layers[-1], nets, constant)
     learner = init_learner(algorithm, nets, Normaliser.identity(spaces.observation_size))
     batch = jax.tree.map(lambda column: jnp.asarray(column, jnp.float64), transitions(seed=5))
     known = jnp.nan_to_num(batch.next_action, nan=0.3)  # d3rlpy does not mark an unknown next action

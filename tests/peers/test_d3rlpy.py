@@ -30,7 +30,6 @@ from segue.networks.vae import LATENT_CLIP
 
 d3rlpy = pytest.importorskip("d3rlpy", reason="the peers are not installed (make peers)")
 torch = pytest.importorskip("torch")
-inside = d3rlpy.algos.qlearning.torch
 
 
 class Peer:
@@ -90,7 +89,7 @@ def check_actor(agree, side, peer, parted, factor=1.0):
     losses = peer.impl.compute_actor_grad(peer.batch)
     agree("actor loss", side.metrics["actor_loss"], factor * losses.actor_loss)
     gradient = [factor * x for x in gradients(peer.nets.policy)]
-    agree("actor gradient", parted(side.gradients["actor"].mlp), gradient)
+    agree("actor gradient", parted(side.gradients["actor"]), gradient)
     return losses
 
 
@@ -112,7 +111,7 @@ def test_deterministic_policies_agree_with_d3rlpy(name, config, ours, theirs, ag
     noise = random.normal(side.next_key, side.batch.action.shape)
     unused = feed(monkeypatch, noise, noise)
     check_critic(agree, side, peer)
-    check_actor(agree, side, peer, deterministic)
+    check_actor(agree, side, peer, lambda actor: deterministic(actor.mlp))
     assert not unused
     agree("Polyak", members(side.moved.target_critic), peer.polyak())
 
@@ -138,7 +137,7 @@ def test_sac_agrees_with_d3rlpy(agree, monkeypatch):
     noise = random.normal(side.next_key, shape)
     unused = feed(monkeypatch, noise, noise, random.normal(side.actor_key, shape))
     check_critic(agree, side, peer)
-    check_temperature(agree, side, check_actor(agree, side, peer, gaussian))
+    check_temperature(agree, side, check_actor(agree, side, peer, lambda actor: gaussian(actor.mlp)))
     assert not unused
     agree("Polyak", members(side.moved.target_critic), peer.polyak())
 
@@ -175,7 +174,7 @@ def test_conservative_critics_agree_with_d3rlpy(name, config, backup, threshold,
     ):  # minus the mean over critics; segue's −½ Σ_i is the same for two. Its derivative by log α′ is itself.
         loss = MEMBERS / 2 * peer.stepped[peer.nets.alpha_optim][0]
         agree("multiplier loss", side.gradients["multiplier"], loss)
-    check_temperature(agree, side, check_actor(agree, side, peer, gaussian))
+    check_temperature(agree, side, check_actor(agree, side, peer, lambda actor: gaussian(actor.mlp)))
     assert not unused
 
 
@@ -186,41 +185,36 @@ def test_the_plain_backup_of_cql_is_the_one_of_d3rlpy_without_noise(agree, monke
     agree("target", side.target[:, None], stochastic(side, d3rlpy.algos.CQLConfig, monkeypatch).target())
 
 
-def imitator(side, config, module, monkeypatch, **options):
-    """A peer that weighs the likelihood of the log's actions."""
-    # It takes a Gaussian around tanh(mean), clipped, for what segue (and d3rlpy's SAC) takes a squashed one.
-    squashed = d3rlpy.models.torch.build_squashed_gaussian_distribution
-    monkeypatch.setattr(module, "build_gaussian_distribution", squashed)
-    peer = Peer(config, side, monkeypatch, **options)
-    # Its log σ is one parameter p per dimension, −5 + 7 sigmoid(p), which is segue's −5 + 3.5 (1 + tanh(p / 2));
-    # AWAC's lies in [−6, 0].
-    peer.nets.policy._min_logstd, peer.nets.policy._max_logstd = -5.0, 2.0
-    *mean, _, log_std = gaussian(side.nets.actor.mlp)
-    give(peer.nets.policy, [2 * log_std[None], *mean])
-    return peer
-
-
-def with_constant_std(mlp):
-    """A gradient of segue's actor as one by that parameter and by the layers of the mean."""
-    *mean, _, log_std = gaussian(mlp)
-    return [0.5 * log_std, *mean]
+def imitator(side, config, monkeypatch, **options):
+    """A peer that weighs the likelihood of the dataset's actions, and what turns the gradient by segue's log σ into one
+    by the peer's.
+    """
+    peer, actor = Peer(config, side, monkeypatch, **options), side.nets.actor
+    # Its log σ is low + (high − low) sigmoid(p), as AWAC's here; IQL's is p here, clipped to the same range.
+    low, high = actor.bounds
+    raw = np.asarray(actor.raw_log_std)
+    share = (raw - low) / (high - low)
+    p = raw if actor.smooth else np.log(share / (1 - share))
+    slope = 1.0 if actor.smooth else (high - low) * share * (1 - share)
+    give(peer.nets.policy, [p[None], *layers(actor.mlp)])
+    return peer, lambda gradient: [slope * np.asarray(gradient.raw_log_std)[None], *layers(gradient.mlp)]
 
 
 def test_iql_agrees_with_d3rlpy(agree, monkeypatch):
-    side = measure("iql", log_std_of_the_state=False, expectile=0.8, inverse_temperature=0.5, weight_limit=1.2)
+    side = measure("iql", expectile=0.8, inverse_temperature=0.5, weight_limit=1.2)
     options = {"expectile": 0.8, "weight_temp": 0.5, "max_weight": 1.2}  # some weights are at the limit
-    peer = imitator(side, d3rlpy.algos.IQLConfig, inside.iql_impl, monkeypatch, **options)
+    peer, parted = imitator(side, d3rlpy.algos.IQLConfig, monkeypatch, **options)
     give(peer.nets.value_func, layers(side.nets.value))
     losses = check_critic(agree, side, peer)
     agree("value loss", side.metrics["value_loss"], losses.v_loss)
     agree("value gradient", layers(side.gradients["value"]), gradients(peer.nets.value_func))
-    check_actor(agree, side, peer, with_constant_std)
+    check_actor(agree, side, peer, parted)
     agree("Polyak", members(side.moved.target_critic), peer.polyak())
 
 
 def test_awac_agrees_with_d3rlpy(agree, monkeypatch):
-    side = measure("awac", log_std_of_the_state=False, weighting="softmax", temperature=0.7)
-    peer = imitator(side, d3rlpy.algos.AWACConfig, inside.awac_impl, monkeypatch, lam=0.7)
+    side = measure("awac", weighting="softmax", temperature=0.7)
+    peer, parted = imitator(side, d3rlpy.algos.AWACConfig, monkeypatch, lam=0.7)
     # It inherits SAC's target with a temperature stuck at 1; the paper's has no entropy term.
     give(peer.nets.log_temp, [np.full((1, 1), -np.inf)])
     shape = side.batch.action.shape
@@ -228,7 +222,7 @@ def test_awac_agrees_with_d3rlpy(agree, monkeypatch):
     unused = feed(monkeypatch, noise, noise, random.normal(side.actor_key, shape)[None])
     check_critic(agree, side, peer)
     factor = 1 / len(side.batch.reward)  # of a sum over the batch
-    check_actor(agree, side, peer, with_constant_std, factor)
+    check_actor(agree, side, peer, parted, factor)
     assert not unused
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -11,7 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import Action, ActorCritic, Aux, expected_q, stochastic_act
+from segue.algorithms.base import Action, ActorCritic, Aux, Distribution, expected_q, stochastic_act
+from segue.networks import Actor, GaussianActor
 from segue.types import Array, Key, Nets, Transition
 
 
@@ -34,11 +36,20 @@ class AWAC(ActorCritic):
     """`exponential`: min(exp(A/λ), limit), as CORL; `softmax`: softmax over the batch, as the authors' code."""
     weight_limit: float = 100.0
     """Largest weight of a sample (exponential form)."""
+    distribution: Distribution = "gaussian"
+    """Of continuous actions. `gaussian`: around tanh(mean), one σ per dimension with log σ in [−6, 0] (the authors'
+    code; CORL's has no tanh); `squashed`: tanh of a Gaussian with a σ per state."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("temperature", self.temperature > 0, "above 0")
         self.require("weight_limit", self.weight_limit > 0, "above 0")
+
+    def continuous_actor(self) -> Callable[..., Actor | GaussianActor]:
+        """What makes a fresh actor of the chosen distribution."""
+        if self.distribution == "squashed":
+            return Actor.init
+        return functools.partial(GaussianActor.init, bounds=(-6.0, 0.0), smooth=True)
 
     def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
         """E_{a′~π(s′)} min_i Q̄_i(s′, a′): by one draw, or exact over discrete actions."""

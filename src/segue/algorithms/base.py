@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy as shallow
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import jax
@@ -20,12 +20,13 @@ from jaxtyping import Float, Int
 from segue import random
 from segue.data.dataset import Dataset
 from segue.errors import RecipeError, require_types, unknown
-from segue.networks import MLP, Actor, CategoricalActor, Critic, DiscreteCritic
+from segue.networks import MLP, Actor, CategoricalActor, Critic, DiscreteCritic, GaussianActor, NormPlace
 from segue.types import Array, Key, Nets, Normaliser, Spaces, Transition
 
 Aux = dict[str, jax.Array]
 Activation = Literal["relu", "tanh", "elu", "gelu"]
 Schedule = Literal["constant", "linear", "cosine"]
+Distribution = Literal["gaussian", "squashed"]
 Action = Float[Array, "*batch action"] | Int[Array, "*batch"]
 #: The share of a phase that is over, in [0, 1].
 Progress = Float[Array, ""]
@@ -205,8 +206,8 @@ class Algorithm:
 class ActorBased(Algorithm):
     """An algorithm with a policy network."""
 
-    actor_layer_norm: bool = False
-    """LayerNorm in the actor's hidden layers."""
+    actor_layer_norm: NormPlace = "none"
+    """LayerNorm in the actor's hidden layers, before or after the activation."""
     actor_learning_rate: float = 3e-4
     """Adam step size of the actor."""
     actor_schedule: Schedule = "constant"
@@ -224,10 +225,14 @@ class ActorBased(Algorithm):
         """A fresh actor."""
         return Nets(actor=self.init_actor(key, spaces))
 
-    def init_actor(self, key: Key, spaces: Spaces) -> Actor | CategoricalActor:
+    def continuous_actor(self) -> Callable[..., Actor | GaussianActor]:
+        """What makes a fresh actor of continuous actions."""
+        return Actor.init
+
+    def init_actor(self, key: Key, spaces: Spaces) -> Actor | GaussianActor | CategoricalActor:
         """A fresh actor."""
-        kind: Any = CategoricalActor if spaces.discrete else Actor
-        return kind.init(
+        make: Any = CategoricalActor.init if spaces.discrete else self.continuous_actor()
+        return make(
             key,
             spaces.observation_size,
             spaces.action_size,
@@ -254,8 +259,8 @@ class CriticBased(Algorithm):
     """Widths of the critic's (and V's) hidden layers, if not `hidden_sizes`."""
     ensemble_size: int = 2
     """Number of Q functions."""
-    critic_layer_norm: bool = False
-    """LayerNorm in the critic's hidden layers."""
+    critic_layer_norm: NormPlace = "none"
+    """LayerNorm in the critic's hidden layers, before the activation (RLPD, WSRL) or after it (ReBRAC)."""
     polyak: float = 0.005
     """τ of the target networks: target ← τ·online + (1 − τ)·target."""
     critic_updates_per_actor_update: int = 1

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import jax
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import Action, ActorBased, Aux, stochastic_act
+from segue.algorithms.base import Action, ActorBased, Aux, Distribution, stochastic_act
 from segue.data.dataset import Dataset
-from segue.networks import CategoricalActor
+from segue.networks import Actor, CategoricalActor, GaussianActor
 from segue.types import Array, Key, Nets, Transition
 
 
@@ -24,14 +25,21 @@ class BC(ActorBased):
     phases: ClassVar[tuple[str, ...]] = ("offline",)
 
     loss: Literal["mse", "nll"] = "mse"
-    """`mse`: squared error of the mean action; `nll`: −log π(a|s) of the tanh-Gaussian, and always of discrete ones."""
-
+    """`mse`: squared error of the mean action; `nll`: −log π(a|s), and always of discrete ones."""
+    distribution: Distribution = "gaussian"
+    """Of continuous actions, for `nll`. `gaussian`: around tanh(mean), one σ per dimension; `squashed`: tanh of a
+    Gaussian with a σ per state, which runs after actions at their bounds."""
     top_fraction: float = 1.0
     """Share of the log's episodes to imitate, those with the highest return."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("top_fraction", 0 < self.top_fraction <= 1, "above 0 and at most 1")
+
+    def continuous_actor(self) -> Callable[..., Actor | GaussianActor]:
+        """What makes a fresh actor of the chosen distribution; by squared error, the usual one."""
+        gaussian = self.loss == "nll" and self.distribution == "gaussian"
+        return GaussianActor.init if gaussian else Actor.init
 
     def select(self, dataset: Dataset) -> Dataset:
         """The best episodes (%BC)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import jax
@@ -12,7 +12,8 @@ import optax
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import Action, ActorCritic, Aux, Progress, Schedule, stochastic_act
+from segue.algorithms.base import Action, ActorCritic, Aux, Distribution, Progress, Schedule, stochastic_act
+from segue.networks import Actor, GaussianActor
 from segue.types import Array, Key, Nets, Spaces, Transition
 
 
@@ -49,6 +50,9 @@ class IQL(ActorCritic):
     """β of the advantage weights (10: AntMaze; 0.5: Adroit and Kitchen)."""
     weight_limit: float = 100.0
     """Largest weight of a sample."""
+    distribution: Distribution = "gaussian"
+    """Of continuous actions. `gaussian`: around tanh(mean), one σ per dimension (the authors' code); `squashed`: tanh
+    of a Gaussian with a σ per state, which runs after actions at their bounds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,6 +65,10 @@ class IQL(ActorCritic):
         """Actor, critic with target, and V."""
         value = self.init_value(jax.random.fold_in(key, 1), spaces)
         return super().init(key, spaces).replace(value=value)
+
+    def continuous_actor(self) -> Callable[..., Actor | GaussianActor]:
+        """What makes a fresh actor of the chosen distribution."""
+        return GaussianActor.init if self.distribution == "gaussian" else Actor.init
 
     def at(self, progress: Progress) -> Self:
         """The algorithm at this point of its phase."""

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from segue.algorithms.base import Aux
 from segue.algorithms.td3 import TD3
+from segue.networks import NormPlace
 from segue.types import Key, Nets, Transition
 
 #: (β1, β2) by task: CORL's configurations, which are the authors'.
@@ -89,8 +90,8 @@ class ReBRAC(TD3):
     """Transitions per update (256: AntMaze and Adroit)."""
     hidden_sizes: tuple[int, ...] = (256, 256, 256)
     """Widths of the hidden layers of every network."""
-    critic_layer_norm: bool = True
-    """LayerNorm in the critic's hidden layers, before the activation as everywhere here; the authors have it after."""
+    critic_layer_norm: NormPlace = "after"
+    """LayerNorm in the critic's hidden layers, before or after the activation."""
     actor_learning_rate: float = 1e-3
     """Adam step size of the actor (3e-4: AntMaze and Adroit)."""
     critic_learning_rate: float = 1e-3

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from segue.algorithms.redq import REDQ
+from segue.networks import NormPlace
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class RLPD(REDQ):
     """The authors' code."""
     phases: ClassVar[tuple[str, ...]] = ("online",)
 
-    critic_layer_norm: bool = True
-    """LayerNorm in the critic's hidden layers."""
+    critic_layer_norm: NormPlace = "before"
+    """LayerNorm in the critic's hidden layers, before or after the activation."""
     target_entropy_scale: float = 0.5
     """The target entropy is −scale · |A|; the authors' code uses one half."""

@@ -20,7 +20,9 @@ import segue
 from segue.algorithms import BC, BCQ, DQN, TD3, Algorithm, DiscreteBCQ
 from segue.bridges import Bridge, JumpStart, PolicyExpansion
 from segue.deployment.kinds import (
+    Actor,
     Categorical,
+    ClippedGaussian,
     Expansion,
     FilteredValues,
     Gaussian,
@@ -35,7 +37,7 @@ from segue.deployment.spaces import Space
 from segue.envs import environment_spaces
 from segue.envs.make import make_raw
 from segue.errors import SegueError
-from segue.networks import MLP, Actor
+from segue.networks import MLP, CategoricalActor, GaussianActor
 from segue.networks.vae import LATENT_CLIP
 from segue.policy import Policy
 from segue.random import normal
@@ -118,7 +120,7 @@ def kind_of(policy: Policy) -> Kind:
     kind = _of_algorithm(policy.algorithm, policy.nets)
     for bridge, state in zip(policy.bridges, policy.states, strict=True):
         if isinstance(bridge, PolicyExpansion):
-            assert isinstance(kind, Gaussian | Categorical)
+            assert isinstance(kind, Actor)
             offline = _of_actor(state, None)
             kind = Expansion(kind, offline, network_of(policy.nets.critic.members), bridge.inverse_temperature)
         elif isinstance(bridge, JumpStart):
@@ -158,9 +160,13 @@ def _of_algorithm(algorithm: Algorithm, nets: Nets) -> Kind:
             return _of_actor(nets.actor, None)
 
 
-def _of_actor(actor: Any, noise: float | None) -> Gaussian | Categorical:
+def _of_actor(actor: Any, noise: float | None) -> Actor:
     network = network_of(actor.mlp)
-    return Gaussian(network, noise) if isinstance(actor, Actor) else Categorical(network)
+    if isinstance(actor, CategoricalActor):
+        return Categorical(network)
+    if isinstance(actor, GaussianActor):
+        return ClippedGaussian(network, np.exp(np.asarray(actor.log_std)))
+    return Gaussian(network, noise)
 
 
 def network_of(mlp: MLP) -> Network:
@@ -170,6 +176,7 @@ def network_of(mlp: MLP) -> Network:
         tuple(np.asarray(layer.bias) for layer in mlp.layers),
         tuple((np.asarray(norm.scale), np.asarray(norm.shift)) for norm in mlp.norms),
         mlp.activation,
+        mlp.norm_after,
     )
 
 

@@ -31,6 +31,8 @@ class Network:
     norms: tuple[tuple[np.ndarray, np.ndarray], ...]
     """Scale and shift of the LayerNorm of each hidden layer; empty without."""
     activation: str
+    norm_after: bool = False
+    """Whether the norms follow the activation instead of preceding it."""
 
     def __call__(self, x: Float[np.ndarray, "*batch inputs"]) -> Float[np.ndarray, "*batch outputs"]:
         """Apply to any leading axes."""
@@ -38,9 +40,11 @@ class Network:
         out: Any = x
         for i in range(last):
             out = out @ self.weights[i] + self.biases[i]
-            if self.norms:
+            if self.norms and not self.norm_after:
                 out = layer_norm(out, *self.norms[i])
             out = activation(out)
+            if self.norms and self.norm_after:
+                out = layer_norm(out, *self.norms[i])
         return out @ self.weights[last] + self.biases[last]
 
     def member(self, index: int) -> Network:
@@ -50,6 +54,7 @@ class Network:
             tuple(bias[index, 0] for bias in self.biases),
             tuple((scale[index, 0], shift[index, 0]) for scale, shift in self.norms),
             self.activation,
+            self.norm_after,
         )
 
     def members(self, x: Float[np.ndarray, "*batch inputs"]) -> Float[np.ndarray, "members *batch outputs"]:
@@ -60,7 +65,7 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Gaussian:
-    """tanh of a Gaussian's mean; what every algorithm with a continuous actor acts by."""
+    """tanh of a Gaussian; what most algorithms with a continuous actor act by."""
 
     actor: Network
     noise: float | None
@@ -85,6 +90,25 @@ class Gaussian:
 
 
 @dataclasses.dataclass(frozen=True)
+class ClippedGaussian:
+    """A Gaussian around tanh of the network's output, one σ per dimension, clipped: IQL, AWAC, BC by likelihood."""
+
+    actor: Network
+    std: Float[np.ndarray, " action"]
+
+    def greedy(self, x: Float[np.ndarray, "*batch observation"]) -> Float[np.ndarray, "*batch action"]:
+        """The mean."""
+        return np.tanh(finite(self.actor(x)))
+
+    def explore(
+        self, x: Float[np.ndarray, "*batch observation"], source: np.random.Generator
+    ) -> Float[np.ndarray, "*batch action"]:
+        """A draw of the policy."""
+        mean = self.greedy(x)
+        return (mean + self.std * source.standard_normal(mean.shape, np.float32)).clip(-1, 1)
+
+
+@dataclasses.dataclass(frozen=True)
 class Categorical:
     """Logits of discrete actions; what every algorithm with a discrete actor acts by."""
 
@@ -100,6 +124,9 @@ class Categorical:
         """A draw of the policy, by the Gumbel-max trick."""
         logits = self.actor(x)
         return best(logits + source.gumbel(size=logits.shape).astype(np.float32))
+
+
+Actor = Gaussian | ClippedGaussian | Categorical
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,8 +229,8 @@ class Expansion:
     takes the better.
     """
 
-    online: Gaussian | Categorical
-    offline: Gaussian | Categorical
+    online: Actor
+    offline: Actor
     critic: Network
     inverse_temperature: float
     """β of softmax(β · Q)."""
@@ -221,7 +248,7 @@ class Expansion:
         return _where(source.uniform(0, 1, advantage.shape).astype(np.float32) < probability, online, offline)
 
     def _advantage(self, x: np.ndarray, online: np.ndarray, offline: np.ndarray) -> Float[np.ndarray, "*batch"]:
-        if isinstance(self.online, Gaussian):
+        if not isinstance(self.online, Categorical):
             both = [self.critic.members(np.concatenate([x, action], axis=-1))[..., 0] for action in (online, offline)]
         else:
             every = self.critic.members(x)
@@ -232,10 +259,11 @@ class Expansion:
         return finite(both[0].min(0) - both[1].min(0))
 
 
-Kind = Gaussian | Categorical | Values | FilteredValues | Proposals | Expansion
+Kind = Actor | Values | FilteredValues | Proposals | Expansion
 #: What policy.json calls them.
 KINDS: dict[str, type[Kind]] = {
     "gaussian": Gaussian,
+    "clipped-gaussian": ClippedGaussian,
     "categorical": Categorical,
     "values": Values,
     "filtered-values": FilteredValues,
@@ -278,7 +306,7 @@ def take_apart(policy: Kind, prefix: str = "") -> tuple[dict[str, Any], Tensors]
             plain[field.name] = {
                 "hidden_sizes": [weight.shape[-1] for weight in value.weights[:-1]],
                 "activation": value.activation,
-                "layer_norm": bool(value.norms),
+                "layer_norm": ("after" if value.norm_after else "before") if value.norms else "none",
                 "ensemble": value.weights[0].ndim == 3,
             }
             for layer, (weight, bias) in enumerate(zip(value.weights, value.biases, strict=True)):
@@ -287,7 +315,7 @@ def take_apart(policy: Kind, prefix: str = "") -> tuple[dict[str, Any], Tensors]
                 tensors |= {f"{name}.{layer}.scale": scale, f"{name}.{layer}.shift": shift}
         elif isinstance(value, np.ndarray):
             tensors[name] = value
-        elif isinstance(value, Gaussian | Categorical):
+        elif isinstance(value, Actor):
             plain[field.name], inner = take_apart(value, f"{name}.")
             tensors |= inner
         else:
@@ -308,7 +336,7 @@ def put_together(plain: Mapping[str, Any], tensors: Tensors, prefix: str = "") -
         match field.type:
             case "Network":
                 values[field.name] = _network(plain[field.name], tensors, name)
-            case "Gaussian | Categorical":
+            case "Actor":
                 values[field.name] = put_together(plain[field.name], tensors, f"{name}.")
             case "float" | "float | None":
                 values[field.name] = _number(plain[field.name], name, optional=field.type != "float")
@@ -322,14 +350,21 @@ def _network(plain: Mapping[str, Any], tensors: Tensors, name: str) -> Network:
     if activation not in ACTIVATIONS:
         raise ValueError(f"{name} has the activation {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
 
+    place = plain["layer_norm"]
+    if place not in ("none", "before", "after"):
+        raise ValueError(f"{name} has LayerNorm at {place!r}; expected none, before or after")
+
     def take(key: str, layer: int) -> np.ndarray:
         return tensors.pop(f"{name}.{layer}.{key}")
 
     network = Network(
         weights=tuple(take("weight", layer) for layer in range(len(hidden) + 1)),
         biases=tuple(take("bias", layer) for layer in range(len(hidden) + 1)),
-        norms=tuple((take("scale", layer), take("shift", layer)) for layer in range(len(hidden) * plain["layer_norm"])),
+        norms=tuple(
+            (take("scale", layer), take("shift", layer)) for layer in range(len(hidden) if place != "none" else 0)
+        ),
         activation=activation,
+        norm_after=place == "after",
     )
     axes = 3 if plain["ensemble"] else 2
     if [weight.shape[-1] for weight in network.weights[:-1]] != hidden or {w.ndim for w in network.weights} != {axes}:

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from segue.deployment.kinds import (
     Categorical,
+    ClippedGaussian,
     Expansion,
     FilteredValues,
     Gaussian,
@@ -113,6 +114,8 @@ def _greedy(graph: _Graph, kind: Kind, x: str) -> str:
         case Gaussian():
             mean = graph.columns(_network(graph, kind.actor, x), 0, kind.actor.weights[-1].shape[-1] // 2)
             return graph.add("Tanh", graph.check(mean))
+        case ClippedGaussian():
+            return graph.add("Tanh", graph.check(_network(graph, kind.actor, x)))
         case Categorical():
             return _argmax(graph, graph.check(_network(graph, kind.actor, x)))
         case FilteredValues():
@@ -162,7 +165,7 @@ def _proposals(graph: _Graph, kind: Proposals, x: str) -> str:
 
 def _expansion(graph: _Graph, kind: Expansion, x: str) -> str:
     online, offline = _greedy(graph, kind.online, x), _greedy(graph, kind.offline, x)
-    if isinstance(kind.online, Gaussian):
+    if not isinstance(kind.online, Categorical):
         both = [_values(graph, kind.critic, graph.add("Concat", x, action, axis=1)) for action in (online, offline)]
         better = graph.add("GreaterOrEqual", *both)  # [batch, 1]
     else:
@@ -189,9 +192,11 @@ def _network(graph: _Graph, network: Network, x: str) -> str:
     *hidden, head = zip(network.weights, network.biases, strict=True)
     for layer, (weight, bias) in enumerate(hidden):
         x = _linear(graph, x, weight, bias)
-        if network.norms:
+        if network.norms and not network.norm_after:
             x = _layer_norm(graph, x, *network.norms[layer])
         x = _ACTIVATIONS[network.activation](graph, x)
+        if network.norms and network.norm_after:
+            x = _layer_norm(graph, x, *network.norms[layer])
     return _linear(graph, x, *head)
 
 

@@ -1,7 +1,7 @@
-"""The one continuous actor: an MLP with a mean and a log standard deviation per action dimension.
+"""The usual continuous actor: an MLP with a mean and a log standard deviation per action dimension.
 
-Gaussian and deterministic algorithms share it (a deterministic one uses tanh of the mean), which is what lets any
-offline algorithm hand its policy to any online one.
+Squashed-Gaussian and deterministic algorithms share it (a deterministic one uses tanh of the mean), so any offline
+algorithm can hand its policy to any online one.
 """
 
 from __future__ import annotations

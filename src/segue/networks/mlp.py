@@ -7,6 +7,7 @@ leaf. Leaves are arrays only: what is not learnt is static, so a network can be 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -17,6 +18,8 @@ from segue import random
 from segue.forward import ACTIVATIONS, layer_norm
 from segue.types import Array, Key
 
+#: Where the hidden layers have LayerNorm: RLPD has it before the activation, ReBRAC after it.
+NormPlace = Literal["none", "before", "after"]
 #: Columns up to which XLA's CPU backend is faster at the transpose of a weight's gradient: eight times at six.
 NARROW = 32
 
@@ -79,11 +82,13 @@ class LayerNorm(eqx.Module):
 
 
 class MLP(eqx.Module):
-    """Linear, optional LayerNorm, activation; repeated; then a linear head."""
+    """Linear and activation, with LayerNorm before or after the latter or without; repeated; then a linear head."""
 
     layers: tuple[Linear, ...]
     norms: tuple[LayerNorm, ...]
     activation: str = eqx.field(static=True)
+    norm_after: bool = eqx.field(static=True, default=False)
+    """Whether the norms follow the activation instead of preceding it."""
 
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         """Apply to any leading axes."""
@@ -91,9 +96,11 @@ class MLP(eqx.Module):
         *hidden, head = self.layers
         for i, layer in enumerate(hidden):
             x = layer(x)
-            if self.norms:
+            if self.norms and not self.norm_after:
                 x = self.norms[i](x)
             x = activation(x)
+            if self.norms and self.norm_after:
+                x = self.norms[i](x)
         return head(x)
 
     @classmethod
@@ -105,7 +112,7 @@ class MLP(eqx.Module):
         outputs: int,
         *,
         activation: str = "relu",
-        layer_norm: bool = False,
+        layer_norm: NormPlace = "none",
         orthogonal: bool = False,
         head_scale: float = 1.0,
     ) -> MLP:
@@ -117,5 +124,5 @@ class MLP(eqx.Module):
             Linear.init(k, a, b, scale=gain, orthogonal=orthogonal)
             for k, a, b, gain in zip(keys, sizes[:-1], sizes[1:], gains, strict=True)
         )
-        norms = tuple(LayerNorm(jnp.ones(width), jnp.zeros(width)) for width in hidden) if layer_norm else ()
-        return cls(layers, norms, activation)
+        norms = tuple(LayerNorm(jnp.ones(width), jnp.zeros(width)) for width in hidden) if layer_norm != "none" else ()
+        return cls(layers, norms, activation, layer_norm == "after")

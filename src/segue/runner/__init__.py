@@ -19,6 +19,7 @@ from segue.compiled import visible_cores
 from segue.data import load as load_dataset
 from segue.data import npz
 from segue.data.dataset import Dataset
+from segue.data.problems import saturated_actions
 from segue.envs import environment_spaces
 from segue.envs.make import make_raw
 from segue.errors import RecipeError, SegueError
@@ -115,6 +116,10 @@ def compare(
                     npz.write(file, log.columns())
 
     warnings = directory.claim(provenance, resume, keep_logs)
+    for uri, log in logs.items():
+        saturated = saturated_actions(log)
+        if saturated is not None:
+            warnings.append(f"{uri}: {saturated.found}; {saturated.meaning}. {saturated.advice}")
     jobs = directory.jobs()
     finished = directory.complete()
     if finished is not None:

@@ -86,7 +86,8 @@ def _starting_learner(
     if job.pretrained is None:
         return init_learner(algorithm, algorithm.init(key, spaces), normaliser), ["everything: fresh"]
     source = checkpoint.load(job.pretrained)
-    learner, handover = hand_over(source.learner, source.algorithm, algorithm, spaces, key)
+    observations = None if dataset is None else dataset.observations
+    learner, handover = hand_over(source.learner, source.algorithm, algorithm, spaces, key, observations)
     lines = list(handover.lines)
     if "actor" in handover.fresh and dataset is not None and recipe.distil_steps:
         learner, loss = distil(source.policy(), learner, algorithm, dataset.observations, recipe.distil_steps, job.seed)

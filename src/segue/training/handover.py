@@ -1,7 +1,8 @@
-"""The handover: what the online learner takes from the offline one, by role, and a word on each role.
+"""The handover: what the online learner takes from the offline one, by role, and a sentence on each role.
 
-Roles of the same name and shape are carried over; targets that the source lacks are copied from the role they follow;
-what is missing or shaped differently is initialised fresh. Nothing of this is silent.
+Roles of the same name and shape are carried over; an actor of another distribution keeps its mean and has its deviation
+fitted; targets that the source lacks are copied from the role they follow; what is missing or shaped differently is
+initialised fresh. Each is reported.
 """
 
 from __future__ import annotations
@@ -11,10 +12,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
 
 from segue.algorithms.base import Algorithm, copy
+from segue.networks.recast import compatible, recast
 from segue.training.update import init_learner, replace
 from segue.types import COPIES, TARGETS, Key, Learner, Spaces, same_shape
+
+#: States over which the deviation of an actor is fitted, where its distribution changes.
+STATES = 1_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +35,18 @@ class Handover:
 
 
 def hand_over(
-    source: Learner, offline: Algorithm, online: Algorithm, spaces: Spaces, key: Key
+    source: Learner,
+    offline: Algorithm,
+    online: Algorithm,
+    spaces: Spaces,
+    key: Key,
+    observations: Float[np.ndarray, "rows observation"] | None = None,
 ) -> tuple[Learner, Handover]:
     """A learner for `online` with everything of `source` that fits.
 
     The optimiser state of a carried role is carried too, so that an algorithm that goes on with itself goes on exactly.
-    The step counter starts at 0; bridges attach afterwards.
+    The step counter starts at 0; bridges attach afterwards. `observations` are raw ones of the dataset: an actor whose
+    distribution differs keeps its deviation on them, as far as the other distribution can; without them it is fresh.
     """
     nets = online.init(key, spaces)
     given, wanted = source.nets.roles(), nets.roles()
@@ -44,22 +57,29 @@ def hand_over(
             continue
         if role not in given:
             lines.append(f"{role}: fresh ({offline.name} has none)")
-        elif not same_shape(given[role], fresh):
+        elif same_shape(given[role], fresh):
+            carried[role] = copy(given[role])
+            lines.append(f"{role}: carried over from {offline.name}")
+        elif role == "actor" and observations is not None and compatible(given[role], fresh):
+            chosen = np.linspace(0, len(observations) - 1, min(STATES, len(observations))).astype(int)
+            carried[role] = recast(given[role], fresh, np.asarray(source.normaliser(observations[chosen])))
+            lines.append(
+                f"{role}: carried over from {offline.name} into {online.name}'s distribution: the same mean, and a "
+                f"deviation fitted to vary as much on {len(chosen):,} states of the dataset"
+            )
+        else:
             lines.append(
                 f"{role}: fresh ({offline.name}'s is built differently: {_shape(given[role])} against {_shape(fresh)})"
             )
-        else:
-            carried[role] = copy(given[role])
-            lines.append(f"{role}: carried over from {offline.name}")
     for target in (role for role in COPIES if role in wanted):
         followed = COPIES[target]
         if followed not in carried:
             lines.append(f"{target}: fresh, equal to the {followed}")
-        elif target in given and target in TARGETS:
+        elif target in given and target in TARGETS and same_shape(given[target], carried[followed]):
             carried[target] = copy(given[target])
             lines.append(f"{target}: carried over from {offline.name}")
         else:
-            carried[target] = copy(given[followed])
+            carried[target] = copy(carried[followed])
             why = f" ({offline.name} has none)" if target in TARGETS else ", and frozen"
             lines.append(f"{target}: copied from the {followed}{why}")
     lines += [f"{role}: not used by {online.name}" for role in given if role not in wanted]

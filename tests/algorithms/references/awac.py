@@ -7,6 +7,7 @@ from references.nets import is_discrete, log_policy, log_prob, normal, outputs, 
 VARIANTS = {
     "exponential": {"weight_limit": 5.0},
     "softmax": {"weighting": "softmax", "temperature": 2.0},
+    "squashed": {"distribution": "squashed"},
 }
 CONSERVATIVE = True
 PROBE = {"temperature": 0.1}

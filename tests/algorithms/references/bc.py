@@ -2,7 +2,7 @@
 
 from references.nets import deterministic, is_discrete, log_prob
 
-VARIANTS = {"mse": {}, "nll": {"loss": "nll"}}
+VARIANTS = {"mse": {}, "nll": {"loss": "nll"}, "squashed": {"loss": "nll", "distribution": "squashed"}}
 CONSERVATIVE = True
 PROBE: dict[str, object] = {}
 

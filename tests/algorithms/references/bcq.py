@@ -7,7 +7,7 @@ from references.nets import forward, normal, q_values, squared_error
 VARIANTS = {
     "default": {},
     "wide": {"perturbation_size": 0.5, "minimum_weight": 0.3, "target_samples": 3, "kl_weight": 2.0},
-    "layer-norm": {"critic_layer_norm": True, "actor_layer_norm": True, "critic_hidden_sizes": (8,)},
+    "layer-norm": {"critic_layer_norm": "before", "actor_layer_norm": "after", "critic_hidden_sizes": (8,)},
 }
 CONSERVATIVE = True
 PROBE = {"perturbation_size": 0.3}

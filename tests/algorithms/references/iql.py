@@ -7,7 +7,8 @@ from references.nets import forward, log_prob, q_values, squared_error
 VARIANTS = {
     "default": {},
     "antmaze": {"expectile": 0.9, "inverse_temperature": 10.0, "weight_limit": 20.0},
-    "layer-norm": {"critic_hidden_sizes": (8,), "critic_layer_norm": True, "actor_layer_norm": True},
+    "squashed": {"distribution": "squashed"},
+    "layer-norm": {"critic_hidden_sizes": (8,), "critic_layer_norm": "before", "actor_layer_norm": "after"},
 }
 CONSERVATIVE = True
 PROBE = {"value_learning_rate": 3e-3, "expectile": 0.9, "inverse_temperature": 10.0}

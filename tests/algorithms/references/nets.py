@@ -25,17 +25,20 @@ def layers(mlp: Any, member: int | None = None) -> list[Layer]:
 
 
 def forward(mlp: Any, x: np.ndarray, member: int | None = None) -> np.ndarray:
-    """W_n σ(… σ(LN(W_1 x + b_1)) …) + b_n.
+    """W_n σ(… σ(LN(W_1 x + b_1)) …) + b_n, or with LN(σ(W x + b)) in each hidden layer.
 
     LN(x) = scale · (x − mean) / √(variance + 1e-5) + shift, over the units of the layer; the identity if there is none.
     """
     *hidden, (w, b, _) = layers(mlp, member)
     for w_i, b_i, norm in hidden:
         x = x @ w_i + b_i
+        if mlp.norm_after:
+            x = ACTIVATIONS[mlp.activation](x)
         if norm is not None:
             scale, shift = norm
             x = scale * (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) + shift
-        x = ACTIVATIONS[mlp.activation](x)
+        if not mlp.norm_after:
+            x = ACTIVATIONS[mlp.activation](x)
     return x @ w + b
 
 
@@ -74,6 +77,19 @@ def gaussian(actor: Any, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.exp(-5 + 3.5 * (np.tanh(raw) + 1))
 
 
+def clipped_gaussian(actor: Any, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean tanh(network) and σ, by dimension: log σ = clip(p, low, high), or low + (high − low) / (1 + exp(−p))."""
+    low, high = actor.bounds
+    p = np.asarray(actor.raw_log_std, np.float64)
+    log_std = low + (high - low) / (1 + np.exp(-p)) if actor.smooth else np.clip(p, low, high)
+    return np.tanh(forward(actor.mlp, s)), np.exp(log_std)
+
+
+def is_clipped(actor: Any) -> bool:
+    """Whether the policy is a Gaussian that is clipped, instead of squashed."""
+    return hasattr(actor, "raw_log_std")
+
+
 def deterministic(actor: Any, s: np.ndarray) -> np.ndarray:
     """π(s) = tanh(mean)."""
     return np.tanh(gaussian(actor, s)[0])
@@ -86,16 +102,22 @@ def log_density(u: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
 
 
 def sample(actor: Any, s: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """a = tanh(mean + std · noise) and log π(a|s)."""
+    """a = tanh(mean + std · noise) and log π(a|s); of a clipped Gaussian, clip(mean + std · noise) and no density."""
+    if is_clipped(actor):
+        mean, std = clipped_gaussian(actor, s)
+        return np.clip(mean + std * noise, -1, 1), np.full(s.shape[:-1], np.nan)
     mean, std = gaussian(actor, s)
     u = mean + std * noise
     return np.tanh(u), log_density(u, mean, std)
 
 
 def log_prob(actor: Any, s: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """log π(a|s) of a given action; a vector is clipped to ±(1 − 1e-5)."""
+    """log π(a|s) of a given action; for a squashed Gaussian a vector is clipped to ±(1 − 1e-5)."""
     if is_discrete(a):
         return of_action(log_policy(actor, s), a)
+    if is_clipped(actor):
+        mean, std = clipped_gaussian(actor, s)
+        return (-((a - mean) ** 2) / (2 * std**2) - np.log(std) - np.log(2 * np.pi) / 2).sum(-1)
     a = np.clip(a, -(1 - 1e-5), 1 - 1e-5)
     return log_density(np.log((1 + a) / (1 - a)) / 2, *gaussian(actor, s))
 

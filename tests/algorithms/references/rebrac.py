@@ -5,8 +5,8 @@ import numpy as np
 from references.nets import deterministic, normal, q_values, squared_error
 
 VARIANTS = {
-    "default": {"critic_layer_norm": True},
-    "strong": {"critic_layer_norm": False, "actor_bc_weight": 0.7, "critic_bc_weight": 0.4},
+    "default": {"critic_layer_norm": "after"},
+    "strong": {"critic_layer_norm": "none", "actor_bc_weight": 0.7, "critic_bc_weight": 0.4},
 }
 CONSERVATIVE = True
 PROBE = {"actor_bc_weight": 0.4, "critic_bc_weight": 0.1}

@@ -4,6 +4,6 @@ from references.redq import actor_loss, critic_loss, target, temperature_loss
 
 __all__ = ["actor_loss", "critic_loss", "target", "temperature_loss"]
 
-VARIANTS = {"default": {"critic_layer_norm": True}, "antmaze": {"critic_layer_norm": False, "subset_size": 1}}
+VARIANTS = {"default": {"critic_layer_norm": "before"}, "antmaze": {"critic_layer_norm": "none", "subset_size": 1}}
 CONSERVATIVE = False
 PROBE: dict[str, object] = {}
