@@ -66,7 +66,8 @@ class CQL(SAC):
     max_q_backup: bool = False
     """Bootstrap from the best of `sampled_actions` draws of π(s′) instead of from one."""
     lagrange_threshold: float | None = None
-    """If set, the weight is multiplied by a learnt α′ that holds the penalty's gap at this value (eq. 30)."""
+    """If set, the weight is multiplied by a learnt α′ that holds the penalty's gap at this value (eq. 30).
+    The multiplier starts at 1 (log α′ = 0), as in the authors' code; CORL starts it at e (log α′ = 1)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,7 +17,7 @@ from segue.types import Key, Nets, Transition
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EDAC(SACN):
-    """SAC-N whose members are pushed to disagree in ∇_a Q, so that fewer of them are enough."""
+    """SAC-N whose members are pushed to disagree in ∇_a Q, so that fewer of them are enough; steps in SAC-N's order."""
 
     name: ClassVar[str] = "edac"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

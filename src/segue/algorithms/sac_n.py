@@ -11,7 +11,11 @@ from segue.algorithms.sac import SAC
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SACN(SAC):
-    """Pessimism by numbers: the minimum over N critics, in the target and in the policy's loss (eq. 2)."""
+    """Pessimism by numbers: the minimum over N critics, in the target and in the policy's loss (eq. 2).
+
+    Each update steps the critics, then the policy, as in the paper's algorithm 1, then α. The authors' code takes all
+    gradients at the same networks; CORL steps α, then the policy, then the critics.
+    """
 
     name: ClassVar[str] = "sac-n"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -1,0 +1,1 @@
+"""Which distribution should a policy that is fitted by likelihood have?"""
