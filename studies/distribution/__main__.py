@@ -4,9 +4,8 @@ It needs `make data` for HalfCheetah, and takes the path of NeoRL-2's `simglucos
 
     python -m studies.distribution --glucose PATH
 
-Two datasets have a live environment, where policies are scored. The third has none: there the policy's action is compared
-with the dataset's on episodes that were held out. Results are kept in results.json; runs that are finished are not
-repeated.
+Two datasets have a live environment, where policies are scored. The third has none: there the policy's actions are
+compared with those of the dataset. Results are kept in results.json; runs that are finished are not repeated.
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ def measured(name: str, dataset: Dataset, env_id: str | None, arm: str, run: Pat
 def table(rows: list[dict[str, Any]]) -> str:
     """The results as Markdown."""
     lines = [
-        "| dataset | arm | return, mean (lowest–highest seed) | mean action | actions at a bound | distance to the dataset |",
+        "| dataset | arm | return (lowest–highest seed) | mean action | actions at a bound | distance from the data |",
         "| --- | --- | --: | --: | --: | --: |",
     ]
     for row in rows:

@@ -215,8 +215,8 @@ def test_iql_agrees_with_d3rlpy(agree, monkeypatch):
 def test_awac_agrees_with_d3rlpy(agree, monkeypatch):
     side = measure("awac", weighting="softmax", temperature=0.7)
     peer, parted = imitator(side, d3rlpy.algos.AWACConfig, monkeypatch, lam=0.7)
-    # It inherits SAC's target: with a temperature stuck at 1, where the paper has no entropy term, and with a′ drawn from
-    # a squashed Gaussian, another distribution than the one that it learns.
+    # It inherits SAC's target: with a temperature stuck at 1, where the paper has no entropy term, and with a′ drawn
+    # from a squashed Gaussian, another distribution than the one that it learns.
     sac = d3rlpy.algos.qlearning.torch.sac_impl
     monkeypatch.setattr(sac, "build_squashed_gaussian_distribution", d3rlpy.models.torch.build_gaussian_distribution)
     give(peer.nets.log_temp, [np.full((1, 1), -np.inf)])
