@@ -15,13 +15,18 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-# The classic exercise in small: scratch, fine-tune, fine-tune + Q-filter, on the same budget of live steps.
+# SAC from scratch, the plain handover of a pretrained policy to SAC, and the recipe that keeps what it has and climbs;
+# the same budget of live steps, networks and batches, three seeds.
+SMALL := --offline.hidden-sizes 128 128 --offline.batch-size 128
+SAC := --online sac --online.hidden-sizes 128 128 --online.batch-size 128
 demo: install
-	$(BIN)/segue compare --env Hopper-v5 --dataset segue:hopper-mixed \
-	    --offline td3-bc --offline-steps 20000 --online sac --online-steps 20000 \
-	    --arm "scratch" "--dataset None --offline none --offline-steps 0 --replay online-only" \
-	    --arm "fine-tune" "" \
-	    --arm "fine-tune + Q-filter" "--bridges q-filter --bridges.q-filter.percentile 25" \
+	$(BIN)/segue compare --env Hopper-v5 --dataset segue:hopper-mixed --online ppo --online-steps 30000 \
+	    --seeds 3 --eval-every 2000 --eval-episodes 5 \
+	    --arm "scratch" "--dataset None --replay online-only $(SAC)" \
+	    --arm "plain handover" "--offline td3-bc --offline-steps 11000 $(SMALL) $(SAC)" \
+	    --arm "segue" "--offline bc --offline-steps 11000 $(SMALL) --offline.loss nll --offline.top-fraction 0.1 \
+	        --online ppo --online.hidden-sizes 128 128 --online.actor-learning-rate 1e-4 \
+	        --online.value-learning-rate 1e-3" \
 	    --out runs/demo
 
 test: install lint
