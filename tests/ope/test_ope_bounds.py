@@ -172,6 +172,6 @@ FEW = Support(effective_episodes=3.0, max_weight=90.0, share=0.02)
     ],
 )
 def test_the_verdict_says_why(bounds, support, exact, answer, reason) -> None:
-    verdict = decide(bounds, 0.95, 200, support, exact)
+    verdict = decide(bounds, 0.95, "200 episodes", support, exact)
     assert verdict.answer == answer
     assert reason in verdict.reason
