@@ -178,7 +178,7 @@ class Dataset:
     def episode_fingerprints(self) -> UInt64[np.ndarray, " episodes"]:
         """A hash of each episode's observations, actions and rewards. Episodes that are equal have equal ones."""
         actions = self.actions.astype(np.float32)
-        columns = [memoryview(np.ascontiguousarray(column)) for column in (self.observations, actions, self.rewards)]
+        columns = [np.ascontiguousarray(column).data for column in (self.observations, actions, self.rewards)]
         stops = np.append(self.episode_starts[1:], len(self)).tolist()
         digests = bytearray()
         for start, stop in zip(self.episode_starts.tolist(), stops, strict=True):

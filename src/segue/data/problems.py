@@ -50,7 +50,8 @@ def duplicate_episodes(dataset: Dataset) -> Problem | None:
     if not len(copies):
         return None
     return Problem(
-        f"{_count(len(copies), 'episode')} repeated exactly (first: episode {copies[0]} is episode {original[copies[0]]})",
+        f"{_count(len(copies), 'episode')} repeated exactly (first: episode {copies[0]} is episode "
+        f"{original[copies[0]]})",
         "what is repeated weighs more, and the log holds less than its size says",
         "remove the copies, unless the weight is meant",
     )

@@ -23,8 +23,8 @@ from segue.ope.episodes import Episodes, Support
 from segue.ope.estimator import Bounds, Estimator
 from segue.ope.fqe import FQE, Fitted
 from segue.ope.importance_sampling import ImportanceSampling
-from segue.ope.per_decision import PerDecision
 from segue.ope.limits import Limits
+from segue.ope.per_decision import PerDecision
 from segue.ope.policy import ContinuousPolicy, DiscretePolicy, Judged, NoDensity, judged
 from segue.ope.unseen import Unseen, unseen
 from segue.ope.verdict import Verdict, decide
@@ -51,6 +51,9 @@ METHODS = (*ESTIMATORS, "fqe")
 NO_BOUNDS = Bounds(-math.inf, -math.inf, math.inf)
 #: Logged propensities have 32 bits: a bound is beyond a value if it is so by more than this share of it.
 ROUNDING = 1e-5
+ESTIMATED_VALIDITY = (
+    "betting, with estimated propensities: approximate, decides nothing; a verdict needs the column behaviour_log_prob"
+)
 FQE_VALIDITY = "bootstrap of whole fits: approximate, and only as far as the critic is right; decides nothing"
 
 
@@ -236,6 +239,8 @@ class _Evaluation:
         self.log = log if basis.kept.all() else log.episodes(np.flatnonzero(basis.kept))
         self.limits = Limits.of_episodes(self.log, discount)
         self.confidence, self.discount, self.seed = confidence, discount, seed
+        self.estimated = False
+        """Whether the propensities are; weights then do not have mean 1, which exact bounds rest on."""
         self.notes: list[str] = []
         self.clipped: list[str] = []
 
@@ -258,8 +263,8 @@ class _Evaluation:
         self.note_unfollowed(estimates, episodes)
         if self.clipped:
             self.notes.append(
-                f"{', '.join(self.clipped)}: the value lay outside {self.limits}, the range that the rewards allow, and "
-                "was moved into it"
+                f"{', '.join(self.clipped)}: the value lay outside {self.limits}, the range that the rewards allow, "
+                "and was moved into it"
             )
         means = bootstrap.resample(
             lambda counts: (counts @ episodes.returns / len(episodes))[:, None],
@@ -295,6 +300,7 @@ class _Evaluation:
             return None
         logged = known()
         self.notes.extend(logged.notes)
+        self.estimated = logged.estimated
         return log_prob - logged.log_prob[self.rows]
 
     def fit(self, hyper_parameters: FQE) -> Fitted:
@@ -342,6 +348,8 @@ class _Evaluation:
 
     def by_weights(self, estimator: Estimator, episodes: Episodes) -> Estimate:
         support = estimator.support(episodes)
+        exact = estimator.exact_bounds and not self.estimated
+        validity = ESTIMATED_VALIDITY if estimator.exact_bounds and self.estimated else estimator.validity
         value = float(estimator.estimate(episodes, np.ones((1, len(episodes))))[0])
         if math.isnan(value) or support.effective_episodes == 0:
             steps = episodes.rewards.shape[1]
@@ -349,7 +357,7 @@ class _Evaluation:
             verdict = Verdict(
                 "not enough evidence", f"it has no value: {after}no episode of the log does what the policy would do"
             )
-            return Estimate(estimator.name, math.nan, NO_BOUNDS, estimator.validity, support, verdict)
+            return Estimate(estimator.name, math.nan, NO_BOUNDS, validity, support, verdict)
         found = estimator.bounds(episodes, self.confidence, random.generator(self.seed, "bootstrap"))
         bounds = self.limits.clip_bounds(found)
         better = value - float(episodes.returns.mean())
@@ -369,9 +377,9 @@ class _Evaluation:
             method=estimator.name,
             value=float(self.limits.clip(np.array([value]))[0]),
             bounds=bounds,
-            validity=estimator.validity,
+            validity=validity,
             support=support,
-            verdict=self.decide(bounds, support, estimator.exact_bounds),
+            verdict=self.decide(bounds, support, exact),
         )
 
     def by_fqe(self, fitted: Fitted | None) -> Estimate:

@@ -199,7 +199,7 @@ def _log_values(
     limits: Limits,
 ) -> Float[np.ndarray, " members"]:
     lasts = np.append(dataset.episode_starts[1:], len(dataset)) - 1
-    after = limits.clip(scale * _expected(critic, log.next_observation[lasts], there[lasts]).astype(np.float64))
+    after = limits.clip(scale * np.asarray(_expected(critic, log.next_observation[lasts], there[lasts]), np.float64))
     cut = ~dataset.episode_terminals * discount**dataset.episode_lengths
     returns = Episodes.of(dataset, discount, np.zeros(len(dataset))).returns
     return ((returns + cut * after) * times).sum(1) / len(lasts)

@@ -46,12 +46,12 @@ class Unseen:
         count, whole = f"{self.kept.sum():,}", f"{len(self.kept):,}"
         if not self.kept.all():
             return f"{count} of {whole} episodes: those that the policy has not learnt from"
-        return f"{whole} episodes" + (f", {self.seen:,} of which equal ones that the policy has learnt from" if self.seen else "")
+        return f"{whole} episodes" + (
+            f", {self.seen:,} of which equal ones that the policy has learnt from" if self.seen else ""
+        )
 
 
-def unseen(
-    dataset: UInt64[np.ndarray, " episodes"], seen: UInt64[np.ndarray, " seen"], fresh: bool = False
-) -> Unseen:
+def unseen(dataset: UInt64[np.ndarray, " episodes"], seen: UInt64[np.ndarray, " seen"], fresh: bool = False) -> Unseen:
     """The episodes of a dataset that can judge a policy.
 
     Args:

@@ -114,18 +114,17 @@ def compare(
                 if not file.exists():
                     npz.write(file, log.columns())
 
-    warnings = directory.claim(provenance, resume, keep_logs)
+    held_out = [_held_out(recipe, log) for recipe, log in checked.values() if log is not None]
+    notes = list(dict.fromkeys(filter(None, held_out))) if directory.provenance() is None else []
+    notes += directory.claim(provenance, resume, keep_logs)
     jobs = directory.jobs()
     finished = directory.complete()
     if finished is not None:
         directory.write_metrics(out)
         return Result(out, finished, write_report(out))
     with directory.lock() as held:
-        for warning in warnings:
-            on_event(jobs[0], {"event": "note", "message": warning})
-        for note in dict.fromkeys(_held_out(recipe, log) for recipe, log in checked.values() if log is not None):
-            if note is not None:
-                on_event(jobs[0], {"event": "note", "message": note})
+        for note in notes:
+            on_event(jobs[0], {"event": "note", "message": note})
         start = time.perf_counter()
         earlier = directory.begin()
         outcomes, stopped = run_jobs(jobs, workers, on_event, held)

@@ -18,8 +18,10 @@ from segue.ope.policy import Judged
 STATE, ACTIONS, BINS, FEATURES = 4, 3, 6, 40
 
 
-def noise(seed: int, episodes: int, *, steps: int = 1, discrete: bool = True, gain: float = 0.0, logged: bool = True):
-    """Episodes of so many steps; rewards are between 0 and 1, and those of the better half of actions higher by gain."""
+def noise(
+    seed: int, episodes: int, *, steps: int = 1, discrete: bool = True, gain: float = 0.0, logged: bool = True
+) -> Dataset:
+    """Episodes of so many steps with rewards from 0 to 1, on average higher by `gain` for the better actions."""
     rng = np.random.default_rng(seed)
     rows = episodes * steps
     state = rng.normal(size=(rows, STATE))
@@ -60,7 +62,7 @@ def fitted(dataset: Dataset, **fields: Any) -> Judged:
         return np.eye(ACTIONS)[(features(state) @ table).argmax(1)]
 
     def chances(state: np.ndarray) -> np.ndarray:
-        """Of the bins; the better half of them gets nearly everything."""
+        """Of the bins."""
         score = features(state) @ table
         preferred = np.exp(8 * (score - score.max(1, keepdims=True)))
         return preferred / preferred.sum(1, keepdims=True)
