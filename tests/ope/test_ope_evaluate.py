@@ -334,6 +334,11 @@ def test_as_it_explores_it_has_weights_and_a_table_is_shown(run: Path, capsys: p
     text = " ".join(capsys.readouterr().out.split())
     for word in ("effective", "pdis", "wis", "better than the log's policy at 90%", "was estimated from"):
         assert word in text
+    # A tenth of 8 episodes is fewer than 2, so none was held out.
+    assert "judged on 8 episodes, 8 of which equal ones that the policy has learnt from" in text
+    flags = ["evaluate", str(final), "--offline", "--explore", "--method", "pdis", "--fresh", "--json"]
+    assert main(flags) == 0
+    assert json.loads(capsys.readouterr().out)[0]["seen_episodes"] == 8
 
 
 def test_all_policies_of_a_run_share_one_estimate_of_the_log_and_tell_their_phase(
@@ -370,6 +375,7 @@ def test_all_policies_of_a_run_share_one_estimate_of_the_log_and_tell_their_phas
         (["--offline", "--episodes", "3"], "--episodes goes without --offline"),
         (["--method", "wis"], "--method goes with --offline"),
         (["--fqe-steps", "3"], "--fqe-steps goes with --offline"),
+        (["--fresh"], "--fresh goes with --offline"),
         (["--offline", "--dataset", "segue:cartpole-mixed"], "the policy has 3 observation dimensions"),
         (["--offline", "--method", "wsi"], "unknown method 'wsi': did you mean 'wis'"),
     ],
