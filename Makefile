@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint bench bench-peers peers family seam ope data exercise collapse guidance leaderboard lock \
+.PHONY: install demo test lint bench bench-peers peers family seam ope verdict data exercise collapse guidance leaderboard lock \
     hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
@@ -89,6 +89,10 @@ leaderboard: data
 ope: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock --editable '.[ope]'
 	$(BIN)/python -m studies.ope
+
+# How often the offline verdict is "yes", on noise and where a better policy exists: studies/verdict; ten minutes.
+verdict: install
+	$(BIN)/python -m studies.verdict
 
 # The bundled log: our own SAC run, and 100,000 steps of three of its policies.
 hopper-mixed: install

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt64
 
 from segue import random
 from segue.algorithms.dqn import DQN
@@ -33,6 +33,8 @@ class DiscretePolicy:
 
     probabilities: Callable[[Float[np.ndarray, "rows observation"]], Float[np.ndarray, "rows actions"]]
     """π(·|s) for raw observations."""
+    seen: UInt64[np.ndarray, " episodes"] | None = dataclasses.field(default=None, compare=False, repr=False)
+    """Fingerprints of the episodes that it has learnt from (`Dataset.episode_fingerprints`); None if unknown."""
 
     def log_prob(
         self, observation: Float[np.ndarray, "rows observation"], action: Int[np.ndarray, " rows"]
@@ -55,6 +57,8 @@ class ContinuousPolicy:
     """log π(a|s) for raw observations; None if the policy has no density."""
     deterministic: bool = False
     """Whether all draws in a state are the same."""
+    seen: UInt64[np.ndarray, " episodes"] | None = dataclasses.field(default=None, compare=False, repr=False)
+    """Fingerprints of the episodes that it has learnt from (`Dataset.episode_fingerprints`); None if unknown."""
 
     def log_prob(
         self, observation: Float[np.ndarray, "rows observation"], action: Float[np.ndarray, "rows action"]
@@ -90,7 +94,8 @@ def judged(policy: Policy, spaces: Spaces, explore: bool) -> Judged:
                 f"the bridge {bridge.name} has a say in the policy's actions, so they are not those of one policy; "
                 "off-policy evaluation judges a policy alone: name a checkpoint of a run without that bridge"
             )
-    return _discrete(policy, spaces, explore) if spaces.discrete else _continuous(policy, explore)
+    target = _discrete(policy, spaces, explore) if spaces.discrete else _continuous(policy, explore)
+    return dataclasses.replace(target, seen=policy.seen)
 
 
 def _discrete(policy: Policy, spaces: Spaces, explore: bool) -> DiscretePolicy:
