@@ -281,6 +281,24 @@ def test_only_a_policy_that_draws_from_its_actor_has_a_density(name: str) -> Non
             certain.log_prob(OBSERVATIONS, action)
 
 
+def test_a_clipped_policy_has_a_density_inside_the_bounds_and_a_probability_at_each() -> None:
+    """Together they make 1, and the bounds have the share of the draws that are there."""
+    algorithm = small("iql")
+    policy = Policy(algorithm, random_learner(algorithm, kind="continuous"))
+    target = judged(policy, KINDS["continuous"], explore=True)
+    grid = np.linspace(-1, 1, 401, dtype=np.float32)
+    pairs = np.stack(np.meshgrid(grid, grid, indexing="ij"), axis=-1).reshape(-1, 2)
+    density = np.exp(target.log_prob(np.repeat(OBSERVATIONS[:1], len(pairs), axis=0), pairs)).reshape(401, 401)
+    step = np.full(401, 2 / 400)
+    step[[0, -1]] = 1  # a bound has a probability, not a density
+    inside = np.where(np.isin(np.arange(401), [1, 399]), 1.5, 1.0)  # and half a cell more beside it
+    assert (density * np.outer(step * inside, step * inside)).sum() == pytest.approx(1, abs=0.01)
+    drawn = policy(np.repeat(OBSERVATIONS[:1], 20_000, axis=0), np.random.default_rng(0), True)
+    corner = float((drawn == 1).all(1).mean())
+    assert density[-1, -1] == pytest.approx(corner, abs=0.01)
+    assert corner > 0.01
+
+
 def test_a_policy_that_a_bridge_acts_for_is_refused() -> None:
     algorithm = small("sac")
     learner = fresh_learner(algorithm)

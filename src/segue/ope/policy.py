@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt64
+from scipy import special
 
 from segue import random
 from segue.algorithms.dqn import DQN
 from segue.bridges import Bridge
 from segue.errors import SegueError
-from segue.networks import Actor, CategoricalActor, pick
+from segue.networks import Actor, CategoricalActor, GaussianActor, pick
 from segue.policy import Policy
 from segue.types import Spaces
 
@@ -124,15 +125,28 @@ def _continuous(policy: Policy, explore: bool) -> ContinuousPolicy:
     def density(
         observation: Float[np.ndarray, "rows observation"], action: Float[np.ndarray, "rows action"]
     ) -> Float[np.ndarray, " rows"]:
+        if isinstance(actor, GaussianActor):
+            return _clipped_log_prob(actor, _seen(policy, observation), action)
         return np.asarray(actor.log_prob(_seen(policy, observation), action))
 
     tried = random.generator(0, "judged").normal(size=(TRIED, len(policy.normaliser.mean))).astype(np.float32)
     first, second = (draw(tried, np.random.default_rng(seed)) for seed in (0, 1))
     # Drawing from the actor is known by what it does with the same noise; other kinds of exploration have no density.
-    drawn = isinstance(actor, Actor) and np.array_equal(
+    drawn = isinstance(actor, Actor | GaussianActor) and np.array_equal(
         first, actor.draw(_seen(policy, tried), np.random.default_rng(0))
     )
     return ContinuousPolicy(draw, density if drawn else None, deterministic=np.array_equal(first, second))
+
+
+def _clipped_log_prob(
+    actor: GaussianActor, observation: Float[np.ndarray, "rows observation"], action: Float[np.ndarray, "rows action"]
+) -> Float[np.ndarray, " rows"]:
+    """log π(a|s) of what a clipped Gaussian executes: a density inside the bounds, the probability of a bound at it."""
+    mean, log_std = actor.mode(observation).astype(np.float64), np.asarray(actor.log_std, np.float64)
+    std = np.exp(log_std)
+    inside = -0.5 * ((action - mean) / std) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
+    above, below = special.log_ndtr((mean - 1) / std), special.log_ndtr((-1 - mean) / std)
+    return np.asarray(np.where(action >= 1, above, np.where(action <= -1, below, inside)).sum(-1))
 
 
 def _seen(policy: Policy, observation: Float[np.ndarray, "rows observation"]) -> Float[np.ndarray, "rows observation"]:
