@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -122,9 +123,10 @@ def power() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """All parts, each stored as it ends."""
+    """All parts, or those that are named; each is stored as it ends."""
     bootstrap.RESAMPLES = 100  # for the interval of the log's value alone; no verdict here rests on it
-    results: dict[str, Any] = {"confidence": 0.95}
+    file = HERE / "results.json"
+    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"confidence": 0.95}
     started = time.monotonic()
     parts: dict[str, Callable[[], Any]] = {
         "noise, least squares": lambda: on_noise(least_squares, FITTED),
@@ -132,10 +134,10 @@ def main() -> None:
         "power": power,
         "noise, trained": lambda: on_noise(trained, TRAINED),
     }
-    for name, part in parts.items():
-        results[name] = part()
+    for name in sys.argv[1:] or parts:
+        results[name] = parts[name]()
         print(f"{name}: {time.monotonic() - started:.0f} s since the start", flush=True)
-        (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        file.write_text(json.dumps(results, indent=1) + "\n")
     print("\n".join(tables(results)))
 
 
