@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import math
@@ -13,6 +14,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from segue.bridges import Guard
+from segue.evaluation import probe
+from segue.report import seam
 from segue.report.diagnosis import Diagnosis, diagnose
 from segue.report.fall import fall, moments
 from segue.report.history import attach_metrics, read_metrics
@@ -22,6 +26,7 @@ from segue.report.seam import METRICS, PROBE, SeamArm, seam_arms
 from segue.report.seam_curves import draw, seam_pictures
 from segue.report.seam_table import moments_table, seam_data
 from segue.report.theme import LIGHT
+from segue.training import online
 
 EPISODES = (-10.0, 0.0, 10.0)
 Build = Callable[..., SeamArm]
@@ -359,11 +364,23 @@ def test_over_estimation_is_shaded_and_named_only_where_it_occurs(build: Build) 
     assert "under-estimated" in drawn(under)[0]
 
 
-def test_the_guards_evidence_has_its_alarm_line_at_log_one_over_alpha(build: Build) -> None:
+def test_the_alarm_line_is_where_the_guard_alarms(build: Build) -> None:
     evidence = {500: 0.5, 1000: 1.0}
-    _, figure = drawn(build(COLLAPSE, {"bridges": [{"name": "guard", "alpha": 0.05}]}, guard_log_evidence=evidence))
+    text, figure = drawn(build(COLLAPSE, {"bridges": [{"name": "guard", "alpha": 0.05}]}, guard_log_evidence=evidence))
     levels = [set(np.asarray(line.get_ydata(), float)) for axes in figure.axes for line in axes.lines]
-    assert {math.log(20)} in levels
+    assert {math.log(Guard(alpha=0.05).threshold)} == {math.log(40)}
+    assert {math.log(40)} in levels
+    assert "alarm, log 40" in text
+
+
+def test_the_report_copies_no_constant_of_what_it_reports() -> None:
+    """A number that a bridge, the loop or the probe owns is imported, so that the two cannot differ."""
+    assert seam.SEAM_STEPS is online.SEAM_STEPS
+    for file in Path(seam.__file__).parent.glob("*.py"):
+        assigned = [node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Assign)]
+        numbers = [value.value for value in assigned if isinstance(value, ast.Constant)]
+        assert not {online.SEAM_STEPS, probe.ROWS} & {n for n in numbers if isinstance(n, int)}, file.name
+        assert f"{probe.ROWS} states" not in file.read_text(), file.name
 
 
 def test_more_arms_than_columns_go_into_further_pictures(build: Build) -> None:

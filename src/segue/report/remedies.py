@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from segue.bridges import ConservativeUpdate
 from segue.report.fall import Fall
 from segue.report.seam import BRIDGES, SeamArm
 from segue.report.seeds import mean_curve
@@ -57,9 +58,9 @@ def bridges_did(arm: SeamArm) -> Iterator[str]:
         tenth = max(mean.mean.size // 10, 1)
         first, last = float(mean.mean[:tenth].mean()), float(mean.mean[-tenth:].mean())
         text = f"{sentence(NAMES[name])}: {figures(first)} at first, {figures(last)} at the end"
-        epsilon = arm.parameter("conservative-update", "epsilon")
-        if name == "constraint" and math.isfinite(epsilon):
-            text += f", its bound is {figures(epsilon)}"
+        update = arm.bridge(ConservativeUpdate)
+        if name == "constraint" and update is not None:
+            text += f", its bound is {figures(update.epsilon)}"
         yield f"{text}."
     alarms = [float(values[-1]) for _, values in arm.tracks["guard_alarms"].online if values.size]
     if alarms:
