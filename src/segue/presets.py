@@ -113,7 +113,8 @@ def auto(
         fields: dict[str, Any] = {"offline": DiscreteCQL(), "offline_steps": AUTO_STEPS}
         live_fields = {"online": DiscreteCQL(), "replay": Mixed()}
     else:
-        best = max(BEST_SHARE, min(FEWEST_EPISODES / len(log.episode_starts), 1.0))
+        learnt = len(log.episode_starts) - log.held_out_count(Recipe.held_out)
+        best = max(BEST_SHARE, min(FEWEST_EPISODES / learnt, 1.0))
         fields = {"offline": BC(loss="nll", top_fraction=best), "offline_steps": AUTO_CLONING}
         live_fields = {"online": PPO(actor_learning_rate=1e-4, value_learning_rate=1e-3)}
     if live:

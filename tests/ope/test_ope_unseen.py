@@ -237,3 +237,31 @@ def test_a_policy_of_another_library_that_says_nothing_of_its_past_gets_a_note()
     for policy, noted in ((ALWAYS_1, True), (DiscretePolicy(ALWAYS_1.probabilities, seen=numbers()), False)):
         result = evaluate_offline(policy, dataset, methods=["is"], discount=1.0)
         assert any(note in one for one in result.notes) == noted
+
+
+def test_what_the_seen_episodes_earned_bounds_the_rewards_too() -> None:
+    """A rare disaster that only the seen episodes show keeps the answer from being yes."""
+    answers = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        rows = 2000
+        action = rng.integers(0, 2, rows)
+        disaster = (action == 1) & (rng.random(rows) < 1 / 400)
+        dataset = segue.load(
+            {
+                "observations": rng.normal(size=(rows, 2)),
+                "actions": action,
+                "rewards": action - 2000.0 * disaster,
+                "terminals": np.ones(rows),
+                "behaviour_log_prob": np.full(rows, np.log(0.5)),
+                "discrete_actions": 2,
+            }
+        )
+        kept, _ = dataset.split(0.1, 0)
+        if not (kept.rewards < -1).any():
+            continue
+        policy = DiscretePolicy(lambda s: np.eye(2)[np.ones(len(s), int)], seen=np.sort(kept.episode_fingerprints()))
+        judged = evaluate_offline(policy, dataset, methods=["pdis", "is"], discount=1.0)
+        answers += [estimate.verdict.answer for estimate in judged.estimates]
+    assert len(answers) >= 20
+    assert "yes" not in answers

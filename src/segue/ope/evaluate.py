@@ -237,7 +237,9 @@ class _Evaluation:
         self.policy, self.basis, self.methods, self.skip = policy, basis, methods, skip
         self.rows = np.repeat(basis.kept, log.episode_lengths)
         self.log = log if basis.kept.all() else log.episodes(np.flatnonzero(basis.kept))
-        self.limits = Limits.of_episodes(self.log, discount)
+        # The episodes that the policy has learnt from do not judge it, but they show what rewards are possible.
+        self.whole = log
+        self.limits = Limits.of_episodes(log, discount)
         self.confidence, self.discount, self.seed = confidence, discount, seed
         self.estimated = False
         """Whether the propensities are; weights then do not have mean 1, which exact bounds rest on."""
@@ -255,6 +257,8 @@ class _Evaluation:
             None if fitted is None else fitted.q,
             None if fitted is None else fitted.v,
         )
+        whole = Episodes.of(self.whole, self.discount, np.zeros(len(self.whole)))
+        episodes = dataclasses.replace(episodes, dataset=whole)
         self.note_cuts()
         estimates = [
             self.by_fqe(fitted) if method == "fqe" else self.by_weights(ESTIMATORS[method], episodes)
