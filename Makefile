@@ -16,7 +16,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 # SAC from scratch, the plain handover of a pretrained policy to SAC, and the recipe that keeps what it has and climbs;
-# the same budget of live steps, networks and batches, three seeds.
+# the same budget of live steps and the same networks, three seeds.
 SMALL := --offline.hidden-sizes 128 128 --offline.batch-size 128
 SAC := --online sac --online.hidden-sizes 128 128 --online.batch-size 128
 demo: install
@@ -84,6 +84,10 @@ guidance: install
 # Recipes against RLPD from scratch with the log: studies/leaderboard.
 leaderboard: data
 	$(BIN)/python -m studies.leaderboard
+
+# The policy distribution of IQL and AWAC: studies/distribution; GLUCOSE names NeoRL-2's simglucose-val.npz.
+distribution: data
+	$(BIN)/python -m studies.distribution $(if $(GLUCOSE),--glucose $(GLUCOSE))
 
 # Off-policy estimators against exactly known values: studies/ope; a few minutes on two cores.
 ope: install
