@@ -7,8 +7,8 @@ Each of M critics is fitted, by semi-gradient steps, to a log of its own: n epis
 
 with nothing bootstrapped at a true terminal and Q̄_m following by Polyak averaging. The expectation is exact over
 discrete actions; over continuous ones each update uses one of several stored draws, and values are the mean of all.
-A value outside the range that rewards allow is an extrapolation. Q is moved into that range for each action, and V is the
-mean of what comes of it: V(s) = E_{a~π} Q(s, a) still holds, as the doubly robust estimators need.
+A value outside the range that rewards allow is an extrapolation. Q is moved into that range for each action, and V is
+their mean: V(s) = E_{a~π} Q(s, a) still holds, as the doubly robust estimators need.
 
 The value of row i for the doubly robust estimators comes from the critics that did not see its episode, about e⁻¹ of
 them, so that model and episode are independent.
