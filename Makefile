@@ -94,7 +94,7 @@ ope: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock --editable '.[ope]'
 	$(BIN)/python -m studies.ope
 
-# How often the offline verdict is "yes", on noise and where a better policy exists: studies/verdict; ten minutes.
+# How often the offline verdict is "yes", on noise and where a better policy exists: studies/verdict; half an hour.
 verdict: install
 	$(BIN)/python -m studies.verdict
 

@@ -1,4 +1,4 @@
-"""How often the offline verdict is "yes": `python -m studies.verdict`, about ten minutes of one core.
+"""How often the offline verdict is "yes": `python -m studies.verdict`, about half an hour of a busy core.
 
 Datasets are noise, or have a better policy by construction (studies/verdict/noise.py). Four parts, all into
 results.json and as tables on standard output:

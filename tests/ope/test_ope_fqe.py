@@ -152,3 +152,15 @@ def test_a_critic_that_explodes_says_so() -> None:
 def test_hyper_parameters_out_of_range_are_refused(changes: dict[str, object], expected: str) -> None:
     with pytest.raises(RecipeError, match=expected):
         FQE(**changes)  # type: ignore[arg-type]
+
+
+def test_values_that_are_moved_into_the_range_still_average_to_v() -> None:
+    # What dr and wdr rest on: with π = b, V(s) − Q(s, a) is 0 on average over the actions that b takes.
+    mdp = MDP.random(1, ending=1.0)
+    behaviour = random_policy(1, mdp, floor=0.5)
+    wild = FQE(hidden_sizes=(), steps=4, learning_rate=3.0, polyak=1.0, members=4)
+    fitted = fit(wild, tabular(behaviour), mdp.log(behaviour, 4000, 0), 0.9, 0)
+    assert fitted.outside > 0.1, "or nothing was moved"
+    known = fitted.q != 0
+    difference = (fitted.v - fitted.q)[known]
+    assert abs(difference.mean()) < 4 * difference.std() / np.sqrt(known.sum())

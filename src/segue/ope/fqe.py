@@ -7,7 +7,8 @@ Each of M critics is fitted, by semi-gradient steps, to a log of its own: n epis
 
 with nothing bootstrapped at a true terminal and Q̄_m following by Polyak averaging. The expectation is exact over
 discrete actions; over continuous ones each update uses one of several stored draws, and values are the mean of all.
-A value outside the range that rewards allow is an extrapolation, and is moved into that range.
+A value outside the range that rewards allow is an extrapolation. Q is moved into that range for each action, and V is
+their mean: V(s) = E_{a~π} Q(s, a) still holds, as the doubly robust estimators need.
 
 The value of row i for the doubly robust estimators comes from the critics that did not see its episode, about e⁻¹ of
 them, so that model and episode are independent.
@@ -36,6 +37,9 @@ from segue.ope.limits import Limits
 from segue.ope.policy import DiscretePolicy, Judged, in_chunks
 from segue.types import Array, Key, Transition
 
+#: Rows of the dataset, and first states, at which it is looked whether values are in range.
+LOOKED_AT = 10_000
+UNLIMITED = Limits(-np.inf, np.inf)
 #: Updates per dispatch.
 DISPATCH = 100
 
@@ -152,9 +156,11 @@ def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) 
     critic = kind.init(key, fqe.members, spaces.observation_size, spaces.action_size, fqe.hidden_sizes)
     state = critic, jax.tree.map(jnp.copy, critic), _optimiser(fqe).init(critic)
 
-    def values(critic: Any, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "members rows"]:
-        found = in_chunks(lambda r: _expected(critic, log.observation[r], here[r]).T, rows)
-        return scale * found.T.astype(np.float64)
+    def values(
+        critic: Any, rows: Int[np.ndarray, " rows"], limits: Limits = anywhere
+    ) -> Float[np.ndarray, "members rows"]:
+        found = in_chunks(lambda r: _expected(critic, log.observation[r], here[r], scale, limits).T, rows)
+        return found.T
 
     def first_values(critic: Any) -> Float[np.ndarray, " members"]:
         found = values(critic, dataset.episode_starts)
@@ -175,14 +181,18 @@ def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) 
     rows = np.arange(len(dataset))
     unseen = seen == 0
     q = scale * in_chunks(lambda r: critic(log.observation[r], log.action[r]).T, rows).T.astype(np.float64)
-    v = values(critic, rows)
-    outside = [anywhere.beyond(q), anywhere.beyond(v), at_start.beyond(v[:, dataset.episode_starts])]
+    some, starts = (part[:: len(part) // LOOKED_AT + 1] for part in (rows, dataset.episode_starts))
+    outside = [
+        anywhere.beyond(q),
+        anywhere.beyond(values(critic, some, UNLIMITED)),
+        at_start.beyond(values(critic, starts, UNLIMITED)),
+    ]
     return Fitted(
         values=first_values(critic),
         earlier=earlier,
         log_values=_log_values(critic, there, log, dataset, discount, scale, times, anywhere),
         q=_mean_where(anywhere.clip(q), unseen),
-        v=_mean_where(anywhere.clip(v), unseen),
+        v=_mean_where(values(critic, rows), unseen),
         limits=at_start,
         outside=float(np.concatenate(outside, axis=1).mean()),
     )
@@ -199,7 +209,7 @@ def _log_values(
     limits: Limits,
 ) -> Float[np.ndarray, " members"]:
     lasts = np.append(dataset.episode_starts[1:], len(dataset)) - 1
-    after = limits.clip(scale * np.asarray(_expected(critic, log.next_observation[lasts], there[lasts]), np.float64))
+    after = _expected(critic, log.next_observation[lasts], there[lasts], scale, limits)
     cut = ~dataset.episode_terminals * discount**dataset.episode_lengths
     returns = Episodes.of(dataset, discount, np.zeros(len(dataset))).returns
     return ((returns + cut * after) * times).sum(1) / len(lasts)
@@ -224,13 +234,15 @@ def _choices(policy: Judged, observation: np.ndarray, draws: int, source: np.ran
     return np.stack(drawn, axis=1).astype(np.float32)
 
 
-def _expected(critic: Any, observation: Array, choices: Array) -> Float[Array, "members rows"]:
-    """E_{a~π} Q_m(s, a), by probabilities or by all draws."""
+def _expected(
+    critic: Any, observation: Array, choices: Array, scale: float, limits: Limits
+) -> Float[np.ndarray, "members rows"]:
+    """E_{a~π} Q_m(s, a) in the units of rewards, by probabilities or by all draws, each Q moved into the limits."""
     if isinstance(critic, DiscreteCritic):
-        return (critic.all(observation) * choices).sum(-1)
-    xp = observation.__array_namespace__()
-    repeated = xp.broadcast_to(observation[:, None], (*choices.shape[:2], observation.shape[-1]))
-    return critic(repeated, choices).mean(-1)
+        q = scale * np.asarray(critic.all(observation), np.float64)
+        return (limits.clip(q) * np.asarray(choices)).sum(-1)
+    repeated = np.broadcast_to(observation[:, None], (*choices.shape[:2], observation.shape[-1]))
+    return limits.clip(scale * np.asarray(critic(repeated, choices), np.float64)).mean(-1)
 
 
 class _Data(NamedTuple):
