@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint bench bench-peers peers family seam ope verdict data exercise collapse guidance leaderboard lock \
+.PHONY: install demo test lint bench bench-peers peers family seam ope verdict distribution data exercise collapse guidance leaderboard lock \
     hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed

@@ -84,7 +84,7 @@ def preset(name: str, **changes: Any) -> Recipe:
         RecipeError: if there is no such preset.
     """
     if name == AUTO:
-        task = {field: changes[field] for field in ("dataset", "env", "clip_actions") if field in changes}
+        task = {field: changes[field] for field in ("dataset", "env", "clip_actions", "held_out") if field in changes}
         return Recipe(**{**auto(**task), **changes})
     if name not in RECIPES:
         raise RecipeError(unknown("preset", name, [AUTO, *RECIPES]))
@@ -92,7 +92,10 @@ def preset(name: str, **changes: Any) -> Recipe:
 
 
 def auto(
-    dataset: str | Mapping[str, Any] | Dataset | None = None, env: str | None = None, clip_actions: bool = False
+    dataset: str | Mapping[str, Any] | Dataset | None = None,
+    env: str | None = None,
+    clip_actions: bool = False,
+    held_out: float = Recipe.held_out,
 ) -> dict[str, Any]:
     """The fields of the recipe that our studies support, by kind of actions, and with a log or without.
 
@@ -113,7 +116,7 @@ def auto(
         fields: dict[str, Any] = {"offline": DiscreteCQL(), "offline_steps": AUTO_STEPS}
         live_fields = {"online": DiscreteCQL(), "replay": Mixed()}
     else:
-        learnt = len(log.episode_starts) - log.held_out_count(Recipe.held_out)
+        learnt = len(log.episode_starts) - log.held_out_count(held_out)
         best = max(BEST_SHARE, min(FEWEST_EPISODES / learnt, 1.0))
         fields = {"offline": BC(loss="nll", top_fraction=best), "offline_steps": AUTO_CLONING}
         live_fields = {"online": PPO(actor_learning_rate=1e-4, value_learning_rate=1e-3)}

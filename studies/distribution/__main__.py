@@ -35,7 +35,7 @@ EPISODES = 20
 
 
 def main(arguments: list[str]) -> int:
-    """Run what is missing, then write results.json and the table in README.md."""
+    """Run what is missing, write results.json and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--glucose", type=Path, help="path of NeoRL-2's simglucose-val.npz")
     parser.add_argument("--out", type=Path, default=Path("runs/distribution"), help="where the runs are kept")

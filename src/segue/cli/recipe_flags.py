@@ -88,7 +88,11 @@ def _default(arguments: Sequence[str]) -> str:
 def _auto(arguments: Sequence[str]) -> dict[str, Any]:
     """Of the log and the environment that are named; `None` is how a flag says that there is none."""
     task = {name: value for name in ("dataset", "env") if (value := last_value(name, arguments)) not in ("", "None")}
-    return auto(**task, clip_actions="--clip-actions" in arguments)
+    try:
+        held_out = float(last_value("held-out", arguments) or Recipe.held_out)
+    except ValueError:  # the parser says what is wrong with it
+        held_out = Recipe.held_out
+    return auto(**task, clip_actions="--clip-actions" in arguments, held_out=held_out)
 
 
 def _domain(preset: str, named: Mapping[str, list[str]]) -> dict[str, Any]:

@@ -53,9 +53,8 @@ class GaussianActor(eqx.Module):
         self, observation: Float[Array, "*batch observation"], source: random.Source
     ) -> Float[Array, "*batch action"]:
         """An action from the policy."""
-        mean = self.mode(observation)
-        noise = random.normal(source, mean.shape)
-        return (mean + mean.__array_namespace__().exp(self.log_std) * noise).clip(-1, 1)
+        shape = (*observation.shape[:-1], self.raw_log_std.shape[-1])
+        return self.sample(observation, random.normal(source, shape))
 
     def log_prob(
         self, observation: Float[Array, "*batch observation"], action: Float[Array, "*batch action"]

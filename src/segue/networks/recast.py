@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -13,7 +14,8 @@ from segue import random
 from segue.forward import LOG_STD_MAX, LOG_STD_MIN
 from segue.networks.actor import Actor
 from segue.networks.gaussian_actor import GaussianActor
-from segue.networks.mlp import MLP, Linear
+from segue.networks.mlp import Linear
+from segue.types import same_shape
 
 #: Draws per state by which σ is fitted.
 DRAWS = 16
@@ -27,15 +29,9 @@ def compatible(source: Any, like: Any) -> bool:
     """Whether both are continuous actors with the same network of the mean, arrays or only their shapes."""
     if not isinstance(source, ContinuousActor) or not isinstance(like, ContinuousActor):
         return False
-    shapes = [[jax.tree.map(jnp.shape, actor.mlp.layers[:-1]), actor.mlp.norms] for actor in (source, like)]
-    structures: list[Any] = [jax.tree.structure(part) for part in shapes]
-    given, wanted = (actor.mlp for actor in (source, like))
-    return (
-        _size(source) == _size(like)
-        and structures[0] == structures[1]
-        and all(a.weight.shape == b.weight.shape for a, b in zip(given.layers[:-1], wanted.layers[:-1], strict=True))
-        and (given.activation, given.norm_after) == (wanted.activation, wanted.norm_after)
-    )
+    # The head differs by the outputs for σ; without it the networks must be built alike, activation included.
+    trunks = [dataclasses.replace(actor.mlp, layers=actor.mlp.layers[:-1]) for actor in (source, like)]
+    return _size(source) == _size(like) and same_shape(*trunks)
 
 
 def recast(
@@ -53,14 +49,15 @@ def recast(
     """
     size = _size(source)
     log_std = _fitted_log_std(jax.tree.map(np.asarray, source), like, np.asarray(observation, np.float32))
-    *hidden, head = jax.tree.map(jnp.copy, source.mlp.layers)
+    mlp = jax.tree.map(jnp.copy, source.mlp)
+    *hidden, head = mlp.layers
     weight, bias = head.weight[:, :size], head.bias[:size]
     low, high = _range(like)
     share = np.clip((log_std - low) / (high - low), 1e-3, 1 - 1e-3)
     if isinstance(like, Actor):
         weight = jnp.concatenate([weight, jnp.zeros_like(weight)], axis=1)
         bias = jnp.concatenate([bias, jnp.asarray(np.arctanh(2 * share - 1), bias.dtype)])
-    mlp = MLP((*hidden, Linear(weight, bias)), jax.tree.map(jnp.copy, source.mlp.norms), *_statics(source.mlp))
+    mlp = dataclasses.replace(mlp, layers=(*hidden, Linear(weight, bias)))
     if isinstance(like, Actor):
         return Actor(mlp)
     raw = np.log(share / (1 - share)) if like.smooth else log_std
@@ -71,10 +68,6 @@ def _size(actor: ContinuousActor) -> int:
     """Action dimensions."""
     outputs = actor.mlp.layers[-1].weight.shape[-1]
     return outputs // 2 if isinstance(actor, Actor) else outputs
-
-
-def _statics(mlp: MLP) -> tuple[str, bool]:
-    return mlp.activation, mlp.norm_after
 
 
 def _range(actor: ContinuousActor) -> tuple[float, float]:

@@ -212,6 +212,12 @@ def evaluate_offline(
     seen = NOTHING_SEEN if target.seen is None else target.seen
     basis = unseen(log.episode_fingerprints(), seen, fresh)
     evaluation = _Evaluation(target, log, basis, chosen, methods is None, confidence, discount, seed)
+    if basis.refusal is not None:
+        evaluation.notes.append(basis.refusal)
+    if fresh and basis.seen:
+        evaluation.notes.append(
+            f"{basis.seen:,} episodes equal ones that the policy has learnt from; all count as new (fresh)"
+        )
     if target.seen is None and not fresh:
         evaluation.notes.append(
             "the policy does not say which episodes it has learnt from (seen): a yes holds only if these are not among "

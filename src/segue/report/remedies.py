@@ -93,7 +93,7 @@ def suggestions(arm: SeamArm, found: Fall | None) -> dict[str, str]:
         proposed[SAMG] = "the over-estimation came after the switch; it keeps the offline critic in the target"
     if away:
         proposed[ConservativeUpdate] = "the policy moved away from the log; it bounds how fast"
-    proposed[Guard] = "it rolls back when live returns fall, whatever the cause"
+    proposed[Guard] = "it rolls back when live returns fall, for any cause"
     flags = {
         flag: why
         for kind, why in proposed.items()

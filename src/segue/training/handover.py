@@ -64,8 +64,8 @@ def hand_over(
             chosen = np.linspace(0, len(observations) - 1, min(STATES, len(observations))).astype(int)
             carried[role] = recast(given[role], fresh, np.asarray(source.normaliser(observations[chosen])))
             lines.append(
-                f"{role}: carried over from {offline.name} into {online.name}'s distribution: the same mean, and a "
-                f"deviation fitted to vary as much on {len(chosen):,} states of the dataset"
+                f"{role}: carried over from {offline.name} with the same mean; its σ was converted to the form of "
+                f"{online.name}'s actor on {len(chosen):,} states of the dataset"
             )
         else:
             lines.append(
