@@ -23,7 +23,7 @@ from segue.recipe import decode, encode
 from segue.training.update import init_learner, replace
 from segue.types import Learner, Normaliser, Spaces
 
-FORMAT = 1
+FORMAT = 2
 
 
 class OtherFormat(SegueError):
@@ -39,6 +39,8 @@ class Checkpoint:
     spaces: Spaces
     env_id: str | None
     learner: Learner
+    progress: float = 0.0
+    """Share of the online phase that was over, in [0, 1]; 0 at the end of an offline phase, before exploration."""
 
     def require_fit(self, env_id: str) -> Checkpoint:
         """This checkpoint, if its policy can act in that environment.
@@ -54,8 +56,8 @@ class Checkpoint:
         return self
 
     def policy(self) -> Policy:
-        """The policy to act with."""
-        return Policy(self.algorithm, self.learner, self.bridges)
+        """The policy to act with; it explores as at this point of its phase."""
+        return Policy(self.algorithm.at(np.asarray(self.progress, np.float32)), self.learner, self.bridges)
 
 
 def parameters_sha256(learner: Learner) -> str:
@@ -81,6 +83,7 @@ def save(directory: Path, checkpoint: Checkpoint) -> str:
         "bridges": [encode(bridge) for bridge in checkpoint.bridges],
         "spaces": dataclasses.asdict(checkpoint.spaces),
         "env": checkpoint.env_id,
+        "progress": checkpoint.progress,
         "parameters_sha256": digest,
     }
     arrays = io.BytesIO()
@@ -106,7 +109,7 @@ def load(directory: Path) -> Checkpoint:
         bridges = tuple(decode("bridge", part, BRIDGES) for part in manifest["bridges"])
         spaces = Spaces(**manifest["spaces"])
         learner = eqx.tree_deserialise_leaves(directory / "learner.eqx", skeleton(algorithm, bridges, spaces))
-        digest, env_id = manifest["parameters_sha256"], manifest["env"]
+        digest, env_id, progress = manifest["parameters_sha256"], manifest["env"], float(manifest["progress"])
     except FileNotFoundError as error:
         raise SegueError(f"{directory}: no checkpoint here ({error.filename} is missing)") from error
     except RuntimeError as error:  # of Equinox
@@ -116,7 +119,7 @@ def load(directory: Path) -> Checkpoint:
         raise SegueError(f"{directory}: the checkpoint is damaged ({error}); use another one") from error
     if parameters_sha256(learner) != digest:
         raise SegueError(f"{directory}: the checkpoint is damaged (its hash does not match); use another one")
-    return Checkpoint(algorithm, bridges, spaces, env_id, learner)
+    return Checkpoint(algorithm, bridges, spaces, env_id, learner, progress)
 
 
 def damage(directory: Path) -> str | None:
