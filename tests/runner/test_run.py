@@ -87,6 +87,15 @@ def test_a_checkpoint_knows_its_point_of_the_phase(tmp_path: Path) -> None:
     assert load_checkpoint(places / "offline-td3-bc/seed-0/final").progress == 0.0
 
 
+@pytest.mark.parametrize(("steps", "said"), [(7, True), (5000, False)])
+def test_teaching_steps_that_have_no_effect_are_said(tmp_path: Path, steps: int, said: bool) -> None:
+    """TD3+BC's actor is carried over, so that none is taught."""
+    recipe = pendulum(eval_episodes=1, offline_steps=1, online_steps=20, warmup_steps=10, distil_steps=steps)
+    lines = run_recipe(recipe, tmp_path / "a", workers=1).summary["arms"]["run"]["handover"]
+    sentence = f"policy: distil_steps {steps} has no effect: the actor is carried over"
+    assert (sentence in lines) == said
+
+
 def test_recipes_on_disk_name_what_they_leave_to_the_algorithm(tmp_path: Path) -> None:
     """So that a report shows the updates per step of SAC and of RLPD as different."""
     ratios = {}
