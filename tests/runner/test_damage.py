@@ -16,6 +16,7 @@ from segue.errors import RecipeError, SegueError
 from segue.recipe import Recipe, portable, read_recipes
 from segue.runner import branching, compare, load_checkpoint
 from segue.runner.branching import branch_off, trunk
+from segue.runner.checkpoint import FORMAT
 from segue.runner.longer import lengthen
 from toys import pendulum
 
@@ -171,8 +172,8 @@ def test_so_is_the_policy_that_a_finished_run_ended_with(run: Path, whole: Path)
 
 def test_a_checkpoint_of_another_version_is_no_damage(run: Path):
     file = run / FINAL / "manifest.json"
-    file.write_text(file.read_text().replace('"format": 2', '"format": 1'))
-    with pytest.raises(SegueError, match="checkpoint format 1; this version reads 2"):
+    file.write_text(file.read_text().replace(f'"format": {FORMAT}', '"format": 99'))
+    with pytest.raises(SegueError, match=f"checkpoint format 99; this version reads {FORMAT}"):
         compare(read_recipes(run), run, workers=1, resume=True)
     assert file.exists()
 

@@ -84,6 +84,23 @@ def test_a_policy_that_is_worth_less_than_its_log_is_said_to_be(tmp_path: Path, 
     assert told or not events
 
 
+def test_a_checkpoint_knows_its_point_of_the_phase(tmp_path: Path) -> None:
+    result = run_recipe(pendulum(keep_policies=True, eval_episodes=1), tmp_path / "a", workers=1)
+    places = result.directory / "checkpoints"
+    points = {place.name: load_checkpoint(place).progress for place in (places / "run/seed-0").iterdir()}
+    assert points == {"step-0": 0.0, "step-20": 0.5, "step-40": 1.0, "final": 1.0}
+    assert load_checkpoint(places / "offline-td3-bc/seed-0/final").progress == 0.0
+
+
+@pytest.mark.parametrize(("steps", "said"), [(7, True), (5000, False)])
+def test_teaching_steps_that_have_no_effect_are_said(tmp_path: Path, steps: int, said: bool) -> None:
+    """TD3+BC's actor is carried over, so that none is taught."""
+    recipe = pendulum(eval_episodes=1, offline_steps=1, online_steps=20, warmup_steps=10, distil_steps=steps)
+    lines = run_recipe(recipe, tmp_path / "a", workers=1).summary["arms"]["run"]["handover"]
+    sentence = f"policy: distil_steps {steps} has no effect: the actor is carried over"
+    assert (sentence in lines) == said
+
+
 def test_recipes_on_disk_name_what_they_leave_to_the_algorithm(tmp_path: Path) -> None:
     """So that a report shows the updates per step of SAC and of RLPD as different."""
     ratios = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 
 import jax
@@ -204,3 +205,45 @@ def test_handing_over_to_itself_goes_on_as_if_nothing_had_happened():
     again = Learner(learner.nets, learner.optimisers, (), source.step, learner.normaliser)
     assert same_bits(again, source)
     assert same_bits(updated(small("sac"), again)[0], updated(small("sac"), source)[0])
+
+
+#: Other values of what a role starts from than the defaults.
+STARTS = {"initial_temperature": 0.5, "orthogonal_init": True}
+
+
+@pytest.mark.parametrize(("offline", "online", "kind"), [("cql", "sac", "continuous"), ("iql", "awac", "discrete")])
+def test_what_a_carried_over_role_makes_void_is_said(offline, online, kind):
+    fields = {field.name for field in dataclasses.fields(ALGORITHMS[online])}
+    options = {name: value for name, value in STARTS.items() if name in fields}
+    source = pretrained(offline, kind)
+    _, plain = hand_over(source, small(offline), small(online), KINDS[kind], KEY, STATES)
+    assert not any("has no effect" in line for line in plain.lines), "the user set nothing"
+    _, said = hand_over(source, small(offline), small(online, **options), KINDS[kind], KEY, STATES)
+    for role in ("actor", "critic"):
+        assert f"{role}: carried over from {offline}; orthogonal_init True has no effect" in said.lines
+    if online == "sac":
+        alpha = float(np.exp(source.nets.temperature))
+        expected = f"temperature: carried over from cql ({alpha:.3g}); initial_temperature 0.5 has no effect"
+        assert expected in said.lines
+
+
+def test_what_is_as_the_user_set_it_is_not_said_to_have_no_effect():
+    """The value that is carried over is the one asked for, or the networks were initialised in that way already."""
+    source = pretrained("cql", "continuous", orthogonal_init=True)
+    alpha = float(np.exp(source.nets.temperature))
+    online = small("sac", initial_temperature=alpha, orthogonal_init=True)
+    _, said = hand_over(source, small("cql", orthogonal_init=True), online, SPACES, KEY, STATES)
+    assert not any("has no effect" in line for line in said.lines)
+
+
+def test_a_fresh_role_starts_from_what_the_user_set():
+    learner, said = hand_over(
+        pretrained("td3-bc", "continuous"),
+        small("td3-bc"),
+        small("sac", initial_temperature=0.5),
+        SPACES,
+        KEY,
+        STATES,
+    )
+    assert "temperature: fresh (td3-bc has none)" in said.lines
+    assert float(np.exp(learner.nets.temperature)) == pytest.approx(0.5)

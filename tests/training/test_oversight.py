@@ -14,8 +14,9 @@ import pytest
 from helpers import random_learner, same_bits, small
 from segue.algorithms import PPO, TD3
 from segue.bridges import Bridge, Guard, Review
+from segue.errors import Diverged
 from segue.replay import OnlineOnly, Replay
-from segue.training import on_policy
+from segue.training import on_policy, recovery
 from segue.training.on_policy import train_on_policy
 from segue.training.online import OnlineSettings, train_online
 from segue.training.oversight import Oversight
@@ -237,3 +238,56 @@ def test_an_on_policy_learner_that_is_slowed_down_makes_fewer_passes_but_one_at_
     learner = replace(learner, bridges=(jnp.asarray(0),))
     train_on_policy(algorithm, (slow,), learner, Notes(), settings(env_id=CLOCK, steps=40, eval_every=40))
     assert epochs == [6, 3, 2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("loop", "eval_every", "lost_at", "expected"),
+    [
+        # The clock's episodes last three and four steps in turn. One of four steps began at step 59.
+        pytest.param("online", 20, 60, (100, [3, 4, 3, 4, 3, 4, 3, 4, 3, 4]), id="at an evaluation"),
+        # Found at step 100; an episode of three steps began at step 98.
+        pytest.param("online", 100, 50, (150, [4, 3] * 7), id="at an update"),
+        pytest.param("on-policy", 20, 60, (80, [3, 4, 3, 4, 3]), id="on-policy"),
+    ],
+)
+def test_what_was_earned_before_a_divergence_does_not_count_for_or_against_the_learner_gone_back_to(
+    monkeypatch, loop, eval_every, lost_at, expected
+):
+    """Wherever the divergence is found: the next review sees only episodes that began after it."""
+    reviews: list[tuple[int, list[float]]] = []
+    fetch = recovery.fetch
+
+    class Noted(Bridge):
+        def review(self, state: Any, report: Any) -> Review:
+            reviews.append((report.step, report.returns.tolist()))
+            return Review(state)
+
+    def fetched(phase: str, step: int, metrics: Any) -> Any:
+        if step == lost_at:
+            raise Diverged("critic_loss is nan. Try something")
+        return fetch(phase, step, metrics)
+
+    monkeypatch.setattr("segue.training.recovery.fetch", fetched)
+    settings = OnlineSettings(
+        env_id=CLOCK,
+        steps=2 * eval_every if eval_every > 50 else 100,
+        warmup_steps=0,
+        random_warmup=False,
+        updates_per_step=1.0,
+        environments=1,
+        eval_every=eval_every,
+        eval_episodes=1,
+        seed=0,
+    )
+    small_nets: dict[str, Any] = {"hidden_sizes": (8,), "batch_size": 8}
+    algorithm = PPO(**small_nets, rollout_steps=20, epochs=1) if loop == "on-policy" else TD3(**small_nets)
+    learner = init_learner(algorithm, algorithm.init(jax.random.key(0), ONE), Normaliser.identity(1))
+    learner, notes = replace(learner, bridges=((),)), Notes()
+    if isinstance(algorithm, PPO):
+        train_on_policy(algorithm, (Noted(),), learner, notes, settings)
+    else:
+        train_online(algorithm, (Noted(),), OnlineOnly(), learner, Replay.create(None, 200, ONE), notes, settings)
+    assert [message for _, message in notes.events if "went back" in message]
+    assert next(review for review in reviews if review[0] > lost_at) == expected
+    recorded = [step for step, values in notes.measured if "training_return" in values]
+    assert lost_at in recorded or lost_at + 50 in recorded, "what was earned is recorded all the same"

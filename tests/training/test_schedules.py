@@ -13,8 +13,11 @@ import pytest
 from helpers import clone, same_bits
 from segue.algorithms import ALGORITHMS, DQN, IQL, PPO, SAC
 from segue.bridges import Bridge
+from segue.deployment.export import export_policy
+from segue.ope.policy import judged
 from segue.policy import Policy
 from segue.replay import OnlineOnly, Replay
+from segue.runner.checkpoint import Checkpoint, load, save
 from segue.training import offline, online
 from segue.training.offline import alone, train_offline
 from segue.training.online import OnlineSettings, train_online
@@ -169,6 +172,29 @@ def test_a_share_of_epsilon_of_the_collected_actions_is_random(progress, share):
     assert other == pytest.approx(0.75 * share, abs=0.015)
     if share == 0:
         assert other == 0
+
+
+@pytest.mark.parametrize("name", ["dqn", "discrete-cql", "discrete-bcq"])
+@pytest.mark.parametrize(("progress", "share"), [(0.0, 0.9), (0.25, 0.5), (1.0, 0.1)])
+def test_a_saved_policy_explores_with_the_epsilon_of_its_point_of_the_phase(name, progress, share, tmp_path):
+    """As loaded, as off-policy evaluation judges it, and as it is exported."""
+    algorithm = ALGORITHMS[name](**SMALL, initial_epsilon=0.9, final_epsilon=0.1)
+    spaces = Spaces(1, 4, discrete=True)
+    save(tmp_path / "saved", Checkpoint(algorithm, (), spaces, None, fresh(algorithm, spaces), progress))
+    saved = load(tmp_path / "saved")
+    assert saved.algorithm == algorithm, "what is gone on with has all of its schedule before it"
+    policy = saved.policy()
+    assert float(policy.algorithm.initial_epsilon) == pytest.approx(share)
+    states = np.zeros((20_000, 1), np.float32)
+    for explored in (
+        policy(states, np.random.default_rng(0), explore=True),
+        export_policy(tmp_path / "saved", tmp_path / "exported").policy(
+            states, explore=True, source=np.random.default_rng(0)
+        ),
+    ):
+        assert (explored != policy(states)).mean() == pytest.approx(0.75 * share, abs=0.015)
+    probabilities = judged(policy, spaces, explore=True).probabilities(states[:1])
+    assert probabilities.min() == pytest.approx(share / 4)
 
 
 def test_the_collecting_policys_epsilon_falls_while_the_online_phase_goes_on(monkeypatch):

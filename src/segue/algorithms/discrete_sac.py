@@ -29,9 +29,10 @@ class DiscreteSAC(SAC):
     few actions it leaves the policy nearly uniform."""
 
     def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
-        """Σ_a π(a|s′) (min_i Q̄_i(s′, a) − α log π(a|s′)) (eq. 10)."""
+        """Σ_a π(a|s′) (min_{i∈M} Q̄_i(s′, a) − α log π(a|s′)) (eq. 10); M all critics or a random subset."""
+        _, target_critic = self.drawn_critics(nets.target_critic, key)
         log_prob = nets.actor(batch.next_observation)
-        q = nets.target_critic.all(batch.next_observation).min(0)
+        q = target_critic.all(batch.next_observation).min(0)
         if self.backup_entropy:
             q = q - jnp.exp(nets.temperature) * log_prob
         return (jnp.exp(log_prob) * q).sum(-1)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 
 from segue import random
 from segue.algorithms.base import Action, ActorBased, Aux, Progress, Schedule, copy, stochastic_act
-from segue.networks import MLP
+from segue.networks import MLP, CategoricalActor
 from segue.types import Array, Key, Nets, Spaces, Transition
 
 
@@ -126,8 +126,8 @@ class PPO(ActorBased):
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
         """−min(ρ Â, clip(ρ, 1 ± ε) Â) − w_H H(π) + w_KL KL(π ‖ π_pretrained) (eq. 7), ρ = π(a|s) / π_old(a|s).
 
-        Â is normalised within the minibatch. The entropy of a continuous policy is estimated from the action: its
-        gradient is that of ρ log π(a|s).
+        Â is normalised within the minibatch. The entropy of a discrete policy is exact, −Σ_a π(a|s) log π(a|s). That of
+        a continuous one is estimated from the action: its gradient is that of ρ log π(a|s).
         """
         assert batch.advantage is not None
         assert batch.log_prob is not None
@@ -136,7 +136,12 @@ class PPO(ActorBased):
         advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
         clipped = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
         loss = -jnp.minimum(ratio * advantage, clipped * advantage)
-        loss = loss + self.entropy_weight * ratio * jax.lax.stop_gradient(log_prob)
+        if isinstance(actor, CategoricalActor):
+            log_policy = actor(batch.observation)
+            negative_entropy = (jnp.exp(log_policy) * log_policy).sum(-1)
+        else:
+            negative_entropy = ratio * jax.lax.stop_gradient(log_prob)
+        loss = loss + self.entropy_weight * negative_entropy
         aux = {"ratio_clipped": jnp.abs(ratio - 1) > self.clip, "log_prob": log_prob}
         if nets.reference is not None:
             kl = actor.kl(nets.reference, batch.observation)

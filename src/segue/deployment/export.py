@@ -151,9 +151,9 @@ def _of_algorithm(algorithm: Algorithm, nets: Nets) -> Kind:
             )
         case DiscreteBCQ():
             critic, behaviour = network_of(nets.critic.members), network_of(nets.behaviour.mlp)
-            return FilteredValues(critic, algorithm.initial_epsilon, behaviour, algorithm.threshold)
+            return FilteredValues(critic, float(algorithm.initial_epsilon), behaviour, algorithm.threshold)
         case DQN():
-            return Values(network_of(nets.critic.members), algorithm.initial_epsilon)
+            return Values(network_of(nets.critic.members), float(algorithm.initial_epsilon))
         case TD3():
             return _of_actor(nets.actor, algorithm.exploration_noise)
         case BC(loss="mse"):

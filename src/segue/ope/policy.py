@@ -110,7 +110,7 @@ def _discrete(policy: Policy, spaces: Spaces, explore: bool) -> DiscretePolicy:
     if isinstance(actor, CategoricalActor):
         return DiscretePolicy(lambda observation: np.asarray(actor.probabilities(_seen(policy, observation))))
     assert isinstance(algorithm, DQN)  # the one kind of discrete algorithm without an actor: ε-greedy
-    epsilon = algorithm.initial_epsilon
+    epsilon = float(algorithm.initial_epsilon)  # of now: a checkpoint's policy has the algorithm at its point
     return DiscretePolicy(lambda observation: (1 - epsilon) * certain(observation) + epsilon / count)
 
 

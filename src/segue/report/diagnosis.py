@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from segue.bridges import Bridge
 from segue.report.fall import Fall, fall, handed_over
 from segue.report.remedies import bridges_did, relation, still_rising, suggestions
 from segue.report.seam import PROBE, SeamArm
@@ -162,6 +161,8 @@ def _missing(arm: SeamArm, missing: list[str]) -> str:
 
 
 def _notes(arm: SeamArm) -> Iterator[str]:
+    from segue.bridges import Bridge
+
     per = arm.recipe.get("eval_episodes")
     seeds = "One seed" if arm.started == 1 else f"Means over {arm.started} seeds"
     episodes = f"; {per} episode{'s' * (per != 1)} per evaluation" if per else ""

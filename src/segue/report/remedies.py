@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from segue.bridges import SAMG, Bridge, ConservativeUpdate, CriticRefit, Guard
 from segue.errors import RecipeError
-from segue.recipe import Recipe
-from segue.replay import Mixed, OnlineOnly
 from segue.report.fall import Fall
 from segue.report.seam import BRIDGES, SeamArm
 from segue.report.seeds import mean_curve
 from segue.report.text import figures, sentence
+
+if TYPE_CHECKING:
+    from segue.bridges import Bridge
+    from segue.recipe import Recipe
 
 SHARE = 0.1
 """Two values agree if they differ by less than this share of the larger one."""
@@ -50,6 +51,8 @@ def still_rising(arm: SeamArm) -> bool:
 
 def bridges_did(arm: SeamArm) -> Iterator[str]:
     """A sentence per quantity that a bridge recorded."""
+    from segue.bridges import ConservativeUpdate
+
     for name in BRIDGES:
         mean = mean_curve(arm.tracks[name].online)
         if not mean.steps.size or name in ("guard_log_evidence", "guard_alarms", "temperature", "conservative_gap"):
@@ -77,6 +80,10 @@ def suggestions(arm: SeamArm, found: Fall | None) -> dict[str, str]:
     """
     if not arm.pretrained or found is None or not found.matters:
         return {}
+    from segue.bridges import SAMG, ConservativeUpdate, CriticRefit, Guard
+    from segue.recipe import Recipe
+    from segue.replay import Mixed, OnlineOnly
+
     try:
         recipe = Recipe.from_dict(arm.recipe)
     except RecipeError:
@@ -108,6 +115,8 @@ def suggestions(arm: SeamArm, found: Fall | None) -> dict[str, str]:
 
 def _with_bridge(recipe: Recipe, bridge: Bridge) -> str | None:
     """The flags that add this bridge to the recipe's, with another replay if it needs that; None if nothing helps."""
+    from segue.replay import OnlineOnly
+
     bridges = (*recipe.bridges, bridge)
     flag = f"--bridges {','.join(one.name for one in bridges)}"
     if _accepts(recipe, bridges=bridges):

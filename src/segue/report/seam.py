@@ -8,22 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from segue import bridges as known
-from segue.bridges import Bridge
 from segue.errors import RecipeError
-from segue.recipe import decode
 from segue.report.evaluations import Curve, curve, online_curve, score
 from segue.report.history import metric
 from segue.report.runs import Summary, arm_status
 from segue.report.seeds import Estimate, estimate
 from segue.report.tasks import places
-from segue.training.online import SEAM_STEPS
 
-B = TypeVar("B", bound=Bridge)
+if TYPE_CHECKING:
+    from segue.bridges import Bridge
+
+B = TypeVar("B", bound="Bridge")
 PROBE = ("value_at_start", "return_from_start", "q_of_log_actions", "q_of_policy_actions", "distance_to_log")
 BRIDGES = (
     "samg_coefficient",
@@ -132,14 +131,19 @@ def seam_arms(summary: Summary) -> list[SeamArm]:
 
 
 def _bridge(part: Any) -> Bridge | None:
+    from segue import bridges
+    from segue.recipe import decode
+
     try:
-        return decode("bridge", part, known.BRIDGES)
+        return decode("bridge", part, bridges.BRIDGES)
     except RecipeError:
         return None
 
 
 def _window(curves: Sequence[Curve]) -> float:
-    """SEAM_STEPS; the first evaluation where that comes later, and the last where the phase ended earlier."""
+    """The loop's SEAM_STEPS; the first evaluation where that is later, and the last where the phase ended earlier."""
+    from segue.training.online import SEAM_STEPS
+
     later = np.unique(np.concatenate([steps[steps > 0] for steps, _ in curves]))
     if not later.size:
         return float(SEAM_STEPS)

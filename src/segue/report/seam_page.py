@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from html import escape
 
-from segue.evaluation.probe import ROWS
 from segue.report.diagnosis import diagnose
 from segue.report.elements import arm_name, picture, table
 from segue.report.runs import Summary
@@ -29,6 +28,8 @@ def seam_section(summary: Summary) -> str:
 
 
 def _caption(arms: list[SeamArm]) -> str:
+    from segue.evaluation.probe import ROWS
+
     longest = max(arm.window for arm in arms)
     spread = "Thick lines are means over seeds, thin ones the seeds. " if any(len(a.seeds) > 1 for a in arms) else ""
     marks = "Dotted lines are events, of any seed. " if any(arm.events for arm in arms) else ""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from segue.bridges import ConservativeUpdate, Guard
 from segue.report.seam import SeamArm
 
 
@@ -61,11 +60,15 @@ def _offline_score(arm: SeamArm) -> tuple[float, str]:
 
 
 def _alarm(arm: SeamArm) -> tuple[float, str]:
+    from segue.bridges import Guard
+
     guard = arm.bridge(Guard)
     return (math.nan, "") if guard is None else (math.log(guard.threshold), f"alarm, log {guard.threshold:g}")
 
 
 def _epsilon(arm: SeamArm) -> tuple[float, str]:
+    from segue.bridges import ConservativeUpdate
+
     update = arm.bridge(ConservativeUpdate)
     return (math.nan, "") if update is None else (update.epsilon, "bound ε")
 

@@ -48,6 +48,8 @@ class Checkpoint:
     learner: Learner
     seen: UInt64[np.ndarray, " episodes"] = dataclasses.field(default_factory=NOTHING_SEEN.copy, repr=False)
     """Sorted fingerprints of the dataset's episodes that the learner has learnt from."""
+    progress: float = 0.0
+    """Share of the online phase that was over, in [0, 1]; 0 at the end of an offline phase, before exploration."""
 
     def require_fit(self, env_id: str) -> Checkpoint:
         """This checkpoint, if its policy can act in that environment.
@@ -63,8 +65,9 @@ class Checkpoint:
         return self
 
     def policy(self) -> Policy:
-        """The policy to act with."""
-        return Policy(self.algorithm, self.learner, self.bridges, self.seen)
+        """The policy to act with; it explores as at this point of its phase."""
+        now = self.algorithm.at(np.asarray(self.progress, np.float32))
+        return Policy(now, self.learner, self.bridges, self.seen)
 
 
 def parameters_sha256(learner: Learner) -> str:
@@ -94,6 +97,7 @@ def save(directory: Path, checkpoint: Checkpoint) -> str:
         "bridges": [encode(bridge) for bridge in checkpoint.bridges],
         "spaces": dataclasses.asdict(checkpoint.spaces),
         "env": checkpoint.env_id,
+        "progress": checkpoint.progress,
         "parameters_sha256": digest,
         "seen_sha256": hashlib.sha256(files["seen.npy"]).hexdigest(),
     }
@@ -116,7 +120,7 @@ def load(directory: Path) -> Checkpoint:
         bridges = tuple(decode("bridge", part, BRIDGES) for part in manifest["bridges"])
         spaces = Spaces(**manifest["spaces"])
         learner = eqx.tree_deserialise_leaves(directory / "learner.eqx", skeleton(algorithm, bridges, spaces))
-        digest, env_id = manifest["parameters_sha256"], manifest["env"]
+        digest, env_id, progress = manifest["parameters_sha256"], manifest["env"], float(manifest["progress"])
         fingerprints = (directory / "seen.npy").read_bytes()
         if hashlib.sha256(fingerprints).hexdigest() != manifest["seen_sha256"]:
             raise ValueError("the hash of seen.npy does not match")
@@ -130,7 +134,7 @@ def load(directory: Path) -> Checkpoint:
         raise SegueError(f"{directory}: the checkpoint is damaged ({error}); use another one") from error
     if parameters_sha256(learner) != digest:
         raise SegueError(f"{directory}: the checkpoint is damaged (its hash does not match); use another one")
-    return Checkpoint(algorithm, bridges, spaces, env_id, learner, seen)
+    return Checkpoint(algorithm, bridges, spaces, env_id, learner, seen, progress)
 
 
 def damage(directory: Path) -> str | None:

@@ -177,7 +177,8 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, keeper: JobKeeper) 
         if step == 0 and job.pretrained is not None and dataset is not None:
             _warn_of_a_weak_start(recorder, float(dataset.episode_returns.mean()), recipe.eval_episodes)
         name = f"step-{step}" if recipe.keep_policies else LATEST
-        checkpoint.save(job.checkpoints / name, Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen))
+        now = Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, step / recipe.online_steps)
+        checkpoint.save(job.checkpoints / name, now)
 
     if isinstance(algorithm, PPO):
         learner = train_on_policy(algorithm, bridges, learner, recorder, settings, probe, keep, keeper, position)
@@ -186,7 +187,7 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, keeper: JobKeeper) 
         learner = train_online(
             algorithm, bridges, strategy, learner, replay, recorder, settings, probe, keep, keeper, position
         )
-    return Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen)
+    return Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, progress=1.0)
 
 
 def _warn_of_a_weak_start(recorder: JobRecorder, log_return: float, episodes: int) -> None:

@@ -98,6 +98,9 @@ def _starting_learner(
             f"actor: taught in {recipe.distil_steps} updates what {source.algorithm.name} does on the log's states "
             f"(last loss {loss:.3g})"
         )
+    elif "actor" not in handover.fresh and recipe.distil_steps not in (0, Recipe.distil_steps):
+        why = "the actor is carried over" if "actor" in handover.carried else f"{algorithm.name} has no actor"
+        lines.append(f"policy: distil_steps {recipe.distil_steps} has no effect: {why}")
     if "critic" in handover.fresh and "actor" not in learner.nets.roles():
         lines.append(
             f"policy: lost: {algorithm.name} acts by its critic alone, and {source.algorithm.name} has none that fits; "

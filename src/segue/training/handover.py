@@ -8,6 +8,7 @@ initialised fresh. Each is reported.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from jaxtyping import Float
 from segue.algorithms.base import Algorithm, copy
 from segue.networks.recast import compatible, recast
 from segue.training.update import init_learner, replace
-from segue.types import COPIES, TARGETS, Key, Learner, Spaces, same_shape
+from segue.types import COPIES, TARGETS, Array, Key, Learner, Spaces, same_shape
 
 #: States over which the deviation of an actor is fitted, where its distribution changes.
 STATES = 1_000
@@ -59,13 +60,16 @@ def hand_over(
             lines.append(f"{role}: fresh ({offline.name} has none)")
         elif same_shape(given[role], fresh):
             carried[role] = copy(given[role])
-            lines.append(f"{role}: carried over from {offline.name}")
+            lines.append(
+                f"{role}: carried over from {offline.name}{_without_effect(role, given[role], offline, online)}"
+            )
         elif role == "actor" and observations is not None and compatible(given[role], fresh):
             chosen = np.linspace(0, len(observations) - 1, min(STATES, len(observations))).astype(int)
             carried[role] = recast(given[role], fresh, np.asarray(source.normaliser(observations[chosen])))
             lines.append(
                 f"{role}: carried over from {offline.name} with the same mean; its σ was converted to the form of "
                 f"{online.name}'s actor on {len(chosen):,} states of the dataset"
+                f"{_without_effect(role, given[role], offline, online)}"
             )
         else:
             lines.append(
@@ -98,6 +102,22 @@ def hand_over(
     learner = replace(learner, optimisers={**learner.optimisers, **kept})
     fresh_roles = tuple(role for role in wanted if role not in carried)
     return learner, Handover(tuple(carried), fresh_roles, tuple(lines))
+
+
+def _without_effect(role: str, given: Any, offline: Algorithm, online: Algorithm) -> str:
+    """What a user set for the start of this role, which what is carried over replaces; nothing if all is as set.
+
+    A scalar role (log α, log α′) has the hyper-parameter `initial_ROLE`; networks have `orthogonal_init`.
+    """
+    field = f"initial_{role}" if isinstance(given, Array) else "orthogonal_init"
+    defaults = {of.name: of.default for of in dataclasses.fields(online)}
+    if field not in defaults or getattr(online, field) == defaults[field]:
+        return ""
+    wanted = getattr(online, field)
+    if field == "orthogonal_init":
+        return "" if wanted == offline.orthogonal_init else f"; {field} {wanted} has no effect"
+    value = float(jnp.exp(given))
+    return "" if math.isclose(value, wanted, rel_tol=1e-3) else f" ({value:.3g}); {field} {wanted:g} has no effect"
 
 
 def _shape(tree: Any) -> str:

@@ -140,7 +140,7 @@ def train_on_policy(
                 if good:
                     learner = oversight.review(learner, step)
                 else:  # what the lost policy earned says nothing of the one that takes its place
-                    oversight.disregard(np.ones(s.environments, bool))
+                    oversight.start_again(step)
                 policy = Policy(algorithm, learner, bridges)
             rows = []
             if due():

@@ -159,6 +159,8 @@ def train_online(
             if step == evaluate_at:
                 if pending is not None and recovery.lost(*pending):  # what has diverged is neither judged nor kept
                     learner, pending = recovery.fetch(learner, *pending)[0], None
+                    assert oversight is not None  # there are updates only after a look at the first policy
+                    oversight.start_again(step)
                 since, policy = acting(step)
                 judge()
             if step >= s.steps:
@@ -184,7 +186,7 @@ def train_online(
                 if good:
                     learner = oversight.review(learner, step)
                 else:
-                    oversight.disregard(np.ones(s.environments, bool))
+                    oversight.start_again(step)
                 (since, policy), pending = acting(step), None
             arrived: Transition = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
             replay = append(replay, arrived)

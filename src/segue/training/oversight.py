@@ -61,13 +61,18 @@ class Oversight:
         """The episodes that run there say nothing: another policy took them over."""
         self.counted[environments & (self.length > 0)] = False
 
+    def start_again(self, step: int) -> None:
+        """A learner was gone back to, because the last one has diverged: no episode so far says anything of it."""
+        self._record(step)
+        self.ended = []
+        self.disregard(np.ones_like(self.counted))
+
     def review(self, learner: Learner, step: int) -> Learner:
         """The learner to go on with: with the bridges' next states, or the one that was kept last."""
         returns, whole = np.array([x for x, _ in self.ended]), np.array([x for _, x in self.ended], bool)
         report = Report(step, returns, whole, self.reference, learner)
-        if self.ended:
-            self.recorder.metrics("online", step, {"training_return": float(returns.mean())})
-            self.ended = []
+        self._record(step)
+        self.ended = []
         reviews = [bridge.review(state, report) for bridge, state in zip(self.bridges, learner.bridges, strict=True)]
         verdicts = [review.verdict for review in reviews]
         back = {"roll back", "start over"}.intersection(verdicts)
@@ -98,6 +103,10 @@ class Oversight:
                 self.whole = self.length == 0
         self.pace = math.prod(bridge.pace(state) for bridge, state in zip(self.bridges, learner.bridges, strict=True))
         return learner
+
+    def _record(self, step: int) -> None:
+        if self.ended:
+            self.recorder.metrics("online", step, {"training_return": float(np.mean([x for x, _ in self.ended]))})
 
     def position(self) -> dict[str, Any]:
         """Its counts, as JSON has them."""

@@ -1,20 +1,31 @@
 """Soft actor-critic with discrete actions: Christodoulou 2019, arXiv 1910.07207. Expectations are sums."""
 
+import jax
 import numpy as np
 
 from references.nets import log_policy, outputs, squared_error
 
-VARIANTS = {"entropy-in-backup": {}, "plain-backup": {"backup_entropy": False, "target_entropy_scale": 0.98}}
+VARIANTS = {
+    "entropy-in-backup": {},
+    "plain-backup": {"backup_entropy": False, "target_entropy_scale": 0.98},
+    "subset": {"subset_size": 2},
+}
 CONSERVATIVE = False
 PROBE = {"initial_temperature": 0.01}
 
 
 def target(h, nets, batch, key):
-    """y = r + γ(1 − d) Σ_a π(a|s′) (min_i Q̄_i(s′, a) − α log π(a|s′)); without the entropy if so asked."""
+    """y = r + γ(1 − d) Σ_a π(a|s′) (min_{i∈M} Q̄_i(s′, a) − α log π(a|s′)); without the entropy if so asked.
+
+    M holds all critics, or as many as asked for, drawn without replacement.
+    """
     s = batch.next_observation
     log_pi = log_policy(nets.actor, s)
     alpha = np.exp(float(nets.temperature)) if h.backup_entropy else 0.0
-    value = np.exp(log_pi) * (outputs(nets.target_critic, s).min(0) - alpha * log_pi)
+    q = outputs(nets.target_critic, s)
+    if h.subset_size is not None:
+        q = q[np.asarray(jax.random.permutation(jax.random.split(key)[1], len(q)))[: h.subset_size]]
+    value = np.exp(log_pi) * (q.min(0) - alpha * log_pi)
     return batch.reward + batch.discount * value.sum(-1)
 
 

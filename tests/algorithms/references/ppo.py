@@ -49,12 +49,19 @@ def value_loss(h, value, nets, batch, key):
 
 
 def actor_loss(h, actor, nets, batch, key):
-    """−min(ρ Â, clip(ρ, 1 − ε, 1 + ε) Â) (eq. 7), + w_H ρ log π_held(a|s), + w_KL KL(π ‖ π_reference)."""
+    """−min(ρ Â, clip(ρ, 1 − ε, 1 + ε) Â) (eq. 7), − w_H H(π), + w_KL KL(π ‖ π_reference).
+
+    −H is Σ π log π of discrete actions; of continuous ones its gradient is that of ρ log π_held(a|s).
+    """
     a = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
     ratio = np.exp(log_prob(actor, batch.observation, batch.action) - batch.log_prob)
     clipped = np.where(ratio < 1 - h.clip, 1 - h.clip, np.where(ratio > 1 + h.clip, 1 + h.clip, ratio))
     loss = -np.where(ratio * a < clipped * a, ratio * a, clipped * a)
-    loss = loss + h.entropy_weight * ratio * log_prob(nets.actor, batch.observation, batch.action)
+    if np.issubdtype(batch.action.dtype, np.integer):
+        log_pi = log_policy(actor, batch.observation)
+        loss = loss + h.entropy_weight * (np.exp(log_pi) * log_pi).sum(-1)
+    else:
+        loss = loss + h.entropy_weight * ratio * log_prob(nets.actor, batch.observation, batch.action)
     return loss + (h.kl_weight * kl(actor, nets.reference, batch) if h.kl_weight else 0.0)
 
 

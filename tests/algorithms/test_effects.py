@@ -1,0 +1,159 @@
+"""Every hyper-parameter does something: another value changes what is learnt or done, or it is listed with a reason."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from helpers import KINDS, random_learner, same_bits, small, transitions
+from segue.algorithms import ALGORITHMS, PPO, Algorithm
+from segue.data import load
+from segue.training.update import actor_update, critic_update, descend, init_learner
+from segue.types import Normaliser
+
+#: Another value, where half of a number, the next whole one or the other choices are too close or not allowed.
+OTHER: dict[str, Any] = {
+    "subset_size": 1,
+    "lagrange_threshold": 1.0,
+    "failure_reward": -1.0,
+    "critic_hidden_sizes": (4, 4),
+    "hidden_sizes": (4, 4),
+    "behaviour_hidden_sizes": (4, 4),
+    "weight_limit": 0.01,
+    "max_gradient_norm": 0.001,
+    "clip": 0.001,
+    "threshold": 0.9,
+    "target_noise_clip": 0.01,
+}
+#: What else must be set for it to matter.
+GIVEN: dict[tuple[str, str], dict[str, Any]] = {
+    ("ppo", "kl_until"): {"kl_weight": 1.0},
+    ("bc", "distribution"): {"loss": "nll"},
+}
+#: What the loops use, and tests of the loops cover.
+OF_LOOPS = {
+    "batch_size": "rows that the update draws: tests/training/test_update.py",
+    "rollout_steps": "steps between updates: tests/training/test_on_policy.py",
+    "epochs": "passes over a rollout: tests/training/test_on_policy.py",
+    "value_fit_epochs": "passes over the first rollout: tests/training/test_on_policy.py",
+}
+#: What its docstring says has no effect on these actions.
+CONTINUOUS_ONLY = {("iql", "distribution"), ("awac", "distribution"), ("bc", "distribution"), ("bc", "loss")}
+PROGRESS = np.float32(0.4)
+KEY = jax.random.key(3)
+
+
+def others(cls: type[Algorithm], field: str, value: Any) -> Iterator[Any]:
+    """Values to try instead of this one: every other choice, or one other number."""
+    hint = get_type_hints(cls)[field]
+    if field in OTHER:
+        yield OTHER[field]
+    elif get_origin(hint) is Literal:
+        yield from (choice for choice in get_args(hint) if choice != value)
+    elif isinstance(value, bool):
+        yield not value
+    elif isinstance(value, int):
+        yield value + 1
+    else:
+        yield value / 2 if value else 0.5
+
+
+def cases() -> Iterator[Any]:
+    for name, cls in ALGORITHMS.items():
+        for kind in cls.actions:
+            for field in dataclasses.fields(cls):
+                known = field.name in OF_LOOPS or (kind == "discrete" and (name, field.name) in CONTINUOUS_ONLY)
+                if not known:
+                    yield pytest.param(name, kind, field.name, id=f"{name}-{kind}-{field.name}")
+
+
+@cache
+def log(kind: str) -> Any:
+    """Twelve rows in three episodes, one of which has failed, step by step."""
+    rows = transitions(12, kind=kind)
+    ends = np.arange(12) % 4 == 3
+    rewards = np.where(np.arange(12) < 4, -1, rows.reward)
+    columns = {"observations": rows.observation, "next_observations": rows.next_observation, "actions": rows.action}
+    return load({**columns, "rewards": rewards, "terminals": ends, "timeouts": np.zeros(12, bool)})
+
+
+def learnt_from(algorithm: Algorithm, kind: str) -> Any:
+    """The log as it learns from it, and how often its parts learn."""
+    data = algorithm.select(log(kind))
+    return algorithm.critic_updates, algorithm.log(data, Normaliser.identity(3))
+
+
+def acted(algorithm: Algorithm, nets: Any, kind: str) -> Any:
+    """Actions with and without exploration."""
+    states = np.random.default_rng(0).normal(size=(2048, 3)).astype(np.float32)
+    host, now = jax.tree.map(np.array, nets), algorithm.at(np.asarray(PROGRESS))
+    return [np.asarray(now.act(host, states, np.random.default_rng(1), explore)) for explore in (False, True)]
+
+
+def updated(algorithm: Algorithm, nets: Any, kind: str) -> Any:
+    """The learner, optimisers included, after an update of everything that it trains."""
+    learner, now = init_learner(algorithm, nets, Normaliser.identity(3)), algorithm.at(jnp.asarray(PROGRESS))
+    batch = jax.tree.map(jnp.asarray, transitions(16, kind=kind))
+    if isinstance(now, PPO):
+        rollout, done = jax.tree.map(lambda column: column[:, None], batch), jnp.zeros((16, 1), bool)
+        rollout = now.advantages(rollout, done, nets.value, now.gae_lambda)
+        batch = jax.tree.map(lambda column: column[:, 0], rollout)
+        before = nets.actor.log_prob(batch.observation, batch.action)
+        batch = batch._replace(log_prob=before + jnp.linspace(-0.5, 0.5, 16))
+        learner, _ = descend(now, learner, "value", lambda value: now.value_loss(value, nets, batch, KEY))
+    if nets.critic is not None:
+        learner, _ = critic_update(now, (), learner, batch, KEY)
+    return actor_update(now, (), learner, batch, KEY, KINDS[kind].action_size)[0]
+
+
+#: From what is quick to tell to what is not.
+LOOKS = (
+    lambda algorithm, nets, kind: algorithm.init(jax.random.key(0), KINDS[kind]),
+    lambda algorithm, nets, kind: learnt_from(algorithm, kind),
+    acted,
+    updated,
+)
+
+
+def base(name: str, **given: Any) -> Algorithm:
+    return small(name, **({"rollout_steps": 16} if name == "ppo" else {}), **given)
+
+
+@cache
+def seen(name: str, kind: str, look: int, given: tuple[tuple[str, Any], ...]) -> Any:
+    algorithm = base(name, **dict(given))
+    return LOOKS[look](algorithm, random_learner(algorithm, kind=kind).nets, kind)
+
+
+@pytest.mark.parametrize(("name", "kind", "field"), list(cases()))
+def test_another_value_changes_the_networks_the_log_the_actions_or_an_update(name: str, kind: str, field: str) -> None:
+    given = GIVEN.get((name, field), {})
+    algorithm = base(name, **given)
+    for value in others(ALGORITHMS[name], field, getattr(algorithm, field)):
+        other = dataclasses.replace(algorithm, **{field: value})
+        nets = random_learner(algorithm, kind=kind).nets
+        assert any(
+            not same_bits(seen(name, kind, i, tuple(given.items())), look(other, nets, kind))
+            for i, look in enumerate(LOOKS)
+        ), f"{name} accepts {field}={value!r} and ignores it with {kind} actions"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sac", "continuous"), ("discrete-sac", "discrete"), ("ppo", "discrete")])
+def test_the_same_values_change_nothing(name: str, kind: str) -> None:
+    """Or the test above would find an effect everywhere."""
+    for i, look in enumerate(LOOKS):
+        algorithm = base(name)
+        assert same_bits(seen(name, kind, i, ()), look(algorithm, random_learner(algorithm, kind=kind).nets, kind))
+
+
+def test_what_is_listed_is_there() -> None:
+    fields = {(name, field.name) for name, cls in ALGORITHMS.items() for field in dataclasses.fields(cls)}
+    assert fields >= CONTINUOUS_ONLY | set(GIVEN)
+    assert {field for _, field in fields} >= set(OF_LOOPS) | set(OTHER)
