@@ -19,6 +19,7 @@ from segue.algorithms import Algorithm
 from segue.bridges import SAMG, Report, Seam, samg
 from segue.bridges.samg import State
 from segue.errors import RecipeError
+from segue.random import named
 from segue.training.update import actor_update, bellman_target, critic_update, replace
 from segue.types import Learner, Transition
 
@@ -140,7 +141,7 @@ def test_the_target_is_that_of_a_reward_which_pulls_towards_the_frozen_value(nam
     algorithm, bridge = small(name), SAMG(**options)
     learner = guided(bridge, algorithm)
     (state,) = learner.bridges
-    key = jax.random.split(KEY, 1)[0]
+    key = named(KEY, "next_value")
     nets = learner.nets
     online = np.asarray(algorithm.next_value(nets, BATCH, key), np.float64)
     if name == "iql":
@@ -175,8 +176,7 @@ def test_no_gradient_of_the_critics_loss_reaches_through_the_target():
     """The step towards the guided target is that towards the same numbers given as rewards."""
     algorithm, bridge = small("td3"), SAMG(coefficient="even")
     learner = guided(bridge, algorithm)
-    target_key, _ = jax.random.split(KEY)
-    y = bellman_target(algorithm, (bridge,), learner, BATCH, target_key)
+    y = bellman_target(algorithm, (bridge,), learner, BATCH, named(KEY, "target"))
     told = BATCH._replace(reward=y, discount=jnp.zeros_like(BATCH.discount))
     after, _ = critic_update(algorithm, (bridge,), learner, BATCH, KEY)
     expected, _ = critic_update(algorithm, (), bare(learner), told, KEY)
@@ -322,7 +322,7 @@ def learnt(learner: Learner, algorithm: Algorithm, bridge: SAMG, seed: int = 0, 
     (state,) = learner.bridges
     state = dataclasses.replace(state, error=jnp.asarray(error, jnp.float32))
     batch = jax.tree.map(jnp.asarray, transitions(seed=seed))
-    _, value_key = jax.random.split(KEY)
+    value_key = named(KEY, "next_value")
     after, aux = bridge.update(state, algorithm, learner.nets, batch, {}, KEY)
     value = np.asarray(algorithm.next_value(learner.nets, batch, value_key), np.float64)
     q = np.asarray(learner.nets.critic(batch.observation, batch.action), np.float64).min(0)
