@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint bench bench-peers peers family seam ope data exercise collapse guidance leaderboard lock \
+.PHONY: install demo test lint bench bench-peers peers family seam ope verdict data exercise collapse guidance leaderboard lock \
     hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
@@ -15,13 +15,18 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-# The classic exercise in small: scratch, fine-tune, fine-tune + Q-filter, on the same budget of live steps.
+# SAC from scratch, the plain handover of a pretrained policy to SAC, and the recipe that keeps what it has and climbs;
+# the same budget of live steps and the same networks, three seeds.
+SMALL := --offline.hidden-sizes 128 128 --offline.batch-size 128
+SAC := --online sac --online.hidden-sizes 128 128 --online.batch-size 128
 demo: install
-	$(BIN)/segue compare --env Hopper-v5 --dataset segue:hopper-mixed \
-	    --offline td3-bc --offline-steps 20000 --online sac --online-steps 20000 \
-	    --arm "scratch" "--dataset None --offline none --offline-steps 0 --replay online-only" \
-	    --arm "fine-tune" "" \
-	    --arm "fine-tune + Q-filter" "--bridges q-filter --bridges.q-filter.percentile 25" \
+	$(BIN)/segue compare --env Hopper-v5 --dataset segue:hopper-mixed --online ppo --online-steps 30000 \
+	    --seeds 3 --eval-every 2000 --eval-episodes 5 \
+	    --arm "scratch" "--dataset None --replay online-only $(SAC)" \
+	    --arm "plain handover" "--offline td3-bc --offline-steps 11000 $(SMALL) $(SAC)" \
+	    --arm "segue" "--offline bc --offline-steps 11000 $(SMALL) --offline.loss nll --offline.top-fraction 0.1 \
+	        --online ppo --online.hidden-sizes 128 128 --online.actor-learning-rate 1e-4 \
+	        --online.value-learning-rate 1e-3" \
 	    --out runs/demo
 
 test: install lint
@@ -80,10 +85,18 @@ guidance: install
 leaderboard: data
 	$(BIN)/python -m studies.leaderboard
 
+# The policy distribution of IQL and AWAC: studies/distribution; GLUCOSE names NeoRL-2's simglucose-val.npz.
+distribution: data
+	$(BIN)/python -m studies.distribution $(if $(GLUCOSE),--glucose $(GLUCOSE))
+
 # Off-policy estimators against exactly known values: studies/ope; a few minutes on two cores.
 ope: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock --editable '.[ope]'
 	$(BIN)/python -m studies.ope
+
+# How often the offline verdict is "yes", on noise and where a better policy exists: studies/verdict; ten minutes.
+verdict: install
+	$(BIN)/python -m studies.verdict
 
 # The bundled log: our own SAC run, and 100,000 steps of three of its policies.
 hopper-mixed: install

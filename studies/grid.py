@@ -50,7 +50,11 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
     options = parser.parse_args(arguments)
     out = options.out or Path("runs") / (study.folder.name + ("-full" if options.full else ""))
     place = out if options.full else study.folder
-    tasks = study.tasks(options.full)
+    # The studies compare scores of live episodes, as publications do, and judge no policy by its dataset.
+    tasks = {
+        task: {name: dataclasses.replace(recipe, held_out=0.0) for name, recipe in arms.items()}
+        for task, arms in study.tasks(options.full).items()
+    }
     for name in options.only or ():
         if name not in tasks:
             parser.error(f"--only {name}: there is {', '.join(tasks)}")

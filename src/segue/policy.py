@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt64
 
 from segue.algorithms.base import Algorithm
 from segue.bridges.base import Bridge
+from segue.seen import NOTHING_SEEN
 from segue.types import Learner
 
 
@@ -20,12 +21,20 @@ class Policy:
         algorithm: says how its nets act.
         learner: its state now; the arrays are copied to the host, so later updates do not change this policy.
         bridges: the bridges whose states the learner holds.
+        seen: fingerprints of the episodes that it has learnt from (`Dataset.episode_fingerprints`). Off-policy
+            evaluation does not judge the policy on these.
     """
 
-    def __init__(self, algorithm: Algorithm, learner: Learner, bridges: tuple[Bridge, ...] = ()) -> None:
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        learner: Learner,
+        bridges: tuple[Bridge, ...] = (),
+        seen: UInt64[np.ndarray, " episodes"] = NOTHING_SEEN,
+    ) -> None:
         # A copy, not a view: on the CPU backend a view would alias buffers that the next update overwrites.
         host: Any = jax.tree.map(np.array, Learner(learner.nets, {}, learner.bridges, learner.step, learner.normaliser))
-        self.algorithm, self.bridges = algorithm, bridges
+        self.algorithm, self.bridges, self.seen = algorithm, bridges, seen
         self.nets, self.states, self.normaliser = host.nets, host.bridges, host.normaliser
 
     def __call__(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from segue.algorithms import CQL, SAC, TD3, TD3BC, Algorithm, CalQL, DiscreteCQL, DiscreteSAC
-from segue.bridges import ConservativeUpdate, Guard
+from segue.algorithms import BC, CQL, PPO, SAC, CalQL, DiscreteCQL, DiscreteSAC
 from segue.data import load
 from segue.data.dataset import Dataset
 from segue.envs import environment_spaces
@@ -15,8 +14,12 @@ from segue.recipe import Recipe
 from segue.replay import Mixed, OnlineOnly
 
 AUTO = "auto"
-#: Updates on the log, and live steps, of `auto`: a budget, not a finding.
+#: Updates on the dataset, and live steps, of `auto`: a budget, not a finding.
 AUTO_STEPS = 50_000
+#: Updates of its cloning, which takes less.
+AUTO_CLONING = 10_000
+#: Share of the episodes that it clones, those with the highest return, and their least number.
+BEST_SHARE, FEWEST_EPISODES = 0.1, 10
 
 
 def _wsrl(pretraining: type[CQL], offline_steps: int, values: Mapping[str, Any], online: Mapping[str, Any]) -> Any:
@@ -106,11 +109,14 @@ def auto(
     spaces = log.spaces if log is not None else environment_spaces(str(env))
     if log is None:
         return {"online": DiscreteSAC() if spaces.discrete else SAC(), "online_steps": AUTO_STEPS}
-    offline: Algorithm = DiscreteCQL() if spaces.discrete else TD3BC()
-    fields: dict[str, Any] = {"offline": offline, "offline_steps": AUTO_STEPS}
-    if live and spaces.discrete:
-        fields |= {"online": offline, "online_steps": AUTO_STEPS, "replay": Mixed()}
-    elif live:
-        held = (ConservativeUpdate(), Guard())
-        fields |= {"online": TD3(), "online_steps": AUTO_STEPS, "replay": Mixed(), "bridges": held}
+    if spaces.discrete:
+        fields: dict[str, Any] = {"offline": DiscreteCQL(), "offline_steps": AUTO_STEPS}
+        live_fields = {"online": DiscreteCQL(), "replay": Mixed()}
+    else:
+        learnt = len(log.episode_starts) - log.held_out_count(Recipe.held_out)
+        best = max(BEST_SHARE, min(FEWEST_EPISODES / learnt, 1.0))
+        fields = {"offline": BC(loss="nll", top_fraction=best), "offline_steps": AUTO_CLONING}
+        live_fields = {"online": PPO(actor_learning_rate=1e-4, value_learning_rate=1e-3)}
+    if live:
+        fields |= {**live_fields, "online_steps": AUTO_STEPS}
     return fields

@@ -36,6 +36,10 @@ class Recipe:
     """The log: segue:NAME, minari:ID, d4rl:FILE.hdf5, npz:FILE.npz (in Python also a dict of arrays or a Dataset)."""
     clip_actions: bool = False
     """Clip logged actions that lie outside the action bounds, instead of refusing the log."""
+    held_out: float = 0.1
+    """Share of the dataset's episodes that nothing in the run learns from, so that they can judge its policies."""
+    held_out_seed: int = 0
+    """Seed of the choice of these episodes: every seed and arm of a run holds out the same ones."""
     env: str | None = None
     """Gymnasium id of the live environment; by default the one that the log names."""
     offline: Algorithm | None = None
@@ -85,10 +89,11 @@ class Recipe:
             if not holds:
                 raise RecipeError(f"{field} is {getattr(self, field)!r}; expected {expected}")
 
-        for field in ("offline_steps", "online_steps", "distil_steps", "warmup_steps", "seed"):
+        for field in ("offline_steps", "online_steps", "distil_steps", "warmup_steps", "seed", "held_out_seed"):
             expect(field, getattr(self, field) >= 0, "at least 0")
         for field in ("environments", "eval_episodes", "seeds"):
             expect(field, getattr(self, field) >= 1, "at least 1")
+        expect("held_out", 0 <= self.held_out < 1, "at least 0 and below 1")
         expect("step_timeout", self.step_timeout > 0, "above 0")
         expect("bad_steps", 0 <= self.bad_steps <= 1, "between 0 and 1")
         expect("updates_per_step", self.updates_per_step is None or self.updates_per_step > 0, "above 0")

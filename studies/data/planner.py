@@ -35,7 +35,9 @@ class Planner:
         self.left = 0
         self.target = np.zeros(2)
 
-    def __call__(self, observation: np.ndarray, source: np.random.Generator, explore: bool) -> np.ndarray:
+    def __call__(
+        self, observation: np.ndarray, source: np.random.Generator, *, explore: bool, time: np.ndarray
+    ) -> np.ndarray:
         """The push in [-1, 1]²; without `explore` there is no noise."""
         position, velocity = observation[:2], observation[6:8]
         goal = observation[2:4]

@@ -56,6 +56,7 @@ def arms(log: str, kind: str) -> dict[str, segue.Recipe]:
         label = name if offline in (name, None) and online == name else f"{offline} → {online}"
         recipes[label] = segue.Recipe(
             dataset=f"segue:{log}",
+            held_out=0.0,
             offline=None if offline is None else make(offline),
             offline_steps=0 if offline is None else OFFLINE_STEPS,
             online=make(online),

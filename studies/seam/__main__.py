@@ -33,6 +33,7 @@ def hopper() -> dict[str, segue.Recipe]:
     def arm(**changes: Any) -> segue.Recipe:
         values: dict[str, Any] = {
             "dataset": "segue:hopper-mixed",
+            "held_out": 0.0,
             "offline": segue.TD3BC(),
             "offline_steps": 10_000,
             "online": segue.TD3(),
@@ -72,6 +73,7 @@ def cartpole() -> dict[str, segue.Recipe]:
     def arm(*bridges: Bridge, **changes: Any) -> segue.Recipe:
         values: dict[str, Any] = {
             "dataset": "segue:cartpole-mixed",
+            "held_out": 0.0,
             "offline": segue.BC(),
             "offline_steps": 5_000,
             "online": segue.DiscreteSAC(),

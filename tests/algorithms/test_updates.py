@@ -266,8 +266,9 @@ def test_exploration_stays_in_bounds_and_only_it_is_random(case):
         assert different == spaces.action_size  # each is tried
     else:
         assert np.abs(explored).max() <= 1
-        if "online" in algorithm.phases:
-            assert different == 200
+        if "online" in algorithm.phases:  # draws that are clipped in every dimension meet in a corner
+            free = (np.abs(explored) < 1).any(1)
+            assert len(np.unique(explored[free], axis=0)) == free.sum() > 100
 
 
 SIDE_BY_SIDE = {

@@ -44,6 +44,11 @@ def distance_of(kind: str, distance: str, actor: Any, anchor: Any) -> float:
     if kind == "discrete":
         log_p, log_q = (out - np.log(np.exp(out).sum(1, keepdims=True)) for out in (here, there))
         return float((np.exp(log_p) * (log_p - log_q)).sum(1).mean())
+    if hasattr(actor, "raw_log_std"):  # a Gaussian around tanh(mean), of one σ
+        std, other_std = (np.exp(np.asarray(policy.raw_log_std, np.float64)) for policy in (actor, anchor))
+        mean, other_mean = np.tanh(here), np.tanh(there)
+        kl = np.log(other_std / std) + (std**2 + (mean - other_mean) ** 2) / (2 * other_std**2) - 0.5
+        return float((kl.sum(1) if distance == "kl" else ((mean - other_mean) ** 2)).mean())
     (mean, raw), (other_mean, other_raw) = (np.split(out, 2, axis=1) for out in (here, there))
     if distance == "squared":
         return float(((np.tanh(mean) - np.tanh(other_mean)) ** 2).mean())

@@ -15,9 +15,12 @@ from seams import log, seam
 
 from helpers import few, random_learner, same_bits, small
 from segue.bridges import CriticRefit, Guard, JumpStart, PolicyExpansion, Report
+from segue.envs import environment_spaces
+from segue.envs.record import record
 from segue.errors import RecipeError
 from segue.policy import Policy
-from segue.training.update import replace
+from segue.training.update import init_learner, replace
+from segue.types import Normaliser
 
 ACTORS = [("sac", "continuous"), ("td3", "continuous"), ("awac", "discrete"), ("dqn", "discrete")]
 REFERENCE = np.array([90.0, 110.0])
@@ -73,6 +76,21 @@ def test_one_observation_without_a_batch_is_acted_on_too(name, kind):
     assert np.array_equal(early, Policy(algorithm, guide)(observation))
     assert np.array_equal(late, Policy(algorithm, learner)(observation))
     assert np.array_equal(policy(observation), late)  # no time given: long into the episode
+
+
+def test_a_recording_of_the_policy_has_the_guide_in_it():
+    algorithm, bridge, spaces = small("td3"), JumpStart(longest=2), environment_spaces("Pendulum-v1")
+    learner, guide = (
+        init_learner(algorithm, algorithm.init(jax.random.key(seed), spaces), Normaliser.identity(3)) for seed in (0, 1)
+    )
+    together = Policy(algorithm, replace(learner, bridges=(bridge.state(guide.nets, 2),)), (bridge,))
+    policies = together, Policy(algorithm, guide), Policy(algorithm, learner)
+    both, guides, own = (
+        record(policy, "Pendulum-v1", 3, explore=False, seed=0, part=0)[0].actions for policy in policies
+    )
+    assert np.array_equal(both[:2], guides[:2])
+    assert both[0] != own[0]
+    assert both[2] != guides[2]
 
 
 def test_the_guide_is_what_was_handed_over_in_buffers_of_its_own():

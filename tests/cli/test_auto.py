@@ -57,10 +57,26 @@ def test_a_log_without_an_environment_ends_at_the_seam(tmp_path: Path) -> None:
 
 
 def test_flags_go_before_it() -> None:
-    recipe = flags("--dataset", "segue:hopper-mixed", "--offline-steps", "70", "--replay", "appended")
+    recipe = flags("--dataset", "segue:cartpole-mixed", "--offline-steps", "70", "--replay", "appended")
     assert recipe.offline_steps == 70
     assert recipe.replay == segue.Appended()
-    assert recipe.offline == segue.preset("auto", dataset="segue:hopper-mixed").offline
+    assert recipe.offline == segue.preset("auto", dataset="segue:cartpole-mixed").offline
+
+
+def test_of_few_episodes_it_clones_at_least_ten() -> None:
+    many = segue.preset("auto", dataset="segue:hopper-mixed").offline
+    assert isinstance(many, segue.BC)
+    assert many.top_fraction == 0.1
+    rows = 400
+    few = {
+        "observations": np.zeros((rows, 3)),
+        "actions": np.zeros((rows, 1)),
+        "rewards": np.zeros(rows),
+        "terminals": np.arange(rows) % 20 == 19,
+    }
+    clone = segue.preset("auto", dataset=few, env="Pendulum-v1").offline
+    assert isinstance(clone, segue.BC)
+    assert round(clone.top_fraction * 18) == 10  # 2 of the 20 are held out
 
 
 def test_a_named_part_means_that_the_user_knows_what_to_do() -> None:

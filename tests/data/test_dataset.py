@@ -1,12 +1,14 @@
 """What a Dataset promises, whatever format it came from."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from made_logs import as_dict, episodes, has_a_successor, make_episodes
 
-from segue.data import load
+from segue.data import Dataset, load
 from segue.errors import DataError
 from segue.types import Normaliser
 
@@ -195,3 +197,53 @@ def test_the_best_episodes_are_those_with_the_highest_return_in_their_order():
     assert best.episode_starts.tolist() == [0, 1]
     assert "only the best 2 of 4 episodes" in best.notes
     assert len(dataset.best_episodes(0.01)) == 1
+
+
+def some_episodes(count: int = 20) -> Dataset:
+    rng = np.random.default_rng(0)
+    rows = 3 * count
+    return load(
+        {
+            "observations": rng.normal(size=(rows, 2)),
+            "actions": rng.integers(0, 3, rows),
+            "rewards": rng.normal(size=rows),
+            "terminals": np.arange(rows) % 3 == 2,
+            "behaviour_log_prob": -rng.random(rows),
+        }
+    )
+
+
+@given(count=st.integers(1, 30), share=st.floats(0, 0.999), seed=st.integers(0, 5))
+def test_a_split_has_every_episode_in_one_of_its_parts(count: int, share: float, seed: int) -> None:
+    dataset = some_episodes(count)
+    kept, held = dataset.split(share, seed)
+    parts = [kept] if held is None else [kept, held]
+    together = np.concatenate([part.episode_fingerprints() for part in parts])
+    assert sorted(together.tolist()) == sorted(dataset.episode_fingerprints().tolist())
+    assert len(kept.episode_starts) >= 1
+    wanted = min(round(share * count), count - 1)
+    assert (0 if held is None else len(held.episode_starts)) == (wanted if wanted >= 2 else 0)
+
+
+def test_a_split_follows_its_seed_and_keeps_the_order_of_episodes() -> None:
+    dataset = some_episodes()
+    (first, one), (second, _), (other, _) = (dataset.split(0.3, seed) for seed in (0, 0, 1))
+    assert first.fingerprint() == second.fingerprint() != other.fingerprint()
+    assert one is not None
+    for part in (first, one):
+        places = [np.flatnonzero(dataset.rewards == reward)[0] for reward in part.rewards]
+        assert places == sorted(places)
+        np.testing.assert_array_equal(part.behaviour_log_prob, dataset.behaviour_log_prob[places])
+        np.testing.assert_array_equal(part.next_observations, dataset.next_observations[places])
+
+
+@pytest.mark.parametrize("column", ["observations", "actions", "rewards"])
+def test_a_fingerprint_tells_an_episode_by_its_content_alone(column: str) -> None:
+    dataset = some_episodes()
+    fingerprints = dataset.episode_fingerprints()
+    assert len(set(fingerprints.tolist())) == 20
+    assert (dataset.episodes(np.array([7, 2])).episode_fingerprints() == fingerprints[[7, 2]]).all()
+    changed = getattr(dataset, column).copy()
+    changed[4] += 1
+    after = dataclasses.replace(dataset, **{column: changed}).episode_fingerprints()
+    assert np.flatnonzero(after != fingerprints).tolist() == [1]

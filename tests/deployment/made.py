@@ -137,7 +137,8 @@ def make(
         learner = replace(random_learner(algorithm, kind=kind), normaliser=normaliser)
         learner = attach(bridges, algorithm, kind, learner)
     env_id = env or ENVS[kind]
-    checkpoint = Checkpoint(algorithm, bridges, environment_spaces(env_id), env_id, learner)
+    seen = np.array([3, 5, 5], np.uint64)
+    checkpoint = Checkpoint(algorithm, bridges, environment_spaces(env_id), env_id, learner, seen)
     save(where / "final", checkpoint)
     export = export_policy(where / "final", where / "exported")
     return Made(checkpoint, where / "exported", load_policy(where / "exported"), export.notes)

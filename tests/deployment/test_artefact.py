@@ -150,6 +150,7 @@ def test_what_is_read_back_is_what_was_written_and_says_where_it_comes_from(cran
     assert about["sha256"] == digest(about)
     tensors = safetensors.numpy.load_file(crane.directory / "policy.safetensors")
     assert tensors["actor.2.weight"].shape == (8, 4), "the whole head: mean and standard deviation"
+    assert crane.exported.seen.tolist() == tensors["seen.episodes"].tolist() == [3, 5, 5]
     model = onnx.load(crane.directory / "policy.onnx")
     assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["observation", "action"]
     assert model.opset_import[0].version == 17
@@ -177,8 +178,8 @@ def test_damage_is_named_with_what_to_do(crane: Made, tmp_path: Path) -> None:
     assert "policy.safetensors: cannot be read" in refused(place)
     (place / "policy.safetensors").write_bytes(weights)
     text = (place / "policy.json").read_text()
-    (place / "policy.json").write_text(text.replace('"format": 1', '"format": 2'))
-    assert "format 2; this version of Segue reads 1" in refused(place)
+    (place / "policy.json").write_text(text.replace('"format": 2', '"format": 1'))
+    assert "format 1; this version of Segue reads 2" in refused(place)
     (place / "policy.json").write_text(text.replace("3.0", "4.0"))
     assert "damaged or edited" in refused(place)
     for content in ("", "[]", "null", "{}", "\x00", "[" * 100_000):

@@ -112,6 +112,17 @@ def test_recording_keeps_what_the_environment_gave_in_its_own_spaces() -> None:
     assert max(episode.actions.max() for episode in episodes) > 1
 
 
+def test_recording_tells_the_policy_the_step_within_each_episode() -> None:
+    told = []
+
+    def policy(observation: np.ndarray, source: np.random.Generator, *, explore: bool, time: np.ndarray) -> np.ndarray:
+        told.append(int(time))
+        return np.zeros(1, np.float32)
+
+    record(policy, "Counter-v0", 7, explore=True, seed=0, part=0)
+    assert told == [0, 1, 2, 0, 1, 2, 0]
+
+
 def test_an_unknown_environment_names_the_nearest() -> None:
     with pytest.raises(RecipeError, match="did you mean 'Hopper-v"):
         make("Hoper-v5")

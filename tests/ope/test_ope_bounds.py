@@ -92,7 +92,7 @@ def test_equally_good_policies_are_not_called_better_or_worse_more_often_than_de
         decide(
             estimator.bounds(log, 1 - DELTA, np.random.default_rng(i)),
             1 - DELTA,
-            EPISODES,
+            f"{EPISODES} episodes",
             estimator.support(log),
             estimator.exact_bounds,
         ).answer
@@ -119,7 +119,7 @@ def test_a_policy_that_is_much_better_or_worse_is_recognised(name: str) -> None:
         log = episodes_of(mdp.log(behaviour, 1000, 0), np.eye(3)[action], mdp.discount)
         estimator = ESTIMATORS[name]
         bounds = estimator.bounds(log, 0.95, np.random.default_rng(0))
-        assert decide(bounds, 0.95, 1000, estimator.support(log), estimator.exact_bounds).answer == expected
+        assert decide(bounds, 0.95, "1000 episodes", estimator.support(log), estimator.exact_bounds).answer == expected
 
 
 @pytest.mark.parametrize("tail", ["bernoulli", "log-normal", "constant"])
@@ -172,6 +172,6 @@ FEW = Support(effective_episodes=3.0, max_weight=90.0, share=0.02)
     ],
 )
 def test_the_verdict_says_why(bounds, support, exact, answer, reason) -> None:
-    verdict = decide(bounds, 0.95, 200, support, exact)
+    verdict = decide(bounds, 0.95, "200 episodes", support, exact)
     assert verdict.answer == answer
     assert reason in verdict.reason

@@ -64,7 +64,7 @@ def test_a_better_policy_a_worse_one_and_the_same(bandit: tuple[MDP, np.ndarray]
             assert estimate.bounds.value_lower < estimate.value
             if estimate.method not in ("pdis", "is"):
                 assert estimate.verdict.answer == "not enough evidence"
-        assert result.notes == ()
+        assert [note for note in result.notes if "does not say which episodes it has learnt from" not in note] == []
 
 
 def test_estimated_propensities_come_close_to_logged_ones(bandit: tuple[MDP, np.ndarray]) -> None:
@@ -149,7 +149,8 @@ def test_where_no_episode_does_what_the_policy_would_do_no_estimate_by_weights_h
 def test_where_the_log_stops_following_only_what_needs_no_later_weight_has_a_value() -> None:
     log = steps([[1, 0, 1], [0, 1, 1]] * 10, [[1.0, 2.0, 3.0]] * 20)
     result = evaluate_offline(ALWAYS_1, log, discount=1.0, fqe=QUICK)
-    assert result["pdis"].value == pytest.approx(1), "half of the episodes, weighted by 2, for one step"
+    assert result["pdis"].value == 3, "1 by weights, for one step; but three steps earn at least 3"
+    assert any(note.startswith("pdis: the value lay outside 3 to 9, the range") for note in result.notes)
     assert np.isfinite(result["dr"].value)
     for method in ("is", "wis", "wpdis", "wdr"):
         assert np.isnan(result[method].value)
@@ -182,7 +183,7 @@ def test_bounds_that_contradict_their_value_are_explained(
 
 
 def test_one_estimate_of_the_logs_policy_serves_many_policies_and_is_made_only_if_needed() -> None:
-    log = steps([[1], [0]] * 10, [[1.0], [0.0]] * 10)
+    log = steps([[1], [0]] * 10, [[1.0], [3.0]] * 10)
     asked = []
 
     def known() -> Propensities:
@@ -280,6 +281,24 @@ def test_only_a_policy_that_draws_from_its_actor_has_a_density(name: str) -> Non
             certain.log_prob(OBSERVATIONS, action)
 
 
+def test_a_clipped_policy_has_a_density_inside_the_bounds_and_a_probability_at_each() -> None:
+    """Together they make 1, and the bounds have the share of the draws that are there."""
+    algorithm = small("iql")
+    policy = Policy(algorithm, random_learner(algorithm, kind="continuous"))
+    target = judged(policy, KINDS["continuous"], explore=True)
+    grid = np.linspace(-1, 1, 401, dtype=np.float32)
+    pairs = np.stack(np.meshgrid(grid, grid, indexing="ij"), axis=-1).reshape(-1, 2)
+    density = np.exp(target.log_prob(np.repeat(OBSERVATIONS[:1], len(pairs), axis=0), pairs)).reshape(401, 401)
+    step = np.full(401, 2 / 400)
+    step[[0, -1]] = 1  # a bound has a probability, not a density
+    inside = np.where(np.isin(np.arange(401), [1, 399]), 1.5, 1.0)  # and half a cell more beside it
+    assert (density * np.outer(step * inside, step * inside)).sum() == pytest.approx(1, abs=0.01)
+    drawn = policy(np.repeat(OBSERVATIONS[:1], 20_000, axis=0), np.random.default_rng(0), True)
+    corner = float((drawn == 1).all(1).mean())
+    assert density[-1, -1] == pytest.approx(corner, abs=0.01)
+    assert corner > 0.01
+
+
 def test_a_policy_that_a_bridge_acts_for_is_refused() -> None:
     algorithm = small("sac")
     learner = fresh_learner(algorithm)
@@ -333,6 +352,11 @@ def test_as_it_explores_it_has_weights_and_a_table_is_shown(run: Path, capsys: p
     text = " ".join(capsys.readouterr().out.split())
     for word in ("effective", "pdis", "wis", "better than the log's policy at 90%", "was estimated from"):
         assert word in text
+    # A tenth of 8 episodes is fewer than 2, so none was held out.
+    assert "judged on 8 episodes, 8 of which equal ones that the policy has learnt from" in text
+    flags = ["evaluate", str(final), "--offline", "--explore", "--method", "pdis", "--fresh", "--json"]
+    assert main(flags) == 0
+    assert json.loads(capsys.readouterr().out)[0]["seen_episodes"] == 8
 
 
 def test_all_policies_of_a_run_share_one_estimate_of_the_log_and_tell_their_phase(
@@ -369,6 +393,7 @@ def test_all_policies_of_a_run_share_one_estimate_of_the_log_and_tell_their_phas
         (["--offline", "--episodes", "3"], "--episodes goes without --offline"),
         (["--method", "wis"], "--method goes with --offline"),
         (["--fqe-steps", "3"], "--fqe-steps goes with --offline"),
+        (["--fresh"], "--fresh goes with --offline"),
         (["--offline", "--dataset", "segue:cartpole-mixed"], "the policy has 3 observation dimensions"),
         (["--offline", "--method", "wsi"], "unknown method 'wsi': did you mean 'wis'"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from mdps import MDP, random_policy, states_of, tabular
@@ -10,6 +12,7 @@ from scipy import special
 from segue.data import load
 from segue.errors import Diverged, RecipeError
 from segue.ope import FQE, ContinuousPolicy, fit
+from segue.ope.limits import Limits
 
 TABULAR = FQE(hidden_sizes=(), steps=2500, learning_rate=0.02, polyak=0.05, members=4)
 
@@ -110,6 +113,7 @@ def test_the_bound_is_students() -> None:
         0.9,
         0,
     )
+    fitted = dataclasses.replace(fitted, limits=Limits(-np.inf, np.inf))
     bounds = fitted.bounds(0.9)
     t = special.stdtrit(2, 0.9)
     assert bounds.value_lower == pytest.approx(fitted.values.mean() - t * fitted.values.std(ddof=1))

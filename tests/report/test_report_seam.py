@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import math
@@ -13,6 +14,13 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from segue.algorithms import ALGORITHMS
+from segue.bridges import BRIDGES, Guard
+from segue.cli.recipe_flags import recipe_from_flags
+from segue.errors import RecipeError
+from segue.evaluation import probe
+from segue.recipe import Recipe
+from segue.report import seam
 from segue.report.diagnosis import Diagnosis, diagnose
 from segue.report.fall import fall, moments
 from segue.report.history import attach_metrics, read_metrics
@@ -22,9 +30,20 @@ from segue.report.seam import METRICS, PROBE, SeamArm, seam_arms
 from segue.report.seam_curves import draw, seam_pictures
 from segue.report.seam_table import moments_table, seam_data
 from segue.report.theme import LIGHT
+from segue.training import online
 
 EPISODES = (-10.0, 0.0, 10.0)
 Build = Callable[..., SeamArm]
+#: A recipe that `Recipe` accepts, as a run stores it.
+RECIPE = {
+    "dataset": "log",
+    "offline": {"name": "cql"},
+    "offline_steps": 500,
+    "online": {"name": "sac"},
+    "online_steps": 2000,
+    "eval_episodes": 3,
+}
+DISCRETE = {"offline": {"name": "discrete-cql"}}
 
 
 @pytest.fixture
@@ -50,7 +69,7 @@ def build(record: Callable[..., Any], arm: Callable[..., Any]) -> Build:
     def make(online: Mapping[int, float], recipe: dict[str, Any] | None = None, **rest: Any) -> SeamArm:
         events = rest.pop("events", [])
         one = {**record(online, **rest), "events": events}
-        (made,) = seam_arms({"arms": {"x": arm([one], **{"eval_episodes": 3, "dataset": "log", **(recipe or {})})}})
+        (made,) = seam_arms({"arms": {"x": arm([one], **{**RECIPE, **(recipe or {})})}})
         return made
 
     return make
@@ -256,7 +275,60 @@ def test_a_policy_that_acts_otherwise_at_the_switch_is_noticed(build: Build) -> 
 def test_what_does_not_fit_the_algorithm_is_not_suggested(build: Build) -> None:
     probe = {"value_at_start": {0: 5.0, 500: 8.0}, "return_from_start": {0: 50.0, 500: 30.0}}
     assert set(diagnose(build(COLLAPSE, {"online": {"name": "ppo"}}, **probe)).suggestions) == {"--bridges guard"}
-    assert diagnose(build(COLLAPSE, {"online": {"name": "dqn"}}, **probe)).suggestions == {}
+    dqn = build(COLLAPSE, {**DISCRETE, "online": {"name": "dqn"}}, **probe)
+    assert set(diagnose(dqn).suggestions) == {"--bridges guard"}, "it has no actor to refit a critic to"
+
+
+#: What gives a reason for every bridge that is ever suggested.
+MOVED = {
+    "value_at_start": {0: 30.0, 500: 80.0},
+    "return_from_start": {0: 50.0, 500: 10.0},
+    "distance_to_log": {0: 0.2, 500: 0.6},
+}
+
+
+@pytest.mark.parametrize("bridges", [(), *((name,) for name in BRIDGES)])
+@pytest.mark.parametrize("replay", [None, "online-only"])
+@pytest.mark.parametrize("online", [name for name, kind in ALGORITHMS.items() if "online" in kind.phases])
+def test_every_suggestion_is_a_recipe(build: Build, online: str, replay: str | None, bridges: tuple[str, ...]) -> None:
+    """With every algorithm, replay and bridge that there is, the suggested flags give a recipe that is accepted."""
+    offline = "iql" if "continuous" in ALGORITHMS[online].actions else "discrete-cql"
+    parts = {
+        "env": "Hopper-v5",
+        "offline": {"name": offline},
+        "online": {"name": online},
+        "replay": replay and {"name": replay},
+        "bridges": [{"name": name} for name in bridges],
+    }
+    try:
+        recipe = Recipe.from_dict({**RECIPE, **parts})
+    except RecipeError:
+        pytest.skip("no such recipe")
+    suggested = diagnose(build(COLLAPSE, parts, **MOVED)).suggestions
+    added = set()
+    for flag in (flag for flag in suggested if flag.startswith("--")):
+        words = flag.split()
+        given = dict(zip(words[::2], words[1::2], strict=True))
+        names = given.get("--bridges", ",".join(bridges)).split(",") if given.get("--bridges") or bridges else []
+        assert set(names) >= set(bridges)
+        added |= {*names} - {*bridges}
+        changed = {**RECIPE, **parts, "bridges": names, "replay": given.get("--replay", parts["replay"])}
+        assert Recipe.from_dict(changed) != recipe
+    assert ("guard" in added) == (bridges not in (("guard",), ("policy-expansion",)))
+
+
+def test_a_suggestion_is_a_flag_of_the_command_line(build: Build) -> None:
+    stored = {**RECIPE, "bridges": [{"name": "q-filter", "percentile": 50.0}]}
+    flags = [flag for flag in diagnose(build(COLLAPSE, stored, **MOVED)).suggestions if "samg" in flag]
+    assert flags == ["--bridges q-filter,samg --replay online-only"]
+    changed, _ = recipe_from_flags(flags[0].split(), "branch", "", base=Recipe.from_dict(stored))
+    assert [bridge.name for bridge in changed.bridges] == ["q-filter", "samg"]
+
+
+def test_a_stored_recipe_that_cannot_be_read_gets_no_suggestion(build: Build) -> None:
+    arm = build(COLLAPSE, {"online": {"name": "sac", "of_another_version": 1}}, **MOVED)
+    assert diagnose(arm).suggestions == {}
+    assert "Return fell" in said(diagnose(arm), "return")
 
 
 def test_without_a_fall_nothing_is_suggested(build: Build) -> None:
@@ -359,11 +431,23 @@ def test_over_estimation_is_shaded_and_named_only_where_it_occurs(build: Build) 
     assert "under-estimated" in drawn(under)[0]
 
 
-def test_the_guards_evidence_has_its_alarm_line_at_log_one_over_alpha(build: Build) -> None:
+def test_the_alarm_line_is_where_the_guard_alarms(build: Build) -> None:
     evidence = {500: 0.5, 1000: 1.0}
-    _, figure = drawn(build(COLLAPSE, {"bridges": [{"name": "guard", "alpha": 0.05}]}, guard_log_evidence=evidence))
+    text, figure = drawn(build(COLLAPSE, {"bridges": [{"name": "guard", "alpha": 0.05}]}, guard_log_evidence=evidence))
     levels = [set(np.asarray(line.get_ydata(), float)) for axes in figure.axes for line in axes.lines]
-    assert {math.log(20)} in levels
+    assert {math.log(Guard(alpha=0.05).threshold)} == {math.log(40)}
+    assert {math.log(40)} in levels
+    assert "alarm, log 40" in text
+
+
+def test_the_report_copies_no_constant_of_what_it_reports() -> None:
+    """A number that a bridge, the loop or the probe owns is imported, so that the two cannot differ."""
+    assert seam.SEAM_STEPS is online.SEAM_STEPS
+    for file in Path(seam.__file__).parent.glob("*.py"):
+        assigned = [node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Assign)]
+        numbers = [value.value for value in assigned if isinstance(value, ast.Constant)]
+        assert not {online.SEAM_STEPS, probe.ROWS} & {n for n in numbers if isinstance(n, int)}, file.name
+        assert f"{probe.ROWS} states" not in file.read_text(), file.name
 
 
 def test_more_arms_than_columns_go_into_further_pictures(build: Build) -> None:

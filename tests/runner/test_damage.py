@@ -171,8 +171,8 @@ def test_so_is_the_policy_that_a_finished_run_ended_with(run: Path, whole: Path)
 
 def test_a_checkpoint_of_another_version_is_no_damage(run: Path):
     file = run / FINAL / "manifest.json"
-    file.write_text(file.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(SegueError, match="checkpoint format 2; this version reads 1"):
+    file.write_text(file.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(SegueError, match="checkpoint format 1; this version reads 2"):
         compare(read_recipes(run), run, workers=1, resume=True)
     assert file.exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,9 +13,12 @@ import pytest
 
 import segue
 from segue.errors import RecipeError, SegueError
+from segue.ope import FQE
 from segue.recipe import Recipe, read_recipes
 from segue.runner import compare, load_checkpoint
 from segue.runner import run as run_recipe
+from segue.runner.directory import RunDirectory
+from segue.runner.job import Inputs
 from toys import SMALL, pendulum, pendulum_log
 
 
@@ -48,6 +52,7 @@ def test_the_summary_holds_what_the_log_earned(finished: object) -> None:
     assert of_run["log"] == {
         "steps": len(data),
         "episodes": 3,
+        "held_out": 0,
         "mean_return": pytest.approx(data.episode_returns.mean()),
     }
 
@@ -106,6 +111,54 @@ def test_a_damaged_checkpoint_is_refused(finished: object, tmp_path: Path, damag
     file.write_bytes(damaged(file.read_bytes()))
     with pytest.raises(SegueError, match=f"the checkpoint is damaged .*{said}"):
         load_checkpoint(place)
+
+
+@pytest.mark.parametrize("damaged", [flipped, lambda data: data[:-5], lambda data: b"", None])
+def test_damaged_fingerprints_are_refused_in_a_sentence(finished: object, tmp_path: Path, damaged: Any) -> None:
+    place = tmp_path / "copy"
+    shutil.copytree(finished.directory / "checkpoints/run/seed-0/final", place)
+    file = place / "seen.npy"
+    file.unlink() if damaged is None else file.write_bytes(damaged(file.read_bytes()))
+    expected = "seen.npy is missing" if damaged is None else "is damaged .the hash of seen.npy does not match"
+    with pytest.raises(SegueError, match=expected):
+        load_checkpoint(place)
+
+
+def test_what_is_held_out_is_seen_by_nothing_in_the_run_and_every_policy_remembers_the_rest(tmp_path: Path) -> None:
+    notes: list[str] = []
+    recipe = pendulum(dataset=pendulum_log(400), held_out=0.25, held_out_seed=3, seeds=2, eval_episodes=1)
+    arms = {"plain": recipe, "other": dataclasses.replace(recipe, bridges=(segue.QFilter(),))}
+    result = compare(
+        arms, tmp_path / "x", workers=1, on_event=lambda job, event: notes.append(str(event.get("message")))
+    )
+    assert result.status == "complete"
+    assert notes.count("5 of 20 episodes are held out to judge the policies") == 1
+    assert {arm["log"]["held_out"] for arm in result.summary["arms"].values()} == {5}
+    whole = segue.load(read_recipes(tmp_path / "x")["plain"].dataset)
+    kept, held = whole.split(0.25, 3)
+    assert held is not None
+    finals = [load_checkpoint(place) for place in (tmp_path / "x/checkpoints").glob("*/seed-*/final")]
+    assert len(finals) == 6, "two seeds of the offline phase and of both arms"
+    for final in finals:
+        assert final.seen.tolist() == np.sort(kept.episode_fingerprints()).tolist()
+        np.testing.assert_array_equal(final.learner.normaliser.mean, kept.normaliser().mean)
+    judged = segue.evaluate_offline(finals[0].policy(), whole, methods=["fqe"], fqe=FQE(steps=2))
+    assert (judged.episodes, judged.dataset_episodes) == (5, 20)
+    job = RunDirectory(tmp_path / "x", read_recipes(tmp_path / "x")).jobs()[0]
+    assert Inputs(job).dataset.rewards.tolist() == kept.rewards.tolist()
+
+
+def test_a_policy_from_scratch_has_seen_no_dataset(tmp_path: Path) -> None:
+    scratch = pendulum(dataset=None, offline=None, offline_steps=0, eval_episodes=1)
+    result = run_recipe(scratch, tmp_path / "x", workers=1)
+    (final,) = result.directory.glob("checkpoints/run/seed-0/final")
+    assert len(load_checkpoint(final).seen) == 0
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_held_out_that_makes_no_sense_is_refused(share: float) -> None:
+    with pytest.raises(RecipeError, match=r"held_out is .*; expected at least 0 and below 1"):
+        pendulum(held_out=share)
 
 
 def test_another_recipe_in_the_same_directory_is_refused_and_nothing_changes(finished: object) -> None:

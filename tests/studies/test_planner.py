@@ -40,6 +40,8 @@ def test_the_planner_reaches_the_goal_and_the_wanderer_goes_past_it() -> None:
 def test_without_exploring_there_is_no_noise() -> None:
     planner = Planner("PointMaze_UMaze-v3", 0.5)
     observation = np.array([-1.0, 1.0, -1.0, -1.0, -1.0, 1.0, 0.0, 0.0], np.float32)
-    first, second = (planner(observation, np.random.default_rng(seed), False) for seed in (0, 1))
+    first, second = (
+        planner(observation, np.random.default_rng(seed), explore=False, time=np.asarray(0)) for seed in (0, 1)
+    )
     assert first == pytest.approx(second)
     assert first[0] > 0.9, "to the right, where the way round begins"

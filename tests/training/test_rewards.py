@@ -129,6 +129,7 @@ def test_each_phase_of_a_run_learns_the_rewards_of_its_own_algorithm(monkeypatch
         online=SAC(**SMALL, reward_scale=2.0),
         online_steps=20,
         warmup_steps=10,
+        held_out=0.0,
     )
     result = run(recipe, tmp_path / "x", workers=1)
     assert result.status == "complete"

@@ -48,12 +48,15 @@ class Flags:
     """With --offline: γ; by default the algorithm's."""
     explore: bool = False
     """With --offline: judge the policy as it explores, not as it is evaluated."""
+    fresh: bool = False
+    """With --offline: the dataset was recorded independently of training, although some episodes are equal to ones that
+    the policy has learnt from."""
     fqe_steps: int | None = None
     """With --offline: updates of fitted Q evaluation, if not its default."""
 
 
 #: Flags of the one way to judge that mean nothing in the other.
-OFFLINE_ONLY = ("dataset", "clip_actions", "method", "confidence", "discount", "explore", "fqe_steps")
+OFFLINE_ONLY = ("dataset", "clip_actions", "method", "confidence", "discount", "explore", "fresh", "fqe_steps")
 LIVE_ONLY = ("episodes", "env")
 
 
@@ -127,6 +130,7 @@ def _offline(flags: Flags) -> int:
             fqe=FQE() if flags.fqe_steps is None else FQE(steps=flags.fqe_steps),
             behaviour=behaviour,
             seed=flags.seed,
+            fresh=flags.fresh,
         )
         phase = None if place == flags.run else "offline" if of_offline_phase(name) else "online"
         if flags.json:

@@ -79,9 +79,7 @@ def acting(place: Path, env_id: str | None) -> tuple[Any, str]:
         env_id = _named(place, env_id or exported.about["env"])
         require_fit(exported, env_id)
 
-        def act(
-            observation: np.ndarray, source: np.random.Generator, explore: bool, time: np.ndarray | None = None
-        ) -> np.ndarray:
+        def act(observation: np.ndarray, source: np.random.Generator, *, explore: bool, time: np.ndarray) -> np.ndarray:
             return exported.act(observation, source, explore)
 
         return act, env_id

@@ -7,8 +7,9 @@ import hashlib
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt64
 
+from segue import random
 from segue.errors import DataError
 from segue.types import Normaliser, Spaces, Transition
 
@@ -108,8 +109,35 @@ class Dataset:
         """The episodes with the highest returns, at least one, in their order."""
         count = max(round(fraction * len(self.episode_starts)), 1)
         chosen = np.sort(np.argsort(-self.episode_returns, kind="stable")[:count])
+        note = f"only the best {count} of {len(self.episode_starts)} episodes"
+        return dataclasses.replace(self.episodes(chosen), notes=(*self.notes, note))
+
+    def split(self, share: float, seed: int) -> tuple[Dataset, Dataset | None]:
+        """The episodes to learn from, and those held out to judge what was learnt, both in their order.
+
+        The episodes held out are chosen at random. The second part is None if there are none.
+        """
+        count, held = len(self.episode_starts), self.held_out_count(share)
+        if not held:
+            return self, None
+        out = np.zeros(count, bool)
+        out[random.generator(seed, "held out").permutation(count)[:held]] = True
+        return self.episodes(np.flatnonzero(~out)), self.episodes(np.flatnonzero(out))
+
+    def held_out_count(self, share: float) -> int:
+        """How many episodes `split` holds out: this share, but at least one is left to learn from.
+
+        One episode alone cannot judge a policy, so no episode is held out where it would be one.
+        """
+        count = len(self.episode_starts)
+        held = min(round(share * count), count - 1)
+        return held if held >= 2 else 0
+
+    def episodes(self, chosen: Int[np.ndarray, " chosen"]) -> Dataset:
+        """The episodes with these numbers, in this order."""
         lengths = self.episode_lengths[chosen]
-        rows = np.concatenate([np.arange(s, s + n) for s, n in zip(self.episode_starts[chosen], lengths, strict=True)])
+        starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        rows = np.repeat(self.episode_starts[chosen] - starts, lengths) + np.arange(lengths.sum())
         return dataclasses.replace(
             self,
             observations=self.observations[rows],
@@ -117,8 +145,7 @@ class Dataset:
             rewards=self.rewards[rows],
             next_observations=self.next_observations[rows],
             terminals=self.terminals[rows],
-            episode_starts=np.concatenate([[0], np.cumsum(lengths)[:-1]]),
-            notes=(*self.notes, f"only the best {count} of {len(self.episode_starts)} episodes"),
+            episode_starts=starts,
             behaviour_log_prob=None if self.behaviour_log_prob is None else self.behaviour_log_prob[rows],
         )
 
@@ -147,6 +174,19 @@ class Dataset:
         if self.behaviour_log_prob is not None:
             digest.update(np.ascontiguousarray(self.behaviour_log_prob).tobytes())
         return digest.hexdigest()[:12]
+
+    def episode_fingerprints(self) -> UInt64[np.ndarray, " episodes"]:
+        """A hash of each episode's observations, actions and rewards. Episodes that are equal have equal ones."""
+        actions = self.actions.astype(np.float32)
+        columns = [np.ascontiguousarray(column).data for column in (self.observations, actions, self.rewards)]
+        stops = np.append(self.episode_starts[1:], len(self)).tolist()
+        digests = bytearray()
+        for start, stop in zip(self.episode_starts.tolist(), stops, strict=True):
+            digest = hashlib.blake2b(digest_size=8)
+            for column in columns:
+                digest.update(column[start:stop])
+            digests += digest.digest()
+        return np.frombuffer(bytes(digests), "<u8").astype(np.uint64)
 
     def columns(self) -> Columns:
         """The log as a format's writer takes it; loading what it wrote gives the same transitions."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -47,19 +46,14 @@ def short_log(dataset: Dataset) -> Problem | None:
 
 def duplicate_episodes(dataset: Dataset) -> Problem | None:
     """Episodes that are byte for byte the same."""
-    columns = (dataset.observations, dataset.actions, dataset.rewards)
-    first_with: dict[bytes, int] = {}
-    copies: list[tuple[int, int]] = []
-    stops = np.append(dataset.episode_starts[1:], len(dataset))
-    for episode, (start, stop) in enumerate(zip(dataset.episode_starts, stops, strict=True)):
-        digest = hashlib.sha256(b"".join(column[start:stop].tobytes() for column in columns)).digest()
-        original = first_with.setdefault(digest, episode)
-        if original != episode:
-            copies.append((original, episode))
-    if not copies:
+    _, first, which = np.unique(dataset.episode_fingerprints(), return_index=True, return_inverse=True)
+    original = first[which]
+    copies = np.flatnonzero(original != np.arange(len(original)))
+    if not len(copies):
         return None
     return Problem(
-        f"{_count(len(copies), 'episode')} repeated exactly (first: episode {copies[0][1]} is episode {copies[0][0]})",
+        f"{_count(len(copies), 'episode')} repeated exactly (first: episode {copies[0]} is episode "
+        f"{original[copies[0]]})",
         "what is repeated weighs more, and the log holds less than its size says",
         "remove the copies, unless the weight is meant",
     )

@@ -32,7 +32,7 @@ from segue.deployment.kinds import (
     Values,
     take_apart,
 )
-from segue.deployment.policy import FORMAT, MANIFEST, MODEL, WEIGHTS, ExportedPolicy, assemble, digest
+from segue.deployment.policy import FORMAT, MANIFEST, MODEL, SEEN, WEIGHTS, ExportedPolicy, assemble, digest
 from segue.deployment.spaces import Space
 from segue.envs import environment_spaces
 from segue.envs.make import make_raw
@@ -84,6 +84,8 @@ def export_policy(checkpoint: str | os.PathLike[str], to: str | os.PathLike[str]
     notes = _notes(saved, kind, env_id)
     plain, tensors = take_apart(kind)
     tensors |= {"observation.mean": original.normaliser.mean, "observation.std": original.normaliser.std}
+    if len(original.seen):
+        tensors[SEEN] = original.seen
     weights = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in tensors.items()})
     document: dict[str, Any] = {
         "format": FORMAT,

@@ -3,7 +3,8 @@
 A directory of
 
 policy.json           what it is: spaces, networks, algorithm, where it comes from; hashes of the others and of itself
-policy.safetensors    its arrays: weights, and the observations' mean and standard deviation
+policy.safetensors    its arrays: weights, the observations' mean and standard deviation, and fingerprints of the
+                      episodes that it has learnt from, if there are any
 policy.onnx           its greedy action as an ONNX model (not read here)
 """
 
@@ -21,11 +22,14 @@ import safetensors.numpy
 from segue.deployment.kinds import Kind, put_together
 from segue.deployment.spaces import Actions, ContinuousActions, DiscreteActions, Space, flat_size, flatten
 from segue.errors import SegueError
+from segue.seen import NOTHING_SEEN
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float, Int, UInt64
 
-FORMAT = 1
+FORMAT = 2
+#: Name of the fingerprints among the arrays.
+SEEN = "seen.episodes"
 MANIFEST, WEIGHTS, MODEL = "policy.json", "policy.safetensors", "policy.onnx"
 
 
@@ -41,6 +45,8 @@ class ExportedPolicy:
         mean: of observations, `[observation]`; the policy's networks see (observation − mean) / std.
         std: of observations.
         about: the rest of policy.json: where the policy comes from.
+        seen: fingerprints of the episodes that it has learnt from (`Dataset.episode_fingerprints`). Off-policy
+            evaluation needs them: `segue.ope.DiscretePolicy(…, seen=policy.seen)`.
     """
 
     def __init__(
@@ -51,8 +57,9 @@ class ExportedPolicy:
         mean: Float[np.ndarray, " observation"],
         std: Float[np.ndarray, " observation"],
         about: dict[str, Any],
+        seen: UInt64[np.ndarray, " episodes"] = NOTHING_SEEN,
     ) -> None:
-        self.kind, self.space, self.actions, self.about = kind, space, actions, about
+        self.kind, self.space, self.actions, self.about, self.seen = kind, space, actions, about, seen
         self.mean, self.std = mean, std
         if isinstance(actions, ContinuousActions):
             self._centre, self._half_range = actions.centre, actions.half_range
@@ -162,6 +169,9 @@ def assemble(document: dict[str, Any], weights: bytes, where: str) -> ExportedPo
     """
     try:
         tensors = safetensors.numpy.load(weights)
+        seen = tensors.pop(SEEN, NOTHING_SEEN)
+        if seen.dtype != np.uint64 or seen.ndim != 1:
+            raise ValueError(f"{SEEN} is not a list of fingerprints")
         for name, array in tensors.items():
             if array.dtype != np.float32 or not np.isfinite(array).all():
                 raise ValueError(f"{name} is not made of finite float32 numbers")
@@ -172,7 +182,7 @@ def assemble(document: dict[str, Any], weights: bytes, where: str) -> ExportedPo
         space, actions = document["observation_space"], _actions(document["action_space"])
         if mean.shape != (flat_size(space),) or std.shape != mean.shape or (std <= 0).any():
             raise ValueError("mean and standard deviation do not fit the observation space")
-        policy = ExportedPolicy(kind, space, actions, mean, std, document)
+        policy = ExportedPolicy(kind, space, actions, mean, std, document, seen)
         tried = policy.act(np.tile(mean, (2, 1)), None, False)
         if tried.shape != ((2,) if isinstance(actions, DiscreteActions) else (2, actions.size)):
             raise ValueError(f"actions have shape {tried.shape[1:]}")

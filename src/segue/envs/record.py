@@ -17,8 +17,10 @@ from segue.envs.make import make_raw, shape
 class ActingPolicy(Protocol):
     """Anything that maps flat observations to actions in [-1, 1] (or integers from 0)."""
 
-    def __call__(self, observation: np.ndarray, source: np.random.Generator, explore: bool) -> np.ndarray:
-        """One action for one observation."""
+    def __call__(
+        self, observation: np.ndarray, source: np.random.Generator, *, explore: bool, time: np.ndarray
+    ) -> np.ndarray:
+        """One action for one observation; `time` is the number of steps since the episode began, a scalar array."""
 
 
 class _Tape(gym.Wrapper):
@@ -60,12 +62,15 @@ def record(
         episode_seed = random.environment_seed(seed, "record", part, len(episodes))
         observation, _ = env.reset(seed=episode_seed)
         terminated = truncated = False
+        time = 0
         while not (terminated or truncated) and steps > 0:
             if policy is None:
                 action = env.action_space.sample()
             else:
-                action = policy(np.asarray(observation, np.float32), source, explore) + start
+                seen = np.asarray(observation, np.float32)
+                action = policy(seen, source, explore=explore, time=np.asarray(time)) + start
             observation, _, terminated, truncated, _ = env.step(action)
+            time += 1
             steps -= 1
         episodes.append(
             Episode(

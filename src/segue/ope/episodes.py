@@ -56,6 +56,13 @@ class Episodes:
     """A model's Q(s_t, a_t) of the judged policy."""
     v: Float[np.ndarray, "episodes steps"] | None = None
     """The same model's V(s_t) = E_{a~π} Q(s_t, a)."""
+    dataset: Episodes | None = None
+    """All episodes of the dataset, where these are only the ones that judge: what they earned bounds rewards."""
+
+    @property
+    def bounding(self) -> Episodes:
+        """The episodes that show the range of rewards and returns."""
+        return self if self.dataset is None else self.dataset
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -69,6 +76,7 @@ class Episodes:
             alive=self.alive[chosen],
             q=None if self.q is None else self.q[chosen],
             v=None if self.v is None else self.v[chosen],
+            dataset=self.dataset,
         )
 
     @cached_property

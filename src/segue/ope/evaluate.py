@@ -23,13 +23,16 @@ from segue.ope.episodes import Episodes, Support
 from segue.ope.estimator import Bounds, Estimator
 from segue.ope.fqe import FQE, Fitted
 from segue.ope.importance_sampling import ImportanceSampling
+from segue.ope.limits import Limits
 from segue.ope.per_decision import PerDecision
 from segue.ope.policy import ContinuousPolicy, DiscretePolicy, Judged, NoDensity, judged
+from segue.ope.unseen import Unseen, unseen
 from segue.ope.verdict import Verdict, decide
 from segue.ope.weighted import Weighted
 from segue.ope.weighted_doubly_robust import WeightedDoublyRobust
 from segue.ope.weighted_per_decision import WeightedPerDecision
 from segue.policy import Policy
+from segue.seen import NOTHING_SEEN
 
 #: By name, those whose bounds can decide first.
 ESTIMATORS: dict[str, Estimator] = {
@@ -48,6 +51,9 @@ METHODS = (*ESTIMATORS, "fqe")
 NO_BOUNDS = Bounds(-math.inf, -math.inf, math.inf)
 #: Logged propensities have 32 bits: a bound is beyond a value if it is so by more than this share of it.
 ROUNDING = 1e-5
+ESTIMATED_VALIDITY = (
+    "betting, with estimated propensities: approximate, decides nothing; a verdict needs the column behaviour_log_prob"
+)
 FQE_VALIDITY = "bootstrap of whole fits: approximate, and only as far as the critic is right; decides nothing"
 
 
@@ -79,6 +85,13 @@ class OfflineEvaluation:
     log_bounds: tuple[float, float]
     """Its one-sided lower and upper bound, by the bootstrap over episodes."""
     episodes: int
+    """How many episodes judged the policy: those that it has not learnt from, if there are any."""
+    dataset_episodes: int
+    """How many the dataset has."""
+    seen_episodes: int
+    """How many of these are equal to ones that the policy has learnt from."""
+    basis: str
+    """The same in words."""
     discount: float
     confidence: float
     """1 − δ of every bound."""
@@ -125,7 +138,7 @@ class OfflineEvaluation:
         low, high = self.log_bounds
         lines: list[RenderableType] = [
             f"log: {self.log_value:.4g} ({low:.4g} … {high:.4g}, each side at {level}), discounted with "
-            f"{self.discount:g}, {self.episodes} episodes",
+            f"{self.discount:g}; judged on {self.basis}",
             table,
             f"better than the log's policy at {level}: {self.verdict.answer} "
             f"(by {self.estimates[0].method}: {self.verdict.reason})",
@@ -149,12 +162,16 @@ def evaluate_offline(
     fqe: FQE | None = None,
     behaviour: BehaviourModel | Callable[[], Propensities] | None = None,
     seed: int = 0,
+    fresh: bool = False,
 ) -> OfflineEvaluation:
-    """Judge a policy from a log of another, before it goes live.
+    """Judge a policy from a dataset of another, before it goes live.
+
+    The policy is judged on the episodes that it has not learnt from. Where the dataset has none of these, the verdict
+    is never "yes" and says why.
 
     Args:
         policy: a Segue policy, or any other as `segue.ope.DiscretePolicy` or `segue.ope.ContinuousPolicy`.
-        dataset: the log.
+        dataset: its episodes judge the policy.
         methods: some of pdis, is, wdr, dr, wpdis, wis, fqe; the first gives the verdict of the whole. By default all
             that apply, in this order.
         confidence: 1 − δ of each one-sided bound.
@@ -164,6 +181,8 @@ def evaluate_offline(
         behaviour: how the log's policy is estimated where it has no propensities; or what gives them, called only if
             a method needs them, so that several policies can be judged by one estimate.
         seed: of fits and resamples.
+        fresh: the dataset was recorded independently of training, although some of its episodes are equal to ones that
+            the policy has learnt from, as happens in discrete problems. All of its episodes then judge the policy.
 
     Raises:
         SegueError: a method or a number that makes no sense, a policy that does not fit the log, or a method that was
@@ -190,7 +209,15 @@ def evaluate_offline(
             f"the policy and the log have different kinds of actions; the log has {log.spaces.describe()}"
         )
     known = behaviour if callable(behaviour) else partial(propensities, log, behaviour or BehaviourModel(), seed)
-    return _Evaluation(target, log, chosen, methods is None, confidence, discount, seed).run(fqe or FQE(), known)
+    seen = NOTHING_SEEN if target.seen is None else target.seen
+    basis = unseen(log.episode_fingerprints(), seen, fresh)
+    evaluation = _Evaluation(target, log, basis, chosen, methods is None, confidence, discount, seed)
+    if target.seen is None and not fresh:
+        evaluation.notes.append(
+            "the policy does not say which episodes it has learnt from (seen): a yes holds only if these are not among "
+            "them"
+        )
+    return evaluation.run(fqe or FQE(), known)
 
 
 class _Evaluation:
@@ -200,15 +227,24 @@ class _Evaluation:
         self,
         policy: Judged,
         log: Dataset,
+        basis: Unseen,
         methods: tuple[str, ...],
         skip: bool,
         confidence: float,
         discount: float,
         seed: int,
     ) -> None:
-        self.policy, self.log, self.methods, self.skip = policy, log, methods, skip
+        self.policy, self.basis, self.methods, self.skip = policy, basis, methods, skip
+        self.rows = np.repeat(basis.kept, log.episode_lengths)
+        self.log = log if basis.kept.all() else log.episodes(np.flatnonzero(basis.kept))
+        # The episodes that the policy has learnt from do not judge it, but they show what rewards are possible.
+        self.whole = log
+        self.limits = Limits.of_episodes(log, discount)
         self.confidence, self.discount, self.seed = confidence, discount, seed
+        self.estimated = False
+        """Whether the propensities are; weights then do not have mean 1, which exact bounds rest on."""
         self.notes: list[str] = []
+        self.clipped: list[str] = []
 
     def run(self, fqe: FQE, known: Callable[[], Propensities]) -> OfflineEvaluation:
         log_ratio = self.log_ratio(known)
@@ -221,12 +257,19 @@ class _Evaluation:
             None if fitted is None else fitted.q,
             None if fitted is None else fitted.v,
         )
+        whole = Episodes.of(self.whole, self.discount, np.zeros(len(self.whole)))
+        episodes = dataclasses.replace(episodes, dataset=whole)
         self.note_cuts()
         estimates = [
             self.by_fqe(fitted) if method == "fqe" else self.by_weights(ESTIMATORS[method], episodes)
             for method in self.methods
         ]
         self.note_unfollowed(estimates, episodes)
+        if self.clipped:
+            self.notes.append(
+                f"{', '.join(self.clipped)}: the value lay outside {self.limits}, the range that the rewards allow, "
+                "and was moved into it"
+            )
         means = bootstrap.resample(
             lambda counts: (counts @ episodes.returns / len(episodes))[:, None],
             len(episodes),
@@ -238,6 +281,9 @@ class _Evaluation:
             log_value=float(episodes.returns.mean()),
             log_bounds=(low, high),
             episodes=len(episodes),
+            dataset_episodes=len(self.basis.kept),
+            seen_episodes=self.basis.seen,
+            basis=self.basis.headline,
             discount=self.discount,
             confidence=self.confidence,
             notes=tuple(self.notes),
@@ -258,7 +304,8 @@ class _Evaluation:
             return None
         logged = known()
         self.notes.extend(logged.notes)
-        return log_prob - logged.log_prob
+        self.estimated = logged.estimated
+        return log_prob - logged.log_prob[self.rows]
 
     def fit(self, hyper_parameters: FQE) -> Fitted:
         fitted = fqe.fit(hyper_parameters, self.policy, self.log, self.discount, self.seed)
@@ -266,6 +313,11 @@ class _Evaluation:
             self.notes.append(
                 f"fqe still moved by {fitted.drift:.3g} in the last quarter of its updates, more than its standard "
                 f"error of {fitted.standard_error:.3g}: it has not converged; give it more steps"
+            )
+        if fitted.outside > 0:
+            self.notes.append(
+                f"fqe: {fitted.outside:.1%} of its values lay outside the range that the rewards allow "
+                f"({fitted.limits} from the start of an episode) and were moved into it: its critic extrapolates"
             )
         if isinstance(self.policy, ContinuousPolicy):
             rows = np.linspace(0, len(self.log) - 1, min(1000, len(self.log))).astype(int)
@@ -300,6 +352,8 @@ class _Evaluation:
 
     def by_weights(self, estimator: Estimator, episodes: Episodes) -> Estimate:
         support = estimator.support(episodes)
+        exact = estimator.exact_bounds and not self.estimated
+        validity = ESTIMATED_VALIDITY if estimator.exact_bounds and self.estimated else estimator.validity
         value = float(estimator.estimate(episodes, np.ones((1, len(episodes))))[0])
         if math.isnan(value) or support.effective_episodes == 0:
             steps = episodes.rewards.shape[1]
@@ -307,9 +361,9 @@ class _Evaluation:
             verdict = Verdict(
                 "not enough evidence", f"it has no value: {after}no episode of the log does what the policy would do"
             )
-            return Estimate(estimator.name, math.nan, NO_BOUNDS, estimator.validity, support, verdict)
+            return Estimate(estimator.name, math.nan, NO_BOUNDS, validity, support, verdict)
         found = estimator.bounds(episodes, self.confidence, random.generator(self.seed, "bootstrap"))
-        bounds = Bounds(*map(float, found))
+        bounds = self.limits.clip_bounds(found)
         better = value - float(episodes.returns.mean())
         if estimator.exact_bounds and (
             bounds.value_lower > value + ROUNDING * abs(value)
@@ -321,20 +375,25 @@ class _Evaluation:
                 "this log do not average 1, and the bounds use that over endless logs they do. Trust the bounds if the "
                 "log's policy may do whatever the judged one does, and otherwise neither"
             )
+        if self.limits.beyond(np.array([value])).any():
+            self.clipped.append(estimator.name)
         return Estimate(
             method=estimator.name,
-            value=value,
+            value=float(self.limits.clip(np.array([value]))[0]),
             bounds=bounds,
-            validity=estimator.validity,
+            validity=validity,
             support=support,
-            verdict=decide(bounds, self.confidence, len(episodes), support, estimator.exact_bounds),
+            verdict=self.decide(bounds, support, exact),
         )
 
     def by_fqe(self, fitted: Fitted | None) -> Estimate:
         assert fitted is not None
         bounds = fitted.bounds(self.confidence)
-        verdict = decide(bounds, self.confidence, len(self.log.episode_starts), None, exact=False)
+        verdict = self.decide(bounds, None, exact=False)
         return Estimate("fqe", fitted.estimate, bounds, FQE_VALIDITY, None, verdict)
+
+    def decide(self, bounds: Bounds, support: Support | None, exact: bool) -> Verdict:
+        return decide(bounds, self.confidence, self.basis.episodes, support, exact, self.basis.refusal)
 
 
 def _shown(form: str, *numbers: float) -> str:

@@ -7,6 +7,7 @@ Each of M critics is fitted, by semi-gradient steps, to a log of its own: n epis
 
 with nothing bootstrapped at a true terminal and Q̄_m following by Polyak averaging. The expectation is exact over
 discrete actions; over continuous ones each update uses one of several stored draws, and values are the mean of all.
+A value outside the range that rewards allow is an extrapolation, and is moved into that range.
 
 The value of row i for the doubly robust estimators comes from the critics that did not see its episode, about e⁻¹ of
 them, so that model and episode are independent.
@@ -31,6 +32,7 @@ from segue.errors import Diverged, RecipeError, require_types
 from segue.networks import Critic, DiscreteCritic, pick
 from segue.ope.episodes import Episodes
 from segue.ope.estimator import Bounds
+from segue.ope.limits import Limits
 from segue.ope.policy import DiscretePolicy, Judged, in_chunks
 from segue.types import Array, Key, Transition
 
@@ -86,6 +88,10 @@ class Fitted:
     """Q(s, a) of every row, by the critics that did not see its episode; 0 where all did."""
     v: Float[np.ndarray, " N"]
     """V(s) of every row, by the same critics."""
+    limits: Limits
+    """The range that rewards allow from the first state of an episode on."""
+    outside: float
+    """Share of all values of the critics that lay outside the range that rewards allow; they were moved into it."""
 
     @property
     def estimate(self) -> float:
@@ -111,7 +117,8 @@ class Fitted:
         t = float(special.stdtrit(len(self.values) - 1, confidence))
         difference = self.values - self.log_values
         middle, spread = float(difference.mean()), t * float(difference.std(ddof=1))
-        return Bounds(self.estimate - t * self.standard_error, middle - spread, middle + spread)
+        bounds = Bounds(self.estimate - t * self.standard_error, middle - spread, middle + spread)
+        return self.limits.clip_bounds(bounds)
 
 
 def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) -> Fitted:
@@ -130,6 +137,7 @@ def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) 
     log = dataset.transitions(discount, dataset.normaliser())
     # Values of about 1, whatever the rewards' unit: the step size is then right for every log.
     scale = max(float(np.sqrt(np.mean(log.return_to_go.astype(np.float64) ** 2))), 1e-8)
+    at_start, anywhere = Limits.of_starts(dataset, discount), Limits.of_states(dataset, discount)
     key, source = random.stream(seed, "fqe"), random.generator(seed, "fqe")
     steps = random.named(key, "step")
     here = _choices(policy, dataset.observations, fqe.draws, source)
@@ -152,10 +160,10 @@ def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) 
         return scale * found.T.astype(np.float64)
 
     def first_values(critic: Any) -> Float[np.ndarray, " members"]:
-        found = (values(critic, dataset.episode_starts) * times).sum(1) / count
+        found = values(critic, dataset.episode_starts)
         if not np.isfinite(found).all():
             raise Diverged("fqe: a value is not finite; lower the learning rate or the discount")
-        return found
+        return (at_start.clip(found) * times).sum(1) / count
 
     earlier, step = 0.0, 0
     while step < fqe.steps:
@@ -170,20 +178,31 @@ def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) 
     rows = np.arange(len(dataset))
     unseen = seen == 0
     q = scale * in_chunks(lambda r: critic(log.observation[r], log.action[r]).T, rows).T.astype(np.float64)
+    v = values(critic, rows)
+    outside = [anywhere.beyond(q), anywhere.beyond(v), at_start.beyond(v[:, dataset.episode_starts])]
     return Fitted(
         values=first_values(critic),
         earlier=earlier,
-        log_values=_log_values(critic, there, log, dataset, discount, scale, times),
-        q=_mean_where(q, unseen),
-        v=_mean_where(values(critic, rows), unseen),
+        log_values=_log_values(critic, there, log, dataset, discount, scale, times, anywhere),
+        q=_mean_where(anywhere.clip(q), unseen),
+        v=_mean_where(anywhere.clip(v), unseen),
+        limits=at_start,
+        outside=float(np.concatenate(outside, axis=1).mean()),
     )
 
 
 def _log_values(
-    critic: Any, there: Array, log: Transition, dataset: Dataset, discount: float, scale: float, times: np.ndarray
+    critic: Any,
+    there: Array,
+    log: Transition,
+    dataset: Dataset,
+    discount: float,
+    scale: float,
+    times: np.ndarray,
+    limits: Limits,
 ) -> Float[np.ndarray, " members"]:
     lasts = np.append(dataset.episode_starts[1:], len(dataset)) - 1
-    after = scale * _expected(critic, log.next_observation[lasts], there[lasts]).astype(np.float64)
+    after = limits.clip(scale * np.asarray(_expected(critic, log.next_observation[lasts], there[lasts]), np.float64))
     cut = ~dataset.episode_terminals * discount**dataset.episode_lengths
     returns = Episodes.of(dataset, discount, np.zeros(len(dataset))).returns
     return ((returns + cut * after) * times).sum(1) / len(lasts)

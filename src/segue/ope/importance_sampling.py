@@ -39,9 +39,9 @@ class ImportanceSampling(Estimator):
         return episodes.trajectory_support()
 
     def bounds(self, episodes: Episodes, confidence: float, source: np.random.Generator) -> Bounds:
-        """By betting; g and h are the smallest and largest return of the log."""
+        """By betting; g and h are the smallest and largest return of the dataset."""
         weight, returns = episodes.weights[:, -1], episodes.returns
-        lowest, highest = returns.min(), returns.max()
+        lowest, highest = episodes.bounding.returns.min(), episodes.bounding.returns.max()
         span = highest - lowest
         return Bounds(
             lowest + betting.lower_bound(weight * (returns - lowest), confidence),

@@ -38,16 +38,18 @@ class PerDecision(Estimator):
         return counts @ ((episodes.weights * episodes.rewards) @ episodes.discounts) / counts.sum(1)
 
     def bounds(self, episodes: Episodes, confidence: float, source: np.random.Generator) -> Bounds:
-        """By betting; the ranges are those of the log."""
+        """By betting; the ranges are those of the dataset."""
         weights, rewards, discounts = episodes.weights, episodes.rewards, episodes.discounts
-        lowest, highest = min(rewards.min(), 0.0), max(rewards.max(), 0.0)
+        every = episodes.bounding
+        lowest, highest = min(every.rewards.min(), 0.0), max(every.rewards.max(), 0.0)
 
-        def difference(gain: Float[np.ndarray, "episodes steps"]) -> float:
-            span = (gain @ discounts).max()
+        def difference(sign: float, end: float) -> float:
+            span = ((sign * (every.rewards - end)) @ every.discounts).max()
+            gain = sign * (rewards - end)
             return betting.lower_bound(((weights - 1) * gain) @ discounts + span, confidence) - span
 
         return Bounds(
             lowest * discounts.sum() + betting.lower_bound((weights * (rewards - lowest)) @ discounts, confidence),
-            difference(rewards - lowest),
-            -difference(highest - rewards),
+            difference(1.0, lowest),
+            -difference(-1.0, highest),
         )

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt64
+from scipy import special
 
 from segue import random
 from segue.algorithms.dqn import DQN
 from segue.bridges import Bridge
 from segue.errors import SegueError
-from segue.networks import Actor, CategoricalActor, pick
+from segue.networks import Actor, CategoricalActor, GaussianActor, pick
 from segue.policy import Policy
 from segue.types import Spaces
 
@@ -33,6 +34,8 @@ class DiscretePolicy:
 
     probabilities: Callable[[Float[np.ndarray, "rows observation"]], Float[np.ndarray, "rows actions"]]
     """π(·|s) for raw observations."""
+    seen: UInt64[np.ndarray, " episodes"] | None = dataclasses.field(default=None, compare=False, repr=False)
+    """Fingerprints of the episodes that it has learnt from (`Dataset.episode_fingerprints`); None if unknown."""
 
     def log_prob(
         self, observation: Float[np.ndarray, "rows observation"], action: Int[np.ndarray, " rows"]
@@ -55,6 +58,8 @@ class ContinuousPolicy:
     """log π(a|s) for raw observations; None if the policy has no density."""
     deterministic: bool = False
     """Whether all draws in a state are the same."""
+    seen: UInt64[np.ndarray, " episodes"] | None = dataclasses.field(default=None, compare=False, repr=False)
+    """Fingerprints of the episodes that it has learnt from (`Dataset.episode_fingerprints`); None if unknown."""
 
     def log_prob(
         self, observation: Float[np.ndarray, "rows observation"], action: Float[np.ndarray, "rows action"]
@@ -90,7 +95,8 @@ def judged(policy: Policy, spaces: Spaces, explore: bool) -> Judged:
                 f"the bridge {bridge.name} has a say in the policy's actions, so they are not those of one policy; "
                 "off-policy evaluation judges a policy alone: name a checkpoint of a run without that bridge"
             )
-    return _discrete(policy, spaces, explore) if spaces.discrete else _continuous(policy, explore)
+    target = _discrete(policy, spaces, explore) if spaces.discrete else _continuous(policy, explore)
+    return dataclasses.replace(target, seen=policy.seen)
 
 
 def _discrete(policy: Policy, spaces: Spaces, explore: bool) -> DiscretePolicy:
@@ -119,15 +125,28 @@ def _continuous(policy: Policy, explore: bool) -> ContinuousPolicy:
     def density(
         observation: Float[np.ndarray, "rows observation"], action: Float[np.ndarray, "rows action"]
     ) -> Float[np.ndarray, " rows"]:
+        if isinstance(actor, GaussianActor):
+            return _clipped_log_prob(actor, _seen(policy, observation), action)
         return np.asarray(actor.log_prob(_seen(policy, observation), action))
 
     tried = random.generator(0, "judged").normal(size=(TRIED, len(policy.normaliser.mean))).astype(np.float32)
     first, second = (draw(tried, np.random.default_rng(seed)) for seed in (0, 1))
     # Drawing from the actor is known by what it does with the same noise; other kinds of exploration have no density.
-    drawn = isinstance(actor, Actor) and np.array_equal(
+    drawn = isinstance(actor, Actor | GaussianActor) and np.array_equal(
         first, actor.draw(_seen(policy, tried), np.random.default_rng(0))
     )
     return ContinuousPolicy(draw, density if drawn else None, deterministic=np.array_equal(first, second))
+
+
+def _clipped_log_prob(
+    actor: GaussianActor, observation: Float[np.ndarray, "rows observation"], action: Float[np.ndarray, "rows action"]
+) -> Float[np.ndarray, " rows"]:
+    """log π(a|s) of what a clipped Gaussian executes: a density inside the bounds, the probability of a bound at it."""
+    mean, log_std = actor.mode(observation).astype(np.float64), np.asarray(actor.log_std, np.float64)
+    std = np.exp(log_std)
+    inside = -0.5 * ((action - mean) / std) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
+    above, below = special.log_ndtr((mean - 1) / std), special.log_ndtr((-1 - mean) / std)
+    return np.asarray(np.where(action >= 1, above, np.where(action <= -1, below, inside)).sum(-1))
 
 
 def _seen(policy: Policy, observation: Float[np.ndarray, "rows observation"]) -> Float[np.ndarray, "rows observation"]:

@@ -22,7 +22,14 @@ class Verdict:
     reason: str
 
 
-def decide(bounds: Bounds, confidence: float, episodes: int, support: Support | None, exact: bool) -> Verdict:
+def decide(
+    bounds: Bounds,
+    confidence: float,
+    episodes: str,
+    support: Support | None,
+    exact: bool,
+    refusal: str | None = None,
+) -> Verdict:
     """`yes` if the lower bound of J(π) − J(b) is above 0, `no` if the upper one is below 0, each at `confidence`.
 
     Only bounds that hold for every number of episodes decide. A bootstrap resamples the weights that were seen; where
@@ -33,15 +40,18 @@ def decide(bounds: Bounds, confidence: float, episodes: int, support: Support | 
     Args:
         bounds: of the difference.
         confidence: 1 − δ of each bound.
-        episodes: in the log.
+        episodes: how many were judged, and what they are: "126 episodes that the policy has not learnt from".
         support: of the weights; None for an estimate without weights.
         exact: whether the bounds hold for every number of episodes.
+        refusal: why the episodes cannot show that the policy is better, if they cannot: the answer is then never yes.
     """
     low, high = bounds.difference_lower, bounds.difference_upper
     direction, size = ("better", low) if low > 0 else ("worse", -high)
     decided = low > 0 or high < 0
     if exact and decided:
         assert support is not None
+        if low > 0 and refusal is not None:
+            return Verdict("not enough evidence", f"points to better, by {size:.3g} or more, but {refusal}")
         reason = f"{direction} by {size:.3g} or more at {confidence:.0%} ({_basis(support, episodes)})"
         return Verdict("yes" if low > 0 else "no", reason)
     if decided:
@@ -60,5 +70,5 @@ def decide(bounds: Bounds, confidence: float, episodes: int, support: Support | 
     return Verdict("not enough evidence", basis + caution)
 
 
-def _basis(support: Support, episodes: int) -> str:
-    return f"effective sample size {support.effective_episodes:.0f} of {episodes} episodes"
+def _basis(support: Support, episodes: str) -> str:
+    return f"effective sample size {support.effective_episodes:.0f} of {episodes}"

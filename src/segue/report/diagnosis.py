@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from segue.bridges import Bridge
 from segue.report.fall import Fall, fall, handed_over
 from segue.report.remedies import bridges_did, relation, still_rising, suggestions
 from segue.report.seam import PROBE, SeamArm
@@ -175,7 +176,7 @@ def _notes(arm: SeamArm) -> Iterator[str]:
     online = arm.recipe.get("online") or {}
     if online.get("backup_entropy"):
         doubts.append("the critic's estimate contains an entropy bonus that the return does not")
-    mixed = [b["name"] for b in arm.recipe.get("bridges") or () if b.get("name") in ("jump-start", "policy-expansion")]
+    mixed = [bridge.name for bridge in arm.bridges if type(bridge).act is not Bridge.act]
     if mixed:
         doubts.append(f"with {mixed[0]} another policy acts too, which the critic does not rate")
     yield f"The critics' lowest estimate and the return are not quite comparable: {'; '.join(doubts)}."

@@ -12,7 +12,6 @@ from segue.report.elements import arm_name, field_name, fields, fingerprint, pic
 from segue.report.evaluations import online_curve, score
 from segue.report.recipes import compare
 from segue.report.runs import Summary
-from segue.report.seam_page import seam_section
 from segue.report.seeds import FEW_SEEDS
 from segue.report.statistics_page import statistics_section
 from segue.report.style import style_sheet
@@ -31,6 +30,8 @@ def write_html(summary: Summary, directory: Path, reach: float | None = None) ->
 
 def html_page(summary: Summary, reach: float | None = None) -> str:
     """The page as text. Whatever comes from the summary is escaped where it enters the page."""
+    from segue.report.seam_page import seam_section  # brings JAX in, for the bridges' own thresholds
+
     title = ", ".join(_recipe_values(summary, "env")) or "Offline to online"
     run = str(summary.get("run") or "report")
     sections = [

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
+from typing import Any
 
+from segue.bridges import SAMG, Bridge, ConservativeUpdate, CriticRefit, Guard
+from segue.errors import RecipeError
+from segue.recipe import Recipe
+from segue.replay import Mixed, OnlineOnly
 from segue.report.fall import Fall
 from segue.report.seam import BRIDGES, SeamArm
 from segue.report.seeds import mean_curve
@@ -12,11 +18,6 @@ from segue.report.text import figures, sentence
 
 SHARE = 0.1
 """Two values agree if they differ by less than this share of the larger one."""
-FITTING = {
-    "ppo": ("conservative-update", "guard"),
-    **dict.fromkeys(("dqn", "discrete-cql", "discrete-bcq"), ("samg",)),
-}
-"""Of the bridges suggested here, those that go with algorithms that have no critic or no actor."""
 NAMES = {
     "samg_coefficient": "SAMG's share of the offline critic in the target",
     "samg_intrinsic_reward": "SAMG's intrinsic reward",
@@ -57,9 +58,9 @@ def bridges_did(arm: SeamArm) -> Iterator[str]:
         tenth = max(mean.mean.size // 10, 1)
         first, last = float(mean.mean[:tenth].mean()), float(mean.mean[-tenth:].mean())
         text = f"{sentence(NAMES[name])}: {figures(first)} at first, {figures(last)} at the end"
-        epsilon = arm.parameter("conservative-update", "epsilon")
-        if name == "constraint" and math.isfinite(epsilon):
-            text += f", its bound is {figures(epsilon)}"
+        update = arm.bridge(ConservativeUpdate)
+        if name == "constraint" and update is not None:
+            text += f", its bound is {figures(update.epsilon)}"
         yield f"{text}."
     alarms = [float(values[-1]) for _, values in arm.tracks["guard_alarms"].online if values.size]
     if alarms:
@@ -70,30 +71,56 @@ def bridges_did(arm: SeamArm) -> Iterator[str]:
 
 
 def suggestions(arm: SeamArm, found: Fall | None) -> dict[str, str]:
-    """Flag → why, for what the numbers give a reason for and the arm does not use; none without a fall that matters."""
+    """Flag → why, for what the numbers give a reason for and the arm does not use; none without a fall that matters.
+
+    Each flag gives a recipe that `Recipe` accepts. A stored recipe that this version cannot read gets no suggestion.
+    """
     if not arm.pretrained or found is None or not found.matters:
         return {}
-    used = {b.get("name") for b in arm.recipe.get("bridges") or ()}
+    try:
+        recipe = Recipe.from_dict(arm.recipe)
+    except RecipeError:
+        return {}
+    used = {type(bridge) for bridge in recipe.bridges}
     distance = arm.tracks["distance_to_log"]
     tracks = arm.tracks["value_at_start"], arm.tracks["return_from_start"]
     first, then = (relation(tracks[0].at(s).mean, tracks[1].at(s).mean) for s in (0, found.step))
     away = relation(distance.at(found.step).mean, distance.at(0).mean) == "above"
-    proposed = {}
+    proposed: dict[type[Bridge], str] = {}
     if first in ("above", "below"):
-        proposed["critic-refit"] = f"the critic was {first} what the policy earned at the switch already"
+        proposed[CriticRefit] = f"the critic was {first} what the policy earned at the switch already"
     if then == "above" and first != "above":
-        proposed["samg"] = "the over-estimation came after the switch; it keeps the offline critic in the target"
+        proposed[SAMG] = "the over-estimation came after the switch; it keeps the offline critic in the target"
     if away:
-        proposed["conservative-update"] = "the policy moved away from the log; it bounds how fast"
-    proposed["guard"] = "it rolls back when live returns fall, whatever the cause"
-    able = FITTING.get(str((arm.recipe.get("online") or {}).get("name")), tuple(proposed))
+        proposed[ConservativeUpdate] = "the policy moved away from the log; it bounds how fast"
+    proposed[Guard] = "it rolls back when live returns fall, whatever the cause"
     flags = {
-        f"--bridges {name}{' --replay online-only' * (name == 'samg')}": why
-        for name, why in proposed.items()
-        if name not in used and name in able
+        flag: why
+        for kind, why in proposed.items()
+        if kind not in used and (flag := _with_bridge(recipe, kind())) is not None
     }
     if first == "below" and still_rising(arm):
         flags["more --offline-steps"] = "the critic's estimate was still rising towards the return as they ended"
-    if away and "samg" not in used and (arm.recipe.get("replay") or {}).get("name") == "online-only":
+    if away and isinstance(recipe.replay, OnlineOnly) and _accepts(recipe, replay=Mixed()):
         flags["--replay mixed"] = "the policy moved away from the log, and no batch held the log any more"
     return flags
+
+
+def _with_bridge(recipe: Recipe, bridge: Bridge) -> str | None:
+    """The flags that add this bridge to the recipe's, with another replay if it needs that; None if nothing helps."""
+    bridges = (*recipe.bridges, bridge)
+    flag = f"--bridges {','.join(one.name for one in bridges)}"
+    if _accepts(recipe, bridges=bridges):
+        return flag
+    if _accepts(recipe, bridges=bridges, replay=OnlineOnly()):
+        return f"{flag} --replay {OnlineOnly.name}"
+    return None
+
+
+def _accepts(recipe: Recipe, **changes: Any) -> bool:
+    """Whether the recipe with these changes is one."""
+    try:
+        dataclasses.replace(recipe, **changes)
+    except RecipeError:
+        return False
+    return True

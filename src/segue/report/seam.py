@@ -6,21 +6,24 @@ a `Track` of them, one curve per seed in each phase.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from segue import bridges as known
+from segue.bridges import Bridge
+from segue.errors import RecipeError
+from segue.recipe import decode
 from segue.report.evaluations import Curve, curve, online_curve, score
 from segue.report.history import metric
 from segue.report.runs import Summary, arm_status
 from segue.report.seeds import Estimate, estimate
 from segue.report.tasks import places
+from segue.training.online import SEAM_STEPS
 
-SEAM_STEPS = 10_000
-"""Online steps that the seam reaches: where `seam_eval_every` applies."""
+B = TypeVar("B", bound=Bridge)
 PROBE = ("value_at_start", "return_from_start", "q_of_log_actions", "q_of_policy_actions", "distance_to_log")
 BRIDGES = (
     "samg_coefficient",
@@ -95,11 +98,14 @@ class SeamArm:
         """Seeds with online evaluations."""
         return sum(bool(steps.size) for steps, _ in self.tracks["return"].online)
 
-    def parameter(self, bridge: str, name: str) -> float:
-        """A bridge's hyper-parameter in the recipe; NaN if it is not there."""
-        found: Mapping[str, Any] = next((b for b in self.recipe.get("bridges") or () if b.get("name") == bridge), {})
-        value = found.get(name)
-        return float(value) if isinstance(value, int | float) else math.nan
+    @property
+    def bridges(self) -> tuple[Bridge, ...]:
+        """The bridges in the recipe, without those that this version of Segue cannot read."""
+        return tuple(bridge for part in self.recipe.get("bridges") or () if (bridge := _bridge(part)) is not None)
+
+    def bridge(self, kind: type[B]) -> B | None:
+        """The bridge of this kind in the recipe, with its hyper-parameters; None if there is none."""
+        return next((bridge for bridge in self.bridges if isinstance(bridge, kind)), None)
 
 
 def seam_arms(summary: Summary) -> list[SeamArm]:
@@ -123,6 +129,13 @@ def seam_arms(summary: Summary) -> list[SeamArm]:
         recipe = arm.get("recipe") or {}
         arms.append(SeamArm(name, place[name], arm_status(arm), recipe, seeds, window, tracks, events))
     return arms
+
+
+def _bridge(part: Any) -> Bridge | None:
+    try:
+        return decode("bridge", part, known.BRIDGES)
+    except RecipeError:
+        return None
 
 
 def _window(curves: Sequence[Curve]) -> float:

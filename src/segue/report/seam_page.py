@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from segue.evaluation.probe import ROWS
 from segue.report.diagnosis import diagnose
 from segue.report.elements import arm_name, picture, table
 from segue.report.runs import Summary
@@ -33,7 +34,7 @@ def _caption(arms: list[SeamArm]) -> str:
     marks = "Dotted lines are events, of any seed. " if any(arm.events for arm in arms) else ""
     return (
         f"Left of the line the offline phase, right of it the first {number(longest)} online steps. {spread}{marks}"
-        "The critic is asked about the first states of the evaluation episodes, and about 512 states of the log."
+        f"The critic is asked about the first states of the evaluation episodes, and about {ROWS} states of the log."
     )
 
 

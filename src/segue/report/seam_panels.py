@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from segue.bridges import ConservativeUpdate, Guard
 from segue.report.seam import SeamArm
 
 
@@ -60,12 +61,13 @@ def _offline_score(arm: SeamArm) -> tuple[float, str]:
 
 
 def _alarm(arm: SeamArm) -> tuple[float, str]:
-    alpha = arm.parameter("guard", "alpha")
-    return (-math.log(alpha), "alarm, log 1/α") if alpha > 0 else (math.nan, "")
+    guard = arm.bridge(Guard)
+    return (math.nan, "") if guard is None else (math.log(guard.threshold), f"alarm, log {guard.threshold:g}")
 
 
 def _epsilon(arm: SeamArm) -> tuple[float, str]:
-    return arm.parameter("conservative-update", "epsilon"), "bound ε"
+    update = arm.bridge(ConservativeUpdate)
+    return (math.nan, "") if update is None else (update.epsilon, "bound ε")
 
 
 def _alone(

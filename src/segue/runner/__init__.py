@@ -115,19 +115,21 @@ def compare(
                 if not file.exists():
                     npz.write(file, log.columns())
 
-    warnings = directory.claim(provenance, resume, keep_logs)
+    held_out = [_held_out(recipe, log) for recipe, log in checked.values() if log is not None]
+    notes = list(dict.fromkeys(filter(None, held_out))) if directory.provenance() is None else []
+    notes += directory.claim(provenance, resume, keep_logs)
     for uri, log in logs.items():
         saturated = saturated_actions(log)
         if saturated is not None:
-            warnings.append(f"{uri}: {saturated.found}; {saturated.meaning}. {saturated.advice}")
+            notes.append(f"{uri}: {saturated.found}; {saturated.meaning}. {saturated.advice}")
     jobs = directory.jobs()
     finished = directory.complete()
     if finished is not None:
         directory.write_metrics(out)
         return Result(out, finished, write_report(out))
     with directory.lock() as held:
-        for warning in warnings:
-            on_event(jobs[0], {"event": "note", "message": warning})
+        for note in notes:
+            on_event(jobs[0], {"event": "note", "message": note})
         start = time.perf_counter()
         earlier = directory.begin()
         outcomes, stopped = run_jobs(jobs, workers, on_event, held)
@@ -141,7 +143,8 @@ def compare(
             "wall_time_s": time.perf_counter() - start + (earlier["wall_time_s"] if earlier else 0.0),
         }
         with _undisturbed():
-            summary = directory.summarise(outcomes, about, {uri: _describe(log) for uri, log in logs.items()})
+            described = {name: _describe(recipe, log) for name, (recipe, log) in checked.items() if log is not None}
+            summary = directory.summarise(outcomes, about, described)
         try:
             report = write_report(out)
         except KeyboardInterrupt:  # the pictures take seconds, and everything else is written
@@ -150,10 +153,20 @@ def compare(
         return Result(out, summary, report)
 
 
-def _describe(log: Dataset) -> dict[str, Any]:
-    """What reports compare policies with: the log's size, and the mean return of its episodes."""
-    returns = log.episode_returns
-    return {"steps": len(log), "episodes": len(returns), "mean_return": float(returns.mean())}
+def _describe(recipe: Recipe, log: Dataset) -> dict[str, Any]:
+    """What reports compare policies with: the size of the whole dataset, and the mean return of its episodes."""
+    returns, held = log.episode_returns, log.held_out_count(recipe.held_out)
+    return {"steps": len(log), "episodes": len(returns), "held_out": held, "mean_return": float(returns.mean())}
+
+
+def _held_out(recipe: Recipe, log: Dataset) -> str | None:
+    """A sentence on the episodes held out; None if the recipe asks for none."""
+    count, held = len(log.episode_starts), log.held_out_count(recipe.held_out)
+    if held:
+        return f"{held:,} of {count:,} episodes are held out to judge the policies"
+    if recipe.held_out:
+        return f"no episode is held out to judge the policies: {recipe.held_out:g} of {count:,} is fewer than 2"
+    return None
 
 
 @contextlib.contextmanager

@@ -1,4 +1,9 @@
-"""Saving and loading a learner: arrays in one file, what they mean in a manifest, both or neither on disk."""
+"""Saving and loading a learner, in a directory that is written whole or not at all.
+
+learner.eqx           its arrays
+seen.npy              fingerprints of the episodes that it has learnt from
+manifest.json         what the arrays mean, and the hashes of both
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
+from jaxtyping import UInt64
 
 from segue.algorithms import ALGORITHMS, Algorithm
 from segue.bridges import BRIDGES, Bridge
@@ -20,10 +26,11 @@ from segue.errors import RecipeError, SegueError
 from segue.files import write_directory
 from segue.policy import Policy
 from segue.recipe import decode, encode
+from segue.seen import NOTHING_SEEN
 from segue.training.update import init_learner, replace
 from segue.types import Learner, Normaliser, Spaces
 
-FORMAT = 1
+FORMAT = 2
 
 
 class OtherFormat(SegueError):
@@ -39,6 +46,8 @@ class Checkpoint:
     spaces: Spaces
     env_id: str | None
     learner: Learner
+    seen: UInt64[np.ndarray, " episodes"] = dataclasses.field(default_factory=NOTHING_SEEN.copy, repr=False)
+    """Sorted fingerprints of the dataset's episodes that the learner has learnt from."""
 
     def require_fit(self, env_id: str) -> Checkpoint:
         """This checkpoint, if its policy can act in that environment.
@@ -55,7 +64,7 @@ class Checkpoint:
 
     def policy(self) -> Policy:
         """The policy to act with."""
-        return Policy(self.algorithm, self.learner, self.bridges)
+        return Policy(self.algorithm, self.learner, self.bridges, self.seen)
 
 
 def parameters_sha256(learner: Learner) -> str:
@@ -75,6 +84,10 @@ def save(directory: Path, checkpoint: Checkpoint) -> str:
     """
     checkpoint = dataclasses.replace(checkpoint, learner=replace(checkpoint.learner, sampler=()))
     digest = parameters_sha256(checkpoint.learner)
+    arrays, seen = io.BytesIO(), io.BytesIO()
+    eqx.tree_serialise_leaves(arrays, checkpoint.learner)
+    np.save(seen, checkpoint.seen)
+    files = {"learner.eqx": arrays.getvalue(), "seen.npy": seen.getvalue()}
     manifest = {
         "format": FORMAT,
         "algorithm": encode(checkpoint.algorithm),
@@ -82,12 +95,9 @@ def save(directory: Path, checkpoint: Checkpoint) -> str:
         "spaces": dataclasses.asdict(checkpoint.spaces),
         "env": checkpoint.env_id,
         "parameters_sha256": digest,
+        "seen_sha256": hashlib.sha256(files["seen.npy"]).hexdigest(),
     }
-    arrays = io.BytesIO()
-    eqx.tree_serialise_leaves(arrays, checkpoint.learner)
-    write_directory(
-        directory, {"learner.eqx": arrays.getvalue(), "manifest.json": json.dumps(manifest, indent=1).encode()}
-    )
+    write_directory(directory, {**files, "manifest.json": json.dumps(manifest, indent=1).encode()})
     return digest
 
 
@@ -107,6 +117,10 @@ def load(directory: Path) -> Checkpoint:
         spaces = Spaces(**manifest["spaces"])
         learner = eqx.tree_deserialise_leaves(directory / "learner.eqx", skeleton(algorithm, bridges, spaces))
         digest, env_id = manifest["parameters_sha256"], manifest["env"]
+        fingerprints = (directory / "seen.npy").read_bytes()
+        if hashlib.sha256(fingerprints).hexdigest() != manifest["seen_sha256"]:
+            raise ValueError("the hash of seen.npy does not match")
+        seen = np.load(io.BytesIO(fingerprints), allow_pickle=False)
     except FileNotFoundError as error:
         raise SegueError(f"{directory}: no checkpoint here ({error.filename} is missing)") from error
     except RuntimeError as error:  # of Equinox
@@ -116,7 +130,7 @@ def load(directory: Path) -> Checkpoint:
         raise SegueError(f"{directory}: the checkpoint is damaged ({error}); use another one") from error
     if parameters_sha256(learner) != digest:
         raise SegueError(f"{directory}: the checkpoint is damaged (its hash does not match); use another one")
-    return Checkpoint(algorithm, bridges, spaces, env_id, learner)
+    return Checkpoint(algorithm, bridges, spaces, env_id, learner, seen)
 
 
 def damage(directory: Path) -> str | None:

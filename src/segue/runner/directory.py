@@ -38,6 +38,8 @@ from segue.runner.recorder import has_records
 OFFLINE_FIELDS = (
     "dataset",
     "clip_actions",
+    "held_out",
+    "held_out_seed",
     "env",
     "offline",
     "offline_steps",
@@ -281,10 +283,9 @@ class RunDirectory:
     ) -> dict[str, Any]:
         """Write `summary.json` and `metrics.csv` from the records, here or in another place; return the summary.
 
-        `about` goes into the summary as it is, `logs` (by URI) into the arms that learn from them.
+        `about` goes into the summary as it is, `logs` into the arms of these names.
         """
         by_label = {job.label: job for job in self.jobs()}
-        logs = {portable(uri, self.path): log for uri, log in logs.items()}
         arms: dict[str, Any] = {}
         for arm, plain in self.arms.items():
             seeds: dict[str, Any] = {}
@@ -294,7 +295,7 @@ class RunDirectory:
                 online = by_label.get(f"{arm} · seed {seed}") if plain["online"] else None
                 seeds[str(seed)], lines = _summarise_seed(offline, online, outcomes)
                 handover = handover or lines
-            arms[arm] = {"recipe": plain, "log": logs.get(plain["dataset"]), "handover": handover, "seeds": seeds}
+            arms[arm] = {"recipe": plain, "log": logs.get(arm), "handover": handover, "seeds": seeds}
         states = {outcome.status for outcome in outcomes.values()}
         status = "failed" if "failed" in states else "complete" if states == {"complete"} else "interrupted"
         summary = {"status": status, **about, "arms": arms}

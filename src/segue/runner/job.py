@@ -13,6 +13,9 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt64
+
 from segue import random
 from segue.algorithms.ppo import PPO
 from segue.data import load as load_dataset
@@ -30,6 +33,7 @@ from segue.runner.keeper import JobKeeper
 from segue.runner.recorder import JobRecorder
 from segue.runner.start import at_the_seam, environment_of, normaliser_of
 from segue.runner.stopping import Stop
+from segue.seen import NOTHING_SEEN
 from segue.training.offline import Asking, train_offline
 from segue.training.on_policy import train_on_policy
 from segue.training.online import OnlineSettings, train_online
@@ -41,16 +45,24 @@ LATEST = "latest"
 
 
 class Inputs:
-    """What jobs that are one but for their seeds have in common: the log is read once, and on the device once."""
+    """What jobs that differ in their seeds only have in common: the dataset is read once, and on the device once."""
 
     def __init__(self, job: Job) -> None:
         self.recipe, self.home = Recipe.from_dict(job.recipe), job.home
 
     @functools.cached_property
     def dataset(self) -> Dataset | None:
-        """The log, if there is one."""
-        uri = self.recipe.dataset
-        return None if uri is None else load_dataset(located(uri, self.home), clip_actions=self.recipe.clip_actions)
+        """The part of the dataset that the run learns from, if there is one: without the episodes held out."""
+        recipe = self.recipe
+        if recipe.dataset is None:
+            return None
+        whole = load_dataset(located(recipe.dataset, self.home), clip_actions=recipe.clip_actions)
+        return whole.split(recipe.held_out, recipe.held_out_seed)[0]
+
+    @functools.cached_property
+    def seen(self) -> UInt64[np.ndarray, " episodes"]:
+        """Fingerprints of the episodes that every policy of the run has learnt from, sorted."""
+        return NOTHING_SEEN if self.dataset is None else np.sort(self.dataset.episode_fingerprints())
 
     @functools.cached_property
     def offline(self) -> Replay:
@@ -70,7 +82,7 @@ def execute(job: Job, inputs: Inputs, send: Callable[[Event], None], stop: Stop)
     """
     recipe = inputs.recipe
     keeper = JobKeeper(job, stop, _ring(recipe) if job.phase == "online" else None, send)
-    dataset = inputs.dataset
+    _ = inputs.dataset  # reading it may take long
     stop.check()
     recorder = JobRecorder(job, send, None if keeper.state is None else keeper.state.plain["records"])
     keeper.recorder = recorder
@@ -78,7 +90,7 @@ def execute(job: Job, inputs: Inputs, send: Callable[[Event], None], stop: Stop)
         if job.phase == "offline":
             final = yield from _offline(job, inputs, recorder, keeper)
         else:
-            final = _online(job, recipe, dataset, recorder, keeper)
+            final = _online(job, inputs, recorder, keeper)
         result = _result(job, recorder, final, keeper.lines)
     except Diverged as error:
         kept = sorted(job.checkpoints.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
@@ -111,15 +123,16 @@ def _offline(job: Job, inputs: Inputs, recorder: JobRecorder, keeper: JobKeeper)
         eval_episodes=recipe.eval_episodes,
         patience=Patience(recipe.step_timeout, recipe.bad_steps),
         keep=lambda learner: checkpoint.save(
-            job.checkpoints / LATEST, Checkpoint(algorithm, (), spaces, env_id, learner)
+            job.checkpoints / LATEST, Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen)
         ),
         keeper=keeper,
         position=keeper.position(learner),
     )
-    return Checkpoint(algorithm, (), spaces, env_id, learner)
+    return Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen)
 
 
-def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: JobRecorder, keeper: JobKeeper) -> Checkpoint:
+def _online(job: Job, inputs: Inputs, recorder: JobRecorder, keeper: JobKeeper) -> Checkpoint:
+    recipe, dataset = inputs.recipe, inputs.dataset
     assert recipe.online is not None
     algorithm, bridges, env_id = recipe.online, recipe.bridges, environment_of(recipe, dataset)
     assert env_id is not None
@@ -164,7 +177,7 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: JobReco
         if step == 0 and job.pretrained is not None and dataset is not None:
             _warn_of_a_weak_start(recorder, float(dataset.episode_returns.mean()), recipe.eval_episodes)
         name = f"step-{step}" if recipe.keep_policies else LATEST
-        checkpoint.save(job.checkpoints / name, Checkpoint(algorithm, bridges, spaces, env_id, learner))
+        checkpoint.save(job.checkpoints / name, Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen))
 
     if isinstance(algorithm, PPO):
         learner = train_on_policy(algorithm, bridges, learner, recorder, settings, probe, keep, keeper, position)
@@ -173,7 +186,7 @@ def _online(job: Job, recipe: Recipe, dataset: Dataset | None, recorder: JobReco
         learner = train_online(
             algorithm, bridges, strategy, learner, replay, recorder, settings, probe, keep, keeper, position
         )
-    return Checkpoint(algorithm, bridges, spaces, env_id, learner)
+    return Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen)
 
 
 def _warn_of_a_weak_start(recorder: JobRecorder, log_return: float, episodes: int) -> None:
