@@ -36,37 +36,42 @@ class Keys:
 
     def __init__(self):
         self.children = defaultdict(dict)
+        self.asked = Counter()
         self.draws = Counter()
 
     def check(self):
-        """No two names of one parent agree, no two parents share a child, and nothing is drawn from twice."""
+        """No two names of one parent agree, no key has two parents, and none serves twice."""
         assert self.children
         assert self.draws
         made = Counter(child for children in self.children.values() for child in children.values())
         assert max(made.values()) == 1
-        assert not made.keys() & self.roots()
-        assert not self.draws.keys() & self.children.keys(), "drawn from and split"
-        assert max(self.draws.values()) == 1
+        assert max(self.asked.values()) == 1, "one name, asked for twice"
+        assert max(self.draws.values()) == 1, "drawn from twice"
+        assert not self.draws.keys() & self.children.keys(), "drawn from, and a parent"
         for parent, children in self.children.items():
-            kinds = {type(name) for name in children}
+            kinds = {kind for kind, _ in children}
             assert len(kinds) == 1, f"{parent} has children of several kinds: {list(children)}"
-
-    def roots(self):
-        return self.children.keys() - {child for children in self.children.values() for child in children.values()}
 
 
 @contextmanager
 def recorded(monkeypatch):
     """Record every key while nothing is compiled; those inside a `vmap` have no numbers, and are passed over."""
-    keys, named, split = Keys(), random.named, jax.random.split
+    keys, named, fold_in, split = Keys(), random.named, jax.random.fold_in, jax.random.split
+
+    def known(*values):
+        return all(isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer) for value in values)
 
     def note_named(source, *names):
-        for name in names:
-            child = named(source, name)
-            if isinstance(source, jax.Array) and not isinstance(child, jax.core.Tracer):
-                keys.children[data(source)][name if isinstance(name, str) else int(name)] = data(child)
-            source = child
-        return source
+        child = named(source, *names)
+        if known(source, child):
+            keys.asked[data(source), *(name if isinstance(name, str) else int(name) for name in names)] += 1
+        return child
+
+    def note_fold_in(key, number):
+        child = fold_in(key, number)
+        if known(child):
+            keys.children[data(key)]["word" if int(number) >= 2**31 else "count", int(number)] = data(child)
+        return child
 
     def note_split(key, count=2):
         children = split(key, count)
@@ -76,7 +81,7 @@ def recorded(monkeypatch):
 
     def noting(draw):
         def note(source, *given, **options):
-            if isinstance(source, jax.Array) and not isinstance(source, jax.core.Tracer):
+            if known(source):
                 keys.draws[data(source)] += 1
             return draw(source, *given, **options)
 
@@ -85,6 +90,7 @@ def recorded(monkeypatch):
     with monkeypatch.context() as patch, jax.disable_jit():
         patch.setattr(random, "named", note_named)
         patch.setattr(random, "uniform_from_host", noting(random.uniform_from_host))
+        patch.setattr(jax.random, "fold_in", note_fold_in)
         patch.setattr(jax.random, "split", note_split)
         for draw in DRAWS:
             patch.setattr(jax.random, draw, noting(getattr(jax.random, draw)))
