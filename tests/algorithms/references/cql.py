@@ -16,7 +16,7 @@ VARIANTS = {
     "plain-values": {"variant": "rho", "max_q_backup": True},
 }
 CONSERVATIVE = True
-PROBE = {"initial_temperature": 0.01, "conservative_weight": 0.5}
+PROBE = {"initial_temperature": 0.01, "conservative_weight": 0.2}
 
 
 def target(h, nets, batch, key):
