@@ -15,6 +15,7 @@ from references import reference, variants
 
 from helpers import KINDS, MEMBERS, SUITE, random_learner, small, transitions
 from segue.algorithms import Algorithm
+from segue.random import named
 from segue.training.update import actor_update, bellman_target, critic_update, replace
 from segue.types import Learner, Spaces, Transition
 
@@ -91,8 +92,8 @@ def measure(case: str, algorithm: Algorithm, learner: Learner, batch: Transition
     h, nets, key = algorithm, learner.nets, jax.random.key(7)
     action_size = spaces_of(case).action_size
     ref, log = reference(CASES[case][0]), jax.tree.map(_in_numpy, batch)
-    target_key, penalty_key = jax.random.split(key)
-    next_key, actor_key = jax.random.split(target_key, 1)[0], jax.random.split(key, 1)[0]
+    target_key, penalty_key = named(key, "target"), named(key, "penalty")
+    next_key, actor_key = named(target_key, "next_value"), named(key, "actor_loss")
     after_actor, metrics = actor_update(h, (), learner, batch, key, action_size)
     segue: dict[str, Any] = {}
     expected: dict[str, Any] = {}
@@ -109,14 +110,14 @@ def measure(case: str, algorithm: Algorithm, learner: Learner, batch: Transition
         after_critic, metrics = critic_update(h, (), learner, batch, key)
         then = nets  # what Q's target sees: the model of the log's actions and V after their steps
         if nets.behaviour is not None:
-            behaviour_key = jax.random.fold_in(key, 1)
+            behaviour_key = named(key, "behaviour")
             segue["behaviour_loss"] = metrics["behaviour_loss"]
             of_role["behaviour"] = lambda behaviour: ref.behaviour_loss(h, behaviour, nets, log, behaviour_key)
             expected["behaviour_loss"] = of_role["behaviour"](nets.behaviour)
             then = then.replace(behaviour=after_critic.nets.behaviour)
         if nets.value is not None:
             segue["value_loss"] = metrics["value_loss"]
-            of_role["value"] = lambda value: ref.value_loss(h, value, nets, log, key)
+            of_role["value"] = lambda value: ref.value_loss(h, value, nets, log, named(key, "value"))
             expected["value_loss"] = of_role["value"](nets.value)
             then = then.replace(value=after_critic.nets.value)
         segue["target"] = bellman_target(h, (), replace(learner, nets=then), batch, target_key)

@@ -30,6 +30,7 @@ from segue import random
 from segue.algorithms import ALGORITHMS
 from segue.bridges import Bridge
 from segue.policy import Policy
+from segue.random import named
 from segue.runner.checkpoint import Checkpoint, load, parameters_sha256, save
 from segue.training.update import actor_update, critic_update, run_updates
 from segue.types import TARGETS, Learner
@@ -94,19 +95,17 @@ def test_one_dispatch_equals_a_plain_loop_of_uncompiled_updates(name, kind):
     learner, seen = random_learner(algorithm, kind=kind), []
 
     def draw(key):
-        rows = jax.random.randint(key, (algorithm.batch_size,), 0, log.offline_size)
+        rows = jax.random.randint(named(key, "rows"), (algorithm.batch_size,), 0, log.offline_size)
         return jax.tree.map(lambda column: column[rows], log.offline)
 
     for _ in range(5):
-        key = jax.random.fold_in(jax.random.key(0), learner.step)
-        critic_key, actor_key, sample_key = jax.random.split(key, 3)
-        batch = draw(sample_key)
-        for step_key in jax.random.split(critic_key, algorithm.critic_updates):
-            sample_key, update_key = jax.random.split(step_key)
-            batch = draw(sample_key)
-            learner, reported = critic_update(algorithm, (), learner, batch, update_key)
+        key = named(jax.random.key(0), "step", learner.step)
+        batch = draw(named(key, "sample"))
+        for step_key in jax.random.split(named(key, "critic"), algorithm.critic_updates):
+            batch = draw(named(step_key, "sample"))
+            learner, reported = critic_update(algorithm, (), learner, batch, named(step_key, "critic"))
             seen += [("critic_loss", reported["critic_loss"])]
-        learner, reported = actor_update(algorithm, (), learner, batch, actor_key, KINDS[kind].action_size)
+        learner, reported = actor_update(algorithm, (), learner, batch, named(key, "actor"), KINDS[kind].action_size)
         seen += [(loss, reported[loss]) for loss in ("actor_loss",) if loss in reported]
         step = learner.step + max(algorithm.critic_updates, 1)
         learner = Learner(learner.nets, learner.optimisers, (), step, learner.normaliser)
@@ -138,15 +137,15 @@ def bare_update(h, action_size, learner, batch, critic_key, actor_key):
         nets = nets.replace(**{target: jax.tree.map(mix, online, old)})
 
     if "critic" in optimisers:
-        target_key, penalty_key = jax.random.split(critic_key)
+        target_key, penalty_key = named(critic_key, "target"), named(critic_key, "penalty")
         if "behaviour" in optimisers:
-            given, behaviour_key = nets, jax.random.fold_in(critic_key, 1)
+            given, behaviour_key = nets, named(critic_key, "behaviour")
             step("behaviour", lambda behaviour: h.behaviour_loss(behaviour, given, batch, behaviour_key))
         if "value" in optimisers:
-            first, value_key = nets, jax.random.fold_in(critic_key, 0)
+            first, value_key = nets, named(critic_key, "value")
             step("value", lambda value: h.value_loss(value, first, batch, value_key))
         before = nets
-        y = batch.reward + batch.discount * h.next_value(before, batch, jax.random.split(target_key, 1)[0])
+        y = batch.reward + batch.discount * h.next_value(before, batch, named(target_key, "next_value"))
 
         def critic_loss(critic):
             q = critic(batch.observation, batch.action)
@@ -160,7 +159,7 @@ def bare_update(h, action_size, learner, batch, critic_key, actor_key):
             follow("target_critic")
 
     def actor_loss(actor):
-        loss, aux = h.actor_loss(actor, nets, batch, jax.random.split(actor_key, 1)[0])
+        loss, aux = h.actor_loss(actor, nets, batch, named(actor_key, "actor_loss"))
         return loss.mean(), aux
 
     aux = step(h.policy, actor_loss) if h.policy else {}

@@ -14,6 +14,7 @@ from helpers import KINDS, changed_roles, clone, random_learner, same_bits, smal
 from segue.bridges import CriticRefit, JumpStart, PolicyExpansion
 from segue.bridges.critic_refit import align
 from segue.errors import RecipeError
+from segue.random import named
 from segue.types import Transition
 
 MEMBERS = [("sac", "continuous"), ("td3", "continuous"), ("iql", "continuous"), ("awac", "discrete")]
@@ -44,7 +45,7 @@ def test_before_its_first_step_a_fresh_critic_is_just_that_and_the_given_one_is_
     learner = dataclasses.replace(learner, optimisers=jax.tree.map(lambda leaf: leaf + 1, learner.optimisers))
     idle = dataclasses.replace(seam(algorithm), fit_critic=lambda learner, steps: learner)
     fresh, _ = CriticRefit(align_steps=0).attach(clone(learner), idle, KEY)
-    initial = algorithm.init(jax.random.split(KEY)[0], KINDS["continuous"])
+    initial = algorithm.init(named(KEY, "init"), KINDS["continuous"])
     for role in ("critic", "target_critic", "value"):
         assert same_bits(getattr(fresh.nets, role), getattr(initial, role))
     assert same_bits(fresh.nets.target_critic, fresh.nets.critic)
@@ -144,7 +145,7 @@ def test_one_step_goes_down_the_loss_of_the_paper(kind):
         return h if action is None else h[..., action[0]]
 
     q_own = q(learner.nets.target_critic, own).min(0)
-    noise = np.clip(0.4 * np.asarray(jax.random.normal(jax.random.split(key)[1], own.shape)), -0.5, 0.5)
+    noise = np.clip(0.4 * np.asarray(jax.random.normal(named(key, "noise"), own.shape)), -0.5, 0.5)
 
     def loss(last):
         keep = ((q(learner.nets.critic, own, last) - q_own) ** 2).sum()

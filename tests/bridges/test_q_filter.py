@@ -17,6 +17,7 @@ from helpers import KINDS, MEMBERS, SPACES, SUITE, few, finite, random_learner, 
 from segue.bridges import BRIDGES, Bridge, QFilter
 from segue.bridges.base import weighted_mean
 from segue.errors import RecipeError
+from segue.random import named
 from segue.training.update import actor_update, critic_update
 from segue.types import Learner, Nets
 
@@ -203,7 +204,7 @@ def test_any_policy_loss_is_filtered_to_the_mean_over_the_kept_samples(name, kin
     after, metrics = actor_update(algorithm, (bridge,), learner, batch, KEY, KINDS[kind].action_size)
     weight, _ = bridge.actor_weight((), nets, batch, KEY)
     policy = nets.roles()[algorithm.policy]
-    per_sample, _ = algorithm.actor_loss(policy, nets, batch, jax.random.split(KEY, 1)[0])
+    per_sample, _ = algorithm.actor_loss(policy, nets, batch, named(KEY, "actor_loss"))
     per_sample = np.asarray(per_sample)
     expected = per_sample[np.asarray(weight) == 1].mean()
     assert float(metrics["actor_loss"]) == pytest.approx(expected, rel=1e-5)

@@ -72,7 +72,7 @@ def test_huge_logits_give_finite_probabilities():
 def test_draws_come_as_often_as_their_probability_says(device):
     count = 20_000
     s = np.broadcast_to(rows(3, OBSERVATION), (count, OBSERVATION))
-    policy = actor(1, size=0.3)
+    policy = actor(2, size=0.3)
     expected = policy.probabilities(s[0])
     assert expected.min() > 0.02
     assert np.ptp(expected) > 0.1

@@ -78,7 +78,7 @@ def test_continuous_actions_by_draws_of_the_policy(deterministic: bool) -> None:
     onward = mdp.discount * (1 - mdp.ending[:, 0, None]) * mdp.transition[:, 0]
     exact = mdp.start @ np.linalg.solve(np.eye(4) - onward, mdp.reward[:, 0] + slope * mean)
     assert abs(fitted.estimate - exact) < 4 * fitted.standard_error
-    assert fitted.standard_error < 0.05 * abs(exact)
+    assert fitted.standard_error < 0.1 * abs(exact)
 
 
 def test_a_cut_bootstraps_and_a_terminal_does_not() -> None:

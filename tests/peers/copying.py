@@ -13,6 +13,7 @@ import pytest
 
 from helpers import SPACES, small, transitions
 from segue.algorithms import Algorithm
+from segue.random import named
 from segue.training.update import actor_update, bellman_target, critic_update, init_learner
 from segue.types import Nets, Normaliser, Spaces, Transition
 
@@ -56,17 +57,17 @@ def measure(name: str, spaces: Spaces = SPACES, **options: Any) -> Side:
     batch = batch._replace(discount=GAMMA * (batch.discount > 0), next_action=known)
     if spaces.discrete:
         batch = batch._replace(action=jnp.asarray(rng.integers(spaces.action_size, size=len(batch.reward))))
-    target_key, penalty_key = jax.random.split(key)
+    target_key, penalty_key = named(key, "target"), named(key, "penalty")
     after_actor, metrics = actor_update(algorithm, (), learner, batch, key, spaces.action_size)
     after_critic, critic_metrics = critic_update(algorithm, (), learner, batch, key)
     return Side(
         algorithm,
         nets,
         batch,
-        jax.random.split(target_key, 1)[0],
+        named(target_key, "next_value"),
         penalty_key,
-        jax.random.fold_in(key, 1),
-        jax.random.split(key, 1)[0],
+        named(key, "behaviour"),
+        named(key, "actor_loss"),
         bellman_target(algorithm, (), learner, batch, target_key),
         {**critic_metrics, **metrics},
         jax.tree.map(jnp.add, after_critic.optimisers, after_actor.optimisers),

@@ -134,7 +134,7 @@ def test_sac_agrees_with_d3rlpy(agree, monkeypatch):
     side = measure("sac")
     peer = stochastic(side, d3rlpy.algos.SACConfig, monkeypatch)
     shape = side.batch.action.shape
-    noise = random.normal(side.next_key, shape)
+    noise = random.normal(random.named(side.next_key, "action"), shape)
     unused = feed(monkeypatch, noise, noise, random.normal(side.actor_key, shape))
     check_critic(agree, side, peer)
     check_temperature(agree, side, check_actor(agree, side, peer, lambda actor: gaussian(actor.mlp)))
@@ -162,11 +162,10 @@ def test_conservative_critics_agree_with_d3rlpy(name, config, backup, threshold,
     )
     if threshold:
         give(peer.nets.log_alpha, [np.array(side.nets.multiplier)[None, None]])
-    uniform_key, here_key, next_key = jax.random.split(side.penalty_key, 3)
     shape = (size, *rows)
-    then = random.normal(side.next_key, rows if backup == "entropy" else shape)
-    penalty = [random.normal(here_key, shape), random.normal(next_key, shape)]
-    uniform = rows_first(random.uniform(uniform_key, shape, -1.0, 1.0))
+    then = random.normal(random.named(side.next_key, "action"), rows if backup == "entropy" else shape)
+    penalty = [random.normal(random.named(side.penalty_key, of), shape) for of in ("here", "next")]
+    uniform = rows_first(random.uniform(random.named(side.penalty_key, "uniform"), shape, -1.0, 1.0))
     unused = feed(monkeypatch, then, then, *penalty, uniform, random.normal(side.actor_key, rows))
     check_critic(agree, side, peer)
     if (

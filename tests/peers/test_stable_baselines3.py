@@ -83,7 +83,9 @@ def test_sac_agrees_with_stable_baselines3(agree, monkeypatch):
     peer.model.log_ent_coef.data = torch.full((1,), np.log(alpha), dtype=torch.float64)
     temperature_gradient = kept(peer.model.ent_coef_optimizer)
     shape = side.batch.action.shape
-    unused = feed(monkeypatch, random.normal(side.actor_key, shape), random.normal(side.next_key, shape))
+    unused = feed(
+        monkeypatch, random.normal(side.actor_key, shape), random.normal(random.named(side.next_key, "action"), shape)
+    )
     losses = peer.train()
     assert not unused
     agree("target", side.target, peer.targets[0])

@@ -223,7 +223,7 @@ class ActorBased(Algorithm):
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """A fresh actor."""
-        return Nets(actor=self.init_actor(key, spaces))
+        return Nets(actor=self.init_actor(random.named(key, "actor"), spaces))
 
     def continuous_actor(self) -> Callable[..., Actor | GaussianActor]:
         """What makes a fresh actor of continuous actions."""
@@ -289,7 +289,7 @@ class CriticBased(Algorithm):
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """A fresh critic, and its target equal to it."""
-        critic = self.init_critic(key, spaces)
+        critic = self.init_critic(random.named(key, "critic"), spaces)
         return Nets(critic=critic, target_critic=copy(critic))
 
     def init_critic(self, key: Key, spaces: Spaces) -> Critic | DiscreteCritic:
@@ -329,9 +329,8 @@ class ActorCritic(CriticBased, ActorBased):
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """A fresh actor, and a critic with its target equal to it."""
-        actor_key, critic_key = jax.random.split(key)
-        critic = self.init_critic(critic_key, spaces)
-        return Nets(actor=self.init_actor(actor_key, spaces), critic=critic, target_critic=copy(critic))
+        nets = CriticBased.init(self, key, spaces)
+        return nets.replace(actor=ActorBased.init(self, key, spaces).actor)
 
 
 def copy(tree: Any) -> Any:

@@ -63,11 +63,10 @@ class BCQ(ActorCritic):
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """Critic and perturbation, each with its target, and the generative model."""
-        critic_key, perturbation_key, behaviour_key = jax.random.split(key, 3)
-        critic = self.init_critic(critic_key, spaces)
+        critic = self.init_critic(random.named(key, "critic"), spaces)
         inputs = spaces.observation_size + spaces.action_size
         perturbation = MLP.init(
-            perturbation_key,
+            random.named(key, "perturbation"),
             inputs,
             self.hidden_sizes,
             spaces.action_size,
@@ -76,7 +75,7 @@ class BCQ(ActorCritic):
             orthogonal=self.orthogonal_init,
         )
         behaviour = VAE.init(
-            behaviour_key,
+            random.named(key, "behaviour"),
             spaces.observation_size,
             spaces.action_size,
             self.behaviour_hidden_sizes,

@@ -90,9 +90,9 @@ class CQL(SAC):
         """SAC's, or max_k min_i Q̄_i(s′, a′_k) over draws a′_k ~ π(s′) (the order of young-geng/CQL)."""
         if not self.max_q_backup:
             return super().next_value(nets, batch, key)
-        key, target_critic = self.drawn_critics(nets.target_critic, key)
-        shape = (self.sampled_actions, *batch.action.shape)
-        action, log_prob = nets.actor.sample_with_log_prob(batch.next_observation, random.normal(key, shape))
+        target_critic = self.drawn_critics(nets.target_critic, random.named(key, "critics"))
+        noise = random.normal(random.named(key, "action"), (self.sampled_actions, *batch.action.shape))
+        action, log_prob = nets.actor.sample_with_log_prob(batch.next_observation, noise)
         observations = jnp.broadcast_to(batch.next_observation, (len(action), *batch.next_observation.shape))
         q = target_critic(observations, action).min(0)
         best = q.argmax(0)[None]
@@ -116,12 +116,12 @@ class CQL(SAC):
         With a Lagrange threshold the weight is α′·w and the threshold is subtracted from the gap
         (young-geng/CQL's form; the authors' own code uses α′·(w·gap − threshold)).
         """
-        uniform_key, here_key, next_key = jax.random.split(key, 3)
         size, dims = self.sampled_actions, batch.action.shape[-1]
         shape = (size, *batch.action.shape)
-        uniform = random.uniform(uniform_key, shape, -1.0, 1.0)
-        here, here_log_prob = nets.actor.sample_with_log_prob(batch.observation, random.normal(here_key, shape))
-        then, then_log_prob = nets.actor.sample_with_log_prob(batch.next_observation, random.normal(next_key, shape))
+        uniform = random.uniform(random.named(key, "uniform"), shape, -1.0, 1.0)
+        noise, next_noise = (random.normal(random.named(key, of), shape) for of in ("here", "next"))
+        here, here_log_prob = nets.actor.sample_with_log_prob(batch.observation, noise)
+        then, then_log_prob = nets.actor.sample_with_log_prob(batch.next_observation, next_noise)
         actions = jnp.concatenate([uniform, then, here])
         log_density = jnp.concatenate([jnp.full(shape[:-1], -dims * math.log(2.0)), then_log_prob, here_log_prob])
 

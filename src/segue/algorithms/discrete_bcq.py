@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int
 
+from segue import random
 from segue.algorithms.base import Aux
 from segue.algorithms.dqn import DQN
 from segue.networks import CategoricalActor, best
@@ -38,7 +39,7 @@ class DiscreteBCQ(DQN):
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """Critic, target and the imitation of the log."""
         behaviour = CategoricalActor.init(
-            jax.random.fold_in(key, 1),
+            random.named(key, "behaviour"),
             spaces.observation_size,
             spaces.action_size,
             self.hidden_sizes,

@@ -72,7 +72,8 @@ class DQN(CriticBased):
         action = self.greedy(nets, observation)
         if not explore:
             return action
-        chance, which = (random.uniform(part, action.shape, 0.0, 1.0) for part in random.split(source, 2))
+        chance = random.uniform(random.named(source, "chance"), action.shape, 0.0, 1.0)
+        which = random.uniform(random.named(source, "action"), action.shape, 0.0, 1.0)
         xp = action.__array_namespace__()
         count = nets.critic.members.layers[-1].weight.shape[-1]
         other = xp.floor(which * count).astype(np.int32)

@@ -63,7 +63,7 @@ class IQL(ActorCritic):
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """Actor, critic with target, and V."""
-        value = self.init_value(jax.random.fold_in(key, 1), spaces)
+        value = self.init_value(random.named(key, "value"), spaces)
         return super().init(key, spaces).replace(value=value)
 
     def continuous_actor(self) -> Callable[..., Actor | GaussianActor]:

@@ -72,10 +72,9 @@ class PPO(ActorBased):
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """Actor and V; and the frozen reference of the KL term, if it has a weight."""
-        actor_key, value_key = jax.random.split(key)
-        actor = self.init_actor(actor_key, spaces)
+        actor = super().init(key, spaces).actor
         value = MLP.init(
-            value_key,
+            random.named(key, "value"),
             spaces.observation_size,
             self.hidden_sizes,
             1,

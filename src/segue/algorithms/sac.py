@@ -54,19 +54,17 @@ class SAC(ActorCritic):
 
     def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
         """min_{i∈M} Q̄_i(s′, a′) − α log π(a′|s′), a′ ~ π(s′) (eq. 3); M all critics or a random subset."""
-        key, target_critic = self.drawn_critics(nets.target_critic, key)
-        noise = random.normal(key, batch.action.shape)
+        target_critic = self.drawn_critics(nets.target_critic, random.named(key, "critics"))
+        noise = random.normal(random.named(key, "action"), batch.action.shape)
         action, log_prob = nets.actor.sample_with_log_prob(batch.next_observation, noise)
         value = target_critic(batch.next_observation, action).min(0)
         return value - jnp.exp(nets.temperature) * log_prob if self.backup_entropy else value
 
-    def drawn_critics(self, critic: Any, key: Key) -> tuple[Key, Any]:
-        """What is left of the key, and the critics that a target is made of (REDQ, alg. 1)."""
+    def drawn_critics(self, critic: Any, key: Key) -> Any:
+        """The critics that a target is made of (REDQ, alg. 1)."""
         if self.subset_size is None:
-            return key, critic
-        key, subset_key = jax.random.split(key)
-        members = jax.random.choice(subset_key, self.ensemble_size, (self.subset_size,), replace=False)
-        return key, critic.subset(members)
+            return critic
+        return critic.subset(jax.random.choice(key, self.ensemble_size, (self.subset_size,), replace=False))
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
         """α log π(ã|s) − min_i Q_i(s, ã), ã ~ π(s) reparameterised (eq. 7)."""

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
+from segue import random
 from segue.algorithms.base import Algorithm, Aux, copy
 from segue.algorithms.td3 import TD3
 from segue.bridges.base import Bridge, Seam, shapes_of
@@ -76,10 +77,9 @@ class ConservativeUpdate(Bridge):
         """The anchor is the policy that was handed over."""
         multiplier = jnp.asarray(self.initial_multiplier or 1.0, jnp.float32)
         if self.initial_multiplier is None and learner.nets.critic is not None and seam.log is not None:
-            rows_key, loss_key = jax.random.split(key)
-            rows = jax.random.randint(rows_key, (SAMPLE,), 0, len(seam.log.reward))
+            rows = jax.random.randint(random.named(key, "rows"), (SAMPLE,), 0, len(seam.log.reward))
             batch = jax.tree.map(lambda column: jnp.asarray(column)[rows], seam.log)
-            multiplier = self.balance(seam.algorithm, learner.nets, batch, loss_key)
+            multiplier = self.balance(seam.algorithm, learner.nets, batch, random.named(key, "loss"))
         return learner, self.state(learner.nets.actor, multiplier)
 
     def balance(self, algorithm: Algorithm, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, ""]:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from segue import random
 from segue.algorithms.base import Algorithm, Aux, copy
 from segue.bridges.base import Bridge, Seam
 from segue.types import Array, Key, Learner
@@ -62,9 +63,8 @@ class CriticRefit(Bridge):
         """The learner with the new critic and target, and a fresh optimiser for them."""
         assert seam.log is not None
         algorithm, log = seam.algorithm, jax.tree.map(jnp.asarray, seam.log)
-        init_key, align_key = jax.random.split(key)
         if self.fresh:
-            fresh = algorithm.init(init_key, seam.spaces)
+            fresh = algorithm.init(random.named(key, "init"), seam.spaces)
             roles = {role: net for role, net in fresh.roles().items() if role in ("critic", "target_critic", "value")}
             states = {r: algorithm.optimisers()[r].init(net) for r, net in roles.items() if r in learner.optimisers}
             learner = dataclasses.replace(
@@ -72,7 +72,7 @@ class CriticRefit(Bridge):
             )
         learner = seam.fit_critic(learner, self.evaluate_steps)
         for step in range(0, self.align_steps, DISPATCH):
-            keys = jax.random.split(jax.random.fold_in(align_key, step), min(DISPATCH, self.align_steps - step))
+            keys = jax.random.split(random.named(key, "align", step), min(DISPATCH, self.align_steps - step))
             learner = align(self, algorithm, learner, log, keys)
             jax.block_until_ready(learner.step)
             seam.tell(step + len(keys), self.align_steps)
@@ -98,8 +98,7 @@ def align(refit: CriticRefit, algorithm: Algorithm, learner: Learner, log: Any, 
     optimiser = algorithm.optimisers()["critic"]
 
     def step(carry: Learner, key: Any) -> tuple[Learner, None]:
-        rows_key, noise_key = jax.random.split(key)
-        rows = jax.random.randint(rows_key, (algorithm.batch_size,), 0, len(log.reward))
+        rows = jax.random.randint(random.named(key, "rows"), (algorithm.batch_size,), 0, len(log.reward))
         s = jnp.take(log.observation, rows, axis=0)
         nets = carry.nets
         own = nets.actor.mode(s)
@@ -110,7 +109,8 @@ def align(refit: CriticRefit, algorithm: Algorithm, learner: Learner, log: Any, 
             if own.ndim == 1:
                 excess = jnp.maximum(critic.all(s) - q_own[..., None], 0.0)
                 return keep + (excess**2).mean((1, 2)).sum(), {}
-            noise = jnp.clip(refit.noise * jax.random.normal(noise_key, own.shape), -0.5, 0.5)
+            noise = random.normal(random.named(key, "noise"), own.shape)
+            noise = jnp.clip(refit.noise * noise, -0.5, 0.5)
             near = jnp.clip(own + noise, -1, 1)
             distance = jnp.minimum(jnp.sqrt(((own - near) ** 2).mean(-1)), 0.2)
             decline = 1 + refit.decline * distance**2

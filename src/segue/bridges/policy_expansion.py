@@ -87,7 +87,10 @@ class PolicyExpansion(Bridge):
         offline = state.mode(observation)
         advantage = nets.critic(observation, action).min(0) - nets.critic(observation, offline).min(0)
         probability = 1 / (1 + np.exp(-np.clip(self.inverse_temperature * np.asarray(advantage), -50, 50)))
-        draws = [np.asarray(random.uniform(part, np.shape(advantage), 0.0, 1.0)) for part in random.split(source, 2)]
+        draws = [
+            np.asarray(random.uniform(random.named(source, of), np.shape(advantage), 0.0, 1.0))
+            for of in ("softmax", "greedy")
+        ]
         online = draws[0] < probability
         if not explore:
             online = np.where(draws[1] < self.greedy, np.asarray(advantage) >= 0, online)

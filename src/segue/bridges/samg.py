@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
+from segue import random
 from segue.algorithms.base import Algorithm, Aux, copy
 from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of
 from segue.networks import VAE
@@ -126,29 +127,28 @@ class SAMG(Bridge):
     def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, State]:
         """Freezes the values that were handed over, fits the C-VAE to the log, and measures it."""
         assert seam.log is not None
-        init_key, split_key, fit_key, report_key = jax.random.split(key, 4)
-        state = self.state(learner.nets, seam.spaces, init_key)
+        state = self.state(learner.nets, seam.spaces, random.named(key, "state"))
         log = (
             jnp.asarray(seam.log.observation),
             one_hot(jnp.asarray(seam.log.action), seam.spaces),
             jnp.asarray(seam.log.next_observation),
         )
-        order = jax.random.permutation(split_key, len(log[0]))
+        order = jax.random.permutation(random.named(key, "held-out"), len(log[0]))
         held = min(HELD_OUT, max(len(order) // 10, 1))
         fitted, held_out = (tuple(column[rows] for column in log) for rows in (order[held:], order[:held]))
         vae, optimiser = state.vae, state.optimiser
         for step in range(0, self.fit_steps, FIT_DISPATCH):
             count = min(FIT_DISPATCH, self.fit_steps - step)
-            vae, optimiser = _fit(
-                self, vae, optimiser, fitted, len(fitted[0]), jax.random.fold_in(fit_key, step), count
-            )
+            fit_key = random.named(key, "fit", step)
+            vae, optimiser = _fit(self, vae, optimiser, fitted, len(fitted[0]), fit_key, count)
             seam.tell(step + count, self.fit_steps)
         state = dataclasses.replace(state, vae=vae, optimiser=optimiser)
-        return learner, self.measured(state, held_out, seam.spaces, report_key)
+        return learner, self.measured(state, held_out, seam.spaces, random.named(key, "report"))
 
     def state(self, nets: Nets, spaces: Spaces, key: Key) -> State:
         """The state before the fit."""
-        vae = VAE.init(key, spaces.observation_size, spaces.action_size, self.hidden_sizes, self.target)
+        vae_key = random.named(key, "vae")
+        vae = VAE.init(vae_key, spaces.observation_size, spaces.action_size, self.hidden_sizes, self.target)
         observations = jnp.zeros((MASTERED, spaces.observation_size))
         return State(
             critic=copy(nets.target_critic),
@@ -163,7 +163,7 @@ class SAMG(Bridge):
             error=jnp.zeros(()),
             mastered=(observations, jnp.zeros((MASTERED, spaces.action_size)), jnp.copy(observations)),
             count=jnp.zeros((), jnp.int32),
-            key=jax.random.key_data(jax.random.fold_in(key, 1)),
+            key=jax.random.key_data(random.named(key, "review")),
         )
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
@@ -178,8 +178,8 @@ class SAMG(Bridge):
     def measured(self, state: State, held_out: tuple[Array, ...], spaces: Spaces, key: Key) -> State:
         """The state with its scale and the calibration report, from rows of the log that were not fitted."""
         observation, action, following = held_out
-        _, shuffle_key, uniform_key = jax.random.split(key, 3)
-        shuffled = jax.random.permutation(shuffle_key, action)
+        shuffled = jax.random.permutation(random.named(key, "shuffled"), action)
+        uniform_key = random.named(key, "uniform")
         if spaces.discrete:
             # Other actions than the logged one: with few there are, ties would hide what p can tell.
             shift = jax.random.randint(uniform_key, (len(action),), 1, spaces.action_size)
@@ -194,7 +194,10 @@ class SAMG(Bridge):
             negative_elbo=jnp.quantile(error + self.kl_weight * kl, jnp.linspace(0, 1, QUANTILES)),
             kl=kl.mean(),
         )
-        log, *others = (self.raw(state, observation, a, following, key) for a in (action, shuffled, uniform))
+        log, *others = (
+            self.raw(state, observation, a, following, random.named(key, "coefficient", i))
+            for i, a in enumerate((action, shuffled, uniform))
+        )
         auroc = jnp.stack([_auroc(log, other) for other in others])
         mean = self.cut(log).mean()
         return dataclasses.replace(state, auroc=auroc, coefficient=mean)
@@ -288,9 +291,9 @@ class SAMG(Bridge):
         """
         if not self.adaptive:
             return state, {}
-        raw_key, value_key = jax.random.split(key)
-        p = self.coefficient_of(state, batch, raw_key)
-        target = batch.reward + batch.discount * algorithm.next_value(nets, batch, value_key)
+        p = self.coefficient_of(state, batch, random.named(key, "coefficient"))
+        value = algorithm.next_value(nets, batch, random.named(key, "next_value"))
+        target = batch.reward + batch.discount * value
         error = jnp.abs(target - nets.critic(batch.observation, batch.action).min(0))
         known = p > 0
         # Quantile by stochastic approximation: up by 0.25, down by 0.75, in steps of a hundredth of the mean error.
@@ -312,7 +315,7 @@ class SAMG(Bridge):
         count = int(state.count) if self.adaptive else 0
         if count < 256:
             return Review(state)
-        key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(state.key)), report.step)
+        key = random.named(jax.random.wrap_key_data(jnp.asarray(state.key)), "step", report.step)
         size = jnp.asarray(min(count, MASTERED))
         vae, optimiser = _fit(self, state.vae, state.optimiser, state.mastered, size, key, 5, share=0.1)
         return Review(dataclasses.replace(state, vae=vae, optimiser=optimiser), metrics={"samg_mastered_count": count})
@@ -347,8 +350,8 @@ def _fit(
 
     def step(carry: tuple[VAE, Any], step_key: Key) -> tuple[tuple[VAE, Any], None]:
         model, state = carry
-        rows_key, noise_key = jax.random.split(step_key)
-        rows = jax.random.randint(rows_key, (256,), 0, size)
+        noise_key = random.named(step_key, "noise")
+        rows = jax.random.randint(random.named(step_key, "rows"), (256,), 0, size)
         observation, action, following = (jnp.take(column, rows, axis=0) for column in data)
 
         def loss(candidate: VAE) -> jax.Array:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from segue import random
 from segue.networks.categorical import pick
 from segue.networks.mlp import MLP
 from segue.types import Array, Key
@@ -41,7 +42,7 @@ class Ensemble(eqx.Module):
         cls, key: Key, size: int, inputs: int, hidden: tuple[int, ...], outputs: int, **options: bool | str
     ) -> Self:
         """`size` members, each initialised from its own key."""
-        keys = jax.random.split(key, size)
+        keys = [random.named(key, "member", i) for i in range(size)]
         members = [MLP.init(k, inputs, hidden, outputs, **options) for k in keys]  # type: ignore[arg-type]
 
         # Vectors (biases, LayerNorm) get a batch axis of one, so that they broadcast against [members, batch, width].

@@ -60,13 +60,12 @@ class Linear(eqx.Module):
     def init(cls, key: Key, inputs: int, outputs: int, scale: float = 1.0, orthogonal: bool = False) -> Linear:
         """Uniform in ±scale/√inputs (weight and bias), or orthogonal with gain `scale` and zero bias."""
         if orthogonal:
-            weight = jax.nn.initializers.orthogonal(scale)(key, (inputs, outputs), jnp.float32)
-            return cls(weight, jnp.zeros(outputs))
-        w_key, b_key = jax.random.split(key)
+            draw = jax.nn.initializers.orthogonal(scale)
+            return cls(draw(random.named(key, "weight"), (inputs, outputs), jnp.float32), jnp.zeros(outputs))
         bound = scale / math.sqrt(inputs)
         return cls(
-            random.uniform_at_once(w_key, (inputs, outputs), -bound, bound),
-            random.uniform_at_once(b_key, (outputs,), -bound, bound),
+            random.uniform_from_host(random.named(key, "weight"), (inputs, outputs), -bound, bound),
+            random.uniform_from_host(random.named(key, "bias"), (outputs,), -bound, bound),
         )
 
 
@@ -118,11 +117,10 @@ class MLP(eqx.Module):
     ) -> MLP:
         """A network of these widths; `head_scale` shrinks the output layer's initial weights."""
         sizes = (inputs, *hidden, outputs)
-        keys = jax.random.split(key, len(sizes) - 1)
         gains = (*[math.sqrt(2) if orthogonal else 1.0] * len(hidden), head_scale)
         layers = tuple(
-            Linear.init(k, a, b, scale=gain, orthogonal=orthogonal)
-            for k, a, b, gain in zip(keys, sizes[:-1], sizes[1:], gains, strict=True)
+            Linear.init(random.named(key, "layer", i), a, b, scale=gain, orthogonal=orthogonal)
+            for i, (a, b, gain) in enumerate(zip(sizes[:-1], sizes[1:], gains, strict=True))
         )
         norms = tuple(LayerNorm(jnp.ones(width), jnp.zeros(width)) for width in hidden) if layer_norm != "none" else ()
         return cls(layers, norms, activation, layer_norm == "after")

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from segue import random
 from segue.networks.mlp import MLP
 from segue.types import Array, Key
 
@@ -76,12 +77,11 @@ class VAE(eqx.Module):
         **options: bool | str,
     ) -> VAE:
         """A fresh encoder and decoder."""
-        encoder_key, decoder_key = jax.random.split(key)
         both, latent = observation_size + action_size, 2 * action_size
         if target == "action":
             inputs, outputs = observation_size + latent, action_size
         else:
             inputs, outputs = both + latent, observation_size
-        encoder = MLP.init(encoder_key, both, hidden, 2 * latent, **options)  # type: ignore[arg-type]
-        decoder = MLP.init(decoder_key, inputs, hidden, outputs, **options)  # type: ignore[arg-type]
+        encoder = MLP.init(random.named(key, "encoder"), both, hidden, 2 * latent, **options)  # type: ignore[arg-type]
+        decoder = MLP.init(random.named(key, "decoder"), inputs, hidden, outputs, **options)  # type: ignore[arg-type]
         return cls(encoder, decoder, target)

@@ -139,12 +139,12 @@ def _fit(model: BehaviourModel, dataset: Dataset, observation: np.ndarray, out: 
     """The actor whose likelihood of the held-out rows was the highest, as host arrays."""
     kind: Any = CategoricalActor if dataset.spaces.discrete else Actor
     key = random.stream(seed, "behaviour")
-    actor = kind.init(key, observation.shape[1], dataset.spaces.action_size, model.hidden_sizes)
+    actor = kind.init(random.named(key, "actor"), observation.shape[1], dataset.spaces.action_size, model.hidden_sizes)
     state = optax.adam(model.learning_rate).init(actor)
     data = jnp.asarray(observation[~out]), jnp.asarray(dataset.actions[~out])
     best, best_loss = actor, np.inf
     for step in range(0, model.steps, DISPATCH):
-        keys = jax.random.split(jax.random.fold_in(key, step), min(DISPATCH, model.steps - step))
+        keys = jax.random.split(random.named(key, "step", step), min(DISPATCH, model.steps - step))
         actor, state = _descend(actor, state, data, keys, model)
         loss = -_log_prob(actor, observation[out], dataset.actions[out]).mean()
         if loss < best_loss:

@@ -143,6 +143,7 @@ def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) 
     scale = max(float(np.sqrt(np.mean(log.return_to_go.astype(np.float64) ** 2))), 1e-8)
     at_start, anywhere = Limits.of_starts(dataset, discount), Limits.of_states(dataset, discount)
     key, source = random.stream(seed, "fqe"), random.generator(seed, "fqe")
+    steps = random.named(key, "step")
     here = _choices(policy, dataset.observations, fqe.draws, source)
     there = _choices(policy, dataset.next_observations, fqe.draws, source)
 
@@ -153,7 +154,9 @@ def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) 
 
     spaces = dataset.spaces
     kind: Any = DiscreteCritic if spaces.discrete else Critic
-    critic = kind.init(key, fqe.members, spaces.observation_size, spaces.action_size, fqe.hidden_sizes)
+    critic = kind.init(
+        random.named(key, "critic"), fqe.members, spaces.observation_size, spaces.action_size, fqe.hidden_sizes
+    )
     state = critic, jax.tree.map(jnp.copy, critic), _optimiser(fqe).init(critic)
 
     def values(
@@ -171,7 +174,7 @@ def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) 
     earlier, step = 0.0, 0
     while step < fqe.steps:
         stop = min(step + DISPATCH, fqe.steps)
-        keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(step, stop))
+        keys = jax.vmap(partial(random.named, steps))(jnp.arange(step, stop))
         state = _descend(state, data, keys, fqe)
         if step < 0.75 * fqe.steps <= stop:
             earlier = float(first_values(_host(state[0])).mean())
@@ -289,14 +292,14 @@ def _descend(state: tuple[Any, Any, Any], data: _Data, keys: Key, fqe: FQE) -> t
 
     def step(carry: tuple[Any, Any, Any], key: Key) -> tuple[tuple[Any, Any, Any], None]:
         critic, target, optimiser_state = carry
-        row_key, draw_key = jax.random.split(key)
+        row_key = random.named(key, "rows")
         which = jax.random.randint(row_key, (fqe.members, fqe.batch_size), 0, data.sizes[:, None])
         rows = data.rows[members, which]
         observation, action, next_observation = data.observation[rows], data.action[rows], data.next_observation[rows]
         if isinstance(critic, DiscreteCritic):
             following = (target.members(next_observation) * data.choices[rows]).sum(-1)
         else:
-            draw = jax.random.randint(draw_key, rows.shape, 0, data.choices.shape[1])
+            draw = jax.random.randint(random.named(key, "draws"), rows.shape, 0, data.choices.shape[1])
             following = at(target, next_observation, data.choices[rows, draw])
         goal = data.reward[rows] + data.discount[rows] * following
 

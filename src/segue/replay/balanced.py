@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int
 
+from segue import random
 from segue.errors import RecipeError
 from segue.networks import MLP
 from segue.replay.base import Replay, ReplayStrategy
@@ -99,11 +100,11 @@ class Balanced(ReplayStrategy):
         self, state: DensityRatio, key: Key, batch_size: int, replay: Replay, progress: Float[jax.Array, ""]
     ) -> Int[jax.Array, " batch"]:
         """Rows that are there, in proportion to their priorities."""
-        block_key, row_key = jax.random.split(key)
         priorities = self.priorities(state, replay)
         blocks = jnp.pad(priorities, (0, -len(priorities) % BLOCK)).reshape(-1, BLOCK)
-        block = _draw(jnp.cumsum(blocks.sum(1)), jax.random.uniform(block_key, (batch_size,)))
-        within = jax.vmap(_draw)(jnp.cumsum(blocks[block], axis=1), jax.random.uniform(row_key, (batch_size,)))
+        of_block, of_row = (jax.random.uniform(random.named(key, of), (batch_size,)) for of in ("block", "row"))
+        block = _draw(jnp.cumsum(blocks.sum(1)), of_block)
+        within = jax.vmap(_draw)(jnp.cumsum(blocks[block], axis=1), of_row)
         return (block * BLOCK + within).astype(jnp.int32)
 
     def update(
@@ -114,10 +115,9 @@ class Balanced(ReplayStrategy):
         L = E_log[−log 2/(w + 1)] − E_live[log 2w/(w + 1)] (Jensen–Shannon bound); priority
         w^(1/T) / E_log[w^(1/T)], within [1e-3, 1e3].
         """
-        log_key, live_key = jax.random.split(key)
         size = len(rows)
-        logged = replay.gather(jax.random.randint(log_key, (size,), 0, replay.offline_size))
-        live_rows = jax.random.randint(live_key, (size,), 0, jnp.maximum(replay.online_size, 1))
+        logged = replay.gather(jax.random.randint(random.named(key, "log"), (size,), 0, replay.offline_size))
+        live_rows = jax.random.randint(random.named(key, "live"), (size,), 0, jnp.maximum(replay.online_size, 1))
         live = replay.gather(replay.offline_size + live_rows)
 
         def loss(net: MLP) -> Float[jax.Array, ""]:

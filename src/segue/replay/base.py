@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from segue import random
 from segue.errors import RecipeError, require_types
 from segue.types import Array, Key, Spaces, Transition
 
@@ -172,8 +173,8 @@ def draw_rows(
     from_log: Float[jax.Array, ""] | float,
 ) -> Int[jax.Array, " batch"]:
     """A batch whose first `from_log` share is uniform over the log and whose rest is uniform over the ring."""
-    log_key, ring_key = jax.random.split(key)
-    logged = jax.random.randint(log_key, (batch_size,), 0, replay.offline_size)
-    live = replay.offline_size + jax.random.randint(ring_key, (batch_size,), 0, jnp.maximum(replay.online_size, 1))
+    logged = jax.random.randint(random.named(key, "log"), (batch_size,), 0, replay.offline_size)
+    rows = jax.random.randint(random.named(key, "ring"), (batch_size,), 0, jnp.maximum(replay.online_size, 1))
+    live = replay.offline_size + rows
     count = jnp.where(replay.online_size > 0, jnp.round(from_log * batch_size), batch_size)
     return jnp.where(jnp.arange(batch_size) < count, logged, live)

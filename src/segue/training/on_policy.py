@@ -189,7 +189,6 @@ def learn(
 
     With `train_actor` False only V learns, on undiminished returns (λ = 1).
     """
-    key = jax.random.fold_in(key, learner.step)
     current: PPO = algorithm.at(progress)
     for bridge, state in zip(bridges, learner.bridges, strict=True):
         current = bridge.adjust(state, current, progress)  # type: ignore[assignment]
@@ -204,7 +203,7 @@ def learn(
         chosen, step_key = step
         part = jax.tree.map(lambda column: column[chosen], batch)
         nets = carry.nets
-        value_key, actor_key = jax.random.split(step_key)
+        value_key, actor_key = (random.named(step_key, role) for role in ("value", "actor"))
         carry, metrics = descend(
             current, carry, "value", lambda value: current.value_loss(value, nets, part, value_key)
         )
@@ -215,9 +214,11 @@ def learn(
         return replace(carry, step=carry.step + 1), metrics
 
     def epoch(carry: Learner, epoch_key: Key) -> tuple[Learner, Metrics]:
-        order_key, step_key = jax.random.split(epoch_key)
-        order = jax.random.permutation(order_key, rows)[: count * current.batch_size].reshape(count, -1)
-        return jax.lax.scan(minibatch, carry, (order, jax.random.split(step_key, count)))
+        order = jax.random.permutation(random.named(epoch_key, "order"), rows)
+        order = order[: count * current.batch_size].reshape(count, -1)
+        keys = jax.random.split(random.named(epoch_key, "minibatch"), count)
+        return jax.lax.scan(minibatch, carry, (order, keys))
 
-    learner, metrics = jax.lax.scan(epoch, learner, jax.random.split(key, epochs))
+    keys = jax.random.split(random.named(key, "step", learner.step), epochs)
+    learner, metrics = jax.lax.scan(epoch, learner, keys)
     return learner, {**means(metrics), **norms(learner.nets)}

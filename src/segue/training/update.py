@@ -21,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Float, Int
 
+from segue import random
 from segue.algorithms.base import Algorithm, Aux
 from segue.bridges.base import Bridge, weighted_mean
 from segue.replay.base import Replay, ReplayStrategy
@@ -40,11 +41,12 @@ def bootstrapped(
     algorithm: Algorithm, bridges: Bridges, learner: Learner, batch: Transition, key: Key
 ) -> tuple[Float[jax.Array, " batch"], Aux]:
     """V(s′) as the bridges leave it, and what they report."""
-    key, *bridge_keys = jax.random.split(key, 1 + len(bridges))
-    value = algorithm.next_value(learner.nets, batch, key)
+    value_key = random.named(key, "next_value")
+    value = algorithm.next_value(learner.nets, batch, value_key)
     reported: Aux = {}
-    for bridge, state, bridge_key in zip(bridges, learner.bridges, bridge_keys, strict=True):
-        value, aux = bridge.bootstrap(state, algorithm, learner.nets, batch, value, key, bridge_key)
+    for bridge, state in zip(bridges, learner.bridges, strict=True):
+        bridge_key = random.named(key, "bootstrap", bridge.name)
+        value, aux = bridge.bootstrap(state, algorithm, learner.nets, batch, value, value_key, bridge_key)
         reported |= aux
     return value, reported
 
@@ -63,11 +65,10 @@ def critic_update(
     """One step of the behaviour model and of the value function where there is one, then of the critic (and of its
     Lagrange multiplier), and of the critic's target unless that waits for the actor.
     """
-    target_key, penalty_key = jax.random.split(key)
     early_aux: Aux = {}
     if "behaviour" in learner.optimisers:
         given = learner.nets
-        behaviour_key = jax.random.fold_in(key, 1)
+        behaviour_key = random.named(key, "behaviour")
         learner, early_aux = descend(
             algorithm,
             learner,
@@ -76,14 +77,15 @@ def critic_update(
         )
     if "value" in learner.optimisers:
         before = learner.nets
-        value_key = jax.random.fold_in(key, 0)  # leaves the keys of algorithms without a value as they are
+        value_key = random.named(key, "value")
         learner, aux_of_value = descend(
             algorithm, learner, "value", lambda value: algorithm.value_loss(value, before, batch, value_key)
         )
         early_aux |= aux_of_value
     nets = learner.nets
-    value, seam_aux = bootstrapped(algorithm, bridges, learner, batch, target_key)
+    value, seam_aux = bootstrapped(algorithm, bridges, learner, batch, random.named(key, "target"))
     target = jax.lax.stop_gradient(jnp.asarray(batch.reward) + batch.discount * value)
+    penalty_key = random.named(key, "penalty")
 
     def loss(critic: Any) -> tuple[jax.Array, Aux]:
         q = critic(batch.observation, batch.action)
@@ -112,23 +114,22 @@ def actor_update(
     algorithm: Algorithm, bridges: Bridges, learner: Learner, batch: Transition, key: Key, action_size: int
 ) -> tuple[Learner, Metrics]:
     """One step of the policy, then the temperature, the targets that follow it and the bridges' own states."""
-    actor_key, *keys = jax.random.split(key, 1 + 3 * len(bridges))
-    weight_keys, penalty_keys, update_keys = (keys[i::3] for i in range(3))
     nets = learner.nets
     weight: jax.Array | None = None
     weight_aux: Aux = {}
-    for bridge, state, bridge_key in zip(bridges, learner.bridges, weight_keys, strict=True):
-        factor, aux = bridge.actor_weight(state, nets, batch, bridge_key)
+    for bridge, state in zip(bridges, learner.bridges, strict=True):
+        factor, aux = bridge.actor_weight(state, nets, batch, random.named(key, "actor_weight", bridge.name))
         weight_aux |= aux
         if factor is not None:
             weight = factor if weight is None else weight * factor
     weight = jax.lax.stop_gradient(weight)
 
     def loss(actor: Any) -> tuple[jax.Array, Aux]:
-        per_sample, aux = algorithm.actor_loss(actor, nets, batch, actor_key)
+        per_sample, aux = algorithm.actor_loss(actor, nets, batch, random.named(key, "actor_loss"))
         total = per_sample.mean() if weight is None else weighted_mean(per_sample, weight)
         size = jax.lax.stop_gradient(per_sample)
-        for bridge, state, bridge_key in zip(bridges, learner.bridges, penalty_keys, strict=True):
+        for bridge, state in zip(bridges, learner.bridges, strict=True):
+            bridge_key = random.named(key, "actor_penalty", bridge.name)
             penalty, penalty_aux = bridge.actor_penalty(state, actor, nets, batch, size, bridge_key)
             aux = {**aux, **penalty_aux}
             total = total if penalty is None else total + penalty
@@ -155,7 +156,8 @@ def actor_update(
         [t for t in TARGETS if algorithm.polyak_with_actor or t != "target_critic"],
     )
     states = []
-    for bridge, state, bridge_key in zip(bridges, learner.bridges, update_keys, strict=True):
+    for bridge, state in zip(bridges, learner.bridges, strict=True):
+        bridge_key = random.named(key, "update", bridge.name)
         state, bridge_aux = bridge.update(state, algorithm, learner.nets, batch, aux, bridge_key)
         states.append(state)
         aux |= bridge_aux
@@ -229,17 +231,17 @@ def run_updates(
         )
 
     def sample(carry: Learner, sample_key: Key) -> tuple[Learner, Transition]:
+        rows_key = random.named(sample_key, "rows")
         if strategy is None:
-            return carry, gather(jax.random.randint(sample_key, (algorithm.batch_size,), 0, replay.offline_size))
-        rows = strategy.rows(carry.sampler, sample_key, algorithm.batch_size, replay, progress)
+            return carry, gather(jax.random.randint(rows_key, (algorithm.batch_size,), 0, replay.offline_size))
+        rows = strategy.rows(carry.sampler, rows_key, algorithm.batch_size, replay, progress)
         batch = gather(rows)
-        sampler = strategy.update(carry.sampler, rows, batch, replay, jax.random.fold_in(sample_key, 0))
+        sampler = strategy.update(carry.sampler, rows, batch, replay, random.named(sample_key, "sampler"))
         return replace(carry, sampler=sampler), batch
 
     def critic_step(carry: Learner, step_key: Key) -> tuple[Learner, tuple[Transition, Metrics]]:
-        sample_key, update_key = jax.random.split(step_key)
-        carry, batch = sample(carry, sample_key)
-        carry, metrics = critic_update(current, bridges, carry, batch, update_key)
+        carry, batch = sample(carry, random.named(step_key, "sample"))
+        carry, metrics = critic_update(current, bridges, carry, batch, random.named(step_key, "critic"))
         return carry, (batch, metrics)
 
     current = algorithm.at(progress)
@@ -247,15 +249,16 @@ def run_updates(
         current = bridge.adjust(state, current, progress)
 
     def block(carry: Learner, _: None) -> tuple[Learner, Metrics]:
-        critic_key, actor_key, sample_key = jax.random.split(jax.random.fold_in(key, carry.step), 3)
+        block_key = random.named(key, "step", carry.step)
         if algorithm.critic_updates:
-            keys = jax.random.split(critic_key, algorithm.critic_updates)
+            keys = jax.random.split(random.named(block_key, "critic"), algorithm.critic_updates)
             carry, (batches, metrics) = jax.lax.scan(critic_step, carry, keys)
             batch = jax.tree.map(lambda column: column[-1], batches)
             metrics = means(metrics)
         else:
-            (carry, batch), metrics = sample(carry, sample_key), {}
+            (carry, batch), metrics = sample(carry, random.named(block_key, "sample")), {}
         if train_actor:
+            actor_key = random.named(block_key, "actor")
             carry, actor_metrics = actor_update(current, bridges, carry, batch, actor_key, spaces.action_size)
             metrics |= actor_metrics
         else:

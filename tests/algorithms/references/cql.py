@@ -1,11 +1,11 @@
 """Conservative Q-learning, CQL(H): Kumar et al. 2020, arXiv 2006.04779; Lagrange form of young-geng/CQL."""
 
-import jax
 import numpy as np
 
 from references import sac
 from references.nets import logsumexp, normal, q_values, sample, squared_error, uniform
 from references.sac import actor_loss, temperature_loss
+from segue.random import named
 
 __all__ = ["actor_loss", "temperature_loss"]
 
@@ -16,7 +16,7 @@ VARIANTS = {
     "plain-values": {"variant": "rho", "max_q_backup": True},
 }
 CONSERVATIVE = True
-PROBE = {"initial_temperature": 0.01, "conservative_weight": 0.5}
+PROBE = {"initial_temperature": 0.01, "conservative_weight": 0.2}
 
 
 def target(h, nets, batch, key):
@@ -24,7 +24,7 @@ def target(h, nets, batch, key):
     if not h.max_q_backup:
         return sac.target(h, nets, batch, key)
     shape = (h.sampled_actions, *batch.action.shape)
-    a, log_pi = sample(nets.actor, batch.next_observation, normal(key, shape))
+    a, log_pi = sample(nets.actor, batch.next_observation, normal(named(key, "action"), shape))
     q = q_values(nets.target_critic, np.broadcast_to(batch.next_observation, (*shape[:2], 3)), a).min(0)
     best, rows = q.argmax(0), np.arange(shape[1])
     value = q[best, rows]
@@ -40,14 +40,13 @@ def gaps(h, critic, nets, batch, key, floor=-np.inf):
     densities and counts Q(s, a_log) among the values. `floor` bounds the values of the policy's actions from below.
     """
     n, (rows, dims) = h.sampled_actions, batch.action.shape
-    keys = jax.random.split(key, 3)
     shape = (n, rows, dims)
     s = np.broadcast_to(batch.observation, (n, *batch.observation.shape))
-    random = uniform(keys[0], shape)
+    random = uniform(named(key, "uniform"), shape)
     logged = q_values(critic, batch.observation, batch.action)
     values, densities = [q_values(critic, s, random)], [np.full((n, rows), dims * np.log(0.5))]
-    for group, state in ((1, batch.observation), (2, batch.next_observation)):
-        a, log_density = sample(nets.actor, state, normal(keys[group], shape))
+    for group, state in (("here", batch.observation), ("next", batch.next_observation)):
+        a, log_density = sample(nets.actor, state, normal(named(key, group), shape))
         values.append(np.maximum(q_values(critic, s, a), floor))
         densities.append(log_density)
     if h.variant == "rho":

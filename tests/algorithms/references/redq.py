@@ -5,6 +5,7 @@ import numpy as np
 
 from references.nets import normal, q_values, sample, squared_error
 from references.sac import temperature_loss
+from segue.random import named
 
 __all__ = ["temperature_loss"]
 
@@ -15,7 +16,7 @@ PROBE = {"initial_temperature": 0.01, "critic_updates_per_actor_update": 1}
 
 def target(h, nets, batch, key):
     """y = r + γ(1 − d) (min_{i∈M} Q̄_i(s′, a′) − α log π(a′|s′)), M drawn without replacement."""
-    action_key, subset_key = jax.random.split(key)
+    action_key, subset_key = named(key, "action"), named(key, "critics")
     a, log_pi = sample(nets.actor, batch.next_observation, normal(action_key, batch.action.shape))
     q = q_values(nets.target_critic, batch.next_observation, a)
     members = np.asarray(jax.random.permutation(subset_key, len(q)))[: h.subset_size]

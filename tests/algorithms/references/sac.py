@@ -3,6 +3,7 @@
 import numpy as np
 
 from references.nets import normal, q_values, sample, squared_error
+from segue.random import named
 
 VARIANTS = {
     "entropy-in-backup": {},
@@ -14,7 +15,7 @@ PROBE = {"initial_temperature": 0.01}
 
 def target(h, nets, batch, key):
     """y = r + γ(1 − d) (min_i Q̄_i(s′, a′) − α log π(a′|s′)), a′ ~ π(s′); without the entropy if so asked."""
-    a, log_pi = sample(nets.actor, batch.next_observation, normal(key, batch.action.shape))
+    a, log_pi = sample(nets.actor, batch.next_observation, normal(named(key, "action"), batch.action.shape))
     value = q_values(nets.target_critic, batch.next_observation, a).min(0)
     if h.backup_entropy:
         value = value - np.exp(float(nets.temperature)) * log_pi
