@@ -146,7 +146,7 @@ class Values:
     ) -> Int[np.ndarray, "*batch"]:
         """Greedy; a uniform action with probability ε."""
         action = self.greedy(x)
-        chance, which = (source.uniform(0, 1, action.shape).astype(np.float32) for _ in range(2))
+        chance, which = (source.random(action.shape, np.float32) for _ in range(2))
         count = self.critic.weights[-1].shape[-1]
         return np.where(chance < self.epsilon, np.floor(which * count).astype(np.int64), action)
 
@@ -245,7 +245,7 @@ class Expansion:
         online, offline = self.online.explore(x, source), self.offline.greedy(x)
         advantage = self._advantage(x, online, offline)
         probability = 1 / (1 + np.exp(-np.clip(self.inverse_temperature * advantage, -50, 50)))
-        return _where(source.uniform(0, 1, advantage.shape).astype(np.float32) < probability, online, offline)
+        return _where(source.random(advantage.shape, np.float32) < probability, online, offline)
 
     def _advantage(self, x: np.ndarray, online: np.ndarray, offline: np.ndarray) -> Float[np.ndarray, "*batch"]:
         if not isinstance(self.online, Categorical):
