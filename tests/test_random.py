@@ -275,7 +275,7 @@ def test_no_action_is_beyond_the_last():
     assert (np.floor(which * count.astype(np.float32)) == count - 1).all()
     algorithm = small("dqn", initial_epsilon=1.0, final_epsilon=1.0)
     nets = jax.tree.map(np.asarray, fresh_learner(algorithm).nets)
-    action = algorithm.act(nets, np.zeros((5, 3), np.float32), LARGEST, True)
+    action = algorithm.act(nets, np.zeros((5, 3), np.float32), (), LARGEST, True).action
     assert (action <= 3).all()
 
 

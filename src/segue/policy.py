@@ -6,8 +6,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, UInt64
+from jaxtyping import Float, UInt64
 
+from segue import random
+from segue.acting import Acted, Carry
 from segue.algorithms.base import Algorithm
 from segue.bridges.base import Bridge
 from segue.seen import NOTHING_SEEN
@@ -37,26 +39,42 @@ class Policy:
         self.algorithm, self.bridges, self.seen = algorithm, bridges, seen
         self.nets, self.states, self.normaliser = host.nets, host.bridges, host.normaliser
 
+    def start(self, batch: int) -> Carry:
+        """What is carried into the first step of so many episodes."""
+        return self.algorithm.start(batch), tuple(bridge.start(batch) for bridge in self.bridges)
+
+    def act(
+        self, observation: Float[np.ndarray, "batch observation"], carry: Carry, source: random.Source, explore: bool
+    ) -> Acted:
+        """One step of episodes that run side by side, on the host.
+
+        Args:
+            observation: as the environment gives it, flattened.
+            carry: of the step before, or `start`'s.
+            source: of randomness.
+            explore: whether to act as while collecting data.
+        """
+        own, others = carry
+        normalised = self.normaliser(np.asarray(observation, np.float32))
+        acted = self.algorithm.act(self.nets, normalised, own, source, explore)
+        own, carries = acted.carry, []
+        for bridge, state, other in zip(self.bridges, self.states, others, strict=True):
+            acted = bridge.act(state, self.algorithm, self.nets, normalised, acted, other, source, explore)
+            carries.append(acted.carry)
+        return Acted(np.asarray(acted.action), acted.log_prob, (own, tuple(carries)))
+
     def __call__(
         self,
         observation: Float[np.ndarray, "*batch observation"],
         source: np.random.Generator | None = None,
         explore: bool = False,
-        time: Int[np.ndarray, "*batch"] | None = None,
     ) -> np.ndarray:
-        """Actions in [-1, 1] (or integers) for raw observations.
+        """Actions in [-1, 1] (or integers) for raw observations, as in the first step of an episode.
 
-        Args:
-            observation: as the environment gives it, flattened.
-            source: of randomness; needed only to explore.
-            explore: whether to act as while collecting data.
-            time: steps since the start of each episode, for bridges that act by it; by default long into it.
+        For whole episodes use `start` and `act`: a policy may remember what it did before.
         """
+        rows = np.asarray(observation, np.float32)
+        batch = rows.reshape(-1, rows.shape[-1])
         source = source if source is not None else np.random.default_rng(0)
-        if time is None:
-            time = np.full(np.shape(observation)[:-1], np.iinfo(np.int32).max)
-        normalised = self.normaliser(np.asarray(observation, np.float32))
-        action = self.algorithm.act(self.nets, normalised, source, explore)
-        for bridge, state in zip(self.bridges, self.states, strict=True):
-            action = bridge.act(state, self.algorithm, self.nets, normalised, action, time, source, explore)
-        return np.asarray(action)
+        action = self.act(batch, self.start(len(batch)), source, explore).action
+        return np.asarray(action).reshape(*rows.shape[:-1], *action.shape[1:])

@@ -6,6 +6,7 @@ from collections import deque
 
 import numpy as np
 
+from segue.acting import Acted, unknown
 from segue.envs.make import make_raw
 
 Cell = tuple[int, int]
@@ -35,10 +36,18 @@ class Planner:
         self.left = 0
         self.target = np.zeros(2)
 
-    def __call__(
-        self, observation: np.ndarray, source: np.random.Generator, *, explore: bool, time: np.ndarray
-    ) -> np.ndarray:
+    def start(self, batch: int) -> tuple[()]:
+        """One episode at a time, whose detour goes on into the next."""
+        assert batch == 1
+        return ()
+
+    def act(self, observation: np.ndarray, carry: tuple[()], source: np.random.Generator, explore: bool) -> Acted:
         """The push in [-1, 1]²; without `explore` there is no noise."""
+        action = self.push(observation[0], source, explore)[None]
+        return Acted(action, unknown(action, (1,)), carry)
+
+    def push(self, observation: np.ndarray, source: np.random.Generator, explore: bool) -> np.ndarray:
+        """Towards the waypoint."""
         position, velocity = observation[:2], observation[6:8]
         goal = observation[2:4]
         if self.detour:

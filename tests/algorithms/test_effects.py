@@ -94,7 +94,8 @@ def acted(algorithm: Algorithm, nets: Any, kind: str) -> Any:
     """Actions with and without exploration."""
     states = np.random.default_rng(0).normal(size=(2048, 3)).astype(np.float32)
     host, now = jax.tree.map(np.array, nets), algorithm.at(np.asarray(PROGRESS))
-    return [np.asarray(now.act(host, states, np.random.default_rng(1), explore)) for explore in (False, True)]
+    draws = [now.action_distribution(host, states, explore) for explore in (False, True)]
+    return [np.asarray(drawn.sample(np.random.default_rng(1))) for drawn in draws]
 
 
 def updated(algorithm: Algorithm, nets: Any, kind: str) -> Any:

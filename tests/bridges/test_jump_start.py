@@ -55,7 +55,10 @@ def test_the_guide_acts_before_the_horizon_and_the_learner_after_it(name, kind, 
     observation = rng.normal(size=(6, 3)).astype(np.float32)
     time = np.array([0, 9, 10, 11, 3, 500])
     together = Policy(algorithm, replace(learner, bridges=(state,)), (bridge,))
-    action = together(observation, np.random.default_rng(5), explore, time)
+    own, _ = together.start(6)
+    acted = together.act(observation, (own, (time,)), np.random.default_rng(5), explore)
+    action = acted.action
+    assert np.array_equal(acted.carry[1][0], time + 1)
     own = Policy(algorithm, learner)(observation, np.random.default_rng(5), explore)
     guides = Policy(algorithm, guide)(observation, explore=False)
     guided = time < 10
@@ -64,18 +67,6 @@ def test_the_guide_acts_before_the_horizon_and_the_learner_after_it(name, kind, 
     assert action.dtype == own.dtype
     if kind == "continuous":
         assert not np.isclose(own, guides).any()
-
-
-@pytest.mark.parametrize(("name", "kind"), ACTORS[:2])
-def test_one_observation_without_a_batch_is_acted_on_too(name, kind):
-    algorithm, bridge = small(name), JumpStart(longest=10)
-    learner, guide = random_learner(algorithm, 0, kind), random_learner(algorithm, 1, kind)
-    policy = Policy(algorithm, replace(learner, bridges=(bridge.state(guide.nets, 10),)), (bridge,))
-    observation = np.float32([0.3, -0.2, 1.0])
-    early, late = policy(observation, time=np.array(0)), policy(observation, time=np.array(10))
-    assert np.array_equal(early, Policy(algorithm, guide)(observation))
-    assert np.array_equal(late, Policy(algorithm, learner)(observation))
-    assert np.array_equal(policy(observation), late)  # no time given: long into the episode
 
 
 def test_a_recording_of_the_policy_has_the_guide_in_it():

@@ -339,19 +339,22 @@ ACTING = {member: case for member, case in SUPPORTED.items() if BRIDGES[case[0]]
 
 @cases(("bridge", "name", "kind"), ACTING.values(), ids=ACTING)
 def test_what_a_bridge_does_is_an_action_of_the_environment(bridge, name, kind):
-    """For one observation and for many, exploring or not, early in an episode and late."""
+    """Exploring or not, at the start of an episode and later; its probability has a number per action."""
     algorithm, spaces, bridges = small(name), KINDS[kind], (DEFAULT[bridge],)
     policy = Policy(algorithm, attach(bridges, algorithm, kind), bridges)
-    for batch in [(), (7,)]:
-        observation = np.random.default_rng(0).normal(size=(*batch, spaces.observation_size)).astype(np.float32)
-        for explore in (False, True):
-            for time in (None, np.zeros(batch, np.int64), np.arange(7)[: batch[0] if batch else 1].reshape(batch)):
-                action = policy(observation, np.random.default_rng(0), explore, time)
-                assert isinstance(action, np.ndarray)
-                assert action.shape == (batch if spaces.discrete else (*batch, spaces.action_size))
-                assert action.dtype == (np.int32 if spaces.discrete else np.float32)
-                assert action.min() >= (0 if spaces.discrete else -1)
-                assert action.max() <= (spaces.action_size - 1 if spaces.discrete else 1)
+    rng = np.random.default_rng(0)
+    for explore in (False, True):
+        carry = policy.start(7)
+        for _ in range(3):
+            observation = rng.normal(size=(7, spaces.observation_size)).astype(np.float32)
+            acted = policy.act(observation, carry, rng, explore)
+            carry = acted.carry
+            assert isinstance(acted.action, np.ndarray)
+            assert acted.action.shape == ((7,) if spaces.discrete else (7, spaces.action_size))
+            assert acted.action.dtype == (np.int32 if spaces.discrete else np.float32)
+            assert acted.action.min() >= (0 if spaces.discrete else -1)
+            assert acted.action.max() <= (spaces.action_size - 1 if spaces.discrete else 1)
+            assert np.shape(acted.log_prob()) == (7,)
 
 
 ACTORLESS = {"dqn", "discrete-bcq", "discrete-cql"}

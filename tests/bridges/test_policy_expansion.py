@@ -8,6 +8,7 @@ import pytest
 from seams import attach, seam
 
 from helpers import KINDS, SPACES, clone, random_learner, same_bits, small, transitions
+from segue.acting import Acted
 from segue.bridges import JumpStart, PolicyExpansion
 from segue.errors import RecipeError
 from segue.policy import Policy
@@ -39,11 +40,11 @@ def chosen(bridge: PolicyExpansion, q: np.ndarray, explore: bool, kind: str = "c
         small("sac"),
         Nets(critic=critic),
         np.zeros((DRAWS, 3), np.float32),
-        online,
-        np.zeros(DRAWS, np.int64),
+        Acted(online, lambda: np.zeros(DRAWS), ()),
+        (),
         np.random.default_rng(0),
         explore,
-    )
+    ).action
     assert taken.shape == shape
     assert taken.dtype == dtype
     if kind == "continuous":
@@ -147,7 +148,9 @@ def test_with_a_jump_start_the_guide_is_the_offline_policy_and_acts_first():
     assert same_bits(learner.bridges[1].guide.actor, given.nets.actor)
     assert not same_bits(learner.nets.actor, given.nets.actor)
     observation = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    action = Policy(algorithm, learner, bridges)(observation, time=np.arange(50))
+    policy = Policy(algorithm, learner, bridges)
+    own, (pex, _) = policy.start(50)
+    action = policy.act(observation, (own, (pex, np.arange(50))), np.random.default_rng(0), False).action
     frozen = Policy(algorithm, given)(observation)
     assert np.array_equal(action[:10], frozen[:10])
     assert 0 < (action[10:] == frozen[10:]).all(1).sum() < 40

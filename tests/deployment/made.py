@@ -86,7 +86,9 @@ class Made:
         learner = self.checkpoint.learner
         nets = jax.tree.map(jax.numpy.asarray, learner.nets)
         x = jax.numpy.asarray(learner.normaliser(observation))
-        return np.asarray(self.checkpoint.algorithm.act(nets, x, np.random.default_rng(0), False))
+        return np.asarray(
+            self.checkpoint.algorithm.action_distribution(nets, x, False).sample(np.random.default_rng(0))
+        )
 
     def onnx(self, observation: np.ndarray) -> np.ndarray:
         """As ONNX Runtime computes it, in the environment's units."""

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from made import ENVS, Crane, Made, make
 
 from segue import load_policy
+from segue.acting import Stateless
 from segue.cli.main import main
 from segue.deployment.export import describe, export_policy
 from segue.deployment.policy import digest
@@ -298,4 +299,6 @@ def test_the_command_line_exports_evaluates_and_collects(tmp_path: Path, capsys:
     assert "--offline needs a checkpoint" in error("evaluate", place, "--offline", "--dataset", "segue:hopper-mixed")
     log = tmp_path / "log.npz"
     assert main(["collect", f"{place}:30", "--env", "Pendulum-v1", "--to", f"npz:{log}"]) == 0
-    assert evaluate(lambda x, source, **_: load_policy(place).act(x, source, True), "Pendulum-v1", 1, 0).shape == (1,)
+    assert evaluate(
+        Stateless(lambda x, source, _: load_policy(place).act(x, source, True)), "Pendulum-v1", 1, 0
+    ).shape == (1,)

@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from segue.acting import Acted, Stateless
 from segue.envs import Episodes, make, spaces_of
 from segue.envs.record import record
 from segue.errors import RecipeError
@@ -89,8 +90,10 @@ def test_every_episode_starts_from_a_seed_of_its_own_that_depends_on_nothing_els
 
 
 def test_evaluation_adds_up_whole_episodes_and_gives_every_policy_the_same_starts() -> None:
-    def policy(observation: np.ndarray, source: object, *, explore: bool, time: np.ndarray) -> np.ndarray:
+    def ones(observation: np.ndarray, source: object, explore: bool) -> np.ndarray:
         return np.ones((len(observation), 1), np.float32)
+
+    policy = Stateless(ones)
 
     assert evaluate(policy, "Counter-v0", 4, seed=0).tolist() == [30.0] * 4
     assert evaluate(policy, "LongCounter-v0", 2, seed=0).tolist() == [50.0] * 2
@@ -99,7 +102,7 @@ def test_evaluation_adds_up_whole_episodes_and_gives_every_policy_the_same_start
 def test_an_evaluation_episode_that_never_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segue.evaluation.rollout.MAX_EPISODE_STEPS", 50)
     with pytest.raises(RecipeError, match="had not ended after 50 steps"):
-        evaluate(lambda observation, source, **how: np.zeros((1, 1), np.float32), "Endless-v0", 1, seed=0)
+        evaluate(Stateless(lambda *given: np.zeros((1, 1), np.float32)), "Endless-v0", 1, seed=0)
 
 
 def test_recording_keeps_what_the_environment_gave_in_its_own_spaces() -> None:
@@ -112,14 +115,18 @@ def test_recording_keeps_what_the_environment_gave_in_its_own_spaces() -> None:
     assert max(episode.actions.max() for episode in episodes) > 1
 
 
-def test_recording_tells_the_policy_the_step_within_each_episode() -> None:
+def test_recording_starts_the_policy_anew_with_each_episode() -> None:
     told = []
 
-    def policy(observation: np.ndarray, source: np.random.Generator, *, explore: bool, time: np.ndarray) -> np.ndarray:
-        told.append(int(time))
-        return np.zeros(1, np.float32)
+    class Counting:
+        def start(self, batch: int) -> np.ndarray:
+            return np.zeros(batch, np.int64)
 
-    record(policy, "Counter-v0", 7, explore=True, seed=0, part=0)
+        def act(self, observation: np.ndarray, carry: np.ndarray, source: object, explore: bool) -> Acted:
+            told.extend(carry.tolist())
+            return Acted(np.zeros((1, 1), np.float32), lambda: np.zeros(1), carry + 1)
+
+    record(Counting(), "Counter-v0", 7, explore=True, seed=0, part=0)
     assert told == [0, 1, 2, 0, 1, 2, 0]
 
 

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 import segue
+from segue.acting import Stateless
 from segue.envs import Episodes, Patience
 from segue.envs.watch import WATCH
 from segue.errors import RecipeError, SegueError
 from segue.evaluation import roll_out
 from segue.recipe import Recipe, read_recipes
 from segue.runner import compare, keeper, run
+from segue.training.collect import Collector
 
 SMALL: dict[str, Any] = {"hidden_sizes": (8, 8), "batch_size": 16}
 #: Of all steps of all environments of this process, those that go wrong; reset by each test.
@@ -155,12 +157,12 @@ def test_an_environment_that_cannot_be_built_again_says_so(monkeypatch):
 
 
 def test_in_place_of_a_quarantined_evaluation_episode_another_one_is_done():
-    def still(observation: np.ndarray, source: Any, *, explore: bool, time: Any) -> np.ndarray:
+    def still(observation: np.ndarray, source: Any, explore: bool) -> np.ndarray:
         return np.zeros((len(observation), 1), np.float32)
 
     misbehaving("NaN observation", every=17)
     said: list[str] = []
-    rollouts = roll_out(still, FLAKY, 3, seed=0, tell=said.append)
+    rollouts = roll_out(Stateless(still), FLAKY, 3, seed=0, tell=said.append)
     assert said
     assert [len(rewards) for rewards in rollouts.rewards] == [10, 10, 10]
     assert rollouts.returns.tolist() == [55.0] * 3
@@ -208,15 +210,14 @@ ALGORITHMS = [segue.IQL(**SMALL), segue.PPO(**SMALL, rollout_steps=48, epochs=1)
 @pytest.mark.parametrize("how", ["raises", "NaN observation", "hangs"])
 def test_training_goes_on_with_transitions_of_whole_steps_only(tmp_path: Path, monkeypatch, online: Any, how: str):
     batches = []
-    collect = segue.training.online.collect
+    step = Collector.step
 
     def watched(*given: Any, **options: Any) -> Any:
-        collected = collect(*given, **options)
+        collected = step(*given, **options)
         batches.append(collected)
         return collected
 
-    monkeypatch.setattr("segue.training.online.collect", watched)
-    monkeypatch.setattr("segue.training.on_policy.collect", watched)
+    monkeypatch.setattr(Collector, "step", watched)
     misbehaving(how, every=41)
     result = run(recipe(online, online_steps=120 if how == "hangs" else 240), tmp_path / "x", workers=1)
     seed = result.summary["arms"]["run"]["seeds"]["0"]

@@ -55,7 +55,7 @@ def test_on_the_logs_states_its_actions_are_compared_with_the_policys(name, kind
     log, policy = transitions(16, kind=kind), policy_of(name, kind)
     measured = Probe(log).measure(policy, rollouts())
     critic, states = policy.nets.critic, np.asarray(log.observation)
-    own = np.asarray(policy.algorithm.act(policy.nets, states, np.random.default_rng(1), False))
+    own = policy.algorithm.action_distribution(policy.nets, states, False).sample(np.random.default_rng(1))
     assert measured["q_of_log_actions"] == pytest.approx(critic(states, log.action).min(0).mean(), rel=1e-6)
     assert measured["q_of_policy_actions"] == pytest.approx(critic(states, own).min(0).mean(), rel=1e-6)
     apart = (own != log.action).mean() if kind == "discrete" else np.sqrt(((own - log.action) ** 2).mean())

@@ -18,6 +18,7 @@ from rich.console import Console
 
 import segue
 from helpers import KINDS, fresh_learner, random_learner, small
+from segue.algorithms import Algorithm
 from segue.bridges import PolicyExpansion
 from segue.cli.main import main
 from segue.data import npz
@@ -262,16 +263,16 @@ def test_probabilities_are_how_often_a_discrete_policy_acts_so(name: str, explor
 
 
 @pytest.mark.parametrize("name", ["sac", "iql", "awac", "bc", "td3", "bcq"])
-def test_only_a_policy_that_draws_from_its_actor_has_a_density(name: str) -> None:
+def test_a_policy_that_draws_from_its_actor_has_its_density(name: str) -> None:
     algorithm = small(name, loss="nll") if name == "bc" else small(name)
     policy = Policy(algorithm, random_learner(algorithm, kind="continuous"))
     action = np.tanh(OBSERVATIONS[:, :2])
     target = judged(policy, KINDS["continuous"], explore=True)
     assert isinstance(target, ContinuousPolicy)
-    if name in ("td3", "bcq"):
+    if name == "bcq":
         with pytest.raises(NoDensity, match="from no density that is known"):
             target.log_prob(OBSERVATIONS, action)
-    else:
+    elif name != "td3":
         expected = policy.nets.actor.log_prob(policy.normaliser(OBSERVATIONS), action)
         np.testing.assert_allclose(target.log_prob(OBSERVATIONS, action), expected, rtol=1e-5)
         certain = judged(policy, KINDS["continuous"], explore=False)
@@ -281,9 +282,9 @@ def test_only_a_policy_that_draws_from_its_actor_has_a_density(name: str) -> Non
             certain.log_prob(OBSERVATIONS, action)
 
 
-def test_a_clipped_policy_has_a_density_inside_the_bounds_and_a_probability_at_each() -> None:
+@pytest.mark.parametrize("algorithm", [small("iql"), small("td3", exploration_noise=0.7)], ids=lambda a: a.name)
+def test_a_clipped_policy_has_a_density_inside_the_bounds_and_a_probability_at_each(algorithm: Algorithm) -> None:
     """Together they make 1, and the bounds have the share of the draws that are there."""
-    algorithm = small("iql")
     policy = Policy(algorithm, random_learner(algorithm, kind="continuous"))
     target = judged(policy, KINDS["continuous"], explore=True)
     grid = np.linspace(-1, 1, 401, dtype=np.float32)

@@ -41,7 +41,7 @@ def test_without_exploring_there_is_no_noise() -> None:
     planner = Planner("PointMaze_UMaze-v3", 0.5)
     observation = np.array([-1.0, 1.0, -1.0, -1.0, -1.0, 1.0, 0.0, 0.0], np.float32)
     first, second = (
-        planner(observation, np.random.default_rng(seed), explore=False, time=np.asarray(0)) for seed in (0, 1)
+        planner.act(observation[None], (), np.random.default_rng(seed), False).action[0] for seed in (0, 1)
     )
     assert first == pytest.approx(second)
     assert first[0] > 0.9, "to the right, where the way round begins"

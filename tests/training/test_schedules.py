@@ -202,10 +202,10 @@ def test_the_collecting_policys_epsilon_falls_while_the_online_phase_goes_on(mon
     acting = []
 
     class Noted(Bridge):
-        def act(self, state, algorithm, nets, observation, action, time, source, explore):
+        def act(self, state, algorithm, nets, observation, acted, carry, source, explore):
             if explore:
                 acting.append(float(algorithm.initial_epsilon))
-            return action
+            return acted
 
     spaces = Spaces(1, 3, discrete=True)
     learner = fresh(algorithm, spaces)

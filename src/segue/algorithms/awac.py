@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from segue import random
-from segue.algorithms.base import Action, ActorCritic, Aux, Distribution, expected_q, stochastic_act
+from segue.algorithms.base import ActorCritic, Aux, Distribution, expected_q
 from segue.networks import Actor, GaussianActor
-from segue.types import Array, Key, Nets, Transition
+from segue.types import Key, Nets, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,9 +66,3 @@ class AWAC(ActorCritic):
         weight = jax.lax.stop_gradient(weight)
         loss = -weight * actor.log_prob(batch.observation, batch.action)
         return loss, {"advantage": advantage, "advantage_weight": weight}
-
-    def act(
-        self, nets: Nets, observation: Float[Array, "*batch observation"], source: random.Source, explore: bool
-    ) -> Action:
-        """A draw of the policy when exploring, its mode otherwise."""
-        return stochastic_act(nets, observation, source, explore)

@@ -15,19 +15,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from segue import random
+from segue.acting import Acted, Carry
 from segue.data.dataset import Dataset
 from segue.errors import RecipeError, require_types, unknown
-from segue.networks import MLP, Actor, CategoricalActor, Critic, DiscreteCritic, GaussianActor, NormPlace
+from segue.networks import MLP, Actor, CategoricalActor, Critic, DiscreteCritic, GaussianActor, NormPlace, distributions
 from segue.types import Array, Key, Nets, Normaliser, Spaces, Transition
 
 Aux = dict[str, jax.Array]
 Activation = Literal["relu", "tanh", "elu", "gelu"]
 Schedule = Literal["constant", "linear", "cosine"]
 Distribution = Literal["gaussian", "squashed"]
-Action = Float[Array, "*batch action"] | Int[Array, "*batch"]
 #: The share of a phase that is over, in [0, 1].
 Progress = Float[Array, ""]
 
@@ -191,15 +191,31 @@ class Algorithm:
         """Loss of a Lagrange multiplier; called only for an algorithm that has the role."""
         raise NotImplementedError(f"{self.name} has no multiplier")
 
+    def action_distribution(
+        self, nets: Nets, observation: Float[Array, "*batch observation"], explore: bool
+    ) -> distributions.Distribution:
+        """What actions are drawn from for normalised observations, on the host or on the device.
+
+        An algorithm that remembers something within an episode has none, and overrides `start` and `act` instead.
+        """
+        raise NotImplementedError
+
+    def start(self, batch: int) -> Carry:
+        """What is carried into the first step of so many episodes (segue.acting)."""
+        return ()
+
     def act(
         self,
         nets: Nets,
-        observation: Float[Array, "*batch observation"],
+        observation: Float[Array, "batch observation"],
+        carry: Carry,
         source: random.Source,
         explore: bool,
-    ) -> Action:
-        """Action for normalised observations, on the host or on the device."""
-        raise NotImplementedError
+    ) -> Acted:
+        """One step for normalised observations, on the host or on the device."""
+        chosen = self.action_distribution(nets, observation, explore)
+        action = chosen.sample(source)
+        return Acted(action, lambda: chosen.log_prob(action), carry)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -245,6 +261,14 @@ class ActorBased(Algorithm):
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
         """The optimiser of each trained role."""
         return {**super().optimisers(), "actor": optax.adam(self.actor_learning_rate)}
+
+    def action_distribution(
+        self, nets: Nets, observation: Float[Array, "*batch observation"], explore: bool
+    ) -> distributions.Distribution:
+        """The policy's when exploring; its mode otherwise."""
+        if explore:
+            return nets.actor.distribution(observation)
+        return distributions.Deterministic(nets.actor.mode(observation))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -336,13 +360,6 @@ class ActorCritic(CriticBased, ActorBased):
 def copy(tree: Any) -> Any:
     """The same values in buffers of their own, so that both can be donated."""
     return jax.tree.map(jnp.copy, tree)
-
-
-def stochastic_act(
-    nets: Nets, observation: Float[Array, "*batch observation"], source: random.Source, explore: bool
-) -> Action:
-    """A draw of a stochastic policy when exploring, its mode otherwise."""
-    return nets.actor.draw(observation, source) if explore else nets.actor.mode(observation)
 
 
 def expected_q(

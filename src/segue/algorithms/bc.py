@@ -9,10 +9,9 @@ from typing import Any, ClassVar, Literal
 import jax
 from jaxtyping import Float
 
-from segue import random
-from segue.algorithms.base import Action, ActorBased, Aux, Distribution, stochastic_act
+from segue.algorithms.base import ActorBased, Aux, Distribution
 from segue.data.dataset import Dataset
-from segue.networks import Actor, CategoricalActor, GaussianActor
+from segue.networks import Actor, CategoricalActor, GaussianActor, distributions
 from segue.types import Array, Key, Nets, Transition
 
 
@@ -53,13 +52,9 @@ class BC(ActorBased):
             loss = ((actor.mode(batch.observation) - batch.action) ** 2).mean(-1)
         return loss, {"bc_loss": loss}
 
-    def act(
-        self,
-        nets: Nets,
-        observation: Float[Array, "*batch observation"],
-        source: random.Source,
-        explore: bool,
-    ) -> Action:
-        """The mean action; a draw of the policy when exploring with the stochastic form."""
+    def action_distribution(
+        self, nets: Nets, observation: Float[Array, "*batch observation"], explore: bool
+    ) -> distributions.Distribution:
+        """The mode; the policy's own distribution when exploring with the stochastic form."""
         stochastic = self.loss == "nll" or isinstance(nets.actor, CategoricalActor)
-        return stochastic_act(nets, observation, source, explore and stochastic)
+        return super().action_distribution(nets, observation, explore and stochastic)

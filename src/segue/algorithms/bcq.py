@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from segue import random
 from segue.algorithms.base import ActorCritic, Aux, copy
-from segue.networks import MLP, VAE
+from segue.networks import MLP, VAE, distributions
 from segue.networks.vae import LATENT_CLIP
 from segue.types import Array, Key, Nets, Spaces, Transition
 
@@ -135,17 +135,21 @@ class BCQ(ActorCritic):
         q = nets.critic.first(batch.observation, self.proposed(nets.behaviour, actor, batch.observation, latent))
         return -q, {"q_policy": q}
 
-    def act(
-        self, nets: Nets, observation: Float[Array, "*batch observation"], source: random.Source, explore: bool
-    ) -> Float[Array, "*batch action"]:
+    def action_distribution(
+        self, nets: Nets, observation: Float[Array, "*batch observation"], explore: bool
+    ) -> distributions.Distribution:
         """The best by Q_1 of the proposed actions; every state of the batch gets the same latent codes."""
-        xp = observation.__array_namespace__()
-        lead = observation.shape[:-1]
-        flat = observation.reshape(-1, observation.shape[-1])
-        codes = random.normal(source, (self.acting_samples, 1, nets.behaviour.latent_size))
-        repeated = xp.broadcast_to(flat, (self.acting_samples, *flat.shape))
-        latent = xp.broadcast_to(codes, (*repeated.shape[:-1], codes.shape[-1]))
-        action = self.proposed(nets.behaviour, nets.perturbation, repeated, latent)
-        best = nets.critic.first(repeated, action).argmax(0)
-        chosen = xp.take_along_axis(action, best[None, :, None], axis=0)[0]
-        return chosen.reshape(*lead, action.shape[-1])
+
+        def draw(source: random.Source) -> Float[Array, "*batch action"]:
+            xp = observation.__array_namespace__()
+            lead = observation.shape[:-1]
+            flat = observation.reshape(-1, observation.shape[-1])
+            codes = random.normal(source, (self.acting_samples, 1, nets.behaviour.latent_size))
+            repeated = xp.broadcast_to(flat, (self.acting_samples, *flat.shape))
+            latent = xp.broadcast_to(codes, (*repeated.shape[:-1], codes.shape[-1]))
+            action = self.proposed(nets.behaviour, nets.perturbation, repeated, latent)
+            best = nets.critic.first(repeated, action).argmax(0)
+            chosen = xp.take_along_axis(action, best[None, :, None], axis=0)[0]
+            return chosen.reshape(*lead, action.shape[-1])
+
+        return distributions.Implicit(draw)

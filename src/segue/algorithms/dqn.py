@@ -7,13 +7,11 @@ from typing import ClassVar, Literal, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Float, Int
 
-from segue import random
 from segue.algorithms.base import CriticBased, Progress
-from segue.networks import best, pick
+from segue.networks import best, distributions, pick
 from segue.types import Array, Key, Nets, Transition
 
 
@@ -65,16 +63,12 @@ class DQN(CriticBased):
         """argmax_a min_i Q_i(s, a)."""
         return best(nets.critic.all(observation).min(0))
 
-    def act(
-        self, nets: Nets, observation: Float[Array, "*batch observation"], source: random.Source, explore: bool
-    ) -> Int[Array, "*batch"]:
+    def action_distribution(
+        self, nets: Nets, observation: Float[Array, "*batch observation"], explore: bool
+    ) -> distributions.Distribution:
         """Greedy; a uniform action with probability ε when exploring."""
-        action = self.greedy(nets, observation)
+        greedy = self.greedy(nets, observation)
         if not explore:
-            return action
-        chance = random.uniform(random.named(source, "chance"), action.shape, 0.0, 1.0)
-        which = random.uniform(random.named(source, "action"), action.shape, 0.0, 1.0)
-        xp = action.__array_namespace__()
+            return distributions.Deterministic(greedy)
         count = nets.critic.members.layers[-1].weight.shape[-1]
-        other = xp.floor(which * count).astype(np.int32)
-        return xp.where(chance < self.initial_epsilon, other, action)
+        return distributions.Categorical.epsilon_greedy(greedy, self.initial_epsilon, count)

@@ -12,9 +12,9 @@ import optax
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import Action, ActorCritic, Aux, Distribution, Progress, Schedule, stochastic_act
+from segue.algorithms.base import ActorCritic, Aux, Distribution, Progress, Schedule
 from segue.networks import Actor, GaussianActor
-from segue.types import Array, Key, Nets, Spaces, Transition
+from segue.types import Key, Nets, Spaces, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,9 +97,3 @@ class IQL(ActorCritic):
         weight = jax.lax.stop_gradient(weight)
         loss = -weight * actor.log_prob(batch.observation, batch.action)
         return loss, {"advantage": advantage, "advantage_weight": weight}
-
-    def act(
-        self, nets: Nets, observation: Float[Array, "*batch observation"], source: random.Source, explore: bool
-    ) -> Action:
-        """A draw of the policy when exploring, its mode otherwise."""
-        return stochastic_act(nets, observation, source, explore)

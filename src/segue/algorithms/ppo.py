@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Bool, Float
 
 from segue import random
-from segue.algorithms.base import Action, ActorBased, Aux, Progress, Schedule, copy, stochastic_act
+from segue.algorithms.base import ActorBased, Aux, Progress, Schedule, copy
 from segue.networks import MLP, CategoricalActor
 from segue.types import Array, Key, Nets, Spaces, Transition
 
@@ -146,9 +146,3 @@ class PPO(ActorBased):
             kl = actor.kl(nets.reference, batch.observation)
             loss, aux = loss + self.kl_weight * kl, {**aux, "kl_to_pretrained": kl}
         return loss, aux
-
-    def act(
-        self, nets: Nets, observation: Float[Array, "*batch observation"], source: random.Source, explore: bool
-    ) -> Action:
-        """A draw of the policy when exploring, its mode otherwise."""
-        return stochastic_act(nets, observation, source, explore)

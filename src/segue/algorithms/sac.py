@@ -12,8 +12,8 @@ import optax
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import Action, ActorCritic, Aux, stochastic_act
-from segue.types import Array, Key, Nets, Spaces, Transition
+from segue.algorithms.base import ActorCritic, Aux
+from segue.types import Key, Nets, Spaces, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,13 +81,3 @@ class SAC(ActorCritic):
         """α · E[−log π(a|s) − H̄] (eq. 18)."""
         excess = jax.lax.stop_gradient(-actor_aux["log_prob"] - self.target_entropy(action_size))
         return jnp.exp(log_temperature) * excess.mean()
-
-    def act(
-        self,
-        nets: Nets,
-        observation: Float[Array, "*batch observation"],
-        source: random.Source,
-        explore: bool,
-    ) -> Action:
-        """A draw of the policy when exploring, tanh of the mean otherwise."""
-        return stochastic_act(nets, observation, source, explore)

@@ -7,10 +7,12 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 from segue import random
 from segue.algorithms.base import ActorCritic, Aux, copy
+from segue.networks import distributions
 from segue.types import Array, Key, Nets, Spaces, Transition
 
 
@@ -56,16 +58,11 @@ class TD3(ActorCritic):
         q = nets.critic.first(batch.observation, actor.mode(batch.observation))
         return -q, {"q_policy": q}
 
-    def act(
-        self,
-        nets: Nets,
-        observation: Float[Array, "*batch observation"],
-        source: random.Source,
-        explore: bool,
-    ) -> Float[Array, "*batch action"]:
+    def action_distribution(
+        self, nets: Nets, observation: Float[Array, "*batch observation"], explore: bool
+    ) -> distributions.Distribution:
         """π(s), with Gaussian noise when exploring."""
         action = nets.actor.mode(observation)
-        if not explore:
-            return action
-        noisy = action + self.exploration_noise * random.normal(source, action.shape)
-        return noisy.clip(-1, 1)
+        if not explore or self.exploration_noise == 0:
+            return distributions.Deterministic(action)
+        return distributions.ClippedGaussian(action, np.asarray([self.exploration_noise], np.float32))

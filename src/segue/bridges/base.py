@@ -15,10 +15,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from segue import random
-from segue.algorithms.base import Action, Algorithm, Aux, Progress
+from segue.acting import Acted, Carry
+from segue.algorithms.base import Algorithm, Aux, Progress
 from segue.data.dataset import Dataset
 from segue.errors import RecipeError, require_types
 from segue.replay.base import ReplayStrategy
@@ -177,22 +178,26 @@ class Bridge:
         """Factor of the number of updates per environment step; on the host, after a review."""
         return 1.0
 
+    def start(self, batch: int) -> Carry:
+        """What the bridge carries into the first step of so many episodes (segue.acting)."""
+        return ()
+
     def act(
         self,
         state: Any,
         algorithm: Algorithm,
         nets: Nets,
-        observation: Float[Array, "*batch observation"],
-        action: Action,
-        time: Int[np.ndarray, "*batch"],
+        observation: Float[Array, "batch observation"],
+        acted: Acted,
+        carry: Carry,
         source: random.Source,
         explore: bool,
-    ) -> Action:
+    ) -> Acted:
         """The action taken, given the one the algorithm (and the bridges before) chose; on the host.
 
-        `time` counts the steps since the start of each episode.
+        `carry` is this bridge's own, and so is the one returned.
         """
-        return action
+        return acted._replace(carry=carry)
 
 
 def shapes_of(build: Callable[[], Any]) -> Any:

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from segue import random
-from segue.algorithms.base import Action, Algorithm, copy
+from segue.acting import Acted
+from segue.algorithms.base import Algorithm, copy
 from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of, student
 from segue.types import TARGETS, Array, Key, Learner, Nets, Spaces
 
@@ -140,23 +141,32 @@ class JumpStart(Bridge):
         )
         return Review(state, metrics=metrics, event=event, renewed=enough)
 
+    def start(self, batch: int) -> Int[np.ndarray, " batch"]:
+        """Steps since the episode began."""
+        return np.zeros(batch, np.int64)
+
     def act(
         self,
         state: State,
         algorithm: Algorithm,
         nets: Nets,
-        observation: Float[Array, "*batch observation"],
-        action: Action,
-        time: Int[np.ndarray, "*batch"],
+        observation: Float[Array, "batch observation"],
+        acted: Acted,
+        carry: Int[np.ndarray, " batch"],
         source: random.Source,
         explore: bool,
-    ) -> Action:
+    ) -> Acted:
         """The guide's action, without exploration, in the first h steps of the episode."""
-        guided = time < np.asarray(state.horizon)
+        guided = carry < np.asarray(state.horizon)
         if not guided.any():
-            return action
-        guide = algorithm.act(state.guide, observation, source, False)
-        return np.where(guided if np.ndim(action) == np.ndim(guided) else guided[..., None], guide, action)
+            return acted._replace(carry=carry + 1)
+        guide = algorithm.act(state.guide, observation, algorithm.start(len(carry)), source, False)
+        chosen = guided if np.ndim(acted.action) == 1 else guided[:, None]
+        return Acted(
+            np.where(chosen, guide.action, acted.action),
+            lambda: np.where(guided, guide.log_prob(), acted.log_prob()),
+            carry + 1,
+        )
 
 
 def _acting(nets: Nets) -> Nets:

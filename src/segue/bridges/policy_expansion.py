@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import Action, Algorithm, copy
+from segue.acting import Acted, Carry, unknown
+from segue.algorithms.base import Algorithm, copy
 from segue.bridges.base import Bridge, Seam, shapes_of
 from segue.replay.base import ReplayStrategy
 from segue.types import Array, Key, Learner, Nets, Spaces
@@ -77,21 +78,23 @@ class PolicyExpansion(Bridge):
         state: Any,
         algorithm: Algorithm,
         nets: Nets,
-        observation: Float[Array, "*batch observation"],
-        action: Action,
-        time: Int[np.ndarray, "*batch"],
+        observation: Float[Array, "batch observation"],
+        acted: Acted,
+        carry: Carry,
         source: random.Source,
         explore: bool,
-    ) -> Action:
+    ) -> Acted:
         """The offline policy's mode or the given action, by softmax(β · min_i Q_i)."""
-        offline = state.mode(observation)
+        action, offline = acted.action, state.mode(observation)
         advantage = nets.critic(observation, action).min(0) - nets.critic(observation, offline).min(0)
         probability = 1 / (1 + np.exp(-np.clip(self.inverse_temperature * np.asarray(advantage), -50, 50)))
-        draws = [
+        by_softmax, by_greed = (
             np.asarray(random.uniform(random.named(source, of), np.shape(advantage), 0.0, 1.0))
             for of in ("softmax", "greedy")
-        ]
-        online = draws[0] < probability
+        )
+        online = by_softmax < probability
         if not explore:
-            online = np.where(draws[1] < self.greedy, np.asarray(advantage) >= 0, online)
-        return np.where(online if np.ndim(action) == np.ndim(online) else online[..., None], action, offline)
+            online = np.where(by_greed < self.greedy, np.asarray(advantage) >= 0, online)
+        # The probability of an action of the mixture depends on every action that might have been drawn beside it.
+        chosen = np.where(online if np.ndim(action) == 1 else online[:, None], action, offline)
+        return Acted(chosen, unknown(chosen, online.shape), carry)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from segue.acting import ActingPolicy, Stateless
 from segue.deployment.policy import MANIFEST, load_policy
 from segue.errors import SegueError, unknown
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 
 def find(place: Path) -> dict[str, Path]:
@@ -66,7 +67,7 @@ def is_exported(place: Path) -> bool:
     return (place / MANIFEST).exists()
 
 
-def acting(place: Path, env_id: str | None) -> tuple[Any, str]:
+def acting(place: Path, env_id: str | None) -> tuple[ActingPolicy, str]:
     """A policy that acts on flattened observations as evaluation and recording want it, and its environment.
 
     Raises:
@@ -79,10 +80,7 @@ def acting(place: Path, env_id: str | None) -> tuple[Any, str]:
         env_id = _named(place, env_id or exported.about["env"])
         require_fit(exported, env_id)
 
-        def act(observation: np.ndarray, source: np.random.Generator, *, explore: bool, time: np.ndarray) -> np.ndarray:
-            return exported.act(observation, source, explore)
-
-        return act, env_id
+        return Stateless(exported.act), env_id
     from segue.runner.checkpoint import load
 
     saved = load(place)

@@ -18,6 +18,9 @@ from segue.data.dataset import Columns
 from segue.data.files import reason
 from segue.errors import DataError, unknown
 
+#: Where a dataset's infos hold log b(a|s), one more than there are steps, as Minari stores infos.
+PROPENSITY = "behaviour_log_prob"
+
 
 @dataclasses.dataclass(frozen=True)
 class Episode:
@@ -33,6 +36,9 @@ class Episode:
     """Whether it ended in a true terminal state; otherwise it was cut by a time limit."""
     seed: int | None = None
     """Seed of the reset."""
+    log_probs: np.ndarray | None = None
+    """[T]: log b(a|s) under the policy that acted, for continuous actions a density over the environment's own box; NaN
+    where it is not known."""
 
 
 def read(dataset_id: str) -> Columns:
@@ -187,7 +193,15 @@ def _columns(source: str, dataset: Any, episodes: Sequence[Any]) -> Columns:
         env_id=None if dataset.env_spec is None else dataset.env_spec.id,
         action_bounds=None if discrete else (space.low, space.high),
         discrete_actions=int(space.n) if discrete else None,
+        behaviour_log_prob=_propensities(episodes),
     )
+
+
+def _propensities(episodes: Sequence[Any]) -> np.ndarray | None:
+    """log b(a|s) of every step, if every episode has it."""
+    found = [np.asarray((episode.infos or {}).get(PROPENSITY, ()))[: len(episode.rewards)] for episode in episodes]
+    whole = all(len(part) == len(episode.rewards) for part, episode in zip(found, episodes, strict=True))
+    return np.concatenate(found) if whole else None
 
 
 def _flatten(source: str, space: spaces.Space, value: Any) -> np.ndarray:
@@ -223,4 +237,5 @@ def _buffer(episode: Episode) -> Any:
         rewards=episode.rewards,
         terminations=last & episode.terminal,
         truncations=last & (not episode.terminal),
+        infos=None if episode.log_probs is None else {PROPENSITY: np.append(episode.log_probs, np.nan)},
     )

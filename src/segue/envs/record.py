@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from segue import random
+from segue.acting import ActingPolicy
 from segue.data.dataset import Columns
 from segue.data.minari import Episode
 from segue.envs.make import make_raw, shape
-
-
-class ActingPolicy(Protocol):
-    """Anything that maps flat observations to actions in [-1, 1] (or integers from 0)."""
-
-    def __call__(
-        self, observation: np.ndarray, source: np.random.Generator, *, explore: bool, time: np.ndarray
-    ) -> np.ndarray:
-        """One action for one observation; `time` is the number of steps since the episode began, a scalar array."""
 
 
 class _Tape(gym.Wrapper):
@@ -57,20 +49,21 @@ def record(
     source = random.generator(seed, "record", part)
     env.action_space.seed(int(source.integers(2**31 - 1)))
     start = getattr(env.action_space, "start", 0)
+    uniform, stretch = _log_volumes(tape.action_space)
     episodes: list[Episode] = []
     while steps > 0:
         episode_seed = random.environment_seed(seed, "record", part, len(episodes))
         observation, _ = env.reset(seed=episode_seed)
         terminated = truncated = False
-        time = 0
+        carry, log_probs = None if policy is None else policy.start(1), []
         while not (terminated or truncated) and steps > 0:
             if policy is None:
-                action = env.action_space.sample()
+                action, log_prob = env.action_space.sample(), uniform
             else:
-                seen = np.asarray(observation, np.float32)
-                action = policy(seen, source, explore=explore, time=np.asarray(time)) + start
+                acted = policy.act(np.asarray(observation, np.float32)[None], carry, source, explore)
+                action, carry, log_prob = np.asarray(acted.action)[0] + start, acted.carry, float(acted.log_prob()[0])
             observation, _, terminated, truncated, _ = env.step(action)
-            time += 1
+            log_probs.append(log_prob - stretch)
             steps -= 1
         episodes.append(
             Episode(
@@ -79,10 +72,20 @@ def record(
                 rewards=np.asarray(tape.rewards, np.float64),
                 terminal=bool(terminated),
                 seed=episode_seed,
+                log_probs=np.asarray(log_probs, np.float64),
             )
         )
     env.close()
     return episodes
+
+
+def _log_volumes(space: gym.Space) -> tuple[float, float]:
+    """log-probability of a uniform action in [-1, 1] or 0…n−1, and log of how much larger the space's own box is."""
+    if isinstance(space, gym.spaces.Discrete):
+        return -float(np.log(space.n)), 0.0
+    assert isinstance(space, gym.spaces.Box)
+    half = (space.high.astype(np.float64) - space.low) / 2
+    return -half.size * float(np.log(2)), float(np.log(half).sum())
 
 
 def as_columns(episodes: Sequence[Episode], env_id: str) -> Columns:
@@ -111,7 +114,15 @@ def as_columns(episodes: Sequence[Episode], env_id: str) -> Columns:
         env_id=env_id,
         action_bounds=(actions.low, actions.high) if isinstance(actions, gym.spaces.Box) else None,
         discrete_actions=int(actions.n) if isinstance(actions, gym.spaces.Discrete) else None,
+        behaviour_log_prob=propensities(episodes),
     )
+
+
+def propensities(episodes: Sequence[Episode]) -> np.ndarray | None:
+    """log b(a|s) of every step, or None if it is not known everywhere."""
+    if any(episode.log_probs is None or not np.isfinite(episode.log_probs).all() for episode in episodes):
+        return None
+    return np.concatenate([episode.log_probs for episode in episodes if episode.log_probs is not None])
 
 
 def _stack(values: Sequence[Any]) -> Any:

@@ -62,4 +62,6 @@ class Probe:
 
     @staticmethod
     def _act(policy: Policy, observation: np.ndarray) -> Any:
-        return np.asarray(policy.algorithm.act(policy.nets, observation, np.random.default_rng(0), False))
+        algorithm = policy.algorithm
+        start = algorithm.start(len(observation))
+        return np.asarray(algorithm.act(policy.nets, observation, start, np.random.default_rng(0), False).action)

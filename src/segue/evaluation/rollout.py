@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
 
 from segue import random
+from segue.acting import ActingPolicy, restart
 from segue.envs import USUAL, Episodes, Patience
 from segue.envs.episodes import MAX_EPISODE_STEPS
 from segue.errors import RecipeError
-
-
-class ActingPolicy(Protocol):
-    """What can be evaluated: `segue.policy.Policy`, or any function like it."""
-
-    def __call__(
-        self, observation: np.ndarray, source: np.random.Generator, *, explore: bool, time: np.ndarray
-    ) -> np.ndarray:
-        """Actions for observations; `time` counts the steps of each episode."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +50,7 @@ def roll_out(
     """`episodes` episodes, stepped together; in place of one that is quarantined another one is done.
 
     Args:
-        policy: maps observations [episodes, observation] and the steps since each episode's start to actions.
+        policy: what acts.
         env_id: Gymnasium id.
         episodes: how many.
         seed: the run's seed.
@@ -78,15 +69,18 @@ def roll_out(
     rewards: list[np.ndarray] = []
     begins, lengths = np.zeros(episodes, np.int64), np.zeros(episodes, np.int64)
     running = np.ones(episodes, bool)
+    carry = policy.start(episodes)
     try:
         for step in range(1, MAX_EPISODE_STEPS + 1):
-            action = policy(environments.observation, source, explore=explore, time=environments.time)
-            _, reward, terminated, truncated = environments.step(action, running)
+            acted = policy.act(environments.observation, carry, source, explore)
+            carry = acted.carry
+            _, reward, terminated, truncated = environments.step(np.asarray(acted.action), running)
             rewards.append(reward)
             lengths += running
             if environments.any_lost:
                 lost = environments.lost
                 starts[lost], begins[lost], lengths[lost] = environments.observation[lost], step, 0
+                carry = restart(policy, carry, lost)
             running &= ~(terminated | truncated)
             if not running.any():
                 break

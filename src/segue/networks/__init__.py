@@ -2,8 +2,9 @@
 
 from segue.forward import ACTIVATIONS
 from segue.networks.actor import Actor
-from segue.networks.categorical import CategoricalActor, best, pick
+from segue.networks.categorical import CategoricalActor
 from segue.networks.critic import Critic, DiscreteCritic
+from segue.networks.distributions import best, pick
 from segue.networks.gaussian_actor import GaussianActor
 from segue.networks.mlp import MLP, NormPlace
 from segue.networks.vae import VAE

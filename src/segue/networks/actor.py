@@ -15,11 +15,9 @@ from jaxtyping import Float
 
 from segue import random
 from segue.forward import squashed_log_std
+from segue.networks.distributions import SquashedGaussian
 from segue.networks.mlp import MLP
 from segue.types import Array, Key
-
-#: Actions of a log are pulled this far inside (-1, 1) before atanh; float32 tanh saturates beyond it.
-ACTION_MARGIN = 1e-5
 
 
 class Actor(eqx.Module):
@@ -48,12 +46,15 @@ class Actor(eqx.Module):
         xp = mean.__array_namespace__()
         return xp.tanh(mean + xp.exp(log_std) * noise)
 
+    def distribution(self, observation: Float[Array, "*batch observation"]) -> SquashedGaussian:
+        """π(·|s)."""
+        return SquashedGaussian(*self(observation))
+
     def draw(
         self, observation: Float[Array, "*batch observation"], source: random.Source
     ) -> Float[Array, "*batch action"]:
         """An action from the policy."""
-        mean, _ = self(observation)
-        return self.sample(observation, random.normal(source, mean.shape))
+        return self.distribution(observation).sample(source)
 
     def sample_with_log_prob(
         self, observation: Float[Array, "*batch observation"], noise: Float[Array, "*draws action"]
@@ -70,11 +71,7 @@ class Actor(eqx.Module):
         self, observation: Float[Array, "*batch observation"], action: Float[Array, "*batch action"]
     ) -> Float[Array, "*batch"]:
         """log π(a|s) of given actions; values at the bounds are pulled inside by ACTION_MARGIN."""
-        mean, log_std = self(observation)
-        inside = jnp.clip(action, -1 + ACTION_MARGIN, 1 - ACTION_MARGIN)
-        z = (jnp.arctanh(inside) - mean) * jnp.exp(-log_std)
-        log_prob = -0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi) - jnp.log1p(-(inside**2))
-        return log_prob.sum(-1)
+        return self.distribution(observation).log_prob(action)
 
     def kl(self, other: Actor, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch"]:
         """KL(π ‖ other) at each state: that of the Gaussians, since tanh is a bijection."""

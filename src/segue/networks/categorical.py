@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import equinox as eqx
 import jax
-import numpy as np
 from jaxtyping import Float, Int
 
 from segue import random
 from segue.forward import log_softmax
+from segue.networks.distributions import Categorical, best, pick
 from segue.networks.mlp import MLP
 from segue.types import Array, Key
 
@@ -31,10 +31,13 @@ class CategoricalActor(eqx.Module):
         """The likeliest action."""
         return best(self.mlp(observation))
 
+    def distribution(self, observation: Float[Array, "*batch observation"]) -> Categorical:
+        """π(·|s)."""
+        return Categorical(self(observation))
+
     def draw(self, observation: Float[Array, "*batch observation"], source: random.Source) -> Int[Array, "*batch"]:
-        """An action from the policy, by the Gumbel-max trick."""
-        logits = self.mlp(observation)
-        return best(logits + random.gumbel(source, logits.shape))
+        """An action from the policy."""
+        return self.distribution(observation).sample(source)
 
     def log_prob(
         self, observation: Float[Array, "*batch observation"], action: Int[Array, "*batch"]
@@ -53,14 +56,3 @@ class CategoricalActor(eqx.Module):
     ) -> CategoricalActor:
         """A fresh actor, close to uniform (output weights scaled by 0.01)."""
         return cls(MLP.init(key, observation_size, hidden, actions, head_scale=0.01, **options))  # type: ignore[arg-type]
-
-
-def best(values: Float[Array, "*batch actions"]) -> Int[Array, "*batch"]:
-    """The action of the largest number; an array also for a single observation, where NumPy's argmax is a scalar."""
-    return values.__array_namespace__().asarray(values.argmax(-1), np.int32)
-
-
-def pick(values: Float[Array, "*batch actions"], action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """values[…, a]: one action's number from those of all."""
-    xp = values.__array_namespace__()
-    return xp.take_along_axis(values, action[..., None], axis=-1)[..., 0]

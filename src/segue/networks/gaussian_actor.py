@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from segue import random
 from segue.forward import LOG_STD_MAX, LOG_STD_MIN
+from segue.networks.distributions import ClippedGaussian
 from segue.networks.mlp import MLP
 from segue.types import Array, Key
 
@@ -49,12 +50,16 @@ class GaussianActor(eqx.Module):
         mean = self.mode(observation)
         return (mean + mean.__array_namespace__().exp(self.log_std) * noise).clip(-1, 1)
 
+    def distribution(self, observation: Float[Array, "*batch observation"]) -> ClippedGaussian:
+        """What is executed: the Gaussian's draws clipped to the bounds."""
+        mean = self.mode(observation)
+        return ClippedGaussian(mean, mean.__array_namespace__().exp(self.log_std))
+
     def draw(
         self, observation: Float[Array, "*batch observation"], source: random.Source
     ) -> Float[Array, "*batch action"]:
         """An action from the policy."""
-        shape = (*observation.shape[:-1], self.raw_log_std.shape[-1])
-        return self.sample(observation, random.normal(source, shape))
+        return self.distribution(observation).sample(source)
 
     def log_prob(
         self, observation: Float[Array, "*batch observation"], action: Float[Array, "*batch action"]

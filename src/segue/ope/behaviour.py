@@ -22,7 +22,7 @@ from segue import random
 from segue.data.dataset import Dataset
 from segue.errors import DataError, RecipeError, require_types
 from segue.networks import Actor, CategoricalActor
-from segue.networks.actor import ACTION_MARGIN
+from segue.networks.distributions import ACTION_MARGIN
 from segue.ope.policy import in_chunks
 from segue.types import Array, Key
 

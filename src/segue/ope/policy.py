@@ -6,22 +6,25 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt64
-from scipy import special
 
-from segue import random
-from segue.algorithms.dqn import DQN
 from segue.bridges import Bridge
 from segue.errors import SegueError
-from segue.networks import Actor, CategoricalActor, GaussianActor, pick
+from segue.networks.distributions import (
+    Categorical,
+    ClippedGaussian,
+    Deterministic,
+    Distribution,
+    SquashedGaussian,
+    pick,
+)
 from segue.policy import Policy
 from segue.types import Spaces
 
 #: Rows per call of a policy.
 CHUNK = 10_000
-#: States on which it is tried out how a policy acts.
-TRIED = 64
 
 
 class NoDensity(SegueError):
@@ -87,7 +90,7 @@ def judged(policy: Policy, spaces: Spaces, explore: bool) -> Judged:
     """A Segue policy as it acts: without exploration, or while collecting data.
 
     Raises:
-        SegueError: for a policy whose actions a bridge chooses.
+        SegueError: for a policy whose actions depend on more than the state: on what it did before, or on a bridge.
     """
     for bridge in policy.bridges:
         if type(bridge).act is not Bridge.act:
@@ -95,28 +98,26 @@ def judged(policy: Policy, spaces: Spaces, explore: bool) -> Judged:
                 f"the bridge {bridge.name} has a say in the policy's actions, so they are not those of one policy; "
                 "off-policy evaluation judges a policy alone: name a checkpoint of a run without that bridge"
             )
+    if jax.tree.leaves(policy.algorithm.start(1)):
+        raise SegueError(
+            f"a policy of {policy.algorithm.name} as it is configured acts by what it did in earlier steps; off-policy "
+            "evaluation judges policies that act by the observation alone"
+        )
     target = _discrete(policy, spaces, explore) if spaces.discrete else _continuous(policy, explore)
     return dataclasses.replace(target, seen=policy.seen)
 
 
 def _discrete(policy: Policy, spaces: Spaces, explore: bool) -> DiscretePolicy:
-    actor, algorithm, count = policy.nets.actor, policy.algorithm, spaces.action_size
+    def probabilities(observation: Float[np.ndarray, "rows observation"]) -> Float[np.ndarray, "rows actions"]:
+        chosen = _distribution(policy, observation, explore)
+        if isinstance(chosen, Categorical):
+            return np.exp(np.asarray(chosen.log_probs))
+        return np.eye(spaces.action_size)[chosen.sample(np.random.default_rng(0))]
 
-    def certain(observation: Float[np.ndarray, "rows observation"]) -> Float[np.ndarray, "rows actions"]:
-        return np.eye(count)[policy(observation)]
-
-    if not explore:
-        return DiscretePolicy(certain)
-    if isinstance(actor, CategoricalActor):
-        return DiscretePolicy(lambda observation: np.asarray(actor.probabilities(_seen(policy, observation))))
-    assert isinstance(algorithm, DQN)  # the one kind of discrete algorithm without an actor: ε-greedy
-    epsilon = float(algorithm.initial_epsilon)  # of now: a checkpoint's policy has the algorithm at its point
-    return DiscretePolicy(lambda observation: (1 - epsilon) * certain(observation) + epsilon / count)
+    return DiscretePolicy(probabilities)
 
 
 def _continuous(policy: Policy, explore: bool) -> ContinuousPolicy:
-    actor = policy.nets.actor
-
     def draw(
         observation: Float[np.ndarray, "rows observation"], source: np.random.Generator
     ) -> Float[np.ndarray, "rows action"]:
@@ -125,28 +126,15 @@ def _continuous(policy: Policy, explore: bool) -> ContinuousPolicy:
     def density(
         observation: Float[np.ndarray, "rows observation"], action: Float[np.ndarray, "rows action"]
     ) -> Float[np.ndarray, " rows"]:
-        if isinstance(actor, GaussianActor):
-            return _clipped_log_prob(actor, _seen(policy, observation), action)
-        return np.asarray(actor.log_prob(_seen(policy, observation), action))
+        return np.asarray(_distribution(policy, observation, explore).log_prob(action))
 
-    tried = random.generator(0, "judged").normal(size=(TRIED, len(policy.normaliser.mean))).astype(np.float32)
-    first, second = (draw(tried, np.random.default_rng(seed)) for seed in (0, 1))
-    # Drawing from the actor is known by what it does with the same noise; other kinds of exploration have no density.
-    drawn = isinstance(actor, Actor | GaussianActor) and np.array_equal(
-        first, actor.draw(_seen(policy, tried), np.random.default_rng(0))
-    )
-    return ContinuousPolicy(draw, density if drawn else None, deterministic=np.array_equal(first, second))
+    tried = _distribution(policy, np.asarray(policy.normaliser.mean)[None], explore)
+    known = isinstance(tried, SquashedGaussian | ClippedGaussian)
+    return ContinuousPolicy(draw, density if known else None, deterministic=isinstance(tried, Deterministic))
 
 
-def _clipped_log_prob(
-    actor: GaussianActor, observation: Float[np.ndarray, "rows observation"], action: Float[np.ndarray, "rows action"]
-) -> Float[np.ndarray, " rows"]:
-    """log π(a|s) of what a clipped Gaussian executes: a density inside the bounds, the probability of a bound at it."""
-    mean, log_std = actor.mode(observation).astype(np.float64), np.asarray(actor.log_std, np.float64)
-    std = np.exp(log_std)
-    inside = -0.5 * ((action - mean) / std) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
-    above, below = special.log_ndtr((mean - 1) / std), special.log_ndtr((-1 - mean) / std)
-    return np.asarray(np.where(action >= 1, above, np.where(action <= -1, below, inside)).sum(-1))
+def _distribution(policy: Policy, observation: Float[np.ndarray, "rows observation"], explore: bool) -> Distribution:
+    return policy.algorithm.action_distribution(policy.nets, _seen(policy, observation), explore)
 
 
 def _seen(policy: Policy, observation: Float[np.ndarray, "rows observation"]) -> Float[np.ndarray, "rows observation"]:

@@ -20,8 +20,9 @@ from segue.envs import Episodes
 from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
 from segue.replay.journal import COLUMNS
-from segue.training.checkpointing import FORGETFUL, Keeper, Position, generator_state, restore_generator
-from segue.training.online import NO_PROBE, OnlineSettings, collect, reference
+from segue.training.checkpointing import FORGETFUL, Keeper, Position
+from segue.training.collect import Collector
+from segue.training.online import NO_PROBE, OnlineSettings, reference
 from segue.training.oversight import Oversight
 from segue.training.recorder import Recorder
 from segue.training.recovery import Recovery
@@ -49,23 +50,23 @@ def train_on_policy(
     """
     s = settings
     key = random.stream(s.seed, "online")
-    source = random.generator(s.seed, "online", "exploration")
     step, fitted = 0, False
 
     def tell(message: str) -> None:
         recorder.event("online", step, message)
 
     episodes = Episodes(s.env_id, s.environments, s.seed, "training", s.patience, tell)
+    collector = Collector(algorithm, episodes, s.seed)
     rows: list[tuple[Transition, np.ndarray]] = []
     oversight: Oversight | None = None
     if position is not None:
         step, learner, fitted = position.step, position.learners["learner"], position.plain["fitted"]
         rows = _unstacked(position.arrays)
-        restore_generator(source, position.plain["source"])
         oversight = Oversight.restored(bridges, position, recorder)
-        episodes.restore(position.arrays)
     recovery = Recovery("online", recorder, learner, position)
     policy = Policy(algorithm, learner, bridges)
+    if position is not None:
+        collector.restore(position, policy)
 
     def full() -> bool:
         return len(rows) * s.environments >= algorithm.rollout_steps
@@ -88,7 +89,7 @@ def train_on_policy(
             oversight = Oversight(bridges, learner, returns, recorder, s.environments)
         while True:
             while not full() and step < s.steps:
-                batch, reward, ended, broken = collect(algorithm, policy, episodes, source, random_action=False)
+                batch, reward, ended, broken = collector.step(policy)
                 if broken is not None:
                     oversight.abandon(broken)
                     if rows:  # what came before is cut off there, and bootstraps
@@ -100,13 +101,13 @@ def train_on_policy(
                     judge()  # with the policy that collects; at the end of a rollout, with what was learnt from it
                 recorder.progress("online", step, s.steps)
                 if step >= s.steps or keeper.due():
-                    plain = {
+                    plain, arrays = collector.position()
+                    plain |= {
                         "fitted": fitted,
-                        "source": generator_state(source),
                         "oversight": oversight.position(),
                         "recovery": recovery.position(),
                     }
-                    arrays = {**episodes.position(), **_stacked(rows)}
+                    arrays |= _stacked(rows)
                     learners = {**oversight.learners(learner), "recovery": recovery.good}
                     keeper.save(Position(step, learners, plain, arrays))
             if len(rows) * s.environments >= algorithm.batch_size:

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from segue import random
 from segue.algorithms.base import Algorithm
@@ -28,7 +27,8 @@ from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
 from segue.replay import Replay, ReplayStrategy, append
 from segue.replay.journal import refill
-from segue.training.checkpointing import FORGETFUL, Keeper, Position, generator_state, restore_generator
+from segue.training.checkpointing import FORGETFUL, Keeper, Position
+from segue.training.collect import Collector
 from segue.training.hindsight import Hindsight
 from segue.training.oversight import REFERENCE_EPISODES, Oversight
 from segue.training.recorder import Recorder
@@ -101,7 +101,6 @@ def train_online(
     """
     s = settings
     key = random.stream(s.seed, "online")
-    source = random.generator(s.seed, "online", "exploration")
     length = dispatch_length(s.seam_eval_every or s.eval_every, s.environments)
     step, began, owed, evaluate_at = 0, 0, 0.0, 0
 
@@ -109,6 +108,7 @@ def train_online(
         recorder.event("online", step, message)
 
     episodes = Episodes(s.env_id, s.environments, s.seed, "training", s.patience, tell)
+    collector = Collector(algorithm, episodes, s.seed)
     hindsight = Hindsight(algorithm.columns, algorithm.discount, s.environments, algorithm.sparse_failure_reward)
     journal = keeper.journal
     oversight: Oversight | None = None
@@ -118,9 +118,7 @@ def train_online(
         owed, evaluate_at = there["owed"], s.next_evaluation(there["began"])
         replay = refill(replay, position.rows)
         hindsight.restore(there["hindsight"])
-        restore_generator(source, there["source"])
         oversight = Oversight.restored(bridges, position, recorder)
-        episodes.restore(position.arrays)
     recovery = Recovery("online", recorder, learner, position)
 
     def acting(at: int) -> tuple[int, Policy]:
@@ -128,6 +126,8 @@ def train_online(
 
     # The step at which it was taken: an algorithm may explore less the later that is.
     since, policy = acting(0 if position is None else position.plain["since"])
+    if position is not None:
+        collector.restore(position, policy)
 
     def judge() -> None:
         with recorder.clock("online", "evaluation"):
@@ -173,7 +173,7 @@ def train_online(
             rows = []
             while step < stop:
                 random_action = s.random_warmup and step < s.warmup_steps
-                batch, reward, done, broken = collect(algorithm, policy, episodes, source, random_action)
+                batch, reward, done, broken = collector.step(policy, random_action)
                 if broken is not None:
                     hindsight.abandon(broken)
                     oversight.abandon(broken)
@@ -196,17 +196,17 @@ def train_online(
             if step > s.warmup_steps:
                 owed += len(rows) * s.environments * s.updates_per_step * oversight.pace
             if step >= s.steps or keeper.due():
-                plain = {
+                plain, arrays = collector.position()
+                plain |= {
                     "began": began,
                     "owed": owed,
                     "since": since,
-                    "source": generator_state(source),
                     "hindsight": hindsight.position(),
                     "oversight": oversight.position(),
                     "recovery": recovery.position(),
                 }
                 learners = {**oversight.learners(learner), "recovery": recovery.good}
-                keeper.save(Position(step, learners, plain, episodes.position()))
+                keeper.save(Position(step, learners, plain, arrays))
         if pending is not None:
             learner, _ = recovery.fetch(learner, *pending)
     finally:
@@ -229,60 +229,3 @@ def reference(
             policy, settings.env_id, REFERENCE_EPISODES, settings.seed, 999, True, settings.patience, tell
         )
     return rollouts.returns
-
-
-def collect(
-    algorithm: Algorithm, policy: Policy, episodes: Episodes, source: np.random.Generator, random_action: bool
-) -> Collected:
-    """One step of every environment."""
-    spaces = episodes.spaces
-    count = len(episodes.observation)
-
-    def choose() -> np.ndarray:
-        if not random_action:
-            return policy(episodes.observation, source, explore=True, time=episodes.time)
-        if spaces.discrete:
-            return source.integers(spaces.action_size, size=count, dtype=np.int32)
-        return np.asarray(random.uniform(source, (count, spaces.action_size), -1.0, 1.0))
-
-    broken = episodes.lost if episodes.any_lost else None
-    observation, action = episodes.observation, choose()
-    next_observation, reward, terminated, truncated = episodes.step(action)
-    while episodes.any_lost:  # those begin another episode, with a step that counts
-        lost = episodes.lost
-        broken = lost if broken is None else broken | lost
-        seen, again = episodes.observation, choose()
-        anew = episodes.step(again, only=lost)
-        observation, action = (_where(lost, *pair) for pair in ((seen, observation), (again, action)))
-        next_observation, reward, terminated, truncated = (
-            _where(lost, new, old)
-            for new, old in zip(anew, (next_observation, reward, terminated, truncated), strict=True)
-        )
-    batch = Transition(
-        observation=np.asarray(policy.normaliser(observation)),
-        action=action,
-        reward=algorithm.learning_rewards(reward),
-        next_observation=np.asarray(policy.normaliser(next_observation)),
-        discount=np.where(terminated, 0.0, algorithm.discount).astype(np.float32),
-        # Not known yet; hindsight fills them in for the algorithms that use them.
-        return_to_go=np.full(count, -np.inf, np.float32),
-        next_action=np.full_like(action, -1 if spaces.discrete else np.nan),
-    )
-    return Collected(batch, reward, terminated | truncated, broken)
-
-
-class Collected(NamedTuple):
-    """What one step of every environment gave."""
-
-    batch: Transition
-    """To learn from."""
-    reward: Float[np.ndarray, " environments"]
-    """As it is."""
-    done: Bool[np.ndarray, " environments"]
-    """Where an episode ended with this step."""
-    broken: Bool[np.ndarray, " environments"] | None
-    """Where the episode before was quarantined, so that this step is the first of another one; None: nowhere."""
-
-
-def _where(mask: Bool[np.ndarray, " environments"], new: np.ndarray, old: np.ndarray) -> np.ndarray:
-    return np.where(mask.reshape(-1, *[1] * (old.ndim - 1)), new, old)

@@ -1,0 +1,113 @@
+"""Live experience from Gymnasium environments: one step of every environment at a time."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float
+
+from segue import random
+from segue.acting import restart
+from segue.algorithms.base import Algorithm
+from segue.envs import Episodes
+from segue.policy import Policy
+from segue.training.checkpointing import Position, generator_state, restore_generator
+from segue.types import Spaces, Transition
+
+
+class Collected(NamedTuple):
+    """What one step of every environment gave."""
+
+    batch: Transition
+    """To learn from."""
+    reward: Float[np.ndarray, " environments"]
+    """As it is."""
+    done: Bool[np.ndarray, " environments"]
+    """Where an episode ended with this step."""
+    broken: Bool[np.ndarray, " environments"] | None
+    """Where the episode before was quarantined, so that this step is the first of another one; None: nowhere."""
+
+
+class Collector:
+    """Steps environments with a policy, and remembers what the policy carries from step to step."""
+
+    def __init__(self, algorithm: Algorithm, episodes: Episodes, seed: int) -> None:
+        self.algorithm, self.episodes = algorithm, episodes
+        self.source = random.generator(seed, "online", "exploration")
+        self.carry: Any = None
+
+    @property
+    def spaces(self) -> Spaces:
+        """Of the environments."""
+        return self.episodes.spaces
+
+    def step(self, policy: Policy, random_action: bool = False) -> Collected:
+        """One step of every environment, with uniform actions or with the policy's, exploring."""
+        episodes, count = self.episodes, len(self.episodes.observation)
+        if self.carry is None:
+            self.carry = policy.start(count)
+        broken = episodes.lost if episodes.any_lost else None
+        if broken is not None:
+            self.carry = restart(policy, self.carry, broken)
+        observation, action = episodes.observation, self._choose(policy, random_action)
+        next_observation, reward, terminated, truncated = episodes.step(action)
+        while episodes.any_lost:  # those begin another episode, with a step that counts
+            lost = episodes.lost
+            broken = lost if broken is None else broken | lost
+            self.carry = restart(policy, self.carry, lost)
+            seen, again = episodes.observation, self._choose(policy, random_action, lost)
+            anew = episodes.step(again, only=lost)
+            observation, action = (_where(lost, *pair) for pair in ((seen, observation), (again, action)))
+            next_observation, reward, terminated, truncated = (
+                _where(lost, new, old)
+                for new, old in zip(anew, (next_observation, reward, terminated, truncated), strict=True)
+            )
+        done = terminated | truncated
+        if done.any():
+            self.carry = restart(policy, self.carry, done)
+        batch = Transition(
+            observation=np.asarray(policy.normaliser(observation)),
+            action=action,
+            reward=self.algorithm.learning_rewards(reward),
+            next_observation=np.asarray(policy.normaliser(next_observation)),
+            discount=np.where(terminated, 0.0, self.algorithm.discount).astype(np.float32),
+            # Not known yet; hindsight fills them in for the algorithms that use them.
+            return_to_go=np.full(count, -np.inf, np.float32),
+            next_action=np.full_like(action, -1 if self.spaces.discrete else np.nan),
+        )
+        return Collected(batch, reward, done, broken)
+
+    def position(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Where it stands, as JSON and as arrays."""
+        carried = {f"carry.{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(self.carry))}
+        return {"source": generator_state(self.source)}, {**self.episodes.position(), **carried}
+
+    def restore(self, position: Position, policy: Policy) -> None:
+        """Go back to a position; the policy is one that acts as it did then."""
+        restore_generator(self.source, position.plain["source"])
+        self.episodes.restore(position.arrays)
+        start = policy.start(len(self.episodes.observation))
+        leaves = [position.arrays[f"carry.{i}"] for i in range(len(jax.tree.leaves(start)))]
+        self.carry = jax.tree.unflatten(jax.tree.structure(start), leaves)
+
+    def _choose(
+        self, policy: Policy, random_action: bool, only: Bool[np.ndarray, " environments"] | None = None
+    ) -> np.ndarray:
+        """Actions for what the environments show now; `only` there the step counts for what is carried on."""
+        spaces, count = self.spaces, len(self.episodes.observation)
+        if not random_action:
+            acted = policy.act(self.episodes.observation, self.carry, self.source, True)
+            if only is None:
+                self.carry = acted.carry
+            else:
+                self.carry = jax.tree.map(lambda new, old: _where(only, new, old), acted.carry, self.carry)
+            return np.asarray(acted.action)
+        if spaces.discrete:
+            return self.source.integers(spaces.action_size, size=count, dtype=np.int32)
+        return np.asarray(random.uniform(self.source, (count, spaces.action_size), -1.0, 1.0))
+
+
+def _where(mask: Bool[np.ndarray, " environments"], new: np.ndarray, old: np.ndarray) -> np.ndarray:
+    return np.where(mask.reshape(-1, *[1] * (old.ndim - 1)), new, old)
