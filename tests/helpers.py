@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -10,8 +11,10 @@ import numpy as np
 from hypothesis import settings
 
 from segue.algorithms import ALGORITHMS, Algorithm
+from segue.algorithms.base import Follow, PolicyStep
 from segue.replay import Replay
-from segue.training.update import init_learner, run_updates
+from segue.training import update
+from segue.training.update import init_learner, run_updates, update_bridges
 from segue.types import Learner, Normaliser, Spaces, Transition
 
 SPACES = Spaces(observation_size=3, action_size=2)
@@ -118,6 +121,49 @@ def finite(tree: Any) -> bool:
     return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
 
 
+def policy_role(algorithm: Algorithm) -> str | None:
+    """The role that acts and is trained as such; None where the critic alone acts."""
+    return algorithm.policy_step.role if algorithm.policy_step else None
+
+
+def with_optimiser(algorithm: Algorithm, optimiser: Any) -> Algorithm:
+    """The same algorithm, every trained role of which has this optimiser."""
+    cls = type(algorithm)
+
+    def steps(self: Algorithm) -> tuple[Any, ...]:
+        return tuple(
+            s if isinstance(s, Follow) else dataclasses.replace(s, optimiser=optimiser) for s in cls.steps(self)
+        )
+
+    changed = type(f"Changed{cls.__name__}", (cls,), {"steps": steps})
+    return changed(**{field.name: getattr(algorithm, field.name) for field in dataclasses.fields(algorithm)})
+
+
+def halves(algorithm: Algorithm) -> tuple[Any, Any]:
+    """The steps before the policy's, and the policy's with those after it."""
+    steps = algorithm.steps()
+    place = next((i for i, step in enumerate(steps) if isinstance(step, PolicyStep)), len(steps))
+    return steps[:place], steps[place:]
+
+
+def critic_update(algorithm: Algorithm, bridges: Any, learner: Learner, batch: Transition, key: Any) -> Any:
+    """The first half of an update, and its metrics."""
+    learner, aux = update.take_all(halves(algorithm)[0], algorithm, bridges, learner, batch, key, {})
+    return learner, update.means(aux)
+
+
+def actor_update(algorithm: Algorithm, bridges: Any, learner: Learner, batch: Transition, key: Any) -> Any:
+    """The second half, with the bridges' own states, and its metrics."""
+    learner, aux = update.take_all(halves(algorithm)[1], algorithm, bridges, learner, batch, key, {})
+    learner, aux = update_bridges(algorithm, bridges, learner, batch, key, aux)
+    return learner, update.means(aux)
+
+
+def bellman_target(algorithm: Algorithm, bridges: Any, learner: Learner, batch: Transition, key: Any) -> Any:
+    """What the critic's step aims at."""
+    return update.bellman_target(algorithm.bellman_step, algorithm, bridges, learner, batch, key)[0]
+
+
 LOGS = {kind: Replay.create(transitions(64, seed=1, kind=kind), 0, spaces) for kind, spaces in KINDS.items()}
 LOG = LOGS["continuous"]
 
@@ -140,6 +186,5 @@ def updated(
         algorithm=algorithm,
         bridges=(),
         strategy=None,
-        spaces=KINDS[kind],
         blocks=blocks,
     )

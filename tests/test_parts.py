@@ -12,11 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import fresh_learner, same_bits, small, transitions
+from helpers import (
+    critic_update,
+    fresh_learner,
+    same_bits,
+    small,
+    transitions,
+)
 from segue import parts
 from segue.algorithms import cql
 from segue.parts import number_of_parts, sum_by_parts
-from segue.training.update import critic_update
 
 ROWS = 12
 CQLS = {

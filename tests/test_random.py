@@ -12,7 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import KINDS, LOGS, MEMBERS, SMALL, fresh_learner, random_learner, small, transitions
+from helpers import (
+    KINDS,
+    LOGS,
+    MEMBERS,
+    SMALL,
+    actor_update,
+    bellman_target,
+    fresh_learner,
+    random_learner,
+    small,
+    transitions,
+)
 from segue import random
 from segue.algorithms import ALGORITHMS, PPO
 from segue.bridges import Bridge
@@ -21,8 +32,8 @@ from segue.ope import FQE, BehaviourModel, ContinuousPolicy, DiscretePolicy, fit
 from segue.ope.behaviour import propensities
 from segue.replay import REPLAYS, Replay, append
 from segue.training.on_policy import learn
-from segue.training.update import actor_update, bootstrapped, replace, run_updates
-from segue.types import COPIES, Spaces
+from segue.training.update import replace, run_updates
+from segue.types import Spaces, origin
 
 DRAWS = ("normal", "uniform", "randint", "gumbel", "permutation", "choice")
 
@@ -106,7 +117,6 @@ def one_update(algorithm, learner, replay, kind, strategy=None, bridges=()):
         algorithm=algorithm,
         bridges=bridges,
         strategy=strategy,
-        spaces=KINDS[kind],
         blocks=1,
     )
 
@@ -125,7 +135,7 @@ def test_so_it_is_on_policy(monkeypatch):
     rollout = jax.tree.map(lambda column: jnp.asarray(column)[:, None], rows)
     with recorded(monkeypatch) as keys:
         learner, done = fresh_learner(algorithm), jnp.zeros((16, 1), bool)
-        options = {"algorithm": algorithm, "bridges": (), "action_size": 2, "epochs": 2}
+        options = {"algorithm": algorithm, "bridges": (), "epochs": 2}
         learn(learner, rollout, done, random.stream(0, "online"), jnp.zeros(()), **options)
     keys.check()
 
@@ -174,7 +184,7 @@ def test_no_two_networks_start_with_a_layer_in_common(name, kind):
     nets = ALGORITHMS[name](hidden_sizes=(8, 8), **critic, **behaviour).init(jax.random.key(0), spaces)
     layers = []
     for role, net in nets.roles().items():
-        for leaf in [] if role in COPIES else jax.tree.leaves(net):
+        for leaf in [] if origin(role) else jax.tree.leaves(net):
             rows = np.asarray(leaf).reshape(-1, leaf.shape[-1] if leaf.ndim else 1)
             layers += [row for row in rows if len(row) > 1 and row.std() > 0]
     assert len(layers) > 10
@@ -222,8 +232,8 @@ def keys_of(*bridges):
     noted.clear()
     algorithm, batch = small("td3"), jax.tree.map(jnp.asarray, transitions())
     learner = replace(random_learner(algorithm), bridges=((),) * len(bridges))
-    bootstrapped(algorithm, bridges, learner, batch, jax.random.key(0))
-    actor_update(algorithm, bridges, learner, batch, jax.random.key(1), 2)
+    bellman_target(algorithm, bridges, learner, batch, jax.random.key(0))
+    actor_update(algorithm, bridges, learner, batch, jax.random.key(1))
     return dict(noted)
 
 

@@ -25,7 +25,7 @@ class Updates:
         nets = algorithm.init(jax.random.key(0), self.spaces)
         self.algorithm, self.replay = algorithm, Replay.create(log, 0, self.spaces)
         self.learner = init_learner(algorithm, nets, Normaliser.identity(OBSERVATION))
-        per_block = max(algorithm.critic_updates, 1)
+        per_block = algorithm.updates_per_block
         self.blocks = max(updates // per_block, 1)
         self.updates = self.blocks * per_block
 
@@ -44,7 +44,6 @@ class Updates:
             algorithm=self.algorithm,
             bridges=(),
             strategy=None,
-            spaces=self.spaces,
             blocks=self.blocks,
         )
         jax.block_until_ready(self.learner)

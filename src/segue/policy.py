@@ -36,7 +36,8 @@ class Policy:
     ) -> None:
         # A copy, not a view: on the CPU backend a view would alias buffers that the next update overwrites.
         host: Any = jax.tree.map(np.array, Learner(learner.nets, {}, learner.bridges, learner.step, learner.normaliser))
-        self.algorithm, self.bridges, self.seen = algorithm, bridges, seen
+        # Its numbers may have come from a schedule on the device, where acting would go on to compute.
+        self.algorithm, self.bridges, self.seen = jax.tree.map(float, algorithm), bridges, seen
         self.nets, self.states, self.normaliser = host.nets, host.bridges, host.normaliser
 
     def start(self, batch: int) -> Carry:
@@ -76,5 +77,5 @@ class Policy:
         rows = np.asarray(observation, np.float32)
         batch = rows.reshape(-1, rows.shape[-1])
         source = source if source is not None else np.random.default_rng(0)
-        action = self.act(batch, self.start(len(batch)), source, explore).action
-        return np.asarray(action).reshape(*rows.shape[:-1], *action.shape[1:])
+        action = np.asarray(self.act(batch, self.start(len(batch)), source, explore).action)
+        return action.reshape(*rows.shape[:-1], *action.shape[1:])

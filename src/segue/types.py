@@ -71,50 +71,67 @@ class Normaliser(eqx.Module):
         return cls(np.zeros(size, np.float32), np.ones(size, np.float32))
 
 
-class Nets(eqx.Module):
-    """Everything an algorithm learns, by role; a role that an algorithm does not use is None.
+@jax.tree_util.register_pytree_with_keys_class
+class Nets:
+    """Everything an algorithm learns, by role: a pytree with an attribute per role.
 
-    Handover copies roles by name, so two algorithms that mean the same thing must use the same name for it.
+    A role is a name that algorithms share where they mean the same thing, because a handover copies roles by name:
+
+        actor        policy network
+        critic       ensemble of Q functions with a leading member axis
+        value        state value V(s), `[batch, 1]` from its network
+        behaviour    model of the dataset's actions
+        temperature  log α of the entropy term: scalar
+        multiplier   log of a Lagrange multiplier (CQL's α′): scalar
+
+    `target_ROLE` follows a role by Polyak averaging, `frozen_ROLE` is what it was at the handover; neither has an
+    optimiser. An algorithm may have any other role.
     """
 
-    actor: Any = None
-    """Policy network; a deterministic algorithm uses the mean of the same Gaussian head."""
-    critic: Any = None
-    """Ensemble of Q functions with a leading member axis."""
-    value: Any = None
-    """State value V(s), `[batch, 1]` from its network."""
-    temperature: Any = None
-    """log α of the entropy term: scalar."""
-    multiplier: Any = None
-    """log of a Lagrange multiplier (CQL's α′): scalar."""
-    behaviour: Any = None
-    """Generative model of the log's actions."""
-    perturbation: Any = None
-    """BCQ's small correction of generated actions."""
-    target_actor: Any = None
-    """Polyak copy of the actor; outside every optimiser."""
-    target_critic: Any = None
-    """Polyak copy of the critic; outside every optimiser."""
-    target_perturbation: Any = None
-    """Polyak copy of the perturbation; outside every optimiser."""
-    reference: Any = None
-    """The actor that was handed over, frozen; outside every optimiser."""
+    def __init__(self, **roles: Any) -> None:
+        self._roles = {name: roles[name] for name in sorted(roles) if roles[name] is not None}
+
+    def __getattr__(self, role: str) -> Any:
+        if role.startswith("_") or role not in self._roles:
+            raise AttributeError(f"there is no role {role!r}; there is {', '.join(vars(self).get('_roles', ()))}")
+        return self._roles[role]
+
+    def __contains__(self, role: str) -> bool:
+        return role in self._roles
+
+    def get(self, role: str) -> Any:
+        """The network of this role, or None."""
+        return self._roles.get(role)
 
     def roles(self) -> dict[str, Any]:
-        """The roles that are present, by name, in declaration order."""
-        named = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: net for name, net in named.items() if net is not None}
+        """The networks by name."""
+        return dict(self._roles)
 
     def replace(self, **roles: Any) -> Nets:
-        """A copy with these roles exchanged."""
-        return dataclasses.replace(self, **roles)
+        """A copy with these roles exchanged; None takes a role out."""
+        return Nets(**{**self._roles, **roles})
+
+    def tree_flatten_with_keys(self) -> tuple[list[Any], tuple[str, ...]]:
+        """For JAX."""
+        return [(jax.tree_util.GetAttrKey(role), net) for role, net in self._roles.items()], tuple(self._roles)
+
+    @classmethod
+    def tree_unflatten(cls, names: tuple[str, ...], nets: Any) -> Nets:
+        """For JAX."""
+        new = object.__new__(cls)
+        new._roles = dict(zip(names, nets, strict=True))
+        return new
 
 
-TARGETS = ("target_actor", "target_critic", "target_perturbation")
-"""Roles that follow another by Polyak averaging and are never given to an optimiser."""
+TARGET, FROZEN = "target_", "frozen_"
 
-COPIES = {**{target: target.removeprefix("target_") for target in TARGETS}, "reference": "actor"}
-"""Roles that start as a copy of another, and that other."""
+
+def origin(role: str) -> str | None:
+    """The role that a target or frozen copy was made of; None for a role of its own."""
+    for prefix in (TARGET, FROZEN):
+        if role.startswith(prefix):
+            return role.removeprefix(prefix)
+    return None
 
 
 def same_shape(a: Any, b: Any) -> bool:

@@ -13,10 +13,22 @@ import optax
 import pytest
 from references import reference, variants
 
-from helpers import KINDS, MEMBERS, SUITE, random_learner, small, transitions
+from helpers import (
+    KINDS,
+    MEMBERS,
+    SUITE,
+    actor_update,
+    bellman_target,
+    critic_update,
+    policy_role,
+    random_learner,
+    small,
+    transitions,
+    with_optimiser,
+)
 from segue.algorithms import Algorithm
 from segue.random import named
-from segue.training.update import actor_update, bellman_target, critic_update, replace
+from segue.training.update import replace
 from segue.types import Learner, Spaces, Transition
 
 _CASES = {
@@ -63,13 +75,7 @@ def batch_of(case: str, rows: int = 16, seed: int = 0) -> Transition:
 
 def plain_descent(algorithm: Algorithm) -> Algorithm:
     """The same algorithm, every role of which steps by exactly minus its gradient."""
-    cls = type(algorithm)
-
-    def optimisers(self: Algorithm) -> dict[str, optax.GradientTransformation]:
-        return {role: optax.sgd(1.0) for role in cls.optimisers(self)}
-
-    plain = type(f"Plain{cls.__name__}", (cls,), {"optimisers": optimisers})
-    return plain(**{f.name: getattr(algorithm, f.name) for f in dataclasses.fields(algorithm)})
+    return with_optimiser(algorithm, optax.sgd(1.0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,34 +96,34 @@ class Measured:
 def measure(case: str, algorithm: Algorithm, learner: Learner, batch: Transition) -> Measured:
     """Both sides, on the keys that the shared update hands out."""
     h, nets, key = algorithm, learner.nets, jax.random.key(7)
-    action_size = spaces_of(case).action_size
     ref, log = reference(CASES[case][0]), jax.tree.map(_in_numpy, batch)
-    target_key, penalty_key = named(key, "target"), named(key, "penalty")
-    next_key, actor_key = named(target_key, "next_value"), named(key, "actor_loss")
-    after_actor, metrics = actor_update(h, (), learner, batch, key, action_size)
+    role = policy_role(h)
+    target_key, penalty_key = named(key, "critic", "target"), named(key, "critic", "loss")
+    next_key, actor_key = named(target_key, "next_value"), named(key, role or "none", "loss")
+    after_actor, metrics = actor_update(h, (), learner, batch, key)
     segue: dict[str, Any] = {}
     expected: dict[str, Any] = {}
     of_role: dict[str, Any] = {}
-    if h.policy is not None:
-        policy = nets.roles()[h.policy]
+    if role is not None:
+        policy = nets.roles()[role]
         segue["actor_loss"], aux = h.actor_loss(policy, nets, batch, actor_key)
         segue["reported_actor_loss"] = metrics["actor_loss"]
         expected["actor_loss"] = ref.actor_loss(h, policy, nets, log, actor_key)
         expected["reported_actor_loss"] = expected["actor_loss"].mean()
-        of_role[h.policy] = lambda policy: ref.actor_loss(h, policy, nets, log, actor_key).mean()
+        of_role[role] = lambda policy: ref.actor_loss(h, policy, nets, log, actor_key).mean()
     after_critic = None
-    if nets.critic is not None:
+    if "critic" in nets:
         after_critic, metrics = critic_update(h, (), learner, batch, key)
         then = nets  # what Q's target sees: the model of the log's actions and V after their steps
-        if nets.behaviour is not None:
-            behaviour_key = named(key, "behaviour")
+        if "behaviour" in nets:
+            behaviour_key = named(key, "behaviour", "loss")
             segue["behaviour_loss"] = metrics["behaviour_loss"]
             of_role["behaviour"] = lambda behaviour: ref.behaviour_loss(h, behaviour, nets, log, behaviour_key)
             expected["behaviour_loss"] = of_role["behaviour"](nets.behaviour)
             then = then.replace(behaviour=after_critic.nets.behaviour)
-        if nets.value is not None:
+        if "value" in nets:
             segue["value_loss"] = metrics["value_loss"]
-            of_role["value"] = lambda value: ref.value_loss(h, value, nets, log, named(key, "value"))
+            of_role["value"] = lambda value: ref.value_loss(h, value, nets, log, named(key, "value", "loss"))
             expected["value_loss"] = of_role["value"](nets.value)
             then = then.replace(value=after_critic.nets.value)
         segue["target"] = bellman_target(h, (), replace(learner, nets=then), batch, target_key)
@@ -125,13 +131,13 @@ def measure(case: str, algorithm: Algorithm, learner: Learner, batch: Transition
         y = expected["target"] = ref.target(h, then, log, next_key)
         expected["critic_loss"] = ref.critic_loss(h, nets.critic, nets, log, y, penalty_key)
         of_role["critic"] = lambda critic: ref.critic_loss(h, critic, nets, log, y, penalty_key)
-    if nets.temperature is not None:
-        segue["temperature_loss"] = h.temperature_loss(nets.temperature, aux, action_size)
+    if "temperature" in nets:
+        segue["temperature_loss"] = h.temperature_loss(nets.temperature, nets, batch, key, aux)[0]
         of_role["temperature"] = lambda value: ref.temperature_loss(h, float(value), nets.actor, log, actor_key)
-    if nets.multiplier is not None:
+    if "multiplier" in nets:
         q = nets.critic(batch.observation, batch.action)
         _, critic_aux = h.critic_penalty(nets.critic, nets, batch, q, penalty_key)
-        segue["multiplier_loss"] = h.multiplier_loss(nets.multiplier, critic_aux)
+        segue["multiplier_loss"] = h.multiplier_loss(nets.multiplier, nets, batch, key, critic_aux)[0]
         of_role["multiplier"] = lambda value: ref.multiplier_loss(h, float(value), nets, log, penalty_key)
     for role in ("temperature", "multiplier"):
         if role in of_role:

@@ -12,10 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import KINDS, random_learner, same_bits, small, transitions
+from helpers import (
+    KINDS,
+    actor_update,
+    critic_update,
+    random_learner,
+    same_bits,
+    small,
+    transitions,
+)
 from segue.algorithms import ALGORITHMS, PPO, Algorithm
 from segue.data import load
-from segue.training.update import actor_update, critic_update, descend, init_learner
+from segue.training.update import init_learner
 from segue.types import Normaliser
 
 #: Another value, where half of a number, the next whole one or the other choices are too close or not allowed.
@@ -87,7 +95,7 @@ def log(kind: str) -> Any:
 def learnt_from(algorithm: Algorithm, kind: str) -> Any:
     """The log as it learns from it, and how often its parts learn."""
     data = algorithm.select(log(kind))
-    return algorithm.critic_updates, algorithm.log(data, Normaliser.identity(3))
+    return algorithm.updates_per_block, algorithm.log(data, Normaliser.identity(3))
 
 
 def acted(algorithm: Algorithm, nets: Any, kind: str) -> Any:
@@ -108,10 +116,8 @@ def updated(algorithm: Algorithm, nets: Any, kind: str) -> Any:
         batch = jax.tree.map(lambda column: column[:, 0], rollout)
         before = nets.actor.log_prob(batch.observation, batch.action)
         batch = batch._replace(log_prob=before + jnp.linspace(-0.5, 0.5, 16))
-        learner, _ = descend(now, learner, "value", lambda value: now.value_loss(value, nets, batch, KEY))
-    if nets.critic is not None:
-        learner, _ = critic_update(now, (), learner, batch, KEY)
-    return actor_update(now, (), learner, batch, KEY, KINDS[kind].action_size)[0]
+    learner, _ = critic_update(now, (), learner, batch, KEY)
+    return actor_update(now, (), learner, batch, KEY)[0]
 
 
 #: From what is quick to tell to what is not.

@@ -13,14 +13,21 @@ import optax
 import pytest
 from references import ppo as reference
 
-from helpers import changed_roles, clone, finite, same_bits
+from helpers import (
+    actor_update,
+    changed_roles,
+    clone,
+    finite,
+    same_bits,
+    with_optimiser,
+)
 from segue.algorithms import PPO
 from segue.bridges import Bridge
 from segue.networks import Actor
 from segue.runner.checkpoint import Checkpoint, load, parameters_sha256, save
 from segue.training.on_policy import learn, train_on_policy
 from segue.training.online import OnlineSettings
-from segue.training.update import actor_update, descend, init_learner, replace
+from segue.training.update import descend, init_learner, replace
 from segue.types import Learner, Nets, Normaliser, Spaces, Transition
 from toys import AIM, PICK, Notes
 
@@ -108,12 +115,7 @@ def minibatch(algorithm: PPO, learner: Learner, kind: str) -> Transition:
 
 def plain_descent(algorithm: PPO) -> PPO:
     """The same, but each network steps by exactly minus its gradient."""
-
-    class Plain(PPO):
-        def optimisers(self):
-            return {role: optax.sgd(1.0) for role in super().optimisers()}
-
-    return Plain(**{field.name: getattr(algorithm, field.name) for field in dataclasses.fields(algorithm)})
+    return with_optimiser(algorithm, optax.sgd(1.0))
 
 
 def assert_is_derivative(gradient, loss, at, tolerance=1e-5):
@@ -177,7 +179,7 @@ def test_the_policy_moves_by_the_derivative_of_its_loss_clipped_or_not(kind, var
             assert (ratio[sign] < 1 - algorithm.clip).any()
             assert (ratio[sign] > 1 + algorithm.clip).any()
             assert (np.abs(ratio[sign] - 1) < algorithm.clip).any()
-        update = jax.jit(lambda given, part: actor_update(algorithm, (), given, part, jax.random.key(0), 2)[0])
+        update = jax.jit(lambda given, part: actor_update(algorithm, (), given, part, jax.random.key(0))[0])
         after = update(learner, double(batch))
         assert changed_roles(learner, after) == {"actor"}
         moved = jax.tree.map(lambda a, b: a - b, learner.nets.actor, after.nets.actor)
@@ -204,7 +206,6 @@ def test_one_pass_over_a_rollout_steps_both_networks_down_the_references_losses(
             jnp.asarray(progress),
             algorithm=algorithm,
             bridges=(),
-            action_size=KINDS[kind].action_size,
             epochs=1,
         )
         batch = by_hand(algorithm, before, rollout)
@@ -231,8 +232,8 @@ def test_the_pull_is_the_mean_log_ratio_of_the_two_policies_over_draws_of_the_fi
     state = jnp.asarray(ROLLOUTS[kind].observation[0, 0])
     states = jnp.broadcast_to(state, (40_000, 3))
     draws = nets.actor.draw(states, jax.random.key(0))
-    gaps = np.asarray(nets.actor.log_prob(states, draws) - nets.reference.log_prob(states, draws))
-    kl = float(nets.actor.kl(nets.reference, state))
+    gaps = np.asarray(nets.actor.log_prob(states, draws) - nets.frozen_actor.log_prob(states, draws))
+    kl = float(nets.actor.kl(nets.frozen_actor, state))
     assert kl > 0.01
     assert abs(gaps.mean() - kl) < 4 * gaps.std() / 200
 
@@ -292,7 +293,8 @@ def test_a_gradient_longer_than_the_limit_is_scaled_down_to_it_and_a_shorter_one
             products = jax.tree.map(lambda w, p: (w * p).sum(), weights, net)
             return scale * sum(jax.tree.leaves(products)), {}
 
-        after, _ = jax.jit(lambda given: descend(small(max_gradient_norm=limit), given, role, loss))(learner)
+        step = next(step for step in small(max_gradient_norm=limit).steps() if step.role == role)
+        after, _ = jax.jit(lambda given: descend(step, given, loss))(learner)
         return after.optimisers[role][1][0].mu
 
     natural = float(optax.global_norm(weights))
@@ -306,7 +308,7 @@ BATCHED = small("pulled", kl_until=0.5, actor_learning_rate=3e-3)
 
 def learnt(learner, kind="continuous", seed=0, progress=0.0, **options):
     """Two passes over 36 rows in minibatches of 16; the learner given is spared."""
-    settings = {"algorithm": BATCHED, "bridges": (), "action_size": KINDS[kind].action_size, "epochs": 2}
+    settings = {"algorithm": BATCHED, "bridges": (), "epochs": 2}
     return learn(
         clone(learner),
         ROLLOUTS[kind],
@@ -334,7 +336,7 @@ def test_updates_move_the_actor_and_v_only_and_never_the_reference(kind):
 
 def test_the_fit_of_v_moves_v_only():
     before, _, _ = once("continuous")
-    after, metrics = learnt(before, train_actor=False)
+    after, metrics = learnt(before, train_policy=False)
     assert changed_roles(before, after) == {"value"}
     assert same_bits(after.optimisers["actor"], before.optimisers["actor"])
     assert "actor_loss" not in metrics
@@ -345,8 +347,8 @@ def test_v_is_fitted_to_undiminished_returns_and_then_learns_lambda_returns():
     algorithm = small(batch_size=rows, gae_lambda=0.5)
     learner = random_learner(algorithm, "continuous")
     losses = []
-    for gae_lambda, train_actor in ((1.0, False), (0.5, True)):
-        _, metrics = learnt(learner, algorithm=algorithm, epochs=1, train_actor=train_actor)
+    for gae_lambda, train_policy in ((1.0, False), (0.5, True)):
+        _, metrics = learnt(learner, algorithm=algorithm, epochs=1, train_policy=train_policy)
         h = dataclasses.replace(algorithm, gae_lambda=gae_lambda)
         batch = by_hand(h, learner, ROLLOUTS["continuous"])
         losses.append(reference.value_loss(h, learner.nets.value, None, batch, None))
@@ -403,10 +405,10 @@ class Seen(PPO):
 
     rows: ClassVar[list[np.ndarray]] = []
 
-    def value_loss(self, value, nets, batch, key):
+    def value_loss(self, value, nets, batch, key, aux):
         if not isinstance(batch.reward, jax.core.Tracer):
             self.rows.append(np.asarray(batch.reward))
-        return super().value_loss(value, nets, batch, key)
+        return super().value_loss(value, nets, batch, key, aux)
 
 
 def test_compiled_updates_equal_uncompiled_ones_and_every_pass_shuffles_the_rows_anew():
@@ -434,7 +436,7 @@ def test_the_pull_falls_in_a_line_to_nothing_and_then_the_pretrained_policy_no_l
     assert weights == pytest.approx([0.7, 0.525, 0.35, 0, 0, 0], abs=1e-6)
     before, _, _ = once("continuous")
     other = replace(
-        before, nets=before.nets.replace(reference=random_learner(BATCHED, "continuous", seed=9).nets.actor)
+        before, nets=before.nets.replace(frozen_actor=random_learner(BATCHED, "continuous", seed=9).nets.actor)
     )
     for progress, alike in ((0.0, False), (0.4, False), (0.5, True), (0.9, True)):
         ends_at = [learnt(learner, progress=progress)[0].nets.actor for learner in (before, other)]

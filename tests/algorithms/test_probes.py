@@ -105,7 +105,7 @@ def learnt(name: str, kind: str, probe: str) -> Policy:
     data = LOGS[kind][probe]
     learner = init_learner(algorithm, algorithm.init(jax.random.key(0), data.spaces), data.normaliser())
     replay = Replay.create(data.transitions(DISCOUNT, data.normaliser()), 0, data.spaces)
-    for _ in range(1200 // (50 * max(algorithm.critic_updates, 1))):
+    for _ in range(1200 // (50 * algorithm.updates_per_block)):
         learner, _ = run_updates(
             learner,
             replay,
@@ -114,7 +114,6 @@ def learnt(name: str, kind: str, probe: str) -> Policy:
             algorithm=algorithm,
             bridges=(),
             strategy=None,
-            spaces=data.spaces,
             blocks=50,
         )
     return Policy(algorithm, learner)

@@ -28,12 +28,13 @@ from helpers import (
 )
 from segue import random
 from segue.algorithms import ALGORITHMS
+from segue.algorithms.base import BellmanStep, Follow, PolicyStep
 from segue.bridges import Bridge
 from segue.policy import Policy
 from segue.random import named
 from segue.runner.checkpoint import Checkpoint, load, parameters_sha256, save
-from segue.training.update import actor_update, critic_update, run_updates
-from segue.types import TARGETS, Learner
+from segue.training.update import run_updates, take_all, update_bridges
+from segue.types import Learner
 
 every_algorithm = pytest.mark.parametrize(("name", "kind"), MEMBERS.values(), ids=MEMBERS, scope="module")
 
@@ -49,7 +50,7 @@ def test_updates_move_every_role_and_count_the_steps_of_each(name, kind):
     learner = fresh_learner(algorithm, kind=kind)
     after = five_blocks(name, kind)
     assert changed_roles(learner, after) == set(learner.nets.roles())
-    assert after.step == 5 * max(algorithm.critic_updates, 1)
+    assert after.step == 5 * algorithm.updates_per_block
     for role, state in after.optimisers.items():
         assert state[0].count == (after.step if role in OF_CRITIC_UPDATE else 5)
     assert finite(after)
@@ -98,17 +99,17 @@ def test_one_dispatch_equals_a_plain_loop_of_uncompiled_updates(name, kind):
         rows = jax.random.randint(named(key, "rows"), (algorithm.batch_size,), 0, log.offline_size)
         return jax.tree.map(lambda column: column[rows], log.offline)
 
+    often, seldom = ([step for step in algorithm.steps() if (step.every == 1) == due] for due in (True, False))
+    length = algorithm.updates_per_block
     for _ in range(5):
         key = named(jax.random.key(0), "step", learner.step)
-        batch = draw(named(key, "sample"))
-        for step_key in jax.random.split(named(key, "critic"), algorithm.critic_updates):
-            batch = draw(named(step_key, "sample"))
-            learner, reported = critic_update(algorithm, (), learner, batch, named(step_key, "critic"))
-            seen += [("critic_loss", reported["critic_loss"])]
-        learner, reported = actor_update(algorithm, (), learner, batch, named(key, "actor"), KINDS[kind].action_size)
+        for update_key in [key] if length == 1 else jax.random.split(named(key, "update"), length):
+            batch = draw(named(update_key, "sample"))
+            learner, reported = take_all(often, algorithm, (), learner, batch, update_key, {})
+            seen += [("critic_loss", reported["critic_loss"])] if "critic_loss" in reported else []
+        learner, reported = take_all(seldom, algorithm, (), learner, batch, key, reported)
         seen += [(loss, reported[loss]) for loss in ("actor_loss",) if loss in reported]
-        step = learner.step + max(algorithm.critic_updates, 1)
-        learner = Learner(learner.nets, learner.optimisers, (), step, learner.normaliser)
+        learner = Learner(learner.nets, learner.optimisers, (), learner.step + length, learner.normaliser)
     assert learner.step == compiled.step
     assert {loss for loss, _ in seen} == {"critic_loss", "actor_loss"} & set(metrics)
     for loss in {loss for loss, _ in seen}:
@@ -118,76 +119,50 @@ def test_one_dispatch_equals_a_plain_loop_of_uncompiled_updates(name, kind):
         np.testing.assert_allclose(a, b, atol=2e-6)
 
 
-def bare_update(h, action_size, learner, batch, critic_key, actor_key):
-    """A critic and an actor update as one would write them if there were no bridges."""
-    nets, states, optimisers = learner.nets, dict(learner.optimisers), h.optimisers()
+def bare_update(h, learner, batch, key):
+    """Every step as one would write it if there were no bridges."""
+    nets, states, aux = learner.nets, dict(learner.optimisers), {}
+    for step in h.steps():
+        if isinstance(step, Follow):
+            online, old = getattr(nets, step.role), getattr(nets, step.target)
+            mix = lambda new, old, rate=step.rate: rate * new + (1.0 - rate) * old  # noqa: E731
+            nets = nets.replace(**{step.target: jax.tree.map(mix, online, old)})
+            continue
+        loss_key, given = named(key, step.role, "loss"), nets
+        if isinstance(step, BellmanStep):
+            y = batch.reward + batch.discount * step.next_value(
+                nets, batch, named(key, step.role, "target", "next_value")
+            )
+            loss = lambda critic, s=step, y=y, n=given, k=loss_key: s.loss(critic, n, batch, y, k)  # noqa: E731
+        elif isinstance(step, PolicyStep):
 
-    def step(role, loss):
-        nonlocal nets
-        parameters = nets.roles()[role]
-        gradient, aux = jax.grad(loss, has_aux=True)(parameters)
-        move, states[role] = optimisers[role].update(gradient, states[role], parameters)
-        nets = nets.replace(**{role: optax.apply_updates(parameters, move)})
-        return aux
-
-    def follow(target):
-        nonlocal nets
-        online, old = nets.roles()[target.removeprefix("target_")], nets.roles()[target]
-        mix = lambda new, old: h.polyak * new + (1.0 - h.polyak) * old  # noqa: E731
-        nets = nets.replace(**{target: jax.tree.map(mix, online, old)})
-
-    if "critic" in optimisers:
-        target_key, penalty_key = named(critic_key, "target"), named(critic_key, "penalty")
-        if "behaviour" in optimisers:
-            given, behaviour_key = nets, named(critic_key, "behaviour")
-            step("behaviour", lambda behaviour: h.behaviour_loss(behaviour, given, batch, behaviour_key))
-        if "value" in optimisers:
-            first, value_key = nets, named(critic_key, "value")
-            step("value", lambda value: h.value_loss(value, first, batch, value_key))
-        before = nets
-        y = batch.reward + batch.discount * h.next_value(before, batch, named(target_key, "next_value"))
-
-        def critic_loss(critic):
-            q = critic(batch.observation, batch.action)
-            penalty, aux = h.critic_penalty(critic, before, batch, q, penalty_key)
-            return h.bellman_loss(q - y).mean(1).sum() + penalty, aux
-
-        aux = step("critic", critic_loss)
-        if "multiplier" in optimisers:
-            step("multiplier", lambda value: (h.multiplier_loss(value, aux), None))
-        if not h.polyak_with_actor:
-            follow("target_critic")
-
-    def actor_loss(actor):
-        loss, aux = h.actor_loss(actor, nets, batch, named(actor_key, "actor_loss"))
-        return loss.mean(), aux
-
-    aux = step(h.policy, actor_loss) if h.policy else {}
-    if "temperature" in optimisers:
-        step("temperature", lambda value: (h.temperature_loss(value, aux, action_size), None))
-    for target in TARGETS:
-        if target in nets.roles() and (target != "target_critic" or h.polyak_with_actor):
-            follow(target)
+            def loss(actor, s=step, n=given, k=loss_key):
+                per_sample, reported = s.loss(actor, n, batch, k)
+                return per_sample.mean(), reported
+        else:
+            loss = lambda net, s=step, n=given, k=loss_key, a=aux: s.loss(net, n, batch, k, a)  # noqa: E731
+        parameters = getattr(nets, step.role)
+        gradient, reported = jax.grad(loss, has_aux=True)(parameters)
+        move, states[step.role] = step.optimiser.update(gradient, states[step.role], parameters)
+        nets, aux = nets.replace(**{step.role: optax.apply_updates(parameters, move)}), {**aux, **reported}
     return nets, states
 
 
-def shared_update(h, action_size, bridges, learner, batch, critic_key, actor_key):
+def shared_update(h, bridges, learner, batch, key):
     learner = Learner(learner.nets, learner.optimisers, ((),) * len(bridges), learner.step, learner.normaliser)
-    if "critic" in learner.optimisers:
-        learner, _ = critic_update(h, bridges, learner, batch, critic_key)
-    learner, _ = actor_update(h, bridges, learner, batch, actor_key, action_size)
+    learner, aux = take_all(h.steps(), h, bridges, learner, batch, key, {})
+    learner, _ = update_bridges(h, bridges, learner, batch, key, aux)
     return learner.nets, learner.optimisers
 
 
 @mostly_defaults
 def test_no_bridges_and_bridges_that_change_nothing_are_bit_identical_to_an_update_without_bridges(case):
-    algorithm, size = algorithm_of(case), spaces_of(case).action_size
+    algorithm, key = algorithm_of(case), jax.random.key(1)
     learner, batch = learner_of(case, algorithm), jax.tree.map(jnp.asarray, batch_of(case))
-    keys = jax.random.split(jax.random.key(1))
-    bare = bare_update(algorithm, size, learner, batch, *keys)
+    bare = bare_update(algorithm, learner, batch, key)
     assert not same_bits(bare[0], learner.nets)
-    assert same_bits(shared_update(algorithm, size, (), learner, batch, *keys), bare)
-    assert same_bits(shared_update(algorithm, size, (Bridge(), Bridge()), learner, batch, *keys), bare)
+    assert same_bits(shared_update(algorithm, (), learner, batch, key), bare)
+    assert same_bits(shared_update(algorithm, (Bridge(), Bridge()), learner, batch, key), bare)
 
 
 @every_algorithm
@@ -290,7 +265,7 @@ def test_seeds_side_by_side_learn_what_each_learns_alone(name, kind):
     algorithm = small(name)
     starts = [random_learner(algorithm, seed, kind) for seed in (0, 1)]
     alone = [updated(algorithm, start, seed=seed, kind=kind) for seed, start in enumerate(starts)]
-    options = {"algorithm": algorithm, "bridges": (), "strategy": None, "spaces": KINDS[kind], "blocks": 5}
+    options = {"algorithm": algorithm, "bridges": (), "strategy": None, "blocks": 5}
     together = jax.vmap(lambda learner, key: run_updates(learner, LOGS[kind], key, jnp.zeros(()), **options))(
         jax.tree.map(lambda *leaves: jnp.stack(leaves), *clone(starts)),
         jnp.stack([jax.random.key(0), jax.random.key(1)]),

@@ -50,9 +50,8 @@ def seam(algorithm: Algorithm, kind: str = "continuous", dataset: Dataset | None
             algorithm=algorithm,
             bridges=(),
             strategy=None,
-            spaces=KINDS[kind],
             blocks=steps,
-            train_actor=False,
+            train_policy=False,
         )[0]
 
     return Seam(algorithm, KINDS[kind], dataset, rows, fit_critic=fit_critic)
@@ -93,6 +92,5 @@ def run(
         algorithm=algorithm,
         bridges=bridges,
         strategy=strategy or OnlineOnly(),
-        spaces=KINDS[kind],
         blocks=blocks,
     )

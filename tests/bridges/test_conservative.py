@@ -16,10 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seams import KEY, attach, run, seam
 
-from helpers import KINDS, few, finite, random_learner, same_bits, small, transitions
+from helpers import (
+    KINDS,
+    actor_update,
+    few,
+    finite,
+    random_learner,
+    same_bits,
+    small,
+    transitions,
+)
 from segue.bridges import ConservativeUpdate
 from segue.errors import RecipeError
-from segue.training.update import actor_update, replace
+from segue.training.update import replace
 from segue.types import Learner
 
 BATCHES = {kind: jax.tree.map(jnp.asarray, transitions(kind=kind)) for kind in KINDS}
@@ -143,7 +152,7 @@ def test_the_price_rises_while_the_policy_is_too_far_and_falls_while_it_is_not(k
     bridge, algorithm = ConservativeUpdate(epsilon=epsilon, initial_multiplier=1.0), small(NAMES[kind])
     learner, seen = away(bridge, kind), [1.0]
     for _ in range(3):
-        learner, metrics = actor_update(algorithm, (bridge,), learner, BATCHES[kind], KEY, KINDS[kind].action_size)
+        learner, metrics = actor_update(algorithm, (bridge,), learner, BATCHES[kind], KEY)
         assert (float(metrics["constraint_violation"]) > 0) == rises
         seen.append(float(metrics["constraint_multiplier"]))
     assert np.all(np.diff(seen) > 0) if rises else np.all(np.diff(seen) < 0)
@@ -153,7 +162,7 @@ def test_the_price_stops_at_1e8_and_the_loss_stays_finite():
     bridge = ConservativeUpdate(epsilon=1e-9, initial_multiplier=9.9e7, multiplier_learning_rate=1.0)
     learner = away(bridge, "continuous")
     for _ in range(3):
-        learner, metrics = actor_update(small("td3"), (bridge,), learner, BATCHES["continuous"], KEY, 2)
+        learner, metrics = actor_update(small("td3"), (bridge,), learner, BATCHES["continuous"], KEY)
     assert float(metrics["constraint_multiplier"]) == pytest.approx(1e8, rel=1e-5)
     assert finite((learner, metrics))
     beyond = learner.bridges[0]._replace(log_multiplier=jnp.asarray(80.0))
@@ -165,7 +174,7 @@ def test_the_price_stops_at_1e8_and_the_loss_stays_finite():
 def test_the_anchor_follows_the_policy_by_polyak_averaging_after_its_step(polyak):
     bridge = ConservativeUpdate(polyak=polyak)
     before = away(bridge, "continuous")
-    after, _ = actor_update(small("td3"), (bridge,), before, BATCHES["continuous"], KEY, 2)
+    after, _ = actor_update(small("td3"), (bridge,), before, BATCHES["continuous"], KEY)
     assert not same_bits(after.nets.actor, before.nets.actor)
     trees = (after.bridges[0].anchor, after.nets.actor, before.bridges[0].anchor)
     for anchor, policy, old in zip(*map(jax.tree.leaves, trees), strict=True):

@@ -13,11 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import KINDS, clone, few, random_learner, same_bits, small, transitions
+from helpers import (
+    KINDS,
+    actor_update,
+    clone,
+    few,
+    random_learner,
+    same_bits,
+    small,
+    transitions,
+)
 from segue.bridges import Bridge, Guard, Report
 from segue.bridges.guard import BETS, STARTS
 from segue.errors import RecipeError
-from segue.training.update import actor_update, replace
+from segue.training.update import replace
 
 KEY = jax.random.key(0)
 NEVER = 10**9

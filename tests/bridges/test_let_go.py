@@ -10,12 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seams import KEY, attach, run
 
-from helpers import KINDS, MEMBERS, few, random_learner, same_bits, small, transitions
+from helpers import (
+    MEMBERS,
+    actor_update,
+    critic_update,
+    few,
+    random_learner,
+    same_bits,
+    small,
+    transitions,
+)
 from segue.algorithms import ALGORITHMS, BC, Algorithm
 from segue.bridges import LetGo
 from segue.errors import RecipeError
 from segue.recipe import Recipe
-from segue.training.update import actor_update, critic_update
 from segue.types import Learner, Metrics
 
 HELD = {name: kind for name, kind in MEMBERS.values() if ALGORITHMS[name].conservatism}
@@ -30,7 +38,7 @@ def one_update(algorithm: Algorithm, learner: Learner, kind: str) -> tuple[Learn
     """Uncompiled: the compiler may round the same sums differently in another program."""
     batch = jax.tree.map(jnp.asarray, transitions(kind=kind))
     learner, critic_metrics = critic_update(algorithm, (), learner, batch, KEY)
-    learner, metrics = actor_update(algorithm, (), learner, batch, KEY, KINDS[kind].action_size)
+    learner, metrics = actor_update(algorithm, (), learner, batch, KEY)
     return learner, {**critic_metrics, **metrics}
 
 

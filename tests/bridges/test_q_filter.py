@@ -13,12 +13,24 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from seams import attach, log
 
-from helpers import KINDS, MEMBERS, SPACES, SUITE, few, finite, random_learner, same_bits, small, transitions
+from helpers import (
+    KINDS,
+    MEMBERS,
+    SPACES,
+    actor_update,
+    critic_update,
+    few,
+    finite,
+    policy_role,
+    random_learner,
+    same_bits,
+    small,
+    transitions,
+)
 from segue.bridges import BRIDGES, Bridge, QFilter
 from segue.bridges.base import weighted_mean
 from segue.errors import RecipeError
 from segue.random import named
-from segue.training.update import actor_update, critic_update
 from segue.types import Learner, Nets
 
 BATCHES = {kind: jax.tree.map(jnp.asarray, transitions(kind=kind)) for kind in KINDS}
@@ -103,7 +115,7 @@ class Rated(NamedTuple):
 
 
 def rated(nets: Nets, observation: np.ndarray, action: np.ndarray) -> Rated:
-    value = None if nets.value is None else np.asarray(nets.value(observation))[:, 0]
+    value = None if "value" not in nets else np.asarray(nets.value(observation))[:, 0]
     q, own = (np.asarray(nets.critic(observation, a)).min(0) for a in (action, nets.actor.mode(observation)))
     return Rated(q, value, own)
 
@@ -189,7 +201,7 @@ def test_shapes_that_would_broadcast_are_refused(loss, weight):
         plain(jnp.ones(loss), jnp.ones(weight))
 
 
-WITH_A_POLICY = {member: pair for member, pair in MEMBERS.items() if SUITE[pair[0]].policy}
+WITH_A_POLICY = {member: pair for member, pair in MEMBERS.items() if small(pair[0]).policy_step}
 
 
 @pytest.mark.parametrize(("name", "kind"), WITH_A_POLICY.values(), ids=WITH_A_POLICY)
@@ -201,16 +213,16 @@ def test_any_policy_loss_is_filtered_to_the_mean_over_the_kept_samples(name, kin
     nets = learner.nets.replace(critic=other.nets.critic)
     learner = Learner(nets, learner.optimisers, ((),), learner.step, learner.normaliser)
     bridge = QFilter(percentile=40)
-    after, metrics = actor_update(algorithm, (bridge,), learner, batch, KEY, KINDS[kind].action_size)
+    after, metrics = actor_update(algorithm, (bridge,), learner, batch, KEY)
     weight, _ = bridge.actor_weight((), nets, batch, KEY)
-    policy = nets.roles()[algorithm.policy]
-    per_sample, _ = algorithm.actor_loss(policy, nets, batch, named(KEY, "actor_loss"))
+    policy = nets.roles()[policy_role(algorithm)]
+    per_sample, _ = algorithm.actor_loss(policy, nets, batch, named(KEY, policy_role(algorithm), "loss"))
     per_sample = np.asarray(per_sample)
     expected = per_sample[np.asarray(weight) == 1].mean()
     assert float(metrics["actor_loss"]) == pytest.approx(expected, rel=1e-5)
     assert float(metrics["q_filter_kept"]) == np.mean(weight)
     assert expected != pytest.approx(per_sample.mean(), rel=1e-3)
-    assert not same_bits(after.nets.roles()[algorithm.policy], policy)
+    assert not same_bits(after.nets.roles()[policy_role(algorithm)], policy)
 
 
 def test_filtering_every_sample_leaves_the_actor_alone_and_nothing_is_nan():
@@ -232,7 +244,7 @@ def test_filters_multiply():
     q = np.asarray(learner.nets.critic(BATCH.observation, BATCH.action).min(0))
     low = QFilter(rule="fixed", threshold=float(np.sort(q)[3]))
     high = QFilter(rule="fixed", threshold=float(np.sort(q)[12]), low_weight=0.5)
-    _, metrics = actor_update(algorithm, (low, high), learner, BATCH, KEY, SPACES.action_size)
+    _, metrics = actor_update(algorithm, (low, high), learner, BATCH, KEY)
     weight = (q >= np.sort(q)[3]) * np.where(q >= np.sort(q)[12], 1, 0.5)
     loss, _ = algorithm.actor_loss(learner.nets.actor, learner.nets, BATCH, KEY)
     assert float(metrics["actor_loss"]) == pytest.approx(float((weight * loss).sum() / weight.sum()), rel=1e-5)
@@ -271,8 +283,8 @@ def test_hooks_act_where_they_say_and_compose():
     shift = float(after["target_q"] - before["target_q"])
     assert shift == pytest.approx(2 * float(BATCH.discount.mean()), rel=1e-4)
     assert "bootstrapped" in after
-    _, before = actor_update(algorithm, (), plain, BATCH, KEY, SPACES.action_size)
-    moved, after = actor_update(algorithm, bridges, learner, BATCH, KEY, SPACES.action_size)
+    _, before = actor_update(algorithm, (), plain, BATCH, KEY)
+    moved, after = actor_update(algorithm, bridges, learner, BATCH, KEY)
     assert float(after["actor_loss"] - before["actor_loss"]) == pytest.approx(4, rel=1e-5)
     assert [int(state) for state in moved.bridges] == [1, 11]
     assert float(after["seen"]) == 2

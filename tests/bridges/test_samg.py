@@ -14,13 +14,24 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from seams import KEY, run
 
-from helpers import KINDS, few, finite, random_learner, same_bits, small, transitions
+from helpers import (
+    KINDS,
+    actor_update,
+    bellman_target,
+    critic_update,
+    few,
+    finite,
+    random_learner,
+    same_bits,
+    small,
+    transitions,
+)
 from segue.algorithms import Algorithm
 from segue.bridges import SAMG, Report, Seam, samg
 from segue.bridges.samg import State
 from segue.errors import RecipeError
 from segue.random import named
-from segue.training.update import actor_update, bellman_target, critic_update, replace
+from segue.training.update import replace
 from segue.types import Learner, Transition
 
 #: Algorithms that bootstrap in ways of their own: with entropy, smoothed, by V, with the policy's average, greedily.
@@ -107,9 +118,7 @@ def test_with_p_0_everywhere_it_is_the_algorithm_itself_bit_for_bit(name, kind):
     assert not same_bits(after.nets.critic, learner.nets.critic)
     assert metrics.pop("samg_coefficient") == metrics.pop("samg_intrinsic_reward") == 0
     assert same_bits(metrics, expected)
-    actors = [
-        actor_update(algorithm, b, n, batch, KEY, KINDS[kind].action_size) for b, n in [((), plain), ((bridge,), after)]
-    ]
+    actors = [actor_update(algorithm, b, n, batch, KEY) for b, n in [((), plain), ((bridge,), after)]]
     assert same_bits(bare(actors[1][0]), actors[0][0])
     assert same_bits(actors[1][1], actors[0][1])
 
@@ -176,7 +185,7 @@ def test_no_gradient_of_the_critics_loss_reaches_through_the_target():
     """The step towards the guided target is that towards the same numbers given as rewards."""
     algorithm, bridge = small("td3"), SAMG(coefficient="even")
     learner = guided(bridge, algorithm)
-    y = bellman_target(algorithm, (bridge,), learner, BATCH, named(KEY, "target"))
+    y = bellman_target(algorithm, (bridge,), learner, BATCH, named(KEY, "critic", "target"))
     told = BATCH._replace(reward=y, discount=jnp.zeros_like(BATCH.discount))
     after, _ = critic_update(algorithm, (bridge,), learner, BATCH, KEY)
     expected, _ = critic_update(algorithm, (), bare(learner), told, KEY)

@@ -11,10 +11,18 @@ import numpy as np
 import optax
 import pytest
 
-from helpers import SPACES, small, transitions
-from segue.algorithms import Algorithm
+from helpers import (
+    SPACES,
+    actor_update,
+    bellman_target,
+    critic_update,
+    policy_role,
+    small,
+    transitions,
+)
+from segue.algorithms import TD3, Algorithm
 from segue.random import named
-from segue.training.update import actor_update, bellman_target, critic_update, init_learner
+from segue.training.update import init_learner
 from segue.types import Nets, Normaliser, Spaces, Transition
 
 torch = pytest.importorskip("torch", reason="the peers are not installed (make peers)")
@@ -57,8 +65,8 @@ def measure(name: str, spaces: Spaces = SPACES, **options: Any) -> Side:
     batch = batch._replace(discount=GAMMA * (batch.discount > 0), next_action=known)
     if spaces.discrete:
         batch = batch._replace(action=jnp.asarray(rng.integers(spaces.action_size, size=len(batch.reward))))
-    target_key, penalty_key = named(key, "target"), named(key, "penalty")
-    after_actor, metrics = actor_update(algorithm, (), learner, batch, key, spaces.action_size)
+    target_key, penalty_key = named(key, "critic", "target"), named(key, "critic", "loss")
+    after_actor, metrics = actor_update(algorithm, (), learner, batch, key)
     after_critic, critic_metrics = critic_update(algorithm, (), learner, batch, key)
     return Side(
         algorithm,
@@ -66,12 +74,12 @@ def measure(name: str, spaces: Spaces = SPACES, **options: Any) -> Side:
         batch,
         named(target_key, "next_value"),
         penalty_key,
-        named(key, "behaviour"),
-        named(key, "actor_loss"),
+        named(key, "behaviour", "loss"),
+        named(key, policy_role(algorithm) or "none", "loss"),
         bellman_target(algorithm, (), learner, batch, target_key),
         {**critic_metrics, **metrics},
         jax.tree.map(jnp.add, after_critic.optimisers, after_actor.optimisers),
-        (after_actor if algorithm.polyak_with_actor else after_critic).nets,
+        (after_actor if isinstance(algorithm, TD3) else after_critic).nets,
     )
 
 

@@ -121,7 +121,7 @@ def stochastic(side, config, monkeypatch, **options):
     peer = Peer(config, side, monkeypatch, **options)
     peer.nets.policy._logstd.__class__ = SquashedLinear
     give(peer.nets.policy, gaussian(side.nets.actor.mlp))
-    if side.nets.temperature is not None:
+    if "temperature" in side.nets:
         give(peer.nets.log_temp, [np.array(side.nets.temperature)[None, None]])
     return peer
 

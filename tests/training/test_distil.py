@@ -69,7 +69,7 @@ def test_the_student_does_what_the_teacher_does_on_raw_states_of_the_log(pair):
     else:
         spread = wanted.var(0).mean()
         assert ((fresh - wanted) ** 2).mean() > 0.5 * spread
-        assert ((learnt - wanted) ** 2).mean() < 0.05 * spread
+        assert ((learnt - wanted) ** 2).mean() < 0.1 * spread
 
 
 @every_pair

@@ -46,8 +46,8 @@ def rollouts(monkeypatch, algorithm, **changes):
     """What the updates of a run are given, without the updates; and what was evaluated."""
     given, notes = [], Notes()
 
-    def note(learner, rollout, done, key, progress, **options):
-        given.append((rollout, done, float(progress), options["train_actor"]))
+    def note(learner, rollout, done, key, progress, algorithm, bridges, **options):
+        given.append((rollout, done, float(progress), options["train_policy"]))
         return learner, {}
 
     monkeypatch.setattr(on_policy, "learn", note)
@@ -141,9 +141,9 @@ def test_v_is_fitted_to_the_policy_that_was_handed_over_before_that_moves():
 
 def test_without_fit_or_warm_up_the_first_rollout_already_teaches_the_policy(monkeypatch):
     given, _ = rollouts(monkeypatch, PPO(**SMALL, rollout_steps=16, value_fit_epochs=0))
-    assert [train_actor for *_, train_actor in given] == [True, True, True]
+    assert [train_policy for *_, train_policy in given] == [True, True, True]
     given, _ = rollouts(monkeypatch, PPO(**SMALL, rollout_steps=16, value_fit_epochs=1))
-    assert [train_actor for *_, train_actor in given] == [False, True, True, True]
+    assert [train_policy for *_, train_policy in given] == [False, True, True, True]
 
 
 def test_the_same_seed_lives_the_same_life_and_another_seed_another():

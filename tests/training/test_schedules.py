@@ -49,7 +49,7 @@ def fresh(algorithm, spaces=ONE):
 
 
 def one_update(algorithm, learner, progress):
-    given = {"algorithm": algorithm, "bridges": (), "strategy": None, "spaces": ONE, "blocks": 1}
+    given = {"algorithm": algorithm, "bridges": (), "strategy": None, "blocks": 1}
     return run_updates(clone(learner), LOG, jax.random.key(0), jnp.asarray(progress, jnp.float32), **given)[0]
 
 
@@ -119,7 +119,7 @@ class Progress:
         self.seen = []
         monkeypatch.setattr(loop, "run_updates", self)
 
-    def __call__(self, learner, replay, key, progress, **options):
+    def __call__(self, learner, replay, key, progress, *parts, **options):
         self.seen.append(float(progress))
         return learner, {}
 
@@ -142,9 +142,7 @@ def test_within_a_phase_progress_only_grows_and_the_online_phase_starts_anew(mon
     learner = fresh(algorithm)
     before = Progress(monkeypatch, offline)
     alone(
-        train_offline(
-            algorithm, learner, LOG, ONE, Notes(), steps=450, seed=0, env_id=None, eval_every=150, eval_episodes=1
-        )
+        train_offline(algorithm, learner, LOG, Notes(), steps=450, seed=0, env_id=None, eval_every=150, eval_episodes=1)
     )
     after = Progress(monkeypatch, online)
     replay = Replay.create(None, 100, ONE)
@@ -180,7 +178,7 @@ def test_a_saved_policy_explores_with_the_epsilon_of_its_point_of_the_phase(name
     """As loaded, as off-policy evaluation judges it, and as it is exported."""
     algorithm = ALGORITHMS[name](**SMALL, initial_epsilon=0.9, final_epsilon=0.1)
     spaces = Spaces(1, 4, discrete=True)
-    save(tmp_path / "saved", Checkpoint(algorithm, (), spaces, None, fresh(algorithm, spaces), progress))
+    save(tmp_path / "saved", Checkpoint(algorithm, (), spaces, None, fresh(algorithm, spaces), progress=progress))
     saved = load(tmp_path / "saved")
     assert saved.algorithm == algorithm, "what is gone on with has all of its schedule before it"
     policy = saved.policy()

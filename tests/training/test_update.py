@@ -7,17 +7,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import LOG, SPACES, changed_roles, clone, fresh_learner, same_bits, small, transitions
+from helpers import (
+    LOG,
+    SPACES,
+    actor_update,
+    changed_roles,
+    clone,
+    fresh_learner,
+    same_bits,
+    small,
+    transitions,
+)
 from segue.errors import Diverged
 from segue.replay import REPLAYS, Mixed, Replay, append
 from segue.training.recorder import fetch
-from segue.training.update import actor_update, replace, run_updates
+from segue.training.update import replace, run_updates
 
 BC_NLL = small("bc", loss="nll")
 
 
 def run(algorithm, learner, replay=LOG, **options):
-    settings = {"bridges": (), "strategy": None, "spaces": SPACES, "blocks": 2, "progress": 0.0} | options
+    settings = {"bridges": (), "strategy": None, "blocks": 2, "progress": 0.0} | options
     progress = jnp.asarray(settings.pop("progress"), jnp.float32)
     return run_updates(clone(learner), replay, jax.random.key(0), progress, algorithm=algorithm, **settings)
 
@@ -26,9 +36,9 @@ def run(algorithm, learner, replay=LOG, **options):
 def test_without_the_actor_only_the_critic_and_its_target_move(name):
     algorithm = small(name)
     learner = fresh_learner(algorithm)
-    after, metrics = run(algorithm, learner, train_actor=False)
+    after, metrics = run(algorithm, learner, train_policy=False)
     assert changed_roles(learner, after) == {"critic", "target_critic"}
-    assert after.step == 2 * algorithm.critic_updates
+    assert after.step == 2 * algorithm.updates_per_block
     assert "critic_loss" in metrics
     assert "actor_loss" not in metrics
 
@@ -77,7 +87,6 @@ def test_the_given_learner_is_donated_to_the_updates():
         algorithm=BC_NLL,
         bridges=(),
         strategy=None,
-        spaces=SPACES,
         blocks=2,
     )
     assert learner.nets.actor.mlp.layers[0].weight.is_deleted()
@@ -98,6 +107,6 @@ def test_finite_metrics_are_numbers_by_name():
 def test_a_batch_with_nan_is_seen_in_the_metrics():
     batch = jax.tree.map(jnp.asarray, transitions()._replace(action=np.full((16, 2), np.nan, np.float32)))
     algorithm = small("bc")
-    _, metrics = actor_update(algorithm, (), fresh_learner(algorithm), batch, jax.random.key(0), 2)
+    _, metrics = actor_update(algorithm, (), fresh_learner(algorithm), batch, jax.random.key(0))
     with pytest.raises(Diverged, match="actor_loss is nan"):
         fetch("offline", 1, metrics)

@@ -1,13 +1,19 @@
-"""What every algorithm is: a frozen dataclass of hyper-parameters with a few pure functions over the learner's nets.
+"""What every algorithm is: hyper-parameters, networks by role, the steps of an update, and a way of acting.
 
-The shared update (segue.training.update) calls these functions; an algorithm implements only what it changes.
+An update is data: an ordered tuple of steps, which `segue.training.update` executes. A step descends the loss of one
+role, or lets a target network follow its role:
+
+    BellmanStep   a critic, towards reward + discount · V(s′), where bridges may change V(s′)
+    PolicyStep    a policy, down a loss per sample, which bridges may weigh and add penalties to
+    Step          any other role, down a loss
+    Follow        a target network: target ← τ·role + (1 − τ)·target
+
+All but the last are an optimiser's. `every` says after how many updates a step is due.
 """
 
 from __future__ import annotations
 
-import copy as shallow
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, Self
 
@@ -20,9 +26,10 @@ from jaxtyping import Float
 from segue import random
 from segue.acting import Acted, Carry
 from segue.data.dataset import Dataset
-from segue.errors import RecipeError, require_types, unknown
+from segue.errors import RecipeError, unknown
+from segue.hyper import HyperParameters
 from segue.networks import MLP, Actor, CategoricalActor, Critic, DiscreteCritic, GaussianActor, NormPlace, distributions
-from segue.types import Array, Key, Nets, Normaliser, Spaces, Transition
+from segue.types import TARGET, Array, Key, Nets, Normaliser, Spaces, Transition
 
 Aux = dict[str, jax.Array]
 Activation = Literal["relu", "tanh", "elu", "gelu"]
@@ -30,27 +37,80 @@ Schedule = Literal["constant", "linear", "cosine"]
 Distribution = Literal["gaussian", "squashed"]
 #: The share of a phase that is over, in [0, 1].
 Progress = Float[Array, ""]
+#: (parameters of the role, all networks, batch, key, what earlier steps reported) → loss, and what is reported.
+Loss = Callable[[Any, Nets, Transition, Key, Aux], tuple[Float[jax.Array, ""], Aux]]
+#: The same without the reports, per sample: unreduced, so that bridges can weigh it.
+PolicyLoss = Callable[[Any, Nets, Transition, Key], tuple[Float[jax.Array, " batch"], Aux]]
+#: (critic, all networks, batch, Bellman target, key) → loss, and what is reported.
+BellmanLoss = Callable[[Any, Nets, Transition, jax.Array, Key], tuple[Float[jax.Array, ""], Aux]]
+#: (all networks, batch, key) → V(s′).
+NextValue = Callable[[Nets, Transition, Key], Float[jax.Array, " batch"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One optimiser step of a role; the other roles are constants of its loss."""
+
+    role: str
+    loss: Loss
+    optimiser: optax.GradientTransformation
+    every: int = 1
+    """In updates; 1, or what the algorithm's rarest steps have."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BellmanStep:
+    """One optimiser step of a critic."""
+
+    role: str
+    next_value: NextValue
+    """V(s′) of the target reward + discount · V(s′)."""
+    loss: BellmanLoss
+    optimiser: optax.GradientTransformation
+    every: int = 1
+    """In updates."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyStep:
+    """One optimiser step of the policy."""
+
+    role: str
+    loss: PolicyLoss
+    optimiser: optax.GradientTransformation
+    every: int = 1
+    """In updates (TD3's policy delay)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Follow:
+    """One step of a target network towards the role that it is named after."""
+
+    target: str
+    rate: float | jax.Array
+    """τ."""
+    every: int = 1
+    """In updates."""
+
+    @property
+    def role(self) -> str:
+        """What it follows."""
+        return self.target.removeprefix(TARGET)
+
+
+AnyStep = Step | BellmanStep | PolicyStep | Follow
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Algorithm:
-    """Hyper-parameters that every algorithm has, and the neutral default of every hook.
+class Algorithm(HyperParameters):
+    """Hyper-parameters that every algorithm has, and what it does at each point where it is asked."""
 
-    Losses of the actor are **per sample and unreduced**, so that bridges can weigh them.
-    """
-
-    name: ClassVar[str]
-    """What the command line and the recipe call it."""
     phases: ClassVar[tuple[str, ...]] = ("offline", "online")
     """The phases it makes sense in."""
     actions: ClassVar[tuple[str, ...]] = ("continuous",)
     """The action types it supports."""
     columns: ClassVar[tuple[str, ...]] = ()
     """Optional columns of a transition that it uses; the online loop fills them in when they become known."""
-    polyak_with_actor: ClassVar[bool] = False
-    """Whether target networks move only when the actor does (TD3), instead of at every critic update (SAC)."""
-    policy: ClassVar[str | None] = "actor"
-    """The role that `actor_loss` trains; None for an algorithm that acts by its critic alone."""
     on_policy: ClassVar[bool] = False
     """Whether it learns from its own fresh rollouts only (segue.training.on_policy), not from a replay."""
     updates_per_step: ClassVar[float] = 1.0
@@ -76,21 +136,12 @@ class Algorithm:
     """Orthogonal instead of uniform initial weights."""
 
     def __post_init__(self) -> None:
-        require_types(self, self.name)
+        super().__post_init__()
         self.require("discount", 0 <= self.discount <= 1, "between 0 and 1")
         self.require("reward_scale", self.reward_scale > 0, "above 0")
         self.require("batch_size", self.batch_size >= 1, "at least 1")
         widths = self.hidden_sizes or (0,)
         self.require("hidden_sizes", min(widths) >= 1 and max(widths) <= 100_000, "positive widths up to 100,000")
-
-    def require(self, field: str, holds: bool, expected: str) -> None:
-        """Refuse a hyper-parameter out of its range.
-
-        Raises:
-            RecipeError: naming the algorithm, the field, its value and the range.
-        """
-        if not holds:
-            raise RecipeError(f"{self.name}: {field} is {getattr(self, field)!r}; expected {expected}")
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
@@ -103,17 +154,28 @@ class Algorithm:
             raise RecipeError(unknown(f"preset of {cls.name}", name, cls.presets))
         return cls(**{**cls.presets[name], **changes})
 
-    @property
-    def critic_updates(self) -> int:
-        """Critic updates per actor update; 0 for an algorithm without a critic."""
-        return 0
+    def steps(self) -> tuple[AnyStep, ...]:
+        """The steps of an update, in their order; every role has one at most."""
+        raise NotImplementedError
 
-    def adjusted(self, **values: Any) -> Self:
-        """A copy with these values, which may be traced; it is for use inside an update and cannot be hashed."""
-        twin = shallow.copy(self)
-        for name, value in values.items():
-            object.__setattr__(twin, name, value)
-        return twin
+    @property
+    def updates_per_block(self) -> int:
+        """How many updates there are between two of the rarest steps."""
+        return max(step.every for step in self.steps())
+
+    @property
+    def policy_step(self) -> PolicyStep | None:
+        """The step of the policy; None for an algorithm that acts by its critic alone."""
+        return next((step for step in self.steps() if isinstance(step, PolicyStep)), None)
+
+    @property
+    def bellman_step(self) -> BellmanStep | None:
+        """The step of the critic; None for an algorithm without one."""
+        return next((step for step in self.steps() if isinstance(step, BellmanStep)), None)
+
+    def optimisers(self) -> dict[str, optax.GradientTransformation]:
+        """The optimiser of each trained role."""
+        return {step.role: step.optimiser for step in self.steps() if not isinstance(step, Follow)}
 
     def at(self, progress: Progress) -> Self:
         """The algorithm at this point of its phase: what follows a schedule has its value of now."""
@@ -121,12 +183,12 @@ class Algorithm:
 
     def scheduled(self, role: str, progress: Progress) -> Self:
         """A copy whose step size of this role is decayed; itself if that is constant."""
-        schedule, rate = getattr(self, f"{role}_schedule"), f"{role}_learning_rate"
+        schedule, name = getattr(self, f"{role}_schedule"), f"{role}_learning_rate"
         if schedule == "constant":
             return self
-        cosine = progress.__array_namespace__().cos(math.pi * progress)
-        factor = 1 - progress if schedule == "linear" else 0.5 * (1 + cosine)
-        return self.adjusted(**{rate: getattr(self, rate) * factor})
+        rate = getattr(self, name)
+        decay = optax.linear_schedule(rate, 0.0, 1) if schedule == "linear" else optax.cosine_decay_schedule(rate, 1)
+        return self.adjusted(**{name: decay(progress)})
 
     def learning_rewards(self, reward: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch"]:
         """scale · r + shift."""
@@ -150,46 +212,6 @@ class Algorithm:
     def sparse_failure_reward(self) -> float | None:
         """The reward of every step of a failed episode, where an algorithm treats sparse rewards by themselves."""
         return None
-
-    def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """The optimiser of each trained role."""
-        return {}
-
-    def behaviour_loss(
-        self, behaviour: Any, nets: Nets, batch: Transition, key: Key
-    ) -> tuple[Float[jax.Array, ""], Aux]:
-        """Loss of the model of the log's actions; called, before the critic's, only for an algorithm that has one."""
-        raise NotImplementedError(f"{self.name} has no behaviour model")
-
-    def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
-        """The bootstrap V(s′) of the Bellman target r + discount · V(s′)."""
-        raise NotImplementedError(f"{self.name} has no critic")
-
-    def bellman_loss(self, error: Float[jax.Array, "members batch"]) -> Float[jax.Array, "members batch"]:
-        """What Q minus its target costs: its square."""
-        return error**2
-
-    def critic_penalty(
-        self, critic: Any, nets: Nets, batch: Transition, q: Float[jax.Array, "members batch"], key: Key
-    ) -> tuple[Float[jax.Array, ""], Aux]:
-        """What is added to the squared Bellman errors; `q` is the critic at the batch's own actions."""
-        return jnp.zeros(()), {}
-
-    def value_loss(self, value: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, ""], Aux]:
-        """Loss of the state value; called, before the critic's, only for an algorithm that has the role."""
-        raise NotImplementedError(f"{self.name} has no value function")
-
-    def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
-        """Loss of the policy per sample, and what later losses and the metrics need of it."""
-        raise NotImplementedError
-
-    def temperature_loss(self, log_temperature: Float[jax.Array, ""], actor_aux: Aux, action_size: int) -> jax.Array:
-        """Loss of the entropy temperature; called only for an algorithm that has the role."""
-        raise NotImplementedError(f"{self.name} has no temperature")
-
-    def multiplier_loss(self, log_multiplier: Float[jax.Array, ""], critic_aux: Aux) -> jax.Array:
-        """Loss of a Lagrange multiplier; called only for an algorithm that has the role."""
-        raise NotImplementedError(f"{self.name} has no multiplier")
 
     def action_distribution(
         self, nets: Nets, observation: Float[Array, "*batch observation"], explore: bool
@@ -241,6 +263,10 @@ class ActorBased(Algorithm):
         """A fresh actor."""
         return Nets(actor=self.init_actor(random.named(key, "actor"), spaces))
 
+    def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
+        """Loss of the policy per sample, and what later losses and the metrics need of it."""
+        raise NotImplementedError
+
     def continuous_actor(self) -> Callable[..., Actor | GaussianActor]:
         """What makes a fresh actor of continuous actions."""
         return Actor.init
@@ -257,10 +283,6 @@ class ActorBased(Algorithm):
             layer_norm=self.actor_layer_norm,
             orthogonal=self.orthogonal_init,
         )
-
-    def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """The optimiser of each trained role."""
-        return {**super().optimisers(), "actor": optax.adam(self.actor_learning_rate)}
 
     def action_distribution(
         self, nets: Nets, observation: Float[Array, "*batch observation"], explore: bool
@@ -287,8 +309,6 @@ class CriticBased(Algorithm):
     """LayerNorm in the critic's hidden layers, before the activation (RLPD, WSRL) or after it (ReBRAC)."""
     polyak: float = 0.005
     """τ of the target networks: target ← τ·online + (1 − τ)·target."""
-    critic_updates_per_actor_update: int = 1
-    """Critic updates between two actor updates (TD3's policy delay; RLPD's and REDQ's UTD)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -300,12 +320,6 @@ class CriticBased(Algorithm):
         )
         self.require("ensemble_size", 1 <= self.ensemble_size <= 1000, "between 1 and 1,000")
         self.require("polyak", 0 < self.polyak <= 1, "above 0 and at most 1")
-        self.require("critic_updates_per_actor_update", self.critic_updates_per_actor_update >= 1, "at least 1")
-
-    @property
-    def critic_updates(self) -> int:
-        """Critic updates per actor update."""
-        return self.critic_updates_per_actor_update
 
     def at(self, progress: Progress) -> Self:
         """The algorithm at this point of its phase."""
@@ -342,14 +356,54 @@ class CriticBased(Algorithm):
             orthogonal=self.orthogonal_init,
         )
 
-    def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """The optimiser of each trained role."""
-        return {**super().optimisers(), "critic": optax.adam(self.critic_learning_rate)}
+    def bellman_loss(self, error: Float[jax.Array, "members batch"]) -> Float[jax.Array, "members batch"]:
+        """What Q minus its target costs: its square."""
+        return error**2
+
+    def critic_penalty(
+        self, critic: Any, nets: Nets, batch: Transition, q: Float[jax.Array, "members batch"], key: Key
+    ) -> tuple[Float[jax.Array, ""], Aux]:
+        """What is added to the squared Bellman errors; `q` is the critic at the batch's own actions."""
+        return jnp.zeros(()), {}
+
+    def critic_loss(
+        self, critic: Any, nets: Nets, batch: Transition, target: Float[jax.Array, " batch"], key: Key
+    ) -> tuple[Float[jax.Array, ""], Aux]:
+        """Σ_members mean (Q(s, a) − target)² + penalty."""
+        q = critic(batch.observation, batch.action)
+        penalty, aux = self.critic_penalty(critic, nets, batch, q, key)
+        loss = self.bellman_loss(q - target).mean(1).sum() + penalty
+        return loss, {"critic_loss": loss, "q_data": q, **aux}
+
+    def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
+        """The bootstrap V(s′) of the Bellman target r + discount · V(s′)."""
+        raise NotImplementedError
+
+    def critic_step(self) -> BellmanStep:
+        """The step of the critic."""
+        return BellmanStep("critic", self.next_value, self.critic_loss, optax.adam(self.critic_learning_rate))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ActorCritic(CriticBased, ActorBased):
-    """An algorithm with both."""
+    """An algorithm with both: each update steps the critic and its target, and every so often the policy."""
+
+    critic_updates_per_actor_update: int = 1
+    """Critic updates between two actor updates (TD3's policy delay; RLPD's and REDQ's UTD)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("critic_updates_per_actor_update", self.critic_updates_per_actor_update >= 1, "at least 1")
+
+    def steps(self) -> tuple[AnyStep, ...]:
+        """Critic, its target, policy."""
+        return self.critic_step(), Follow("target_critic", self.polyak), self.actor_step()
+
+    def actor_step(self) -> PolicyStep:
+        """The step of the policy."""
+        return PolicyStep(
+            "actor", self.actor_loss, optax.adam(self.actor_learning_rate), self.critic_updates_per_actor_update
+        )
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """A fresh actor, and a critic with its target equal to it."""

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import jax
+import optax
 from jaxtyping import Float
 
-from segue.algorithms.base import ActorBased, Aux, Distribution
+from segue.algorithms.base import ActorBased, AnyStep, Aux, Distribution, PolicyStep
 from segue.data.dataset import Dataset
 from segue.networks import Actor, CategoricalActor, GaussianActor, distributions
 from segue.types import Array, Key, Nets, Transition
@@ -39,6 +40,10 @@ class BC(ActorBased):
         """What makes a fresh actor of the chosen distribution; by squared error, the usual one."""
         gaussian = self.loss == "nll" and self.distribution == "gaussian"
         return GaussianActor.init if gaussian else Actor.init
+
+    def steps(self) -> tuple[AnyStep, ...]:
+        """The policy."""
+        return (PolicyStep("actor", self.actor_loss, optax.adam(self.actor_learning_rate)),)
 
     def select(self, dataset: Dataset) -> Dataset:
         """The best episodes (%BC)."""

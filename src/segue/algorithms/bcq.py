@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import ActorCritic, Aux, copy
+from segue.algorithms.base import ActorCritic, AnyStep, Aux, Follow, PolicyStep, Step, copy
 from segue.networks import MLP, VAE, distributions
 from segue.networks.vae import LATENT_CLIP
 from segue.types import Array, Key, Nets, Spaces, Transition
@@ -26,7 +26,6 @@ class BCQ(ActorCritic):
 
     name: ClassVar[str] = "bcq"
     phases: ClassVar[tuple[str, ...]] = ("offline",)
-    policy: ClassVar[str | None] = "perturbation"
 
     batch_size: int = 100
     """Transitions per update."""
@@ -90,16 +89,19 @@ class BCQ(ActorCritic):
             target_perturbation=copy(perturbation),
         )
 
-    def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """The optimiser of each trained role."""
-        return {
-            "critic": optax.adam(self.critic_learning_rate),
-            "behaviour": optax.adam(self.behaviour_learning_rate),
-            "perturbation": optax.adam(self.actor_learning_rate),
-        }
+    def steps(self) -> tuple[AnyStep, ...]:
+        """Generative model, critic and its target, ξ and its target."""
+        d = self.critic_updates_per_actor_update
+        return (
+            Step("behaviour", self.behaviour_loss, optax.adam(self.behaviour_learning_rate)),
+            self.critic_step(),
+            Follow("target_critic", self.polyak),
+            PolicyStep("perturbation", self.actor_loss, optax.adam(self.actor_learning_rate), d),
+            Follow("target_perturbation", self.polyak, d),
+        )
 
     def behaviour_loss(
-        self, behaviour: VAE, nets: Nets, batch: Transition, key: Key
+        self, behaviour: VAE, nets: Nets, batch: Transition, key: Key, aux: Aux
     ) -> tuple[Float[jax.Array, ""], Aux]:
         """E‖decoded − a‖² + ½ KL, each a mean over its dimensions (the authors' code)."""
         noise = random.normal(key, (len(batch.action), behaviour.latent_size))

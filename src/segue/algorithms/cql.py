@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import Aux
+from segue.algorithms.base import AnyStep, Aux, Step
 from segue.algorithms.sac import SAC
 from segue.parts import number_of_parts, sum_by_parts
 from segue.types import Key, Nets, Spaces, Transition
@@ -79,12 +79,12 @@ class CQL(SAC):
         nets = super().init(key, spaces)
         return nets if self.lagrange_threshold is None else nets.replace(multiplier=jnp.zeros(()))
 
-    def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """The optimiser of each trained role."""
-        optimisers = super().optimisers()
-        if self.lagrange_threshold is not None:
-            optimisers["multiplier"] = optax.adam(self.critic_learning_rate)
-        return optimisers
+    def steps(self) -> tuple[AnyStep, ...]:
+        """SAC's; in the Lagrange form α′ follows the critic."""
+        critic, *others = super().steps()
+        if self.lagrange_threshold is None:
+            return critic, *others
+        return critic, Step("multiplier", self.multiplier_loss, optax.adam(self.critic_learning_rate)), *others
 
     def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
         """SAC's, or max_k min_i Q̄_i(s′, a′_k) over draws a′_k ~ π(s′) (the order of young-geng/CQL)."""
@@ -149,8 +149,12 @@ class CQL(SAC):
         multiplier = jnp.clip(jnp.exp(nets.multiplier), 0.0, 1e6)
         return multiplier * self.conservative_weight * (excess - len(gap) * self.lagrange_threshold), aux
 
-    def multiplier_loss(self, log_multiplier: Float[jax.Array, ""], critic_aux: Aux) -> jax.Array:
+    def multiplier_loss(
+        self, log_multiplier: Float[jax.Array, ""], nets: Nets, batch: Transition, key: Key, aux: Aux
+    ) -> tuple[Float[jax.Array, ""], Aux]:
         """−½ Σ_i α′ · w · (gap_i − threshold)."""
         assert self.lagrange_threshold is not None
-        excess = jax.lax.stop_gradient(critic_aux["conservative_gap"] - self.lagrange_threshold).sum()
-        return -0.5 * jnp.clip(jnp.exp(log_multiplier), 0.0, 1e6) * self.conservative_weight * excess
+        excess = jax.lax.stop_gradient(aux["conservative_gap"] - self.lagrange_threshold).sum()
+        multiplier = jnp.exp(log_multiplier)
+        loss = -0.5 * jnp.clip(multiplier, 0.0, 1e6) * self.conservative_weight * excess
+        return loss, {"multiplier": multiplier}

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Float, Int
 
 from segue import random
-from segue.algorithms.base import Aux
+from segue.algorithms.base import AnyStep, Aux, Step
 from segue.algorithms.dqn import DQN
 from segue.networks import CategoricalActor, best
 from segue.types import Array, Key, Nets, Spaces, Transition
@@ -48,12 +48,12 @@ class DiscreteBCQ(DQN):
         )
         return super().init(key, spaces).replace(behaviour=behaviour)
 
-    def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """The optimiser of each trained role."""
-        return {**super().optimisers(), "behaviour": optax.adam(self.behaviour_learning_rate)}
+    def steps(self) -> tuple[AnyStep, ...]:
+        """The imitation, then the critic and its target."""
+        return Step("behaviour", self.behaviour_loss, optax.adam(self.behaviour_learning_rate)), *super().steps()
 
     def behaviour_loss(
-        self, behaviour: CategoricalActor, nets: Nets, batch: Transition, key: Key
+        self, behaviour: CategoricalActor, nets: Nets, batch: Transition, key: Key, aux: Aux
     ) -> tuple[Float[jax.Array, ""], Aux]:
         """E[−log G(a|s)] + penalty · E[logit²]."""
         nll = -behaviour.log_prob(batch.observation, batch.action).mean()
@@ -64,6 +64,6 @@ class DiscreteBCQ(DQN):
         """argmax of min_i Q_i over the actions with G(a|s) / max_a G(a|s) > τ (eq. 14)."""
         log_prob = nets.behaviour(observation)
         xp = log_prob.__array_namespace__()
-        allowed = log_prob - log_prob.max(-1, keepdims=True) > np.log(max(self.threshold, 1e-30))
+        share = xp.exp(log_prob - log_prob.max(-1, keepdims=True))
         q = nets.critic.all(observation).min(0)
-        return best(xp.where(allowed, q, -np.inf))
+        return best(xp.where(share > self.threshold, q, -np.inf))

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from segue import random
 from segue.algorithms.base import Aux
 from segue.algorithms.sac import SAC
 from segue.types import Key, Nets, Transition
@@ -30,7 +31,7 @@ class DiscreteSAC(SAC):
 
     def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
         """Σ_a π(a|s′) (min_{i∈M} Q̄_i(s′, a) − α log π(a|s′)) (eq. 10); M all critics or a random subset."""
-        _, target_critic = self.drawn_critics(nets.target_critic, key)
+        target_critic = self.drawn_critics(nets.target_critic, random.named(key, "critics"))
         log_prob = nets.actor(batch.next_observation)
         q = target_critic.all(batch.next_observation).min(0)
         if self.backup_entropy:
@@ -46,6 +47,6 @@ class DiscreteSAC(SAC):
         aux = {"log_prob": (probability * log_prob).sum(-1), "q_policy": (probability * q).sum(-1)}
         return (probability * (alpha * log_prob - q)).sum(-1), aux
 
-    def target_entropy(self, action_size: int) -> float:
+    def target_entropy(self, nets: Nets, batch: Transition) -> float | jax.Array:
         """H̄ = scale · log |A|."""
-        return self.target_entropy_scale * math.log(action_size)
+        return self.target_entropy_scale * math.log(nets.actor.actions)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int
 
-from segue.algorithms.base import CriticBased, Progress
+from segue.algorithms.base import AnyStep, CriticBased, Follow, Progress
 from segue.networks import best, distributions, pick
 from segue.types import Array, Key, Nets, Transition
 
@@ -26,7 +26,6 @@ class DQN(CriticBased):
 
     name: ClassVar[str] = "dqn"
     actions: ClassVar[tuple[str, ...]] = ("discrete",)
-    policy: ClassVar[str | None] = None
 
     loss: Literal["huber", "mse"] = "huber"
     """Of the Bellman error: Huber's with threshold 1, or the square."""
@@ -44,11 +43,14 @@ class DQN(CriticBased):
             self.require(field, 0 <= getattr(self, field) <= 1, "between 0 and 1")
         self.require("epsilon_until", 0 < self.epsilon_until <= 1, "above 0 and at most 1")
 
+    def steps(self) -> tuple[AnyStep, ...]:
+        """Critic and target."""
+        return self.critic_step(), Follow("target_critic", self.polyak)
+
     def at(self, progress: Progress) -> Self:
         """The algorithm at this point of its phase: ε and step size."""
-        share = (progress / self.epsilon_until).clip(0, 1)
-        epsilon = self.initial_epsilon + (self.final_epsilon - self.initial_epsilon) * share
-        return super().at(progress).adjusted(initial_epsilon=epsilon)
+        epsilon = optax.linear_schedule(self.initial_epsilon, self.final_epsilon, 1)
+        return super().at(progress).adjusted(initial_epsilon=epsilon(progress / self.epsilon_until))
 
     def bellman_loss(self, error: Float[jax.Array, "members batch"]) -> Float[jax.Array, "members batch"]:
         """Huber's function of Q minus its target (half the square near 0), or its square."""

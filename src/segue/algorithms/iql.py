@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import ActorCritic, Aux, Distribution, Progress, Schedule
+from segue.algorithms.base import ActorCritic, AnyStep, Aux, Distribution, Progress, Schedule, Step
 from segue.networks import Actor, GaussianActor
 from segue.types import Key, Nets, Spaces, Transition
 
@@ -74,11 +74,13 @@ class IQL(ActorCritic):
         """The algorithm at this point of its phase."""
         return super().at(progress).scheduled("value", progress)
 
-    def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """The optimiser of each trained role."""
-        return {**super().optimisers(), "value": optax.adam(self.value_learning_rate)}
+    def steps(self) -> tuple[AnyStep, ...]:
+        """V, Q and its target, policy."""
+        return Step("value", self.value_loss, optax.adam(self.value_learning_rate)), *super().steps()
 
-    def value_loss(self, value: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, ""], Aux]:
+    def value_loss(
+        self, value: Any, nets: Nets, batch: Transition, key: Key, aux: Aux
+    ) -> tuple[Float[jax.Array, ""], Aux]:
         """E[ |τ − 1(u < 0)| u² ], u = min_i Q̄_i(s, a) − V(s) (eq. 5)."""
         v = value(batch.observation)[..., 0]
         u = nets.target_critic(batch.observation, batch.action).min(0) - v

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Bool, Float
 
 from segue import random
-from segue.algorithms.base import ActorBased, Aux, Progress, Schedule, copy
+from segue.algorithms.base import ActorBased, AnyStep, Aux, PolicyStep, Progress, Schedule, Step, copy
 from segue.networks import MLP, CategoricalActor
 from segue.types import Array, Key, Nets, Spaces, Transition
 
@@ -71,7 +71,7 @@ class PPO(ActorBased):
         self.require("max_gradient_norm", self.max_gradient_norm > 0, "above 0")
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
-        """Actor and V; and the frozen reference of the KL term, if it has a weight."""
+        """Actor and V; and the frozen actor of the KL term, if it has a weight."""
         actor = super().init(key, spaces).actor
         value = MLP.init(
             random.named(key, "value"),
@@ -81,20 +81,24 @@ class PPO(ActorBased):
             activation=self.activation,
             orthogonal=self.orthogonal_init,
         )
-        return Nets(actor=actor, value=value, reference=copy(actor) if self.kl_weight else None)
+        return Nets(actor=actor, value=value, frozen_actor=copy(actor) if self.kl_weight else None)
 
-    def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """The optimiser of each trained role."""
+    def steps(self) -> tuple[AnyStep, ...]:
+        """V, policy; on every minibatch of every pass."""
 
         def adam(rate: float | jax.Array) -> optax.GradientTransformation:
             return optax.chain(optax.clip_by_global_norm(self.max_gradient_norm), optax.adam(rate, eps=1e-5))
 
-        return {"actor": adam(self.actor_learning_rate), "value": adam(self.value_learning_rate)}
+        return (
+            Step("value", self.value_loss, adam(self.value_learning_rate)),
+            PolicyStep("actor", self.actor_loss, adam(self.actor_learning_rate)),
+        )
 
     def at(self, progress: Progress) -> Self:
         """The algorithm at this point of its phase: step sizes and the weight of the KL term."""
+        weight = optax.linear_schedule(self.kl_weight, 0.0, 1)
         now = super().at(progress).scheduled("value", progress)
-        return now.adjusted(kl_weight=self.kl_weight * (1 - progress / self.kl_until).clip(0, 1))
+        return now.adjusted(kl_weight=weight(progress / self.kl_until))
 
     def advantages(
         self, rollout: Transition, done: Bool[Array, "steps envs"], value: MLP, gae_lambda: float
@@ -116,7 +120,9 @@ class PPO(ActorBased):
         _, advantage = jax.lax.scan(back, jnp.zeros_like(delta[0]), (delta, carries), reverse=True)
         return rollout._replace(advantage=advantage, return_to_go=advantage + here)
 
-    def value_loss(self, value: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, ""], Aux]:
+    def value_loss(
+        self, value: Any, nets: Nets, batch: Transition, key: Key, aux: Aux
+    ) -> tuple[Float[jax.Array, ""], Aux]:
         """E[(V(s) − λ-return)²]."""
         v = value(batch.observation)[..., 0]
         loss = ((v - batch.return_to_go) ** 2).mean()
@@ -142,7 +148,7 @@ class PPO(ActorBased):
             negative_entropy = ratio * jax.lax.stop_gradient(log_prob)
         loss = loss + self.entropy_weight * negative_entropy
         aux = {"ratio_clipped": jnp.abs(ratio - 1) > self.clip, "log_prob": log_prob}
-        if nets.reference is not None:
-            kl = actor.kl(nets.reference, batch.observation)
+        if "frozen_actor" in nets:
+            kl = actor.kl(nets.frozen_actor, batch.observation)
             loss, aux = loss + self.kl_weight * kl, {**aux, "kl_to_pretrained": kl}
         return loss, aux

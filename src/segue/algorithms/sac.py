@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import ActorCritic, Aux
+from segue.algorithms.base import ActorCritic, AnyStep, Aux, Step
 from segue.types import Key, Nets, Spaces, Transition
 
 
@@ -48,9 +48,10 @@ class SAC(ActorCritic):
         temperature = jnp.asarray(math.log(self.initial_temperature), jnp.float32)
         return super().init(key, spaces).replace(temperature=temperature)
 
-    def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """The optimiser of each trained role."""
-        return {**super().optimisers(), "temperature": optax.adam(self.temperature_learning_rate)}
+    def steps(self) -> tuple[AnyStep, ...]:
+        """Critic, its target, policy, α."""
+        adam, every = optax.adam(self.temperature_learning_rate), self.critic_updates_per_actor_update
+        return *super().steps(), Step("temperature", self.temperature_loss, adam, every)
 
     def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
         """min_{i∈M} Q̄_i(s′, a′) − α log π(a′|s′), a′ ~ π(s′) (eq. 3); M all critics or a random subset."""
@@ -73,11 +74,14 @@ class SAC(ActorCritic):
         alpha = jnp.exp(jax.lax.stop_gradient(nets.temperature))
         return alpha * log_prob - q, {"log_prob": log_prob, "q_policy": q}
 
-    def target_entropy(self, action_size: int) -> float:
+    def target_entropy(self, nets: Nets, batch: Transition) -> float | jax.Array:
         """H̄ = −scale · |A|."""
-        return -self.target_entropy_scale * action_size
+        return -self.target_entropy_scale * batch.action.shape[-1]
 
-    def temperature_loss(self, log_temperature: Float[jax.Array, ""], actor_aux: Aux, action_size: int) -> jax.Array:
+    def temperature_loss(
+        self, log_temperature: Float[jax.Array, ""], nets: Nets, batch: Transition, key: Key, aux: Aux
+    ) -> tuple[Float[jax.Array, ""], Aux]:
         """α · E[−log π(a|s) − H̄] (eq. 18)."""
-        excess = jax.lax.stop_gradient(-actor_aux["log_prob"] - self.target_entropy(action_size))
-        return jnp.exp(log_temperature) * excess.mean()
+        excess = jax.lax.stop_gradient(-aux["log_prob"] - self.target_entropy(nets, batch))
+        temperature = jnp.exp(log_temperature)
+        return temperature * excess.mean(), {"temperature": temperature}

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from segue import random
-from segue.algorithms.base import ActorCritic, Aux, copy
+from segue.algorithms.base import ActorCritic, AnyStep, Aux, Follow, copy
 from segue.networks import distributions
 from segue.types import Array, Key, Nets, Spaces, Transition
 
@@ -21,7 +21,6 @@ class TD3(ActorCritic):
     """Deterministic actor-critic with clipped double Q, target smoothing and delayed policy updates."""
 
     name: ClassVar[str] = "td3"
-    polyak_with_actor: ClassVar[bool] = True
 
     critic_updates_per_actor_update: int = 2
     """Policy delay d: critic updates per policy (and target) update."""
@@ -41,6 +40,12 @@ class TD3(ActorCritic):
         """Actor and critic, each with its target."""
         nets = super().init(key, spaces)
         return nets.replace(target_actor=copy(nets.actor))
+
+    def steps(self) -> tuple[AnyStep, ...]:
+        """Critic; every d updates the policy and the targets (alg. 1)."""
+        d = self.critic_updates_per_actor_update
+        targets = (Follow(target, self.polyak, every=d) for target in ("target_actor", "target_critic"))
+        return self.critic_step(), self.actor_step(), *targets
 
     def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
         """min_i Q̄_i(s′, π̄(s′) + ε), ε clipped Gaussian (alg. 1)."""

@@ -21,7 +21,7 @@ from segue import random
 from segue.acting import Acted, Carry
 from segue.algorithms.base import Algorithm, Aux, Progress
 from segue.data.dataset import Dataset
-from segue.errors import RecipeError, require_types
+from segue.hyper import HyperParameters
 from segue.replay.base import ReplayStrategy
 from segue.types import Array, Key, Learner, Nets, Spaces, Transition
 
@@ -79,11 +79,10 @@ class Review:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Bridge:
+class Bridge(HyperParameters):
     """The hooks. `state` is whatever `attach` returned: a pytree that is part of the learner."""
 
     name: ClassVar[str] = "bridge"
-    """What the command line and the recipe call it."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Roles of the online algorithm that it uses."""
     needs_dataset: ClassVar[bool] = False
@@ -98,18 +97,6 @@ class Bridge:
     """Lower ones attach first: a critic is fitted to the policy, and a guide copied, before the policy is exchanged."""
     on_policy: ClassVar[bool] = False
     """Whether it can act on an on-policy algorithm, which has no critic, no replay and acts only by itself."""
-
-    def __post_init__(self) -> None:
-        require_types(self, self.name)
-
-    def require(self, field: str, holds: bool, expected: str) -> None:
-        """Refuse a hyper-parameter out of its range.
-
-        Raises:
-            RecipeError: naming the bridge, the field, its value and the range.
-        """
-        if not holds:
-            raise RecipeError(f"{self.name}: {field} is {getattr(self, field)!r}; expected {expected}")
 
     def inherits(self, online: Algorithm) -> tuple[str, ...]:
         """Roles, of those that the online algorithm has, that must have been learnt offline for it to mean anything."""
@@ -163,6 +150,10 @@ class Bridge:
     ) -> tuple[Float[jax.Array, ""] | None, Aux]:
         """What is added to the policy loss, whose values per sample, detached, are given for its size; None means 0."""
         return None, {}
+
+    def actor_rate(self, state: Any) -> Float[jax.Array, ""] | None:
+        """Factor of the length of the policy's steps; None means 1."""
+        return None
 
     def update(
         self, state: Any, algorithm: Algorithm, nets: Nets, batch: Transition, aux: Aux, key: Key

@@ -76,7 +76,7 @@ class ConservativeUpdate(Bridge):
     def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, State]:
         """The anchor is the policy that was handed over."""
         multiplier = jnp.asarray(self.initial_multiplier or 1.0, jnp.float32)
-        if self.initial_multiplier is None and learner.nets.critic is not None and seam.log is not None:
+        if self.initial_multiplier is None and "critic" in learner.nets and seam.log is not None:
             rows = jax.random.randint(random.named(key, "rows"), (SAMPLE,), 0, len(seam.log.reward))
             batch = jax.tree.map(lambda column: jnp.asarray(column)[rows], seam.log)
             multiplier = self.balance(seam.algorithm, learner.nets, batch, random.named(key, "loss"))
@@ -88,7 +88,9 @@ class ConservativeUpdate(Bridge):
         Down the gradient g by a step t the distance is ½ t² gᵀHg, with H its Hessian at the anchor: it reaches ε at
         t = √(2ε / gᵀHg). There the penalty rises by λ t gᵀHg, and the loss falls by gᵀg.
         """
-        push = jax.grad(lambda actor: algorithm.actor_loss(actor, nets, batch, key)[0].mean())(nets.actor)
+        step = algorithm.policy_step
+        assert step is not None
+        push = jax.grad(lambda actor: step.loss(actor, nets, batch, key)[0].mean())(nets.actor)
         pull = jax.grad(lambda actor: self.deviation(actor, nets.actor, batch))
         curved = jax.grad(lambda actor: optax.tree.vdot(pull(actor), push))(nets.actor)
         multiplier = optax.tree.vdot(push, push) / jnp.sqrt(2 * self.epsilon * optax.tree.vdot(push, curved))

@@ -10,7 +10,6 @@ target and draw the actions at random** around the policy's. For discrete action
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -86,7 +85,7 @@ class CriticRefit(Bridge):
         )
 
 
-@partial(jax.jit, static_argnames=("refit", "algorithm"))
+@jax.jit
 def align(refit: CriticRefit, algorithm: Algorithm, learner: Learner, log: Any, keys: Array) -> Learner:
     """Critic updates towards values that decline around the policy's action (OCR-CFT's `align_value`).
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from segue.algorithms.base import Algorithm, Aux, Progress, copy
+from segue.algorithms.base import Algorithm, Aux, copy
 from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of, student
 from segue.networks import CategoricalActor
 from segue.types import Array, Key, Learner, Nets, Spaces, Transition
@@ -87,11 +87,11 @@ class Guard(Bridge):
 
     def inherits(self, online: Algorithm) -> tuple[str, ...]:
         """What acts."""
-        return (online.policy or "critic",)
+        return ("critic" if online.policy_step is None else online.policy_step.role,)
 
     def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, State]:
         """No gambler has begun."""
-        return learner, self.state(learner.nets.actor)
+        return learner, self.state(learner.nets.get("actor"))
 
     def state(self, actor: Any) -> State:
         """The state at the switch."""
@@ -110,7 +110,7 @@ class Guard(Bridge):
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
         """Numbers and an actor."""
-        return shapes_of(lambda: self.state(algorithm.init(jax.random.key(0), spaces).actor))
+        return shapes_of(lambda: self.state(algorithm.init(jax.random.key(0), spaces).get("actor")))
 
     @property
     def threshold(self) -> float:
@@ -205,21 +205,18 @@ class Guard(Bridge):
         state = state._replace(
             since=np.zeros(2, np.float32),
             anchor=anchor,
-            marked=copy(report.learner.nets.actor),
+            marked=copy(report.learner.nets.get("actor")),
             proved=np.asarray(bool(state.proved) or good),
         )
         return Review(state, "keep" if good else "mark", metrics)
 
-    def adjust(self, state: State, algorithm: Algorithm, progress: Progress) -> Algorithm:
-        """The policy's step size times slow_down to the power of the alarms.
+    def actor_rate(self, state: State) -> Float[jax.Array, ""] | None:
+        """slow_down to the power of the alarms.
 
         Not fewer updates: the critic has to learn from what went wrong, and a policy that moves rarely, but in whole
         steps, stays for long where a bad step has led it.
         """
-        if state.anchor is None:
-            return algorithm
-        rate: Any = algorithm.actor_learning_rate  # type: ignore[attr-defined]
-        return algorithm.adjusted(actor_learning_rate=rate * self.slow_down**state.alarms)
+        return None if state.anchor is None else jnp.asarray(self.slow_down) ** state.alarms
 
     def pace(self, state: State) -> float:
         """slow_down to the power of the alarms where there is no policy whose step size could be smaller."""

@@ -15,7 +15,7 @@ from segue import random
 from segue.acting import Acted
 from segue.algorithms.base import Algorithm, copy
 from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of, student
-from segue.types import TARGETS, Array, Key, Learner, Nets, Spaces
+from segue.types import Array, Key, Learner, Nets, Spaces, origin
 
 #: Windows without a step down after which an event says so.
 PATIENCE = 10
@@ -76,7 +76,7 @@ class JumpStart(Bridge):
 
     def inherits(self, online: Algorithm) -> tuple[str, ...]:
         """What acts."""
-        return (online.policy or "critic",)
+        return ("critic" if online.policy_step is None else online.policy_step.role,)
 
     def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, State]:
         """The guide is what was handed over."""
@@ -171,4 +171,5 @@ class JumpStart(Bridge):
 
 def _acting(nets: Nets) -> Nets:
     """Without what only learning needs."""
-    return nets.replace(**dict.fromkeys((*TARGETS, "reference", "temperature", "multiplier")))
+    needed = {role: net for role, net in nets.roles().items() if origin(role) is None}
+    return Nets(**{role: net for role, net in needed.items() if role not in ("temperature", "multiplier")})

@@ -56,7 +56,7 @@ class PolicyExpansion(Bridge):
         """The offline policy becomes the state; the learner gets a fresh one (and a fresh optimiser for it)."""
         frozen, nets = copy(learner.nets.actor), learner.nets
         fresh = seam.algorithm.init(key, seam.spaces).actor
-        copies = {"target_actor": copy(fresh)} if nets.target_actor is not None else {}
+        copies = {"target_actor": copy(fresh)} if "target_actor" in nets else {}
         optimiser = seam.algorithm.optimisers()["actor"].init(fresh)
         learner = dataclasses.replace(
             learner,

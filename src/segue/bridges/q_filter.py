@@ -72,7 +72,7 @@ class QFilter(Bridge):
         q = nets.critic(observation, action).min(0)
         if self.on == "q":
             return q
-        if nets.value is not None:
+        if "value" in nets:
             return q - nets.value(observation)[..., 0]
         return q - nets.critic(observation, nets.actor.mode(observation)).min(0)
 

@@ -152,7 +152,7 @@ class SAMG(Bridge):
         observations = jnp.zeros((MASTERED, spaces.observation_size))
         return State(
             critic=copy(nets.target_critic),
-            value=copy(nets.value),
+            value=copy(nets.get("value")),
             vae=vae,
             optimiser=self.optimiser(1.0).init(vae),
             typical_kl=jnp.ones(()),
@@ -268,7 +268,9 @@ class SAMG(Bridge):
     ) -> tuple[Float[jax.Array, " batch"], Aux]:
         """(1 − p) V̄(s′) + p V_off(s′), V_off by the algorithm's own rule with the frozen values and the same draws."""
         p = jax.lax.stop_gradient(self.coefficient_of(state, batch, key))
-        offline = algorithm.next_value(self.frozen(state, nets), batch, value_key)
+        step = algorithm.bellman_step
+        assert step is not None
+        offline = step.next_value(self.frozen(state, nets), batch, value_key)
         intrinsic = jnp.abs(batch.discount * p * (offline - next_value))
         return (1 - p) * next_value + p * offline, {"samg_coefficient": p, "samg_intrinsic_reward": intrinsic}
 
@@ -292,7 +294,9 @@ class SAMG(Bridge):
         if not self.adaptive:
             return state, {}
         p = self.coefficient_of(state, batch, random.named(key, "coefficient"))
-        value = algorithm.next_value(nets, batch, random.named(key, "next_value"))
+        step = algorithm.bellman_step
+        assert step is not None
+        value = step.next_value(nets, batch, random.named(key, "next_value"))
         target = batch.reward + batch.discount * value
         error = jnp.abs(target - nets.critic(batch.observation, batch.action).min(0))
         known = p > 0

@@ -36,7 +36,7 @@ class Probe:
         algorithm, nets = policy.algorithm, policy.nets
         starts = policy.normaliser(rollouts.starts)
         measured: dict[str, float] = {}
-        if nets.critic is not None or nets.value is not None:
+        if "critic" in nets or "value" in nets:
             returns = [
                 float(returns_to_go(algorithm.learning_rewards(rewards), algorithm.discount)[0])
                 for rewards in rollouts.rewards
@@ -45,7 +45,7 @@ class Probe:
             measured["return_from_start"] = float(np.mean(returns))
         if self.observation is not None and self.action is not None:
             own = self._act(policy, self.observation)
-            if nets.critic is not None:
+            if "critic" in nets:
                 for name, action in (("log", self.action), ("policy", own)):
                     measured[f"q_of_{name}_actions"] = float(nets.critic(self.observation, action).min(0).mean())
             if own.ndim == 1:
@@ -56,7 +56,7 @@ class Probe:
 
     def _value(self, policy: Policy, observation: np.ndarray) -> Float[np.ndarray, " batch"]:
         nets = policy.nets
-        if nets.critic is None:
+        if "critic" not in nets:
             return nets.value(observation)[..., 0]
         return nets.critic(observation, self._act(policy, observation)).min(0)
 

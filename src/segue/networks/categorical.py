@@ -18,6 +18,11 @@ class CategoricalActor(eqx.Module):
 
     mlp: MLP
 
+    @property
+    def actions(self) -> int:
+        """n."""
+        return self.mlp.layers[-1].weight.shape[-1]
+
     def __call__(self, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch actions"]:
         """log π(·|s) of every action."""
         return log_softmax(self.mlp(observation))

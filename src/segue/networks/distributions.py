@@ -74,7 +74,7 @@ class ClippedGaussian:
 
     mean: Float[Array, "*batch action"]
     """Of u, inside the bounds."""
-    std: Float[Array, "*#batch action"]
+    std: Float[Array, " #action"]
     """σ of u."""
 
     def sample(self, source: random.Source) -> Float[Array, "*batch action"]:

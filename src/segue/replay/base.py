@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from segue import random
-from segue.errors import RecipeError, require_types
+from segue.hyper import HyperParameters
 from segue.types import Array, Key, Spaces, Transition
 
 
@@ -131,11 +131,9 @@ def amend(replay: Replay, column: str, numbers: np.ndarray, values: np.ndarray) 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReplayStrategy:
+class ReplayStrategy(HyperParameters):
     """What the online phase samples."""
 
-    name: ClassVar[str]
-    """What the command line and the recipe call it."""
     needs_dataset: ClassVar[bool] = True
     """Whether it makes sense only with a log."""
 
@@ -143,9 +141,8 @@ class ReplayStrategy:
     """Live transitions kept, oldest dropped first; None keeps all of the online phase."""
 
     def __post_init__(self) -> None:
-        require_types(self, self.name)
-        if self.capacity is not None and self.capacity < 1:
-            raise RecipeError(f"{self.name}: capacity is {self.capacity}; expected at least 1, or none to keep all")
+        super().__post_init__()
+        self.require("capacity", self.capacity is None or self.capacity >= 1, "at least 1, or none to keep all")
 
     def init(self, replay: Replay, spaces: Spaces, key: Key) -> Any:
         """The strategy's state, where it has one: it is carried through the updates as `Learner.sampler`."""

@@ -30,7 +30,7 @@ from segue.seen import NOTHING_SEEN
 from segue.training.update import init_learner, replace
 from segue.types import Learner, Normaliser, Spaces
 
-FORMAT = 2
+FORMAT = 3
 
 
 class OtherFormat(SegueError):

@@ -114,7 +114,6 @@ def _offline(job: Job, inputs: Inputs, recorder: JobRecorder, keeper: JobKeeper)
         algorithm,
         learner,
         inputs.offline,
-        spaces,
         recorder,
         steps=recipe.offline_steps,
         seed=job.seed,

@@ -71,7 +71,9 @@ def _together(asked: Sequence[Updates]) -> list[Answer]:
             first.replay,
             [updates.key for updates in asked],
             jnp.asarray(first.progress, jnp.float32),
-            **first.options,
+            first.algorithm,
+            blocks=first.blocks,
+            train_policy=first.train_policy,
         )
         # Or the first seed would wait for all of them, and the others for it.
         start = time.perf_counter()

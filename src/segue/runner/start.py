@@ -22,7 +22,7 @@ from segue.training.handover import hand_over
 from segue.training.offline import alone, train_offline
 from segue.training.recorder import Recorder
 from segue.training.update import init_learner, replace
-from segue.types import COPIES, Learner, Normaliser, Spaces, Transition
+from segue.types import Learner, Normaliser, Spaces, Transition, origin
 
 
 def at_the_seam(
@@ -47,7 +47,6 @@ def at_the_seam(
                 dataclasses.replace(algorithm, **dict.fromkeys(algorithm.conservatism, 0.0)),  # type: ignore[arg-type]
                 learner,
                 Replay.create(log, 0, spaces),
-                spaces,
                 recorder,
                 steps=steps,
                 seed=job.seed,
@@ -55,7 +54,7 @@ def at_the_seam(
                 eval_every=max(steps, 1),
                 eval_episodes=1,
                 phase="critic-fit",
-                train_actor=False,
+                train_policy=False,
             )
         )
         return replace(fitted, step=jax.numpy.zeros_like(fitted.step))
@@ -68,10 +67,10 @@ def at_the_seam(
     for bridge in sorted(recipe.bridges, key=lambda bridge: bridge.attach_order):
         learner, states[bridge.name] = bridge.attach(learner, seam, random.stream(job.seed, "bridge", bridge.name))
         lines += bridge.describe(states[bridge.name])
-    if algorithm.critic_updates > 4 * recipe.effective_updates_per_step:
+    if algorithm.updates_per_block > 4 * recipe.effective_updates_per_step:
         lines.append(
-            f"policy: moves once in {algorithm.critic_updates} critic updates, so every "
-            f"{algorithm.critic_updates / recipe.effective_updates_per_step:g} live steps; {algorithm.name} is "
+            f"policy: moves once in {algorithm.updates_per_block} critic updates, so every "
+            f"{algorithm.updates_per_block / recipe.effective_updates_per_step:g} live steps; {algorithm.name} is "
             f"published with updates_per_step {algorithm.updates_per_step:g}"
         )
     return replace(learner, bridges=tuple(states[bridge.name] for bridge in recipe.bridges)), lines
@@ -92,7 +91,7 @@ def _starting_learner(
     if "actor" in handover.fresh and dataset is not None and recipe.distil_steps:
         learner, loss = distil(source.policy(), learner, algorithm, dataset.observations, recipe.distil_steps, job.seed)
         nets = learner.nets
-        copies = {role: copy(nets.actor) for role, of in COPIES.items() if of == "actor" and role in nets.roles()}
+        copies = {role: copy(nets.actor) for role in nets.roles() if origin(role) == "actor"}
         learner = replace(learner, nets=nets.replace(**copies))
         lines.append(
             f"actor: taught in {recipe.distil_steps} updates what {source.algorithm.name} does on the log's states "

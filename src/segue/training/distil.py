@@ -55,7 +55,7 @@ def distil(
     return learner, float(losses[-max(steps // 10, 1) :].mean())
 
 
-@partial(jax.jit, static_argnames=("algorithm", "steps"))
+@partial(jax.jit, static_argnames=("steps",))
 def _fit(
     learner: Learner,
     observation: Float[Array, "rows observation"],
@@ -64,6 +64,9 @@ def _fit(
     algorithm: Algorithm,
     steps: int,
 ) -> tuple[Learner, Float[Array, " steps"]]:
+    policy = algorithm.policy_step
+    assert policy is not None
+
     def step(carry: Learner, step_key: Key) -> tuple[Learner, jax.Array]:
         rows = jax.random.randint(step_key, (algorithm.batch_size,), 0, len(observation))
         seen, done = jnp.take(observation, rows, axis=0), jnp.take(action, rows, axis=0)
@@ -75,7 +78,7 @@ def _fit(
                 error = ((actor.mode(seen) - done) ** 2).mean(-1)
             return error.mean(), {"loss": error.mean()}
 
-        carry, aux = descend(algorithm, carry, "actor", loss)
+        carry, aux = descend(policy, carry, loss)
         return carry, aux["loss"]
 
     return jax.lax.scan(step, learner, jax.random.split(key, steps))

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from segue.algorithms.base import Algorithm, copy
 from segue.networks.recast import compatible, recast
 from segue.training.update import init_learner, replace
-from segue.types import COPIES, TARGETS, Array, Key, Learner, Spaces, same_shape
+from segue.types import TARGET, Array, Key, Learner, Spaces, origin, same_shape
 
 #: States over which the deviation of an actor is fitted, where its distribution changes.
 STATES = 1_000
@@ -54,7 +54,7 @@ def hand_over(
     carried: dict[str, Any] = {}
     lines: list[str] = []
     for role, fresh in wanted.items():
-        if role in COPIES:
+        if origin(role) is not None:
             continue
         if role not in given:
             lines.append(f"{role}: fresh ({offline.name} has none)")
@@ -75,16 +75,18 @@ def hand_over(
             lines.append(
                 f"{role}: fresh ({offline.name}'s is built differently: {_shape(given[role])} against {_shape(fresh)})"
             )
-    for target in (role for role in COPIES if role in wanted):
-        followed = COPIES[target]
+    for target in wanted:
+        followed = origin(target)
+        if followed is None:
+            continue
         if followed not in carried:
             lines.append(f"{target}: fresh, equal to the {followed}")
-        elif target in given and target in TARGETS and same_shape(given[target], carried[followed]):
+        elif target in given and target.startswith(TARGET) and same_shape(given[target], carried[followed]):
             carried[target] = copy(given[target])
             lines.append(f"{target}: carried over from {offline.name}")
         else:
             carried[target] = copy(carried[followed])
-            why = f" ({offline.name} has none)" if target in TARGETS else ", and frozen"
+            why = f" ({offline.name} has none)" if target.startswith(TARGET) else ", and frozen"
             lines.append(f"{target}: copied from the {followed}{why}")
     lines += [f"{role}: not used by {online.name}" for role in given if role not in wanted]
     scales = ("discount", "reward_scale", "reward_shift")

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import jax.numpy as jnp
 
@@ -24,7 +24,7 @@ from segue.training.checkpointing import FORGETFUL, Keeper, Position
 from segue.training.recorder import Recorder
 from segue.training.recovery import Recovery
 from segue.training.update import run_updates
-from segue.types import Key, Learner, Metrics, Spaces
+from segue.types import Key, Learner, Metrics
 
 #: Updates per dispatch: long enough to hide the dispatch, short enough for a progress bar and Ctrl-C.
 UPDATES_PER_DISPATCH = 100
@@ -39,7 +39,9 @@ class Updates:
     replay: Replay
     key: Key
     progress: float
-    options: dict[str, Any]
+    algorithm: Algorithm
+    blocks: int
+    train_policy: bool
 
 
 class Answer(NamedTuple):
@@ -70,14 +72,14 @@ def alone(loop: Asking[T]) -> T:
 def answer(asked: Updates) -> Answer:
     """Its updates alone."""
     progress = jnp.asarray(asked.progress, jnp.float32)
-    return Answer(*run_updates(asked.learner, asked.replay, asked.key, progress, **asked.options))
+    how = {"blocks": asked.blocks, "train_policy": asked.train_policy}
+    return Answer(*run_updates(asked.learner, asked.replay, asked.key, progress, asked.algorithm, **how))
 
 
 def train_offline(
     algorithm: Algorithm,
     learner: Learner,
     replay: Replay,
-    spaces: Spaces,
     recorder: Recorder,
     *,
     steps: int,
@@ -86,7 +88,7 @@ def train_offline(
     eval_every: int,
     eval_episodes: int,
     phase: str = "offline",
-    train_actor: bool = True,
+    train_policy: bool = True,
     patience: Patience = USUAL,
     keep: Callable[[Learner], object] = lambda learner: None,
     keeper: Keeper = FORGETFUL,
@@ -94,14 +96,14 @@ def train_offline(
 ) -> Asking[Learner]:
     """`steps` critic updates (policy updates for an algorithm without a critic) on the log.
 
-    With `train_actor` False the policy is held still: fitted Q evaluation with the algorithm's own target.
+    With `train_policy` False the policy is held still: fitted Q evaluation with the algorithm's own target.
     With an environment, the policy is evaluated every `eval_every` steps and at the end; that last score is the one
     the online phase is measured against. `keep` is called with the learner at each of these steps, also without an
     environment. With a `position` it goes on from there, whatever `learner` is.
     """
     key = random.stream(seed, phase)
     probe = Probe(replay.offline)
-    per_block = max(algorithm.critic_updates, 1)
+    per_block = algorithm.updates_per_block
     step, evaluations = 0, 0
     if position is not None:
         step, evaluations, learner = position.step, position.plain["evaluations"], position.learners["learner"]
@@ -125,16 +127,10 @@ def train_offline(
             return learner
         stop = min(step + UPDATES_PER_DISPATCH, (step // eval_every + 1) * eval_every, steps)
         blocks = -(-(stop - step) // per_block)
-        options = {
-            "algorithm": algorithm,
-            "bridges": (),
-            "strategy": None,
-            "spaces": spaces,
-            "blocks": blocks,
-            "train_actor": train_actor,
-        }
         asked_at = time.perf_counter()
-        learner, metrics, training = yield Updates(step, learner, replay, key, step / steps, options)
+        learner, metrics, training = yield Updates(
+            step, learner, replay, key, step / steps, algorithm, blocks, train_policy
+        )
         # Alone, the answer comes at once when nothing need be compiled.
         recorder.spent(phase, "compile", time.perf_counter() - asked_at - training)
         step += blocks * per_block

@@ -26,7 +26,7 @@ from segue.training.online import NO_PROBE, OnlineSettings, reference
 from segue.training.oversight import Oversight
 from segue.training.recorder import Recorder
 from segue.training.recovery import Recovery
-from segue.training.update import actor_update, descend, means, norms, replace
+from segue.training.update import means, norms, replace, steps_of, take_all, update_bridges
 from segue.types import Array, Key, Learner, Metrics, Transition
 
 
@@ -127,11 +127,10 @@ def train_on_policy(
                             done,
                             key,
                             progress,
-                            algorithm=algorithm,
-                            bridges=bridges,
-                            action_size=episodes.spaces.action_size,
+                            algorithm,
+                            bridges,
                             epochs=epochs,
-                            train_actor=not fit,
+                            train_policy=not fit,
                         )
                     learner, good = recovery.fetch(learner, step, metrics)
                     if not good:
@@ -168,51 +167,40 @@ def _unstacked(arrays: Mapping[str, np.ndarray]) -> list[tuple[Transition, np.nd
     return [(Transition(*row), ended) for *row, ended in zip(*columns, arrays.get("rollout.ended", ()), strict=True)]
 
 
-@partial(
-    jax.jit,
-    static_argnames=("algorithm", "bridges", "action_size", "epochs", "train_actor"),
-    donate_argnames=("learner",),
-)
+@partial(jax.jit, static_argnames=("epochs", "train_policy"), donate_argnames=("learner",))
 def learn(
     learner: Learner,
     rollout: Transition,
     done: Bool[Array, "steps envs"],
     key: Key,
     progress: Float[jax.Array, ""],
-    *,
     algorithm: PPO,
-    bridges: tuple[Bridge, ...],
-    action_size: int,
+    bridges: tuple[Bridge, ...] = (),
+    *,
     epochs: int,
-    train_actor: bool = True,
+    train_policy: bool = True,
 ) -> tuple[Learner, Metrics]:
     """`epochs` passes over a rollout [steps, envs] in shuffled minibatches, all in one dispatch.
 
-    With `train_actor` False only V learns, on undiminished returns (λ = 1).
+    With `train_policy` False only V learns, on undiminished returns (λ = 1).
     """
     current: PPO = algorithm.at(progress)
     for bridge, state in zip(bridges, learner.bridges, strict=True):
         current = bridge.adjust(state, current, progress)  # type: ignore[assignment]
-    rollout = current.advantages(rollout, done, learner.nets.value, current.gae_lambda if train_actor else 1.0)
+    rollout = current.advantages(rollout, done, learner.nets.value, current.gae_lambda if train_policy else 1.0)
     batch: Transition = jax.tree.map(lambda column: jnp.reshape(column, (-1, *column.shape[2:])), rollout)
     # From the action as it is stored, so that the ratio of the first minibatch is 1, but for rounding.
     batch = batch._replace(log_prob=learner.nets.actor.log_prob(batch.observation, batch.action))
     rows = batch.reward.shape[0]
-    count = rows // current.batch_size
+    count, steps = rows // current.batch_size, steps_of(current, train_policy)
 
     def minibatch(carry: Learner, step: tuple[jax.Array, Key]) -> tuple[Learner, Metrics]:
         chosen, step_key = step
         part = jax.tree.map(lambda column: column[chosen], batch)
-        nets = carry.nets
-        value_key, actor_key = (random.named(step_key, role) for role in ("value", "actor"))
-        carry, metrics = descend(
-            current, carry, "value", lambda value: current.value_loss(value, nets, part, value_key)
-        )
-        metrics = means(metrics)
-        if train_actor:
-            carry, actor_metrics = actor_update(current, bridges, carry, part, actor_key, action_size)
-            metrics |= actor_metrics
-        return replace(carry, step=carry.step + 1), metrics
+        carry, aux = take_all(steps, current, bridges, carry, part, step_key, {})
+        if train_policy:
+            carry, aux = update_bridges(current, bridges, carry, part, step_key, aux)
+        return replace(carry, step=carry.step + 1), means(aux)
 
     def epoch(carry: Learner, epoch_key: Key) -> tuple[Learner, Metrics]:
         order = jax.random.permutation(random.named(epoch_key, "order"), rows)

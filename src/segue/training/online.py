@@ -139,19 +139,18 @@ def train_online(
 
     try:
         while True:
-            blocks = int(owed // max(algorithm.critic_updates, 1))
+            blocks = int(owed // algorithm.updates_per_block)
             if blocks:
-                owed -= blocks * max(algorithm.critic_updates, 1)
+                owed -= blocks * algorithm.updates_per_block
                 with recorder.clock("online", "compile"):  # the call returns at once when it need not compile
                     learner, metrics = run_updates(
                         learner,
                         replay,
                         key,
                         jnp.asarray(step / s.steps, jnp.float32),
-                        algorithm=algorithm,
-                        bridges=bridges,
-                        strategy=strategy,
-                        spaces=episodes.spaces,
+                        algorithm,
+                        bridges,
+                        strategy,
                         blocks=blocks,
                     )
                 pending = (step, metrics)

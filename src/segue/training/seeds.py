@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from segue.algorithms.base import Algorithm
 from segue.replay.base import Replay
 from segue.training.update import run_updates
 from segue.types import Key, Learner, Metrics
@@ -24,25 +25,29 @@ def run_updates_together(
     replay: Replay,
     keys: Sequence[Key],
     progress: Float[jax.Array, ""],
-    **options: Any,
+    algorithm: Algorithm,
+    *,
+    blocks: int,
+    train_policy: bool = True,
 ) -> list[tuple[Learner, Metrics]]:
     """`run_updates` for every seed, each with the key of its own; the given learners' buffers are reused."""
-    return _run(tuple(learners), replay, tuple(keys), progress, options=tuple(sorted(options.items())))
+    how = {"blocks": blocks, "train_policy": train_policy}
+    return _run(tuple(learners), replay, tuple(keys), progress, algorithm, **how)
 
 
-@partial(jax.jit, static_argnames=("options",), donate_argnames=("learners",))
+@partial(jax.jit, static_argnames=("blocks", "train_policy"), donate_argnames=("learners",))
 def _run(
     learners: tuple[Learner, ...],
     replay: Replay,
     keys: tuple[Key, ...],
     progress: Float[jax.Array, ""],
-    *,
-    options: tuple[tuple[str, Any], ...],
+    algorithm: Algorithm,
+    **how: Any,
 ) -> list[tuple[Learner, Metrics]]:
     """Stacked and taken apart in the program, which is one dispatch instead of one for every leaf of every seed."""
 
     def one(learner: Learner, key: Key) -> tuple[Learner, Metrics]:
-        return run_updates(learner, replay, key, progress, **dict(options))
+        return run_updates(learner, replay, key, progress, algorithm, **how)
 
     after = jax.vmap(one)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *learners), jnp.stack(keys))
     return [jax.tree.map(lambda leaf, i=i: leaf[i], after) for i in range(len(learners))]

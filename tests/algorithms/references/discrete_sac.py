@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from references.nets import log_policy, outputs, squared_error
+from segue.random import named
 
 VARIANTS = {
     "entropy-in-backup": {},
@@ -24,7 +25,7 @@ def target(h, nets, batch, key):
     alpha = np.exp(float(nets.temperature)) if h.backup_entropy else 0.0
     q = outputs(nets.target_critic, s)
     if h.subset_size is not None:
-        q = q[np.asarray(jax.random.permutation(jax.random.split(key)[1], len(q)))[: h.subset_size]]
+        q = q[np.asarray(jax.random.permutation(named(key, "critics"), len(q)))[: h.subset_size]]
     value = np.exp(log_pi) * (q.min(0) - alpha * log_pi)
     return batch.reward + batch.discount * value.sum(-1)
 

@@ -62,7 +62,7 @@ def actor_loss(h, actor, nets, batch, key):
         loss = loss + h.entropy_weight * (np.exp(log_pi) * log_pi).sum(-1)
     else:
         loss = loss + h.entropy_weight * ratio * log_prob(nets.actor, batch.observation, batch.action)
-    return loss + (h.kl_weight * kl(actor, nets.reference, batch) if h.kl_weight else 0.0)
+    return loss + (h.kl_weight * kl(actor, nets.frozen_actor, batch) if h.kl_weight else 0.0)
 
 
 def log_policy(actor, s):
