@@ -42,7 +42,7 @@ class Policy:
 
     def start(self, batch: int) -> Carry:
         """What is carried into the first step of so many episodes."""
-        return self.algorithm.start(batch), tuple(bridge.start(batch) for bridge in self.bridges)
+        return self.algorithm.start(self.nets, batch), tuple(bridge.start(batch) for bridge in self.bridges)
 
     def act(
         self, observation: Float[np.ndarray, "batch observation"], carry: Carry, source: random.Source, explore: bool

@@ -36,6 +36,8 @@ class Transition(NamedTuple):
     """On-policy batches only: log π(a|s) of the policy that acted."""
     advantage: Float[Array, "*batch"] | None = None
     """On-policy batches only: the estimate of Q(s, a) − V(s); `return_to_go` is then the λ-return."""
+    valid: Float[Array, "*batch chunk"] | None = None
+    """Batches of action chunks only (segue.chunks): which steps of the chunk lie within the episode."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from segue.algorithms.discrete_cql import DiscreteCQL
 from segue.algorithms.discrete_sac import DiscreteSAC
 from segue.algorithms.dqn import DQN
 from segue.algorithms.edac import EDAC
+from segue.algorithms.fql import FQL
 from segue.algorithms.iql import IQL
 from segue.algorithms.ppo import PPO
 from segue.algorithms.rebrac import ReBRAC
@@ -23,7 +24,7 @@ from segue.algorithms.td3_bc import TD3BC
 
 #: Offline before online, continuous before discrete.
 _ALL: tuple[type[Algorithm], ...] = (
-    BC, BCQ, TD3BC, ReBRAC, IQL, AWAC, CQL, CalQL, SACN, EDAC, SAC, TD3, REDQ, RLPD, PPO,
+    BC, BCQ, TD3BC, ReBRAC, FQL, IQL, AWAC, CQL, CalQL, SACN, EDAC, SAC, TD3, REDQ, RLPD, PPO,
     DiscreteBCQ, DiscreteCQL, DQN, DiscreteSAC,
 )  # fmt: skip
 
@@ -37,6 +38,7 @@ __all__ = [
     "CQL",
     "DQN",
     "EDAC",
+    "FQL",
     "IQL",
     "PPO",
     "REDQ",

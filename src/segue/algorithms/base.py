@@ -154,6 +154,11 @@ class Algorithm(HyperParameters):
             raise RecipeError(unknown(f"preset of {cls.name}", name, cls.presets))
         return cls(**{**cls.presets[name], **changes})
 
+    @property
+    def chunk_length(self) -> int:
+        """Actions that it decides on at once: its networks' actions are so many side by side (segue.chunks)."""
+        return 1
+
     def steps(self) -> tuple[AnyStep, ...]:
         """The steps of an update, in their order; every role has one at most."""
         raise NotImplementedError
@@ -216,13 +221,13 @@ class Algorithm(HyperParameters):
     def action_distribution(
         self, nets: Nets, observation: Float[Array, "*batch observation"], explore: bool
     ) -> distributions.Distribution:
-        """What actions are drawn from for normalised observations, on the host or on the device.
+        """What a decision is drawn from for normalised observations, on the host or on the device.
 
-        An algorithm that remembers something within an episode has none, and overrides `start` and `act` instead.
+        An algorithm that remembers something within an episode overrides `start` and `act` too.
         """
         raise NotImplementedError
 
-    def start(self, batch: int) -> Carry:
+    def start(self, nets: Nets, batch: int) -> Carry:
         """What is carried into the first step of so many episodes (segue.acting)."""
         return ()
 

@@ -160,7 +160,8 @@ class JumpStart(Bridge):
         guided = carry < np.asarray(state.horizon)
         if not guided.any():
             return acted._replace(carry=carry + 1)
-        guide = algorithm.act(state.guide, observation, algorithm.start(len(carry)), source, False)
+        start = algorithm.start(state.guide, len(carry))
+        guide = algorithm.act(state.guide, observation, start, source, False)
         chosen = guided if np.ndim(acted.action) == 1 else guided[:, None]
         return Acted(
             np.where(chosen, guide.action, acted.action),

@@ -62,6 +62,5 @@ class Probe:
 
     @staticmethod
     def _act(policy: Policy, observation: np.ndarray) -> Any:
-        algorithm = policy.algorithm
-        start = algorithm.start(len(observation))
-        return np.asarray(algorithm.act(policy.nets, observation, start, np.random.default_rng(0), False).action)
+        decision = policy.algorithm.action_distribution(policy.nets, observation, False)
+        return np.asarray(decision.sample(np.random.default_rng(0)))

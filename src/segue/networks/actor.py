@@ -67,6 +67,12 @@ class Actor(eqx.Module):
         log_prob = -0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi) - correction
         return jnp.tanh(pre_tanh), log_prob.sum(-1)
 
+    def imitation_loss(
+        self, observation: Float[Array, "batch observation"], action: Float[Array, "batch action"], key: Key
+    ) -> Float[Array, " batch"]:
+        """(mode − a)² averaged over action dimensions."""
+        return ((self.mode(observation) - action) ** 2).mean(-1)
+
     def log_prob(
         self, observation: Float[Array, "*batch observation"], action: Float[Array, "*batch action"]
     ) -> Float[Array, "*batch"]:

@@ -44,6 +44,12 @@ class CategoricalActor(eqx.Module):
         """An action from the policy."""
         return self.distribution(observation).sample(source)
 
+    def imitation_loss(
+        self, observation: Float[Array, "batch observation"], action: Int[Array, " batch"], key: Key
+    ) -> Float[Array, " batch"]:
+        """−log π(a|s)."""
+        return -self.log_prob(observation, action)
+
     def log_prob(
         self, observation: Float[Array, "*batch observation"], action: Int[Array, "*batch"]
     ) -> Float[Array, "*batch"]:

@@ -61,6 +61,12 @@ class GaussianActor(eqx.Module):
         """An action from the policy."""
         return self.distribution(observation).sample(source)
 
+    def imitation_loss(
+        self, observation: Float[Array, "batch observation"], action: Float[Array, "batch action"], key: Key
+    ) -> Float[Array, " batch"]:
+        """(mode − a)² averaged over action dimensions."""
+        return ((self.mode(observation) - action) ** 2).mean(-1)
+
     def log_prob(
         self, observation: Float[Array, "*batch observation"], action: Float[Array, "*batch action"]
     ) -> Float[Array, "*batch"]:

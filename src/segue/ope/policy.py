@@ -98,7 +98,7 @@ def judged(policy: Policy, spaces: Spaces, explore: bool) -> Judged:
                 f"the bridge {bridge.name} has a say in the policy's actions, so they are not those of one policy; "
                 "off-policy evaluation judges a policy alone: name a checkpoint of a run without that bridge"
             )
-    if jax.tree.leaves(policy.algorithm.start(1)):
+    if jax.tree.leaves(policy.algorithm.start(policy.nets, 1)):
         raise SegueError(
             f"a policy of {policy.algorithm.name} as it is configured acts by what it did in earlier steps; off-policy "
             "evaluation judges policies that act by the observation alone"

@@ -29,6 +29,8 @@ class Replay(eqx.Module):
     """The ring, [capacity, …]; None in the offline phase."""
     count: Int[jax.Array, ""]
     """Live transitions received so far, also those already overwritten."""
+    environments: int = eqx.field(static=True, default=1)
+    """Side by side: transition number t·E + e of the ring is step t of environment e, of E."""
 
     @property
     def offline_size(self) -> int:
@@ -60,11 +62,18 @@ class Replay(eqx.Module):
 
         return jax.tree.map(choose, from_log, from_ring)
 
+    def following(self, rows: Int[Array, " batch"]) -> Int[Array, " batch"]:
+        """The rows of the next steps, if the episode goes on and they are stored: else rows of something else."""
+        logged = jnp.minimum(rows + 1, max(self.offline_size - 1, 0))
+        live = self.offline_size + (rows - self.offline_size + self.environments) % max(self.capacity, 1)
+        return jnp.where(rows < self.offline_size, logged, live)
+
     @classmethod
-    def create(cls, offline: Transition | None, capacity: int, spaces: Spaces) -> Replay:
+    def create(cls, offline: Transition | None, capacity: int, spaces: Spaces, environments: int = 1) -> Replay:
         """The log on the device, and an empty ring of this capacity (0: none)."""
         offline = None if offline is None else jax.tree.map(jnp.asarray, offline)
-        return cls(offline, empty(capacity, spaces) if capacity else None, jnp.zeros((), jnp.int32))
+        ring = empty(capacity, spaces) if capacity else None
+        return cls(offline, ring, jnp.zeros((), jnp.int32), environments)
 
 
 def empty(rows: int, spaces: Spaces) -> Transition:
@@ -98,7 +107,7 @@ def append(replay: Replay, batch: Transition) -> Replay:
     """The replay with these live transitions in the ring; the old ring's buffers are reused, so drop it."""
     assert replay.online is not None
     ring, count = _write(replay.online, replay.count, batch)
-    return Replay(replay.offline, ring, count)
+    return Replay(replay.offline, ring, count, replay.environments)
 
 
 @partial(jax.jit, donate_argnames=("column",))
@@ -127,7 +136,8 @@ def amend(replay: Replay, column: str, numbers: np.ndarray, values: np.ndarray) 
         padded = np.zeros((AMEND_ROWS, *values.shape[1:]), values.dtype)
         padded[:count] = values[part]
         data = _overwrite(data, rows, padded)
-    return Replay(replay.offline, replay.online._replace(**{column: data}), replay.count)
+    ring = replay.online._replace(**{column: data})
+    return Replay(replay.offline, ring, replay.count, replay.environments)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -84,4 +84,5 @@ def refill(replay: Replay, rows: Mapping[str, np.ndarray]) -> Replay:
         ring[numbers % capacity] = rows[name][numbers - first]
         return jax.numpy.array(ring)
 
-    return Replay(replay.offline, Transition(*map(column, COLUMNS)), jax.numpy.asarray(count, replay.count.dtype))
+    ring = Transition(*map(column, COLUMNS))
+    return Replay(replay.offline, ring, jax.numpy.asarray(count, replay.count.dtype), replay.environments)

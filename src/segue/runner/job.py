@@ -141,7 +141,8 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, keeper: JobKeeper) 
     sampler: Any = ()
     if not algorithm.on_policy:
         strategy = recipe.effective_replay
-        replay = Replay.create(log if strategy.needs_dataset else None, _ring(recipe) or recipe.online_steps, spaces)
+        rows, capacity = log if strategy.needs_dataset else None, _ring(recipe) or recipe.online_steps
+        replay = Replay.create(rows, capacity, spaces, recipe.environments)
         sampler = strategy.init(replay, spaces, random.stream(job.seed, "sampler"))
     if keeper.state is None:
         learner, keeper.lines = at_the_seam(job, recipe, dataset, log, spaces, recorder)

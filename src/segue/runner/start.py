@@ -88,7 +88,9 @@ def _starting_learner(
     observations = None if dataset is None else dataset.observations
     learner, handover = hand_over(source.learner, source.algorithm, algorithm, spaces, key, observations)
     lines = list(handover.lines)
-    if "actor" in handover.fresh and dataset is not None and recipe.distil_steps:
+    if "actor" in handover.fresh and algorithm.chunk_length > 1:
+        lines.append(f"actor: not taught: {algorithm.name} decides on {algorithm.chunk_length} actions at once")
+    elif "actor" in handover.fresh and dataset is not None and recipe.distil_steps:
         learner, loss = distil(source.policy(), learner, algorithm, dataset.observations, recipe.distil_steps, job.seed)
         nets = learner.nets
         copies = {role: copy(nets.actor) for role in nets.roles() if origin(role) == "actor"}

@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 
 from segue import random
 from segue.algorithms.base import Algorithm, Aux
-from segue.networks import CategoricalActor
 from segue.policy import Policy
 from segue.training.update import descend
 from segue.types import Array, Key, Learner
@@ -68,15 +67,12 @@ def _fit(
     assert policy is not None
 
     def step(carry: Learner, step_key: Key) -> tuple[Learner, jax.Array]:
-        rows = jax.random.randint(step_key, (algorithm.batch_size,), 0, len(observation))
+        rows = jax.random.randint(random.named(step_key, "rows"), (algorithm.batch_size,), 0, len(observation))
         seen, done = jnp.take(observation, rows, axis=0), jnp.take(action, rows, axis=0)
 
         def loss(actor: Any) -> tuple[jax.Array, Aux]:
-            if isinstance(actor, CategoricalActor):
-                error = -actor.log_prob(seen, done)
-            else:
-                error = ((actor.mode(seen) - done) ** 2).mean(-1)
-            return error.mean(), {"loss": error.mean()}
+            error = actor.imitation_loss(seen, done, random.named(step_key, "loss")).mean()
+            return error, {"loss": error}
 
         carry, aux = descend(policy, carry, loss)
         return carry, aux["loss"]

@@ -25,6 +25,7 @@ from jaxtyping import Float
 from segue import random
 from segue.algorithms.base import Algorithm, AnyStep, Aux, BellmanStep, Follow, PolicyStep, Step
 from segue.bridges.base import Bridge, weighted_mean
+from segue.chunks import chunk_batch
 from segue.replay.base import Replay, ReplayStrategy
 from segue.types import Key, Learner, Metrics, Nets, Transition, origin
 
@@ -213,11 +214,15 @@ def run_updates(
         rows_key = random.named(sample_key, "rows")
         if strategy is None:
             rows = jax.random.randint(rows_key, (algorithm.batch_size,), 0, replay.offline_size)
-            return carry, replay.gather(rows)
-        rows = strategy.rows(carry.sampler, rows_key, algorithm.batch_size, replay, progress)
-        batch = replay.gather(rows)
-        sampler = strategy.update(carry.sampler, rows, batch, replay, random.named(sample_key, "sampler"))
-        return replace(carry, sampler=sampler), batch
+            batch = replay.gather(rows)
+        else:
+            rows = strategy.rows(carry.sampler, rows_key, algorithm.batch_size, replay, progress)
+            batch = replay.gather(rows)
+            sampler = strategy.update(carry.sampler, rows, batch, replay, random.named(sample_key, "sampler"))
+            carry = replace(carry, sampler=sampler)
+        if algorithm.chunk_length > 1:
+            batch = chunk_batch(replay, rows, batch, algorithm.chunk_length)
+        return carry, batch
 
     def update(carry: Learner, update_key: Key) -> tuple[Learner, tuple[Transition, Aux]]:
         carry, batch = sample(carry, random.named(update_key, "sample"))
