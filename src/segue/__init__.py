@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from segue.algorithms import CQL as CQL
     from segue.algorithms import DQN as DQN
     from segue.algorithms import EDAC as EDAC
+    from segue.algorithms import FQL as FQL
     from segue.algorithms import IQL as IQL
     from segue.algorithms import PPO as PPO
     from segue.algorithms import REDQ as REDQ
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from segue.errors import SegueError as SegueError
     from segue.ope import FQE as FQE
     from segue.ope import evaluate_offline as evaluate_offline
+    from segue.plugins import register as register
+    from segue.plugins import register_dataset as register_dataset
     from segue.presets import preset as preset
     from segue.recipe import Recipe as Recipe
     from segue.replay import Annealed as Annealed
@@ -66,8 +69,21 @@ if TYPE_CHECKING:
 _HOME = {
     **dict.fromkeys(
         (
-            *("AWAC", "BC", "BCQ", "CQL", "CalQL", "DQN", "DiscreteBCQ", "DiscreteCQL", "DiscreteSAC", "EDAC", "IQL"),
-            *("PPO", "REDQ", "RLPD", "ReBRAC", "SAC", "SACN", "TD3", "TD3BC"),
+            *(
+                "AWAC",
+                "BC",
+                "BCQ",
+                "CQL",
+                "CalQL",
+                "DQN",
+                "DiscreteBCQ",
+                "DiscreteCQL",
+                "DiscreteSAC",
+                "EDAC",
+                "FQL",
+                "IQL",
+            ),
+            *("IQL", "PPO", "REDQ", "RLPD", "ReBRAC", "SAC", "SACN", "TD3", "TD3BC"),
         ),
         "segue.algorithms",
     ),
@@ -82,6 +98,7 @@ _HOME = {
     "export_policy": "segue.deployment.export",
     "SegueError": "segue.errors",
     **dict.fromkeys(("FQE", "evaluate_offline"), "segue.ope"),
+    **dict.fromkeys(("register", "register_dataset"), "segue.plugins"),
     "preset": "segue.presets",
     "Recipe": "segue.recipe",
     **dict.fromkeys(("Annealed", "Appended", "Balanced", "Mixed", "OnlineOnly", "Replaced"), "segue.replay"),

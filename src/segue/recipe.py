@@ -14,13 +14,17 @@ import jax
 
 from segue.algorithms import ALGORITHMS, Algorithm
 from segue.bridges import BRIDGES, Bridge
+from segue.data import FORMATS
 from segue.data.dataset import Dataset
 from segue.errors import RecipeError, require_types, unknown
 from segue.networks.recast import compatible
+from segue.plugins import import_module, module_of
 from segue.replay import REPLAYS, Mixed, OnlineOnly, ReplayStrategy
 from segue.types import Nets, Spaces, same_shape
 
 Part = TypeVar("Part")
+#: Under which a file names the module of a part that is not Segue's own.
+MODULE = "module"
 #: Seconds between saves of a running recipe: what a crash costs at most. Results do not depend on it.
 CHECKPOINT_EVERY = 60.0
 
@@ -249,7 +253,13 @@ class Recipe:
         for name in ("offline", "online", "replay"):
             plain[name] = None if plain[name] is None else encode(plain[name])
         plain["bridges"] = [encode(bridge) for bridge in self.bridges]
-        return plain
+        module = self._dataset_module()
+        return plain if module is None else {**plain, f"dataset_{MODULE}": module}
+
+    def _dataset_module(self) -> str | None:
+        """The module of the dataset's reader, if that is not Segue's."""
+        scheme = str(self.dataset).partition(":")[0]
+        return module_of(FORMATS[scheme]) if scheme in FORMATS else None
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Recipe:
@@ -259,6 +269,9 @@ class Recipe:
             RecipeError: for unknown names, fields and values that do not fit.
         """
         values = dict(plain)
+        module, dataset = values.pop(f"dataset_{MODULE}", None), values.get("dataset")
+        if module is not None and isinstance(dataset, str) and dataset.partition(":")[0] not in FORMATS:
+            import_module(str(module), f"dataset {dataset!r}: ")
         for name, kind, known in (
             ("offline", "algorithm", ALGORITHMS),
             ("online", "algorithm", ALGORITHMS),
@@ -278,9 +291,11 @@ def _structure(algorithm: Algorithm, other: Algorithm) -> Nets:
 
 
 def encode(part: Any) -> dict[str, Any]:
-    """{"name": …, hyper-parameters…} of an algorithm, a bridge or a replay strategy."""
+    """{"name": …, hyper-parameters…} of an algorithm, a bridge or a replay strategy, with its module if not Segue's."""
+    module = module_of(type(part))
     return {
         "name": part.name,
+        **({} if module is None else {MODULE: module}),
         **{field.name: getattr(part, field.name) for field in dataclasses.fields(part)},
     }
 
@@ -292,7 +307,9 @@ def decode(kind: str, plain: Any, known: Mapping[str, type[Part]]) -> Part:
         RecipeError: for an unknown name or field.
     """
     values = {"name": plain} if isinstance(plain, str) else dict(plain)
-    name = values.pop("name", None)
+    name, module = values.pop("name", None), values.pop(MODULE, None)
+    if module is not None and name not in known:
+        import_module(str(module), f"{kind} {name!r}: ")
     if name not in known:
         raise RecipeError(unknown(kind, str(name), known))
     return build(known[name], str(name), values)

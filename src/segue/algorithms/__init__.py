@@ -21,6 +21,7 @@ from segue.algorithms.sac import SAC
 from segue.algorithms.sac_n import SACN
 from segue.algorithms.td3 import TD3
 from segue.algorithms.td3_bc import TD3BC
+from segue.plugins import Registry
 
 #: Offline before online, continuous before discrete.
 _ALL: tuple[type[Algorithm], ...] = (
@@ -28,7 +29,7 @@ _ALL: tuple[type[Algorithm], ...] = (
     DiscreteBCQ, DiscreteCQL, DQN, DiscreteSAC,
 )  # fmt: skip
 
-ALGORITHMS: dict[str, type[Algorithm]] = {cls.name: cls for cls in _ALL}
+ALGORITHMS: Registry[type[Algorithm]] = Registry("algorithm", {cls.name: cls for cls in _ALL})
 
 __all__ = [
     "ALGORITHMS",

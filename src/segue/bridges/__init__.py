@@ -9,10 +9,11 @@ from segue.bridges.let_go import LetGo
 from segue.bridges.policy_expansion import PolicyExpansion
 from segue.bridges.q_filter import QFilter
 from segue.bridges.samg import SAMG
+from segue.plugins import Registry
 
-BRIDGES: dict[str, type[Bridge]] = {
-    cls.name: cls for cls in (QFilter, ConservativeUpdate, SAMG, LetGo, CriticRefit, PolicyExpansion, JumpStart, Guard)
-}
+_ALL = (QFilter, ConservativeUpdate, SAMG, LetGo, CriticRefit, PolicyExpansion, JumpStart, Guard)
+
+BRIDGES: Registry[type[Bridge]] = Registry("bridge", {cls.name: cls for cls in _ALL})
 
 __all__ = [
     "BRIDGES",

@@ -9,6 +9,7 @@ import sys
 from segue import __version__
 from segue.compiled import keep_programs
 from segue.errors import SegueError, unknown
+from segue.plugins import import_module
 
 #: Command by name: its module in segue.cli and what it does.
 COMMANDS = {
@@ -27,6 +28,7 @@ COMMANDS = {
 USAGE = f"""segue {__version__}: offline-to-online reinforcement learning
 
 usage: segue COMMAND [OPTIONS]        segue COMMAND --help says more
+       every command takes --import MODULE, which registers your own algorithms, bridges, replays or datasets
 
 {chr(10).join(f"  {name:<10}{what}" for name, what in COMMANDS.items())}
 
@@ -70,8 +72,8 @@ def _main(arguments: list[str]) -> int:
     if arguments[0] in ("-V", "--version"):
         print(__version__)
         return 0
-    command, *rest = arguments
     try:
+        command, *rest = _with_imports(arguments)
         if command not in COMMANDS:
             raise SegueError(unknown("command", command, COMMANDS))
         keep_programs()
@@ -82,6 +84,20 @@ def _main(arguments: list[str]) -> int:
     except KeyboardInterrupt as interrupt:
         print("segue: interrupted; the same command goes on", file=sys.stderr)
         return getattr(interrupt, "exit_code", 130)
+
+
+def _with_imports(arguments: list[str]) -> list[str]:
+    """The arguments without `--import MODULE`, once these modules are imported."""
+    kept, words = [], iter(arguments)
+    for word in words:
+        if word != "--import" and not word.startswith("--import="):
+            kept.append(word)
+            continue
+        module = word.partition("=")[2] or next(words, "")
+        if not module or module.startswith("-"):
+            raise SegueError("--import: no module is named; expected --import MODULE")
+        import_module(module, "--import: ")
+    return kept
 
 
 if __name__ == "__main__":

@@ -11,16 +11,14 @@ from segue.data import arrays, bundle, d4rl, minari, npz
 from segue.data.bundle import bundled
 from segue.data.dataset import Columns, Dataset, OutOfRange
 from segue.errors import DataError, unknown
+from segue.plugins import Registry
 
 __all__ = ["FORMATS", "Columns", "Dataset", "bundled", "load"]
 
-#: Reader by the scheme of its URIs. A reader gets what follows the colon; a new format is a new entry here.
-FORMATS: dict[str, Callable[[str], Columns]] = {
-    "segue": bundle.read,
-    "minari": minari.read,
-    "d4rl": d4rl.read,
-    "npz": npz.read,
-}
+#: Reader by the scheme of its URIs. A reader gets what follows the colon and returns the columns.
+FORMATS: Registry[Callable[[str], Columns]] = Registry(
+    "dataset", {"segue": bundle.read, "minari": minari.read, "d4rl": d4rl.read, "npz": npz.read}
+)
 
 
 def load(uri: str | Mapping[str, ArrayLike], *, clip_actions: bool = False) -> Dataset:

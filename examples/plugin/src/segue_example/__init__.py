@@ -1,0 +1,1 @@
+"""Parts for Segue from another package."""

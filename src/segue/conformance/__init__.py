@@ -1,0 +1,106 @@
+"""The conformance suite: what every algorithm, bridge, replay strategy and dataset reader must keep to.
+
+    pytest --pyargs segue.conformance --part my-algorithm          # an installed plug-in, by name
+    pytest --pyargs segue.conformance --import my_module --part my-algorithm
+    pytest --pyargs segue.conformance                              # all parts there are
+
+Segue's own parts pass the same tests. A part needs defaults for all its hyper-parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from segue.algorithms import ALGORITHMS, Algorithm
+from segue.data.dataset import Dataset
+from segue.replay import Replay
+from segue.training.update import init_learner
+from segue.types import Learner, Normaliser, Spaces, Transition
+
+CONTINUOUS, DISCRETE = (
+    Spaces(observation_size=3, action_size=2),
+    Spaces(observation_size=3, action_size=4, discrete=True),
+)
+#: Small networks and batches, for the hyper-parameters that an algorithm has of these.
+SMALL: dict[str, Any] = {"hidden_sizes": (8, 8), "batch_size": 16, "rollout_steps": 32, "behaviour_hidden_sizes": (8,)}
+
+
+def small(name: str) -> Algorithm:
+    """The algorithm with small networks; one published with many updates per policy update makes two."""
+    cls = ALGORITHMS[name]
+    given = {field: value for field, value in SMALL.items() if field in cls.__dataclass_fields__}
+    if cls.updates_per_step > 1 and "critic_updates_per_actor_update" in cls.__dataclass_fields__:
+        given["critic_updates_per_actor_update"] = 2
+    return cls(**given)
+
+
+def spaces_of(algorithm: Algorithm) -> Spaces:
+    """Spaces of the first kind of actions that it supports."""
+    return CONTINUOUS if "continuous" in algorithm.actions else DISCRETE
+
+
+def transitions(spaces: Spaces, rows: int = 64, seed: int = 0) -> Transition:
+    """Random episodes of eight steps, every second one ended by a terminal."""
+    rng = np.random.default_rng(seed)
+    shape = (rows, spaces.observation_size)
+    if spaces.discrete:
+        action = rng.integers(spaces.action_size, size=rows).astype(np.int32)
+    else:
+        action = rng.uniform(-1, 1, (rows, spaces.action_size)).astype(np.float32)
+    following = np.roll(action, -1, axis=0)
+    following[7::8] = -1 if spaces.discrete else np.nan
+    observation = rng.normal(size=shape).astype(np.float32)
+    after = np.roll(observation, -1, axis=0)
+    after[7::8] = rng.normal(size=(len(after[7::8]), spaces.observation_size))
+    return Transition(
+        observation=observation,
+        action=action,
+        reward=rng.normal(size=rows).astype(np.float32),
+        next_observation=after,
+        discount=np.where(np.arange(rows) % 16 == 15, 0.0, 0.99).astype(np.float32),
+        return_to_go=rng.normal(size=rows).astype(np.float32),
+        next_action=following,
+    )
+
+
+def dataset(spaces: Spaces, rows: int = 64) -> Dataset:
+    """The same as a dataset."""
+    made = transitions(spaces, rows)
+    return Dataset(
+        observations=np.asarray(made.observation),
+        actions=np.asarray(made.action),
+        rewards=np.asarray(made.reward),
+        next_observations=np.asarray(made.next_observation),
+        terminals=np.arange(rows) % 16 == 15,
+        episode_starts=np.arange(0, rows, 8),
+        spaces=spaces,
+        source="made",
+    )
+
+
+def replay(spaces: Spaces, rows: int = 64) -> Replay:
+    """The same on the device."""
+    return Replay.create(transitions(spaces, rows), 0, spaces)
+
+
+def learner_of(algorithm: Algorithm, seed: int = 0) -> Learner:
+    """A fresh learner."""
+    spaces = spaces_of(algorithm)
+    nets = algorithm.init(jax.random.key(seed), spaces)
+    return init_learner(algorithm, nets, Normaliser.identity(spaces.observation_size))
+
+
+def copy_of(tree: Any) -> Any:
+    """The same numbers in buffers of their own."""
+    return jax.tree.map(jnp.copy, tree)
+
+
+def same_bits(a: Any, b: Any) -> bool:
+    """Whether two trees have the same structure, types and bytes."""
+    leaves = [[np.asarray(leaf) for leaf in jax.tree.leaves(tree)] for tree in (a, b)]
+    same = jax.tree.structure(a) == jax.tree.structure(b)
+    return same and all(x.dtype == y.dtype and x.tobytes() == y.tobytes() for x, y in zip(*leaves, strict=True))

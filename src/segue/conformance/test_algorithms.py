@@ -1,0 +1,164 @@
+"""What every algorithm must keep to."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segue import conformance as suite
+from segue.acting import restart
+from segue.algorithms import ALGORITHMS
+from segue.algorithms.base import BellmanStep, Follow, PolicyStep
+from segue.policy import Policy
+from segue.recipe import decode, encode
+from segue.runner.checkpoint import Checkpoint, load, save, skeleton
+from segue.training.handover import hand_over
+from segue.training.update import run_updates
+from segue.types import origin
+
+BLOCKS = 3
+
+
+def updated(name: str, seed: int = 0, **changes: Any) -> Any:
+    """A fresh learner after a few blocks of updates on random data, and what was reported."""
+    algorithm = dataclasses.replace(suite.small(name), **changes)
+    learner = suite.copy_of(suite.learner_of(algorithm))
+    return run_updates(
+        learner, suite.replay(suite.spaces_of(algorithm)), jax.random.key(seed), jnp.zeros(()), algorithm, blocks=BLOCKS
+    )
+
+
+def off_policy(name: str) -> None:
+    """Skip an algorithm that the shared update does not run."""
+    if ALGORITHMS[name].on_policy:
+        pytest.skip("learns from its own rollouts, not from a replay")
+
+
+def test_it_says_what_it_is(algorithm: str) -> None:
+    """Name, phases, kinds of actions, and a sentence on itself."""
+    cls = ALGORITHMS[algorithm]
+    assert cls.name == algorithm
+    assert set(cls.phases) <= {"offline", "online"}
+    assert cls.phases
+    assert set(cls.actions) <= {"continuous", "discrete"}
+    assert cls.actions
+    assert (cls.__doc__ or "").strip()
+    assert set(cls.conservatism) <= {field.name for field in dataclasses.fields(cls)}
+
+
+def test_a_recipe_brings_it_back(algorithm: str) -> None:
+    """From plain data."""
+    own = suite.small(algorithm)
+    assert decode("algorithm", encode(own), ALGORITHMS) == own
+
+
+def test_every_role_has_one_step_or_is_a_copy_of_another(algorithm: str) -> None:
+    """Or it would never learn, or twice."""
+    own = suite.small(algorithm)
+    roles, steps = suite.learner_of(own).nets.roles(), own.steps()
+    trained = [step.role for step in steps if not isinstance(step, Follow)]
+    assert len(set(trained)) == len(trained)
+    assert set(trained) == {role for role in roles if origin(role) is None}
+    assert {step.target for step in steps if isinstance(step, Follow)} <= set(roles)
+    assert {step.every for step in steps} <= {1, own.updates_per_block}
+    assert sum(isinstance(step, PolicyStep) for step in steps) <= 1
+    assert sum(isinstance(step, BellmanStep) for step in steps) <= 1
+
+
+def test_updates_move_every_role_and_stay_finite(algorithm: str) -> None:
+    """In so many steps as a block has."""
+    off_policy(algorithm)
+    own = suite.small(algorithm)
+    before, (after, reported) = suite.learner_of(own), updated(algorithm)
+    still = [role for role, net in before.nets.roles().items() if suite.same_bits(net, after.nets.roles()[role])]
+    assert still == []
+    assert int(after.step) == BLOCKS * own.updates_per_block
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after, reported)))
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_one_others(algorithm: str) -> None:
+    """So that a run can be repeated."""
+    off_policy(algorithm)
+    once, again, other = updated(algorithm)[0], updated(algorithm)[0], updated(algorithm, seed=1)[0]
+    assert suite.same_bits(once, again)
+    assert not suite.same_bits(once.nets, other.nets)
+
+
+def test_another_number_is_no_other_program(algorithm: str) -> None:
+    """A learning rate is data: nothing is compiled for it."""
+    off_policy(algorithm)
+    own = suite.small(algorithm)
+    rate = next(field.name for field in dataclasses.fields(own) if field.name.endswith("learning_rate"))
+    updated(algorithm)
+    programs = run_updates._cache_size()
+    after, _ = updated(algorithm, **{rate: getattr(own, rate) / 2})
+    assert run_updates._cache_size() == programs
+    assert not suite.same_bits(after.nets, updated(algorithm)[0].nets)
+
+
+def test_no_number_of_a_fresh_learner_is_weakly_typed(algorithm: str) -> None:
+    """Or every phase would compile twice."""
+    leaves = jax.tree_util.tree_leaves_with_path(suite.learner_of(suite.small(algorithm)))
+    assert [jax.tree_util.keystr(path) for path, leaf in leaves if leaf.weak_type] == []
+
+
+def test_the_policys_loss_is_per_sample(algorithm: str) -> None:
+    """So that bridges can weigh it."""
+    off_policy(algorithm)
+    own = suite.small(algorithm)
+    if own.policy_step is None:
+        pytest.skip("acts by its critic alone")
+    learner, spaces = suite.learner_of(own), suite.spaces_of(own)
+    batch = jax.tree.map(jnp.asarray, suite.transitions(spaces, 16))
+    if own.chunk_length > 1:
+        batch = batch._replace(action=jnp.tile(batch.action, own.chunk_length), valid=jnp.ones((16, own.chunk_length)))
+    loss, _ = own.policy_step.loss(getattr(learner.nets, own.policy_step.role), learner.nets, batch, jax.random.key(0))
+    assert loss.shape == (16,)
+
+
+@pytest.mark.parametrize("explore", [False, True])
+def test_it_acts_within_the_bounds_and_carries_on(algorithm: str, explore: bool) -> None:
+    """For episodes side by side, also where one begins anew."""
+    own = suite.small(algorithm)
+    spaces, policy = suite.spaces_of(own), Policy(own, suite.learner_of(own))
+    rng, carry = np.random.default_rng(0), policy.start(5)
+    for _ in range(4):
+        acted = policy.act(rng.normal(size=(5, 3)).astype(np.float32), carry, rng, explore)
+        assert isinstance(acted.action, np.ndarray)
+        assert acted.action.shape == ((5,) if spaces.discrete else (5, spaces.action_size))
+        assert acted.action.dtype == (np.int32 if spaces.discrete else np.float32)
+        assert acted.action.min() >= (0 if spaces.discrete else -1)
+        assert acted.action.max() <= (spaces.action_size - 1 if spaces.discrete else 1)
+        assert np.shape(acted.log_prob()) == (5,)
+        assert jax.tree.structure(acted.carry) == jax.tree.structure(carry)
+        carry = restart(policy, acted.carry, np.array([True, False, False, True, False]))
+
+
+def test_a_checkpoint_brings_it_back_bit_for_bit(algorithm: str, tmp_path: Path) -> None:
+    """And its skeleton has the shapes of a fresh learner."""
+    own = suite.small(algorithm)
+    learner, spaces = suite.learner_of(own), suite.spaces_of(own)
+    shapes = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(skeleton(own, (), spaces))]
+    assert shapes == [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(learner)]
+    save(tmp_path / "saved", Checkpoint(own, (), spaces, None, learner))
+    back = load(tmp_path / "saved")
+    assert back.algorithm == own
+    assert suite.same_bits(back.learner, learner)
+
+
+def test_it_hands_over_to_itself_whole(algorithm: str) -> None:
+    """Every role is carried over as it is."""
+    own = suite.small(algorithm)
+    given = suite.learner_of(own, seed=1)
+    learner, said = hand_over(given, own, own, suite.spaces_of(own), jax.random.key(0))
+    frozen = {role for role in learner.nets.roles() if origin(role) is not None}
+    assert said.fresh == ()
+    for role, net in learner.nets.roles().items():
+        if role not in frozen:
+            assert suite.same_bits(net, given.nets.roles()[role])

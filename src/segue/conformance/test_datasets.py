@@ -1,0 +1,16 @@
+"""What every reader of datasets must keep to."""
+
+from __future__ import annotations
+
+import pytest
+
+from segue.data import FORMATS, load
+from segue.errors import DataError
+
+
+def test_what_is_not_there_is_an_error_that_names_it(scheme: str) -> None:
+    """And no traceback of the reader's own."""
+    assert (FORMATS[scheme].__doc__ or "").strip()
+    with pytest.raises(DataError) as caught:
+        load(f"{scheme}:no/such-place-v0")
+    assert "such-place" in str(caught.value)
