@@ -78,4 +78,4 @@ class Policy:
         batch = rows.reshape(-1, rows.shape[-1])
         source = source if source is not None else np.random.default_rng(0)
         action = np.asarray(self.act(batch, self.start(len(batch)), source, explore).action)
-        return action.reshape(*rows.shape[:-1], *action.shape[1:])
+        return action.reshape((*rows.shape[:-1], *action.shape[1:]))

@@ -29,6 +29,7 @@ from segue.types import Normaliser
 #: Another value, where half of a number, the next whole one or the other choices are too close or not allowed.
 OTHER: dict[str, Any] = {
     "subset_size": 1,
+    "acting_samples": 1,
     "lagrange_threshold": 1.0,
     "failure_reward": -1.0,
     "critic_hidden_sizes": (4, 4),
@@ -55,7 +56,7 @@ OF_LOOPS = {
 #: What its docstring says has no effect on these actions.
 CONTINUOUS_ONLY = {("iql", "distribution"), ("awac", "distribution"), ("bc", "distribution"), ("bc", "loss")}
 PROGRESS = np.float32(0.4)
-KEY = jax.random.key(3)
+KEY = jax.random.key(5)
 
 
 def others(cls: type[Algorithm], field: str, value: Any) -> Iterator[Any]:

@@ -16,7 +16,6 @@ from seams import attach, log
 from helpers import (
     KINDS,
     MEMBERS,
-    SPACES,
     actor_update,
     critic_update,
     few,
@@ -228,9 +227,7 @@ def test_any_policy_loss_is_filtered_to_the_mean_over_the_kept_samples(name, kin
 def test_filtering_every_sample_leaves_the_actor_alone_and_nothing_is_nan():
     algorithm = small("sac")
     learner = with_bridges(random_learner(algorithm), ())
-    after, metrics = actor_update(
-        algorithm, (QFilter(rule="fixed", threshold=1e9),), learner, BATCH, KEY, SPACES.action_size
-    )
+    after, metrics = actor_update(algorithm, (QFilter(rule="fixed", threshold=1e9),), learner, BATCH, KEY)
     assert metrics["actor_loss"] == 0
     assert metrics["q_filter_kept"] == 0
     assert same_bits(after.nets.actor, learner.nets.actor)

@@ -172,12 +172,12 @@ def test_a_run_from_bcq_teaches_the_online_actor_and_says_so(continuous, name):
 
 
 def test_what_copies_the_actor_starts_as_the_taught_one(continuous):
-    for name, role in (("td3", "target_actor"), ("ppo", "reference")):
+    for name, role in (("td3", "target_actor"), ("ppo", "frozen_actor")):
         nets = started(continuous, name).nets
         assert same_bits(getattr(nets, role), nets.actor)
     final = load_checkpoint(Path(continuous.directory) / "checkpoints/ppo/seed-0/final").learner.nets
-    assert same_bits(final.reference, started(continuous, "ppo").nets.actor)
-    assert not same_bits(final.actor, final.reference)
+    assert same_bits(final.frozen_actor, started(continuous, "ppo").nets.actor)
+    assert not same_bits(final.actor, final.frozen_actor)
 
 
 def test_a_run_from_dqn_teaches_a_discrete_actor_unless_it_is_told_not_to(discrete):

@@ -101,7 +101,7 @@ class PPO(ActorBased):
         return now.adjusted(kl_weight=weight(progress / self.kl_until))
 
     def advantages(
-        self, rollout: Transition, done: Bool[Array, "steps envs"], value: MLP, gae_lambda: float
+        self, rollout: Transition, done: Bool[Array, "steps envs"], value: MLP, gae_lambda: float | jax.Array
     ) -> Transition:
         """The rollout with A_t = Σ_k (γλ)^k δ_{t+k}, δ = r + γ V(s′) − V(s), and the λ-return A_t + V(s_t) (eq. 11).
 

@@ -102,5 +102,12 @@ def copy_of(tree: Any) -> Any:
 def same_bits(a: Any, b: Any) -> bool:
     """Whether two trees have the same structure, types and bytes."""
     leaves = [[np.asarray(leaf) for leaf in jax.tree.leaves(tree)] for tree in (a, b)]
-    same = jax.tree.structure(a) == jax.tree.structure(b)
-    return same and all(x.dtype == y.dtype and x.tobytes() == y.tobytes() for x, y in zip(*leaves, strict=True))
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (a, b)]
+    return structures[0] == structures[1] and all(
+        x.dtype == y.dtype and x.tobytes() == y.tobytes() for x, y in zip(*leaves, strict=True)
+    )
+
+
+def structure(tree: Any) -> Any:
+    """Of a pytree."""
+    return jax.tree.structure(tree)

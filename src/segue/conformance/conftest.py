@@ -23,7 +23,7 @@ def pytest_generate_tests(metafunc: Any) -> None:
     for module in metafunc.config.getoption("imports", None) or ():
         import_module(module)
     wanted = metafunc.config.getoption("--part", None) or ()
-    known = {"algorithm": ALGORITHMS, "bridge": BRIDGES, "strategy": REPLAYS, "scheme": FORMATS}
+    known: dict[str, Any] = {"algorithm": ALGORITHMS, "bridge": BRIDGES, "strategy": REPLAYS, "scheme": FORMATS}
     unknown = [name for name in wanted if not any(name in registry for registry in known.values())]
     if unknown:
         raise ValueError(f"--part {unknown[0]}: there is no such part")

@@ -34,6 +34,11 @@ def updated(name: str, seed: int = 0, **changes: Any) -> Any:
     )
 
 
+def compiled() -> int:
+    """Programs of the shared update so far."""
+    return int(run_updates._cache_size())  # type: ignore[attr-defined]
+
+
 def off_policy(name: str) -> None:
     """Skip an algorithm that the shared update does not run."""
     if ALGORITHMS[name].on_policy:
@@ -96,9 +101,9 @@ def test_another_number_is_no_other_program(algorithm: str) -> None:
     own = suite.small(algorithm)
     rate = next(field.name for field in dataclasses.fields(own) if field.name.endswith("learning_rate"))
     updated(algorithm)
-    programs = run_updates._cache_size()
+    programs = compiled()
     after, _ = updated(algorithm, **{rate: getattr(own, rate) / 2})
-    assert run_updates._cache_size() == programs
+    assert compiled() == programs
     assert not suite.same_bits(after.nets, updated(algorithm)[0].nets)
 
 
@@ -136,7 +141,7 @@ def test_it_acts_within_the_bounds_and_carries_on(algorithm: str, explore: bool)
         assert acted.action.min() >= (0 if spaces.discrete else -1)
         assert acted.action.max() <= (spaces.action_size - 1 if spaces.discrete else 1)
         assert np.shape(acted.log_prob()) == (5,)
-        assert jax.tree.structure(acted.carry) == jax.tree.structure(carry)
+        assert suite.structure(acted.carry) == suite.structure(carry)
         carry = restart(policy, acted.carry, np.array([True, False, False, True, False]))
 
 

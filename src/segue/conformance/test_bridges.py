@@ -107,5 +107,5 @@ def test_what_it_makes_of_an_action_is_one(bridge: str, explore: bool) -> None:
         acted = policy.act(rng.normal(size=(5, 3)).astype(np.float32), carry, rng, explore)
         assert acted.action.shape == ((5,) if spaces.discrete else (5, spaces.action_size))
         assert np.abs(acted.action).max() <= (spaces.action_size - 1 if spaces.discrete else 1)
-        assert jax.tree.structure(acted.carry) == jax.tree.structure(carry)
+        assert suite.structure(acted.carry) == suite.structure(carry)
         carry = acted.carry

@@ -33,5 +33,5 @@ def test_it_draws_rows_that_are_there(strategy: str, arrived: int, progress: flo
     assert int(rows.min()) >= 0
     assert int(rows.max()) < replay.offline_size + min(arrived, 100)
     after = own.update(state, rows[:16], replay.gather(rows[:16]), replay, jax.random.key(2))
-    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert suite.structure(after) == suite.structure(state)
     assert np.array_equal(rows, own.rows(state, jax.random.key(1), 500, replay, jnp.asarray(progress)))

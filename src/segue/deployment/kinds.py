@@ -145,10 +145,11 @@ class Values:
         self, x: Float[np.ndarray, "*batch observation"], source: np.random.Generator
     ) -> Int[np.ndarray, "*batch"]:
         """Greedy; a uniform action with probability ε."""
-        action = self.greedy(x)
-        chance, which = (source.random(action.shape, np.float32) for _ in range(2))
-        count = self.critic.weights[-1].shape[-1]
-        return np.where(chance < self.epsilon, np.floor(which * count).astype(np.int64), action)
+        action, count = self.greedy(x), self.critic.weights[-1].shape[-1]
+        chance = (1 - self.epsilon) * (action[..., None] == np.arange(count)) + self.epsilon / count
+        with np.errstate(divide="ignore"):  # ε = 0
+            log_probs = np.log(chance.astype(np.float32))
+        return (log_probs + source.gumbel(size=log_probs.shape).astype(np.float32)).argmax(-1)
 
 
 @dataclasses.dataclass(frozen=True)
