@@ -149,6 +149,11 @@ class Recipe:
                 raise RecipeError(f"bridge {bridge.name} needs a log, but the recipe names no dataset")
             if bridge.needs_pretrained and self.offline is None:
                 raise RecipeError(f"bridge {bridge.name} needs a pretrained policy, but there is no offline phase")
+            if bridge.single_actions and online.chunk_length > 1:
+                raise RecipeError(
+                    f"bridge {bridge.name} needs values of single actions, and {online.name} rates chunks of "
+                    f"{online.chunk_length}; leave one of them out, or set chunk to 1"
+                )
             if online.on_policy and not bridge.on_policy:
                 raise RecipeError(
                     f"bridge {bridge.name} cannot act on {online.name}, which learns on-policy: only from what its own "

@@ -35,9 +35,9 @@ def accelerator(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[int]]]:
     programs: list[tuple[int, list[int]]] = []
     run_together = lockstep.run_updates_together
 
-    def seen(learners: Any, replay: Replay, keys: Any, progress: Any, **options: Any) -> Any:
+    def seen(learners: Any, replay: Replay, keys: Any, *given: Any, **options: Any) -> Any:
         programs.append((int(learners[0].step), [int(jax.random.key_data(key)[-1]) for key in keys]))
-        return run_together(learners, replay, keys, progress, **options)
+        return run_together(learners, replay, keys, *given, **options)
 
     monkeypatch.setattr(lockstep, "run_updates_together", seen)
     monkeypatch.setattr(executor, "has_accelerator", lambda: True)

@@ -13,7 +13,7 @@ from segue.data import load
 from segue.recipe import Recipe
 from segue.replay import OnlineOnly, Replay
 from segue.runner import job, run
-from segue.training import online
+from segue.training import agent
 from segue.training.handover import hand_over
 from segue.training.online import OnlineSettings, train_online
 from segue.training.update import init_learner
@@ -76,7 +76,7 @@ def live(monkeypatch, algorithm):
         rings.append(jax.tree.map(np.asarray, replay.online))
         return learner, {}
 
-    monkeypatch.setattr(online, "run_updates", note)
+    monkeypatch.setattr(agent, "run_updates", note)
     settings = OnlineSettings(
         env_id=CLOCK,
         steps=12,

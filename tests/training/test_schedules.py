@@ -18,7 +18,7 @@ from segue.ope.policy import judged
 from segue.policy import Policy
 from segue.replay import OnlineOnly, Replay
 from segue.runner.checkpoint import Checkpoint, load, save
-from segue.training import offline, online
+from segue.training import agent, offline
 from segue.training.offline import alone, train_offline
 from segue.training.online import OnlineSettings, train_online
 from segue.training.update import init_learner, run_updates
@@ -144,7 +144,7 @@ def test_within_a_phase_progress_only_grows_and_the_online_phase_starts_anew(mon
     alone(
         train_offline(algorithm, learner, LOG, Notes(), steps=450, seed=0, env_id=None, eval_every=150, eval_episodes=1)
     )
-    after = Progress(monkeypatch, online)
+    after = Progress(monkeypatch, agent)
     replay = Replay.create(None, 100, ONE)
     train_online(algorithm, (), OnlineOnly(), learner, replay, Notes(), OnlineSettings(**ONLINE))
     assert before.seen == pytest.approx([0, 100 / 450, 150 / 450, 250 / 450, 300 / 450, 400 / 450])
@@ -208,7 +208,7 @@ def test_the_collecting_policys_epsilon_falls_while_the_online_phase_goes_on(mon
     spaces = Spaces(1, 3, discrete=True)
     learner = fresh(algorithm, spaces)
     learner = type(learner)(learner.nets, learner.optimisers, ((),), learner.step, learner.normaliser)
-    Progress(monkeypatch, online)
+    Progress(monkeypatch, agent)
     plan = OnlineSettings(**(ONLINE | {"env_id": PICK}))
     replay = Replay.create(None, 100, spaces)
     train_online(algorithm, (Noted(),), OnlineOnly(), learner, replay, Notes(), plan)

@@ -95,6 +95,8 @@ class Bridge(HyperParameters):
     """Whether its reviews compare with the policy that was handed over, which is then tried out first."""
     attach_order: ClassVar[int] = 3
     """Lower ones attach first: a critic is fitted to the policy, and a guide copied, before the policy is exchanged."""
+    single_actions: ClassVar[bool] = False
+    """Whether it needs the critic to rate single actions, which an algorithm with action chunks does not."""
     on_policy: ClassVar[bool] = False
     """Whether it can act on an on-policy algorithm, which has no critic, no replay and acts only by itself."""
 

@@ -30,6 +30,7 @@ class CriticRefit(Bridge):
     """Evaluates the handed-over policy on the log, then aligns the critic with it, before anything is learnt live."""
 
     name: ClassVar[str] = "critic-refit"
+    single_actions: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("actor", "critic")
     needs_dataset: ClassVar[bool] = True
     needs_pretrained: ClassVar[bool] = True

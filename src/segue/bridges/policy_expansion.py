@@ -27,6 +27,7 @@ class PolicyExpansion(Bridge):
     """
 
     name: ClassVar[str] = "policy-expansion"
+    single_actions: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("actor", "critic")
     needs_pretrained: ClassVar[bool] = True
     attach_order: ClassVar[int] = 2

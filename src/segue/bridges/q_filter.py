@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -11,6 +12,7 @@ from jaxtyping import Float
 
 from segue.algorithms.base import Algorithm, Aux
 from segue.bridges.base import Bridge, Seam, shapes_of
+from segue.replay.base import ReplayStrategy
 from segue.types import Array, Key, Learner, Nets, Spaces, Transition
 
 #: Rows of the log whose mean rating is the threshold of the `average` rule.
@@ -49,6 +51,12 @@ class QFilter(Bridge):
     def wants_log(self) -> bool:
         """Only for the log's average."""
         return self.rule == "average"
+
+    def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
+        """The average is over single actions of the dataset."""
+        if self.rule == "average" and online.chunk_length > 1:
+            return f"rule average rates single actions of the dataset, {online.name} chunks of {online.chunk_length}"
+        return None
 
     def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, Any]:
         """A sample of the log, for its average."""

@@ -76,6 +76,7 @@ class SAMG(Bridge):
     """Guides the online critic by the frozen offline one, where the log knows the state and the action."""
 
     name: ClassVar[str] = "samg"
+    single_actions: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("critic",)
     needs_dataset: ClassVar[bool] = True
     needs_pretrained: ClassVar[bool] = True

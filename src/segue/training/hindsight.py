@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from segue.data.dataset import returns_to_go
 from segue.replay import Replay, amend
@@ -19,39 +19,42 @@ from segue.types import Transition
 class Hindsight:
     """Watches live transitions and fills their late columns in.
 
-    Transition number t·E + e is step t of environment e, of E. The return-to-go of an episode that a time limit cut is
-    the sum of what it got.
+    Transitions are numbered as they come. Each belongs to a slot, in which one episode runs after the other. The
+    return-to-go of an episode that a time limit cut is the sum of what it got.
     """
 
     def __init__(
-        self, columns: Collection[str], discount: float, environments: int, failure_reward: float | None = None
+        self, columns: Collection[str], discount: float, slots: int, failure_reward: float | None = None
     ) -> None:
-        self.columns, self.discount, self.environments = columns, discount, environments
-        self.failure_reward = failure_reward
-        self.step = 0
-        self.rewards: list[list[float]] = [[] for _ in range(environments)]
-        self.continues = np.zeros(environments, bool)
+        self.columns, self.discount, self.failure_reward = columns, discount, failure_reward
+        self.count = 0
+        #: Of the running episode of each slot: the numbers of its transitions, and their rewards.
+        self.running: list[list[tuple[int, float]]] = [[] for _ in range(slots)]
         self.found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {column: [] for column in columns}
 
-    def watch(self, batch: Transition, done: Bool[np.ndarray, " environments"]) -> None:
-        """One step of every environment; `done` where the episode ended with it."""
-        if "next_action" in self.found and self.continues.any():
-            before = (self.step - 1) * self.environments + np.flatnonzero(self.continues)
-            self.found["next_action"].append((before, np.asarray(batch.action)[self.continues]))
-        self.continues = ~done
-        if "return_to_go" in self.found:
-            for env, reward in enumerate(np.asarray(batch.reward)):
-                self.rewards[env].append(float(reward))
-                if done[env]:
-                    self.found["return_to_go"].append(self._episode(env))
-                    self.rewards[env] = []
-        self.step += 1
+    def watch(
+        self, batch: Transition, done: Bool[np.ndarray, " rows"], slots: Int[np.ndarray, " rows"] | None = None
+    ) -> None:
+        """A transition of each of these slots, by default of all; `done` where the episode ended with it."""
+        numbers = np.arange(self.count, self.count + len(done))
+        self.count += len(done)
+        if not self.found:
+            return
+        rewards = np.asarray(batch.reward).tolist()
+        for row, slot in enumerate(range(len(done)) if slots is None else slots.tolist()):
+            episode = self.running[slot]
+            if episode and "next_action" in self.found:
+                self.found["next_action"].append((np.array([episode[-1][0]]), np.asarray(batch.action)[row : row + 1]))
+            episode.append((int(numbers[row]), rewards[row]))
+            if done[row]:
+                if "return_to_go" in self.found:
+                    self.found["return_to_go"].append(self._episode(episode))
+                self.running[slot] = []
 
-    def abandon(self, environments: Bool[np.ndarray, " environments"]) -> None:
+    def abandon(self, slots: Bool[np.ndarray, " slots"]) -> None:
         """The episodes that ran there will never end; others begin with the next step."""
-        self.continues &= ~environments
-        for env in np.flatnonzero(environments):
-            self.rewards[env] = []
+        for slot in np.flatnonzero(slots).tolist():
+            self.running[slot] = []
 
     def apply(self, replay: Replay, journal: Journal | None = None) -> Replay:
         """The replay with everything filled in that has become known; the journal is told."""
@@ -66,15 +69,13 @@ class Hindsight:
 
     def position(self) -> dict[str, Any]:
         """What it knows of the running episodes, as JSON has it; everything known must have been applied."""
-        return {"step": self.step, "rewards": self.rewards, "continues": self.continues.tolist()}
+        return {"count": self.count, "running": self.running}
 
     def restore(self, position: Mapping[str, Any]) -> None:
         """Go back to a position."""
-        self.step, self.rewards = position["step"], [list(rewards) for rewards in position["rewards"]]
-        self.continues = np.array(position["continues"], bool)
+        self.count = position["count"]
+        self.running = [[(number, reward) for number, reward in episode] for episode in position["running"]]
 
-    def _episode(self, env: int) -> tuple[np.ndarray, np.ndarray]:
-        rewards = np.array(self.rewards[env])
-        returns = returns_to_go(rewards, self.discount, self.failure_reward)
-        steps = np.arange(self.step - len(rewards) + 1, self.step + 1)
-        return steps * self.environments + env, returns
+    def _episode(self, episode: list[tuple[int, float]]) -> tuple[np.ndarray, np.ndarray]:
+        numbers, rewards = (np.array(column) for column in zip(*episode, strict=True))
+        return numbers, returns_to_go(rewards, self.discount, self.failure_reward)

@@ -14,27 +14,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from segue import random
 from segue.algorithms.base import Algorithm
 from segue.bridges.base import Bridge
 from segue.envs import USUAL, Episodes, Patience
 from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
-from segue.replay import Replay, ReplayStrategy, append
-from segue.replay.journal import refill
+from segue.replay import Replay, ReplayStrategy
+from segue.training.agent import Agent, AgentSettings
 from segue.training.checkpointing import FORGETFUL, Keeper, Position
 from segue.training.collect import Collector
-from segue.training.hindsight import Hindsight
-from segue.training.oversight import REFERENCE_EPISODES, Oversight
+from segue.training.oversight import REFERENCE_EPISODES
 from segue.training.recorder import Recorder
-from segue.training.recovery import Recovery
-from segue.training.update import run_updates
-from segue.types import Learner, Metrics, Transition
+from segue.types import Learner
 
 #: Looks at values and returns only.
 NO_PROBE = Probe(None)
@@ -100,117 +94,61 @@ def train_online(
     called with the learner at each of these points. With a `position` it goes on from there, whatever `learner` is.
     """
     s = settings
-    key = random.stream(s.seed, "online")
     length = dispatch_length(s.seam_eval_every or s.eval_every, s.environments)
-    step, began, owed, evaluate_at = 0, 0, 0.0, 0
+    began, evaluate_at = 0, 0
 
     def tell(message: str) -> None:
-        recorder.event("online", step, message)
+        recorder.event("online", agent.step, message)
 
+    budget = AgentSettings(
+        steps=s.steps,
+        warmup_steps=s.warmup_steps,
+        updates_per_step=s.updates_per_step,
+        seed=s.seed,
+        slots=s.environments,
+    )
+    agent = Agent(algorithm, bridges, strategy, learner, replay, recorder, budget, keeper.journal, position)
     episodes = Episodes(s.env_id, s.environments, s.seed, "training", s.patience, tell)
     collector = Collector(algorithm, episodes, s.seed)
-    hindsight = Hindsight(algorithm.columns, algorithm.discount, s.environments, algorithm.sparse_failure_reward)
-    journal = keeper.journal
-    oversight: Oversight | None = None
-    pending: tuple[int, Metrics] | None = None
     if position is not None:
-        step, learner, there = position.step, position.learners["learner"], position.plain
-        owed, evaluate_at = there["owed"], s.next_evaluation(there["began"])
-        replay = refill(replay, position.rows)
-        hindsight.restore(there["hindsight"])
-        oversight = Oversight.restored(bridges, position, recorder)
-    recovery = Recovery("online", recorder, learner, position)
-
-    def acting(at: int) -> tuple[int, Policy]:
-        return at, Policy(algorithm.at(np.asarray(at / s.steps, np.float32)), learner, bridges)
-
-    # The step at which it was taken: an algorithm may explore less the later that is.
-    since, policy = acting(0 if position is None else position.plain["since"])
-    if position is not None:
-        collector.restore(position, policy)
+        evaluate_at = s.next_evaluation(position.plain["began"])
+        collector.restore(position, agent.policy)
 
     def judge() -> None:
         with recorder.clock("online", "evaluation"):
-            rollouts = roll_out(policy, s.env_id, s.eval_episodes, s.seed, 1000 + step, False, s.patience, tell)
-            recorder.metrics("online", step, probe.measure(policy, rollouts))
-        recorder.evaluation("online", step, rollouts.returns)
-        keep(step, learner)
-        recovery.mark(learner, step)
+            rollouts = roll_out(
+                agent.policy, s.env_id, s.eval_episodes, s.seed, 1000 + agent.step, False, s.patience, tell
+            )
+            recorder.metrics("online", agent.step, probe.measure(agent.policy, rollouts))
+        recorder.evaluation("online", agent.step, rollouts.returns)
+        keep(agent.step, agent.learner)
+        agent.recovery.mark(agent.learner, agent.step)
 
     try:
         while True:
-            blocks = int(owed // algorithm.updates_per_block)
-            if blocks:
-                owed -= blocks * algorithm.updates_per_block
-                with recorder.clock("online", "compile"):  # the call returns at once when it need not compile
-                    learner, metrics = run_updates(
-                        learner,
-                        replay,
-                        key,
-                        jnp.asarray(step / s.steps, jnp.float32),
-                        algorithm,
-                        bridges,
-                        strategy,
-                        blocks=blocks,
-                    )
-                pending = (step, metrics)
-            recorder.progress("online", step, s.steps)
-            if step == evaluate_at:
-                if pending is not None and recovery.lost(*pending):  # what has diverged is neither judged nor kept
-                    learner, pending = recovery.fetch(learner, *pending)[0], None
-                    assert oversight is not None  # there are updates only after a look at the first policy
-                    oversight.start_again(step)
-                since, policy = acting(step)
+            agent.learn()
+            recorder.progress("online", agent.step, s.steps)
+            if agent.step == evaluate_at:
+                agent.before_judging()
                 judge()
-            if step >= s.steps:
-                break
-            if oversight is None:
-                returns = reference(policy, bridges, recorder, s, tell)
-                oversight = Oversight(bridges, learner, returns, recorder, s.environments)
-            began, evaluate_at = step, s.next_evaluation(step)
-            stop = min(step + length, evaluate_at)
-            rows = []
-            while step < stop:
-                random_action = s.random_warmup and step < s.warmup_steps
-                batch, reward, done, broken = collector.step(policy, random_action)
+            if agent.step >= s.steps:
+                return agent.finish()
+            if agent.oversight is None:
+                agent.compare_with(reference(agent.policy, bridges, recorder, s, tell))
+            began, evaluate_at = agent.step, s.next_evaluation(agent.step)
+            stop = min(agent.step + length, evaluate_at)
+            while agent.step < stop:
+                random_action = s.random_warmup and agent.step < s.warmup_steps
+                batch, reward, done, broken = collector.step(agent.policy, random_action)
                 if broken is not None:
-                    hindsight.abandon(broken)
-                    oversight.abandon(broken)
-                hindsight.watch(batch, done)
-                oversight.watch(reward, done)
-                rows.append(batch)
-                step += s.environments
-            if pending is not None:  # the updates that ran meanwhile; fetching them waits for the device
-                learner, good = recovery.fetch(learner, *pending)
-                if good:
-                    learner = oversight.review(learner, step)
-                else:
-                    oversight.start_again(step)
-                (since, policy), pending = acting(step), None
-            arrived: Transition = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
-            replay = append(replay, arrived)
-            if journal is not None:
-                journal.append(arrived)
-            replay = hindsight.apply(replay, journal)
-            if step > s.warmup_steps:
-                owed += len(rows) * s.environments * s.updates_per_step * oversight.pace
-            if step >= s.steps or keeper.due():
-                plain, arrays = collector.position()
-                plain |= {
-                    "began": began,
-                    "owed": owed,
-                    "since": since,
-                    "hindsight": hindsight.position(),
-                    "oversight": oversight.position(),
-                    "recovery": recovery.position(),
-                }
-                learners = {**oversight.learners(learner), "recovery": recovery.good}
-                keeper.save(Position(step, learners, plain, arrays))
-        if pending is not None:
-            learner, _ = recovery.fetch(learner, *pending)
+                    agent.abandon(broken)
+                agent.tell(batch, reward, done)
+            agent.take_in()
+            if agent.step >= s.steps or keeper.due():
+                (at, arrays), (plain, learners) = collector.position(), agent.position()
+                keeper.save(Position(agent.step, learners, {**at, **plain, "began": began}, arrays))
     finally:
         episodes.close()
-    return learner
 
 
 def reference(

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from segue.bridges.base import Bridge, Report
 from segue.training.checkpointing import Position
@@ -31,26 +31,32 @@ class Oversight:
         learner: Learner,
         reference: Float[np.ndarray, " episodes"],
         recorder: Recorder,
-        environments: int,
+        slots: int,
     ) -> None:
         self.bridges, self.reference, self.recorder = bridges, reference, recorder
-        self.running = np.zeros(environments)
-        self.counted = np.ones(environments, bool)
-        self.length = np.zeros(environments, np.int64)
-        self.whole = np.ones(environments, bool)
+        self.running = np.zeros(slots)
+        self.counted = np.ones(slots, bool)
+        self.length = np.zeros(slots, np.int64)
+        self.whole = np.ones(slots, bool)
         self.ended: list[tuple[float, bool]] = []
         self.handed_over = self.good = self.marked = _clone(learner)
         self.pace = 1.0
 
-    def watch(self, reward: Float[np.ndarray, " envs"], done: Bool[np.ndarray, " envs"]) -> None:
-        """One step of every environment."""
-        self.running += reward
-        self.length += 1
-        ended = done & self.counted
+    def watch(
+        self,
+        reward: Float[np.ndarray, " rows"],
+        done: Bool[np.ndarray, " rows"],
+        slots: Int[np.ndarray, " rows"] | None = None,
+    ) -> None:
+        """A step of the episode in each of these slots, by default in all."""
+        slots = np.arange(len(done)) if slots is None else slots
+        self.running[slots] += reward
+        self.length[slots] += 1
+        over = slots[done]
+        ended = over[self.counted[over]]
         self.ended += zip(self.running[ended].tolist(), self.whole[ended].tolist(), strict=True)
-        self.running[done], self.length[done] = 0.0, 0
-        self.counted |= done
-        self.whole |= done
+        self.running[over], self.length[over] = 0.0, 0
+        self.counted[over] = self.whole[over] = True
 
     def abandon(self, environments: Bool[np.ndarray, " envs"]) -> None:
         """The episodes that ran there will never end; others begin with the next step."""

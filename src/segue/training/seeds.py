@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +30,8 @@ def run_updates_together(
     train_policy: bool = True,
 ) -> list[tuple[Learner, Metrics]]:
     """`run_updates` for every seed, each with the key of its own; the given learners' buffers are reused."""
-    how = {"blocks": blocks, "train_policy": train_policy}
-    return _run(tuple(learners), replay, tuple(keys), progress, algorithm, **how)
+    given = (tuple(learners), replay, tuple(keys), progress, algorithm)
+    return _run(*given, blocks=blocks, train_policy=train_policy)
 
 
 @partial(jax.jit, static_argnames=("blocks", "train_policy"), donate_argnames=("learners",))
@@ -42,12 +41,14 @@ def _run(
     keys: tuple[Key, ...],
     progress: Float[jax.Array, ""],
     algorithm: Algorithm,
-    **how: Any,
+    *,
+    blocks: int,
+    train_policy: bool,
 ) -> list[tuple[Learner, Metrics]]:
     """Stacked and taken apart in the program, which is one dispatch instead of one for every leaf of every seed."""
 
     def one(learner: Learner, key: Key) -> tuple[Learner, Metrics]:
-        return run_updates(learner, replay, key, progress, algorithm, **how)
+        return run_updates(learner, replay, key, progress, algorithm, blocks=blocks, train_policy=train_policy)
 
     after = jax.vmap(one)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *learners), jnp.stack(keys))
     return [jax.tree.map(lambda leaf, i=i: leaf[i], after) for i in range(len(learners))]

@@ -1,0 +1,261 @@
+"""Ask and tell: an off-policy learner that is told of transitions and asked for a policy, and owns no environment.
+
+    agent.learn()            dispatch the updates that are owed
+    policy = agent.policy    act with it, wherever that is
+    agent.tell(…)            what came of it
+    agent.take_in()          the policy of the updates that have finished; what was told may be sampled from now on
+
+Gymnasium episodes are one source (segue.training.online). In a live system a reward may come late: `begin` notes an
+action when it is taken and `complete` adds the rest when it is known. Until a transition is complete, and all before it
+in its episode are, nothing is learnt from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from segue import random
+from segue.algorithms.base import Algorithm
+from segue.bridges.base import Bridge
+from segue.errors import SegueError
+from segue.policy import Policy
+from segue.replay import Replay, ReplayStrategy, append
+from segue.replay.journal import Journal, refill
+from segue.training.checkpointing import Position
+from segue.training.hindsight import Hindsight
+from segue.training.oversight import Oversight
+from segue.training.recorder import Recorder
+from segue.training.recovery import Recovery
+from segue.training.update import run_updates
+from segue.types import Learner, Metrics, Transition
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AgentSettings:
+    """How much is learnt from how much; see the fields of the same names in `segue.Recipe`."""
+
+    steps: int
+    """Transitions of the whole online phase, over which schedules run."""
+    warmup_steps: int
+    updates_per_step: float
+    seed: int
+    slots: int = 1
+    """Episodes that may run side by side."""
+
+
+@dataclasses.dataclass
+class _Begun:
+    """A transition of which the rest may be missing."""
+
+    observation: np.ndarray
+    action: np.ndarray
+    rest: tuple[float, np.ndarray, bool, bool] | None = None
+    """Reward, next observation, terminated, truncated."""
+
+
+class Agent:
+    """Learns online from what it is told.
+
+    Attributes:
+        policy: to act with now; another one after each `take_in`.
+        step: transitions told so far.
+        learner: the learner; what is dispatched but not taken in is part of it.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        bridges: tuple[Bridge, ...],
+        strategy: ReplayStrategy,
+        learner: Learner,
+        replay: Replay,
+        recorder: Recorder,
+        settings: AgentSettings,
+        journal: Journal | None = None,
+        position: Position | None = None,
+    ) -> None:
+        self.algorithm, self.bridges, self.strategy, self.settings = algorithm, bridges, strategy, settings
+        self.learner, self.replay, self.recorder, self.journal = learner, replay, recorder, journal
+        self.key = random.stream(settings.seed, "online")
+        self.step, self.owed, self.since = 0, 0.0, 0
+        self.pending: tuple[int, Metrics] | None = None
+        self.hindsight = Hindsight(
+            algorithm.columns, algorithm.discount, settings.slots, algorithm.sparse_failure_reward
+        )
+        self.oversight: Oversight | None = None
+        self.told: list[Transition] = []
+        self.begun: list[deque[_Begun]] = [deque() for _ in range(settings.slots)]
+        if position is not None:
+            there = position.plain
+            self.step, self.learner = position.step, position.learners["learner"]
+            self.owed, self.since = there["owed"], there["since"]
+            self.replay = refill(replay, position.rows)
+            self.hindsight.restore(there["hindsight"])
+            self.oversight = Oversight.restored(bridges, position, recorder)
+        self.recovery = Recovery("online", recorder, self.learner, position)
+        self.policy = self._policy(self.since)
+
+    def compare_with(self, returns: Float[np.ndarray, " episodes"]) -> None:
+        """Returns of the policy that was handed over, for the bridges that compare with them; before anything else."""
+        self.oversight = Oversight(self.bridges, self.learner, returns, self.recorder, self.settings.slots)
+
+    def learn(self) -> None:
+        """Dispatch the updates that are owed; the call does not wait for them."""
+        block = self.algorithm.updates_per_block
+        blocks = int(self.owed // block)
+        if not blocks:
+            return
+        self.owed -= blocks * block
+        progress = jnp.asarray(self.step / self.settings.steps, jnp.float32)
+        with self.recorder.clock("online", "compile"):  # the call returns at once when it need not compile
+            self.learner, metrics = run_updates(
+                self.learner,
+                self.replay,
+                self.key,
+                progress,
+                self.algorithm,
+                self.bridges,
+                self.strategy,
+                blocks=blocks,
+            )
+        self.pending = (self.step, metrics)
+
+    def tell(
+        self,
+        batch: Transition,
+        reward: Float[np.ndarray, " rows"],
+        done: Bool[np.ndarray, " rows"],
+        slots: Int[np.ndarray, " rows"] | None = None,
+    ) -> None:
+        """A transition of the episode in each of these slots, by default in all, with normalised observations.
+
+        `reward` is the environment's own, of which `batch` has what the algorithm learns from.
+        """
+        self.hindsight.watch(batch, done, slots)
+        self._overseen().watch(reward, done, slots)
+        self.told.append(batch)
+        self.step += len(done)
+
+    def abandon(self, slots: Bool[np.ndarray, " slots"]) -> None:
+        """The episodes that ran there will never end; others begin with the next step."""
+        self.hindsight.abandon(slots)
+        self._overseen().abandon(slots)
+        for slot in np.flatnonzero(slots).tolist():
+            self.begun[slot].clear()
+
+    def begin(self, slot: int, observation: Float[np.ndarray, " observation"], action: Any) -> _Begun:
+        """Note the action taken in a raw observation of the episode in this slot; `complete` takes what is returned."""
+        begun = _Begun(np.asarray(observation, np.float32), np.asarray(action))
+        self.begun[slot].append(begun)
+        return begun
+
+    def complete(
+        self,
+        begun: _Begun,
+        reward: float,
+        next_observation: Float[np.ndarray, " observation"],
+        terminated: bool = False,
+        truncated: bool = False,
+    ) -> None:
+        """Add what came of an action.
+
+        Raises:
+            SegueError: if it is complete already, or its episode was abandoned.
+        """
+        slot = next((slot for slot, waiting in enumerate(self.begun) if any(one is begun for one in waiting)), None)
+        if slot is None or begun.rest is not None:
+            raise SegueError("the transition is complete already, or its episode was abandoned; nothing was changed")
+        begun.rest = (float(reward), np.asarray(next_observation, np.float32), terminated, truncated)
+        while self.begun[slot] and self.begun[slot][0].rest is not None:
+            self._tell_one(slot, self.begun[slot].popleft())
+
+    def waiting(self) -> int:
+        """Transitions that have begun and are not learnt from yet."""
+        return sum(map(len, self.begun))
+
+    def take_in(self) -> None:
+        """Wait for the updates under way and take their policy; from now on what was told may be sampled."""
+        if self.pending is not None:
+            self.learner, good = self.recovery.fetch(self.learner, *self.pending)
+            if good:
+                self.learner = self._overseen().review(self.learner, self.step)
+            else:
+                self._overseen().start_again(self.step)
+            self._act_anew()
+        if not self.told:
+            return
+        arrived: Transition = jax.tree.map(lambda *parts: np.concatenate(parts), *self.told)
+        self.told = []
+        self.replay = append(self.replay, arrived)
+        if self.journal is not None:
+            self.journal.append(arrived)
+        self.replay = self.hindsight.apply(self.replay, self.journal)
+        if self.step > self.settings.warmup_steps:
+            self.owed += len(arrived.reward) * self.settings.updates_per_step * self._overseen().pace
+
+    def before_judging(self) -> None:
+        """The policy of now; of the last good learner, if the updates under way have diverged."""
+        if self.pending is not None and self.recovery.lost(*self.pending):
+            self.learner = self.recovery.fetch(self.learner, *self.pending)[0]
+            self._overseen().start_again(self.step)
+            self.pending = None
+        self.since, self.policy = self.step, self._policy(self.step)
+
+    def finish(self) -> Learner:
+        """The learner, once all updates are done."""
+        if self.pending is not None:
+            self.learner, _ = self.recovery.fetch(self.learner, *self.pending)
+            self.pending = None
+        return self.learner
+
+    def position(self) -> tuple[dict[str, Any], dict[str, Learner]]:
+        """Where it stands between `take_in` and `learn`, as JSON and learners.
+
+        The journal has the transitions told; what has only begun has to be begun again.
+        """
+        oversight = self._overseen()
+        plain = {
+            "owed": self.owed,
+            "since": self.since,
+            "hindsight": self.hindsight.position(),
+            "oversight": oversight.position(),
+            "recovery": self.recovery.position(),
+        }
+        return plain, {**oversight.learners(self.learner), "recovery": self.recovery.good}
+
+    def _act_anew(self) -> None:
+        self.pending, self.since, self.policy = None, self.step, self._policy(self.step)
+
+    def _policy(self, at: int) -> Policy:
+        """An algorithm may explore less the later it is."""
+        now = self.algorithm.at(np.asarray(at / self.settings.steps, np.float32))
+        return Policy(now, self.learner, self.bridges)
+
+    def _overseen(self) -> Oversight:
+        if self.oversight is None:
+            self.compare_with(np.zeros(0))
+        assert self.oversight is not None
+        return self.oversight
+
+    def _tell_one(self, slot: int, begun: _Begun) -> None:
+        assert begun.rest is not None
+        reward, following, terminated, truncated = begun.rest
+        given = np.array([reward], np.float32)
+        unknown = -1 if begun.action.ndim == 0 else np.nan
+        batch = Transition(
+            observation=np.asarray(self.policy.normaliser(begun.observation[None])),
+            action=begun.action[None],
+            reward=self.algorithm.learning_rewards(given),
+            next_observation=np.asarray(self.policy.normaliser(following[None])),
+            discount=np.array([0.0 if terminated else self.algorithm.discount], np.float32),
+            return_to_go=np.full(1, -np.inf, np.float32),
+            next_action=np.full_like(begun.action[None], unknown),
+        )
+        self.tell(batch, given, np.array([terminated or truncated]), np.array([slot]))

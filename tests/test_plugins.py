@@ -1,0 +1,128 @@
+"""Parts from another package: an installed one, by entry points, and a module in the current folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import segue
+from segue.algorithms import ALGORITHMS, TD3
+from segue.bridges import BRIDGES
+from segue.errors import RecipeError, SegueError
+from segue.plugins import PluginError, Registry
+from segue.recipe import decode
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--offline.hidden-sizes", "8", "8", "--online.hidden-sizes", "8", "8"]
+STEPS = ["--offline-steps", "20", "--online-steps", "40", "--warmup-steps", "10", "--eval-every", "20"]
+FEW = ["--eval-episodes", "1", "--seeds", "2", "--workers", "2", "--distil-steps", "0"]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where examples/plugin is installed, as pip does it."""
+    place = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    source = tmp_path_factory.mktemp("source") / "plugin"
+    subprocess.run(["cp", "-r", str(ROOT / "examples" / "plugin"), str(source)], check=True)
+    options = ["--no-build-isolation", "--target", str(place), str(source)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+def python(folder: Path, *arguments: str, site: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A command in this folder, with the packages of `site`."""
+    path = [str(ROOT / "src"), *([str(site)] if site else []), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+def lines_of_pendulum(place: Path) -> None:
+    """Twenty episodes of three steps each."""
+    rows = []
+    for i in range(60):
+        step = {"observation": [i / 60, 0.1, 0.2], "action": [(-1) ** i * 0.5], "reward": -1.0, "terminal": False}
+        rows.append(json.dumps({**step, "timeout": i % 3 == 2}))
+    place.write_text("\n".join(rows))
+
+
+def test_an_installed_package_is_known_to_flags_workers_resume_and_reports(installed: Path, tmp_path: Path) -> None:
+    lines_of_pendulum(tmp_path / "steps.jsonl")
+    parts = ["--dataset", "jsonl:steps.jsonl", "--offline", "crr", "--online", "crr", "--bridges", "slow-start"]
+    parts += ["--replay", "recent", "--env", "Pendulum-v1", "--bridges.slow-start.first", "0.5"]
+    listed = python(tmp_path, "segue.cli.main", "list", site=installed)
+    assert all(name in listed.stdout for name in ("crr", "slow-start", "recent", "jsonl:")), listed.stderr
+    done = python(tmp_path, "segue.cli.main", "run", *parts, *SMALL, *STEPS, *FEW, "--out", "run", site=installed)
+    assert done.returncode == 0, done.stderr + done.stdout
+    saved = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert saved["offline"]["name"] == "crr"
+    again = python(tmp_path, "segue.cli.main", "run", "--resume", "run", site=installed)
+    assert again.returncode == 0, again.stderr
+    report = python(tmp_path, "segue.cli.main", "report", "run", site=installed)
+    assert report.returncode == 0, report.stderr
+    without = python(tmp_path, "segue.cli.main", "report", "run")
+    assert without.returncode == 0 or "segue_example" in without.stderr
+
+
+def test_the_conformance_suite_runs_on_an_installed_package(installed: Path, tmp_path: Path) -> None:
+    names = [word for name in ("crr", "slow-start", "recent", "jsonl") for word in ("--part", name)]
+    done = python(
+        tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "segue.conformance", *names, site=installed
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed" in done.stdout
+
+
+def test_a_file_of_ours_works_as_a_module_of_somebody_else(tmp_path: Path) -> None:
+    """FQL, with no change but its name: in flags, in two worker processes, when it resumes, and in its checkpoint."""
+    text = (ROOT / "src/segue/algorithms/fql.py").read_text()
+    text = text.replace('name: ClassVar[str] = "fql"', 'name: ClassVar[str] = "their-fql"')
+    (tmp_path / "theirs.py").write_text(text + "\n\nimport segue\n\nsegue.register(FQL)\n")
+    parts = ["--import", "theirs", "--dataset", "segue:hopper-mixed", "--offline", "their-fql", "--online", "their-fql"]
+    chunks = ["--offline.chunk", "2", "--online.chunk", "2"]
+    done = python(tmp_path, "segue.cli.main", "run", *parts, *chunks, *SMALL, *STEPS, *FEW, "--out", "run")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert json.loads((tmp_path / "run/recipe.json").read_text())["offline"]["module"] == "theirs"
+    again = python(tmp_path, "segue.cli.main", "run", "--resume", "run", "--online-steps", "60")
+    assert again.returncode == 0, again.stderr
+    judged = python(tmp_path, "segue.cli.main", "evaluate", "run/checkpoints/run/seed-0/final", "--episodes", "1")
+    assert judged.returncode == 0, judged.stderr
+
+
+def test_a_module_that_cannot_be_imported_is_named() -> None:
+    with pytest.raises(SegueError, match="algorithm 'gone': module 'nowhere_to_be_found' cannot be imported"):
+        decode("algorithm", {"name": "gone", "module": "nowhere_to_be_found"}, ALGORITHMS)
+    with pytest.raises(RecipeError, match="unknown algorithm 'gone'"):
+        decode("algorithm", "gone", ALGORITHMS)
+
+
+def test_a_name_belongs_to_one_part() -> None:
+    class Other(TD3):
+        """Another one."""
+
+    with pytest.raises(PluginError, match=r"the name 'td3' is taken by segue\.algorithms\.td3\.TD3"):
+        segue.register(Other)
+    assert segue.register(TD3) is TD3, "again is no other one"
+    with pytest.raises(PluginError, match="is no algorithm, bridge or replay strategy"):
+        segue.register(dict)
+    assert "guard" in BRIDGES
+
+
+def test_an_entry_point_that_cannot_be_loaded_is_an_error_where_it_is_asked_for(monkeypatch) -> None:
+    from importlib.metadata import EntryPoint
+
+    broken = EntryPoint("broken", "no_such_module:Part", "segue.bridges")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [broken] if group == "segue.bridges" else [])
+    registry: Registry[type] = Registry("bridge", {"own": dict})
+    assert list(registry) == ["own", "broken"]
+    assert registry["own"] is dict
+    with pytest.raises(PluginError, match=r"the bridge 'broken' \(no_such_module:Part\) cannot be loaded"):
+        registry["broken"]
