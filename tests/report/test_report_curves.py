@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from segue.report import plot_learning_curves
 from segue.report.curves import CROWD, arm_lines, draw, draw_tasks
 from segue.report.labels import spread_apart
 from segue.report.theme import DARK, LIGHT
+
+from segue.report import plot_learning_curves
 
 
 def drawn(summary: dict[str, Any]) -> tuple[Axes, Axes | None]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from segue.report import markdown_report, write_html
 from segue.report.html import html_page
 from segue.report.theme import DARK, LIGHT
+
+from segue.report import markdown_report, write_html
 
 VOID = {"meta", "img", "source", "br"}
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from segue.report.runs import arm_status
 
 from segue.errors import SegueError
 from segue.files import write_atomically
 from segue.report import merge, read_summary, write_report
-from segue.report.runs import arm_status
 
 
 def test_a_missing_summary_is_named(tmp_path: Path) -> None:

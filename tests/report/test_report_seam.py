@@ -13,6 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from segue.report.fall import fall, moments
+from segue.report.history import attach_metrics, read_metrics
+from segue.report.html import html_page
+from segue.report.remedies import relation
+from segue.report.seam import METRICS, PROBE, SeamArm, seam_arms
+from segue.report.seam_curves import draw, seam_pictures
+from segue.report.seam_table import moments_table, seam_data
+from segue.report.theme import LIGHT
 
 from segue.algorithms import ALGORITHMS
 from segue.bridges import BRIDGES, Guard
@@ -22,14 +30,6 @@ from segue.evaluation import probe
 from segue.recipe import Recipe
 from segue.report import seam
 from segue.report.diagnosis import Diagnosis, diagnose
-from segue.report.fall import fall, moments
-from segue.report.history import attach_metrics, read_metrics
-from segue.report.html import html_page
-from segue.report.remedies import relation
-from segue.report.seam import METRICS, PROBE, SeamArm, seam_arms
-from segue.report.seam_curves import draw, seam_pictures
-from segue.report.seam_table import moments_table, seam_data
-from segue.report.theme import LIGHT
 from segue.training import online
 
 EPISODES = (-10.0, 0.0, 10.0)

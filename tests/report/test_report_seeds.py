@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from segue.report.evaluations import curve, online_curve, online_episodes
 from segue.report.seeds import FEW_SEEDS, estimate, mean_curve, student_t_975
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-
-from segue.report import markdown_report, render_tables
 from segue.report.seeds import FEW_SEEDS
 from segue.report.table import Table, measures_tables
+
+from segue.report import markdown_report, render_tables
 from segue.report.text import decimals, duration, number, setting
 
 

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from segue.report.html import html_page
+from segue.report.statistics_page import statistics_markdown
+from segue.report.table import measures_tables
+from segue.report.tasks import method, places, tasks
 
 from segue.cli.main import main
 from segue.report import markdown_report, merge, render, render_tables
 from segue.report.aggregate import aggregate
-from segue.report.html import html_page
 from segue.report.statistics import iqm
-from segue.report.statistics_page import statistics_markdown
-from segue.report.table import measures_tables
-from segue.report.tasks import method, places, tasks
 
 
 def on(summary: dict[str, Any], env: str, log: str | None = None, run: str | None = None) -> dict[str, Any]:

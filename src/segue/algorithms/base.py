@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 
 from segue import random
 from segue.data.dataset import Dataset
+from segue.describe import Panel
 from segue.errors import RecipeError, require_types, unknown
 from segue.networks import MLP, Actor, CategoricalActor, Critic, DiscreteCritic, GaussianActor, NormPlace
 from segue.types import Array, Key, Nets, Normaliser, Spaces, Transition
@@ -107,6 +108,14 @@ class Algorithm:
     def critic_updates(self) -> int:
         """Critic updates per actor update; 0 for an algorithm without a critic."""
         return 0
+
+    def panels(self) -> tuple[Panel, ...]:
+        """The metrics of the online phase that it wants shown in the report, besides those of every algorithm."""
+        return ()
+
+    def caveats(self) -> tuple[str, ...]:
+        """Why its critic's estimate and the discounted return are not quite comparable, each a clause."""
+        return ()
 
     def adjusted(self, **values: Any) -> Self:
         """A copy with these values, which may be traced; it is for use inside an update and cannot be hashed."""

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from segue import random
 from segue.algorithms.base import Action, Algorithm, Aux, Progress
 from segue.data.dataset import Dataset
+from segue.describe import Panel, Remedy
 from segue.errors import RecipeError, require_types
 from segue.replay.base import ReplayStrategy
 from segue.types import Array, Key, Learner, Nets, Spaces, Transition
@@ -95,6 +96,8 @@ class Bridge:
     """Whether its reviews compare with the policy that was handed over, which is then tried out first."""
     attach_order: ClassVar[int] = 3
     """Lower ones attach first: a critic is fitted to the policy, and a guide copied, before the policy is exchanged."""
+    remedies: ClassVar[tuple[Remedy, ...]] = ()
+    """The symptoms that are a reason to suggest it. The report suggests it only where the recipe accepts it."""
     on_policy: ClassVar[bool] = False
     """Whether it can act on an on-policy algorithm, which has no critic, no replay and acts only by itself."""
 
@@ -132,6 +135,10 @@ class Bridge:
 
     def describe(self, state: Any) -> tuple[str, ...]:
         """Sentences on what attaching found, for the log and the report."""
+        return ()
+
+    def panels(self) -> tuple[Panel, ...]:
+        """The metrics that it records and wants shown in the report."""
         return ()
 
     def adjust(self, state: Any, algorithm: Algorithm, progress: Progress) -> Algorithm:

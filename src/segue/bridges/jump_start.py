@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from segue import random
 from segue.algorithms.base import Action, Algorithm, copy
 from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of, student
+from segue.describe import Panel
 from segue.types import TARGETS, Array, Key, Learner, Nets, Spaces
 
 #: Windows without a step down after which an event says so.
@@ -72,6 +73,11 @@ class JumpStart(Bridge):
         self.require("window", self.window >= 2, "at least 2")
         self.require("tolerance", 0 <= self.tolerance < 1, "at least 0 and below 1")
         self.require("confidence", 0.5 <= self.confidence < 1, "at least 0.5 and below 1")
+
+    def panels(self) -> tuple[Panel, ...]:
+        """The horizon of the guide."""
+        words = "steps of each episode that the offline policy acts"
+        return (Panel("jump_start_horizon", "Jump start: horizon", "steps", words),)
 
     def inherits(self, online: Algorithm) -> tuple[str, ...]:
         """What acts."""

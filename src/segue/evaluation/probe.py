@@ -16,6 +16,10 @@ from segue.types import Transition
 ROWS = 512
 
 
+#: Bins of a continuous action in [-1, 1].
+BINS = 20
+
+
 class Probe:
     """Holds the rows of the log to look at; without a log only values and returns are compared."""
 
@@ -63,3 +67,26 @@ class Probe:
     @staticmethod
     def _act(policy: Policy, observation: np.ndarray) -> Any:
         return np.asarray(policy.algorithm.act(policy.nets, observation, np.random.default_rng(0), False))
+
+
+def action_histogram(policy: Policy, log: Transition | None) -> dict[str, Any] | None:
+    """Shares of actions in the dataset, and of the policy on the same states, for each action dimension.
+
+    Plain data: `edges` of the bins (None for discrete actions, with a bin per action), `dataset` and `policy`, both
+    [dimensions, bins]. None without a dataset.
+    """
+    probe = Probe(log)
+    if probe.observation is None or probe.action is None:
+        return None
+    both = {"dataset": probe.action, "policy": probe._act(policy, probe.observation)}
+    edges: list[float] | None = None
+    if probe.action.ndim == 1:
+        count = int(max(actions.max() for actions in both.values())) + 1
+        shares = {name: [np.bincount(actions, minlength=count) / len(actions)] for name, actions in both.items()}
+    else:
+        edges = np.linspace(-1, 1, BINS + 1).tolist()
+        shares = {
+            name: [np.histogram(column, edges)[0] / len(column) for column in actions.clip(-1, 1).T]
+            for name, actions in both.items()
+        }
+    return {"edges": edges, **{name: np.round(found, 6).tolist() for name, found in shares.items()}}

@@ -1,0 +1,163 @@
+"""Three plain sentences at the top of a report: what was best, whether it fell at the handover, how sure that is."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from segue.report.aggregate import Aggregate
+from segue.report.diagnosis import estimate_text
+from segue.report.handover import HandoverArm, LowestPoint, handover_arms, lowest_point
+from segue.report.measures import arm_measures
+from segue.report.statistics import FEW_SEEDS, Interval, difference, estimate
+from segue.report.summary import Array, Summary
+from segue.report.tables import one_line
+from segue.report.text import decimals, number, range_text, sentence
+
+NAMED = 3
+"""Arms that a sentence names; of more it gives the number."""
+
+
+def conclusion(summary: Summary, found: Aggregate | None) -> tuple[str, ...]:
+    """What was best and by how much, whether it fell at the handover and how deep, and how sure that is.
+
+    Nothing for a run without a single evaluation. `found` are the statistics of the summary.
+    """
+    if not any(_finals(summary, name).size for name in summary.arms):
+        return ()
+    best = _best_method(summary, found) if len(summary.tasks()) > 1 else _best_arm(summary)
+    return best, _fall(summary), _sure(summary)
+
+
+def _finals(summary: Summary, name: str) -> Array:
+    values = np.array([of["final"] for of in arm_measures(summary.arms[name]).values()])
+    return values[np.isfinite(values)]
+
+
+def _best_arm(summary: Summary) -> str:
+    """Of one task: the highest final return, and its distance to the next."""
+    finals = {name: values for name in summary.arms if (values := _finals(summary, name)).size}
+    first, *others = sorted(finals, key=lambda name: -finals[name].mean())
+    places = decimals(v for values in finals.values() for v in values)
+    name, value = _name(summary, first), number(finals[first].mean(), places)
+    if others:
+        ahead = difference(finals[first], finals[others[0]])
+        return (
+            f"{sentence(name)} ended highest, with a mean return of {value}: {number(ahead.value, places)} above "
+            f"{_name(summary, others[0])} ({_interval(ahead, places)})."
+        )
+    arm = summary.arms[first]
+    if arm.offline_only:
+        against = (
+            ""
+            if math.isnan(arm.dataset_return)
+            else f"; the dataset's episodes earn {number(arm.dataset_return, places)}"
+        )
+        return f"{sentence(name)} ended its offline phase with a mean return of {value}{against}."
+    gains = [of["final"] - of["offline score"] for of in arm_measures(arm).values()]
+    gain = estimate(gains)
+    if not gain.seeds:
+        return f"{sentence(name)} ended with a mean return of {value}."
+    change = Interval(gain.mean, gain.low, gain.high)
+    direction = "above" if gain.mean >= 0 else "below"
+    if gain.mean < 0:
+        change = Interval(-gain.mean, -gain.high, -gain.low)
+    return (
+        f"{sentence(name)} ended with a mean return of {value}: {number(change.value, places)} {direction} its offline "
+        f"score ({_interval(change, places)})."
+    )
+
+
+def _interval(interval: Interval, places: int, unit: str = "") -> str:
+    if math.isnan(interval.low):
+        return "one seed, so no interval"
+    chance = ", which contains 0: it may be chance" if interval.low <= 0 <= interval.high else ""
+    return f"95 % interval {range_text(interval.low, interval.high, places)}{unit}{chance}"
+
+
+def _best_method(summary: Summary, found: Aggregate | None) -> str:
+    """Of several tasks: the highest interquartile mean, or the method that most often ends higher than the others."""
+    tasks = len(summary.tasks())
+    if found is None:
+        return f"No method is compared over the {tasks} tasks: that needs two finished seeds on each."
+    scored = [method for method in found.methods if method.final is not None]
+    if scored:
+        best = max(scored, key=lambda method: method.final.value if method.final else -math.inf)
+    else:
+        wins = {m.name: np.mean([p.value for (x, _), p in found.pairs.items() if x == m.name]) for m in found.methods}
+        best = max(found.methods, key=lambda method: wins[method.name])
+    rival = min((p.value, second) for (first, second), p in found.pairs.items() if first == best.name)[1]
+    odds = found.pairs[best.name, rival]
+    score = ""
+    if best.final is not None:
+        bounds = range_text(best.final.low, best.final.high, 1)
+        score = f" with an interquartile mean score of {number(best.final.value, 1)} (95 % interval {bounds})"
+    share = f"{100 * odds.value:.0f} % of pairs (95 % interval {range_text(100 * odds.low, 100 * odds.high, 0)} %)"
+    return (
+        f"{one_line(best.name)} ended highest over {tasks} tasks{score}; a run of it beats one of {rival} in {share}."
+    )
+
+
+def _fall(summary: Summary) -> str:
+    arms = [arm for arm in handover_arms(summary) if arm.pretrained]
+    if not arms:
+        only = all(arm.offline_only for arm in summary.arms.values())
+        why = "the run ends with its offline phase" if only else "no pretrained arm was evaluated online"
+        return f"There was no handover: {why}."
+    lowest = {arm.name: lowest_point(arm) for arm in arms}
+    fell = [(arm, point) for arm in arms if (point := lowest[arm.name]) is not None and point.certain]
+    unknown = sum(point is None or point.certain is None for point in lowest.values())
+    window = number(max(arm.window for arm in arms))
+    if unknown == len(arms):
+        return "Whether the return fell at the handover is unknown: that needs evaluations of two episodes or more."
+    if not fell:
+        who = _name(summary, arms[0].name) if len(arms) == 1 else "no arm" if not unknown else "no other arm"
+        verb = "did not fall" if len(arms) == 1 else "fell"
+        return f"{sentence(who)} {verb} by more than evaluation noise in the first {window} online steps."
+    fell.sort(key=lambda pair: -(pair[1].before - pair[1].after))
+    words = [_depth(summary, arm, point) for arm, point in fell[:NAMED]]
+    more = [f"{len(fell) - NAMED} more"] if len(fell) > NAMED else []
+    rest = len(arms) - len(fell) - unknown
+    others = (
+        f" The other {rest} stayed within evaluation noise."
+        if rest > 1
+        else " The other one stayed within evaluation noise."
+        if rest
+        else ""
+    )
+    return f"After the handover the return fell in {_listed([*words, *more])}.{others}"
+
+
+def _depth(summary: Summary, arm: HandoverArm, point: LowestPoint) -> str:
+    places = decimals([point.before, point.after])
+    share = "" if point.matters else ", less than a tenth"
+    dip = (
+        f"dip {estimate_text(arm.dip, places)} of {number(point.before, places)}" if arm.dip.seeds else "depth unknown"
+    )
+    return f"{_name(summary, arm.name)} ({dip}{share})"
+
+
+def _sure(summary: Summary) -> str:
+    counts = sorted({_finals(summary, name).size for name in summary.arms} - {0})
+    seeds = f"{counts[0]} seed{'s' * (counts[0] > 1)}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    per = {arm.recipe.get("eval_episodes") for arm in summary.arms.values()} - {None}
+    episodes = f" of {next(iter(per))} episodes per evaluation" if len(per) == 1 else ""
+    if counts[0] == 1:
+        sure = "nothing is known of how other seeds would do"
+    elif counts[0] < FEW_SEEDS:
+        sure = f"too few to be sure of an order; take {FEW_SEEDS} or more"
+    else:
+        sure = "the intervals are over seeds and speak for these tasks only"
+    open_ones = sum(not seed.finished for arm in summary.arms.values() for seed in arm.seeds.values())
+    left = f" {open_ones} seed{'s are' if open_ones > 1 else ' is'} not finished." if open_ones else ""
+    return f"This rests on {seeds} per arm{episodes}: {sure}.{left}"
+
+
+def _name(summary: Summary, name: str) -> str:
+    method = one_line(summary.arms[name].method)
+    return "the run" if method == "run" else method
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
