@@ -76,9 +76,7 @@ class ConservativeUpdate(Bridge):
         title = "Conservative update: distance"
         words = "distance to the slowly moving average of the policy"
         return (
-            Panel(
-                "constraint", title, "to the policy's slow average", words, self.epsilon, "bound ε", logarithmic=True
-            ),
+            Panel("constraint", title, "to its slow average", words, self.epsilon, "bound ε", logarithmic=True),
             Panel(
                 "constraint_multiplier",
                 "Conservative update: multiplier",

@@ -7,7 +7,6 @@ import math
 import numpy as np
 
 from segue.report.aggregate import Aggregate
-from segue.report.diagnosis import estimate_text
 from segue.report.handover import HandoverArm, LowestPoint, handover_arms, lowest_point
 from segue.report.measures import arm_measures
 from segue.report.statistics import FEW_SEEDS, Interval, difference, estimate
@@ -118,35 +117,32 @@ def _fall(summary: Summary) -> str:
     fell.sort(key=lambda pair: -(pair[1].before - pair[1].after))
     words = [_depth(summary, arm, point) for arm, point in fell[:NAMED]]
     more = [f"{len(fell) - NAMED} more"] if len(fell) > NAMED else []
-    rest = len(arms) - len(fell) - unknown
-    others = (
-        f" The other {rest} stayed within evaluation noise."
-        if rest > 1
-        else " The other one stayed within evaluation noise."
-        if rest
-        else ""
-    )
-    return f"After the handover the return fell in {_listed([*words, *more])}.{others}"
+    calm = [name for name, point in lowest.items() if point is not None and point.certain is False]
+    who = _name(summary, calm[0]) if len(calm) == 1 else f"The other {len(calm)} pretrained arms"
+    others = f" {sentence(who)} stayed within evaluation noise." if calm else ""
+    return f"After the handover the return fell {_listed([*words, *more])}.{others}"
 
 
 def _depth(summary: Summary, arm: HandoverArm, point: LowestPoint) -> str:
     places = decimals([point.before, point.after])
-    share = "" if point.matters else ", less than a tenth"
-    dip = (
-        f"dip {estimate_text(arm.dip, places)} of {number(point.before, places)}" if arm.dip.seeds else "depth unknown"
-    )
-    return f"{_name(summary, arm.name)} ({dip}{share})"
+    share = "" if point.matters else ", less than a tenth of it"
+    if not arm.dip.seeds:
+        return f"in {_name(summary, arm.name)} by an unknown amount"
+    over = f" ({range_text(*arm.dip.spread, places)} over seeds)" if arm.dip.seeds > 1 else ""
+    by, start = number(arm.dip.mean, places), number(point.before, places)
+    return f"in {_name(summary, arm.name)} by {by} from {start}{over}{share}"
 
 
 def _sure(summary: Summary) -> str:
     counts = sorted({_finals(summary, name).size for name in summary.arms} - {0})
     seeds = f"{counts[0]} seed{'s' * (counts[0] > 1)}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
     per = {arm.recipe.get("eval_episodes") for arm in summary.arms.values()} - {None}
-    episodes = f" of {next(iter(per))} episodes per evaluation" if len(per) == 1 else ""
+    episodes = f" and {next(iter(per))} episodes per evaluation" if len(per) == 1 else ""
     if counts[0] == 1:
         sure = "nothing is known of how other seeds would do"
     elif counts[0] < FEW_SEEDS:
-        sure = f"too few to be sure of an order; take {FEW_SEEDS} or more"
+        what = "an order" if len(summary.arms) > 1 else "what other seeds would do"
+        sure = f"too few seeds to be sure of {what}; take {FEW_SEEDS} or more"
     else:
         sure = "the intervals are over seeds and speak for these tasks only"
     open_ones = sum(not seed.finished for arm in summary.arms.values() for seed in arm.seeds.values())
@@ -156,7 +152,7 @@ def _sure(summary: Summary) -> str:
 
 def _name(summary: Summary, name: str) -> str:
     method = one_line(summary.arms[name].method)
-    return "the run" if method == "run" else method
+    return "the run" if method == "run" else f"“{method}”"
 
 
 def _listed(words: list[str]) -> str:

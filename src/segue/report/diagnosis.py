@@ -278,7 +278,7 @@ def suggestions(arm: HandoverArm, found: LowestPoint | None) -> dict[str, str]:
         "policy left the dataset": away,
         "fall": True,
     }
-    flags = {}
+    flags: dict[str, str] = {}
     for symptom, seen in symptoms.items():
         for kind in BRIDGES.values() if seen else ():
             for remedy in kind.remedies if kind.name not in used else ():

@@ -42,7 +42,7 @@ def write_measures(summary: Summary, path: Path, reach: float | None = None) -> 
             convention = reference(arm.environment)
             for key, measures in arm_measures(arm).items():
                 steps, returns = arm.seeds[key].online_curve
-                about = {"task": task, "method": arm.method, "arm": arm.name, "seed": key}
+                about: dict[str, object] = {"task": task, "method": arm.method, "arm": arm.name, "seed": key}
                 about |= {"status": arm.seeds[key].status, "online steps": steps[-1] if steps.size else math.nan}
                 about |= {"reference": convention.source if convention else "", "log return": arm.dataset_return}
                 reached = {"level": level, "steps to level": steps_to_reach(steps, returns, level)}
@@ -147,16 +147,21 @@ def _split(table: Table, width: int) -> Iterator[Rich]:
         "\n".join([labelled(row.label, row.status), *(f"{table.columns[i]} {row.cells[i].value}" for i in extent)])
         for row in table.rows
     ]
-    # A name of several words may wrap, at the width of its longest word but in no more than a third of the line.
-    longest = max((len(word) for name in names for word in name.split()), default=3)
+    numbers = [i for i in range(len(table.columns)) if i not in extent]
+    needed = sum(2 + _width(table, i) for i in numbers)
+    # A name wraps between words before the numbers are split.
     whole = max((len(line) for name in names for line in name.split("\n")), default=3)
-    wide = min(whole, max(longest, width // 3))
-    wide = min(wide, width // 2)
-    columns, used = list[int](), wide
-    for i in (i for i in range(len(table.columns)) if i not in extent):
-        if columns and used + 2 + _width(table, i) > width - 1:
+    longest = max((len(word) for name in names for word in name.split()), default=3)
+    room = width - 2  # without the edges
+    wide = whole if whole + needed <= room else min(max(longest, room - needed), whole, width // 2)
+    room -= wide
+    parts = -(-needed // room)
+    columns: list[int] = []
+    used = 0
+    for i in numbers:
+        if columns and (used + 2 + _width(table, i) > room or used >= needed / parts):
             yield _rich(table, names, wide, columns)
-            columns, used = [], wide
+            columns, used = [], 0
         columns.append(i)
         used += 2 + _width(table, i)
     yield _rich(table, names, wide, columns)

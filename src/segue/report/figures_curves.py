@@ -341,9 +341,8 @@ def draw_offline(figure: Figure, summary: Summary, theme: Theme) -> None:
         axes.locator_params(axis="both", nbins=4)
     for dimension in range(_histograms(summary)):
         _actions(figure.add_subplot(grid[len(panels) + dimension]), summary, dimension, theme)
-    lines = [line for names in summary.tasks().values() for line in arm_lines(summary, names, theme)]
-    if len(lines) > 1:
-        _legend(figure, lines)
+    if len(arms) > 1:
+        _legend(figure, arm_lines(summary, list(summary.arms), theme))
 
 
 def _histograms(summary: Summary) -> int:

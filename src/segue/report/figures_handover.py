@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,9 +108,10 @@ def questions(arms: Sequence[HandoverArm], arm: HandoverArm) -> list[Question]:
 
 
 def handover_pictures(arms: Sequence[HandoverArm], theme: Theme = LIGHT) -> list[bytes]:
-    """PNG bytes, COLUMNS arms a picture."""
-    groups = [arms[i : i + COLUMNS] for i in range(0, len(arms), COLUMNS)]
-    return [picture(size(group), theme, lambda figure, g=group: draw(figure, g, theme)) for group in groups]
+    """PNG bytes, up to COLUMNS arms a picture, about as many in each."""
+    each = -(-len(arms) // -(-len(arms) // COLUMNS))
+    groups = [arms[i : i + each] for i in range(0, len(arms), each)]
+    return [picture(size(group), theme, partial(draw, arms=group, theme=theme)) for group in groups]
 
 
 def size(arms: Sequence[HandoverArm]) -> tuple[float, float]:
@@ -130,9 +132,9 @@ def draw(figure: Figure, arms: Sequence[HandoverArm], theme: Theme) -> None:
             top -= _height(arms, question)
             place = (left / width, top / height, wide / width, question.height / height)
             if not question.shown(arm):
-                words = f"{question.title}: not recorded in this arm"
+                absent = f"{question.title}: not recorded in this arm"
                 middle = place[1] + place[3] / 2
-                figure.text(place[0], middle, words, color=theme.quiet, fontsize=9)
+                figure.text(place[0], middle, absent, color=theme.quiet, fontsize=9)
                 continue
             drawn.append(_panel(figure, place, arms, arm, question, theme))
             rows.setdefault(question.title, []).append(drawn[-1][-1])

@@ -17,7 +17,7 @@ import numpy as np
 from segue.errors import RecipeError
 from segue.report.measures import arm_measures
 from segue.report.statistics import Estimate, estimate, mean_curve
-from segue.report.summary import Arm, Curve, Seed, Summary
+from segue.report.summary import Arm, Array, Curve, Seed, Summary
 
 if TYPE_CHECKING:
     from segue.algorithms import Algorithm
@@ -267,12 +267,12 @@ def moments(arm: HandoverArm) -> dict[str, dict[str, Estimate]]:
     return columns | {name: {q: arm.tracks[q].at(step) for q in quantities} for name, step in steps.items()}
 
 
-def _episodes(seed: Seed, step: float) -> Sequence[float]:
+def _episodes(seed: Seed, step: float) -> Array:
     """The returns of one evaluation; at the handover those of the last offline one, if it was not repeated."""
     return next((e.returns for e in seed.from_handover if e.step == step), np.empty(0))
 
 
-def _noise(evaluations: Sequence[Sequence[float]], chosen_from: int) -> tuple[float, float]:
+def _noise(evaluations: Sequence[Array], chosen_from: int) -> tuple[float, float]:
     """Standard error of a difference of means over seeds, and what it exceeds by chance once in twenty."""
     if any(len(returns) < 2 for returns in evaluations):
         return math.nan, math.nan

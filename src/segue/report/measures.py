@@ -137,6 +137,7 @@ def seed_measures(
     offline = seed.offline_score
     prior = prior_knowledge(offline, dataset_return)
     live = split_means([e for step, e in zip(steps, episodes, strict=True) if step > 0])
+    fell = math.isfinite(offline) and bool((steps > 0).any())
     scores = np.full(returns.size, math.nan) if convention is None else convention.scores(returns)
     return {
         "offline score": offline,
@@ -144,10 +145,10 @@ def seed_measures(
         "area": area_under_curve(steps, returns),
         "normalised": final_return(scores),
         "regret": cumulative_regret(steps, scores),
-        "dip": fall(split_means(episodes)) if math.isfinite(offline) else math.nan,
-        "raw dip": raw_dip(offline, returns),
+        "dip": fall(split_means(episodes)) if fell else math.nan,
+        "raw dip": raw_dip(offline, returns) if fell else math.nan,
         "below": share_below(offline, steps, returns),
-        "recovery": time_to_recover(offline, steps, returns),
+        "recovery": time_to_recover(offline, steps, returns) if fell else math.nan,
         "stability": lowest(live) - prior,
         "plasticity": highest(live) - prior,
     }

@@ -1,39 +1,41 @@
-"""The seam: what was measured around the switch, whether the return fell, and only what the numbers say about it."""
+"""The handover: what was measured around it, whether the return fell, and only what the numbers say about it."""
 
 from __future__ import annotations
 
 import ast
 import csv
+import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from segue.report.fall import fall, moments
-from segue.report.history import attach_metrics, read_metrics
-from segue.report.html import html_page
-from segue.report.remedies import relation
-from segue.report.seam import METRICS, PROBE, SeamArm, seam_arms
-from segue.report.seam_curves import draw, seam_pictures
-from segue.report.seam_table import moments_table, seam_data
-from segue.report.theme import LIGHT
+from reading import page, read
 
 from segue.algorithms import ALGORITHMS
-from segue.bridges import BRIDGES, Guard
+from segue.bridges import BRIDGES, Bridge, Guard
 from segue.cli.recipe_flags import recipe_from_flags
+from segue.describe import Panel, Remedy
 from segue.errors import RecipeError
 from segue.evaluation import probe
 from segue.recipe import Recipe
-from segue.report import seam
-from segue.report.diagnosis import Diagnosis, diagnose
+from segue.report import handover, read_run
+from segue.report.conclusion import conclusion
+from segue.report.diagnosis import Diagnosis, diagnose, handover_data, moments_table, relation
+from segue.report.figures import LIGHT
+from segue.report.figures_handover import draw, handover_pictures
+from segue.report.handover import COMMON, PROBE, HandoverArm, handover_arms, lowest_point, moments
+from segue.report.summary import History, decode, read_metrics
+from segue.report.tables import measures_tables
 from segue.training import online
 
 EPISODES = (-10.0, 0.0, 10.0)
-Build = Callable[..., SeamArm]
+Build = Callable[..., HandoverArm]
 #: A recipe that `Recipe` accepts, as a run stores it.
 RECIPE = {
     "dataset": "log",
@@ -48,28 +50,44 @@ DISCRETE = {"offline": {"name": "discrete-cql"}}
 
 @pytest.fixture
 def record(seed: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """A seed of three episodes per evaluation around each mean, with metrics: name → {online step: value}."""
+    """A seed's record with these episodes around the mean of every evaluation."""
 
     def make(
-        online: Mapping[int, float], offline: float | None = 100.0, **metrics: Mapping[int, float]
+        online: Mapping[int, float], offline: float | None = 100.0, episodes: Sequence[float] = EPISODES
     ) -> dict[str, Any]:
         made = seed(online, offline, {500: offline} if offline is not None else None)
         for evaluation in (*made["online_evaluations"], *made["offline_evaluations"]):
-            evaluation["returns"] = [evaluation["mean_return"] + noise for noise in EPISODES]
-        curves = {n: (np.array([*at], float), np.array([*at.values()], float)) for n, at in metrics.items()}
-        return {**made, "metrics": {"offline": {}, "online": curves}}
+            evaluation["returns"] = [evaluation["mean_return"] + noise for noise in episodes]
+        return {**made, "metrics_of": {"offline": "x", "online": "x"}}
 
     return make
 
 
+def history(online: Mapping[str, Mapping[int, float]], offline: Mapping[str, Mapping[int, float]]) -> History:
+    """Metrics of the first seed of arm x: name → {step: value}."""
+
+    def curves(of: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
+        return {n: (np.array([*at], float), np.array([*at.values()], float)) for n, at in of.items()}
+
+    return {("x", "0"): {"offline": curves(offline), "online": curves(online)}}
+
+
 @pytest.fixture
 def build(record: Callable[..., Any], arm: Callable[..., Any]) -> Build:
-    """One arm with one seed; `recipe` replaces fields of its recipe."""
+    """One arm with one seed; `recipe` replaces fields of its recipe, other keywords are metrics of the online phase."""
 
-    def make(online: Mapping[int, float], recipe: dict[str, Any] | None = None, **rest: Any) -> SeamArm:
-        events = rest.pop("events", [])
-        one = {**record(online, **rest), "events": events}
-        (made,) = seam_arms({"arms": {"x": arm([one], **{**RECIPE, **(recipe or {})})}})
+    def make(
+        online: Mapping[int, float],
+        recipe: dict[str, Any] | None = None,
+        offline: float | None = 100.0,
+        events: Sequence[Mapping[str, Any]] = (),
+        episodes: Sequence[float] = EPISODES,
+        before: Mapping[str, Mapping[int, float]] | None = None,
+        **metrics: Mapping[int, float],
+    ) -> HandoverArm:
+        one = {**record(online, offline, episodes), "events": events}
+        plain = {"arms": {"x": arm([one], **{**RECIPE, **(recipe or {})})}}
+        (made,) = handover_arms(decode(plain, history=history(metrics, before or {})))
         return made
 
     return make
@@ -101,30 +119,30 @@ def row(arm: str, phase: str, step: int, **values: Any) -> dict[str, Any]:
 def test_several_rows_of_a_step_become_one_curve_per_metric(tmp_path: Path) -> None:
     rows = [
         row("x", "online", 0, value_at_start=1.0, distance_to_log=0.5),
-        row("x", "online", 50, temperature=0.9),
+        row("x", "online", 50, actor_loss=0.9),
         row("x", "online", 50, value_at_start=2.0),
         row("x", "online", 100, value_at_start="nan"),
         row("x", "critic-fit", 100, value_at_start=7.0),
     ]
     write_metrics(tmp_path, rows, extra="x,0,online,15")
-    curves = read_metrics(tmp_path / "metrics.csv", METRICS)["x", "0"]["online"]
+    curves = read_metrics(tmp_path / "metrics.csv", COMMON)["x", "0"]["online"]
     assert {name: [s.tolist(), v.tolist()] for name, (s, v) in curves.items()} == {
         "value_at_start": [[0, 50], [1, 2]],
         "distance_to_log": [[0], [0.5]],
-        "temperature": [[50], [0.9]],
+        "actor_loss": [[50], [0.9]],
     }
 
 
-def test_only_the_named_columns_are_kept(tmp_path: Path) -> None:
-    write_metrics(tmp_path, [row("x", "online", 0, value_at_start=1.0, critic_loss=3.0)])
-    assert set(read_metrics(tmp_path / "metrics.csv", METRICS)["x", "0"]["online"]) == {"value_at_start"}
+def test_only_the_named_columns_and_losses_are_kept(tmp_path: Path) -> None:
+    write_metrics(tmp_path, [row("x", "online", 0, value_at_start=1.0, critic_norm=3.0)])
+    assert set(read_metrics(tmp_path / "metrics.csv", COMMON)["x", "0"]["online"]) == {"value_at_start"}
 
 
 @pytest.mark.parametrize("content", [None, b"", b"arm,step\nx,0\n", b"\xff\xfe\x00"])
 def test_a_run_without_readable_metrics_has_none(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "metrics.csv").write_bytes(content)
-    assert read_metrics(tmp_path / "metrics.csv", METRICS) == {}
+    assert read_metrics(tmp_path / "metrics.csv", COMMON) == {}
 
 
 def test_an_offline_phase_that_arms_share_belongs_to_each_of_them(tmp_path: Path, summary: dict[str, Any]) -> None:
@@ -133,11 +151,11 @@ def test_an_offline_phase_that_arms_share_belongs_to_each_of_them(tmp_path: Path
         [row("offline cql", "offline", 500, value_at_start=5.0), row("fine-tune", "online", 0, value_at_start=6.0)],
     )
     summary["arms"]["fine-tune"]["seeds"]["0"]["metrics_of"] = {"offline": "offline cql", "online": "fine-tune"}
-    arms = attach_metrics(summary, tmp_path, METRICS)["arms"]
-    metrics = arms["fine-tune"]["seeds"]["0"]["metrics"]
-    assert metrics["offline"]["value_at_start"][1].tolist() == [5]
-    assert metrics["online"]["value_at_start"][1].tolist() == [6]
-    assert arms["scratch"]["seeds"]["0"]["metrics"] == {"offline": {}, "online": {}}
+    arms = decode(summary, history=read_metrics(tmp_path / "metrics.csv", COMMON)).arms
+    record = arms["fine-tune"].seeds["0"]
+    assert record.metric("offline", "value_at_start")[1].tolist() == [5]
+    assert record.metric("online", "value_at_start")[1].tolist() == [6]
+    assert arms["scratch"].seeds["0"].metrics == {"offline": {}, "online": {}}
 
 
 # Measures
@@ -151,8 +169,8 @@ def test_the_window_is_ten_thousand_steps_or_what_there_is(steps: tuple[int, ...
     assert build(dict.fromkeys(steps, 1.0)).window == window
 
 
-def test_the_fall_is_from_the_switch_to_the_lowest_mean(build: Build) -> None:
-    found = fall(build(COLLAPSE))
+def test_the_lowest_point_is_that_of_the_mean_against_the_handover(build: Build) -> None:
+    found = lowest_point(build(COLLAPSE))
     assert found is not None
     assert (found.step, found.before, found.after, found.evaluations, found.seeds_down) == (500, 100, 20, 2, 1)
     # Variance 100 over three episodes in both evaluations.
@@ -161,41 +179,37 @@ def test_the_fall_is_from_the_switch_to_the_lowest_mean(build: Build) -> None:
 
 
 def test_a_fall_within_the_noise_is_not_one(build: Build) -> None:
-    found = fall(build({0: 100.0, 500: 90.0}))
+    found = lowest_point(build({0: 100.0, 500: 90.0}))
     assert found is not None
     assert found.certain is False
 
 
 def test_one_episode_says_nothing_about_noise(build: Build) -> None:
-    arm = build(COLLAPSE)
-    for evaluation in arm.seeds["0"]["online_evaluations"]:
-        evaluation["returns"] = evaluation["returns"][:1]
-    found = fall(arm)
+    arm = build(COLLAPSE, episodes=(0.0,))
+    found = lowest_point(arm)
     assert found is not None
     assert found.certain is None
     assert "cannot be told from noise" in said(diagnose(arm), "return")
     assert diagnose(arm).suggestions == {}
 
 
-def test_a_policy_that_does_not_change_falls_in_about_one_run_of_twenty_at_most(build: Build) -> None:
+def test_a_policy_that_does_not_change_falls_in_about_one_run_of_twenty_at_most() -> None:
     random = np.random.default_rng(0)
     alarms = 0
     for _ in range(300):
-        arm = build(dict.fromkeys(range(0, 3000, 250), 0.0))
-        for evaluation in arm.seeds["0"]["online_evaluations"]:
-            evaluation["returns"] = random.normal(size=5).tolist()
-            evaluation["mean_return"] = float(np.mean(evaluation["returns"]))
-        (again,) = seam_arms({"arms": {"x": {"recipe": arm.recipe, "seeds": dict(arm.seeds)}}})
-        found = fall(again)
+        returns = random.normal(size=(12, 5))
+        evaluations = [{"step": 250 * i, "mean_return": r.mean(), "returns": r.tolist()} for i, r in enumerate(returns)]
+        seeds = {"0": {"online_evaluations": evaluations, "offline_score": returns[0].mean()}}
+        found = lowest_point(handover_arms(read({"arms": {"x": {"recipe": RECIPE, "seeds": seeds}}}))[0])
         assert found is not None
         alarms += bool(found.certain)
     assert alarms / 300 < 0.09
 
 
-def test_moments_are_at_the_switch_at_the_lowest_return_and_at_the_end(build: Build) -> None:
+def test_moments_are_at_the_handover_at_the_lowest_return_and_at_the_end(build: Build) -> None:
     arm = build(COLLAPSE, value_at_start={0: 1.0, 500: 2.0, 1000: 3.0})
     found = moments(arm)
-    assert list(found) == ["offline, last", "at the switch", "lowest return, step 500", "step 1,000"]
+    assert list(found) == ["offline, last", "at the handover", "lowest return, step 500", "step 1,000"]
     assert [of["value_at_start"].mean for of in found.values()][1:] == [1, 2, 3]
     head, rows = moments_table(arm)
     assert len(head) == len(rows[0]) == 5
@@ -221,12 +235,12 @@ def test_over_estimation_is_named_where_the_critic_promises_more_than_follows(bu
     assert "from 50 to 80" in text.replace(".0", "")
     assert "The estimate rose while the return fell." in text
     assert "over-estimates by 70" in text
-    assert "timid" not in text
+    assert "pessimistic" not in text
     assert "--bridges samg --replay online-only" in diagnose(arm).suggestions
-    assert "--bridges critic-refit" not in diagnose(arm).suggestions, "it was right at the switch"
+    assert "--bridges critic-refit" not in diagnose(arm).suggestions, "it was right at the handover"
 
 
-def test_a_timid_critic_is_not_called_over_estimation(build: Build) -> None:
+def test_a_pessimistic_critic_is_not_called_over_estimation(build: Build) -> None:
     arm = build(COLLAPSE, value_at_start={0: 5.0, 500: 8.0}, return_from_start={0: 50.0, 500: 30.0})
     text = said(diagnose(arm), "critic")
     assert "under-estimates by 22" in text
@@ -234,7 +248,7 @@ def test_a_timid_critic_is_not_called_over_estimation(build: Build) -> None:
     assert "--bridges critic-refit" in diagnose(arm).suggestions
 
 
-def test_moving_from_the_log_is_told_with_both_distances(build: Build) -> None:
+def test_moving_from_the_dataset_is_told_with_both_distances(build: Build) -> None:
     arm = build(
         COLLAPSE,
         {"replay": {"name": "online-only"}},
@@ -242,23 +256,26 @@ def test_moving_from_the_log_is_told_with_both_distances(build: Build) -> None:
         q_of_policy_actions={0: 10.0, 500: 15.0},
         q_of_log_actions={0: 10.0, 500: 12.0},
     )
-    text = said(diagnose(arm), "log")
-    assert "was 0.200 at the switch and 0.600 at step 500" in text
-    assert "prefers to the logged ones, while the return fell" in text
+    text = said(diagnose(arm), "dataset")
+    assert "was 0.200 at the handover and 0.600 at step 500" in text
+    assert "prefers to the dataset's, while the return fell" in text
     assert {"--bridges conservative-update", "--replay mixed"} <= set(diagnose(arm).suggestions)
 
 
-def test_an_estimate_that_was_rising_before_the_switch_is_not_blamed_on_it(build: Build) -> None:
-    arm = build(COLLAPSE, value_at_start={0: 5.0, 500: 8.0}, return_from_start={0: 50.0, 500: 30.0})
-    arm.seeds["0"]["metrics"]["offline"]["value_at_start"] = (np.array([250.0, 500.0]), np.array([2.0, 5.0]))
-    (arm,) = seam_arms({"arms": {"x": {"recipe": arm.recipe, "seeds": dict(arm.seeds)}}})
+def test_an_estimate_that_was_rising_before_the_handover_is_not_blamed_on_it(build: Build) -> None:
+    arm = build(
+        COLLAPSE,
+        before={"value_at_start": {250: 2.0, 500: 5.0}},
+        value_at_start={0: 5.0, 500: 8.0},
+        return_from_start={0: 50.0, 500: 30.0},
+    )
     assert "it was rising in the offline phase already" in said(diagnose(arm), "critic")
     assert "more --offline-steps" in diagnose(arm).suggestions
 
 
-def test_a_fall_of_less_than_a_tenth_is_told_but_not_mended(build: Build) -> None:
+def test_a_fall_of_less_than_a_tenth_is_told_but_gets_no_suggestion(build: Build) -> None:
     arm = build({0: 1000.0, 500: 950.0})
-    found = fall(arm)
+    found = lowest_point(arm)
     assert found is not None
     assert found.certain
     assert not found.matters
@@ -266,10 +283,10 @@ def test_a_fall_of_less_than_a_tenth_is_told_but_not_mended(build: Build) -> Non
     assert diagnose(arm).suggestions == {}
 
 
-def test_a_policy_that_acts_otherwise_at_the_switch_is_noticed(build: Build) -> None:
+def test_a_policy_that_acts_otherwise_at_the_handover_is_noticed(build: Build) -> None:
     arm = build({0: 40.0, 500: 40.0}, offline=100.0)
-    assert "Already at the switch" in said(diagnose(arm), "return")
-    assert "Already at the switch" not in said(diagnose(build({0: 95.0, 500: 90.0}, offline=100.0)), "return")
+    assert "Already at the handover" in said(diagnose(arm), "return")
+    assert "Already at the handover" not in said(diagnose(build({0: 95.0, 500: 90.0}, offline=100.0)), "return")
 
 
 def test_what_does_not_fit_the_algorithm_is_not_suggested(build: Build) -> None:
@@ -328,7 +345,7 @@ def test_a_suggestion_is_a_flag_of_the_command_line(build: Build) -> None:
 def test_a_stored_recipe_that_cannot_be_read_gets_no_suggestion(build: Build) -> None:
     arm = build(COLLAPSE, {"online": {"name": "sac", "of_another_version": 1}}, **MOVED)
     assert diagnose(arm).suggestions == {}
-    assert "Return fell" in said(diagnose(arm), "return")
+    assert "beyond evaluation noise" in said(diagnose(arm), "return")
 
 
 def test_without_a_fall_nothing_is_suggested(build: Build) -> None:
@@ -340,7 +357,7 @@ def test_without_a_fall_nothing_is_suggested(build: Build) -> None:
 def test_a_bridge_that_is_in_use_is_not_suggested(build: Build) -> None:
     arm = build(COLLAPSE, {"bridges": [{"name": "guard", "alpha": 0.05}]}, guard_alarms={500: 0.0, 1000: 2.0})
     assert "--bridges guard" not in diagnose(arm).suggestions
-    assert "raised 2 alarms" in said(diagnose(arm), "bridges")
+    assert "Alarms of the guard: 2." in said(diagnose(arm), "bridges")
     assert "--bridges guard" in diagnose(build(COLLAPSE)).suggestions
 
 
@@ -350,9 +367,11 @@ def test_seeds_and_episodes_are_stated_and_no_cause(build: Build) -> None:
     assert "not what caused what" in notes
 
 
-def test_an_entropy_bonus_in_the_estimate_is_owned_up_to(build: Build) -> None:
+def test_what_an_algorithm_says_against_its_estimate_is_in_the_notes(build: Build) -> None:
     probe = {"value_at_start": {0: 1.0}, "return_from_start": {0: 1.0}}
-    assert "entropy bonus" in " ".join(diagnose(build(COLLAPSE, {"online": {"backup_entropy": True}}, **probe)).notes)
+    assert "entropy bonus" in " ".join(
+        diagnose(build(COLLAPSE, {"online": {"name": "sac", "backup_entropy": True}}, **probe)).notes
+    )
     assert "entropy bonus" not in " ".join(diagnose(build(COLLAPSE, {"online": {"name": "td3"}}, **probe)).notes)
 
 
@@ -362,17 +381,17 @@ def test_a_run_older_than_the_probe_says_so_in_words(build: Build) -> None:
     assert "run it again" in text
 
 
-def test_an_arm_from_scratch_has_no_switch(build: Build) -> None:
+def test_an_arm_from_scratch_has_no_handover(build: Build) -> None:
     arm = build(COLLAPSE, {"offline": None}, offline=None)
     assert not arm.pretrained
-    assert "there is no switch in this arm" in said(diagnose(arm), "data")
+    assert "there is no handover in this arm" in said(diagnose(arm), "data")
     assert "offline, last" not in moments(arm)
     assert diagnose(arm).suggestions == {}
 
 
 def test_everything_is_plain_json(build: Build) -> None:
     arm = build(COLLAPSE, events=[{"step": 500, "message": "guard: alarm"}], value_at_start={0: 1.0})
-    data = json.loads(json.dumps(seam_data(arm), allow_nan=False))
+    data = json.loads(json.dumps(handover_data(arm), allow_nan=False))
     assert data["fall"]["certain"] is True
     assert data["events"] == [{"seed": "0", "step": 500, "message": "guard: alarm"}]
 
@@ -380,7 +399,7 @@ def test_everything_is_plain_json(build: Build) -> None:
 # Picture
 
 
-def drawn(*arms: SeamArm) -> tuple[str, Figure]:
+def drawn(*arms: HandoverArm) -> tuple[str, Figure]:
     """Every text on the figure, and the figure."""
     figure = Figure()
     draw(figure, arms, LIGHT)
@@ -391,7 +410,7 @@ def drawn(*arms: SeamArm) -> tuple[str, Figure]:
 
 
 def test_the_picture_has_a_panel_for_what_was_recorded_and_none_that_is_empty(build: Build) -> None:
-    text, figure = drawn(build(COLLAPSE, q_filter_kept={500: 0.7, 1000: 0.8}))
+    text, figure = drawn(build(COLLAPSE, {"bridges": [{"name": "q-filter"}]}, q_filter_kept={500: 0.7, 1000: 0.8}))
     assert "Return" in text
     assert "Q-filter: samples kept" in text
     assert "Critic against reality" not in text
@@ -407,18 +426,18 @@ def test_an_arm_beside_others_says_what_it_did_not_record(build: Build) -> None:
     assert "Critic against reality: not recorded in this arm" in text
 
 
-def test_the_seam_the_dip_and_the_events_are_marked(build: Build) -> None:
+def test_the_handover_the_lowest_point_and_the_events_are_marked(build: Build) -> None:
     text, figure = drawn(build(COLLAPSE, events=[{"step": 700, "message": "guard: alarm 1"}]))
-    assert "seam" in text
-    assert "−80 at step 500" in text
+    assert "handover" in text
+    assert "lowest 20, step 500" in text.replace(".0,", ",")
     assert "guard" in text
     marks = [np.asarray(line.get_xdata(), float).tolist() for axes in figure.axes for line in axes.lines]
     assert [700, 700] in marks
 
 
-def test_an_arm_from_scratch_has_no_seam_in_the_picture(build: Build) -> None:
+def test_an_arm_from_scratch_has_no_handover_in_the_picture(build: Build) -> None:
     text, figure = drawn(build({0: 1.0, 500: 50.0}, {"offline": None}, offline=None))
-    assert "seam" not in text
+    assert "handover" not in text
     assert "no offline phase" in text
     assert len(figure.axes) == 1
 
@@ -442,7 +461,7 @@ def test_the_alarm_line_is_where_the_guard_alarms(build: Build) -> None:
 
 def test_the_report_copies_no_constant_of_what_it_reports() -> None:
     """A number that a bridge, the loop or the probe owns is imported, so that the two cannot differ."""
-    for file in Path(seam.__file__).parent.glob("*.py"):
+    for file in Path(handover.__file__).parent.glob("*.py"):
         assigned = [node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Assign)]
         numbers = [value.value for value in assigned if isinstance(value, ast.Constant)]
         assert not {online.SEAM_STEPS, probe.ROWS} & {n for n in numbers if isinstance(n, int)}, file.name
@@ -450,7 +469,7 @@ def test_the_report_copies_no_constant_of_what_it_reports() -> None:
 
 
 def test_more_arms_than_columns_go_into_further_pictures(build: Build) -> None:
-    pictures = seam_pictures([build(COLLAPSE)] * 4)
+    pictures = handover_pictures([build(COLLAPSE)] * 4)
     assert len(pictures) == 2
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
 
@@ -458,25 +477,112 @@ def test_more_arms_than_columns_go_into_further_pictures(build: Build) -> None:
 # Page
 
 
-def test_the_page_has_the_seam_in_words_and_draws_it_only_with_a_probe(
+def test_the_page_tells_the_handover_in_words_and_draws_it_only_with_a_probe(
     summary: dict[str, Any], arm: Any, record: Any
 ) -> None:
-    page = html_page(summary)
-    assert "<h2>The seam</h2>" in page
-    assert "was not recorded" in page
-    assert page.count("<figure>") == 2, "the curves and the statistics"
-    summary["arms"]["x"] = arm([record(COLLAPSE, value_at_start={0: 1.0, 500: 2.0})])
-    assert "around the switch" in html_page(summary)
-    assert "around the switch" not in page
+    text = page(summary)
+    assert "<h2>The handover</h2>" in text
+    assert "was not recorded" in text
+    assert text.count("<figure>") == 2, "the curves and the statistics"
+    assert "around the handover" not in text
+    summary["arms"]["x"] = arm([record(COLLAPSE)])
+    assert "around the handover" in page(decode(summary, history=history({"value_at_start": {0: 1.0, 500: 2.0}}, {})))
 
 
-def test_a_page_of_arms_from_scratch_has_no_seam(summary: dict[str, Any]) -> None:
+def test_a_page_of_arms_from_scratch_has_no_handover(summary: dict[str, Any]) -> None:
     del summary["arms"]["fine-tune"]
-    assert "The seam" not in html_page(summary)
+    assert "The handover" not in page(summary)
 
 
 def test_events_on_the_page_are_text(summary: dict[str, Any]) -> None:
     summary["arms"]["fine-tune"]["seeds"]["0"]["events"] = [{"step": 5, "message": "<script>x</script>"}]
-    page = html_page(summary)
-    assert "<script>" not in page
-    assert "&lt;script&gt;x" in page
+    text = page(summary)
+    assert "<script>" not in text
+    assert "&lt;script&gt;x" in text
+
+
+def test_one_fall_is_one_number_in_table_conclusion_and_diagnosis(arm: Any, record: Any) -> None:
+    """The dip: the lowest of noisy means against the first is a larger number, and is shown as two returns only."""
+    noisy = record({0: 100.0, 500: 20.0, 1000: 25.0}, episodes=(-9.0, -4.0, 2.0, 11.0))
+    summary = read({"arms": {"x": arm([noisy], **RECIPE)}})
+    (one,) = handover_arms(summary)
+    dip = f"{one.dip.mean:.0f}"
+    assert dip != "80"
+    (row,) = measures_tables(summary).tasks[0].handover.rows
+    assert row.cells[0].value == dip
+    assert f"by {dip} from 100" in " ".join(conclusion(summary, None))
+    assert f"the dip is {dip}, as in the table" in said(diagnose(one), "return")
+    assert "80" not in said(diagnose(one), "return")
+
+
+# Parts that describe themselves
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Brake(Bridge):
+    """A bridge that the report has never heard of."""
+
+    name: ClassVar[str] = "brake"
+    remedies: ClassVar[tuple[Remedy, ...]] = (Remedy("fall", "it brakes"),)
+    limit: float = 3.0
+
+    def panels(self) -> tuple[Panel, ...]:
+        heat = Panel("brake_heat", "Brake: heat", "°C", "heat of the brake", 2 * self.limit, "melts")
+        return heat, Panel("brake_stops", "Brake: stops", "so far", "stops", counts=True)
+
+
+@pytest.fixture
+def brake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BRIDGES, "brake", Brake)
+
+
+@pytest.mark.usefixtures("brake")
+def test_a_made_up_bridge_shows_its_panels_with_the_threshold_of_its_own_values(build: Build) -> None:
+    metrics = {"brake_heat": {500: 1.0, 1000: 4.0}, "brake_stops": {500: 0.0, 1000: 2.0}}
+    arm = build(COLLAPSE, {"bridges": [{"name": "brake", "limit": 5.0}]}, **metrics)
+    text, figure = drawn(arm)
+    assert {"Brake: heat", "°C", "melts", "Brake: stops"} <= set(text.splitlines())
+    levels = [set(np.asarray(line.get_ydata(), float)) for axes in figure.axes for line in axes.lines]
+    assert {10.0} in levels
+    told = said(diagnose(arm), "bridges")
+    assert "Heat of the brake: 1.00 at first, 4.00 at the end (melts: 10.0)." in told
+    assert "Stops: 2." in told
+
+
+@pytest.mark.usefixtures("brake")
+def test_counts_that_stayed_zero_are_told_and_not_drawn(build: Build) -> None:
+    arm = build(COLLAPSE, {"bridges": [{"name": "brake"}]}, brake_stops={500: 0.0, 1000: 0.0})
+    assert "Brake: stops" not in drawn(arm)[0]
+    assert "Stops: none." in said(diagnose(arm), "bridges")
+
+
+@pytest.mark.usefixtures("brake")
+def test_values_that_cannot_be_read_give_panels_without_a_threshold(build: Build) -> None:
+    arm = build(COLLAPSE, {"bridges": [{"name": "brake", "of_another_version": 1}]}, brake_heat={500: 1.0, 1000: 4.0})
+    text, _ = drawn(arm)
+    assert "Brake: heat" in text
+    assert "melts" not in text
+
+
+@pytest.mark.usefixtures("brake")
+def test_a_made_up_remedy_is_suggested(build: Build) -> None:
+    assert diagnose(build(COLLAPSE)).suggestions["--bridges brake"] == "it brakes"
+
+
+@pytest.mark.usefixtures("brake")
+def test_what_a_made_up_bridge_recorded_is_read_from_the_run_directory(tmp_path: Path, arm: Any, record: Any) -> None:
+    write_metrics(tmp_path, [row("x", "online", 500, brake_heat=1.0), row("x", "online", 1000, brake_heat=4.0)])
+    plain = {"arms": {"x": arm([record(COLLAPSE)], **{**RECIPE, "bridges": [{"name": "brake"}]})}}
+    (tmp_path / "summary.json").write_text(json.dumps(plain))
+    assert read_run(tmp_path).arms["x"].seeds["0"].metric("online", "brake_heat")[1].tolist() == [1, 4]
+
+
+def test_the_report_names_no_bridge_and_no_algorithm() -> None:
+    """Neither a class nor a name, in code or in text; docstrings included."""
+    classes = {kind.__name__ for kind in (*BRIDGES.values(), *ALGORITHMS.values())}
+    names = {*BRIDGES, *(name for name in ALGORITHMS if len(name) > 3)}
+    metrics = {panel.metric for kind in BRIDGES.values() for panel in kind().panels()}
+    for file in Path(handover.__file__).parent.rglob("*.*"):
+        if file.suffix in (".py", ".j2", ".css"):
+            words = set(re.findall(r"[\w-]+", file.read_text()))
+            assert not words & (classes | names | metrics), file.name
