@@ -128,8 +128,9 @@ def _depth(summary: Summary, arm: HandoverArm, point: LowestPoint) -> str:
     share = "" if point.matters else ", less than a tenth of it"
     if not arm.dip.seeds:
         return f"in {_name(summary, arm.name)} by an unknown amount"
-    over = f" ({range_text(*arm.dip.spread, places)} over seeds)" if arm.dip.seeds > 1 else ""
     by, start = number(arm.dip.mean, places), number(point.before, places)
+    spread = range_text(*arm.dip.spread, places)
+    over = f" ({spread} over seeds)" if arm.dip.seeds > 1 and spread != by else ""
     return f"in {_name(summary, arm.name)} by {by} from {start}{over}{share}"
 
 

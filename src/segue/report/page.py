@@ -66,7 +66,7 @@ def html_page(summary: Summary, found: Aggregate | None, reach: float | None = N
         absent=ABSENT,
         number=number,
         duration=duration,
-    )
+    ).lstrip()
 
 
 def _pair(pictures: Sequence[bytes]) -> dict[str, str]:
@@ -122,7 +122,7 @@ def _caption(summary: Summary) -> str:
     if offline_only(summary):
         caption.append("One line per arm; losses and values as recorded during the updates.")
         if any(seed.actions is not None for arm in arms for seed in arm.seeds.values()):
-            caption.append("Actions: the dataset's in grey, the policy's on the same states as a line.")
+            caption.append("Actions: those of the dataset in grey, the policy's on the same states as a line.")
     elif any(isfinite(seed.offline_score) for arm in arms for seed in arm.seeds.values()):
         level = "Dot" if crowded(summary) else "Dot and dashed level"
         caption.append(f"{level}: score of the pretrained policy at the handover.")
