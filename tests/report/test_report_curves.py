@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from reading import read
 
@@ -143,6 +144,23 @@ def test_every_task_has_its_panel_and_its_own_scale_and_methods_share_one_legend
     assert {"Hopper", "Ant"} <= {text.get_text() for text in figure.texts}
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["scratch", "fine-tune"]
+
+
+def test_a_legend_of_many_arms_goes_into_rows_and_none_runs_into_another(summary: dict[str, Any]) -> None:
+    names = [f"an arm with a name that is rather long, number {i}" for i in range(7)]
+    summary["arms"] = dict.fromkeys(names, summary["arms"]["fine-tune"])
+    panels = {task: arm_lines(read(summary), names) for task in ("Hopper", "Ant")}
+    figure = Figure(figsize=(10, 6))
+    draw_tasks(figure, panels, LIGHT)
+    FigureCanvasAgg(figure).draw()
+    (legend,) = figure.legends
+    boxes = [text.get_window_extent() for text in legend.get_texts()]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    frame = legend.get_window_extent()
+    assert frame.x0 >= 0
+    assert frame.x1 <= figure.bbox.x1
+    labels = [axes.xaxis.label.get_window_extent() for axes in figure.axes]
+    assert not any(frame.overlaps(label) for label in labels)
 
 
 def test_dollar_signs_in_a_name_are_not_mathematics(summary: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from reading import page, read
 
@@ -28,7 +30,7 @@ from segue.report import handover, read_run
 from segue.report.conclusion import conclusion
 from segue.report.diagnosis import Diagnosis, diagnose, handover_data, moments_table, relation
 from segue.report.figures import LIGHT
-from segue.report.figures_handover import draw, handover_pictures
+from segue.report.figures_handover import draw, handover_pictures, size
 from segue.report.handover import COMMON, PROBE, HandoverArm, handover_arms, lowest_point, moments
 from segue.report.summary import History, decode, read_metrics
 from segue.report.tables import measures_tables
@@ -464,6 +466,22 @@ def test_the_report_copies_no_constant_of_what_it_reports() -> None:
         numbers = [value.value for value in assigned if isinstance(value, ast.Constant)]
         assert not {online.SEAM_STEPS, probe.ROWS} & {n for n in numbers if isinstance(n, int)}, file.name
         assert f"{probe.ROWS} states" not in file.read_text(), file.name
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_legends_and_titles_of_columns_do_not_run_into_each_other(build: Build, count: int) -> None:
+    over = {"value_at_start": {0: 1.0, 500: 9.0, 1000: 1.0}, "return_from_start": {0: 5.0, 500: 2.0, 1000: 8.0}}
+    probe = {name: {0: 1.0, 500: 2.0} for name in PROBE}
+    events = [{"step": 700, "message": "a bridge of a long name: event"}]
+    arm = build(COLLAPSE, {"bridges": [{"name": "guard"}]}, events=events, **{**probe, **over})
+    figure = Figure(figsize=size([arm] * count))
+    draw(figure, [arm] * count, LIGHT)
+    FigureCanvasAgg(figure).draw()
+    legends = [legend for axes in figure.axes if (legend := axes.get_legend()) is not None]
+    heads = [text for axes in figure.axes for text in axes.texts if text.get_text() and text.get_weight() == "bold"]
+    boxes = [artist.get_window_extent() for artist in (*legends, *heads)]
+    assert len(legends) == 3 * count
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
 def test_more_arms_than_columns_go_into_further_pictures(build: Build) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import csv
 import json
 import os
+import tomllib
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from reading import merged, read
 
 from segue.errors import SegueError
 from segue.files import write_atomically
-from segue.report import merge, read_run, write_report
+from segue.report import decode, merge, read_run, render, write_report
 
 
 def test_a_missing_summary_is_named(tmp_path: Path) -> None:
@@ -51,6 +54,39 @@ def test_a_report_is_a_page_with_its_pictures_and_tables_and_nothing_else(
     assert write_report(tmp_path) == tmp_path / "report.html"
     always = ["curves.csv", "learning_curves.png", "measures.csv", "report.html", "report.md", "summary.json"]
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*always, "comparisons.csv", "statistics.png"])
+
+
+def test_curves_hold_every_evaluation_with_its_episodes(
+    tmp_path: Path, summary: dict[str, Any], seed: Any, arm: Any
+) -> None:
+    first = summary["arms"]["scratch"]["seeds"]["0"]["online_evaluations"][1]
+    first["returns"] = [99.5, 100.25]
+    only = seed({}, 7.0, {250: 1.0, 500: 7.0})
+    summary["arms"]["offline only"] = arm([only], online=None, online_steps=0)
+    render(read(summary), tmp_path)
+    rows = list(csv.DictReader((tmp_path / "curves.csv").open()))
+    assert list(rows[0]) == ["arm", "seed", "step", "mean_return", "episode_returns"]
+    assert [tuple(row.values()) for row in rows[:2]] == [
+        ("scratch", "0", "0", "0.0", "0.0"),
+        ("scratch", "0", "1000", "100.0", "99.5 100.25"),
+    ]
+    assert [(r["step"], r["mean_return"]) for r in rows if r["arm"] == "offline only"] == [
+        ("250", "1.0"),
+        ("500", "7.0"),
+    ]
+    assert len(rows) == 3 * 4 + 2
+
+
+def test_a_damaged_summary_is_refused_by_its_run() -> None:
+    with pytest.raises(SegueError, match="x: its summary is damaged"):
+        decode({"arms": {"a": {"seeds": {"0": {"online_evaluations": [{"step": "soon", "mean_return": 1.0}]}}}}}, "x")
+
+
+def test_template_and_style_sheet_are_in_the_package() -> None:
+    found = {file.name for file in (files("segue.report") / "templates").iterdir()}
+    declared = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert found == {"page.css", "page.html.j2"}
+    assert "report/templates/*" in declared["tool"]["setuptools"]["package-data"]["segue"]
 
 
 def test_one_arm_is_compared_with_nobody(tmp_path: Path, summary: dict[str, Any]) -> None:

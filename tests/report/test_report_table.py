@@ -163,6 +163,20 @@ def test_the_terminal_table_shows_every_figure_in_80_columns(summary: dict[str, 
     assert "…" not in text.split("Online steps")[0]
 
 
+NAMES = ["td3-bc with a conservative update", "td3-bc with a guard", "behaviour_cloning_of_the_best_tenth", "iql"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_every_name_and_number_is_whole_at_any_width(episodes: dict[str, Any], width: int) -> None:
+    episodes["arms"] = {name: copy.deepcopy(episodes["arms"]["fine-tune"]) for name in NAMES}
+    shown = terminal(episodes, width).split("Few seeds")[0]
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    words = {word for name in NAMES for word in name.split()} if width > 60 else {"td3-bc", "conservative", "guard"}
+    figures = {cell for name in NAMES for cells_of in cells(episodes, name).values() for cell in cells_of if cell}
+    assert {word for word in words | {f for text in figures for f in text.split()} if word not in shown} == set()
+
+
 def test_markup_in_a_name_is_shown_and_not_obeyed(summary: dict[str, Any]) -> None:
     summary["arms"]["[red]x[/red]"] = summary["arms"].pop("scratch")
     rows = terminal(summary, 160).split("Online steps 2,000")[0]

@@ -17,7 +17,7 @@ from segue.files import write_directory
 from segue.recipe import Recipe, read_recipes
 from segue.runner import compare, keeper, machine
 from segue.runner.branching import branch_off, trunk
-from segue.runner.directory import RunDirectory
+from segue.runner.directory import RunDirectory, WallTime
 from segue.runner.longer import lengthen
 from segue.runner.stopping import Stopped
 from toys import PICK, SMALL, log_of, pendulum
@@ -178,8 +178,25 @@ def test_sigterm_saves_and_says_by_its_exit_code_that_it_was_that(tmp_path: Path
     finally:
         signal.signal(signal.SIGTERM, ours)
     assert stopped.value.exit_code == 143
+    # It wrote no summary, but its time counts.
+    (tmp_path / "x/wall_time.json").write_text('{"seconds": 1e6}')
     result, _ = again(tmp_path / "x")
     assert result.status == "complete"
+    assert result.summary["wall_time_s"] > 1e6
+
+
+def test_the_wall_time_is_that_of_all_calls_also_of_those_that_were_killed(tmp_path: Path):
+    seconds = 0.0
+    first = WallTime(tmp_path, now=lambda: seconds)
+    for seconds in (10.0, 14.0, 21.0, 22.0):
+        first.tick(every=5.0)  # killed at 22 after it wrote at 10 and at 21
+    second = WallTime(tmp_path, now=lambda: seconds)
+    seconds += 9.0
+    assert second.total == 21.0 + 9.0
+    second.tick()
+    assert WallTime(tmp_path, earlier=40.0, now=lambda: seconds).total == 40.0, "an older run has it in its summary"
+    second.file.write_text("{")
+    assert WallTime(tmp_path, now=lambda: seconds).total == 0.0
     assert essence(tmp_path / "x") == essence(whole)
 
 

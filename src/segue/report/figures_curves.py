@@ -25,6 +25,7 @@ from segue.report.figures import (
     legend_columns,
     picture,
     place_labels,
+    plain,
     seeds_and_mean,
 )
 from segue.report.statistics import estimate, mean_curve
@@ -50,6 +51,7 @@ class Lines:
     status: str
     colour: str
     dash: Dash
+    offline_only: bool
     pretrained_by: str
     offline: tuple[Curve, ...]
     online: tuple[Curve, ...]
@@ -77,8 +79,8 @@ def learning_curves(summary: Summary, theme: Theme = LIGHT) -> bytes:
 
 
 def offline_only(summary: Summary) -> bool:
-    """Whether no arm goes on after its offline phase."""
-    return bool(summary.arms) and all(arm.offline_only for arm in summary.arms.values())
+    """Whether the picture is that of the offline phase: one task, of which no arm goes on online."""
+    return len(summary.tasks()) == 1 and all(arm.offline_only for arm in summary.arms.values())
 
 
 def crowded(summary: Summary) -> bool:
@@ -108,6 +110,7 @@ def arm_lines(summary: Summary, names: Sequence[str], theme: Theme = LIGHT) -> l
                 status=arm.status,
                 colour=colour,
                 dash=dash,
+                offline_only=arm.offline_only,
                 pretrained_by=str((arm.recipe.get("offline") or {}).get("name", "")),
                 offline=tuple(seed.offline_curve for seed in seeds),
                 online=tuple(arm.curves()),
@@ -166,7 +169,13 @@ def _short(name: str) -> str:
 
 
 def _panel(figure: Figure, place: SubplotSpec, arms: Sequence[Lines], theme: Theme) -> Axes:
-    """The online axes of a task, those of the offline phase touching them on the left."""
+    """The online axes of a task, those of the offline phase touching them on the left; alone if no arm goes on."""
+    if arms and all(arm.offline_only for arm in arms):
+        axes = figure.add_subplot(place)
+        frame(axes, theme, "offline updates")
+        for arm in arms:
+            seeds_and_mean(axes, arm.offline, arm.colour, arm.dash, crowded=len(arms) > CROWD)
+        return axes
     pretrained = any(steps.size for arm in arms for steps, _ in arm.offline)
     # The axes touch: where they meet is the handover.
     grid = place.subgridspec(1, 2 if pretrained else 1, width_ratios=(1, 2.9) if pretrained else None, wspace=0.0)
@@ -354,7 +363,8 @@ def _histograms(summary: Summary) -> int:
 def _actions(axes: Axes, summary: Summary, dimension: int, theme: Theme) -> None:
     """The dataset's actions as a grey area, each arm's policy as a line; means over seeds."""
     frame(axes, theme, "action")
-    _title(axes, f"Actions, dimension {dimension + 1}", "share; grey: dataset", theme)
+    axes.xaxis.set_major_formatter(lambda x, _: plain(x))
+    _title(axes, f"Actions, dimension {dimension + 1}", "share", theme)
     drawn = False
     for name, place in summary.places().items():
         colour, dash = theme.arm(place)

@@ -76,10 +76,11 @@ class WallTime:
         return self.before + self.now() - self.start
 
     def tick(self, every: float = 0.0) -> None:
-        """Write them, unless that was done in the last `every` seconds."""
+        """Write them, unless that was done in the last `every` seconds. A full disk is for others to report."""
         if self.now() - self.last >= every:
             self.last = self.now()
-            write_atomically(self.file, json.dumps({"seconds": self.total}) + "\n")
+            with contextlib.suppress(SegueError):
+                write_atomically(self.file, json.dumps({"seconds": self.total}) + "\n")
 
 
 class RunDirectory:
