@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segue.report.statistics import FEW_SEEDS, estimate, mean_curve, student_t_975
+from segue.report.statistics import FEW_SEEDS, estimate, mean_curve, student
 from segue.report.summary import NO_CURVE, Seed, decode
 
 
@@ -21,7 +21,7 @@ def recorded(plain: dict[str, Any]) -> Seed:
     [(1, 12.7062), (4, 2.7764), (9, 2.2622), (10, 2.2281), (11, 2.2010), (30, 2.0423), (120, 1.9799)],
 )
 def test_student_quantiles_are_those_of_the_printed_tables(degrees: int, quantile: float) -> None:
-    assert student_t_975(degrees) == pytest.approx(quantile, abs=2e-4)
+    assert student(0.975, degrees) == pytest.approx(quantile, abs=2e-4)
 
 
 def test_the_interval_is_students() -> None:

@@ -48,31 +48,24 @@ def _best_arm(summary: Summary) -> str:
         )
     arm = summary.arms[first]
     if arm.offline_only:
-        against = (
-            ""
-            if math.isnan(arm.dataset_return)
-            else f"; the dataset's episodes earn {number(arm.dataset_return, places)}"
-        )
+        dataset = f"; the dataset's episodes earn {number(arm.dataset_return, places)}"
+        against = "" if math.isnan(arm.dataset_return) else dataset
         return f"{sentence(name)} ended its offline phase with a mean return of {value}{against}."
-    gains = [of["final"] - of["offline score"] for of in arm_measures(arm).values()]
-    gain = estimate(gains)
+    text = f"{sentence(name)} ended with a mean return of {value}"
+    gain = estimate([of["final"] - of["offline score"] for of in arm_measures(arm).values()])
     if not gain.seeds:
-        return f"{sentence(name)} ended with a mean return of {value}."
-    change = Interval(gain.mean, gain.low, gain.high)
-    direction = "above" if gain.mean >= 0 else "below"
+        return f"{text}."
+    change, direction = Interval(gain.mean, gain.low, gain.high), "above"
     if gain.mean < 0:
-        change = Interval(-gain.mean, -gain.high, -gain.low)
-    return (
-        f"{sentence(name)} ended with a mean return of {value}: {number(change.value, places)} {direction} its offline "
-        f"score ({_interval(change, places)})."
-    )
+        change, direction = Interval(-gain.mean, -gain.high, -gain.low), "below"
+    return f"{text}: {number(change.value, places)} {direction} its offline score ({_interval(change, places)})."
 
 
-def _interval(interval: Interval, places: int, unit: str = "") -> str:
+def _interval(interval: Interval, places: int) -> str:
     if math.isnan(interval.low):
         return "one seed, so no interval"
     chance = ", which contains 0: it may be chance" if interval.low <= 0 <= interval.high else ""
-    return f"95 % interval {range_text(interval.low, interval.high, places)}{unit}{chance}"
+    return f"95 % interval {range_text(interval.low, interval.high, places)}{chance}"
 
 
 def _best_method(summary: Summary, found: Aggregate | None) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from segue.errors import RecipeError
 from segue.report.measures import arm_measures
-from segue.report.statistics import Estimate, estimate, mean_curve
+from segue.report.statistics import Estimate, estimate, mean_curve, student
 from segue.report.summary import Arm, Array, Curve, Seed, Summary
 
 if TYPE_CHECKING:
@@ -281,7 +281,5 @@ def _noise(evaluations: Sequence[Array], chosen_from: int) -> tuple[float, float
     error = float(np.sqrt(parts.sum())) / (len(evaluations) / 2)
     if error == 0:
         return 0.0, 0.0
-    from scipy.stats import t
-
     welch = parts.sum() ** 2 / float((parts**2 / degrees).sum())
-    return error, error * float(t.ppf(1 - 0.05 / chosen_from, welch))
+    return error, error * student(1 - 0.05 / chosen_from, welch)
