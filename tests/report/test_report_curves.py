@@ -146,8 +146,11 @@ def test_every_task_has_its_panel_and_its_own_scale_and_methods_share_one_legend
     assert [text.get_text() for text in legend.get_texts()] == ["scratch", "fine-tune"]
 
 
-def test_a_legend_of_many_arms_goes_into_rows_and_none_runs_into_another(summary: dict[str, Any]) -> None:
-    names = [f"an arm with a name that is rather long, number {i}" for i in range(7)]
+@pytest.mark.parametrize(("name", "count"), [("an arm with a name that is rather long", 7), ("iql", 14)])
+def test_a_legend_of_many_arms_goes_into_rows_and_none_runs_into_another(
+    summary: dict[str, Any], name: str, count: int
+) -> None:
+    names = [f"{name} {i}" for i in range(count)]
     summary["arms"] = dict.fromkeys(names, summary["arms"]["fine-tune"])
     panels = {task: arm_lines(read(summary), names) for task in ("Hopper", "Ant")}
     figure = Figure(figsize=(10, 6))

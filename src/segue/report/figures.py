@@ -206,11 +206,13 @@ def spread_apart(wanted: Sequence[float], heights: Sequence[float]) -> list[floa
     return [float(p) for p in placed]
 
 
-def legend_columns(names: Sequence[str], width: float, points: float = 8.5) -> int:
-    """How many columns of a legend fit into `width` inches; at least one. Matplotlib fills column after column."""
-    wide = [0.45 + 0.0078 * points * len(name) for name in names]
+def legend_columns(names: Sequence[str], width: float, points: float = 8.5, around: float = 3.6) -> int:
+    """How many columns of a legend fit into `width` inches; at least one. Matplotlib splits evenly, the first have more.
+
+    `around` is what each name has beside it (line, padding, gap), in font sizes.
+    """
+    wide = [points * (around / 72 + 0.0078 * len(name)) for name in names]
     for columns in range(len(names), 1, -1):
-        rows = -(-len(names) // columns)
-        if sum(max(wide[i : i + rows]) for i in range(0, len(names), rows)) <= width:
+        if sum(max(column) for column in np.array_split(wide, columns)) <= width:
             return columns
     return 1

@@ -149,7 +149,7 @@ def draw_tasks(figure: Figure, panels: Mapping[str, Sequence[Lines]], theme: The
 def legend_rows(panels: Mapping[str, Sequence[Lines]], wide: float) -> int:
     """Rows of the legend that all panels share."""
     names = list(dict.fromkeys(_short(arm.name) for arms in panels.values() for arm in arms))
-    return math.ceil(len(names) / legend_columns(names, wide - 0.5, 10)) if names else 0
+    return math.ceil(len(names) / legend_columns(names, wide - 0.5, 10, 5.2)) if names else 0
 
 
 def _legend(figure: Figure, arms: Sequence[Lines]) -> None:
@@ -158,7 +158,7 @@ def _legend(figure: Figure, arms: Sequence[Lines]) -> None:
 
     looks = {_short(arm.name): arm for arm in arms}
     handles = [Line2D([], [], color=a.colour, linestyle=a.dash, linewidth=2.4, label=name) for name, a in looks.items()]
-    columns = legend_columns(list(looks), figure.get_size_inches()[0] - 0.5, 10)
+    columns = legend_columns(list(looks), figure.get_size_inches()[0] - 0.5, 10, 5.2)
     legend = figure.legend(handles=handles, loc="lower center", ncols=columns, frameon=False, handlelength=2.2)
     for text, arm in zip(legend.get_texts(), looks.values(), strict=True):
         text.set_color(arm.colour)
