@@ -207,7 +207,7 @@ def spread_apart(wanted: Sequence[float], heights: Sequence[float]) -> list[floa
 
 
 def legend_columns(names: Sequence[str], width: float, points: float = 8.5, around: float = 3.6) -> int:
-    """How many columns of a legend fit into `width` inches; at least one. Matplotlib splits evenly, the first have more.
+    """How many columns of a legend fit into `width` inches; at least one. Matplotlib splits names evenly, as here.
 
     `around` is what each name has beside it (line, padding, gap), in font sizes.
     """
