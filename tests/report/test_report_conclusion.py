@@ -57,7 +57,21 @@ def test_the_fall_is_named_with_its_depth_and_the_arm_that_held(clear: dict[str,
         == "After the handover the return fell in “steep” by 601 from 1,000. “flat” stayed within evaluation noise."
     )
     del clear["arms"]["steep"]
-    assert said(clear)[1] == "“flat” did not fall by more than evaluation noise in the first 2,000 online steps."
+    assert said(clear)[1] == "“flat” showed no fall beyond evaluation noise in the first 2,000 online steps."
+
+
+def test_a_drop_within_the_noise_of_few_episodes_is_not_passed_over(clear: dict[str, Any]) -> None:
+    for arm in clear["arms"].values():
+        for record in arm["seeds"].values():
+            for e in (*record["online_evaluations"], *record["offline_evaluations"]):
+                e["returns"] = [e["mean_return"] + noise for noise in (-9000.0, 0.0, 9000.0)]
+    fell = said(clear)[1]
+    assert fell.startswith(
+        "No arm showed a fall beyond evaluation noise in the first 2,000 online steps, but in 1 of them"
+    )
+    assert fell.endswith("more than a tenth lower: more episodes per evaluation would tell.")
+    del clear["arms"]["flat"]
+    assert "its lowest mean return was 400 against 1,000" in said(clear)[1]
 
 
 def test_one_episode_per_evaluation_leaves_the_fall_unknown(summary: dict[str, Any]) -> None:

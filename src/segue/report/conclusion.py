@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -99,21 +100,32 @@ def _fall(summary: Summary) -> str:
         return f"There was no handover: {why}."
     lowest = {arm.name: lowest_point(arm) for arm in arms}
     fell = [(arm, point) for arm in arms if (point := lowest[arm.name]) is not None and point.certain]
-    unknown = sum(point is None or point.certain is None for point in lowest.values())
-    window = number(max(arm.window for arm in arms))
-    if unknown == len(arms):
+    calm = {name: point for name, point in lowest.items() if point is not None and point.certain is False}
+    if not fell and not calm:
         return "Whether the return fell at the handover is unknown: that needs evaluations of two episodes or more."
     if not fell:
-        who = _name(summary, arms[0].name) if len(arms) == 1 else "no arm" if not unknown else "no other arm"
-        verb = "did not fall" if len(arms) == 1 else "fell"
-        return f"{sentence(who)} {verb} by more than evaluation noise in the first {window} online steps."
+        who = f"{sentence(_name(summary, *calm))} showed no" if len(calm) == 1 else "No arm showed a"
+        window = number(max(arm.window for arm in arms))
+        return f"{who} fall beyond evaluation noise in the first {window} online steps{_doubt(calm)}."
     fell.sort(key=lambda pair: -(pair[1].before - pair[1].after))
     words = [_depth(summary, arm, point) for arm, point in fell[:NAMED]]
-    more = [f"{len(fell) - NAMED} more"] if len(fell) > NAMED else []
-    calm = [name for name, point in lowest.items() if point is not None and point.certain is False]
-    who = _name(summary, calm[0]) if len(calm) == 1 else f"The other {len(calm)} pretrained arms"
-    others = f" {sentence(who)} stayed within evaluation noise." if calm else ""
+    more = [f"in {len(fell) - NAMED} more"] if len(fell) > NAMED else []
+    who = sentence(_name(summary, *calm)) if len(calm) == 1 else f"The other {len(calm)} pretrained arms"
+    others = f" {who} stayed within evaluation noise{_doubt(calm)}." if calm else ""
     return f"After the handover the return fell {_listed([*words, *more])}.{others}"
+
+
+def _doubt(calm: Mapping[str, LowestPoint]) -> str:
+    """What to know of arms whose lowest mean return is much lower, but not beyond the noise of few episodes."""
+    low = [point for point in calm.values() if point.before - point.after >= 0.1 * abs(point.before)]
+    if not low:
+        return ""
+    if len(calm) == 1:
+        places = decimals([low[0].before, low[0].after])
+        drop = f"its lowest mean return was {number(low[0].after, places)} against {number(low[0].before, places)}"
+    else:
+        drop = f"in {len(low)} of them the lowest mean return was more than a tenth lower"
+    return f", but {drop}: more episodes per evaluation would tell"
 
 
 def _depth(summary: Summary, arm: HandoverArm, point: LowestPoint) -> str:
