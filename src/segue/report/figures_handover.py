@@ -74,7 +74,7 @@ class Question:
         return None if panel is None or panel.threshold is None else (panel.threshold, panel.threshold_name)
 
 
-COMMON = (
+QUESTIONS = (
     Question(
         "Return",
         "mean per episode",
@@ -103,7 +103,7 @@ COMMON = (
 
 def questions(arms: Sequence[HandoverArm], arm: HandoverArm) -> list[Question]:
     """The rows of one arm's column: what any of the arms answers, then what its own parts ask for."""
-    common = [question for question in COMMON if any(question.shown(one) for one in arms)]
+    common = [question for question in QUESTIONS if any(question.shown(one) for one in arms)]
     return common + [Question(panel.title, panel.label, ((panel.metric, ""),)) for panel in arm.panels]
 
 
