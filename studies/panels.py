@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segue.report.drawing import frame, picture, seeds_and_mean
-from segue.report.evaluations import online_curve, score
-from segue.report.seeds import estimate
-from segue.report.theme import LIGHT
+from segue.report import decode
+from segue.report.figures import LIGHT, frame, picture, seeds_and_mean
+from segue.report.statistics import estimate
 
 Panel = tuple[str, Mapping[str, str]]
 """Its title, and the arm (as results.json calls it) behind every name of the legend."""
@@ -29,6 +28,7 @@ def _draw(figure: Any, summary: Mapping[str, Any], rows: Sequence[Sequence[Panel
 
     wide, tall = figure.get_size_inches()
     looks = {name: LIGHT.arm(place) for place, name in enumerate(names)}
+    arms = decode(summary).arms
     edges = {"left": 0.65 / wide, "right": 1 - 0.15 / wide, "bottom": (FOOT + 0.5) / tall, "top": 1 - HEAD / tall}
     grid = figure.add_gridspec(len(rows), max(map(len, rows)), wspace=0.12, hspace=0.55, **edges)
     for i, row in enumerate(rows):
@@ -40,10 +40,10 @@ def _draw(figure: Any, summary: Mapping[str, Any], rows: Sequence[Sequence[Panel
             axes.tick_params(axis="y", labelleft=first is None)
             first = first or axes
             for name, label in lines.items():
-                seeds = list(summary["arms"][label]["seeds"].values())
+                arm = arms[label]
                 colour, dash = looks[name]
-                seeds_and_mean(axes, [online_curve(seed) for seed in seeds], colour, dash, width=2.0)
-                start = estimate([score(seed) for seed in seeds]).mean
+                seeds_and_mean(axes, arm.curves(), colour, dash, width=2.0)
+                start = estimate([seed.offline_score for seed in arm.seeds.values()]).mean
                 axes.plot(0, start, "o", color=LIGHT.quiet, markersize=6, mec=LIGHT.paper, clip_on=False, zorder=5)
             axes.set_xlim(left=0)
             axes.locator_params(axis="both", nbins=5)

@@ -11,10 +11,10 @@ from typing import Any
 
 import segue
 from segue.files import write_atomically
-from segue.report import plot_learning_curves
+from segue.report import decode, learning_curves
 from segue.report.aggregate import aggregate
-from segue.report.statistics_picture import statistics_picture
-from segue.report.table import escaped, labelled, markdown, measures_tables
+from segue.report.figures_statistics import statistics_picture
+from segue.report.tables import escaped, labelled, markdown, measures_tables
 from studies.page import put
 from studies.panels import Panel, panels
 
@@ -103,15 +103,16 @@ def write(study: Study, results: Mapping[str, Any], place: Path) -> None:
     if study.panels and place == study.folder:
         write_atomically(place / "curves.png", panels(results, study.panels))
         return
-    plot_learning_curves(results, place / "curves.png")
-    found = aggregate(results)
+    decoded = decode(results)
+    write_atomically(place / "curves.png", learning_curves(decoded))
+    found = aggregate(decoded)
     if found is not None:
         write_atomically(place / "statistics.png", statistics_picture(found))
 
 
 def tables(summary: Mapping[str, Any], columns: Sequence[str], reach: float | None = None) -> str:
     """Markdown: these measures of every arm, a table per task, and what must be known to read them."""
-    measures = measures_tables(summary, reach)
+    measures = measures_tables(decode(summary), reach)
     blocks = []
     for task in measures.tasks:
         cells: dict[str, tuple[str, ...]] = {}

@@ -19,7 +19,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 import pytest
 from hypothesis import settings
 
-from segue.report import curves, seam_curves, statistics_picture
+from segue.report import figures, figures_curves, figures_handover, figures_statistics
 from segue.runner.machine import release_programs
 
 settings.register_profile("segue", deadline=None, max_examples=40)
@@ -29,7 +29,7 @@ os.environ["SEGUE_CACHE"] = ""  # what an earlier session compiled decides nothi
 
 
 TESTS = itertools.count()
-PICTURE = curves.picture
+PICTURE = figures.picture
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -37,7 +37,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     looks = (
         "report" in item.path.relative_to(item.config.rootpath).parts or item.get_closest_marker("pictures") is not None
     )
-    for module in (curves, seam_curves, statistics_picture):
+    for module in (figures_curves, figures_handover, figures_statistics):
         module.picture = PICTURE if looks else lambda size, theme, draw: b"a picture"
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 import segue
-from segue.report.evaluations import online_curve
-from segue.report.table import markdown
+from segue.report import decode
+from segue.report.tables import markdown
 from studies.grid import main
 from studies.results import Study
 
@@ -47,12 +47,12 @@ def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
 def instability(results: Mapping[str, Any]) -> str:
     """Markdown: how much of the return is lost from one evaluation to the next, by arm, over seeds."""
     rows = []
-    for arm in results["arms"].values():
-        curves = [online_curve(seed)[1] for seed in arm["seeds"].values() if seed["status"] == "complete"]
+    for arm in decode(results).arms.values():
+        curves = [seed.online_curve[1] for seed in arm.seeds.values() if seed.finished]
         if curves:
             falls = [np.maximum(-np.diff(curve), 0) for curve in curves]
             cells = [[fall.mean() for fall in falls], [fall.max() for fall in falls]]
-            rows.append([arm["method"], *(f"{np.mean(c):,.0f} ({min(c):,.0f}–{max(c):,.0f})" for c in cells)])
+            rows.append([arm.method, *(f"{np.mean(c):,.0f} ({min(c):,.0f}–{max(c):,.0f})" for c in cells)])
     return markdown(("arm", "mean fall", "largest fall"), rows)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 
-from segue.report import selection, statistics
+from segue.report import statistics
 
 STEPS, EPISODES, NOISE, RUNS = 20, 10, 2.0, 1000
 AT = np.arange(STEPS)
@@ -43,7 +43,7 @@ def dips() -> None:
             episodes = curve[:, None] + NOISE * source.normal(size=(STEPS, EPISODES))
             means = episodes.mean(1)
             raw.append(means[0] - means.min())
-            corrected.append(selection.fall(selection.split_means(list(episodes))))
+            corrected.append(statistics.fall(statistics.split_means(list(episodes))))
         true = curve[0] - curve.min()
         print(f"| {name} | {true:g} | {np.mean(raw):.2f} | {np.mean(corrected):.2f} | {np.std(corrected):.2f} |")
 

@@ -154,7 +154,7 @@ def test_run_report_evaluate_and_run_again_from_flags(
     assert main(["seam", str(out), "--json"]) == 0
     seam = json.loads(capsys.readouterr().out)["run"]
     assert {"return", "value_at_start", "distance_to_log"} <= set(seam["moments"]["offline, last"])
-    assert {"return", "value_at_start", "distance_to_log"} <= set(seam["moments"]["at the switch"])
+    assert {"return", "value_at_start", "distance_to_log"} <= set(seam["moments"]["at the handover"])
     assert not (out / "seam.png").exists(), "JSON asks for no picture"
     assert main(["seam", str(out), "--arm", "run", "--out", str(tmp_path / "seam")]) == 0
     assert "evaluation" in capsys.readouterr().out

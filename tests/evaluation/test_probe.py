@@ -8,7 +8,7 @@ import pytest
 
 from helpers import random_learner, small, transitions
 from segue.algorithms import PPO
-from segue.evaluation import Probe, Rollouts, roll_out
+from segue.evaluation import Probe, Rollouts, action_histogram, roll_out
 from segue.policy import Policy
 from segue.training.update import init_learner
 from segue.types import Normaliser, Spaces
@@ -77,3 +77,21 @@ def test_rollouts_hold_the_first_states_and_the_rewards_that_make_the_returns(en
     assert seen.starts.shape == (5, 1)
     assert [len(rewards) for rewards in seen.rewards] == [length] * 5
     np.testing.assert_allclose([rewards.sum() for rewards in seen.rewards], seen.returns, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("td3", "continuous"), ("dqn", "discrete")])
+def test_the_histogram_holds_the_shares_of_the_datasets_and_the_policys_actions(name, kind):
+    log, policy = transitions(64, kind=kind), policy_of(name, kind)
+    found = action_histogram(policy, log)
+    own = np.asarray(policy.algorithm.act(policy.nets, np.asarray(log.observation), np.random.default_rng(1), False))
+    for which, actions in (("dataset", np.asarray(log.action)), ("policy", own)):
+        shares = np.array(found[which])
+        assert shares.sum(1) == pytest.approx(1, abs=1e-4)
+        if kind == "discrete":
+            assert found["edges"] is None
+            assert shares[0, 0] == pytest.approx((actions == 0).mean(), abs=1e-6)
+        else:
+            assert len(shares) == actions.shape[1]
+            first = (actions[:, 0] < found["edges"][1]).mean()
+            assert shares[0, 0] == pytest.approx(first, abs=1e-6)
+    assert action_histogram(policy, None) is None

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import itertools
 import struct
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from reading import read
 
-from segue.report import plot_learning_curves
-from segue.report.curves import CROWD, arm_lines, draw, draw_tasks
-from segue.report.labels import spread_apart
-from segue.report.theme import DARK, LIGHT
+from segue.report import learning_curves
+from segue.report.figures import DARK, LIGHT, spread_apart
+from segue.report.figures_curves import CROWD, arm_lines, draw, draw_tasks
 
 
 def drawn(summary: dict[str, Any]) -> tuple[Axes, Axes | None]:
     """The online and the offline panel."""
     figure = Figure()
-    draw(figure, arm_lines(summary, list(summary["arms"])), LIGHT)
+    draw(figure, arm_lines(read(summary), list(summary["arms"])), LIGHT)
     online, *offline = figure.axes
     return online, offline[0] if offline else None
 
@@ -37,9 +37,8 @@ def thick(axes: Axes, colour: str) -> list[tuple[list[float], str]]:
     return [(x, style) for x, style in steps if len(x) > 1]
 
 
-def test_a_picture_is_a_png_of_200_dots_per_inch(tmp_path: Path, summary: dict[str, Any]) -> None:
-    plot_learning_curves(summary, tmp_path / "x.png")
-    content = (tmp_path / "x.png").read_bytes()
+def test_a_picture_is_a_png_of_200_dots_per_inch(summary: dict[str, Any]) -> None:
+    content = learning_curves(read(summary))
     assert content.startswith(b"\x89PNG")
     assert struct.unpack(">II", content[16:24]) == (2000, 1000)
 
@@ -61,21 +60,21 @@ def test_the_offline_score_is_a_dashed_level_with_a_dot_at_step_0(summary: dict[
     assert "offline score  1,000" in texts(online)
 
 
-def test_the_offline_phase_lies_left_of_the_seam(summary: dict[str, Any]) -> None:
+def test_the_offline_phase_lies_left_of_the_handover(summary: dict[str, Any]) -> None:
     online, offline = drawn(summary)
     assert offline is not None
     assert offline.get_position().x1 == pytest.approx(online.get_position().x0)
     assert offline.get_xlim() == (0, 500)
     assert offline.get_ylim() == online.get_ylim()
-    assert "seam" in texts(online)
+    assert "handover" in texts(online)
 
 
-def test_without_offline_evaluations_there_is_no_offline_panel_and_no_seam(summary: dict[str, Any]) -> None:
+def test_without_offline_evaluations_there_is_no_offline_panel_and_no_handover(summary: dict[str, Any]) -> None:
     for record in summary["arms"]["fine-tune"]["seeds"].values():
         record["offline_evaluations"] = []
     online, offline = drawn(summary)
     assert offline is None
-    assert "seam" not in texts(online)
+    assert "handover" not in texts(online)
 
 
 def test_a_pretraining_that_arms_share_is_drawn_once(summary: dict[str, Any]) -> None:
@@ -104,13 +103,12 @@ def test_an_arm_without_evaluations_is_named_but_not_drawn(summary: dict[str, An
     assert not [line for line in online.lines if line.get_color() == LIGHT.arms[2]]
 
 
-def test_a_run_without_any_evaluation_still_has_a_picture(tmp_path: Path, summary: dict[str, Any], arm: Any) -> None:
+def test_a_run_without_any_evaluation_still_has_a_picture(summary: dict[str, Any], arm: Any) -> None:
     summary["arms"] = {"waiting": arm([{"status": "pending"}])}
     assert "no online evaluations yet" in texts(drawn(summary)[0])
-    plot_learning_curves(summary, tmp_path / "x.png")
+    assert learning_curves(read(summary)).startswith(b"\x89PNG")
     summary["arms"] = {}
-    plot_learning_curves(summary, tmp_path / "y.png")
-    assert (tmp_path / "y.png").stat().st_size > 0
+    assert learning_curves(read(summary)).startswith(b"\x89PNG")
 
 
 def test_thin_lines_are_seeds_and_one_seed_needs_none(summary: dict[str, Any]) -> None:
@@ -138,7 +136,7 @@ def test_with_enough_seeds_the_band_is_an_interval_and_seeds_are_not_drawn(summa
 
 def test_every_task_has_its_panel_and_its_own_scale_and_methods_share_one_legend(summary: dict[str, Any]) -> None:
     figure = Figure(figsize=(10, 5))
-    lines = arm_lines(summary, list(summary["arms"]))
+    lines = arm_lines(read(summary), list(summary["arms"]))
     draw_tasks(figure, {"Hopper": lines, "Ant": lines[:1]}, LIGHT)
     hopper, before, ant = figure.axes
     assert [len(axes.lines) > 0 for axes in (hopper, before, ant)] == [True] * 3
@@ -148,10 +146,29 @@ def test_every_task_has_its_panel_and_its_own_scale_and_methods_share_one_legend
     assert [text.get_text() for text in legend.get_texts()] == ["scratch", "fine-tune"]
 
 
-def test_dollar_signs_in_a_name_are_not_mathematics(tmp_path: Path, summary: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("name", "count"), [("an arm with a name that is rather long", 7), ("iql", 14)])
+def test_a_legend_of_many_arms_goes_into_rows_and_none_runs_into_another(
+    summary: dict[str, Any], name: str, count: int
+) -> None:
+    names = [f"{name} {i}" for i in range(count)]
+    summary["arms"] = dict.fromkeys(names, summary["arms"]["fine-tune"])
+    panels = {task: arm_lines(read(summary), names) for task in ("Hopper", "Ant")}
+    figure = Figure(figsize=(10, 6))
+    draw_tasks(figure, panels, LIGHT)
+    FigureCanvasAgg(figure).draw()
+    (legend,) = figure.legends
+    boxes = [text.get_window_extent() for text in legend.get_texts()]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    frame = legend.get_window_extent()
+    assert frame.x0 >= 0
+    assert frame.x1 <= figure.bbox.x1
+    labels = [axes.xaxis.label.get_window_extent() for axes in figure.axes]
+    assert not any(frame.overlaps(label) for label in labels)
+
+
+def test_dollar_signs_in_a_name_are_not_mathematics(summary: dict[str, Any]) -> None:
     summary["arms"][r"$\undefined{$"] = summary["arms"].pop("scratch")
-    plot_learning_curves(summary, tmp_path / "x.png")
-    assert (tmp_path / "x.png").exists()
+    assert learning_curves(read(summary)).startswith(b"\x89PNG")
 
 
 def test_labels_keep_their_place_if_they_can_and_never_overlap() -> None:

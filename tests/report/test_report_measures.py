@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from segue.report.measures import (
     area_under_curve,
-    arm_measures,
     cumulative_regret,
     final_return,
     prior_knowledge,
@@ -24,6 +23,7 @@ from segue.report.measures import (
     time_to_recover,
 )
 from segue.report.references import D4RL, GYMNASIUM, Reference, reference
+from segue.report.summary import Seed, decode
 
 STEPS = [0, 1000, 4000]
 RETURNS = [100.0, 40.0, 70.0]
@@ -158,16 +158,16 @@ def test_our_lower_references_are_what_random_actions_earn(env_id: str) -> None:
 # Whole seeds
 
 
-def three_episodes(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with three equal episodes behind every evaluation: no noise."""
-    for evaluation in record["online_evaluations"]:
-        evaluation["returns"] = [evaluation["mean_return"]] * 3
-    return dict(record)
+def recorded(plain: Mapping[str, Any], episodes: int = 1) -> Seed:
+    """What this record says, with so many equal episodes behind every evaluation: no noise."""
+    for evaluation in plain.get("online_evaluations", ()):
+        evaluation["returns"] = [evaluation["mean_return"]] * episodes
+    return decode({"arms": {"x": {"seeds": {"0": plain}}}}).arms["x"].seeds["0"]
 
 
 def test_all_measures_of_a_seed_without_noise(seed: Any) -> None:
-    record = three_episodes(seed({0: 100.0, 1000: 40.0, 2000: 70.0, 3000: 160.0}, 100.0))
-    assert seed_measures(record, Reference("test", 0.0, 200.0), log_return=120.0) == pytest.approx(
+    record = recorded(seed({0: 100.0, 1000: 40.0, 2000: 70.0, 3000: 160.0}, 100.0), 3)
+    assert seed_measures(record, Reference("test", 0.0, 200.0), dataset_return=120.0) == pytest.approx(
         {
             "offline score": 100.0,
             "final": 160.0,
@@ -185,38 +185,31 @@ def test_all_measures_of_a_seed_without_noise(seed: Any) -> None:
 
 
 def test_without_a_convention_or_a_log_nothing_is_made_up(seed: Any) -> None:
-    measures = seed_measures(three_episodes(seed({0: 100.0, 1000: 40.0}, 100.0)))
+    measures = seed_measures(recorded(seed({0: 100.0, 1000: 40.0}, 100.0), 3))
     absent = {name for name, value in measures.items() if math.isnan(value)}
     assert absent == {"normalised", "regret", "stability", "plasticity"}
 
 
 def test_one_episode_per_evaluation_gives_a_raw_dip_only(seed: Any) -> None:
-    measures = seed_measures(seed({0: 100.0, 1000: 40.0}, 100.0), log_return=0.0)
+    measures = seed_measures(recorded(seed({0: 100.0, 1000: 40.0}, 100.0)), dataset_return=0.0)
     assert measures["raw dip"] == 60.0
     assert all(math.isnan(measures[name]) for name in ("dip", "stability", "plasticity"))
 
 
-def test_an_arm_that_learns_from_the_log_alone_is_held_against_the_log(seed: Any) -> None:
-    measures = seed_measures(three_episodes(seed({0: 5.0, 1000: 40.0, 2000: 90.0})), log_return=60.0)
+def test_an_arm_that_replays_the_dataset_only_is_compared_with_the_dataset(seed: Any) -> None:
+    measures = seed_measures(recorded(seed({0: 5.0, 1000: 40.0, 2000: 90.0}), 3), dataset_return=60.0)
     assert (measures["stability"], measures["plasticity"]) == (-20.0, 30.0)
     assert math.isnan(measures["dip"])
 
 
 def test_a_seed_without_evaluations_has_no_measures() -> None:
-    assert all(math.isnan(value) for value in seed_measures({}).values())
+    assert all(math.isnan(value) for value in seed_measures(Seed()).values())
 
 
-def test_an_arm_averages_its_seeds(summary: dict[str, Any]) -> None:
-    measures = arm_measures(summary["arms"]["fine-tune"])
-    assert {name: e.mean for name, e in measures.items() if e.seeds} == {
-        "offline score": 1000.0,
-        "final": 2000.0,
-        "area": pytest.approx(1175.0),
-        # On Hopper-v5: 0 is 17.6, 100 is 3800.
-        "normalised": pytest.approx(100 * (2000 - 17.6) / 3782.4),
-        "regret": pytest.approx(1 - (1425 - 17.6) / 3782.4),
-        "below": 0.5,
-    }
+def test_a_seed_that_ends_with_its_offline_phase_has_no_dip_and_nothing_to_recover_from(seed: Any) -> None:
+    measures = seed_measures(recorded(seed({}, 100.0, {500: 100.0})))
+    assert measures["final"] == 100.0
+    assert all(math.isnan(measures[name]) for name in ("dip", "raw dip", "recovery", "below", "area"))
 
 
 @given(

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reading import merged, page, read
 
-from segue.report import markdown_report, write_html
-from segue.report.html import html_page
-from segue.report.theme import DARK, LIGHT
+from segue.report import markdown_report, render
+from segue.report.figures import DARK, LIGHT
 
 VOID = {"meta", "img", "source", "br"}
 
@@ -48,24 +48,24 @@ class Page(HTMLParser):
 
 
 def test_the_page_needs_no_other_file_and_no_network(tmp_path: Path, summary: dict[str, Any]) -> None:
-    text = write_html(summary, tmp_path).read_text(encoding="utf-8")
-    page = Page(text)
-    sources = [v for _, attrs in page.tags for k, v in attrs.items() if k in {"src", "srcset", "href", "data"}]
+    text = render(read(summary), tmp_path).read_text(encoding="utf-8")
+    shown = Page(text)
+    sources = [v for _, attrs in shown.tags for k, v in attrs.items() if k in {"src", "srcset", "href", "data"}]
     assert len(sources) == 4, "two pictures, each for light and for dark"
     assert all(source and source.startswith("data:image/png;base64,") for source in sources)
     assert not re.search(r"https?://|@import|url\(", text)
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed"}
+    assert not {tag for tag, _ in shown.tags} & {"script", "link", "iframe", "object", "embed"}
 
 
 def test_the_page_is_well_formed(summary: dict[str, Any]) -> None:
-    assert Page(html_page(summary)).open == []
+    assert Page(page(summary)).open == []
 
 
 NASTY = "<script>alert('x')</script>\"&"
 
 
 def test_nothing_from_the_summary_becomes_markup(summary: dict[str, Any]) -> None:
-    plain = {tag for tag, _ in Page(html_page(summary)).tags}
+    plain = {tag for tag, _ in Page(page(summary)).tags}
     nasty = dict(summary, run=NASTY, segue_version=NASTY, status=NASTY, command=NASTY, machine={NASTY: NASTY})
     nasty["versions"] = {NASTY: NASTY}
     arm = summary["arms"]["fine-tune"]
@@ -78,54 +78,54 @@ def test_nothing_from_the_summary_becomes_markup(summary: dict[str, Any]) -> Non
             "parameters_sha256": NASTY,
         }
     nasty["arms"] = {NASTY: arm, "scratch": summary["arms"]["scratch"]}
-    page = Page(html_page(nasty))
-    assert {tag for tag, _ in page.tags} - plain <= {"div", "ul", "li", "p", "strong", "span"}
-    assert "<script" not in markdown_report(nasty)
-    assert page.open == []
-    assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
-    assert {attrs["title"] for tag, attrs in page.tags if tag == "code" and "title" in attrs} >= {NASTY}
-    for heading in ("Measures", "Where the arms differ", "Handover", "Seeds", f"Run {NASTY}"):
-        assert NASTY in page.sections[heading]
+    shown = Page(page(nasty))
+    assert {tag for tag, _ in shown.tags} - plain <= {"div", "ul", "li", "p", "strong", "span"}
+    assert "<script" not in markdown_report(read(nasty))
+    assert shown.open == []
+    assert not any(name.startswith("on") for _, attrs in shown.tags for name in attrs)
+    assert {attrs["title"] for tag, attrs in shown.tags if tag == "code" and "title" in attrs} >= {NASTY}
+    for heading in ("Measures", "Where the arms differ", "Networks at the handover", "Seeds", f"Run {NASTY}"):
+        assert NASTY in shown.sections[heading]
 
 
 def test_a_complete_run_has_no_banner_and_a_broken_one_says_why(summary: dict[str, Any]) -> None:
-    assert "Status:" not in Page(html_page(summary)).sections[""]
+    assert "Status:" not in Page(page(summary)).sections[""]
     summary["status"] = "failed"
     summary["arms"]["fine-tune"]["seeds"]["1"] |= {
         "status": "failed",
         "error": "critic loss is NaN at step 7",
     }
-    top = Page(html_page(summary)).sections[""]
+    top = Page(page(summary)).sections[""]
     assert "Status: failed." in top
     assert "fine-tune, seed 1: failed – critic loss is NaN at step 7" in top
     assert "seed 0" not in top
 
 
 def test_the_measures_are_those_of_the_tables(summary: dict[str, Any]) -> None:
-    section = Page(html_page(summary)).sections["Measures"]
+    section = Page(page(summary)).sections["Measures"]
     for figure in ("2,000", "1,900–2,100", "1,175", "50 %", "Few seeds (2)"):
         assert figure in section
 
 
 def test_the_interval_is_there_on_hovering_even_for_few_seeds(summary: dict[str, Any]) -> None:
-    titles = [attrs["title"] for _, attrs in Page(html_page(summary)).tags if "title" in attrs]
+    titles = [attrs["title"] for _, attrs in Page(page(summary)).tags if "title" in attrs]
     # 2,000 ± 12.7062 · 141.42 / √2.
     assert "95 % interval (Student's t, 2 seeds): 729–3,271" in titles
 
 
 def test_differences_and_shared_settings_are_kept_apart(summary: dict[str, Any]) -> None:
-    page = Page(html_page(summary))
-    assert "cql" in page.sections["Where the arms differ"]
-    assert "tau" not in page.sections["Where the arms differ"]
-    assert "Hopper-v5" not in page.sections["Where the arms differ"]
-    assert "tau" in page.sections["All other settings"]
+    shown = Page(page(summary))
+    assert "cql" in shown.sections["Where the arms differ"]
+    assert "tau" not in shown.sections["Where the arms differ"]
+    assert "Hopper-v5" not in shown.sections["Where the arms differ"]
+    assert "tau" in shown.sections["All other settings"]
 
 
 def test_of_many_arms_each_has_a_row_of_what_differs(summary: dict[str, Any]) -> None:
     heads = re.compile(r"<h2>Where the arms differ</h2>.*?</thead>", re.DOTALL)
-    few = heads.search(html_page(summary))
+    few = heads.search(page(summary))
     summary["arms"] |= {f"again {i}": summary["arms"]["scratch"] for i in range(4)}
-    many = heads.search(html_page(summary))
+    many = heads.search(page(summary))
     assert few is not None
     assert "scratch" in few[0]
     assert many is not None
@@ -134,40 +134,40 @@ def test_of_many_arms_each_has_a_row_of_what_differs(summary: dict[str, Any]) ->
 
 
 def test_the_caption_explains_only_what_is_drawn(summary: dict[str, Any]) -> None:
-    assert "Dot and dashed level" in Page(html_page(summary)).sections[""]
-    assert "Grey" not in Page(html_page(summary)).sections[""]
+    assert "Dot and dashed level" in Page(page(summary)).sections[""]
+    assert "Grey" not in Page(page(summary)).sections[""]
     summary["arms"]["again"] = summary["arms"]["fine-tune"]
-    assert "Grey: pretraining that arms share." in Page(html_page(summary)).sections[""]
+    assert "Grey: pretraining that arms share." in Page(page(summary)).sections[""]
     del summary["arms"]["fine-tune"], summary["arms"]["again"]
-    top = Page(html_page(summary)).sections[""]
+    top = Page(page(summary)).sections[""]
     assert "dashed level" not in top
     assert "Band: from the lowest to the highest seed. Thin lines are seeds." in top
     seeds = summary["arms"]["scratch"]["seeds"]
     seeds |= {str(i): seeds["0"] for i in range(2, 6)}
-    top = Page(html_page(summary)).sections[""]
+    top = Page(page(summary)).sections[""]
     assert "Band: 95 % interval of the mean." in top
     assert "Thin lines" not in top
     summary["arms"]["scratch"]["seeds"] = {"0": seeds["0"]}
-    assert "Band" not in Page(html_page(summary)).sections[""]
+    assert "Band" not in Page(page(summary)).sections[""]
 
 
 def test_one_arm_differs_from_nobody(summary: dict[str, Any]) -> None:
     del summary["arms"]["scratch"]
-    sections = Page(html_page(summary)).sections
+    sections = Page(page(summary)).sections
     assert "Where the arms differ" not in sections
     assert "sac" in sections["Recipe"]
 
 
 def test_seeds_show_time_speed_and_fingerprint(summary: dict[str, Any]) -> None:
-    page = Page(html_page(summary))
+    shown = Page(page(summary))
     for text in ("2 min 05 s", "8.2 s", "1,234 updates/s", "0123456789 "):
-        assert text in page.sections["Seeds"] + " "
-    digests = [attrs["title"] for tag, attrs in page.tags if tag == "code" and "title" in attrs]
+        assert text in shown.sections["Seeds"] + " "
+    digests = [attrs["title"] for tag, attrs in shown.tags if tag == "code" and "title" in attrs]
     assert digests == ["0123456789abcdef" * 4] * 4
 
 
 def test_an_arm_has_the_colour_of_its_line_in_light_and_in_dark(summary: dict[str, Any]) -> None:
-    text = html_page(summary)
+    text = page(summary)
     assert re.findall(r"\.arm-1 \{ --arm: (#\w+) \}", text) == [LIGHT.arms[1], DARK.arms[1]]
     assert re.search(r"\.swatch \{[^}]*border-top: 3px solid var\(--arm\)", text)
     swatches = [attrs["class"] for _, attrs in Page(text).tags if "swatch" in (attrs.get("class") or "")]
@@ -176,24 +176,22 @@ def test_an_arm_has_the_colour_of_its_line_in_light_and_in_dark(summary: dict[st
 
 
 def test_handover_machine_versions_and_command_are_there(summary: dict[str, Any]) -> None:
-    sections = Page(html_page(summary)).sections
-    assert "critic: fresh" in sections["Handover"]
+    sections = Page(page(summary)).sections
+    assert "critic: fresh" in sections["Networks at the handover"]
     for text in ("a processor", "0.10.0", "segue compare --out runs/x", "1 h 02 min"):
         assert text in sections["Run"]
 
 
 def test_a_merged_page_names_every_run(summary: dict[str, Any]) -> None:
-    from segue.report import merge
-
-    sections = Page(html_page(merge([{**summary, "run": "a"}, {**summary, "run": "b"}]))).sections
+    sections = Page(page(merged({**summary, "run": "a"}, {**summary, "run": "b"}))).sections
     assert {"Run a", "Run b"} <= set(sections)
     assert "a/scratch" in sections["Measures"]
 
 
 def test_a_run_that_has_only_begun_has_a_page(summary: dict[str, Any]) -> None:
     bare = {"status": "interrupted", "arms": {"x": {"recipe": {}, "handover": [], "seeds": {"0": {}}}}}
-    assert "x, seed 0: pending" in Page(html_page(bare)).sections[""]
-    assert Page(html_page({"arms": {}})).open == []
+    assert "x, seed 0: pending" in Page(page(bare)).sections[""]
+    assert Page(page({"arms": {}})).open == []
 
 
 @pytest.mark.parametrize("module", ["jax", "matplotlib", "rich"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segue.report.recipes import compare, flatten
+from segue.report.tables import compare, flatten
 
 
 def test_named_parts_become_their_name_and_their_parameters_go_under_it() -> None:

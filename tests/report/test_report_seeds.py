@@ -8,8 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segue.report.evaluations import curve, online_curve, online_episodes
-from segue.report.seeds import FEW_SEEDS, estimate, mean_curve, student_t_975
+from segue.report.statistics import FEW_SEEDS, estimate, mean_curve, student
+from segue.report.summary import NO_CURVE, Seed, decode
+
+
+def recorded(plain: dict[str, Any]) -> Seed:
+    return decode({"arms": {"x": {"seeds": {"0": plain}}}}).arms["x"].seeds["0"]
 
 
 @pytest.mark.parametrize(
@@ -17,7 +21,7 @@ from segue.report.seeds import FEW_SEEDS, estimate, mean_curve, student_t_975
     [(1, 12.7062), (4, 2.7764), (9, 2.2622), (10, 2.2281), (11, 2.2010), (30, 2.0423), (120, 1.9799)],
 )
 def test_student_quantiles_are_those_of_the_printed_tables(degrees: int, quantile: float) -> None:
-    assert student_t_975(degrees) == pytest.approx(quantile, abs=2e-4)
+    assert student(0.975, degrees) == pytest.approx(quantile, abs=2e-4)
 
 
 def test_the_interval_is_students() -> None:
@@ -62,32 +66,37 @@ def test_the_mean_curve_interpolates_between_a_seeds_evaluations_and_never_beyon
 
 
 def test_the_mean_of_no_curves_is_empty() -> None:
-    assert mean_curve([curve([])]).steps.size == 0
+    assert mean_curve([NO_CURVE]).steps.size == 0
 
 
 def test_evaluations_are_put_in_order_and_those_without_a_finite_mean_left_out() -> None:
     rows = [(20, 2.0), (0, 1.0), (10, None), (30, math.inf), (40, math.nan)]
-    steps, returns = curve([{"step": s, "mean_return": r} for s, r in rows])
+    plain = {"online_evaluations": [{"step": s, "mean_return": r} for s, r in rows]}
+    steps, returns = recorded(plain).online_curve
     assert steps.tolist() == [0, 20]
     assert returns.tolist() == [1.0, 2.0]
 
 
 def test_a_fine_tuned_curve_starts_at_its_offline_score_even_if_step_0_was_not_evaluated(seed: Any) -> None:
-    steps, returns = online_curve(seed({1000: 5.0}, offline_score=9.0))
+    steps, returns = recorded(seed({1000: 5.0}, offline_score=9.0)).online_curve
     assert (steps.tolist(), returns.tolist()) == ([0, 1000], [9.0, 5.0])
 
 
 def test_an_evaluation_at_step_0_stays_what_it_was(seed: Any) -> None:
-    assert online_curve(seed({0: 8.0}, offline_score=9.0))[1].tolist() == [8.0]
+    assert recorded(seed({0: 8.0}, offline_score=9.0)).online_curve[1].tolist() == [8.0]
+
+
+def episodes(plain: dict[str, Any]) -> list[list[float]]:
+    return [e.returns.tolist() for e in recorded(plain).from_handover]
 
 
 def test_behind_every_point_of_a_curve_are_its_episodes(seed: Any) -> None:
     record = seed({0: 8.0, 1000: 5.0}, offline_score=9.0)
     record["online_evaluations"] = [*reversed(record["online_evaluations"]), {"step": 2000, "mean_return": None}]
     record["online_evaluations"][0]["returns"] = [4.0, 6.0]
-    assert [e.tolist() for e in online_episodes(record)] == [[8.0], [4.0, 6.0]]
+    assert episodes(record) == [[8.0], [4.0, 6.0]]
 
 
 def test_behind_an_offline_score_that_was_not_measured_again_is_the_last_offline_evaluation(seed: Any) -> None:
-    assert [e.tolist() for e in online_episodes(seed({1000: 5.0}, 9.0, {10: 1.0, 20: 9.0}))] == [[9.0], [5.0]]
-    assert [e.tolist() for e in online_episodes(seed({1000: 5.0}, 9.0))] == [[], [5.0]]
+    assert episodes(seed({1000: 5.0}, 9.0, {10: 1.0, 20: 9.0})) == [[9.0], [5.0]]
+    assert episodes(seed({1000: 5.0}, 9.0)) == [[], [5.0]]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segue.report.evaluations import Array
 from segue.report.measures import raw_dip
-from segue.report.selection import fall, highest, lowest, split_means
+from segue.report.statistics import fall, highest, lowest, split_means
+from segue.report.summary import Array
 
 FLAT = np.zeros(20)
 ONE_DIP = np.where(np.arange(20) == 4, -3.0, 0.0)

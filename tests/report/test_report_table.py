@@ -7,18 +7,19 @@ import io
 from typing import Any
 
 import pytest
+from reading import read
 from rich.console import Console
 
-from segue.report import markdown_report, render_tables
-from segue.report.seeds import FEW_SEEDS
-from segue.report.table import Table, measures_tables
+from segue.report import markdown_report, terminal_report
+from segue.report.statistics import FEW_SEEDS
+from segue.report.tables import Table, measures_tables
 from segue.report.text import decimals, duration, number, setting
 
 
 def tables(summary: dict[str, Any], reach: float | None = None) -> tuple[Table, Table]:
     """Of a report with one task: how good, and what the switch did."""
-    (task,) = measures_tables(summary, reach).tasks
-    return task.levels, task.switch
+    (task,) = measures_tables(read(summary), reach).tasks
+    return task.levels, task.handover
 
 
 def cells(summary: dict[str, Any], arm: str, reach: float | None = None) -> dict[str, tuple[str, str]]:
@@ -30,7 +31,7 @@ def cells(summary: dict[str, Any], arm: str, reach: float | None = None) -> dict
 
 
 def notes(summary: dict[str, Any]) -> str:
-    return " ".join(measures_tables(summary).notes)
+    return " ".join(measures_tables(read(summary)).notes)
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_an_arm_from_scratch_has_no_offline_score_and_nothing_to_fall_from(episo
 
 def test_a_report_without_pretraining_has_one_table(summary: dict[str, Any]) -> None:
     del summary["arms"]["fine-tune"]
-    assert len(measures_tables(summary).tasks[0].tables) == 1
+    assert len(measures_tables(read(summary)).tasks[0].tables) == 1
     assert "Dip" not in notes(summary)
 
 
@@ -119,10 +120,10 @@ def test_an_arm_without_evaluations_is_listed_with_dashes(summary: dict[str, Any
 
 
 def test_few_seeds_are_warned_of_and_many_are_not(summary: dict[str, Any]) -> None:
-    assert measures_tables(summary).warning.startswith("Few seeds (2)")
+    assert measures_tables(read(summary)).warning.startswith("Few seeds (2)")
     for a in summary["arms"].values():
         a["seeds"] = {str(i): copy.deepcopy(a["seeds"][str(i % 2)]) for i in range(6)}
-    assert measures_tables(summary).warning == ""
+    assert measures_tables(read(summary)).warning == ""
     # Three times 1,900 and three times 2,100: 2,000 ± 2.5706 · 109.54 / √6.
     assert cells(summary, "fine-tune")["final"] == ("2,000", "1,885–2,115")
 
@@ -130,7 +131,7 @@ def test_few_seeds_are_warned_of_and_many_are_not(summary: dict[str, Any]) -> No
 def test_one_seed_is_called_one_seed_and_has_no_spread(summary: dict[str, Any]) -> None:
     for a in summary["arms"].values():
         del a["seeds"]["1"]
-    assert measures_tables(summary).warning.startswith("One seed")
+    assert measures_tables(read(summary)).warning.startswith("One seed")
     assert cells(summary, "fine-tune")["final"] == ("1,900", "")
 
 
@@ -143,15 +144,15 @@ def test_the_convention_of_normalised_scores_is_named_or_its_absence(summary: di
 
 
 def test_a_log_of_unknown_return_is_said_to_be_unknown(episodes: dict[str, Any]) -> None:
-    assert "does not hold the log's mean return" not in notes(episodes)
+    assert "does not hold the dataset's mean return" not in notes(episodes)
     del episodes["arms"]["fine-tune"]["log"]
-    assert "does not hold the log's mean return" in notes(episodes)
+    assert "does not hold the dataset's mean return" in notes(episodes)
     assert "stability" not in cells(episodes, "fine-tune")
 
 
 def terminal(summary: dict[str, Any], width: int) -> str:
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(render_tables(summary))
+    console.print(terminal_report(read(summary)))
     return console.export_text()
 
 
@@ -162,6 +163,20 @@ def test_the_terminal_table_shows_every_figure_in_80_columns(summary: dict[str, 
     assert "…" not in text.split("Online steps")[0]
 
 
+NAMES = ["td3-bc with a conservative update", "td3-bc with a guard", "behaviour_cloning_of_the_best_tenth", "iql"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_every_name_and_number_is_whole_at_any_width(episodes: dict[str, Any], width: int) -> None:
+    episodes["arms"] = {name: copy.deepcopy(episodes["arms"]["fine-tune"]) for name in NAMES}
+    shown = terminal(episodes, width).split("Few seeds")[0]
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    words = {word for name in NAMES for word in name.split()} if width > 60 else {"td3-bc", "conservative", "guard"}
+    figures = {cell for name in NAMES for cells_of in cells(episodes, name).values() for cell in cells_of if cell}
+    assert {word for word in words | {f for text in figures for f in text.split()} if word not in shown} == set()
+
+
 def test_markup_in_a_name_is_shown_and_not_obeyed(summary: dict[str, Any]) -> None:
     summary["arms"]["[red]x[/red]"] = summary["arms"].pop("scratch")
     rows = terminal(summary, 160).split("Online steps 2,000")[0]
@@ -170,13 +185,13 @@ def test_markup_in_a_name_is_shown_and_not_obeyed(summary: dict[str, Any]) -> No
 
 def test_an_interrupted_arm_is_marked(summary: dict[str, Any]) -> None:
     summary["arms"]["fine-tune"]["seeds"]["1"]["status"] = "interrupted"
-    assert "| fine-tune (interrupted) |" in markdown_report(summary)
-    assert "| scratch |" in markdown_report(summary)
+    assert "| fine-tune (interrupted) |" in markdown_report(read(summary))
+    assert "| scratch |" in markdown_report(read(summary))
 
 
 def test_every_row_of_a_markdown_table_has_every_column(summary: dict[str, Any]) -> None:
     summary["arms"]["a | b\n<b>"] = summary["arms"].pop("scratch")
-    blocks = [b.strip().splitlines() for b in markdown_report(summary).split("\n\n") if b.strip().startswith("|")]
+    blocks = [b.strip().splitlines() for b in markdown_report(read(summary)).split("\n\n") if b.strip().startswith("|")]
     assert [len(block) for block in blocks] == [4, 4, 4], "levels, the switch, statistics"
     for block in blocks:
         assert len({line.replace(r"\|", "").count("|") for line in block}) == 1

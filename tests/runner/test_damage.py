@@ -274,8 +274,8 @@ def test_a_run_killed_as_it_went_on_is_shown_as_far_as_it_came_not_as_it_ended_b
 
 def test_a_missing_summary_says_truly_when_there_will_be_one(run: Path):
     (run / "summary.json").unlink()
-    with pytest.raises(SegueError, match=r"it is written when the run ends: segue run --resume .* goes on"):
-        segue.report.read_summary(run)
+    with pytest.raises(SegueError, match=r"it is written when the run ends: segue run --resume .* continues it"):
+        segue.report.read_run(run)
 
 
 def test_a_branch_needs_an_online_algorithm(run: Path, tmp_path: Path):

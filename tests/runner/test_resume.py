@@ -17,7 +17,7 @@ from segue.files import write_directory
 from segue.recipe import Recipe, read_recipes
 from segue.runner import compare, keeper, machine
 from segue.runner.branching import branch_off, trunk
-from segue.runner.directory import RunDirectory
+from segue.runner.directory import RunDirectory, WallTime
 from segue.runner.longer import lengthen
 from segue.runner.stopping import Stopped
 from toys import PICK, SMALL, log_of, pendulum
@@ -178,9 +178,24 @@ def test_sigterm_saves_and_says_by_its_exit_code_that_it_was_that(tmp_path: Path
     finally:
         signal.signal(signal.SIGTERM, ours)
     assert stopped.value.exit_code == 143
+    # It wrote no summary, but its time counts.
+    (tmp_path / "x/wall_time.json").write_text('{"seconds": 1e6}')
     result, _ = again(tmp_path / "x")
     assert result.status == "complete"
+    assert result.summary["wall_time_s"] > 1e6
     assert essence(tmp_path / "x") == essence(whole)
+
+
+def test_the_wall_time_is_that_of_all_calls_also_of_those_that_were_killed(tmp_path: Path):
+    clock = iter([0.0, *(10.0,) * 3, 14.0, *(21.0,) * 3, 22.0, *(31.0,) * 9])
+    first = WallTime(tmp_path, now=clock.__next__)
+    for _ in range(4):
+        first.tick(every=5.0)  # killed at 22 after it wrote at 10 and at 21
+    second = WallTime(tmp_path, now=clock.__next__)
+    assert (second.before, second.total) == (21.0, 21.0)
+    assert WallTime(tmp_path, earlier=40.0).before == 40.0, "a run of an earlier version has it in its summary only"
+    second.file.write_text("{")
+    assert WallTime(tmp_path).before == 0.0
 
 
 def unfinished(tmp_path: Path, whole: Path) -> Path:

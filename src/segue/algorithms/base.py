@@ -26,6 +26,7 @@ from jaxtyping import Float
 from segue import random
 from segue.acting import Acted, Carry
 from segue.data.dataset import Dataset
+from segue.describe import Panel
 from segue.errors import RecipeError, unknown
 from segue.hyper import HyperParameters
 from segue.networks import MLP, Actor, CategoricalActor, Critic, DiscreteCritic, GaussianActor, NormPlace, distributions
@@ -181,6 +182,14 @@ class Algorithm(HyperParameters):
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
         """The optimiser of each trained role."""
         return {step.role: step.optimiser for step in self.steps() if not isinstance(step, Follow)}
+
+    def panels(self) -> tuple[Panel, ...]:
+        """The metrics of the online phase that it wants shown in the report, besides those of every algorithm."""
+        return ()
+
+    def caveats(self) -> tuple[str, ...]:
+        """Why its critic's estimate and the discounted return are not quite comparable, each a clause."""
+        return ()
 
     def at(self, progress: Progress) -> Self:
         """The algorithm at this point of its phase: what follows a schedule has its value of now."""

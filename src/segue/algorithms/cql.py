@@ -15,6 +15,7 @@ from jaxtyping import Float
 from segue import random
 from segue.algorithms.base import AnyStep, Aux, Step
 from segue.algorithms.sac import SAC
+from segue.describe import Panel
 from segue.parts import number_of_parts, sum_by_parts
 from segue.types import Key, Nets, Spaces, Transition
 
@@ -73,6 +74,10 @@ class CQL(SAC):
         super().__post_init__()
         self.require("conservative_weight", self.conservative_weight >= 0, "at least 0")
         self.require("sampled_actions", self.sampled_actions >= 1, "at least 1")
+
+    def panels(self) -> tuple[Panel, ...]:
+        """The gap that the penalty pushes down."""
+        return (*super().panels(), Panel("conservative_gap", "Conservative gap", "in the critic's loss"))
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """SAC's roles, and log α′ in the Lagrange form."""

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from segue.algorithms.base import Aux
 from segue.algorithms.dqn import DQN
+from segue.describe import Panel
 from segue.types import Key, Nets, Transition
 
 
@@ -26,6 +27,10 @@ class DiscreteCQL(DQN):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("conservative_weight", self.conservative_weight >= 0, "at least 0")
+
+    def panels(self) -> tuple[Panel, ...]:
+        """The gap that the penalty pushes down."""
+        return (*super().panels(), Panel("conservative_gap", "Conservative gap", "in the critic's loss"))
 
     def critic_penalty(
         self, critic: Any, nets: Nets, batch: Transition, q: Float[jax.Array, "members batch"], key: Key

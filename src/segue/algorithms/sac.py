@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from segue import random
 from segue.algorithms.base import ActorCritic, AnyStep, Aux, Step
+from segue.describe import Panel
 from segue.types import Key, Nets, Spaces, Transition
 
 
@@ -41,6 +42,15 @@ class SAC(ActorCritic):
         self.require("initial_temperature", self.initial_temperature > 0, "above 0")
         subset = self.ensemble_size if self.subset_size is None else self.subset_size
         self.require("subset_size", 1 <= subset <= self.ensemble_size, "between 1 and ensemble_size")
+
+    def panels(self) -> tuple[Panel, ...]:
+        """The temperature."""
+        return (*super().panels(), Panel("temperature", "Entropy temperature"))
+
+    def caveats(self) -> tuple[str, ...]:
+        """The entropy bonus."""
+        bonus = "the critic's estimate contains an entropy bonus that the return does not"
+        return (*super().caveats(), bonus) if self.backup_entropy else super().caveats()
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """Actor, critic with target, and log α."""

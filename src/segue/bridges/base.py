@@ -21,6 +21,7 @@ from segue import random
 from segue.acting import Acted, Carry
 from segue.algorithms.base import Algorithm, Aux, Progress
 from segue.data.dataset import Dataset
+from segue.describe import Panel, Remedy
 from segue.hyper import HyperParameters
 from segue.replay.base import ReplayStrategy
 from segue.types import Array, Key, Learner, Nets, Spaces, Transition
@@ -95,6 +96,8 @@ class Bridge(HyperParameters):
     """Whether its reviews compare with the policy that was handed over, which is then tried out first."""
     attach_order: ClassVar[int] = 3
     """Lower ones attach first: a critic is fitted to the policy, and a guide copied, before the policy is exchanged."""
+    remedies: ClassVar[tuple[Remedy, ...]] = ()
+    """The symptoms that are a reason to suggest it. The report suggests it only where the recipe accepts it."""
     single_actions: ClassVar[bool] = False
     """Whether it needs the critic to rate single actions, which an algorithm with action chunks does not."""
     on_policy: ClassVar[bool] = False
@@ -122,6 +125,10 @@ class Bridge(HyperParameters):
 
     def describe(self, state: Any) -> tuple[str, ...]:
         """Sentences on what attaching found, for the log and the report."""
+        return ()
+
+    def panels(self) -> tuple[Panel, ...]:
+        """The metrics that it records and wants shown in the report."""
         return ()
 
     def adjust(self, state: Any, algorithm: Algorithm, progress: Progress) -> Algorithm:

@@ -20,6 +20,7 @@ from segue import random
 from segue.algorithms.base import Algorithm, Aux, copy
 from segue.algorithms.td3 import TD3
 from segue.bridges.base import Bridge, Seam, shapes_of
+from segue.describe import Panel, Remedy
 from segue.networks import CategoricalActor
 from segue.replay.base import ReplayStrategy
 from segue.types import Key, Learner, Nets, Spaces, Transition
@@ -46,6 +47,9 @@ class ConservativeUpdate(Bridge):
     name: ClassVar[str] = "conservative-update"
     needs: ClassVar[tuple[str, ...]] = ("actor",)
     on_policy: ClassVar[bool] = True
+    remedies: ClassVar[tuple[Remedy, ...]] = (
+        Remedy("policy left the dataset", "the policy moved away from the dataset; it bounds how fast"),
+    )
 
     epsilon: float = 1e-4
     """ε, the largest allowed distance: squared, per action dimension of [-1, 1]; or in nats."""
@@ -66,6 +70,21 @@ class ConservativeUpdate(Bridge):
             self.require(field, getattr(self, field) > 0, "above 0")
         self.require("initial_multiplier", self.initial_multiplier is None or self.initial_multiplier > 0, "above 0")
         self.require("polyak", 0 < self.polyak <= 1, "above 0 and at most 1")
+
+    def panels(self) -> tuple[Panel, ...]:
+        """The distance against its bound, and the multiplier."""
+        title = "Conservative update: distance"
+        words = "distance to the slowly moving average of the policy"
+        return (
+            Panel("constraint", title, "to its slow average", words, self.epsilon, "bound ε", logarithmic=True),
+            Panel(
+                "constraint_multiplier",
+                "Conservative update: multiplier",
+                "λ",
+                "multiplier of that distance",
+                logarithmic=True,
+            ),
+        )
 
     def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
         """A deterministic policy has no distribution to compare."""

@@ -19,6 +19,7 @@ import optax
 from segue import random
 from segue.algorithms.base import Algorithm, Aux, copy
 from segue.bridges.base import Bridge, Seam
+from segue.describe import Remedy
 from segue.types import Array, Key, Learner
 
 #: Updates per dispatch.
@@ -36,6 +37,12 @@ class CriticRefit(Bridge):
     needs_pretrained: ClassVar[bool] = True
     provides: ClassVar[tuple[str, ...]] = ("critic", "value")
     attach_order: ClassVar[int] = 0
+    remedies: ClassVar[tuple[Remedy, ...]] = (
+        Remedy(
+            "critic off at the handover",
+            "at the handover the critic's estimate did not match what the policy earned",
+        ),
+    )
 
     evaluate_steps: int = 5_000
     """Critic updates of the evaluation."""

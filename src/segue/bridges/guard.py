@@ -20,6 +20,7 @@ from jaxtyping import Float
 
 from segue.algorithms.base import Algorithm, Aux, copy
 from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of, student
+from segue.describe import Panel, Remedy
 from segue.networks import CategoricalActor
 from segue.types import Array, Key, Learner, Nets, Spaces, Transition
 
@@ -67,6 +68,7 @@ class Guard(Bridge):
     needs_pretrained: ClassVar[bool] = True
     needs_reference: ClassVar[bool] = True
     on_policy: ClassVar[bool] = True
+    remedies: ClassVar[tuple[Remedy, ...]] = (Remedy("fall", "it rolls back when live returns fall, for any cause"),)
 
     alpha: float = 0.05
     """Probability of ever raising a false alarm (from the start, or from a roll-back, to the next one)."""
@@ -111,6 +113,26 @@ class Guard(Bridge):
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
         """Numbers and an actor."""
         return shapes_of(lambda: self.state(algorithm.init(jax.random.key(0), spaces).get("actor")))
+
+    def panels(self) -> tuple[Panel, ...]:
+        """The evidence against its alarm, the alarms, and the distance that it penalises."""
+        alarm = f"alarm, log {self.threshold:g}"
+        return (
+            Panel(
+                "guard_log_evidence",
+                "Guard: evidence of a fall",
+                "log e-value",
+                threshold=math.log(self.threshold),
+                threshold_name=alarm,
+            ),
+            Panel("guard_alarms", "Guard: alarms", "so far", "alarms of the guard", counts=True),
+            Panel(
+                "guard_distance",
+                "Guard: distance",
+                "to the kept policy",
+                "distance to the policy that the guard keeps",
+            ),
+        )
 
     @property
     def threshold(self) -> float:

@@ -15,6 +15,7 @@ from segue import random
 from segue.acting import Acted
 from segue.algorithms.base import Algorithm, copy
 from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of, student
+from segue.describe import Panel
 from segue.types import Array, Key, Learner, Nets, Spaces, origin
 
 #: Windows without a step down after which an event says so.
@@ -73,6 +74,11 @@ class JumpStart(Bridge):
         self.require("window", self.window >= 2, "at least 2")
         self.require("tolerance", 0 <= self.tolerance < 1, "at least 0 and below 1")
         self.require("confidence", 0.5 <= self.confidence < 1, "at least 0.5 and below 1")
+
+    def panels(self) -> tuple[Panel, ...]:
+        """The horizon of the guide."""
+        words = "steps of each episode that the offline policy acts"
+        return (Panel("jump_start_horizon", "Jump start: horizon", "steps", words),)
 
     def inherits(self, online: Algorithm) -> tuple[str, ...]:
         """What acts."""

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from segue.algorithms.base import Algorithm, Aux
 from segue.bridges.base import Bridge, Seam, shapes_of
+from segue.describe import Panel
 from segue.replay.base import ReplayStrategy
 from segue.types import Array, Key, Learner, Nets, Spaces, Transition
 
@@ -47,6 +48,11 @@ class QFilter(Bridge):
         self.require("percentile", 0 <= self.percentile <= 100, "between 0 and 100")
         self.require("low_weight", 0 <= self.low_weight <= 1, "between 0 and 1")
         self.require("threshold", self.threshold == self.threshold, "a number")
+
+    def panels(self) -> tuple[Panel, ...]:
+        """The share of samples that pass."""
+        words = "share of samples that the Q-filter kept"
+        return (Panel("q_filter_kept", "Q-filter: samples kept", "share", words, limits=(0, 1)),)
 
     def wants_log(self) -> bool:
         """Only for the log's average."""

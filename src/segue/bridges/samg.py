@@ -27,6 +27,7 @@ from jaxtyping import Float
 from segue import random
 from segue.algorithms.base import Algorithm, Aux, copy
 from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of
+from segue.describe import Panel, Remedy
 from segue.networks import VAE
 from segue.networks.vae import Target
 from segue.replay.base import ReplayStrategy
@@ -80,6 +81,13 @@ class SAMG(Bridge):
     needs: ClassVar[tuple[str, ...]] = ("critic",)
     needs_dataset: ClassVar[bool] = True
     needs_pretrained: ClassVar[bool] = True
+    remedies: ClassVar[tuple[Remedy, ...]] = (
+        Remedy(
+            "over-estimation after the handover",
+            "the over-estimation came after the handover; it keeps the offline critic in the target",
+            replay="online-only",
+        ),
+    )
 
     coefficient: Literal["encoder", "kl", "elbo", "even", "random", "off"] = "encoder"
     """p before the threshold. `encoder`: Σ_j w_j P(|z| > |μ_j(s, a)|), w_j = 1/L; `kl`: exp(−KL / typical KL); `elbo`:
@@ -119,6 +127,20 @@ class SAMG(Bridge):
     def inherits(self, online: Algorithm) -> tuple[str, ...]:
         """The values that it freezes."""
         return ("critic", "value")
+
+    def panels(self) -> tuple[Panel, ...]:
+        """The share of the offline critic in the target, and the intrinsic reward."""
+        share = "SAMG's share of the offline critic in the target"
+        return (
+            Panel(
+                "samg_coefficient",
+                "SAMG: offline critic's share",
+                "of the bootstrapped value",
+                share,
+                limits=(0, 1),
+            ),
+            Panel("samg_intrinsic_reward", "SAMG: intrinsic reward", "per step", "SAMG's intrinsic reward"),
+        )
 
     def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
         """Online replay holds live data only: the log speaks through its critic."""

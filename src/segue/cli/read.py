@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from segue.report import Summary
 
 
-def read(directory: Path) -> dict[str, Any]:
-    """The run's summary with its metrics; what its records hold by now, which is said, where there is no whole summary
-    or it has gone on since.
+def read(directory: Path) -> Summary:
+    """The run's summary with its metrics.
+
+    Of a run that has not ended it is made of the records so far, and a message says so.
 
     Raises:
         SegueError: if that is no run, or what it wrote cannot be read.
@@ -28,11 +33,11 @@ def read(directory: Path) -> dict[str, Any]:
         return read_run(directory)
     with tempfile.TemporaryDirectory() as place:
         run.so_far(Path(place))
-        summary = read_run(Path(place))
+        so_far = read_run(Path(place))
     # On standard error: what is printed may be read by a program.
     print(
         f"segue: {directory} still runs or was killed, and this is what it recorded so far; "
-        f"segue run --resume {directory} goes on",
+        f"segue run --resume {directory} continues it",
         file=sys.stderr,
     )
-    return {**summary, "run": directory.resolve().name}
+    return dataclasses.replace(so_far, run=directory.resolve().name)

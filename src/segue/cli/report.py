@@ -32,8 +32,7 @@ class Flags:
 
 def main(arguments: list[str]) -> int:
     """Write pictures, page and tables, and print the measures."""
-    from segue.report import markdown_report, merge, render, render_tables
-    from segue.report.tasks import tasks
+    from segue.report import markdown_report, merge, render, terminal_report
 
     flags = parse(Flags, arguments, "report", "Learning curves, measures, statistics and page of one or more runs.")
     if not flags.runs:
@@ -43,10 +42,11 @@ def main(arguments: list[str]) -> int:
     # The same run twice would count its seeds twice.
     summaries = [read(run) for run in {run.resolve(): run for run in flags.runs}.values()]
     summary = summaries[0] if len(summaries) == 1 else merge(summaries)
-    if flags.reach is not None and len(tasks(summary)) > 1:
+    tasks = summary.tasks()
+    if flags.reach is not None and len(tasks) > 1:
         raise SegueError(
-            f"--reach {flags.reach:g}: a return means something else on each of {len(tasks(summary))} tasks "
-            f"({', '.join(tasks(summary))}); leave it out, or report one task at a time"
+            f"--reach {flags.reach:g}: a return means something else on each of {len(tasks)} tasks "
+            f"({', '.join(tasks)}); leave it out, or report one task at a time"
         )
     out = flags.out or (flags.runs[0] if len(summaries) == 1 else Path("runs/report"))
     make_directory(out)
@@ -55,6 +55,6 @@ def main(arguments: list[str]) -> int:
         print(markdown_report(summary, flags.reach))
     else:
         console = PlainConsole()
-        console.print(render_tables(summary, flags.reach))
+        console.print(terminal_report(summary, flags.reach))
         console.print(f"Report: {page}", soft_wrap=True)
     return 0

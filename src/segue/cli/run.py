@@ -91,7 +91,7 @@ def launch(arms: Mapping[str, Recipe], place: Any, arguments: list[str], resume:
 
     `place` has the fields of PLACE.
     """
-    from segue.report import render_tables
+    from segue.report import decode, terminal_report
     from segue.runner import compare
 
     with Watcher() as watcher:
@@ -105,7 +105,7 @@ def launch(arms: Mapping[str, Recipe], place: Any, arguments: list[str], resume:
             resume=resume,
         )
     console = PlainConsole()
-    console.print(render_tables(result.summary))
+    console.print(terminal_report(decode(result.summary, place.out.resolve().name)))
     for name, arm in result.summary["arms"].items():
         for seed, outcome in arm["seeds"].items():
             if outcome["error"]:

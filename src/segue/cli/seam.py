@@ -1,4 +1,4 @@
-"""`segue seam`: what happened at the switch from the log to live interaction, and what it says."""
+"""`segue seam`: what happened at the handover from the dataset to online interaction, and what it says."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from segue.cli.read import read
 from segue.errors import SegueError, unknown
 
 if TYPE_CHECKING:
-    from segue.report.seam import SeamArm
+    from segue.report.handover import HandoverArm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,24 +36,24 @@ class Flags:
 
 
 def main(arguments: list[str]) -> int:
-    """Draw the seam, and print its numbers and what they say."""
-    flags = parse(Flags, arguments, "seam", "What happened at the switch, and what the numbers say about it.")
-    from segue.report.seam import seam_arms
-    from segue.report.seam_table import seam_data
+    """Draw the handover, and print its numbers and what they say."""
+    flags = parse(Flags, arguments, "seam", "What happened at the handover, and what the numbers say about it.")
+    from segue.report.diagnosis import handover_data
+    from segue.report.handover import handover_arms
 
     summary = read(flags.run)
-    if flags.arm is not None and flags.arm not in summary["arms"]:
-        raise SegueError(unknown("arm", flags.arm, summary["arms"]))
-    every = seam_arms(summary)
+    if flags.arm is not None and flags.arm not in summary.arms:
+        raise SegueError(unknown("arm", flags.arm, summary.arms))
+    every = handover_arms(summary)
     arms = [arm for arm in every if flags.arm in (None, arm.name)]
     if not arms:
         which = f"arm {flags.arm!r}" if flags.arm is not None and every else "the run"
-        raise SegueError(f"{flags.run}: {which} has no online phase that was evaluated, so there is no switch to see")
+        raise SegueError(f"{flags.run}: {which} has no online phase that was evaluated, so there is no handover to see")
     if not any(arm.pretrained for arm in every):
-        raise SegueError(f"{flags.run}: every arm is from scratch, so there is no switch to see")
+        raise SegueError(f"{flags.run}: every arm is from scratch, so there is no handover to see")
     console = PlainConsole()
     if flags.json:
-        print(json.dumps({arm.name: seam_data(arm) for arm in arms}, indent=1))
+        print(json.dumps({arm.name: handover_data(arm) for arm in arms}, indent=1))
     else:
         for arm in arms:
             _show(console, arm)
@@ -72,21 +72,20 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _draw(arms: list[SeamArm], out: Path) -> list[Path]:
+def _draw(arms: list[HandoverArm], out: Path) -> list[Path]:
     from segue.files import make_directory, write_atomically
-    from segue.report.seam_curves import seam_pictures
+    from segue.report.figures_handover import handover_pictures
 
     make_directory(out)
     paths = []
-    for i, content in enumerate(seam_pictures(arms), start=1):
+    for i, content in enumerate(handover_pictures(arms), start=1):
         paths.append(out / ("seam.png" if i == 1 else f"seam-{i}.png"))
         write_atomically(paths[-1], content)
     return paths
 
 
-def _show(console: PlainConsole, arm: SeamArm) -> None:
-    from segue.report.diagnosis import diagnose
-    from segue.report.seam_table import moments_table
+def _show(console: PlainConsole, arm: HandoverArm) -> None:
+    from segue.report.diagnosis import diagnose, moments_table
 
     diagnosis = diagnose(arm)
     head, rows = moments_table(arm)

@@ -16,6 +16,10 @@ from segue.types import Transition
 ROWS = 512
 
 
+#: Bins of a continuous action in [-1, 1].
+BINS = 20
+
+
 class Probe:
     """Holds the rows of the log to look at; without a log only values and returns are compared."""
 
@@ -44,10 +48,13 @@ class Probe:
             measured["value_at_start"] = float(np.mean(self._value(policy, starts)))
             measured["return_from_start"] = float(np.mean(returns))
         if self.observation is not None and self.action is not None:
-            own = self._act(policy, self.observation)
+            own = self._decide(policy, self.observation)
             if "critic" in nets:
-                for name, action in (("log", self.action), ("policy", own)):
+                # A critic of action chunks has no value for the single actions of the dataset.
+                rated = {"policy": own} if policy.algorithm.chunk_length > 1 else {"log": self.action, "policy": own}
+                for name, action in rated.items():
                     measured[f"q_of_{name}_actions"] = float(nets.critic(self.observation, action).min(0).mean())
+            own = own[..., : self.action.shape[-1]] if own.ndim > 1 else own
             if own.ndim == 1:
                 measured["distance_to_log"] = float(np.mean(own != self.action))
             else:
@@ -58,9 +65,34 @@ class Probe:
         nets = policy.nets
         if "critic" not in nets:
             return nets.value(observation)[..., 0]
-        return nets.critic(observation, self._act(policy, observation)).min(0)
+        return nets.critic(observation, self._decide(policy, observation)).min(0)
 
     @staticmethod
-    def _act(policy: Policy, observation: np.ndarray) -> Any:
+    def _decide(policy: Policy, observation: np.ndarray) -> np.ndarray:
+        """What it would do now; with action chunks, the actions of a whole chunk side by side."""
         decision = policy.algorithm.action_distribution(policy.nets, observation, False)
         return np.asarray(decision.sample(np.random.default_rng(0)))
+
+
+def action_histogram(policy: Policy, log: Transition | None) -> dict[str, Any] | None:
+    """Shares of actions in the dataset, and of the policy on the same states, for each action dimension.
+
+    Plain data: `edges` of the bins (None for discrete actions, with a bin per action), `dataset` and `policy`, both
+    [dimensions, bins]. None without a dataset.
+    """
+    probe = Probe(log)
+    if probe.observation is None or probe.action is None:
+        return None
+    own = probe._decide(policy, probe.observation)
+    both = {"dataset": probe.action, "policy": own if own.ndim == 1 else own[:, : probe.action.shape[-1]]}
+    edges: list[float] | None = None
+    if probe.action.ndim == 1:
+        count = int(max(actions.max() for actions in both.values())) + 1
+        shares = {name: [np.bincount(actions, minlength=count) / len(actions)] for name, actions in both.items()}
+    else:
+        edges = np.linspace(-1, 1, BINS + 1).tolist()
+        shares = {
+            name: [np.histogram(column, edges)[0] / len(column) for column in actions.clip(-1, 1).T]
+            for name, actions in both.items()
+        }
+    return {"edges": edges, **{name: np.round(found, 6).tolist() for name, found in shares.items()}}

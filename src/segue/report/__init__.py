@@ -1,30 +1,23 @@
-"""Reports: what a run's `summary.json` says, as pictures, a page and tables."""
+"""Reports: what a run recorded, as pictures, a page and tables."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from segue.files import write_atomically
 from segue.report.aggregate import aggregate
-from segue.report.curves import plot_learning_curves
-from segue.report.export import markdown_report, write_comparisons, write_measures
-from segue.report.history import attach_metrics
-from segue.report.html import write_html
-from segue.report.merging import merge
-from segue.report.runs import Summary, read_summary
-from segue.report.statistics_picture import statistics_picture
-from segue.report.table import render_tables
+from segue.report.figures_curves import learning_curves
+from segue.report.summary import Summary, decode, merge, read_metrics, read_plain
 
 __all__ = [
+    "Summary",
+    "decode",
+    "learning_curves",
     "markdown_report",
     "merge",
-    "plot_learning_curves",
     "read_run",
-    "read_summary",
     "render",
-    "render_tables",
-    "write_html",
+    "terminal_report",
     "write_report",
 ]
 
@@ -34,25 +27,53 @@ def write_report(directory: Path) -> Path:
     return render(read_run(directory), Path(directory))
 
 
-def read_run(directory: Path) -> dict[str, Any]:
-    """The directory's summary, with the metrics in every seed that the section on the seam looks at."""
-    from segue.report.seam import METRICS  # brings JAX in, for the bridges' own thresholds
+def read_run(directory: Path) -> Summary:
+    """What a run recorded: its summary, with the metrics that the report shows.
 
-    return attach_metrics(read_summary(directory), directory, METRICS)
+    Raises:
+        SegueError: if there is no summary, or it cannot be read.
+    """
+    from segue.report.handover import COMMON, panels_of  # brings JAX in, for the parts' own panels
+
+    plain = read_plain(directory)
+    panels = {panel.metric for arm in plain["arms"].values() for panel in panels_of(arm.get("recipe") or {})}
+    history = read_metrics(Path(directory) / "metrics.csv", {*COMMON, "q_data", *panels})
+    return decode(plain, Path(directory).resolve().name, history)
 
 
 def render(summary: Summary, directory: Path, reach: float | None = None) -> Path:
-    """Write the report of a summary in hand, such as a merged one, into an existing directory; returns the page.
+    """Write the report of a summary, such as a merged one, into an existing directory; returns the page.
 
-    `report.html`, `report.md` and `measures.csv`, `learning_curves.png`, and with two methods to compare
-    `statistics.png` and `comparisons.csv`. For `reach` see `measures_tables`.
+    `report.html`, `report.md`, `measures.csv`, `curves.csv` and `learning_curves.png`, and with two methods to compare
+    `statistics.png` and `comparisons.csv`. `reach` is the return to count the online steps to.
     """
+    from segue.report import export
+    from segue.report.figures_statistics import statistics_picture
+    from segue.report.page import html_page
+
     directory = Path(directory)
-    plot_learning_curves(summary, directory / "learning_curves.png")
     found = aggregate(summary)
+    write_atomically(directory / "learning_curves.png", learning_curves(summary))
     if found is not None:
         write_atomically(directory / "statistics.png", statistics_picture(found))
-    write_measures(summary, directory / "measures.csv", reach)
-    write_comparisons(summary, directory / "comparisons.csv")
-    write_atomically(directory / "report.md", markdown_report(summary, reach))
-    return write_html(summary, directory, reach)
+        export.write_comparisons(found, directory / "comparisons.csv")
+    export.write_measures(summary, directory / "measures.csv", reach)
+    export.write_curves(summary, directory / "curves.csv")
+    write_atomically(directory / "report.md", export.markdown_report(summary, found, reach))
+    path = directory / "report.html"
+    write_atomically(path, html_page(summary, found, reach))
+    return path
+
+
+def markdown_report(summary: Summary, reach: float | None = None) -> str:
+    """The conclusion and the tables as Markdown."""
+    from segue.report import export
+
+    return export.markdown_report(summary, aggregate(summary), reach)
+
+
+def terminal_report(summary: Summary, reach: float | None = None) -> object:
+    """The conclusion and the measures for a terminal; print it with rich."""
+    from segue.report import export
+
+    return export.TerminalReport(summary, aggregate(summary), reach)

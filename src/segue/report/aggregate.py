@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from segue.report.evaluations import Array, online_curve
-from segue.report.measures import arm_seeds
+from segue.report.measures import arm_measures
 from segue.report.references import Reference, reference
-from segue.report.runs import Summary, is_finished
-from segue.report.seeds import FEW_SEEDS
-from segue.report.statistics import Interval, Profile, improvement, iqm, performance_profile
-from segue.report.tasks import environment, method, places, scratch, tasks
+from segue.report.statistics import FEW_SEEDS, Interval, Profile, improvement, iqm, performance_profile
+from segue.report.summary import Array, Summary
 
 THRESHOLDS = 201
 """Points of a performance profile."""
@@ -56,18 +52,18 @@ def aggregate(summary: Summary) -> Aggregate | None:
     drawn again is the same seed, and its interval would have no width. On several tasks scores are averaged over those
     that have references, if these are of one convention; ranks are within tasks and need none.
     """
-    grouped = tasks(summary)
+    grouped = summary.tasks()
     final, area = (_scores(summary, measure) for measure in ("final", "area"))
     compared = [name for name, of in final.items() if not _lacks(of, grouped)]
     if len(compared) < 2:
         return None
     plain = {name: [final[name][task] for task in grouped] for name in compared}
     pairs = {(x, y): improvement(plain[x], plain[y]) for x in compared for y in compared if x != y}
-    fresh = {method(summary, n) for names in grouped.values() if (n := scratch(summary, names)) is not None}
+    fresh = {summary.arms[n].method for names in grouped.values() if (n := summary.scratch(names)) is not None}
     baseline = next((name for name in compared if name in fresh), compared[0])
     notes = [f"{name} {lack} and is left out." for name, of in final.items() if (lack := _lacks(of, grouped))]
     notes += [note for names in grouped.values() for note in _unfinished(summary, names)]
-    known = {task: reference(environment(summary["arms"][names[0]])) for task, names in grouped.items()}
+    known = {task: reference(summary.arms[names[0]].environment) for task, names in grouped.items()}
     conventions = known if len(grouped) == 1 else {task: found for task, found in known.items() if found is not None}
     refusal = "" if len(grouped) == 1 else why_not_averaged(known)
     if refusal:
@@ -88,7 +84,7 @@ def aggregate(summary: Summary) -> Aggregate | None:
             for task, convention in conventions.items()
         ]
 
-    order = {method(summary, name): place for name, place in places(summary).items()}
+    order = {summary.arms[name].method: place for name, place in summary.places().items()}
     finals = {} if refusal else {name: scaled(final[name]) for name in compared}
     grid = _thresholds([runs for of in finals.values() for runs in of])
     methods = [
@@ -108,8 +104,8 @@ def aggregate(summary: Summary) -> Aggregate | None:
 
 
 def why_there_are_none(summary: Summary) -> str:
-    """Why there are no statistics, where somebody who ran several seeds of several methods would look for them."""
-    grouped, final = tasks(summary), _scores(summary, "final")
+    """Why there are no statistics, for a reader who ran several seeds of several methods; empty otherwise."""
+    grouped, final = summary.tasks(), _scores(summary, "final")
     if len(final) < 2 or all(runs.size < 2 for of in final.values() for runs in of.values()):
         return ""
     lacks = "; ".join(f"{name} {lack}" for name, of in final.items() if (lack := _lacks(of, grouped)))
@@ -140,35 +136,29 @@ def _lacks(of_method: Mapping[str, Array], grouped: Mapping[str, Sequence[str]])
 
 def _unfinished(summary: Summary, names: Sequence[str]) -> Iterator[str]:
     """Notes on arms of one task that are not compared like with like."""
-    for name in names:
-        seeds = summary["arms"][name]["seeds"]
-        finished = sum(map(is_finished, seeds.values()))
-        if 0 < finished < len(seeds):
-            yield f"{name}: {len(seeds) - finished} of {len(seeds)} seeds are not finished and do not count."
     ends: dict[int, list[str]] = {}
     for name in names:
-        for step in {online_curve(seed)[0][-1:].max(initial=0) for seed in _finished(summary["arms"][name]).values()}:
+        seeds = summary.arms[name].seeds.values()
+        finished = [seed for seed in seeds if seed.finished]
+        if 0 < len(finished) < len(seeds):
+            yield f"{name}: {len(seeds) - len(finished)} of {len(seeds)} seeds are not finished and do not count."
+        for step in {seed.online_curve[0][-1:].max(initial=0) for seed in finished}:
             ends.setdefault(int(step), []).append(name)
     if len(ends) > 1:
         each = "; ".join(f"{', '.join(of)} after {step:,}" for step, of in sorted(ends.items()))
-        yield f"Runs end after different numbers of live steps, and so do the returns that are compared ({each})."
-
-
-def _finished(arm: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: seed for key, seed in arm["seeds"].items() if is_finished(seed)}
+        yield f"Runs end after different numbers of online steps, and so do the returns that are compared ({each})."
 
 
 def _scores(summary: Summary, measure: str) -> dict[str, dict[str, Array]]:
-    """Method → task → the finished seeds that have a value."""
+    """Method → task → the values of the finished seeds that have one."""
     found: dict[str, dict[str, Array]] = {}
-    for task, names in tasks(summary).items():
+    for task, names in summary.tasks().items():
         for name in names:
-            arm = summary["arms"][name]
-            values = np.array([of[measure] for of in arm_seeds({**arm, "seeds": _finished(arm)}).values()])
-            finite = values[np.isfinite(values)]
-            of_method = found.setdefault(method(summary, name), {})
-            if finite.size:
-                of_method[task] = finite
+            arm = summary.arms[name]
+            values = np.array([of[measure] for key, of in arm_measures(arm).items() if arm.seeds[key].finished])
+            of_method = found.setdefault(arm.method, {})
+            if np.isfinite(values).any():
+                of_method[task] = values[np.isfinite(values)]
     return found
 
 

@@ -8,18 +8,15 @@ guess; what was never reached within the budget is infinite.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from segue.report.evaluations import online_curve, online_episodes, score
 from segue.report.references import Reference, reference
-from segue.report.seeds import Estimate, estimate
-from segue.report.selection import fall, highest, lowest, split_means
-from segue.report.tasks import environment
+from segue.report.statistics import fall, highest, lowest, split_means
+from segue.report.summary import Arm, Seed
 
 Kind = Literal["return", "score", "regret", "share", "steps"]
 
@@ -34,33 +31,34 @@ class Measure:
 
 
 LEVELS = (
-    Measure("offline score", "return", "Offline score: mean return of the handed-over policy."),
+    Measure("offline score", "return", "Offline score: mean return of the policy at the handover."),
     Measure("final", "return", "Final: last evaluation."),
     Measure("area", "return", "Area: mean return over the online steps."),
     Measure(
         "normalised", "score", "Normalised: final return on the scale where the reference's two returns are 0 and 100."
     ),
-    Measure("regret", "regret", "Regret: 1 less the mean normalised return / 100 of the online evaluations."),
+    Measure("regret", "regret", "Regret: 1 − mean normalised return / 100, averaged over online evaluations."),
 )
 """How good: returns and scores."""
-SWITCH = (
+HANDOVER = (
     Measure(
         "dip",
         "return",
-        "Dip: deepest fall below the offline score, evaluation noise removed: 0 on average where nothing changes, "
-        "below it where nothing falls.",
+        "Dip: how far the return fell below the offline score, corrected for evaluation noise. It is 0 on average "
+        "where nothing changes, and can be negative.",
     ),
-    Measure("below", "share", "Below: share of online evaluations under the offline score."),
+    Measure("below", "share", "Below: share of online evaluations below the offline score."),
     Measure(
         "recovery",
         "steps",
-        "Recovery: steps until an evaluation after the lowest is back at the offline score; median over seeds.",
+        "Recovery: steps until an evaluation after the lowest one reaches the offline score; median over seeds.",
     ),
-    Measure("stability", "return", "Stability: lowest evaluation less the better of handed-over policy and log."),
-    Measure("plasticity", "return", "Plasticity: highest evaluation less the same; both with the noise removed."),
+    Measure(
+        "stability", "return", "Stability: lowest evaluation minus the better of offline score and dataset return."
+    ),
+    Measure("plasticity", "return", "Plasticity: highest evaluation minus the same; both corrected for noise."),
 )
-"""What the switch cost, and what it gained."""
-MEASURES = (*LEVELS, *SWITCH)
+"""What the handover cost, and what fine-tuning gained."""
 
 
 def final_return(returns: ArrayLike) -> float:
@@ -97,7 +95,7 @@ def share_below(offline_score: float, steps: ArrayLike, returns: ArrayLike) -> f
 
 
 def time_to_recover(offline_score: float, steps: ArrayLike, returns: ArrayLike) -> float:
-    """min {s_i : i ≥ l, R_i ≥ R_offline} with l the lowest evaluation, in steps from the switch.
+    """min {s_i : i ≥ l, R_i ≥ R_offline} with l the lowest evaluation, in steps from the handover.
 
     0 if no evaluation lies below the offline score; ∞ if the budget ended first.
     """
@@ -119,26 +117,27 @@ def cumulative_regret(steps: ArrayLike, scores: ArrayLike) -> float:
     return float((1 - live / 100).mean()) if live.size else math.nan
 
 
-def prior_knowledge(offline_score: float, log_return: float) -> float:
-    """J* = max(R_offline, R_log): the better of the handed-over policy and the log; NaN if the log's is unknown."""
-    return float(np.fmax(offline_score, log_return)) if math.isfinite(log_return) else math.nan
+def prior_knowledge(offline_score: float, dataset_return: float) -> float:
+    """J* = max(R_offline, R_dataset): the better of handed-over policy and dataset; NaN if the latter is unknown."""
+    return float(np.fmax(offline_score, dataset_return)) if math.isfinite(dataset_return) else math.nan
 
 
 def seed_measures(
-    seed: Mapping[str, Any], convention: Reference | None = None, log_return: float = math.nan
+    seed: Seed, convention: Reference | None = None, dataset_return: float = math.nan
 ) -> dict[str, float]:
     """Every measure of one seed by its name, and `raw dip`.
 
     Args:
-        seed: its record in the summary.
+        seed: what it recorded.
         convention: what normalised scores refer to.
-        log_return: mean return of the log's episodes; NaN without a log, or where it was not recorded.
+        dataset_return: mean return of the dataset's episodes; NaN without one, or where it was not recorded.
     """
-    steps, returns = online_curve(seed)
-    episodes = online_episodes(seed)
-    offline = score(seed)
-    prior = prior_knowledge(offline, log_return)
+    steps, returns = seed.online_curve
+    episodes = [evaluation.returns for evaluation in seed.from_handover]
+    offline = seed.offline_score
+    prior = prior_knowledge(offline, dataset_return)
     live = split_means([e for step, e in zip(steps, episodes, strict=True) if step > 0])
+    fell = math.isfinite(offline) and bool((steps > 0).any())
     scores = np.full(returns.size, math.nan) if convention is None else convention.scores(returns)
     return {
         "offline score": offline,
@@ -146,27 +145,16 @@ def seed_measures(
         "area": area_under_curve(steps, returns),
         "normalised": final_return(scores),
         "regret": cumulative_regret(steps, scores),
-        "dip": fall(split_means(episodes)) if math.isfinite(offline) else math.nan,
-        "raw dip": raw_dip(offline, returns),
+        "dip": fall(split_means(episodes)) if fell else math.nan,
+        "raw dip": raw_dip(offline, returns) if fell else math.nan,
         "below": share_below(offline, steps, returns),
-        "recovery": time_to_recover(offline, steps, returns),
+        "recovery": time_to_recover(offline, steps, returns) if fell else math.nan,
         "stability": lowest(live) - prior,
         "plasticity": highest(live) - prior,
     }
 
 
-def log_return(arm: Mapping[str, Any]) -> float:
-    """Mean return of the episodes in the arm's log; NaN without one, and in summaries that do not hold it."""
-    return score(arm.get("log") or {}, "mean_return")
-
-
-def arm_seeds(arm: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Seed → every measure."""
-    convention, log = reference(environment(arm)), log_return(arm)
-    return {key: seed_measures(seed, convention, log) for key, seed in arm["seeds"].items()}
-
-
-def arm_measures(arm: Mapping[str, Any]) -> dict[str, Estimate]:
-    """Every measure of one arm over its seeds, but for those in steps: what was never reached has no mean."""
-    seeds = arm_seeds(arm).values()
-    return {m.name: estimate([of[m.name] for of in seeds]) for m in MEASURES if m.kind != "steps"}
+def arm_measures(arm: Arm) -> dict[str, dict[str, float]]:
+    """Seed → every measure of it."""
+    convention = reference(arm.environment)
+    return {key: seed_measures(seed, convention, arm.dataset_return) for key, seed in arm.seeds.items()}

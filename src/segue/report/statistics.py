@@ -1,9 +1,16 @@
-"""Statistics over seeds and tasks after Agarwal et al. 2021 ("Deep RL at the edge of the statistical precipice").
+"""Statistics of numbers: over seeds, of the lowest of many evaluations, and over seeds and tasks.
 
-The scores of a method are one array of seeds per task, whose lengths may differ. Estimates pool all runs, so a task
-with more seeds weighs more. Intervals are percentiles of a stratified bootstrap: the seeds of each task are drawn
-again, with replacement, the tasks stay. They speak of other seeds on these tasks, not of other tasks. With the same
-number of seeds on every task all estimates are those of the rliable package.
+**Over seeds and tasks** after Agarwal et al. 2021 ("Deep RL at the edge of the statistical precipice"). The scores of a
+method are one array of seeds per task, whose lengths may differ. Estimates pool all runs, so a task with more seeds
+weighs more. Intervals are percentiles of a stratified bootstrap: the seeds of each task are drawn again, with
+replacement, the tasks stay. They speak of other seeds on these tasks, not of other tasks. With the same number of seeds
+on every task all estimates are those of the rliable package.
+
+**Selection**: the lowest of k equally good evaluations lies below their mean, for normal noise of standard deviation σ
+by about σ √(2 ln k), 1.9 σ for k = 20. Here one part of each evaluation's episodes chooses the evaluation and the other
+part says how good it is (cross-fitting). Episodes are independent, so the second part knows nothing of the choice, and
+its mean is an unbiased estimate of the chosen policy's return, whatever the distribution of returns. All numbers are
+means over SPLITS random divisions, always the same ones.
 """
 
 from __future__ import annotations
@@ -15,6 +22,141 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
+
+from segue.report.summary import Array, Curve
+
+FEW_SEEDS = 5
+"""Below this many seeds a 95 % interval says more about its assumptions than about the arm (with two seeds it
+is nine standard deviations either way), so reports show the smallest and largest seed instead, and say so."""
+
+
+def student(probability: float, degrees: float) -> float:
+    """Quantile of Student's t."""
+    from scipy.special import stdtrit  # the quantile alone; scipy.stats takes half a second to import
+
+    return float(stdtrit(degrees, probability))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One measure over `seeds` seeds: its mean, its 95 % interval and the smallest and largest seed."""
+
+    mean: float
+    low: float
+    high: float
+    smallest: float
+    largest: float
+    seeds: int
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """What a report shows beside the mean: the interval, or with few seeds the smallest and largest."""
+        return (self.low, self.high) if self.seeds >= FEW_SEEDS else (self.smallest, self.largest)
+
+
+def estimate(values: ArrayLike) -> Estimate:
+    """Mean x̄ of `values [seeds]` and the interval x̄ ± t₀.₉₇₅(n−1)·s/√n, s² = Σ(x − x̄)²/(n−1).
+
+    Seeds without a value are left out; with one seed there is no interval.
+    """
+    x = np.asarray(values, dtype=float)
+    x = x[np.isfinite(x)]
+    if not x.size:
+        return Estimate(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
+    mean = float(x.mean())
+    half = student(0.975, x.size - 1) * float(x.std(ddof=1)) / math.sqrt(x.size) if x.size > 1 else math.nan
+    return Estimate(mean, mean - half, mean + half, float(x.min()), float(x.max()), x.size)
+
+
+@dataclass(frozen=True)
+class MeanCurve:
+    """Mean return [n] over seeds at `steps [n]`, its spread [n], and how many seeds got that far [n]."""
+
+    steps: Array
+    mean: Array
+    low: Array
+    high: Array
+    seeds: Array
+
+
+def mean_curve(curves: Sequence[Curve]) -> MeanCurve:
+    """The mean over seeds at every step that any of them evaluated.
+
+    A seed is interpolated linearly between its own evaluations and never extrapolated: past its last one it
+    no longer counts, which `seeds` shows.
+    """
+    curves = [c for c in curves if c[0].size]
+    grid = np.unique(np.concatenate([s for s, _ in curves])) if curves else np.empty(0)
+    values = [np.interp(grid, s, r, left=math.nan, right=math.nan) for s, r in curves]
+    points = [estimate(column) for column in zip(*values, strict=True)]
+    low, high = np.asarray([p.spread for p in points], dtype=float).reshape(-1, 2).T
+    return MeanCurve(
+        steps=grid,
+        mean=np.asarray([p.mean for p in points], dtype=float),
+        low=low,
+        high=high,
+        seeds=np.asarray([p.seeds for p in points], dtype=float),
+    )
+
+
+# Selection
+
+SPLITS = 200
+CHOOSING = 2 / 3
+"""Share of the episodes that choose. In simulations (docs/measures.md) half misses true dips more often, and nine
+tenths is noisier."""
+
+Means = Float[np.ndarray, "splits evaluations"]
+
+
+def split_means(episodes: Sequence[Array]) -> tuple[Means, Means] | None:
+    """Mean returns of the choosing and of the judging part of every evaluation, per split.
+
+    Args:
+        episodes: returns of each evaluation's episodes.
+
+    Returns:
+        None where there is no evaluation, or one that has fewer than two episodes and so cannot be divided.
+    """
+    if not episodes or min(returns.size for returns in episodes) < 2:
+        return None
+    source = np.random.default_rng(0)
+    choosing, judging = [], []
+    for returns in episodes:
+        shuffled = source.permuted(np.tile(returns, (SPLITS, 1)), axis=1)
+        first = min(max(round(CHOOSING * returns.size), 1), returns.size - 1)
+        choosing.append(shuffled[:, :first].mean(1))
+        judging.append(shuffled[:, first:].mean(1))
+    return np.stack(choosing, 1), np.stack(judging, 1)
+
+
+def fall(means: tuple[Means, Means] | None) -> float:
+    """E[R₀ − R_î], î = argmin_{i ≥ 0} of the choosing parts, R of the judging ones: the fall from the first evaluation.
+
+    For a curve of n policies with returns J its expectation is E[J₀ − J_î] ≤ J₀ − min_i J_i: 0 if nothing changes, and
+    never more than the true fall. Single values may be negative, by noise; NaN if it cannot be said.
+    """
+    if means is None:
+        return math.nan
+    choosing, judging = means
+    rows = np.arange(len(choosing))
+    return float((judging[:, 0] - judging[rows, choosing.argmin(1)]).mean())
+
+
+def lowest(means: tuple[Means, Means] | None) -> float:
+    """E[R_î], î = argmin_i: the return of the evaluation that looks worst; NaN if it cannot be said."""
+    if means is None:
+        return math.nan
+    choosing, judging = means
+    return float(judging[np.arange(len(choosing)), choosing.argmin(1)].mean())
+
+
+def highest(means: tuple[Means, Means] | None) -> float:
+    """E[R_î], î = argmax_i: the return of the evaluation that looks best; NaN if it cannot be said."""
+    return -lowest(None if means is None else (-means[0], -means[1]))
+
+
+# Over seeds and tasks
 
 Scores = Sequence[Float[np.ndarray, " seeds"]]
 """One array per task."""
@@ -99,3 +241,23 @@ def _interval(value: float, again: Float[np.ndarray, " resamples"]) -> Interval:
 
 def _tails() -> tuple[float, float]:
     return (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
+
+
+# A difference of two arms
+
+
+def difference(first: ArrayLike, second: ArrayLike) -> Interval:
+    """Mean of `first [n]` minus mean of `second [m]`, with Welch's 95 % interval; NaN bounds with fewer than two each.
+
+    Both without spread: the interval has no width.
+    """
+    x, y = (np.asarray(values, dtype=float) for values in (first, second))
+    value = float(x.mean() - y.mean())
+    if min(x.size, y.size) < 2:
+        return Interval(value, math.nan, math.nan)
+    parts = np.array([x.var(ddof=1) / x.size, y.var(ddof=1) / y.size])
+    if not parts.sum():
+        return Interval(value, value, value)
+    degrees = parts.sum() ** 2 / float((parts**2 / np.array([x.size - 1, y.size - 1])).sum())
+    half = student((1 + CONFIDENCE) / 2, degrees) * math.sqrt(parts.sum())
+    return Interval(value, value - half, value + half)

@@ -61,3 +61,11 @@ def setting(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(setting(v) for v in value)
     return str(value)
+
+
+def range_text(low: float, high: float, places: int) -> str:
+    """`1,900–2,100`, or one number if both read alike."""
+    first, last = number(low, places), number(high, places)
+    if first == last:
+        return first
+    return f"{first} to {last}" if low < 0 else f"{first}–{last}"

@@ -7,7 +7,6 @@ import dataclasses
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,15 @@ from segue.recipe import CHECKPOINT_EVERY, Recipe
 from segue.report import write_report
 from segue.runner.checkpoint import Checkpoint
 from segue.runner.checkpoint import load as load_checkpoint
-from segue.runner.directory import RunDirectory, slug
+from segue.runner.directory import RunDirectory, WallTime, slug
 from segue.runner.executor import run_jobs
 from segue.runner.jobs import Event, Job
 from segue.runner.machine import describe_machine, versions
 from segue.runner.start import environment_of
 from segue.runner.stopping import Stopped, say
+
+#: Fewest seconds between two writes of the time spent, whatever `checkpoint_every` is.
+TICK = 1.0
 
 __all__ = ["Checkpoint", "Result", "compare", "load_checkpoint", "run"]
 
@@ -130,9 +132,15 @@ def compare(
     with directory.lock() as held:
         for note in notes:
             on_event(jobs[0], {"event": "note", "message": note})
-        start = time.perf_counter()
         earlier = directory.begin()
-        outcomes, stopped = run_jobs(jobs, workers, on_event, held)
+        clock = WallTime(out, earlier["wall_time_s"] if earlier else 0.0)
+
+        def watched(job: Job, event: Event) -> None:
+            clock.tick(max(checkpoint_every, TICK))
+            on_event(job, event)
+
+        outcomes, stopped = run_jobs(jobs, workers, watched, held)
+        clock.tick()
         if stopped == signal.SIGTERM:  # there is no time for a report
             raise Stopped(stopped)
         about = {
@@ -140,7 +148,7 @@ def compare(
             "machine": describe_machine(cores),
             "versions": versions(),
             "command": command,
-            "wall_time_s": time.perf_counter() - start + (earlier["wall_time_s"] if earlier else 0.0),
+            "wall_time_s": clock.total,
         }
         with _undisturbed():
             described = {name: _describe(recipe, log) for name, (recipe, log) in checked.items() if log is not None}

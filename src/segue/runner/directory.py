@@ -6,10 +6,12 @@ provenance.json       what the results depend on besides: the logs' content and 
 summary.json          scores, evaluations, times and hashes per arm and seed
 metrics.csv           every training metric of every job
 report.html           the page; its tables in report.md and measures.csv, its picture in learning_curves.png
+curves.csv            every evaluation with the returns of its episodes
 comparisons.csv, statistics.png   where there are two arms of two seeds or more
 tensorboard/          event files, one folder a job
 checkpoints/          learners at the end of each phase
 states/               where each job stands, to go on from
+wall_time.json        seconds that all calls have worked on the run
 records/              what each job wrote as it went; the summary is made from it
 """
 
@@ -20,6 +22,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -53,6 +56,31 @@ RUNNING = "running"
 
 #: Seconds to wait for workers that are leaving because whoever started them is gone.
 PATIENCE = 2.0
+
+
+class WallTime:
+    """Seconds that all calls have worked on a run; kept on disk, so that a call that was killed counts too.
+
+    A killed call counts up to the last `tick` that wrote.
+    """
+
+    def __init__(self, directory: Path, earlier: float = 0.0, now: Callable[[], float] = time.perf_counter) -> None:
+        self.file, self.now, self.start, self.last = directory / "wall_time.json", now, now(), -math.inf
+        self.before = earlier
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            self.before = max(earlier, float(json.loads(self.file.read_text())["seconds"]))
+
+    @property
+    def total(self) -> float:
+        """Seconds so far, those of earlier calls included."""
+        return self.before + self.now() - self.start
+
+    def tick(self, every: float = 0.0) -> None:
+        """Write them, unless that was done in the last `every` seconds. A full disk is for others to report."""
+        if self.now() - self.last >= every:
+            self.last = self.now()
+            with contextlib.suppress(SegueError):
+                write_atomically(self.file, json.dumps({"seconds": self.total}) + "\n")
 
 
 class RunDirectory:
@@ -314,7 +342,7 @@ class RunDirectory:
             job.label: Outcome("complete" if job.result() else "interrupted" if has_records(job) else "pending")
             for job in self.jobs()
         }
-        return self.summarise(outcomes, {}, {}, place)
+        return self.summarise(outcomes, {"wall_time_s": WallTime(self.path).before}, {}, place)
 
     def write_metrics(self, place: Path) -> None:
         """Write `metrics.csv` from the records, into the run directory or another place."""
@@ -371,6 +399,7 @@ def _summarise_seed(
         "compile_s": per_phase("compile_s"),
         "updates_per_second": per_phase("updates_per_second"),
         "parameters_sha256": last["parameters_sha256"] if last else None,
+        "actions": (results["offline"] or {}).get("actions"),
         "events": [event for job in jobs for event in _lines(job.records / "events.jsonl")],
         "metrics_of": {"offline": _listed(offline), "online": _listed(online)},
     }

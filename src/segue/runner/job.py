@@ -22,8 +22,9 @@ from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
 from segue.envs import Patience, environment_spaces
 from segue.errors import Diverged
-from segue.evaluation import Probe
+from segue.evaluation import Probe, action_histogram
 from segue.files import write_atomically
+from segue.policy import Policy
 from segue.recipe import Recipe, located
 from segue.replay import Replay
 from segue.runner import checkpoint
@@ -92,6 +93,8 @@ def execute(job: Job, inputs: Inputs, send: Callable[[Event], None], stop: Stop)
         else:
             final = _online(job, inputs, recorder, keeper)
         result = _result(job, recorder, final, keeper.lines)
+        if job.phase == "offline":
+            result["actions"] = action_histogram(Policy(final.algorithm, final.learner), inputs.offline.offline)
     except Diverged as error:
         kept = sorted(job.checkpoints.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
         kept += [latest for latest in [job.checkpoints / LATEST] if latest.exists()]

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segue.report.aggregate import Aggregate, Method
-from segue.report.drawing import frame, picture
+from segue.report.figures import LIGHT, Theme, frame, picture
 from segue.report.statistics import Interval
-from segue.report.theme import LIGHT, Theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
