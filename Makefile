@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint bench bench-peers peers family seam ope verdict distribution data exercise collapse guidance leaderboard lock \
+.PHONY: install demo test lint bench bench-peers peers family seam ope verdict distribution flow data exercise collapse guidance leaderboard lock \
     hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
@@ -88,6 +88,10 @@ leaderboard: data
 # The policy distribution of IQL and AWAC: studies/distribution; GLUCOSE names NeoRL-2's simglucose-val.npz.
 distribution: data
 	$(BIN)/python -m studies.distribution $(if $(GLUCOSE),--glucose $(GLUCOSE))
+
+# FQL and QC-FQL on a Hopper dataset and on a maze: studies/flow.
+flow: data
+	$(BIN)/python -m studies.flow
 
 # Off-policy estimators against exactly known values: studies/ope; a few minutes on two cores.
 ope: install

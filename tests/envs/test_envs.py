@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import gymnasium as gym
+import jax
 import numpy as np
 import pytest
 
+from helpers import small
 from segue.acting import Acted, Stateless
-from segue.envs import Episodes, make, spaces_of
-from segue.envs.record import record
+from segue.data.dataset import Dataset
+from segue.envs import Episodes, environment_spaces, make, spaces_of
+from segue.envs.record import as_columns, record
 from segue.errors import RecipeError
 from segue.evaluation import evaluate
-from segue.types import Spaces
+from segue.ope.policy import judged
+from segue.policy import Policy
+from segue.training.update import init_learner
+from segue.types import Normaliser, Spaces
 
 #: Where flattening puts `time`: Dict spaces are sorted by key.
 TIME = 2
@@ -133,3 +139,27 @@ def test_recording_starts_the_policy_anew_with_each_episode() -> None:
 def test_an_unknown_environment_names_the_nearest() -> None:
     with pytest.raises(RecipeError, match="did you mean 'Hopper-v"):
         make("Hoper-v5")
+
+
+@pytest.mark.parametrize("name", ["sac", "iql", "td3"])
+def test_a_recording_has_the_propensities_of_the_policy_that_acted(name: str) -> None:
+    """Those that off-policy evaluation finds for the logged actions: the policy against itself has weights of 1."""
+    spaces = environment_spaces("Pendulum-v1")
+    algorithm = small(name, exploration_noise=0.3) if name == "td3" else small(name)
+    learner = init_learner(algorithm, algorithm.init(jax.random.key(0), spaces), Normaliser.identity(3))
+    policy = Policy(algorithm, learner)
+    recorded = [record(policy, "Pendulum-v1", 60, explore=True, seed=0, part=0)]
+    recorded.append(record(None, "Pendulum-v1", 20, explore=True, seed=0, part=1))
+    dataset = Dataset.from_columns(as_columns([*recorded[0], *recorded[1]], "Pendulum-v1"), "made")
+    expected = judged(policy, spaces, explore=True).log_prob(dataset.observations, dataset.actions)
+    np.testing.assert_allclose(dataset.behaviour_log_prob[:60], expected[:60], atol=1e-3)
+    np.testing.assert_allclose(dataset.behaviour_log_prob[60:], -np.log(2), atol=1e-5)
+
+
+def test_without_a_known_probability_of_every_action_no_propensity_is_written() -> None:
+    """Here that of a certain action, which has no density."""
+    spaces = environment_spaces("Pendulum-v1")
+    algorithm = small("sac")
+    learner = init_learner(algorithm, algorithm.init(jax.random.key(0), spaces), Normaliser.identity(3))
+    episodes = record(Policy(algorithm, learner), "Pendulum-v1", 5, explore=False, seed=0, part=0)
+    assert as_columns(episodes, "Pendulum-v1").behaviour_log_prob is None

@@ -18,7 +18,6 @@ from helpers import KINDS, SPACES, few, same_bits, transitions
 from segue.errors import RecipeError
 from segue.replay import REPLAYS, Annealed, Appended, Balanced, Mixed, OnlineOnly, Replaced, Replay, append
 from segue.replay.base import empty
-from segue.replay.replaced import _shuffled, _stride
 from segue.types import Spaces, Transition
 
 EVERY = [
@@ -178,40 +177,6 @@ def test_within_a_block_every_row_is_equally_likely(strategy):
 def test_the_key_decides(strategy):
     assert np.array_equal(rows(strategy, seed=1), rows(strategy, seed=1))
     assert not np.array_equal(rows(strategy, seed=1), rows(strategy, seed=2))
-
-
-@pytest.mark.parametrize("size", [*range(1, 9), 97, 240, 4096, 99_991, 100_000, 1_000_003])
-def test_the_shuffle_of_the_log_is_a_permutation(size):
-    """Also where index times stride would leave 32 bits."""
-    order = np.asarray(_shuffled(jnp.arange(size, dtype=jnp.int32), size))
-    assert np.array_equal(np.sort(order), np.arange(size))
-
-
-def test_the_stride_has_no_divisor_in_common_with_any_size():
-    assert all(math.gcd(_stride(size), size) == 1 for size in range(1, 5000))
-
-
-@given(st.integers(1, 2**30))
-def test_the_stride_has_no_divisor_in_common_with_a_large_size(size):
-    assert math.gcd(_stride(size), size) == 1
-
-
-def test_the_shuffle_reaches_to_the_end_of_the_largest_log():
-    """A billion rows: index · stride mod size, the stride read off index 1, in Python's integers."""
-    size = 1_000_000_007
-    asked = np.array([1, 2, 12_345, size // 2, size - 1], np.int32)
-    got = np.asarray(_shuffled(jnp.asarray(asked), size)).tolist()
-    assert got == [int(i) * got[0] % size for i in asked]
-
-
-@pytest.mark.parametrize("size", [50, 240, 1000, 4096, 99_991])
-@pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.5, 0.9])
-def test_what_is_left_of_the_log_is_spread_evenly(size, share):
-    """No gap is more than three times the mean one, also around the end; 2.33 is the worst we have seen."""
-    left = max(round(share * size), 2)
-    kept = np.sort(np.asarray(_shuffled(jnp.arange(left, dtype=jnp.int32), size)))
-    gaps = np.diff(np.append(kept, kept[0] + size))
-    assert gaps.max() <= 3 * size / left
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segue.report.statistics import FEW_SEEDS, estimate, mean_curve, student
+from segue.report.statistics import FEW_SEEDS, estimate, mean_curve
 from segue.report.summary import NO_CURVE, Seed, decode
+from segue.student import student
 
 
 def recorded(plain: dict[str, Any]) -> Seed:

@@ -214,10 +214,3 @@ def weighted_mean(loss: Float[jax.Array, " batch"], weight: Float[jax.Array, " b
     if loss.shape != weight.shape or loss.ndim != 1:
         raise ValueError(f"per-sample loss {loss.shape} and weight {weight.shape}: expected the same shape [batch]")
     return (weight * loss).sum() / jnp.maximum(weight.sum(), jnp.finfo(jnp.float32).tiny)
-
-
-def student(probability: float, degrees: int) -> float:
-    """Quantile of Student's t."""
-    from scipy.stats import t
-
-    return float(t.ppf(probability, degrees))

@@ -19,9 +19,10 @@ import numpy as np
 from jaxtyping import Float
 
 from segue.algorithms.base import Algorithm, Aux, copy
-from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of, student
+from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of
 from segue.describe import Panel, Remedy
 from segue.networks import CategoricalActor
+from segue.student import student
 from segue.types import Array, Key, Learner, Nets, Spaces, Transition
 
 #: Shares of the largest admissible stake; the gambler splits his money between them.

@@ -14,8 +14,9 @@ from jaxtyping import Float, Int
 from segue import random
 from segue.acting import Acted
 from segue.algorithms.base import Algorithm, copy
-from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of, student
+from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of
 from segue.describe import Panel
+from segue.student import student
 from segue.types import Array, Key, Learner, Nets, Spaces, origin
 
 #: Windows without a step down after which an event says so.

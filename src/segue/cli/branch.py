@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from segue.cli.launch import PLACE, launch
 from segue.cli.recipe_flags import last_value, names_part, recipe_from_flags
-from segue.cli.run import PLACE, launch
 from segue.errors import SegueError
 
 DESCRIPTION = """Start from the end of a run's offline phase with another online algorithm, bridges or replay.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from segue.cli.launch import PLACE, Again, launch
 from segue.cli.parse import parse
 from segue.cli.recipe_flags import PARTS, names_part, recipe_from_flags, without_part
-from segue.cli.run import PLACE, Again, launch
 from segue.errors import SegueError
 from segue.recipe import Recipe, read_recipes
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from segue.cli.launch import launch
 from segue.cli.parse import parse
-from segue.cli.run import launch
 from segue.recipe import CHECKPOINT_EVERY
 
 DESCRIPTION = """Go on with a run where it was saved last, to the numbers that it would have had without interruption.

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from segue.errors import RecipeError
 from segue.replay.base import Replay, ReplayStrategy, draw_rows
 from segue.types import Key
 
@@ -30,8 +29,7 @@ class Annealed(ReplayStrategy):
     def __post_init__(self) -> None:
         super().__post_init__()
         for field, low in (("start", 0.0), ("end", 0.0), ("until", 1e-6)):
-            if not low <= getattr(self, field) <= 1:
-                raise RecipeError(f"annealed: {field} is {getattr(self, field)}; expected between {low:g} and 1")
+            self.require(field, low <= getattr(self, field) <= 1, f"between {low:g} and 1")
 
     def rows(
         self, state: Any, key: Key, batch_size: int, replay: Replay, progress: Float[jax.Array, ""]

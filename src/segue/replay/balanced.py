@@ -12,7 +12,6 @@ import optax
 from jaxtyping import Float, Int
 
 from segue import random
-from segue.errors import RecipeError
 from segue.networks import MLP
 from segue.replay.base import Replay, ReplayStrategy
 from segue.types import Key, Spaces, Transition
@@ -66,8 +65,7 @@ class Balanced(ReplayStrategy):
             ("temperature", self.temperature > 0, "above 0"),
             ("learning_rate", self.learning_rate > 0, "above 0"),
         ):
-            if not holds:
-                raise RecipeError(f"balanced: {field} is {getattr(self, field)!r}; expected {expected}")
+            self.require(field, holds, expected)
 
     def init(self, replay: Replay, spaces: Spaces, key: Key) -> DensityRatio:
         """A ratio of about 1 everywhere, and priority 1 for the log."""

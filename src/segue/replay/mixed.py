@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import jax
 from jaxtyping import Float, Int
 
-from segue.errors import RecipeError
 from segue.replay.base import Replay, ReplayStrategy, draw_rows
 from segue.types import Key
 
@@ -24,8 +23,7 @@ class Mixed(ReplayStrategy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.offline_fraction <= 1:
-            raise RecipeError(f"mixed: offline_fraction is {self.offline_fraction}; expected between 0 and 1")
+        self.require("offline_fraction", 0 <= self.offline_fraction <= 1, "between 0 and 1")
 
     def rows(
         self, state: Any, key: Key, batch_size: int, replay: Replay, progress: Float[jax.Array, ""]

@@ -16,8 +16,9 @@ import numpy as np
 
 from segue.errors import RecipeError
 from segue.report.measures import arm_measures
-from segue.report.statistics import Estimate, estimate, mean_curve, student
+from segue.report.statistics import Estimate, estimate, mean_curve
 from segue.report.summary import Arm, Array, Curve, Seed, Summary
+from segue.student import student
 
 if TYPE_CHECKING:
     from segue.algorithms import Algorithm

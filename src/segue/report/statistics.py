@@ -24,17 +24,11 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from segue.report.summary import Array, Curve
+from segue.student import student
 
 FEW_SEEDS = 5
 """Below this many seeds a 95 % interval says more about its assumptions than about the arm (with two seeds it
 is nine standard deviations either way), so reports show the smallest and largest seed instead, and say so."""
-
-
-def student(probability: float, degrees: float) -> float:
-    """Quantile of Student's t."""
-    from scipy.special import stdtrit  # the quantile alone; scipy.stats takes half a second to import
-
-    return float(stdtrit(degrees, probability))
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from segue import random
 from segue.algorithms.ppo import PPO
 from segue.bridges.base import Bridge
 from segue.envs import Episodes
-from segue.evaluation import Probe, roll_out
+from segue.evaluation import Probe
 from segue.policy import Policy
 from segue.replay.journal import COLUMNS
 from segue.training.checkpointing import FORGETFUL, Keeper, Position
 from segue.training.collect import Collector
-from segue.training.online import NO_PROBE, OnlineSettings, reference
+from segue.training.online import NO_PROBE, OnlineSettings, judge, reference
 from segue.training.oversight import Oversight
 from segue.training.recorder import Recorder
 from segue.training.recovery import Recovery
@@ -74,17 +74,14 @@ def train_on_policy(
     def due() -> bool:
         return step == s.next_evaluation(step - s.environments)
 
-    def judge() -> None:
-        with recorder.clock("online", "evaluation"):
-            rollouts = roll_out(policy, s.env_id, s.eval_episodes, s.seed, 1000 + step, False, s.patience, tell)
-            recorder.metrics("online", step, probe.measure(policy, rollouts))
-        recorder.evaluation("online", step, rollouts.returns)
+    def look() -> None:
+        judge(policy, step, recorder, s, probe, tell)
         keep(step, learner)
         recovery.mark(learner, step)
 
     try:
         if oversight is None:
-            judge()
+            look()
             returns = reference(policy, bridges, recorder, s, tell)
             oversight = Oversight(bridges, learner, returns, recorder, s.environments)
         while True:
@@ -98,7 +95,7 @@ def train_on_policy(
                 oversight.watch(reward, ended)
                 step += s.environments
                 if due() and step < s.steps and not full():
-                    judge()  # with the policy that collects; at the end of a rollout, with what was learnt from it
+                    look()  # with the policy that collects; at the end of a rollout, with what was learnt from it
                 recorder.progress("online", step, s.steps)
                 if step >= s.steps or keeper.due():
                     plain, arrays = collector.position()
@@ -144,7 +141,7 @@ def train_on_policy(
                 policy = Policy(algorithm, learner, bridges)
             rows = []
             if due():
-                judge()
+                look()
             if step >= s.steps:
                 break
     finally:

@@ -114,23 +114,15 @@ def train_online(
         evaluate_at = s.next_evaluation(position.plain["began"])
         collector.restore(position, agent.policy)
 
-    def judge() -> None:
-        with recorder.clock("online", "evaluation"):
-            rollouts = roll_out(
-                agent.policy, s.env_id, s.eval_episodes, s.seed, 1000 + agent.step, False, s.patience, tell
-            )
-            recorder.metrics("online", agent.step, probe.measure(agent.policy, rollouts))
-        recorder.evaluation("online", agent.step, rollouts.returns)
-        keep(agent.step, agent.learner)
-        agent.recovery.mark(agent.learner, agent.step)
-
     try:
         while True:
             agent.learn()
             recorder.progress("online", agent.step, s.steps)
             if agent.step == evaluate_at:
                 agent.before_judging()
-                judge()
+                judge(agent.policy, agent.step, recorder, s, probe, tell)
+                keep(agent.step, agent.learner)
+                agent.recovery.mark(agent.learner, agent.step)
             if agent.step >= s.steps:
                 return agent.finish()
             if agent.oversight is None:
@@ -149,6 +141,22 @@ def train_online(
                 keeper.save(Position(agent.step, learners, {**at, **plain, "began": began}, arrays))
     finally:
         episodes.close()
+
+
+def judge(
+    policy: Policy,
+    step: int,
+    recorder: Recorder,
+    settings: OnlineSettings,
+    probe: Probe,
+    tell: Callable[[str], None],
+) -> None:
+    """Evaluate a policy in environments of its own and record what it earns and what its critic expects."""
+    s = settings
+    with recorder.clock("online", "evaluation"):
+        rollouts = roll_out(policy, s.env_id, s.eval_episodes, s.seed, 1000 + step, False, s.patience, tell)
+        recorder.metrics("online", step, probe.measure(policy, rollouts))
+    recorder.evaluation("online", step, rollouts.returns)
 
 
 def reference(

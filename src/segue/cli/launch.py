@@ -1,0 +1,77 @@
+"""Running arms from the command line: where the results go, who does the work, and what is printed."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from segue.cli.console import PlainConsole
+from segue.cli.progress import Watcher
+from segue.recipe import CHECKPOINT_EVERY, Recipe
+
+#: Where the results go and who does the work; not part of the recipe.
+PLACE: list[tuple[str, Any, Any]] = [
+    ("out", Annotated[Path, tyro.conf.arg(help="The run directory.")], Path("runs/latest")),
+    (
+        "workers",
+        Annotated[
+            int | None,
+            tyro.conf.arg(help="Worker processes; by default one per core, if there are as many jobs."),
+        ],
+        None,
+    ),
+    (
+        "checkpoint_every",
+        Annotated[float, tyro.conf.arg(help="Seconds between saves of where the run stands; changes no result.")],
+        CHECKPOINT_EVERY,
+    ),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Again:
+    """Flags that go with recipe files."""
+
+    recipes: tyro.conf.Positional[tuple[Path, ...]]
+    """recipe.json files."""
+    out: Path = Path("runs/latest")
+    """The run directory."""
+    workers: int | None = None
+    """Worker processes."""
+    checkpoint_every: float = CHECKPOINT_EVERY
+    """Seconds between saves."""
+
+
+def launch(arms: Mapping[str, Recipe], place: Any, arguments: list[str], resume: bool = False) -> int:
+    """Run the arms with progress and end with the tables; exit code 0, 1 (failed) or 130 (interrupted).
+
+    `place` has the fields of PLACE.
+    """
+    from segue.report import decode, terminal_report
+    from segue.runner import compare
+
+    with Watcher() as watcher:
+        result = compare(
+            arms,
+            place.out,
+            workers=place.workers,
+            on_event=watcher,
+            command=shlex.join(["segue", *arguments]),
+            checkpoint_every=place.checkpoint_every,
+            resume=resume,
+        )
+    console = PlainConsole()
+    console.print(terminal_report(decode(result.summary, place.out.resolve().name)))
+    for name, arm in result.summary["arms"].items():
+        for seed, outcome in arm["seeds"].items():
+            if outcome["error"]:
+                console.print(f"[red]{name}, seed {seed}: {outcome['error']}[/red]", soft_wrap=True)
+    if result.status == "interrupted":
+        console.print("Interrupted, and saved: the results so far are in the report; the same command goes on.")
+    console.print(f"Report: {result.report}", soft_wrap=True)
+    return {"complete": 0, "failed": 1, "interrupted": 130}[result.status]
