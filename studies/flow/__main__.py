@@ -1,7 +1,7 @@
 """FQL and QC-FQL, offline and then live: `python -m studies.flow` (`make flow`).
 
-Flow Q-learning with one action per decision and with chunks of five, on a Hopper dataset and on a maze, from the dataset
-to live steps with the same algorithm; TD3+BC beside them.
+Flow Q-learning with one action per decision and with chunks of five, on a Hopper dataset and on a maze: from the
+dataset to live steps with the same algorithm. TD3+BC stands beside them.
 """
 
 from __future__ import annotations
