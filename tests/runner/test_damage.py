@@ -132,7 +132,7 @@ def test_a_file_of_somebody_else_among_the_transitions_is_left_alone(run: Path, 
 
 
 def damage(checkpoint: Path) -> None:
-    file = checkpoint / "learner.eqx"
+    file = checkpoint / "arrays.safetensors"
     file.write_bytes(file.read_bytes()[:-5])
 
 
@@ -166,7 +166,9 @@ def test_so_is_the_policy_that_a_finished_run_ended_with(run: Path, whole: Path)
     said, ran = resumed(run)
     assert any("run · seed 0 goes on from its last state to make it again" in line for line in said)
     assert ran == {"online"}
-    assert (final / "learner.eqx").read_bytes() == (whole / final.relative_to(run) / "learner.eqx").read_bytes()
+    assert (final / "arrays.safetensors").read_bytes() == (
+        whole / final.relative_to(run) / "arrays.safetensors"
+    ).read_bytes()
     assert numbers(run) == numbers(whole)
 
 

@@ -1,15 +1,15 @@
 """Saving and loading a learner, in a directory that is written whole or not at all.
 
-learner.eqx           its arrays
-seen.npy              fingerprints of the episodes that it has learnt from
-manifest.json         what the arrays mean, and the hashes of both
+arrays.safetensors    the learner's arrays by their paths, and the fingerprints of the episodes that it has learnt from
+manifest.json         what the arrays mean, and the hash of the file
+
+The arrays have the form that a resumable state has them in (segue.runner.state_store).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,27 @@ import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import UInt64
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
 
 from segue.algorithms import ALGORITHMS, Algorithm
 from segue.bridges import BRIDGES, Bridge
 from segue.envs import environment_spaces
 from segue.errors import RecipeError, SegueError
 from segue.files import write_directory
+from segue.plugins import PluginError
 from segue.policy import Policy
 from segue.recipe import decode, encode
 from segue.seen import NOTHING_SEEN
+from segue.training.checkpointing import flatten, unflatten
 from segue.training.update import init_learner, replace
 from segue.types import Learner, Normaliser, Spaces
 
 FORMAT = 3
+ARRAYS = "arrays.safetensors"
+#: Name of the fingerprints among the arrays.
+SEEN = "seen.episodes"
 
 
 class OtherFormat(SegueError):
@@ -87,10 +95,7 @@ def save(directory: Path, checkpoint: Checkpoint) -> str:
     """
     checkpoint = dataclasses.replace(checkpoint, learner=replace(checkpoint.learner, sampler=()))
     digest = parameters_sha256(checkpoint.learner)
-    arrays, seen = io.BytesIO(), io.BytesIO()
-    eqx.tree_serialise_leaves(arrays, checkpoint.learner)
-    np.save(seen, checkpoint.seen)
-    files = {"learner.eqx": arrays.getvalue(), "seen.npy": seen.getvalue()}
+    content = save_arrays({**flatten(checkpoint.learner), SEEN: checkpoint.seen})
     manifest = {
         "format": FORMAT,
         "algorithm": encode(checkpoint.algorithm),
@@ -99,9 +104,9 @@ def save(directory: Path, checkpoint: Checkpoint) -> str:
         "env": checkpoint.env_id,
         "progress": checkpoint.progress,
         "parameters_sha256": digest,
-        "seen_sha256": hashlib.sha256(files["seen.npy"]).hexdigest(),
+        "sha256": hashlib.sha256(content).hexdigest(),
     }
-    write_directory(directory, {**files, "manifest.json": json.dumps(manifest, indent=1).encode()})
+    write_directory(directory, {ARRAYS: content, "manifest.json": json.dumps(manifest, indent=1).encode()})
     return digest
 
 
@@ -119,22 +124,36 @@ def load(directory: Path) -> Checkpoint:
         algorithm = decode("algorithm", manifest["algorithm"], ALGORITHMS)
         bridges = tuple(decode("bridge", part, BRIDGES) for part in manifest["bridges"])
         spaces = Spaces(**manifest["spaces"])
-        learner = eqx.tree_deserialise_leaves(directory / "learner.eqx", skeleton(algorithm, bridges, spaces))
+        content = (directory / ARRAYS).read_bytes()
+        if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
+            raise ValueError(f"{ARRAYS} is not what was written")
+        arrays = load_arrays(content)
+        seen = arrays.pop(SEEN)
+        learner = unflatten(skeleton(algorithm, bridges, spaces), arrays)
         digest, env_id, progress = manifest["parameters_sha256"], manifest["env"], float(manifest["progress"])
-        fingerprints = (directory / "seen.npy").read_bytes()
-        if hashlib.sha256(fingerprints).hexdigest() != manifest["seen_sha256"]:
-            raise ValueError("the hash of seen.npy does not match")
-        seen = np.load(io.BytesIO(fingerprints), allow_pickle=False)
+    except (OtherFormat, PluginError):
+        raise
     except FileNotFoundError as error:
         raise SegueError(f"{directory}: no checkpoint here ({error.filename} is missing)") from error
-    except RuntimeError as error:  # of Equinox
-        said = "learner.eqx is cut short, or not what manifest.json describes"
-        raise SegueError(f"{directory}: the checkpoint is damaged ({said}); use another one") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, ArithmeticError) as error:
+    except _UNREADABLE as error:
         raise SegueError(f"{directory}: the checkpoint is damaged ({error}); use another one") from error
     if parameters_sha256(learner) != digest:
         raise SegueError(f"{directory}: the checkpoint is damaged (its hash does not match); use another one")
     return Checkpoint(algorithm, bridges, spaces, env_id, learner, seen, progress)
+
+
+#: What reading a damaged file raises.
+_UNREADABLE = (
+    SegueError,
+    SafetensorError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    ArithmeticError,
+)
 
 
 def damage(directory: Path) -> str | None:
