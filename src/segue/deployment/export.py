@@ -134,25 +134,30 @@ def traced(policy: Policy, observation_size: int, actions: Actions, explore: boo
         following, form = jax.tree.flatten(acted.carry)
         if form != remembers:
             raise SegueError(f"the policy begins with {remembers} in its memory and goes on with {form}")
-        # 0, or NaN for an observation that is not finite: it has no action, and a model cannot raise.
-        nothing = (normalised := policy.normaliser(observation)) - normalised
+        # Their product is 0, or NaN where an observation is not finite: it has no action, and a model cannot raise.
+        normalised, zeros = policy.normaliser(observation), np.zeros(observation_size, np.float32)
         if isinstance(actions, DiscreteActions):
-            decision = jnp.where(nothing.sum(-1) == 0, acted.action, -1)
+            decision = jnp.where(normalised @ zeros == 0, acted.action, -1)
             action = decision + actions.start
         else:
-            decision = acted.action + nothing.sum(-1, keepdims=True)
+            decision = acted.action + normalised @ zeros[:, None]
             # Rounding may lead a bit past a bound.
             action = (actions.centre + actions.half_range * decision).clip(actions.low, actions.high)
         same = (jnp.asarray(after, before.dtype) for after, before in zip(following, carry, strict=True))
         return action, decision, jnp.asarray(acted.log_prob(), jnp.float32), *same
 
-    noted = random.Tape()
-    jax.eval_shape(lambda *given: step(noted, *given), *inputs.values())
-    before = len(inputs)
-    for i, (distribution, shape) in enumerate(noted.noted):
-        inputs[f"{distribution}_{i}"] = jax.ShapeDtypeStruct(shape, np.float32)
     outputs = ["action", "decision", "log_prob", *(f"next_carry_{i}" for i in range(len(leaves)))]
-    return onnx_model(lambda *given: step(random.Tape(given[before:]), *given[:before]), inputs, outputs, batch=batch)
+    before, noted = len(inputs), random.Tape()
+    try:
+        jax.eval_shape(lambda *given: step(noted, *given), *inputs.values())
+        for i, (distribution, shape) in enumerate(noted.noted):
+            inputs[f"{distribution}_{i}"] = jax.ShapeDtypeStruct(shape, np.float32)
+        return onnx_model(
+            lambda *given: step(random.Tape(given[before:]), *given[:before]), inputs, outputs, batch=batch
+        )
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+        said = str(error).splitlines()[0]
+        raise SegueError(f"{policy.algorithm.name}: how it acts cannot be traced by JAX ({said})") from error
 
 
 def _dtype(leaf: Any) -> np.dtype:

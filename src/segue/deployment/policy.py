@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ from segue.noise import DRAW
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt64
+
+    from segue import random
 
 FORMAT = 3
 MANIFEST, GREEDY, EXPLORING, SEEN = "policy.json", "policy.onnx", "exploring.onnx", "seen.npy"
@@ -62,21 +65,23 @@ class Model:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no common class
             raise SegueError(f"onnxruntime cannot read the model ({error})") from None
-        self.noise = [
-            (value.name, distribution, tuple(value.shape))
+        self.noise = {
+            value.name: (distribution, tuple(value.shape))
             for value in self._session.get_inputs()
             if (distribution := value.name.rpartition("_")[0]) in DRAW
-        ]
-        """Name, distribution and shape of each input of random numbers; a dimension that is no number is the batch."""
+        }
+        """Distribution and shape of each input of random numbers; a dimension that is no number is the batch."""
 
-    def draw(self, batch: int, source: np.random.Generator | None) -> Arrays:
+    def draw(self, batch: int, source: random.Source | None) -> Arrays:
         """The noise of one step, from a new generator if none is given."""
         if not self.noise:
             return {}
         source = np.random.default_rng() if source is None else source
+        if not isinstance(source, np.random.Generator):
+            raise SegueError(f"the source is {source!r}; expected a NumPy generator, from which exported policies draw")
         return {
-            name: DRAW[distribution](source, tuple(size if isinstance(size, int) else batch for size in shape))
-            for name, distribution, shape in self.noise
+            name: DRAW[distribution](source, tuple([size if isinstance(size, int) else batch for size in shape]))
+            for name, (distribution, shape) in self.noise.items()
         }
 
     def run(self, outputs: Sequence[str], inputs: Arrays) -> list[np.ndarray]:
@@ -137,9 +142,9 @@ class ExportedPolicy:
         action = model.run(["action"], inputs)[0]
         if isinstance(self.actions, DiscreteActions):
             action = action.astype(np.int64)
-            _require_meaning(action < self.actions.start, flat)
+            _require_meaning(action, self.actions.start, flat)
         else:
-            _require_meaning(np.isnan(action), flat)
+            _require_meaning(action, None, flat)
         return action.reshape((*flat.shape[:-1], *action.shape[1:]))
 
     def start(self, batch: int) -> tuple[np.ndarray, ...]:
@@ -150,7 +155,7 @@ class ExportedPolicy:
         self,
         observation: Float[np.ndarray, "batch observation"],
         carry: tuple[np.ndarray, ...],
-        source: np.random.Generator | None,
+        source: random.Source | None,
         explore: bool,
     ) -> Acted:
         """One step of episodes that run side by side: actions in [-1, 1], or counted from 0.
@@ -158,7 +163,7 @@ class ExportedPolicy:
         Args:
             observation: flattened.
             carry: of the step before, or `start`'s.
-            source: of the random numbers, if it draws any; by default a new one.
+            source: of the random numbers, if it draws any: a NumPy generator, by default a new one.
             explore: whether to act as while collecting data.
 
         Raises:
@@ -168,11 +173,11 @@ class ExportedPolicy:
         model = self._models[explore]
         inputs = self._inputs(model, flat, carry, source)
         decision, *following = model.run(self._asked, inputs)
-        _require_meaning(decision < 0 if decision.ndim == 1 else np.isnan(decision), flat)
+        _require_meaning(decision, 0 if isinstance(self.actions, DiscreteActions) else None, flat)
         return Acted(decision, lambda: model.run(["log_prob"], inputs)[0], tuple(following))
 
     def _inputs(
-        self, model: Model, flat: np.ndarray, carry: tuple[np.ndarray, ...], source: np.random.Generator | None
+        self, model: Model, flat: np.ndarray, carry: tuple[np.ndarray, ...], source: random.Source | None
     ) -> Arrays:
         inputs = {"observation": flat}
         inputs.update({f"carry_{i}": part for i, part in enumerate(carry)})
@@ -180,9 +185,10 @@ class ExportedPolicy:
         return inputs
 
 
-def _require_meaning(meaningless: np.ndarray, flat: np.ndarray) -> None:
+def _require_meaning(action: np.ndarray, first: int | None, flat: np.ndarray) -> None:
     """A model cannot raise: it gives NaN, or a number below the first, for observations that have no action."""
-    if meaningless.any():
+    # The dot product is NaN where any number is; no other check is as fast for a few numbers.
+    if math.isnan(np.vdot(action, action)) if first is None else action.min() < first:
         raise SegueError(_not_finite(flat))
 
 

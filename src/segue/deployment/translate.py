@@ -105,8 +105,8 @@ class _Graph:
     def __init__(self, batch: Any, batched: str) -> None:
         self.batch, self.batched = batch, batched
         self.nodes: list[onnx.NodeProto] = []
-        #: What the result of an Expand was made of, with axes of 1.
-        self.narrow: dict[str, Value] = {}
+        #: What was repeated along an axis to make a value, and its shape.
+        self.narrow: dict[str, tuple[Value, list[Any]]] = {}
         #: By type, shape and content: equal ones are one.
         self.constants: dict[tuple[Any, ...], TensorProto] = {}
 
@@ -225,7 +225,7 @@ class _Graph:
                 if aligned == list(out.shape):
                     return value
                 spread = self.add("Expand", value, self.shape(out.shape))
-                self.narrow[spread] = value
+                self.narrow[spread] = value, aligned
                 return spread
             case "transpose":
                 return self.add("Transpose", x[0], perm=list(given["permutation"]))
@@ -234,7 +234,10 @@ class _Graph:
             case "stack":
                 axis = given["axis"]
                 raised = [self.add("Unsqueeze", part, self.integers(axis)) for part in x]
-                return self.add("Concat", *raised, axis=axis)
+                stack = self.add("Concat", *raised, axis=axis)
+                if all(part is x[0] for part in x):
+                    self.narrow[stack] = raised[0], [1 if i == axis else size for i, size in enumerate(out.shape)]
+                return stack
             case "split":
                 ends = np.cumsum(given["sizes"])
                 pairs = zip(ends - given["sizes"], ends, strict=True)
@@ -271,11 +274,10 @@ class _Graph:
         )
 
     def unspread(self, x: Sequence[Value]) -> Sequence[Value]:
-        """Operands of an operator that spreads them itself, as long as one of them has every axis."""
-        narrow = [self.narrow.get(part) if isinstance(part, str) else part for part in x]
-        if not any(isinstance(part, str) and part not in self.narrow for part in x):
-            return x
-        return [part if less is None else less for part, less in zip(x, narrow, strict=True)]
+        """Operands of an operator that spreads them itself, if one of them has every axis."""
+        spread = [isinstance(part, str) and part in self.narrow for part in x]
+        whole = any(isinstance(part, str) and not narrow for part, narrow in zip(x, spread, strict=True))
+        return [self.narrow[str(part)][0] if narrow and whole else part for part, narrow in zip(x, spread, strict=True)]
 
     def part(self, x: Value, taken: Mapping[int, tuple[int, ...]]) -> Value:
         """Of some axes the range from start to end, in steps if there is a third number."""
@@ -288,17 +290,21 @@ class _Graph:
         """A matrix product where it is one, or else the sum that it is."""
         (left, right), (left_batch, right_batch) = numbers
         rank, other, lead = len(shapes[0]), len(shapes[1]), tuple(range(len(left_batch)))
-        matrices = other == len(lead) + 2 and (not lead or rank == other)
+        matrices = (other == len(lead) + 2 and (not lead or rank == other)) or (other == 1 and not lead)
         if matrices and (left, right) == ((rank - 1,), (len(lead),)) and left_batch == right_batch == lead:
-            return self.add("MatMul", *x)
+            first, narrow = self.narrow.get(str(x[0]), (x[0], []))
+            # MatMul spreads the leading axes itself, such as one observation for the members of an ensemble.
+            alone = isinstance(x[1], np.ndarray) and narrow[len(lead) :] == list(shapes[0][len(lead) :])
+            return self.add("MatMul", first if alone else x[0], x[1])
         letters = iter(string.ascii_letters)
-        first = [next(letters) for _ in range(rank)]
-        pairs = dict(zip((*right, *right_batch), (first[axis] for axis in (*left, *left_batch)), strict=True))
-        second = [pairs.get(axis) or next(letters) for axis in range(other)]
-        result = [first[axis] for axis in left_batch]
-        result += [letter for axis, letter in enumerate(first) if axis not in (*left, *left_batch)]
-        result += [letter for axis, letter in enumerate(second) if axis not in pairs]
-        return self.add("Einsum", *x, equation=f"{''.join(first)},{''.join(second)}->{''.join(result)}")
+        left_letters = [next(letters) for _ in range(rank)]
+        pairs = dict(zip((*right, *right_batch), (left_letters[axis] for axis in (*left, *left_batch)), strict=True))
+        right_letters = [pairs.get(axis) or next(letters) for axis in range(other)]
+        result = [left_letters[axis] for axis in left_batch]
+        result += [letter for axis, letter in enumerate(left_letters) if axis not in (*left, *left_batch)]
+        result += [letter for axis, letter in enumerate(right_letters) if axis not in pairs]
+        equation = f"{''.join(left_letters)},{''.join(right_letters)}->{''.join(result)}"
+        return self.add("Einsum", *x, equation=equation)
 
     def gather(self, x: Sequence[Value], shapes: Sequence[Any], out: Sequence[Any], given: Any) -> Value | None:
         """Parts that begin at known places, what an index of each row takes of an axis, or whole rows by number."""
