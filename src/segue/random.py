@@ -19,6 +19,9 @@ from jaxtyping import Float, Int
 from segue.noise import DRAW, Distribution
 from segue.types import Array, Key
 
+#: Dimensions: numbers, or JAX's symbolic ones while a policy is exported.
+Shape = tuple[Any, ...]
+
 
 class Tape:
     """A source that hands out given numbers in order, and notes what was asked for: how an export traces a policy.
@@ -28,11 +31,11 @@ class Tape:
     """
 
     def __init__(self, numbers: Iterable[Array] | None = None) -> None:
-        self.noted: list[tuple[Distribution, tuple[Any, ...]]] = []
+        self.noted: list[tuple[Distribution, Shape]] = []
         self._numbers = None if numbers is None else iter(numbers)
 
-    def draw(self, distribution: Distribution, shape: tuple[Any, ...]) -> Array:
-        """The next numbers; a dimension of the shape may be symbolic."""
+    def draw(self, distribution: Distribution, shape: Shape) -> Array:
+        """The next numbers."""
         self.noted.append((distribution, shape))
         return jnp.zeros(shape) if self._numbers is None else next(self._numbers)
 
@@ -76,14 +79,14 @@ def _number(name: str) -> int:
     return zlib.crc32(name.encode()) | 1 << 31
 
 
-def normal(source: Source, shape: tuple[int, ...]) -> Float[Array, "..."]:
+def normal(source: Source, shape: Shape) -> Float[Array, "..."]:
     """Standard normal numbers, float32."""
     if isinstance(source, np.random.Generator | Tape):
         return _off_device(source, "normal", shape)
     return jax.random.normal(source, shape)
 
 
-def uniform(source: Source, shape: tuple[int, ...], low: float, high: float) -> Float[Array, "..."]:
+def uniform(source: Source, shape: Shape, low: float, high: float) -> Float[Array, "..."]:
     """Uniform numbers in [low, high), float32."""
     if not isinstance(source, np.random.Generator | Tape):
         return jax.random.uniform(source, shape, minval=low, maxval=high)
@@ -94,7 +97,7 @@ def uniform(source: Source, shape: tuple[int, ...], low: float, high: float) -> 
     return xp.asarray(xp.minimum(drawn, np.nextafter(highest, lowest)))
 
 
-def _off_device(source: np.random.Generator | Tape, distribution: Distribution, shape: tuple[int, ...]) -> Array:
+def _off_device(source: np.random.Generator | Tape, distribution: Distribution, shape: Shape) -> Array:
     if isinstance(source, Tape):
         return source.draw(distribution, shape)
     return np.asarray(DRAW[distribution](source, shape))
@@ -115,7 +118,7 @@ def uniform_from_host(key: Key, shape: tuple[int, ...], low: float, high: float)
     return jnp.asarray(draw(data))
 
 
-def gumbel(source: Source, shape: tuple[int, ...]) -> Float[Array, "..."]:
+def gumbel(source: Source, shape: Shape) -> Float[Array, "..."]:
     """Standard Gumbel numbers, float32: adding them to logits and taking the argmax draws from the softmax."""
     if isinstance(source, np.random.Generator | Tape):
         return _off_device(source, "gumbel", shape)

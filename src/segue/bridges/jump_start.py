@@ -152,7 +152,7 @@ class JumpStart(Bridge):
         nets: Nets,
         observation: Float[Array, "batch observation"],
         acted: Acted,
-        carry: Int[np.ndarray, " batch"],
+        carry: Int[Array, " batch"],
         source: random.Source,
         explore: bool,
     ) -> Acted:

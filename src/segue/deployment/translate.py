@@ -212,6 +212,10 @@ class _Graph:
                 return self.add("Mod", *x, fmod=1)
             case "clamp":
                 return self.add("Min", self.add("Max", x[1], x[0]), x[2])
+            case "select_n" if out.dtype.kind == "b" and len(x) == 3:
+                # onnxruntime has no Where of truth values.
+                first = self.add("And", self.add("Not", x[0]), x[1])
+                return self.add("Or", first, self.add("And", x[0], x[2]))
             case "select_n" if len(x) == 3 and dtype.kind == "b":
                 return self.add("Where", *self.unspread((x[0], x[2], x[1])))
             case "convert_element_type":
