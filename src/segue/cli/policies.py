@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from segue.acting import ActingPolicy
 from segue.deployment.policy import MANIFEST, load_policy
 from segue.errors import SegueError, unknown
-
-if TYPE_CHECKING:
-    pass
 
 
 def find(place: Path) -> dict[str, Path]:

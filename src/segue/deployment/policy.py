@@ -188,7 +188,7 @@ class ExportedPolicy:
 def _require_meaning(action: np.ndarray, first: int | None, flat: np.ndarray) -> None:
     """A model cannot raise: it gives NaN, or a number below the first, for observations that have no action."""
     # The dot product is NaN where any number is; no other check is as fast for a few numbers.
-    if math.isnan(np.vdot(action, action)) if first is None else action.min() < first:
+    if math.isnan(np.vdot(action, action)) if first is None else (action < first).any():
         raise SegueError(_not_finite(flat))
 
 

@@ -111,6 +111,7 @@ class _Graph:
         self.constants: dict[tuple[Any, ...], TensorProto] = {}
 
     def name(self, value: Value) -> str:
+        """Of a value; a constant becomes one of the model's."""
         if isinstance(value, str):
             return value
         array = np.ascontiguousarray(value).reshape(np.shape(value))
@@ -120,9 +121,11 @@ class _Graph:
         return self.constants[key].name
 
     def integers(self, *numbers: int) -> Value:
+        """What operators take for shapes, axes and places."""
         return np.array(numbers, np.int64)
 
     def add(self, operator: str, *inputs: Value, **attributes: Any) -> str:
+        """One more node, and the name of what it gives."""
         name = f"{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, [self.name(x) for x in inputs], [name], **attributes))
         return name
@@ -191,7 +194,7 @@ class _Graph:
             case "max" if any(isinstance(part, np.ndarray) and part.shape == () and part == 0 for part in x):
                 return self.add("Relu", next(part for part in x if isinstance(part, str)))
             case name if name in _OPERATORS:
-                return self.add(_OPERATORS[name], *self.unspread(x))
+                return self.add(_OPERATORS[name], *self.unspread(x, shapes, out.shape))
             case "ne":
                 return self.add("Not", self.add("Equal", *x))
             case "is_finite":
@@ -217,7 +220,7 @@ class _Graph:
                 first = self.add("And", self.add("Not", x[0]), x[1])
                 return self.add("Or", first, self.add("And", x[0], x[2]))
             case "select_n" if len(x) == 3 and dtype.kind == "b":
-                return self.add("Where", *self.unspread((x[0], x[2], x[1])))
+                return self.add("Where", *(self.unspread(x, shapes, out.shape)[case] for case in (0, 2, 1)))
             case "convert_element_type":
                 return x[0] if dtype == out.dtype else self.add("Cast", x[0], to=_type(out.dtype))
             case "reshape" | "squeeze" | "expand_dims":
@@ -262,14 +265,12 @@ class _Graph:
             case "argmax" | "argmin" as name:
                 found = self.add("ArgMax" if name == "argmax" else "ArgMin", x[0], axis=given["axes"][0], keepdims=0)
                 return self.add("Cast", found, to=_type(out.dtype))
-            case "cumsum":
-                return self.add("CumSum", x[0], np.asarray(given["axis"]), reverse=int(given["reverse"]))
             case "dot_general":
                 return self.product(x, shapes, given["dimension_numbers"])
             case "gather":
-                taken_of = self.gather(x, shapes, out.shape, given)
-                if taken_of is not None:
-                    return taken_of
+                gathered = self.gather(x, shapes, out.shape, given)
+                if gathered is not None:
+                    return gathered
             case "dim_as_value":
                 return self.add("Cast", self.reshape(self.dimension(given["dim"]), ()), to=_type(out.dtype))
         raise SegueError(
@@ -277,11 +278,11 @@ class _Graph:
             f"{str(equation)[:200]}"
         )
 
-    def unspread(self, x: Sequence[Value]) -> Sequence[Value]:
-        """Operands of an operator that spreads them itself, if one of them has every axis."""
-        spread = [isinstance(part, str) and part in self.narrow for part in x]
-        whole = any(isinstance(part, str) and not narrow for part, narrow in zip(x, spread, strict=True))
-        return [self.narrow[str(part)][0] if narrow and whole else part for part, narrow in zip(x, spread, strict=True)]
+    def unspread(self, x: Sequence[Value], shapes: Sequence[Any], out: Any) -> Sequence[Value]:
+        """Operands of an operator that repeats them itself, if one of them has every axis."""
+        narrow = [self.narrow[part][0] if isinstance(part, str) and part in self.narrow else None for part in x]
+        whole = any(less is None and shape == out for less, shape in zip(narrow, shapes, strict=True))
+        return [part if less is None or not whole else less for part, less in zip(x, narrow, strict=True)]
 
     def part(self, x: Value, taken: Mapping[int, tuple[int, ...]]) -> Value:
         """Of some axes the range from start to end, in steps if there is a third number."""
