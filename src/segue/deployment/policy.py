@@ -51,10 +51,7 @@ class Model:
     """
 
     def __init__(self, content: bytes) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise SegueError("an exported policy needs the package onnxruntime: pip install 'segue[export]'") from None
+        onnxruntime = _runtime()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         # More threads than one are slower for networks of this size.
@@ -94,6 +91,14 @@ class Model:
             return list(self._session.run(outputs, inputs, self._only_what_is_asked))
         except Exception as error:
             raise SegueError(f"the exported policy cannot act on these inputs ({error})") from None
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise SegueError("an exported policy needs the package onnxruntime: pip install 'segue[export]'") from None
+    return onnxruntime
 
 
 class ExportedPolicy:
@@ -258,8 +263,9 @@ def assemble(document: dict[str, Any], files: Mapping[str, bytes], where: str) -
     Raises:
         SegueError: if they do not fit together, or onnxruntime is not installed.
     """
-    greedy, exploring = (Model(files[name]) for name in (GREEDY, EXPLORING))
+    _runtime()
     try:
+        greedy, exploring = (Model(files[name]) for name in (GREEDY, EXPLORING))
         seen = np.load(io.BytesIO(files[SEEN]), allow_pickle=False)
         if seen.dtype != np.uint64 or seen.ndim != 1:
             raise ValueError(f"{SEEN} is not a list of fingerprints")
@@ -269,7 +275,7 @@ def assemble(document: dict[str, Any], files: Mapping[str, bytes], where: str) -
             acted = policy.act(np.zeros((2, flat_size(policy.space)), np.float32), policy.start(2), None, explore)
             if acted.action.shape != expected:
                 raise ValueError(f"actions have shape {acted.action.shape[1:]}")
-    except (SegueError, KeyError, TypeError, ValueError, IndexError, AttributeError, EOFError) as error:
+    except Exception as error:  # those of damaged parts have no common class
         raise SegueError(f"{where}: the parts of the exported policy do not fit together ({error})") from None
     return policy
 
