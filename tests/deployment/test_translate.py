@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import onnxruntime
 import pytest
+from jax.export import symbolic_shape
 
 from segue.deployment.translate import onnx_model
 from segue.errors import SegueError
@@ -52,7 +53,7 @@ def both(function: Callable[..., Any], x: np.ndarray, i: np.ndarray) -> list[tup
     def flat(x: Any, i: Any) -> tuple[Any, ...]:
         return tuple(jax.tree.leaves(function(x, i)))
 
-    (batch,) = jax.export.symbolic_shape("batch")
+    (batch,) = symbolic_shape("batch")
     inputs = {"x": jax.ShapeDtypeStruct((batch, 3), np.float32), "i": jax.ShapeDtypeStruct((batch,), np.int32)}
     expected = flat(jnp.asarray(x), jnp.asarray(i))
     model = onnx_model(flat, inputs, [f"y_{n}" for n in range(len(expected))], batch=batch)

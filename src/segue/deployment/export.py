@@ -19,6 +19,7 @@ import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.export import symbolic_shape
 
 import segue
 from segue import random
@@ -122,7 +123,7 @@ def traced(policy: Policy, observation_size: int, actions: Actions, explore: boo
         from segue.deployment.translate import onnx_model
     except ImportError:
         raise SegueError("segue export needs the packages onnx and onnxruntime: pip install 'segue[export]'") from None
-    (batch,) = jax.export.symbolic_shape("batch")
+    (batch,) = symbolic_shape("batch")
     leaves, structure = jax.tree.flatten(policy.start(1))
     remembers: Any = structure
     inputs = {"observation": jax.ShapeDtypeStruct((batch, observation_size), np.float32)}
