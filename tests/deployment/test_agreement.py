@@ -152,6 +152,7 @@ class Wobble(BC):
     name: ClassVar[str] = "wobble"
     sort: bool = False
     host: bool = False
+    counted: bool = False
 
     def start(self, nets: Any, batch: int) -> Any:
         return {"action": np.full((batch, 2), 0.25, np.float32), "steps": np.zeros(batch, np.int64)}
@@ -162,6 +163,8 @@ class Wobble(BC):
             observation = xp.sort(observation, axis=-1)
         if self.host:
             observation = np.asarray(observation)
+        if self.counted and int(observation.shape[0]) > 5:
+            xp = np
         target = nets.actor.mode(observation) * (-1.0) ** (carry["steps"] % 2)[:, None]
         if explore:
             target = target + random.uniform(random.named(source, "wobble"), target.shape, -0.1, 0.2)
@@ -185,8 +188,9 @@ def test_what_cannot_be_exported_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(ALGORITHMS, "wobble", Wobble)
     with pytest.raises(SegueError, match="the JAX primitive sort of float32 has no translation to ONNX"):
         make(tmp_path / "sort", Wobble(sort=True), "continuous")
-    with pytest.raises(SegueError, match="wobble: how it acts cannot be traced by JAX"):
-        make(tmp_path / "host", Wobble(host=True), "continuous")
+    for why in ("host", "counted"):
+        with pytest.raises(SegueError, match="wobble: JAX cannot trace how it acts for any batch size"):
+            make(tmp_path / why, Wobble(**{why: True}), "continuous")
     assert not list(tmp_path.glob("*/exported"))
 
 

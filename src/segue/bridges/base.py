@@ -184,7 +184,7 @@ class Bridge(HyperParameters):
         source: random.Source,
         explore: bool,
     ) -> Acted:
-        """The action taken, given the one the algorithm (and the bridges before) chose; on the host.
+        """The action taken, given the one the algorithm (and the bridges before) chose; on the host, or traced by an export.
 
         `carry` is this bridge's own, and so is the one returned.
         """

@@ -156,9 +156,11 @@ def traced(policy: Policy, observation_size: int, actions: Actions, explore: boo
         return onnx_model(
             lambda *given: step(random.Tape(given[before:]), *given[:before]), inputs, outputs, batch=batch
         )
-    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+    except (TypeError, jax.errors.InconclusiveDimensionOperation) as error:  # JAX's of this kind are TypeErrors
         said = str(error).splitlines()[0]
-        raise SegueError(f"{policy.algorithm.name}: how it acts cannot be traced by JAX ({said})") from error
+        raise SegueError(
+            f"{policy.algorithm.name}: JAX cannot trace how it acts for any batch size ({said})"
+        ) from error
 
 
 def _dtype(leaf: Any) -> np.dtype:
