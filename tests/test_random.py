@@ -28,6 +28,7 @@ from segue import random
 from segue.algorithms import ALGORITHMS, PPO
 from segue.bridges import Bridge
 from segue.data import load
+from segue.noise import DRAW
 from segue.ope import FQE, BehaviourModel, ContinuousPolicy, DiscretePolicy, fit
 from segue.ope.behaviour import propensities
 from segue.replay import REPLAYS, Replay, append
@@ -305,3 +306,17 @@ def test_fresh_weights_are_uniform():
     counts, _ = np.histogram(drawn, 20, (-0.5, 0.5))
     assert counts.sum() == 40_000
     assert ((counts - 2000) ** 2 / 2000).sum() < 50  # χ² with 19 degrees of freedom: the 99.99th percentile
+
+
+def test_a_tape_hands_out_its_numbers_as_a_generator_would_have_drawn_them():
+    def drawn(source):
+        low = random.uniform(random.named(source, "any"), (3, 2), -1.0, 2.0)
+        return low, random.normal(source, (4,)), random.gumbel(source, (2,))
+
+    noted = random.Tape()
+    drawn(noted)
+    assert noted.noted == [("uniform", (3, 2)), ("normal", (4,)), ("gumbel", (2,))]
+    generator = np.random.default_rng(0)
+    numbers = [DRAW[distribution](generator, shape) for distribution, shape in noted.noted]
+    for ours, expected in zip(drawn(random.Tape(numbers)), drawn(np.random.default_rng(0)), strict=True):
+        assert np.array_equal(ours, expected)

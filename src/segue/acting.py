@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
-from segue import random
-from segue.types import Array
+if TYPE_CHECKING:  # an exported policy acts where JAX is not installed
+    from jaxtyping import Bool, Float, Int
 
-Action = Float[Array, "*batch action"] | Int[Array, "*batch"]
+    from segue import random
+    from segue.types import Array
+
+    Action = Float[Array, "*batch action"] | Int[Array, "*batch"]
 Carry = Any
 
 
@@ -52,15 +53,17 @@ class ActingPolicy(Protocol):
 def restart(policy: ActingPolicy, carry: Carry, ended: Bool[np.ndarray, " batch"]) -> Carry:
     """The carry with a fresh start where an episode has ended."""
 
+    import jax
+
     def renewed(new: np.ndarray, old: np.ndarray) -> np.ndarray:
         return np.where(ended.reshape(-1, *[1] * (np.ndim(old) - 1)), new, old)
 
     return jax.tree.map(renewed, policy.start(len(ended)), carry)
 
 
-def unknown(action: Action, batch: tuple[int, ...]) -> Callable[[], Float[np.ndarray, " batch"]]:
+def unknown(action: Action, batch: tuple[int, ...]) -> Callable[[], Float[Array, " batch"]]:
     """The log-probability of actions whose distribution is not known."""
-    return lambda: np.full(batch, np.nan, np.float32)
+    return lambda: action.__array_namespace__().full(batch, np.nan, np.float32)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from segue.acting import Acted
+from segue.acting import Acted, unknown
 from segue.replay.base import Replay
 from segue.types import Array, Transition
 
@@ -66,4 +66,4 @@ def play(decide: Callable[[], Float[Array, "batch chunk_action"]], carry: Carry)
         chunk = xp.where(over[:, None, None], decide().reshape(chunk.shape), chunk)
         left = xp.where(over, np.int32(length), left)
     action = xp.take_along_axis(chunk, (length - left)[:, None, None], axis=1)[:, 0]
-    return Acted(action, lambda: np.full(len(left), np.nan, np.float32), (left - 1, chunk))
+    return Acted(action, unknown(action, left.shape), (left - 1, chunk))

@@ -13,7 +13,7 @@ from segue.acting import Acted, Carry
 from segue.algorithms.base import Algorithm
 from segue.bridges.base import Bridge
 from segue.seen import NOTHING_SEEN
-from segue.types import Learner
+from segue.types import Array, Learner
 
 
 class Policy:
@@ -55,14 +55,21 @@ class Policy:
             source: of randomness.
             explore: whether to act as while collecting data.
         """
+        acted = self.decide(np.asarray(observation, np.float32), carry, source, explore)
+        return acted._replace(action=np.asarray(acted.action))
+
+    def decide(
+        self, observation: Float[Array, "batch observation"], carry: Carry, source: random.Source, explore: bool
+    ) -> Acted:
+        """The same on arrays of any kind: an export traces it."""
         own, others = carry
-        normalised = self.normaliser(np.asarray(observation, np.float32))
+        normalised = self.normaliser(observation)
         acted = self.algorithm.act(self.nets, normalised, own, source, explore)
         own, carries = acted.carry, []
         for bridge, state, other in zip(self.bridges, self.states, others, strict=True):
             acted = bridge.act(state, self.algorithm, self.nets, normalised, acted, other, source, explore)
             carries.append(acted.carry)
-        return Acted(np.asarray(acted.action), acted.log_prob, (own, tuple(carries)))
+        return Acted(acted.action, acted.log_prob, (own, tuple(carries)))
 
     def __call__(
         self,

@@ -1,4 +1,4 @@
-"""Random draws that work in both worlds: a JAX key on the device, a NumPy generator on the host.
+"""Random draws from a JAX key on the device, a NumPy generator on the host, or a tape of numbers drawn before.
 
 Every draw of a run comes from a stream named by (seed, phase, index), so nothing depends on what ran before it. Within
 a stream every purpose has a key of its own, by name (`named`). `jax.random.split` is only for keys of one purpose, such
@@ -8,6 +8,7 @@ as those of the steps of a scan.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import jax
@@ -15,9 +16,31 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from segue.noise import DRAW, Distribution
 from segue.types import Array, Key
 
-Source = Key | np.random.Generator
+#: Dimensions: numbers, or JAX's symbolic ones while a policy is exported.
+Shape = tuple[Any, ...]
+
+
+class Tape:
+    """A source that hands out given numbers in order, and notes what was asked for: how an export traces a policy.
+
+    Args:
+        numbers: one array per draw, of the distributions and shapes that a first pass has noted; by default zeros.
+    """
+
+    def __init__(self, numbers: Iterable[Array] | None = None) -> None:
+        self.noted: list[tuple[Distribution, Shape]] = []
+        self._numbers = None if numbers is None else iter(numbers)
+
+    def draw(self, distribution: Distribution, shape: Shape) -> Array:
+        """The next numbers."""
+        self.noted.append((distribution, shape))
+        return jnp.zeros(shape) if self._numbers is None else next(self._numbers)
+
+
+Source = Key | np.random.Generator | Tape
 S = TypeVar("S", bound=Source)
 
 
@@ -25,9 +48,9 @@ def named(source: S, *names: str | int | Int[Array, ""]) -> S:
     """The child of a key for the purpose with this name; a number, such as a step, follows the name of what it counts.
 
     A parent gives keys to its children or is drawn from, never both: its draws are made of its children's keys. A
-    generator goes on as it is, since each of its draws is independent of those before.
+    generator or a tape goes on as it is, since each of its draws is independent of those before.
     """
-    if isinstance(source, np.random.Generator):
+    if isinstance(source, np.random.Generator | Tape):
         return source
     key: Any = source
     for name in names:
@@ -56,20 +79,28 @@ def _number(name: str) -> int:
     return zlib.crc32(name.encode()) | 1 << 31
 
 
-def normal(source: Source, shape: tuple[int, ...]) -> Float[Array, "..."]:
+def normal(source: Source, shape: Shape) -> Float[Array, "..."]:
     """Standard normal numbers, float32."""
-    if isinstance(source, np.random.Generator):
-        return source.standard_normal(shape, np.float32)
+    if isinstance(source, np.random.Generator | Tape):
+        return _off_device(source, "normal", shape)
     return jax.random.normal(source, shape)
 
 
-def uniform(source: Source, shape: tuple[int, ...], low: float, high: float) -> Float[Array, "..."]:
+def uniform(source: Source, shape: Shape, low: float, high: float) -> Float[Array, "..."]:
     """Uniform numbers in [low, high), float32."""
-    if not isinstance(source, np.random.Generator):
+    if not isinstance(source, np.random.Generator | Tape):
         return jax.random.uniform(source, shape, minval=low, maxval=high)
     lowest, highest = np.float32(low), np.float32(high)
-    drawn = lowest + (highest - lowest) * source.random(shape, np.float32)
-    return np.asarray(np.minimum(drawn, np.nextafter(highest, lowest)))  # the sum may be rounded up to `high`
+    drawn = lowest + (highest - lowest) * _off_device(source, "uniform", shape)
+    xp = drawn.__array_namespace__()
+    # The sum may be rounded up to `high`.
+    return xp.asarray(xp.minimum(drawn, np.nextafter(highest, lowest)))
+
+
+def _off_device(source: np.random.Generator | Tape, distribution: Distribution, shape: Shape) -> Array:
+    if isinstance(source, Tape):
+        return source.draw(distribution, shape)
+    return np.asarray(DRAW[distribution](source, shape))
 
 
 def uniform_from_host(key: Key, shape: tuple[int, ...], low: float, high: float) -> Float[jax.Array, "..."]:
@@ -87,8 +118,8 @@ def uniform_from_host(key: Key, shape: tuple[int, ...], low: float, high: float)
     return jnp.asarray(draw(data))
 
 
-def gumbel(source: Source, shape: tuple[int, ...]) -> Float[Array, "..."]:
+def gumbel(source: Source, shape: Shape) -> Float[Array, "..."]:
     """Standard Gumbel numbers, float32: adding them to logits and taking the argmax draws from the softmax."""
-    if isinstance(source, np.random.Generator):
-        return source.gumbel(size=shape).astype(np.float32)
+    if isinstance(source, np.random.Generator | Tape):
+        return _off_device(source, "gumbel", shape)
     return jax.random.gumbel(source, shape)

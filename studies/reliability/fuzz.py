@@ -91,7 +91,7 @@ def originals(scratch: Path) -> dict[str, list[Files]]:
     assert result.status == "complete", result.summary
     final = scratch / "run/checkpoints/run/seed-0/final"
     export_policy(final, scratch / "policy", None)
-    found["policy"] = [_files(scratch / "policy", only=("policy.json", "policy.safetensors", "weights.safetensors"))]
+    found["policy"] = [_files(scratch / "policy", only=("policy.json", "policy.onnx", "exploring.onnx", "seen.npy"))]
     found["checkpoint"] = [_files(final)]
     found["state"] = [_files(scratch / "run/states/run/seed-0")]
     found["recipe"] = [{"recipe.json": (scratch / "run/recipe.json").read_bytes()}]
@@ -353,8 +353,7 @@ def _signed(files: Files) -> Files:
     try:
         if "policy.json" in signed:
             document = json.loads(signed["policy.json"])
-            weights = next(name for name in signed if name.endswith(".safetensors"))
-            document["weights_sha256"] = hashlib.sha256(signed[weights]).hexdigest()
+            document["files"] = {name: hashlib.sha256(signed[name]).hexdigest() for name in document["files"]}
             rest = {name: value for name, value in document.items() if name != "sha256"}
             document["sha256"] = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
             signed["policy.json"] = json.dumps(document).encode()

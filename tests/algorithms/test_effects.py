@@ -30,6 +30,7 @@ from segue.types import Normaliser
 OTHER: dict[str, Any] = {
     "subset_size": 1,
     "acting_samples": 1,
+    "target_samples": 1,
     "lagrange_threshold": 1.0,
     "failure_reward": -1.0,
     "critic_hidden_sizes": (4, 4),

@@ -49,7 +49,7 @@ def test_a_preset_changes_a_default_or_says_that_it_changes_none(name, preset):
 
 def test_the_algorithms_of_the_family_that_were_tuned_by_domain_have_presets():
     tuned = {name for name, cls in ALGORITHMS.items() if cls.presets}
-    assert tuned == {"td3-bc", "rebrac", "iql", "awac", "cql", "cal-ql", "sac-n", "edac", "rlpd"}
+    assert tuned == {"td3-bc", "rebrac", "fql", "iql", "awac", "cql", "cal-ql", "sac-n", "edac", "rlpd"}
 
 
 def test_an_algorithm_without_presets_of_its_own_does_not_inherit_its_parents():
@@ -95,7 +95,7 @@ def test_a_flag_goes_before_the_preset_wherever_it_stands(order):
     assert recipe.online == CalQL.preset("antmaze", reward_scale=1.0, reward_shift=0.0)
 
 
-@pytest.mark.parametrize(("offline", "online"), [("rebrac", "td3"), ("rebrac", "iql")])
+@pytest.mark.parametrize(("offline", "online"), [("rebrac", "td3"), ("rebrac", "fql", "iql")])
 def test_an_algorithm_without_the_preset_takes_the_others_returns_and_nothing_else(offline, online):
     recipe = from_flags(f"--offline {offline} --online {online} --preset antmaze-umaze")
     assert recipe.offline == ReBRAC.preset("antmaze-umaze")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import jax
 import numpy as np
 import onnxruntime
 
@@ -17,8 +17,9 @@ from segue.algorithms import ALGORITHMS, Algorithm
 from segue.bridges import Bridge
 from segue.deployment import ExportedPolicy, load_policy
 from segue.deployment.export import export_policy
-from segue.deployment.kinds import Proposals, put_together, take_apart
+from segue.deployment.policy import EXPLORING, GREEDY, Model
 from segue.envs import environment_spaces
+from segue.random import Tape
 from segue.runner.checkpoint import Checkpoint, save
 from segue.training.update import replace
 from segue.types import Learner, Normaliser
@@ -76,48 +77,43 @@ class Made:
     exported: ExportedPolicy
     notes: tuple[str, ...]
 
-    def original(self, observation: np.ndarray, *arguments: Any, **options: Any) -> np.ndarray:
-        """As Segue acts on the host; where float32 overflows on the way, what comes of it is what counts."""
+    def noise(self, explore: bool, batch: int, seed: int) -> list[np.ndarray]:
+        """What a generator of this seed draws for the exported policy."""
+        model = Model((self.directory / (EXPLORING if explore else GREEDY)).read_bytes())
+        return list(model.draw(batch, np.random.default_rng(seed)).values())
+
+    def original(self, observation: np.ndarray, *, explore: bool = False, seed: int = 0) -> np.ndarray:
+        """As Segue acts on the host in a first step, in [-1, 1]; on the exported policy's noise of this seed."""
+        tape = Tape(self.noise(explore, len(observation), seed))
+        policy = self.checkpoint.policy()
         with np.errstate(over="ignore"):
-            return self.checkpoint.policy()(observation, *arguments, **options)
+            return policy.act(observation, policy.start(len(observation)), tape, explore).action
 
-    def on_device(self, observation: np.ndarray) -> np.ndarray:
-        """As JAX computes it; the generator is where a policy without its own randomness starts from."""
-        learner = self.checkpoint.learner
-        nets = jax.tree.map(jax.numpy.asarray, learner.nets)
-        x = jax.numpy.asarray(learner.normaliser(observation))
-        return np.asarray(
-            self.checkpoint.algorithm.action_distribution(nets, x, False).sample(np.random.default_rng(0))
-        )
-
-    def onnx(self, observation: np.ndarray) -> np.ndarray:
-        """As ONNX Runtime computes it, in the environment's units."""
-        session = onnxruntime.InferenceSession(self.directory / "policy.onnx", providers=["CPUExecutionProvider"])
-        return session.run(["action"], {"observation": observation})[0]
+    def onnx(self, observation: np.ndarray, *, explore: bool = False, seed: int = 0) -> dict[str, np.ndarray]:
+        """As ONNX Runtime computes a first step, by its documentation alone."""
+        session = onnxruntime.InferenceSession(self.directory / ("exploring.onnx" if explore else "policy.onnx"))
+        draw, starts = np.random.default_rng(seed), json.loads((self.directory / "policy.json").read_text())["carry"]
+        inputs = {"observation": observation}
+        for value in session.get_inputs():
+            kind, _, number = value.name.rpartition("_")
+            shape = [len(observation) if size == "batch" else size for size in value.shape]
+            match kind:
+                case "carry":
+                    start = np.array([starts[int(number)]["start"]], starts[int(number)]["dtype"])
+                    inputs[value.name] = np.repeat(start, len(observation), axis=0)
+                case "normal":
+                    inputs[value.name] = draw.standard_normal(shape, np.float32)
+                case "uniform":
+                    inputs[value.name] = draw.random(shape, np.float32)
+                case "gumbel":
+                    inputs[value.name] = draw.gumbel(size=shape).astype(np.float32)
+        names = [value.name for value in session.get_outputs()]
+        return dict(zip(names, session.run(names, inputs), strict=True))
 
     def units(self, action: np.ndarray) -> np.ndarray:
         """An action in [-1, 1] (or counted from 0) as the environment has it."""
         actions: Any = self.exported.actions
         return action * actions.half_range + actions.centre if hasattr(actions, "low") else action + actions.start
-
-    def settled(self, observation: np.ndarray) -> np.ndarray:
-        """Where float32 settles the action: in float64, weights moved by a few roundings lead to the same one."""
-        rng = np.random.default_rng(0)
-        plain, tensors = take_apart(self.exported.kind)
-        x = (observation.astype(np.float64) - self.exported.mean) / self.exported.std
-        drawn = []
-        for _ in range(8):
-            moved = {name: w * (1 + 2.0**-21 * rng.choice([-1.0, 1.0], w.shape)) for name, w in tensors.items()}
-            drawn.append(put_together(plain, moved).greedy(x))
-        settled = np.ptp(np.stack(drawn), axis=0).reshape(len(observation), -1).max(1) < 5e-6
-        if isinstance(self.exported.kind, Proposals):
-            # Moved weights move all candidates alike; roundings do not, so those of nearly the best value may win.
-            action, value = put_together(plain, dict(tensors)).candidates(x, self.exported.kind.codes)  # type: ignore[union-attr]
-            best = value.argmax(0)[None]
-            near = value.max(0) - value < 1e-5 * (1 + np.abs(value))
-            far = np.abs(action - np.take_along_axis(action, best[..., None], 0)).max(-1) > 5e-6
-            settled &= ~(near & far).any(0)
-        return settled
 
 
 def make(

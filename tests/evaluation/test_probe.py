@@ -83,7 +83,8 @@ def test_rollouts_hold_the_first_states_and_the_rewards_that_make_the_returns(en
 def test_the_histogram_holds_the_shares_of_the_datasets_and_the_policys_actions(name, kind):
     log, policy = transitions(64, kind=kind), policy_of(name, kind)
     found = action_histogram(policy, log)
-    own = np.asarray(policy.algorithm.act(policy.nets, np.asarray(log.observation), np.random.default_rng(1), False))
+    acts = policy.algorithm.action_distribution(policy.nets, np.asarray(log.observation), False)
+    own = np.asarray(acts.sample(np.random.default_rng(1)))
     for which, actions in (("dataset", np.asarray(log.action)), ("policy", own)):
         shares = np.array(found[which])
         assert shares.sum(1) == pytest.approx(1, abs=1e-4)

@@ -549,7 +549,7 @@ class Brake(Bridge):
 
 @pytest.fixture
 def brake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BRIDGES, "brake", Brake)
+    monkeypatch.setitem(BRIDGES._parts, "brake", Brake)
 
 
 @pytest.mark.usefixtures("brake")

@@ -193,7 +193,7 @@ class Bridge(HyperParameters):
         source: random.Source,
         explore: bool,
     ) -> Acted:
-        """The action taken, given the one the algorithm (and the bridges before) chose; on the host.
+        """The action taken, given the one the algorithm (and the bridges before) chose; on the host, or traced.
 
         `carry` is this bridge's own, and so is the one returned.
         """

@@ -159,20 +159,24 @@ class JumpStart(Bridge):
         nets: Nets,
         observation: Float[Array, "batch observation"],
         acted: Acted,
-        carry: Int[np.ndarray, " batch"],
+        carry: Int[Array, " batch"],
         source: random.Source,
         explore: bool,
     ) -> Acted:
         """The guide's action, without exploration, in the first h steps of the episode."""
-        guided = carry < np.asarray(state.horizon)
-        if not guided.any():
+        xp, horizon = observation.__array_namespace__(), int(state.horizon)
+        guided = carry < horizon
+        if horizon == 0 or (xp is np and not guided.any()):
             return acted._replace(carry=carry + 1)
-        start = algorithm.start(state.guide, len(carry))
+        # The start of one episode, for as many as there are: an export does not know how many.
+        start = jax.tree.map(
+            lambda leaf: xp.broadcast_to(leaf, (*carry.shape, *leaf.shape[1:])), algorithm.start(state.guide, 1)
+        )
         guide = algorithm.act(state.guide, observation, start, source, False)
-        chosen = guided if np.ndim(acted.action) == 1 else guided[:, None]
+        chosen = guided if acted.action.ndim == 1 else guided[:, None]
         return Acted(
-            np.where(chosen, guide.action, acted.action),
-            lambda: np.where(guided, guide.log_prob(), acted.log_prob()),
+            xp.where(chosen, guide.action, acted.action),
+            lambda: xp.where(guided, guide.log_prob(), acted.log_prob()),
             carry + 1,
         )
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import jax
-import numpy as np
 from jaxtyping import Float
 
 from segue import random
@@ -87,15 +86,15 @@ class PolicyExpansion(Bridge):
     ) -> Acted:
         """The offline policy's mode or the given action, by softmax(β · min_i Q_i)."""
         action, offline = acted.action, state.mode(observation)
+        xp = observation.__array_namespace__()
         advantage = nets.critic(observation, action).min(0) - nets.critic(observation, offline).min(0)
-        probability = 1 / (1 + np.exp(-np.clip(self.inverse_temperature * np.asarray(advantage), -50, 50)))
+        probability = 1 / (1 + xp.exp(-xp.clip(self.inverse_temperature * advantage, -50, 50)))
         by_softmax, by_greed = (
-            np.asarray(random.uniform(random.named(source, of), np.shape(advantage), 0.0, 1.0))
-            for of in ("softmax", "greedy")
+            random.uniform(random.named(source, of), advantage.shape, 0.0, 1.0) for of in ("softmax", "greedy")
         )
         online = by_softmax < probability
         if not explore:
-            online = np.where(by_greed < self.greedy, np.asarray(advantage) >= 0, online)
+            online = xp.where(by_greed < self.greedy, advantage >= 0, online)
         # The probability of an action of the mixture depends on every action that might have been drawn beside it.
-        chosen = np.where(online if np.ndim(action) == 1 else online[:, None], action, offline)
+        chosen = xp.where(online if action.ndim == 1 else online[:, None], action, offline)
         return Acted(chosen, unknown(chosen, online.shape), carry)

@@ -109,8 +109,8 @@ def _offline(flags: Flags) -> int:
     for number, (name, place) in enumerate(places, 1):
         if is_exported(place):
             raise SegueError(
-                f"{place}: --offline needs a checkpoint; an exported policy acts, and does not say how probable an "
-                "action is. Judge the run, or the checkpoint, that it was exported from"
+                f"{place}: --offline needs a checkpoint; an exported policy acts, and does not say how probable a "
+                "logged action is. Judge the run, or the checkpoint, that it was exported from"
             )
         saved = load(place)
         if saved.spaces != log.spaces:

@@ -29,7 +29,7 @@ class Flags:
 
 
 def main(arguments: list[str]) -> int:
-    """Write weights, spaces and an ONNX model of one policy; print what a user should know of it."""
+    """Write the ONNX models and the spaces of one policy; print what a user should know of it."""
     flags = parse(Flags, arguments, "export", "Write a trained policy for use elsewhere.")
     checkpoint = choose(flags.run, flags.arm, flags.seed)
     from segue.deployment.export import export_policy

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from segue.acting import ActingPolicy, Stateless
+from segue.acting import ActingPolicy
 from segue.deployment.policy import MANIFEST, load_policy
 from segue.errors import SegueError, unknown
-
-if TYPE_CHECKING:
-    pass
 
 
 def find(place: Path) -> dict[str, Path]:
@@ -79,8 +75,7 @@ def acting(place: Path, env_id: str | None) -> tuple[ActingPolicy, str]:
         exported = load_policy(place)
         env_id = _named(place, env_id or exported.about["env"])
         require_fit(exported, env_id)
-
-        return Stateless(exported.act), env_id
+        return exported, env_id
     from segue.runner.checkpoint import load
 
     saved = load(place)

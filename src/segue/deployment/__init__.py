@@ -1,6 +1,6 @@
-"""Trained policies outside the project: one directory with weights, their meaning and an ONNX model.
+"""Trained policies outside the project: one directory with ONNX models of how a policy acts, and their meaning.
 
-What reads it (policy, kinds, spaces) needs NumPy and safetensors only; what writes it (export, onnx_model) the rest.
+What reads it (policy, spaces) needs NumPy and onnxruntime only; what writes it (export, translate) the rest.
 """
 
 from segue.deployment.policy import ExportedPolicy, load_policy

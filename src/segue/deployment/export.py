@@ -1,53 +1,53 @@
-"""Writing an exported policy from a checkpoint: what acts is taken out, compared with the original, put in place."""
+"""Writing an exported policy from a checkpoint: how it acts is traced, compared with the original, put in place.
+
+Nothing here knows an algorithm or a bridge: whatever `Policy.decide` does is what the ONNX models do.
+"""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import jax
+import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
+from jax.export import symbolic_shape
 
 import segue
-from segue.algorithms import BC, BCQ, DQN, TD3, Algorithm, DiscreteBCQ
-from segue.bridges import Bridge, JumpStart, PolicyExpansion
-from segue.deployment.kinds import (
-    Actor,
-    Categorical,
-    ClippedGaussian,
-    Expansion,
-    FilteredValues,
-    Gaussian,
-    Kind,
-    Network,
-    Proposals,
-    Values,
-    take_apart,
+from segue import random
+from segue.deployment.policy import (
+    EXPLORING,
+    FORMAT,
+    GREEDY,
+    MANIFEST,
+    SEEN,
+    ExportedPolicy,
+    Model,
+    assemble,
+    digest,
+    read_actions,
 )
-from segue.deployment.policy import FORMAT, MANIFEST, MODEL, SEEN, WEIGHTS, ExportedPolicy, assemble, digest
-from segue.deployment.spaces import Space
+from segue.deployment.spaces import Actions, DiscreteActions, Space, flat_size
 from segue.envs import environment_spaces
 from segue.envs.make import make_raw
 from segue.errors import SegueError
-from segue.networks import MLP, CategoricalActor, GaussianActor
-from segue.networks.vae import LATENT_CLIP
 from segue.policy import Policy
-from segue.random import normal
 from segue.recipe import encode
 from segue.runner.checkpoint import Checkpoint, load, parameters_sha256
 from segue.runner.directory import slug
-from segue.types import Nets, Spaces
+from segue.types import Spaces
 
-#: Observations that the exported policy and the original are compared on.
-TRIALS = 256
+#: Observations that the exported policy and the original are compared on, and the share that may be ties, where
+#: rounding decides between two actions.
+TRIALS, TIES = 256, 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,20 +79,26 @@ def export_policy(checkpoint: str | os.PathLike[str], to: str | os.PathLike[str]
     env_id = env or saved.env_id
     if env_id is not None:
         saved.require_fit(env_id)
-    original = saved.policy()
-    kind = kind_of(original)
-    notes = _notes(saved, kind, env_id)
-    plain, tensors = take_apart(kind)
-    tensors |= {"observation.mean": original.normaliser.mean, "observation.std": original.normaliser.std}
-    if len(original.seen):
-        tensors[SEEN] = original.seen
-    weights = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in tensors.items()})
+    original, seen = saved.policy(), io.BytesIO()
+    np.save(seen, original.seen)
+    spaces = json.loads(json.dumps(_spaces(env_id, saved.spaces)))
+    models = {
+        name: traced(original, saved.spaces.observation_size, read_actions(spaces["action_space"]), explore)
+        for name, explore in ((GREEDY, False), (EXPLORING, True))
+    }
+    files = {**models, SEEN: seen.getvalue()}
+    carry = [np.asarray(leaf) for leaf in jax.tree.leaves(original.start(1))]
+    notes = []
+    if carry:
+        notes.append("it remembers what it did before: act through whole episodes by its start and act")
+    if env_id is None and not saved.spaces.discrete:
+        notes.append("no environment is known, so actions stay in [-1, 1]; --env gives them their units")
     document: dict[str, Any] = {
         "format": FORMAT,
         "segue_version": segue.__version__,
-        "policy": plain,
-        **_spaces(env_id, saved.spaces),
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        **spaces,
+        "carry": [{"dtype": str(_dtype(leaf)), "start": leaf[0].tolist()} for leaf in carry],
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         "algorithm": encode(saved.algorithm),
         "bridges": [encode(bridge) for bridge in saved.bridges],
         "env": env_id,
@@ -100,103 +106,66 @@ def export_policy(checkpoint: str | os.PathLike[str], to: str | os.PathLike[str]
         "provenance": _provenance(source, saved),
     }
     document = json.loads(json.dumps(document))  # as it will be read back: tuples become lists
-    policy = assemble(document, weights, str(source))
-    _try(policy, original)
-    model = _model(policy)
-    if model is None:
-        notes = (*notes, "no policy.onnx: it takes the package onnx (pip install 'segue[export]')")
-    else:
-        document["onnx_sha256"] = hashlib.sha256(model).hexdigest()
     document["sha256"] = digest(document)
-    files = {WEIGHTS: weights, MODEL: model, MANIFEST: (json.dumps(document, indent=1) + "\n").encode()}
-    _write(directory, {name: content for name, content in files.items() if content is not None})
-    return Export(directory, policy, notes)
+    policy = assemble(document, files, str(source))
+    _try(policy, original, models)
+    _write(directory, {**files, MANIFEST: (json.dumps(document, indent=1) + "\n").encode()})
+    return Export(directory, policy, tuple(notes))
 
 
-def kind_of(policy: Policy) -> Kind:
-    """What acts in a policy, bridges included, as NumPy networks.
+def traced(policy: Policy, observation_size: int, actions: Actions, explore: bool) -> bytes:
+    """How a policy acts as an ONNX model (segue.deployment.policy says what it takes and gives).
 
     Raises:
-        SegueError: if a bridge acts in a way that an exported policy cannot.
+        SegueError: if it does what cannot be traced or translated, or the package onnx is not installed.
     """
-    kind = _of_algorithm(policy.algorithm, policy.nets)
-    for bridge, state in zip(policy.bridges, policy.states, strict=True):
-        if isinstance(bridge, PolicyExpansion):
-            assert isinstance(kind, Actor)
-            offline = _of_actor(state, None)
-            kind = Expansion(kind, offline, network_of(policy.nets.critic.members), bridge.inverse_temperature)
-        elif isinstance(bridge, JumpStart):
-            if state.horizon > 0:
-                raise SegueError(
-                    f"jump-start: the offline policy still acts in the first {int(state.horizon)} steps of an episode, "
-                    "and an exported policy does not count steps; export a checkpoint at which the horizon is 0"
-                )
-        elif type(bridge).act is not Bridge.act:
-            raise SegueError(f"{bridge.name} acts in a way of its own, which segue.deployment does not know yet")
-    return kind
+    try:
+        from segue.deployment.translate import onnx_model
+    except ImportError:
+        raise SegueError("segue export needs the packages onnx and onnxruntime: pip install 'segue[export]'") from None
+    (batch,) = symbolic_shape("batch")
+    leaves, structure = jax.tree.flatten(policy.start(1))
+    remembers: Any = structure
+    inputs = {"observation": jax.ShapeDtypeStruct((batch, observation_size), np.float32)}
+    for i, leaf in enumerate(leaves):
+        inputs[f"carry_{i}"] = jax.ShapeDtypeStruct((batch, *np.shape(leaf)[1:]), _dtype(leaf))
 
+    def step(tape: random.Tape, observation: jax.Array, *carry: jax.Array) -> tuple[jax.Array, ...]:
+        acted = policy.decide(observation, jax.tree.unflatten(remembers, carry), tape, explore)
+        following, form = jax.tree.flatten(acted.carry)
+        if form != remembers:
+            raise SegueError(f"the policy begins with {remembers} in its memory and goes on with {form}")
+        # Their product is 0, or NaN where an observation is not finite: it has no action, and a model cannot raise.
+        normalised, zeros = policy.normaliser(observation), np.zeros(observation_size, np.float32)
+        if isinstance(actions, DiscreteActions):
+            decision = jnp.where(normalised @ zeros == 0, acted.action, -1)
+            action = decision + actions.start
+        else:
+            decision = acted.action + normalised @ zeros[:, None]
+            # Rounding may lead a bit past a bound.
+            action = (actions.centre + actions.half_range * decision).clip(actions.low, actions.high)
+        same = (jnp.asarray(after, before.dtype) for after, before in zip(following, carry, strict=True))
+        return action, decision, jnp.asarray(acted.log_prob(), jnp.float32), *same
 
-def _of_algorithm(algorithm: Algorithm, nets: Nets) -> Kind:
-    match algorithm:
-        case BCQ():
-            # As `Policy` without a source draws them.
-            codes = normal(np.random.default_rng(0), (algorithm.acting_samples, 1, nets.behaviour.latent_size))
-            return Proposals(
-                network_of(nets.behaviour.decoder),
-                network_of(nets.perturbation),
-                network_of(nets.critic.members).member(0),
-                np.asarray(codes[:, 0]).clip(-LATENT_CLIP, LATENT_CLIP),
-                LATENT_CLIP,
-                algorithm.perturbation_size,
-            )
-        case DiscreteBCQ():
-            critic, behaviour = network_of(nets.critic.members), network_of(nets.behaviour.mlp)
-            return FilteredValues(critic, float(algorithm.initial_epsilon), behaviour, algorithm.threshold)
-        case DQN():
-            return Values(network_of(nets.critic.members), float(algorithm.initial_epsilon))
-        case TD3():
-            return _of_actor(nets.actor, algorithm.exploration_noise)
-        case BC(loss="mse"):
-            return _of_actor(nets.actor, 0.0)
-        case _:
-            return _of_actor(nets.actor, None)
-
-
-def _of_actor(actor: Any, noise: float | None) -> Actor:
-    network = network_of(actor.mlp)
-    if isinstance(actor, CategoricalActor):
-        return Categorical(network)
-    if isinstance(actor, GaussianActor):
-        return ClippedGaussian(network, np.exp(np.asarray(actor.log_std)))
-    return Gaussian(network, noise)
-
-
-def network_of(mlp: MLP) -> Network:
-    """The same network in NumPy."""
-    return Network(
-        tuple(np.asarray(layer.weight) for layer in mlp.layers),
-        tuple(np.asarray(layer.bias) for layer in mlp.layers),
-        tuple((np.asarray(norm.scale), np.asarray(norm.shift)) for norm in mlp.norms),
-        mlp.activation,
-        mlp.norm_after,
-    )
-
-
-def _notes(saved: Checkpoint, kind: Kind, env_id: str | None) -> tuple[str, ...]:
-    notes: Sequence[str] = ()
-    if isinstance(kind, Proposals):
-        notes = (
-            f"bcq draws {len(kind.codes)} new latent codes at every step; the exported policy decodes the same ones at "
-            "every step, unless it explores",
+    outputs = ["action", "decision", "log_prob", *(f"next_carry_{i}" for i in range(len(leaves)))]
+    before, noted = len(inputs), random.Tape()
+    try:
+        jax.eval_shape(lambda *given: step(noted, *given), *inputs.values())
+        for i, (distribution, shape) in enumerate(noted.noted):
+            inputs[f"{distribution}_{i}"] = jax.ShapeDtypeStruct(shape, np.float32)
+        return onnx_model(
+            lambda *given: step(random.Tape(given[before:]), *given[:before]), inputs, outputs, batch=batch
         )
-    if isinstance(kind, Expansion):
-        notes = (
-            "policy-expansion now and then takes the worse of its two actions; the exported policy takes the better "
-            "one, unless it explores",
-        )
-    if env_id is None and not saved.spaces.discrete:
-        notes = (*notes, "no environment is known, so actions stay in [-1, 1]; --env gives them their units")
-    return tuple(notes)
+    except (TypeError, jax.errors.InconclusiveDimensionOperation) as error:  # JAX's of this kind are TypeErrors
+        said = str(error).splitlines()[0]
+        raise SegueError(
+            f"{policy.algorithm.name}: JAX cannot trace how it acts for any batch size ({said})"
+        ) from error
+
+
+def _dtype(leaf: Any) -> np.dtype:
+    """As JAX has it: of 32 bits."""
+    return jax.dtypes.canonicalize_dtype(np.asarray(leaf).dtype)
 
 
 def _spaces(env_id: str | None, spaces: Spaces) -> dict[str, Any]:
@@ -241,7 +210,7 @@ def require_fit(policy: ExportedPolicy, env_id: str) -> None:
     if about["env"] is None:  # it knows no more than sizes
         spaces = environment_spaces(env_id)
         theirs: Any = (spaces.observation_size, spaces.action_size)
-        ours: Any = (len(policy.mean), policy.actions.size)
+        ours: Any = (flat_size(policy.space), policy.actions.size)
     else:
         theirs = json.loads(json.dumps(_of_environment(env_id)))
         ours = {name: about[name] for name in theirs}
@@ -290,34 +259,32 @@ def _provenance(checkpoint: Path, saved: Checkpoint) -> dict[str, Any]:
     return {**provenance, "checkpoint": "/".join(place.parts[-3:]), "recipe": mine}
 
 
-def _try(policy: ExportedPolicy, original: Policy) -> None:
-    """Compare the two, greedily and exploring.
+def _try(policy: ExportedPolicy, original: Policy, models: Mapping[str, bytes]) -> None:
+    """Compare the first step of the two, greedily and exploring, on the same random numbers.
 
     Raises:
-        SegueError: if they differ; it guards against an algorithm or bridge that acts in a way unknown here.
+        SegueError: if they differ; it guards against a fault of the translation.
     """
-    source = np.random.default_rng(0)
-    spread = source.normal(size=(TRIALS, len(policy.mean))).astype(np.float32)
-    observations = policy.mean + 3 * policy.std * spread
-    greedy = [dataclasses.replace(b, greedy=1.0) if isinstance(b, PolicyExpansion) else b for b in original.bridges]
-    for explore, bridges in ((False, tuple(greedy)), (True, original.bridges)):
-        twin = copy.copy(original)
-        twin.bridges = bridges
-        theirs = twin(observations, np.random.default_rng(0), explore)
-        ours = policy.act(observations, np.random.default_rng(0), explore)
-        if theirs.shape != ours.shape or not np.allclose(theirs, ours, rtol=0, atol=1e-5):
+    spread = np.random.default_rng(0).normal(size=(TRIALS, flat_size(policy.space)))
+    observations = np.asarray(original.normaliser.mean + 3 * original.normaliser.std * spread, np.float32)
+    for explore, model in ((False, GREEDY), (True, EXPLORING)):
+        noise = Model(models[model]).draw(TRIALS, np.random.default_rng(0))
+        theirs = original.act(observations, original.start(TRIALS), random.Tape(noise.values()), explore)
+        ours = policy.act(observations, policy.start(TRIALS), np.random.default_rng(0), explore)
+        pairs = [(ours.action, theirs.action), *zip(ours.carry, jax.tree.leaves(theirs.carry), strict=True)]
+        same = [_same(a, np.asarray(b)) for a, b in pairs]
+        if np.mean(np.all(same, axis=0)) < 1 - TIES:
             raise SegueError(
                 f"{original.algorithm.name}: the exported policy would not act as the checkpoint does, so nothing was "
                 "written; this is a fault of Segue, please report it"
             )
 
 
-def _model(policy: ExportedPolicy) -> bytes | None:
-    try:
-        from segue.deployment.onnx_model import onnx_model
-    except ImportError:
-        return None
-    return onnx_model(policy)
+def _same(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Which rows agree but for rounding."""
+    if ours.shape != theirs.shape:
+        return np.zeros(len(ours), bool)
+    return np.isclose(ours, theirs, rtol=1e-4, atol=1e-4).reshape(len(ours), -1).all(1)
 
 
 def _require_free(directory: Path) -> None:

@@ -1,105 +1,200 @@
-"""The exported policy as it is used: read, checked, and called with observations, by NumPy and safetensors alone.
+"""The exported policy as it is used: read, checked, and called with observations, by NumPy and onnxruntime alone.
 
 A directory of
 
-policy.json           what it is: spaces, networks, algorithm, where it comes from; hashes of the others and of itself
-policy.safetensors    its arrays: weights, the observations' mean and standard deviation, and fingerprints of the
-                      episodes that it has learnt from, if there are any
-policy.onnx           its greedy action as an ONNX model (not read here)
+policy.json       what it is: spaces, what it remembers, algorithm, where it comes from; hashes of the others and itself
+policy.onnx       how it acts, greedily
+exploring.onnx    how it acts while collecting data
+seen.npy          fingerprints of the episodes that it has learnt from
+
+Both models take `observation`, `carry_0`, `carry_1` … (what the policy remembers of the steps before) and `normal_2`,
+`uniform_3` … (random numbers of that distribution; the number only tells them apart). They give `action` in the
+environment's units, `decision` (the same in [-1, 1] or counted from 0), `log_prob`, and `next_carry_0` ….
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import safetensors.numpy
 
-from segue.deployment.kinds import Kind, put_together
+from segue.acting import Acted
 from segue.deployment.spaces import Actions, ContinuousActions, DiscreteActions, Space, flat_size, flatten
 from segue.errors import SegueError
-from segue.seen import NOTHING_SEEN
+from segue.noise import DRAW
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt64
 
-FORMAT = 2
-#: Name of the fingerprints among the arrays.
-SEEN = "seen.episodes"
-MANIFEST, WEIGHTS, MODEL = "policy.json", "policy.safetensors", "policy.onnx"
+    from segue import random
+
+FORMAT = 3
+MANIFEST, GREEDY, EXPLORING, SEEN = "policy.json", "policy.onnx", "exploring.onnx", "seen.npy"
+#: What is there besides the manifest.
+FILES = (GREEDY, EXPLORING, SEEN)
+
+Arrays = dict[str, np.ndarray]
+
+
+class Model:
+    """An ONNX model with the noise that it takes.
+
+    Raises:
+        SegueError: if onnxruntime is not installed, or cannot read it.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        onnxruntime = _runtime()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        # More threads than one are slower for networks of this size.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._only_what_is_asked = onnxruntime.RunOptions()
+        self._only_what_is_asked.only_execute_path_to_fetches = True
+        try:
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no common class
+            raise SegueError(f"onnxruntime cannot read the model ({error})") from None
+        self.noise = {
+            value.name: (distribution, tuple(value.shape))
+            for value in self._session.get_inputs()
+            if (distribution := value.name.rpartition("_")[0]) in DRAW
+        }
+        """Distribution and shape of each input of random numbers; a dimension that is no number is the batch."""
+
+    def draw(self, batch: int, source: random.Source | None) -> Arrays:
+        """The noise of one step, from a new generator if none is given."""
+        if not self.noise:
+            return {}
+        source = np.random.default_rng() if source is None else source
+        if not isinstance(source, np.random.Generator):
+            raise SegueError(f"the source is {source!r}; expected a NumPy generator, from which exported policies draw")
+        return {
+            name: DRAW[distribution](source, tuple([size if isinstance(size, int) else batch for size in shape]))
+            for name, (distribution, shape) in self.noise.items()
+        }
+
+    def run(self, outputs: Sequence[str], inputs: Arrays) -> list[np.ndarray]:
+        """These outputs; nothing else is computed.
+
+        Raises:
+            SegueError: if the inputs are not those of the model.
+        """
+        try:
+            return list(self._session.run(outputs, inputs, self._only_what_is_asked))
+        except Exception as error:
+            raise SegueError(f"the exported policy cannot act on these inputs ({error})") from None
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise SegueError("an exported policy needs the package onnxruntime: pip install 'segue[export]'") from None
+    return onnxruntime
 
 
 class ExportedPolicy:
     """A trained policy: observations in the environment's own form to actions in its own units.
 
-    Without state, so one may be shared between threads.
+    Without state, so one may be shared between threads. For whole episodes use `start` and `act` (segue.acting): a
+    policy may remember what it did before.
 
     Args:
-        kind: what acts.
-        space: of observations, and how they are flattened.
-        actions: the environment's.
-        mean: of observations, `[observation]`; the policy's networks see (observation − mean) / std.
-        std: of observations.
-        about: the rest of policy.json: where the policy comes from.
+        greedy: how it acts.
+        exploring: how it acts while collecting data.
+        about: the content of policy.json: spaces, and where the policy comes from.
         seen: fingerprints of the episodes that it has learnt from (`Dataset.episode_fingerprints`). Off-policy
             evaluation needs them: `segue.ope.DiscretePolicy(…, seen=policy.seen)`.
     """
 
     def __init__(
-        self,
-        kind: Kind,
-        space: Space,
-        actions: Actions,
-        mean: Float[np.ndarray, " observation"],
-        std: Float[np.ndarray, " observation"],
-        about: dict[str, Any],
-        seen: UInt64[np.ndarray, " episodes"] = NOTHING_SEEN,
+        self, greedy: Model, exploring: Model, about: dict[str, Any], seen: UInt64[np.ndarray, " episodes"]
     ) -> None:
-        self.kind, self.space, self.actions, self.about, self.seen = kind, space, actions, about, seen
-        self.mean, self.std = mean, std
-        if isinstance(actions, ContinuousActions):
-            self._centre, self._half_range = actions.centre, actions.half_range
+        self._models, self.about, self.seen = {False: greedy, True: exploring}, about, seen
+        self.space: Space = about["observation_space"]
+        self.actions: Actions = read_actions(about["action_space"])
+        self._fresh = [np.array([part["start"]], part["dtype"]) for part in about["carry"]]
+        self._asked = ["decision", *(f"next_carry_{i}" for i in range(len(self._fresh)))]
 
     def __call__(
         self, observation: Any, *, explore: bool = False, source: np.random.Generator | None = None
     ) -> Float[np.ndarray, "*batch action"] | Int[np.ndarray, "*batch"]:
-        """The action in the environment's units (float32 within its bounds), or its number (int64).
+        """The action in the environment's units (float32 within its bounds), or its number.
+
+        A policy that remembers acts as in the first step of an episode.
 
         Args:
             observation: as the environment gives it, or flattened; a batch has leading axes (each part of it, if it is
                 made of parts).
             explore: with the noise that it explored with in training, instead of greedily.
-            source: of that noise; by default a new one.
+            source: of the random numbers, if it draws any; by default a new one.
 
         Raises:
             SegueError: for an observation of another shape, or one that NaN, infinity or its size make meaningless.
         """
-        action = self.act(flatten(self.space, observation), source, explore)
+        flat = flatten(self.space, observation)
+        rows = flat.reshape(-1, flat.shape[-1])
+        model, batch = self._models[explore], len(rows)
+        inputs = self._inputs(model, rows, self.start(batch), source)
+        action = model.run(["action"], inputs)[0]
         if isinstance(self.actions, DiscreteActions):
-            return action + self.actions.start
-        scaled = self._centre + self._half_range * action
-        # Rounding may lead a bit past a bound.
-        return np.minimum(np.maximum(scaled, self.actions.low), self.actions.high)
+            action = action.astype(np.int64)
+            _require_meaning(action, self.actions.start, flat)
+        else:
+            _require_meaning(action, None, flat)
+        return action.reshape((*flat.shape[:-1], *action.shape[1:]))
+
+    def start(self, batch: int) -> tuple[np.ndarray, ...]:
+        """What is carried into the first step of so many episodes; nothing for most policies."""
+        return tuple([np.repeat(part, batch, axis=0) for part in self._fresh])
 
     def act(
-        self, flat: Float[np.ndarray, "*batch observation"], source: np.random.Generator | None, explore: bool
-    ) -> Float[np.ndarray, "*batch action"] | Int[np.ndarray, "*batch"]:
-        """The action in [-1, 1], or counted from 0, for flattened observations: as policies act inside Segue.
+        self,
+        observation: Float[np.ndarray, "batch observation"],
+        carry: tuple[np.ndarray, ...],
+        source: random.Source | None,
+        explore: bool,
+    ) -> Acted:
+        """One step of episodes that run side by side: actions in [-1, 1], or counted from 0.
+
+        Args:
+            observation: flattened.
+            carry: of the step before, or `start`'s.
+            source: of the random numbers, if it draws any: a NumPy generator, by default a new one.
+            explore: whether to act as while collecting data.
 
         Raises:
             SegueError: for an observation that NaN, infinity or its size make meaningless.
         """
-        with np.errstate(over="ignore", invalid="ignore"):  # judged by what comes of it
-            x = (flat - self.mean) / self.std
-            if not np.isfinite(x).all():
-                raise SegueError(_not_finite(flat))
-            if not explore:
-                return np.asarray(self.kind.greedy(x))
-            return np.asarray(self.kind.explore(x, np.random.default_rng() if source is None else source))
+        flat = np.asarray(observation, np.float32)
+        model = self._models[explore]
+        inputs = self._inputs(model, flat, carry, source)
+        decision, *following = model.run(self._asked, inputs)
+        _require_meaning(decision, 0 if isinstance(self.actions, DiscreteActions) else None, flat)
+        return Acted(decision, lambda: model.run(["log_prob"], inputs)[0], tuple(following))
+
+    def _inputs(
+        self, model: Model, flat: np.ndarray, carry: tuple[np.ndarray, ...], source: random.Source | None
+    ) -> Arrays:
+        inputs = {"observation": flat}
+        inputs.update({f"carry_{i}": part for i, part in enumerate(carry)})
+        inputs.update(model.draw(len(flat), source))
+        return inputs
+
+
+def _require_meaning(action: np.ndarray, first: int | None, flat: np.ndarray) -> None:
+    """A model cannot raise: it gives NaN, or a number below the first, for observations that have no action."""
+    # The dot product is NaN where any number is; no other check is as fast for a few numbers.
+    if math.isnan(np.vdot(action, action)) if first is None else (action < first).any():
+        raise SegueError(_not_finite(flat))
 
 
 def _not_finite(flat: Float[np.ndarray, "*batch observation"]) -> str:
@@ -116,19 +211,20 @@ def load_policy(path: str | os.PathLike[str]) -> ExportedPolicy:
     """Read a policy that `segue export` wrote; the hashes are checked.
 
     Raises:
-        SegueError: if it is missing, damaged, or of another format.
+        SegueError: if it is missing, damaged, or of another format, or onnxruntime is not installed.
     """
     directory = Path(path)
     document = read_manifest(directory)
-    try:
-        content = (directory / WEIGHTS).read_bytes()
-    except OSError as error:
-        raise SegueError(f"{directory / WEIGHTS}: cannot be read: {error.strerror}; export the policy again") from None
-    if hashlib.sha256(content).hexdigest() != document["weights_sha256"]:
-        raise SegueError(
-            f"{directory / WEIGHTS}: damaged (its hash is not the one in {MANIFEST}); export the policy again"
-        )
-    return assemble(document, content, str(directory))
+    files = {}
+    for name in FILES:
+        file = directory / name
+        try:
+            files[name] = file.read_bytes()
+        except OSError as error:
+            raise SegueError(f"{file}: cannot be read: {error.strerror}; export the policy again") from None
+        if hashlib.sha256(files[name]).hexdigest() != document["files"][name]:
+            raise SegueError(f"{file}: damaged (its hash is not the one in {MANIFEST}); export the policy again")
+    return assemble(document, files, str(directory))
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -145,7 +241,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
                 f"{file}: an exported policy of format {document['format']}; this version of Segue reads {FORMAT}: "
                 "export it again, or use the version that wrote it"
             )
-        whole = document["sha256"] == digest(document)
+        whole = document["sha256"] == digest(document) and set(document["files"]) == set(FILES)
     except OSError as error:
         raise SegueError(f"{directory}: no exported policy here ({MANIFEST}: {error.strerror})") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -161,45 +257,35 @@ def digest(document: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def assemble(document: dict[str, Any], weights: bytes, where: str) -> ExportedPolicy:
-    """The policy of a manifest and its weights, tried out once, so that parts which do not fit are found now.
+def assemble(document: dict[str, Any], files: Mapping[str, bytes], where: str) -> ExportedPolicy:
+    """The policy of a manifest and the other files, tried out once, so that parts which do not fit are found now.
 
     Raises:
-        SegueError: if they do not fit together.
+        SegueError: if they do not fit together, or onnxruntime is not installed.
     """
+    _runtime()
     try:
-        tensors = safetensors.numpy.load(weights)
-        seen = tensors.pop(SEEN, NOTHING_SEEN)
+        greedy, exploring = (Model(files[name]) for name in (GREEDY, EXPLORING))
+        seen = np.load(io.BytesIO(files[SEEN]), allow_pickle=False)
         if seen.dtype != np.uint64 or seen.ndim != 1:
             raise ValueError(f"{SEEN} is not a list of fingerprints")
-        for name, array in tensors.items():
-            if array.dtype != np.float32 or not np.isfinite(array).all():
-                raise ValueError(f"{name} is not made of finite float32 numbers")
-        mean, std = tensors.pop("observation.mean"), tensors.pop("observation.std")
-        kind = put_together(document["policy"], tensors)
-        if tensors:
-            raise ValueError(f"{', '.join(tensors)} belong to no network")
-        space, actions = document["observation_space"], _actions(document["action_space"])
-        if mean.shape != (flat_size(space),) or std.shape != mean.shape or (std <= 0).any():
-            raise ValueError("mean and standard deviation do not fit the observation space")
-        policy = ExportedPolicy(kind, space, actions, mean, std, document, seen)
-        tried = policy.act(np.tile(mean, (2, 1)), None, False)
-        if tried.shape != ((2,) if isinstance(actions, DiscreteActions) else (2, actions.size)):
-            raise ValueError(f"actions have shape {tried.shape[1:]}")
-    except (
-        safetensors.SafetensorError,
-        SegueError,
-        KeyError,
-        TypeError,
-        ValueError,
-        IndexError,
-        AttributeError,
-    ) as error:
+        policy = ExportedPolicy(greedy, exploring, document, seen)
+        expected = (2,) if isinstance(policy.actions, DiscreteActions) else (2, policy.actions.size)
+        for explore in (False, True):
+            acted = policy.act(np.zeros((2, flat_size(policy.space)), np.float32), policy.start(2), None, explore)
+            if acted.action.shape != expected:
+                raise ValueError(f"actions have shape {acted.action.shape[1:]}")
+    except Exception as error:  # those of damaged parts have no common class
         raise SegueError(f"{where}: the parts of the exported policy do not fit together ({error})") from None
     return policy
 
 
-def _actions(plain: dict[str, Any]) -> Actions:
+def read_actions(plain: dict[str, Any]) -> Actions:
+    """The action space of a manifest.
+
+    Raises:
+        ValueError: if its bounds are none.
+    """
     if plain["type"] == "Discrete":
         return DiscreteActions(int(plain["n"]), int(plain["start"]))
     low, high = (np.array(plain[bound], np.float32) for bound in ("low", "high"))

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from segue import random
-from segue.forward import squashed_log_std
 from segue.networks.distributions import SquashedGaussian
+from segue.networks.functions import squashed_log_std
 from segue.networks.mlp import MLP
 from segue.types import Array, Key
 

@@ -7,8 +7,8 @@ import jax
 from jaxtyping import Float, Int
 
 from segue import random
-from segue.forward import log_softmax
 from segue.networks.distributions import Categorical, best, pick
+from segue.networks.functions import log_softmax
 from segue.networks.mlp import MLP
 from segue.types import Array, Key
 

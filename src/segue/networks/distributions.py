@@ -40,9 +40,10 @@ class Deterministic:
 
     def log_prob(self, action: Array) -> Float[Array, "*batch"]:
         """0 or −∞ for discrete actions; a certain continuous action has no density: NaN."""
+        xp = action.__array_namespace__()
         if np.issubdtype(self.action.dtype, np.integer):
-            return np.where(np.asarray(action) == self.action, 0.0, -np.inf).astype(np.float32)
-        return np.full(self.action.shape[:-1], np.nan, np.float32)
+            return xp.where(action == self.action, np.float32(0), np.float32(-np.inf))
+        return xp.full(self.action.shape[:-1], np.nan, np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,14 +82,17 @@ class ClippedGaussian:
         """clip(mean + σ · noise)."""
         return (self.mean + self.std * random.normal(source, self.mean.shape)).clip(-1, 1)
 
-    def log_prob(self, action: Float[Array, "*batch action"]) -> Float[np.ndarray, "*batch"]:
-        """Per dimension the density inside the bounds, or the probability of the bound; on the host, in float64."""
-        from scipy.special import log_ndtr
-
-        mean, std = (np.asarray(part, np.float64) for part in (self.mean, self.std))
-        inside = -0.5 * ((action - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+    def log_prob(self, action: Float[Array, "*batch action"]) -> Float[Array, "*batch"]:
+        """Per dimension the density inside the bounds, or the probability of the bound; on the host in float64."""
+        xp = action.__array_namespace__()
+        if xp is np:
+            from scipy.special import log_ndtr
+        else:
+            from jax.scipy.special import log_ndtr
+        mean, std = (xp.asarray(part, np.float64 if xp is np else np.float32) for part in (self.mean, self.std))
+        inside = -0.5 * ((action - mean) / std) ** 2 - xp.log(std) - 0.5 * math.log(2 * math.pi)
         above, below = log_ndtr((mean - 1) / std), log_ndtr((-1 - mean) / std)
-        return np.asarray(np.where(action >= 1, above, np.where(action <= -1, below, inside)).sum(-1))
+        return xp.asarray(xp.where(action >= 1, above, xp.where(action <= -1, below, inside)).sum(-1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +132,7 @@ class Implicit:
 
     def log_prob(self, action: Float[Array, "*batch action"]) -> Float[Array, "*batch"]:
         """NaN."""
-        return np.full(action.shape[:-1], np.nan, np.float32)
+        return action.__array_namespace__().full(action.shape[:-1], np.nan, np.float32)
 
 
 def best(values: Float[Array, "*batch actions"]) -> Int[Array, "*batch"]:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from segue import random
-from segue.forward import LOG_STD_MAX, LOG_STD_MIN
 from segue.networks.distributions import ClippedGaussian
+from segue.networks.functions import LOG_STD_MAX, LOG_STD_MIN
 from segue.networks.mlp import MLP
 from segue.types import Array, Key
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from segue import random
-from segue.forward import ACTIVATIONS, layer_norm
+from segue.networks.functions import ACTIVATIONS, layer_norm
 from segue.types import Array, Key
 
 #: Where the hidden layers have LayerNorm: RLPD has it before the activation, ReBRAC after it.

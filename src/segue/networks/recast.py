@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from segue import random
-from segue.forward import LOG_STD_MAX, LOG_STD_MIN
 from segue.networks.actor import Actor
+from segue.networks.functions import LOG_STD_MAX, LOG_STD_MIN
 from segue.networks.gaussian_actor import GaussianActor
 from segue.networks.mlp import Linear
 from segue.types import same_shape

@@ -1,14 +1,10 @@
-"""Element-wise arithmetic of the networks, on device and host arrays alike.
-
-It imports neither JAX nor Equinox: an exported policy (segue.deployment) computes with it where neither is installed.
-"""
+"""Element-wise arithmetic of the networks, on device and host arrays alike."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from segue.types import Array
+from segue.types import Array
 
 #: Range of log σ of the tanh-Gaussian policy.
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
