@@ -57,7 +57,7 @@ OF_LOOPS = {
 #: What its docstring says has no effect on these actions.
 CONTINUOUS_ONLY = {("iql", "distribution"), ("awac", "distribution"), ("bc", "distribution"), ("bc", "loss")}
 PROGRESS = np.float32(0.4)
-KEY = jax.random.key(5)
+KEY = jax.random.key(6)
 
 
 def others(cls: type[Algorithm], field: str, value: Any) -> Iterator[Any]:
