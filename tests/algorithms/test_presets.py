@@ -95,7 +95,7 @@ def test_a_flag_goes_before_the_preset_wherever_it_stands(order):
     assert recipe.online == CalQL.preset("antmaze", reward_scale=1.0, reward_shift=0.0)
 
 
-@pytest.mark.parametrize(("offline", "online"), [("rebrac", "td3"), ("rebrac", "fql", "iql")])
+@pytest.mark.parametrize(("offline", "online"), [("rebrac", "td3"), ("rebrac", "iql")])
 def test_an_algorithm_without_the_preset_takes_the_others_returns_and_nothing_else(offline, online):
     recipe = from_flags(f"--offline {offline} --online {online} --preset antmaze-umaze")
     assert recipe.offline == ReBRAC.preset("antmaze-umaze")
