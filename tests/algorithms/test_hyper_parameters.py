@@ -91,6 +91,7 @@ CHOICES = {
     "variant",
     "weighting",
     "target_value",
+    "actor_value",
     "normalise_q",
 }
 

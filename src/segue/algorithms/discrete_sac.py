@@ -39,10 +39,10 @@ class DiscreteSAC(SAC):
         return (jnp.exp(log_prob) * q).sum(-1)
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
-        """Σ_a π(a|s) (α log π(a|s) − min_i Q_i(s, a)) (eq. 12)."""
+        """Σ_a π(a|s) (α log π(a|s) − min_i Q_i(s, a)) (eq. 12), or with the mean over i."""
         log_prob = actor(batch.observation)
         probability = jnp.exp(log_prob)
-        q = nets.critic.all(batch.observation).min(0)
+        q = self.value_for_actor(nets.critic.all(batch.observation))
         alpha = jnp.exp(jax.lax.stop_gradient(nets.temperature))
         aux = {"log_prob": (probability * log_prob).sum(-1), "q_policy": (probability * q).sum(-1)}
         return (probability * (alpha * log_prob - q)).sum(-1), aux

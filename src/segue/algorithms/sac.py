@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,8 @@ class SAC(ActorCritic):
     """Whether the Bellman target contains −α log π(a′|s′)."""
     subset_size: int | None = None
     """M, critics drawn without replacement for the minimum in each target (REDQ); all of them if not given."""
+    actor_value: Literal["min", "mean"] = "min"
+    """What the policy's loss takes of the ensemble: its minimum, or its mean (REDQ)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,10 +79,14 @@ class SAC(ActorCritic):
             return critic
         return critic.subset(jax.random.choice(key, self.ensemble_size, (self.subset_size,), replace=False))
 
+    def value_for_actor(self, q: Float[jax.Array, "members *batch"]) -> Float[jax.Array, "*batch"]:
+        """The minimum of the ensemble, or its mean."""
+        return q.min(0) if self.actor_value == "min" else q.mean(0)
+
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
-        """α log π(ã|s) − min_i Q_i(s, ã), ã ~ π(s) reparameterised (eq. 7)."""
+        """α log π(ã|s) − min_i Q_i(s, ã), ã ~ π(s) reparameterised (eq. 7); or with the mean over i."""
         action, log_prob = actor.sample_with_log_prob(batch.observation, random.normal(key, batch.action.shape))
-        q = nets.critic(batch.observation, action).min(0)
+        q = self.value_for_actor(nets.critic(batch.observation, action))
         alpha = jnp.exp(jax.lax.stop_gradient(nets.temperature))
         return alpha * log_prob - q, {"log_prob": log_prob, "q_policy": q}
 
