@@ -184,9 +184,9 @@ class Bridge(HyperParameters):
         source: random.Source,
         explore: bool,
     ) -> Acted:
-        """The action taken, given the one the algorithm (and the bridges before) chose; on the host, or traced by an export.
+        """The action taken, given the one the algorithm (and the bridges before) chose.
 
-        `carry` is this bridge's own, and so is the one returned.
+        It runs on the host, and is traced by an export. `carry` is this bridge's own, and so is the one returned.
         """
         return acted._replace(carry=carry)
 
