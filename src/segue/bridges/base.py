@@ -195,7 +195,7 @@ class Bridge(HyperParameters):
     ) -> Acted:
         """The action taken, given the one the algorithm (and the bridges before) chose; on the host, or traced.
 
-        `carry` is this bridge's own, and so is the one returned.
+        It runs on the host, and is traced by an export. `carry` is this bridge's own, and so is the one returned.
         """
         return acted._replace(carry=carry)
 
