@@ -123,7 +123,7 @@ cartpole-mixed: install
 # Pin what pyproject.toml allows, without addresses.
 lock:
 	$(BIN)/python -m pip install --quiet pip-tools
-	$(BIN)/pip-compile --quiet --extra dev --upgrade --strip-extras --no-header --no-emit-index-url \
+	$(BIN)/pip-compile --quiet --allow-unsafe --extra dev --upgrade --strip-extras --no-header --no-emit-index-url \
 	    --no-emit-trusted-host --no-emit-find-links --annotation-style line --output-file requirements.lock pyproject.toml
 	sed -i '/^segue @/d' requirements.lock  # the extra that names this package; it is installed from the checkout
 

@@ -373,7 +373,7 @@ REFUSED = {
     "q-filter": ACTORLESS | {"ppo"},
     "conservative-update": ACTORLESS,
     "samg": {"ppo"},
-    "let-go": {name for name, _ in ONLINE.values()} - {"td3-bc", "rebrac", "cql", "cal-ql", "discrete-cql"},
+    "let-go": {name for name, _ in ONLINE.values()} - {"td3-bc", "rebrac", "fql", "cql", "cal-ql", "discrete-cql"},
     "critic-refit": ACTORLESS | {"ppo"},
     "policy-expansion": ACTORLESS | {"ppo"},
     "jump-start": {"ppo"},

@@ -177,7 +177,7 @@ class Wobble(BC):
 def test_an_algorithm_of_another_package_is_exported_without_code_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(ALGORITHMS, "wobble", Wobble)
+    monkeypatch.setitem(ALGORITHMS._parts, "wobble", Wobble)
     made = make(tmp_path, Wobble(hidden_sizes=(8,)), "continuous")
     agree(made, steps=4)
     assert [part.dtype for part in made.exported.start(2)] == [np.float32, np.int32]
@@ -185,7 +185,7 @@ def test_an_algorithm_of_another_package_is_exported_without_code_of_its_own(
 
 
 def test_what_cannot_be_exported_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ALGORITHMS, "wobble", Wobble)
+    monkeypatch.setitem(ALGORITHMS._parts, "wobble", Wobble)
     with pytest.raises(SegueError, match="the JAX primitive sort of float32 has no translation to ONNX"):
         make(tmp_path / "sort", Wobble(sort=True), "continuous")
     for why in ("host", "counted"):

@@ -18,7 +18,7 @@ from segue.policy import Policy
 from segue.recipe import Recipe
 from segue.runner import Result, compare, load_checkpoint
 from segue.runner.checkpoint import parameters_sha256
-from segue.training import offline, online
+from segue.training import agent, offline
 from segue.training.distil import distil
 from segue.training.update import init_learner
 from segue.types import Learner, Normaliser, Spaces
@@ -146,7 +146,7 @@ def continuous(tmp_path_factory) -> Result:
     teaching = BCQ(**TINY, behaviour_hidden_sizes=(8,), acting_samples=5)
     arms = {name: arm(teaching, algorithm, AIM) for name, algorithm in LEARNING.items()}
     with pytest.MonkeyPatch.context() as patch:
-        for loop in (offline, online):
+        for loop in (offline, agent):
             patch.setattr(loop, "run_updates", lambda learner, *given, **options: (learner, {}))
         return compare(arms, tmp_path_factory.mktemp("continuous") / "run", workers=1)
 

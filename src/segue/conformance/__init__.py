@@ -1,14 +1,15 @@
 """The conformance suite: what every algorithm, bridge, replay strategy and dataset reader must keep to.
 
-    pytest --pyargs segue.conformance --part my-algorithm          # an installed plug-in, by name
-    pytest --pyargs segue.conformance --import my_module --part my-algorithm
-    pytest --pyargs segue.conformance                              # all parts there are
+    python -m segue.conformance --part my-algorithm                     # an installed plug-in, by name
+    python -m segue.conformance --import my_module --part my-algorithm  # one that a module registers
+    pytest --pyargs segue.conformance                                   # all parts there are
 
 Segue's own parts pass the same tests. A part needs defaults for all its hyper-parameters.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from segue.algorithms import ALGORITHMS, Algorithm
+from segue.bridges import BRIDGES
+from segue.data import FORMATS
 from segue.data.dataset import Dataset
-from segue.replay import Replay
+from segue.replay import REPLAYS, Replay
 from segue.training.update import init_learner
 from segue.types import Learner, Normaliser, Spaces, Transition
 
@@ -25,8 +28,15 @@ CONTINUOUS, DISCRETE = (
     Spaces(observation_size=3, action_size=2),
     Spaces(observation_size=3, action_size=4, discrete=True),
 )
+#: Names of the parts that are tested; all if there are none.
+WANTED: list[str] = []
 #: Small networks and batches, for the hyper-parameters that an algorithm has of these.
 SMALL: dict[str, Any] = {"hidden_sizes": (8, 8), "batch_size": 16, "rollout_steps": 32, "behaviour_hidden_sizes": (8,)}
+
+
+def known() -> dict[str, Mapping[str, Any]]:
+    """All parts by what a test calls them."""
+    return {"algorithm": ALGORITHMS, "bridge": BRIDGES, "strategy": REPLAYS, "scheme": FORMATS}
 
 
 def small(name: str) -> Algorithm:

@@ -33,7 +33,7 @@ from segue.recipe import decode, encode
 from segue.seen import NOTHING_SEEN
 from segue.training.checkpointing import flatten, unflatten
 from segue.training.update import init_learner, replace
-from segue.types import Learner, Normaliser, Spaces
+from segue.types import Learner, Normaliser, Spaces, same_shape
 
 FORMAT = 3
 ARRAYS = "arrays.safetensors"
@@ -129,7 +129,10 @@ def load(directory: Path) -> Checkpoint:
             raise ValueError(f"{ARRAYS} is not what was written")
         arrays = load_arrays(content)
         seen = arrays.pop(SEEN)
-        learner = unflatten(skeleton(algorithm, bridges, spaces), arrays)
+        expected = skeleton(algorithm, bridges, spaces)
+        learner = unflatten(expected, arrays)
+        if not same_shape(learner, expected):
+            raise ValueError("its arrays have other shapes than manifest.json describes")
         digest, env_id, progress = manifest["parameters_sha256"], manifest["env"], float(manifest["progress"])
     except (OtherFormat, PluginError):
         raise
