@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -103,8 +105,11 @@ def test_a_module_that_cannot_be_imported_is_named() -> None:
 
 
 def test_a_name_belongs_to_one_part() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
     class Other(TD3):
         """Another one."""
+
+        name: ClassVar[str] = "td3"
 
     with pytest.raises(PluginError, match=r"the name 'td3' is taken by segue\.algorithms\.td3\.TD3"):
         segue.register(Other)
@@ -112,6 +117,24 @@ def test_a_name_belongs_to_one_part() -> None:
     with pytest.raises(PluginError, match="is no algorithm, bridge or replay strategy"):
         segue.register(dict)
     assert "guard" in BRIDGES
+
+
+def test_a_class_whose_fields_would_be_lost_or_that_has_no_name_is_refused() -> None:
+    class Plain(TD3):
+        """No dataclass of its own."""
+
+        name: ClassVar[str] = "plain"
+        extra: float = 1.0
+
+    with pytest.raises(PluginError, match="is no dataclass, so its fields would be neither flags nor saved"):
+        segue.register(Plain)
+    with pytest.raises(PluginError, match="give it a name of its own"):
+        segue.register(dataclasses.dataclass(frozen=True, kw_only=True)(type("Nameless", (TD3,), {})))
+
+
+def test_a_file_that_means_another_class_of_the_same_name_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"'td3' of the file is from elsewhere, the one known here from segue"):
+        decode("algorithm", {"name": "td3", "module": "elsewhere"}, ALGORITHMS)
 
 
 def test_an_entry_point_that_cannot_be_loaded_is_an_error_where_it_is_asked_for(monkeypatch) -> None:
@@ -122,5 +145,7 @@ def test_an_entry_point_that_cannot_be_loaded_is_an_error_where_it_is_asked_for(
     registry: Registry[type] = Registry("bridge", {"own": dict})
     assert list(registry) == ["own", "broken"]
     assert registry["own"] is dict
+    with pytest.warns(UserWarning, match="broken"):
+        assert list(registry.values()) == [dict], "and one that is broken hides no other"
     with pytest.raises(PluginError, match=r"the bridge 'broken' \(no_such_module:Part\) cannot be loaded"):
         registry["broken"]

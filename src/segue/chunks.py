@@ -26,28 +26,25 @@ def chunk_batch(replay: Replay, rows: Int[Array, " batch"], first: Transition, l
     the actions of a chunk lie side by side, [batch, length · action]. `valid` is 1 for the steps before the end of the
     episode or of what is stored, and what lies beyond counts for nothing.
     """
-    actions, reward, discount, following = [first.action], jnp.asarray(first.reward), first.discount, first
+    assert first.following is not None, "the replay holds no sequences: Replay.create(…, chunks=True)"
+    actions, reward, discount, last = [first.action], jnp.asarray(first.reward), first.discount, first
     valid = [jnp.ones_like(reward)]
     for _ in range(length - 1):
-        rows = replay.following(rows)
+        assert last.following is not None
+        after = replay.rows_of(last.following, rows)
+        going = valid[-1] * (after >= 0) * (last.discount > 0)
+        rows = jnp.where(going > 0, after, rows)
         step = replay.gather(rows)
-        # A row goes on where the one before it led; an episode's last row leads where no other begins.
-        goes_on = (step.observation == following.next_observation).all(-1) & (following.discount > 0)
-        going = valid[-1] * goes_on
         reward = reward + going * discount * step.reward
         discount = jnp.where(going > 0, discount * step.discount, discount)
-        keep = (going > 0)[:, None]
-        following = step._replace(
-            next_observation=jnp.where(keep, step.next_observation, following.next_observation),
-            discount=jnp.where(going > 0, step.discount, 0.0),
-        )
-        actions.append(jnp.where(keep, step.action, 0.0))
+        actions.append(jnp.where((going > 0)[:, None], step.action, 0.0))
         valid.append(going)
+        last = step
     return first._replace(
         action=jnp.concatenate(actions, axis=-1),
         reward=reward,
         discount=discount,
-        next_observation=following.next_observation,
+        next_observation=last.next_observation,
         valid=jnp.stack(valid, axis=-1),
     )
 
@@ -62,8 +59,8 @@ def play(decide: Callable[[], Float[Array, "batch chunk_action"]], carry: Carry)
     left, chunk = carry
     xp, length = chunk.__array_namespace__(), chunk.shape[1]
     over = left == 0
-    if xp is not np or over.any():
-        chunk = xp.where(over[:, None, None], decide().reshape(chunk.shape), chunk)
-        left = xp.where(over, np.int32(length), left)
+    # Decided at every step, so that an exported policy draws the same random numbers.
+    chunk = xp.where(over[:, None, None], decide().reshape(chunk.shape), chunk)
+    left = xp.where(over, np.int32(length), left)
     action = xp.take_along_axis(chunk, (length - left)[:, None, None], axis=1)[:, 0]
     return Acted(action, unknown(action, left.shape), (left - 1, chunk))

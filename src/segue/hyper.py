@@ -30,6 +30,10 @@ class HyperParameters:
 
     def __post_init__(self) -> None:
         require_types(self, self.name)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int) and not isinstance(value, bool) and "float" in str(field.type):
+                vars(self)[field.name] = float(value)  # 3 for 3.0 would be another program
 
     def require(self, field: str, holds: bool, expected: str) -> None:
         """Refuse a hyper-parameter out of its range.
@@ -52,7 +56,7 @@ def _made(cls: type, fields: dict[str, Any]) -> Any:
 
 
 def _flatten(part: Any) -> tuple[list[Any], Any]:
-    fields = vars(part)
+    fields = {field.name: vars(part)[field.name] for field in dataclasses.fields(part) if field.name in vars(part)}
     numbers = [name for name, value in fields.items() if isinstance(value, NUMBERS)]
     rest = tuple((name, value) for name, value in fields.items() if not isinstance(value, NUMBERS))
     return [fields[name] for name in numbers], (tuple(numbers), rest)

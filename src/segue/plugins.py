@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from typing import Any, Generic, TypeVar
 
 from segue.errors import SegueError
@@ -50,10 +52,15 @@ class Registry(Mapping[str, Part], Generic[Part]):
             if entry is None:
                 raise KeyError(name)
             try:
-                self._parts[name] = entry.load()
+                part = entry.load()
             except Exception as error:
                 what = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 raise PluginError(f"the {self.kind} {name!r} ({entry.value}) cannot be loaded: {what}") from error
+            if getattr(part, "name", name) != name:
+                raise PluginError(
+                    f"the entry point {name!r} is {_place(part)}, whose name is {part.name!r}; make them one"
+                )
+            self._parts[name] = part
         return self._parts[name]
 
     def __contains__(self, name: object) -> bool:
@@ -64,6 +71,20 @@ class Registry(Mapping[str, Part], Generic[Part]):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+    def items(self) -> ItemsView[str, Part]:
+        """Names and parts, without those that cannot be loaded, which a warning names."""
+        found: dict[str, Part] = {}
+        for name in self:
+            try:
+                found[name] = self[name]
+            except PluginError as error:
+                warnings.warn(str(error), stacklevel=2)
+        return found.items()
+
+    def values(self) -> ValuesView[Part]:
+        """The parts, without those that cannot be loaded."""
+        return dict(self.items()).values()
 
     def _found(self) -> dict[str, importlib.metadata.EntryPoint]:
         if self._entries is None:
@@ -85,6 +106,13 @@ def register(part: type[Part]) -> type[Part]:
     homes: list[tuple[type, Any]] = [(Algorithm, ALGORITHMS), (Bridge, BRIDGES), (ReplayStrategy, REPLAYS)]
     for base, registry in homes:
         if isinstance(part, type) and issubclass(part, base):
+            if "name" not in vars(part) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", part.name):  # type: ignore[attr-defined]
+                raise PluginError(f'{_place(part)}: give it a name of its own: name: ClassVar[str] = "lower-case"')
+            if "__dataclass_params__" not in vars(part):
+                raise PluginError(
+                    f"{_place(part)} is no dataclass, so its fields would be neither flags nor saved: put "
+                    "@dataclasses.dataclass(frozen=True, kw_only=True) above it"
+                )
             registry.add(part.name, part)  # type: ignore[attr-defined]
             return part
     raise PluginError(f"{part!r} is no algorithm, bridge or replay strategy; readers of datasets: register_dataset")
@@ -122,10 +150,13 @@ def module_of(part: Any) -> str | None:
     Raises:
         PluginError: if it is defined where another process cannot import it.
     """
-    module = part.__module__
-    if module.partition(".")[0] == "segue":
-        return None
-    return module
+    module: str = part.__module__
+    if module == "__main__":
+        raise PluginError(
+            f"{part.__qualname__} is defined in the script or notebook itself, so neither worker processes nor a later "
+            "command can import it: move it into a module, and import that"
+        )
+    return None if module.partition(".")[0] == "segue" else module
 
 
 def _place(part: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 
-from segue.algorithms import ALGORITHMS, Algorithm
+from segue.algorithms import ALGORITHMS, PPO, Algorithm
 from segue.bridges import BRIDGES, Bridge
 from segue.data import FORMATS
 from segue.data.dataset import Dataset
@@ -137,6 +137,16 @@ class Recipe:
                 f"{self.offline.name} has {' and '.join(self.offline.actions)} actions, {online.name} "
                 f"{' and '.join(online.actions)} ones: no environment fits both"
             )
+        if self.offline is not None and online.chunk_length > 1:
+            given, wanted = (
+                _structure(a, b).roles()["actor"] if "actor" in _structure(a, b) else None
+                for a, b in ((self.offline, online), (online, self.offline))
+            )
+            if given is None or not same_shape(given, wanted):
+                raise RecipeError(
+                    f"{online.name} decides on {online.chunk_length} actions at once and can take over no policy of "
+                    f"{self.offline.name}; pretrain with {online.name} of the same build, or set chunk to 1"
+                )
         names = [bridge.name for bridge in self.bridges]
         if len(set(names)) < len(names):
             raise RecipeError(f"a bridge is named twice: {', '.join(names)}")
@@ -193,6 +203,8 @@ class Recipe:
                 )
 
     def _check_on_policy(self, online: Algorithm) -> None:
+        if not isinstance(online, PPO):
+            raise RecipeError(f"{online.name}: on_policy is for PPO and its subclasses; the loop of rollouts is theirs")
         learns = f"{online.name} learns from its own rollouts"
         if self.replay is not None:
             raise RecipeError(f"replay {self.replay.name} has no use: {learns}; leave replay out")
@@ -317,6 +329,11 @@ def decode(kind: str, plain: Any, known: Mapping[str, type[Part]]) -> Part:
         import_module(str(module), f"{kind} {name!r}: ")
     if name not in known:
         raise RecipeError(unknown(kind, str(name), known))
+    there = module_of(known[name])
+    if module is not None and there != module:
+        raise RecipeError(
+            f"the {kind} {name!r} of the file is from {module}, the one known here from {there or 'segue'}"
+        )
     return build(known[name], str(name), values)
 
 

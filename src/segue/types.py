@@ -32,6 +32,9 @@ class Transition(NamedTuple):
     discount: Float[Array, "*batch"]
     return_to_go: Float[Array, "*batch"]
     next_action: Float[Array, "*batch action"] | Int[Array, "*batch"]
+    following: Int[Array, "*batch"] | None = None
+    """For action chunks only: where the next step of the episode is stored, as a row of the dataset or the number of a
+    live transition; −1 where there is none (yet)."""
     log_prob: Float[Array, "*batch"] | None = None
     """On-policy batches only: log π(a|s) of the policy that acted."""
     advantage: Float[Array, "*batch"] | None = None

@@ -12,14 +12,16 @@ from references.nets import q_values
 
 from helpers import fresh_learner, random_learner, small
 from segue.acting import restart
-from segue.bridges import SAMG, CriticRefit, Guard, PolicyExpansion, QFilter
+from segue.bridges import SAMG, CriticRefit, Guard, JumpStart, PolicyExpansion, QFilter
 from segue.chunks import chunk_batch
+from segue.data import load
 from segue.errors import RecipeError, SegueError
 from segue.ope.policy import judged
 from segue.policy import Policy
 from segue.recipe import Recipe
 from segue.replay import Replay, append
-from segue.types import Spaces, Transition
+from segue.training.hindsight import Hindsight
+from segue.types import Normaliser, Spaces, Transition
 
 SPACES = Spaces(1, 1)
 GAMMA = 0.9
@@ -35,7 +37,8 @@ def steps(lengths, terminal, offset=0.0):
     ends[np.cumsum(lengths) - 1] = terminal
     wide = number[:, None]
     discount = np.where(ends, 0, GAMMA).astype(np.float32)
-    return Transition(wide, wide, number, following[:, None].astype(np.float32), discount, number, wide)
+    after = np.where(last, -1, np.arange(1, len(number) + 1)).astype(np.int32)
+    return Transition(wide, wide, number, following[:, None].astype(np.float32), discount, number, wide, after)
 
 
 def by_hand(rows, row, length):
@@ -68,24 +71,45 @@ def test_a_chunk_sums_the_discounted_rewards_of_its_steps_up_to_the_end_of_the_e
         assert batch.action[i].tolist() == [row + k if valid[k] else 0 for k in range(length)]
 
 
-@pytest.mark.parametrize("arrived", [20, 34])
-def test_in_the_ring_a_chunk_stays_with_its_environment_and_stops_where_it_was_overwritten(arrived):
-    """Two environments in turn, in a ring of 24."""
-    replay = Replay.create(None, 24, SPACES, environments=2)
-    one, two = steps([arrived // 2], [False]), steps([arrived // 2], [False], offset=100.0)
-    mixed = jax.tree.map(lambda a, b: np.stack([a, b], axis=1).reshape(-1, *a.shape[1:]), one, two)
-    replay = append(replay, mixed)
-    size = min(arrived, 24)
-    rows = jnp.arange(size)
+def test_in_the_ring_a_chunk_stays_with_its_episode_and_stops_where_it_was_overwritten():
+    """Two episodes in turn, 17 steps each, in a ring of 24: as hindsight links them."""
+    replay = Replay.create(None, 24, SPACES, chunks=True)
+    hindsight = Hindsight(("following",), GAMMA, 2)
+    for step in range(17):
+        rows = np.array([[step], [100 + step]], np.float32)
+        unknown = np.full(2, -1, np.int32)
+        one = np.ones(2, np.float32)
+        batch = Transition(rows, rows, one, np.zeros_like(rows), np.float32(GAMMA) * one, one, rows, unknown)
+        hindsight.watch(batch, np.array([False, False]))
+        replay = hindsight.apply(append(replay, batch))
+    rows = jnp.arange(24)
     batch = chunk_batch(replay, rows, replay.gather(rows), 3)
-    first, newest = (
-        np.asarray(batch.action)[:, 0],
-        np.where(np.asarray(batch.action)[:, 0] < 100, 0, 100) + arrived // 2,
-    )
-    left = np.minimum(newest - first, 3)
+    first = np.asarray(batch.action)[:, 0]
+    assert sorted(first.tolist()) == [*range(5, 17), *range(105, 117)], "the newest 24"
+    left = np.minimum(np.where(first < 100, 17, 117) - first, 3)
     assert np.asarray(batch.valid).sum(1).tolist() == left.tolist()
     whole = left == 3
     assert np.array_equal(np.asarray(batch.action)[whole], first[whole, None] + np.arange(3))
+
+
+def test_observations_say_nothing_of_where_an_episode_ends():
+    """All the same, or off by rounding: only the dataset's own episodes count."""
+    rng = np.random.default_rng(0)
+    dataset = load(
+        {
+            "observations": np.ones((12, 3)),
+            "next_observations": np.ones((12, 3)) + 1e-6 * rng.normal(size=(12, 3)),
+            "actions": rng.uniform(-1, 1, (12, 2)),
+            "rewards": np.ones(12),
+            "terminals": np.zeros(12, bool),
+            "timeouts": np.arange(12) % 4 == 3,
+        }
+    )
+    algorithm = small("fql", chunk=2)
+    replay = Replay.create(algorithm.log(dataset, Normaliser.identity(3)), 0, Spaces(3, 2))
+    rows = jnp.arange(12)
+    batch = chunk_batch(replay, rows, replay.gather(rows), 2)
+    assert np.asarray(batch.valid)[:, 1].tolist() == [1, 1, 1, 0] * 3
 
 
 def test_a_critic_does_not_learn_from_a_chunk_that_its_episode_cuts():
@@ -124,7 +148,9 @@ def test_the_actions_of_a_chunk_are_played_one_after_the_other_and_anew_in_a_new
 
 
 @pytest.mark.parametrize(
-    "bridge", [SAMG(), CriticRefit(), PolicyExpansion(), QFilter(rule="average")], ids=lambda bridge: bridge.name
+    "bridge",
+    [SAMG(), CriticRefit(), PolicyExpansion(), QFilter(rule="average"), JumpStart()],
+    ids=lambda bridge: bridge.name,
 )
 def test_bridges_that_rate_single_actions_are_refused_and_the_others_are_not(bridge):
     algorithm = small("fql", chunk=2)
@@ -136,7 +162,7 @@ def test_bridges_that_rate_single_actions_are_refused_and_the_others_are_not(bri
         "online_steps": 2000,
     }
     Recipe(**given, bridges=(Guard(),))
-    with pytest.raises(RecipeError, match=f"bridge {bridge.name}.*(chunk|live data only)"):
+    with pytest.raises(RecipeError, match=f"bridge {bridge.name}.*(chunk|at once|live data only)"):
         Recipe(**given, bridges=(bridge,))
 
 
@@ -144,3 +170,10 @@ def test_off_policy_evaluation_refuses_a_policy_that_remembers():
     algorithm = small("fql", chunk=2)
     with pytest.raises(SegueError, match="acts by what it did in earlier steps"):
         judged(Policy(algorithm, fresh_learner(algorithm)), Spaces(3, 2), explore=False)
+
+
+def test_a_policy_that_fits_no_chunk_is_not_given_up_silently():
+    given = {"dataset": "npz:x.npz", "offline_steps": 1, "online": small("fql", chunk=2), "online_steps": 2000}
+    for offline in (small("td3-bc"), small("fql"), small("fql", chunk=3)):
+        with pytest.raises(RecipeError, match="fql decides on 2 actions at once and can take over no policy"):
+            Recipe(**given, offline=offline)

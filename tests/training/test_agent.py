@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from helpers import same_bits
-from segue.algorithms import SAC, CalQL
+from segue.algorithms import FQL, SAC, CalQL
+from segue.chunks import chunk_batch
 from segue.errors import SegueError
 from segue.replay import OnlineOnly, Replay
 from segue.training.agent import Agent, AgentSettings
@@ -73,7 +75,7 @@ def test_completing_twice_or_after_the_episode_was_abandoned_is_an_error_and_cha
     one = agent(slots=2)
     begun, lost = one.begin(0, STILL, STILL), one.begin(1, STILL, STILL)
     one.complete(begun, 1.0, STILL, terminated=True)
-    one.abandon(np.array([False, True]))
+    one.abandon([1])
     for again in (begun, lost):
         with pytest.raises(SegueError, match="complete already, or its episode was abandoned"):
             one.complete(again, 5.0, STILL)
@@ -101,3 +103,48 @@ def test_told_in_parts_or_whole_is_the_same():
         one.take_in()
     assert same_bits(parts.replay, whole.replay)
     assert parts.oversight.position() == whole.oversight.position()
+
+
+def test_late_transitions_of_several_episodes_make_whole_chunks():
+    algorithm = FQL(hidden_sizes=(8,), batch_size=8, chunk=2)
+    learner = init_learner(algorithm, algorithm.init(jax.random.key(0), SPACES), Normaliser.identity(1))
+    settings = AgentSettings(steps=100, warmup_steps=0, updates_per_step=1.0, seed=0, slots=2)
+    replay = Replay.create(None, 100, SPACES, chunks=True)
+    one = Agent(algorithm, (), OnlineOnly(), learner, replay, Notes(), settings)
+    begun = [(slot, one.begin(slot, STILL, STILL)) for _ in range(10) for slot in (0, 1)]
+    for slot in (1, 0):
+        for place, row in begun:
+            if place == slot:
+                one.complete(row, 1.0, STILL)
+    one.take_in()
+    batch = chunk_batch(one.replay, jnp.arange(20), one.replay.gather(jnp.arange(20)), 2)
+    assert np.asarray(batch.valid)[:, 1].sum() == 18, "all but the last of each episode"
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        (lambda one: one.begin(0, STILL, np.float32([7])), "the action is .*expected 1 numbers in"),
+        (lambda one: one.begin(0, STILL, np.zeros(2)), "the action is .*expected 1 numbers in"),
+        (lambda one: one.begin(0, np.float32([np.nan]), STILL), "the observation is .*expected 1 finite numbers"),
+        (lambda one: one.complete(one.begin(0, STILL, STILL), np.nan, STILL), "the reward is nan"),
+        (lambda one: one.complete(one.begin(0, STILL, STILL), 0.0, np.zeros(3, np.float32)), "the observation is"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_refused_where_it_is_told(what, said):
+    one = agent()
+    with pytest.raises(SegueError, match=said):
+        what(one)
+    one.take_in()
+    assert one.step == 0
+
+
+def test_updates_come_in_dispatches_of_one_size():
+    one = agent(dispatch=4, warmup_steps=0)
+    for _ in range(9):
+        one.complete(one.begin(0, STILL, STILL), 1.0, STILL)
+    one.take_in()
+    for done in (4, 8, 8):
+        one.learn()
+        one.take_in()
+        assert int(one.learner.step) == done

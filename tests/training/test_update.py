@@ -9,6 +9,7 @@ import pytest
 
 from helpers import (
     LOG,
+    SMALL,
     SPACES,
     actor_update,
     changed_roles,
@@ -18,7 +19,8 @@ from helpers import (
     small,
     transitions,
 )
-from segue.errors import Diverged
+from segue.algorithms.base import Follow
+from segue.errors import Diverged, SegueError
 from segue.replay import REPLAYS, Mixed, Replay, append
 from segue.training.recorder import fetch
 from segue.training.update import replace, run_updates
@@ -110,3 +112,27 @@ def test_a_batch_with_nan_is_seen_in_the_metrics():
     _, metrics = actor_update(algorithm, (), fresh_learner(algorithm), batch, jax.random.key(0))
     with pytest.raises(Diverged, match="actor_loss is nan"):
         fetch("offline", 1, metrics)
+
+
+def test_a_loss_that_is_not_per_sample_is_refused_and_so_are_steps_that_could_not_be_kept_to():
+    class Scalar(type(BC_NLL)):
+        def actor_loss(self, actor, nets, batch, key):
+            loss, aux = super().actor_loss(actor, nets, batch, key)
+            return loss.mean(), aux
+
+    class Odd(type(small("td3"))):
+        def steps(self):
+            critic, actor, *targets = super().steps()
+            return critic, actor, *(Follow(target.target, target.rate, every=3) for target in targets)
+
+    scalar, odd = Scalar(**SMALL), Odd(**SMALL)
+    with pytest.raises(SegueError, match=r"the loss of the actor has shape \(\); expected one number per sample"):
+        run(scalar, fresh_learner(scalar))
+    with pytest.raises(SegueError, match=r"td3: steps every \[2, 3\] updates; expected 1 and one other number"):
+        fresh_learner(odd)
+
+
+def test_a_whole_number_for_a_hyper_parameter_is_the_same_program_as_a_fraction():
+    whole, fraction = small("td3-bc", alpha=3), small("td3-bc", alpha=3.0)
+    assert jax.tree.structure(whole) == jax.tree.structure(fraction)
+    assert whole == fraction

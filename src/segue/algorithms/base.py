@@ -220,7 +220,8 @@ class Algorithm(HyperParameters):
         """The whole log as this algorithm learns from it: its discount, its rewards, normalised observations."""
         rewards = self.learning_rewards(dataset.rewards)
         scaled = dataclasses.replace(dataset, rewards=rewards)
-        return scaled.transitions(self.discount, normaliser, self.sparse_failure_reward)
+        rows = scaled.transitions(self.discount, normaliser, self.sparse_failure_reward)
+        return rows if self.chunk_length == 1 else rows._replace(following=dataset.next_rows())
 
     @property
     def sparse_failure_reward(self) -> float | None:

@@ -95,9 +95,12 @@ class FQL(ActorCritic):
     ) -> tuple[Float[jax.Array, ""], Aux]:
         """Σ_i mean (Q_i(s, a) − target)², without the chunks that are cut by the end of an episode."""
         q = critic(batch.observation, batch.action)
-        whole = 1.0 if batch.valid is None else batch.valid[..., -1]
+        if batch.valid is None:
+            loss = ((q - target) ** 2).mean(1).sum()
+            return loss, {"critic_loss": loss, "q_data": q}
+        whole = batch.valid[..., -1]
         loss = (whole * (q - target) ** 2).mean(1).sum()
-        return loss, {"critic_loss": loss, "q_data": q}
+        return loss, {"critic_loss": loss, "q_data": q, "whole_chunks": whole}
 
     def behaviour_loss(
         self, behaviour: FlowPolicy, nets: Nets, batch: Transition, key: Key, aux: Aux

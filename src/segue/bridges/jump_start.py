@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from segue.acting import Acted
 from segue.algorithms.base import Algorithm, copy
 from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of
 from segue.describe import Panel
+from segue.replay.base import ReplayStrategy
 from segue.student import student
 from segue.types import Array, Key, Learner, Nets, Spaces, origin
 
@@ -80,6 +82,12 @@ class JumpStart(Bridge):
         """The horizon of the guide."""
         words = "steps of each episode that the offline policy acts"
         return (Panel("jump_start_horizon", "Jump start: horizon", "steps", words),)
+
+    def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
+        """A chunk that the guide has begun cannot be handed to the learner in its middle."""
+        if online.chunk_length > 1:
+            return f"{online.name} decides on {online.chunk_length} actions at once; set chunk to 1, or leave it out"
+        return None
 
     def inherits(self, online: Algorithm) -> tuple[str, ...]:
         """What acts."""

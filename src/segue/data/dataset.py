@@ -105,6 +105,12 @@ class Dataset:
         following[np.append(self.episode_starts[1:], len(self)) - 1] = -1 if self.spaces.discrete else np.nan
         return following
 
+    def next_rows(self) -> Int[np.ndarray, " N"]:
+        """The row of the next step of the same episode; −1 in an episode's last row."""
+        following = np.arange(1, len(self) + 1, dtype=np.int32)
+        following[np.append(self.episode_starts[1:], len(self)) - 1] = -1
+        return following
+
     def best_episodes(self, fraction: float) -> Dataset:
         """The episodes with the highest returns, at least one, in their order."""
         count = max(round(fraction * len(self.episode_starts)), 1)

@@ -29,8 +29,6 @@ class Replay(eqx.Module):
     """The ring, [capacity, …]; None in the offline phase."""
     count: Int[jax.Array, ""]
     """Live transitions received so far, also those already overwritten."""
-    environments: int = eqx.field(static=True, default=1)
-    """Side by side: transition number t·E + e of the ring is step t of environment e, of E."""
 
     @property
     def offline_size(self) -> int:
@@ -62,18 +60,20 @@ class Replay(eqx.Module):
 
         return jax.tree.map(choose, from_log, from_ring)
 
-    def following(self, rows: Int[Array, " batch"]) -> Int[Array, " batch"]:
-        """The rows of the next steps, if the episode goes on and they are stored: else rows of something else."""
-        logged = jnp.minimum(rows + 1, max(self.offline_size - 1, 0))
-        live = self.offline_size + (rows - self.offline_size + self.environments) % max(self.capacity, 1)
-        return jnp.where(rows < self.offline_size, logged, live)
+    def rows_of(self, following: Int[Array, " batch"], rows: Int[Array, " batch"]) -> Int[Array, " batch"]:
+        """The rows that the transitions in `rows` say follow them; −1 where none does, or none is stored any more."""
+        stored = (following >= 0) & (following >= self.count - self.capacity)
+        live = jnp.where(stored, self.offline_size + following % max(self.capacity, 1), -1)
+        return jnp.where(rows < self.offline_size, following, live)
 
     @classmethod
-    def create(cls, offline: Transition | None, capacity: int, spaces: Spaces, environments: int = 1) -> Replay:
-        """The log on the device, and an empty ring of this capacity (0: none)."""
+    def create(cls, offline: Transition | None, capacity: int, spaces: Spaces, chunks: bool = False) -> Replay:
+        """The log on the device, and an empty ring of this capacity (0: none), with what `chunks` of actions need."""
         offline = None if offline is None else jax.tree.map(jnp.asarray, offline)
         ring = empty(capacity, spaces) if capacity else None
-        return cls(offline, ring, jnp.zeros((), jnp.int32), environments)
+        if ring is not None and chunks:
+            ring = ring._replace(following=jnp.full(capacity, -1, jnp.int32))
+        return cls(offline, ring, jnp.zeros((), jnp.int32))
 
 
 def empty(rows: int, spaces: Spaces) -> Transition:
@@ -96,18 +96,27 @@ def _take(block: Transition | None, rows: Int[Array, " batch"]) -> Transition:
 
 
 @partial(jax.jit, donate_argnames=("ring", "count"))
-def _write(ring: Transition, count: Int[Array, ""], batch: Transition) -> tuple[Transition, Int[Array, ""]]:
-    arrived, capacity = batch.reward.shape[0], ring.reward.shape[0]
-    surplus = max(arrived - capacity, 0)  # scattering to one row twice leaves open which value stays
-    rows = (count + jnp.arange(surplus, arrived)) % capacity
-    return jax.tree.map(lambda column, new: column.at[rows].set(new[surplus:]), ring, batch), count + arrived
+def _write(
+    ring: Transition, count: Int[Array, ""], batch: Transition, arrived: Int[Array, ""] | int
+) -> tuple[Transition, Int[Array, ""]]:
+    capacity, place = ring.reward.shape[0], jnp.arange(batch.reward.shape[0])
+    # Scattering to one row twice leaves open which value stays: of more than fit, only the newest are written.
+    written = (place < arrived) & (place >= arrived - capacity)
+    rows = jnp.where(written, (count + place) % capacity, capacity)
+    return jax.tree.map(lambda column, new: column.at[rows].set(new, mode="drop"), ring, batch), count + arrived
 
 
 def append(replay: Replay, batch: Transition) -> Replay:
     """The replay with these live transitions in the ring; the old ring's buffers are reused, so drop it."""
     assert replay.online is not None
-    ring, count = _write(replay.online, replay.count, batch)
-    return Replay(replay.offline, ring, count, replay.environments)
+    arrived = batch.reward.shape[0]
+    padding = (1 << max(arrived - 1, 0).bit_length()) - arrived  # so that few sizes are compiled
+
+    def padded(column: Array) -> np.ndarray:
+        return np.pad(np.asarray(column), [(0, padding), *[(0, 0)] * (column.ndim - 1)])
+
+    ring, count = _write(replay.online, replay.count, jax.tree.map(padded, batch), arrived)
+    return Replay(replay.offline, ring, count)
 
 
 @partial(jax.jit, donate_argnames=("column",))
@@ -137,7 +146,7 @@ def amend(replay: Replay, column: str, numbers: np.ndarray, values: np.ndarray) 
         padded[:count] = values[part]
         data = _overwrite(data, rows, padded)
     ring = replay.online._replace(**{column: data})
-    return Replay(replay.offline, ring, replay.count, replay.environments)
+    return Replay(replay.offline, ring, replay.count)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

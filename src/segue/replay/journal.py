@@ -15,7 +15,7 @@ from segue.replay.base import Replay
 from segue.types import Transition
 
 #: The columns of a live transition; the others are of on-policy batches.
-COLUMNS = Transition._fields[:7]
+COLUMNS = Transition._fields[:8]
 
 
 class Journal:
@@ -37,8 +37,8 @@ class Journal:
         """The part since the last call, by name."""
         part: dict[str, np.ndarray] = {}
         if self.batches:
-            whole = Transition(*(np.concatenate(column) for column in zip(*(b[:7] for b in self.batches), strict=True)))
-            part = {name: np.asarray(getattr(whole, name)) for name in COLUMNS}
+            whole: Transition = jax.tree.map(lambda *columns: np.concatenate(columns), *self.batches)
+            part = {name: getattr(whole, name) for name in COLUMNS if getattr(whole, name) is not None}
         for column in {column for column, _, _ in self.amended}:
             pairs = [(numbers, values) for name, numbers, values in self.amended if name == column]
             numbers, values = (np.concatenate(side) for side in zip(*pairs, strict=True))
@@ -84,5 +84,5 @@ def refill(replay: Replay, rows: Mapping[str, np.ndarray]) -> Replay:
         ring[numbers % capacity] = rows[name][numbers - first]
         return jax.numpy.array(ring)
 
-    ring = Transition(*map(column, COLUMNS))
-    return Replay(replay.offline, ring, jax.numpy.asarray(count, replay.count.dtype), replay.environments)
+    ring = Transition(**{name: column(name) for name in COLUMNS if getattr(replay.online, name) is not None})
+    return Replay(replay.offline, ring, jax.numpy.asarray(count, replay.count.dtype))

@@ -110,13 +110,14 @@ def save(directory: Path, checkpoint: Checkpoint) -> str:
     return digest
 
 
-def load(directory: Path) -> Checkpoint:
+def load(directory: Path | str) -> Checkpoint:
     """Read a checkpoint back, bit for bit.
 
     Raises:
         SegueError: if it is missing or damaged.
         OtherFormat: if another version of Segue wrote it.
     """
+    directory = Path(directory)
     try:
         manifest = json.loads((directory / "manifest.json").read_text())
         if manifest["format"] != FORMAT:
@@ -134,7 +135,7 @@ def load(directory: Path) -> Checkpoint:
         if not same_shape(learner, expected):
             raise ValueError("its arrays have other shapes than manifest.json describes")
         digest, env_id, progress = manifest["parameters_sha256"], manifest["env"], float(manifest["progress"])
-    except (OtherFormat, PluginError):
+    except (OtherFormat, PluginError, RecipeError):
         raise
     except FileNotFoundError as error:
         raise SegueError(f"{directory}: no checkpoint here ({error.filename} is missing)") from error

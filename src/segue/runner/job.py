@@ -145,7 +145,7 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, keeper: JobKeeper) 
     if not algorithm.on_policy:
         strategy = recipe.effective_replay
         rows, capacity = log if strategy.needs_dataset else None, _ring(recipe) or recipe.online_steps
-        replay = Replay.create(rows, capacity, spaces, recipe.environments)
+        replay = Replay.create(rows, capacity, spaces, chunks=algorithm.chunk_length > 1)
         sampler = strategy.init(replay, spaces, random.stream(job.seed, "sampler"))
     if keeper.state is None:
         learner, keeper.lines = at_the_seam(job, recipe, dataset, log, spaces, recorder)

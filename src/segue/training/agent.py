@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -48,6 +49,9 @@ class AgentSettings:
     seed: int
     slots: int = 1
     """Episodes that may run side by side."""
+    dispatch: int | None = None
+    """Blocks of updates per dispatch: `learn` does whole dispatches only, and each size is compiled once. None: all
+    that are owed at once, for a caller that owes the same number every time."""
 
 
 @dataclasses.dataclass
@@ -86,9 +90,8 @@ class Agent:
         self.key = random.stream(settings.seed, "online")
         self.step, self.owed, self.since = 0, 0.0, 0
         self.pending: tuple[int, Metrics] | None = None
-        self.hindsight = Hindsight(
-            algorithm.columns, algorithm.discount, settings.slots, algorithm.sparse_failure_reward
-        )
+        columns = (*algorithm.columns, *(("following",) if algorithm.chunk_length > 1 else ()))
+        self.hindsight = Hindsight(columns, algorithm.discount, settings.slots, algorithm.sparse_failure_reward)
         self.oversight: Oversight | None = None
         self.told: list[Transition] = []
         self.begun: list[deque[_Begun]] = [deque() for _ in range(settings.slots)]
@@ -107,9 +110,11 @@ class Agent:
         self.oversight = Oversight(self.bridges, self.learner, returns, self.recorder, self.settings.slots)
 
     def learn(self) -> None:
-        """Dispatch the updates that are owed; the call does not wait for them."""
+        """Dispatch the updates that are owed; the call waits for nothing but a program's first compilation."""
         block = self.algorithm.updates_per_block
         blocks = int(self.owed // block)
+        if self.settings.dispatch is not None:
+            blocks = self.settings.dispatch if blocks >= self.settings.dispatch else 0
         if not blocks:
             return
         self.owed -= blocks * block
@@ -143,16 +148,24 @@ class Agent:
         self.told.append(batch)
         self.step += len(done)
 
-    def abandon(self, slots: Bool[np.ndarray, " slots"]) -> None:
-        """The episodes that ran there will never end; others begin with the next step."""
-        self.hindsight.abandon(slots)
-        self._overseen().abandon(slots)
-        for slot in np.flatnonzero(slots).tolist():
+    def abandon(self, slots: Sequence[int]) -> None:
+        """The episodes in the slots with these numbers will never end; others begin with the next step."""
+        mask = np.zeros(self.settings.slots, bool)
+        mask[list(slots)] = True
+        self.hindsight.abandon(mask)
+        self._overseen().abandon(mask)
+        for slot in slots:
             self.begun[slot].clear()
 
     def begin(self, slot: int, observation: Float[np.ndarray, " observation"], action: Any) -> _Begun:
-        """Note the action taken in a raw observation of the episode in this slot; `complete` takes what is returned."""
-        begun = _Begun(np.asarray(observation, np.float32), np.asarray(action))
+        """Note the action taken in a raw observation of the episode in this slot; `complete` takes what is returned.
+
+        The action is as the policy gives it: in [-1, 1], or an integer from 0.
+
+        Raises:
+            SegueError: for an observation or an action of another shape, or one that is not finite or out of range.
+        """
+        begun = _Begun(self._observation(observation), self._action(action))
         self.begun[slot].append(begun)
         return begun
 
@@ -167,12 +180,16 @@ class Agent:
         """Add what came of an action.
 
         Raises:
-            SegueError: if it is complete already, or its episode was abandoned.
+            SegueError: if it is complete already, or its episode was abandoned; for numbers that are not finite, or an
+                observation of another shape.
         """
+        if not np.isfinite(reward):
+            raise SegueError(f"the reward is {reward}; expected a finite number")
+        following = self._observation(next_observation)
         slot = next((slot for slot, waiting in enumerate(self.begun) if any(one is begun for one in waiting)), None)
         if slot is None or begun.rest is not None:
             raise SegueError("the transition is complete already, or its episode was abandoned; nothing was changed")
-        begun.rest = (float(reward), np.asarray(next_observation, np.float32), terminated, truncated)
+        begun.rest = (float(reward), following, terminated, truncated)
         while self.begun[slot] and self.begun[slot][0].rest is not None:
             self._tell_one(slot, self.begun[slot].popleft())
 
@@ -230,6 +247,26 @@ class Agent:
         }
         return plain, {**oversight.learners(self.learner), "recovery": self.recovery.good}
 
+    def _observation(self, given: Any) -> np.ndarray:
+        observation = np.asarray(given, np.float32)
+        expected = self.policy.normaliser.mean.shape
+        if observation.shape != expected or not np.isfinite(observation).all():
+            raise SegueError(f"the observation is {given!r}; expected {expected[0]} finite numbers")
+        return observation
+
+    def _action(self, given: Any) -> np.ndarray:
+        assert self.replay.online is not None
+        column = self.replay.online.action
+        action = np.asarray(given, np.int32 if column.ndim == 1 else np.float32)
+        if (
+            action.shape != column.shape[1:]
+            or action.min() < (0 if column.ndim == 1 else -1)
+            or not (column.ndim == 1 or np.abs(action).max() <= 1)
+        ):
+            what = "an integer from 0" if column.ndim == 1 else f"{column.shape[1]} numbers in [-1, 1]"
+            raise SegueError(f"the action is {given!r}; expected {what}, as the policy gives it")
+        return action
+
     def _act_anew(self) -> None:
         self.pending, self.since, self.policy = None, self.step, self._policy(self.step)
 
@@ -257,5 +294,6 @@ class Agent:
             discount=np.array([0.0 if terminated else self.algorithm.discount], np.float32),
             return_to_go=np.full(1, -np.inf, np.float32),
             next_action=np.full_like(begun.action[None], unknown),
+            following=np.full(1, -1, np.int32) if self.algorithm.chunk_length > 1 else None,
         )
         self.tell(batch, given, np.array([terminated or truncated]), np.array([slot]))

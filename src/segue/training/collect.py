@@ -76,6 +76,7 @@ class Collector:
             # Not known yet; hindsight fills them in for the algorithms that use them.
             return_to_go=np.full(count, -np.inf, np.float32),
             next_action=np.full_like(action, -1 if self.spaces.discrete else np.nan),
+            following=np.full(count, -1, np.int32) if self.algorithm.chunk_length > 1 else None,
         )
         return Collected(batch, reward, done, broken)
 

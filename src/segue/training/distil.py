@@ -32,8 +32,8 @@ def distil(
 ) -> tuple[Learner, float]:
     """The learner with its actor fitted, by `steps` updates, to what the teacher does without exploration.
 
-    Discrete actions by likelihood, continuous ones by the squared error of the mean; the standard deviation stays as
-    it was initialised.
+    By the actor's own `imitation_loss`: the likelihood of discrete actions, the squared error of continuous ones (of
+    the mean; a standard deviation stays as it was initialised).
 
     Args:
         teacher: the pretrained policy; it gets raw observations.
@@ -48,7 +48,8 @@ def distil(
     """
     chosen = random.generator(seed, "distil").permutation(len(observations))[:STATES]
     states = observations[np.sort(chosen)]
-    actions = np.concatenate([teacher(states[i : i + CHUNK]) for i in range(0, len(states), CHUNK)])
+    source = random.generator(seed, "distil", "teacher")
+    actions = np.concatenate([teacher(states[i : i + CHUNK], source) for i in range(0, len(states), CHUNK)])
     normalised = np.asarray(teacher.normaliser(states), np.float32)
     learner, losses = _fit(learner, normalised, actions, random.stream(seed, "distil"), algorithm, steps)
     return learner, float(losses[-max(steps // 10, 1) :].mean())

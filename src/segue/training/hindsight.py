@@ -43,8 +43,12 @@ class Hindsight:
         rewards = np.asarray(batch.reward).tolist()
         for row, slot in enumerate(range(len(done)) if slots is None else slots.tolist()):
             episode = self.running[slot]
-            if episode and "next_action" in self.found:
-                self.found["next_action"].append((np.array([episode[-1][0]]), np.asarray(batch.action)[row : row + 1]))
+            if episode:
+                before = np.array([episode[-1][0]])
+                if "next_action" in self.found:
+                    self.found["next_action"].append((before, np.asarray(batch.action)[row : row + 1]))
+                if "following" in self.found:
+                    self.found["following"].append((before, numbers[row : row + 1].astype(np.int32)))
             episode.append((int(numbers[row]), rewards[row]))
             if done[row]:
                 if "return_to_go" in self.found:

@@ -133,7 +133,7 @@ def train_online(
                 random_action = s.random_warmup and agent.step < s.warmup_steps
                 batch, reward, done, broken = collector.step(agent.policy, random_action)
                 if broken is not None:
-                    agent.abandon(broken)
+                    agent.abandon(np.flatnonzero(broken).tolist())
                 agent.tell(batch, reward, done)
             agent.take_in()
             if agent.step >= s.steps or keeper.due():

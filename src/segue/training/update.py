@@ -26,6 +26,7 @@ from segue import random
 from segue.algorithms.base import Algorithm, AnyStep, Aux, BellmanStep, Follow, PolicyStep, Step
 from segue.bridges.base import Bridge, weighted_mean
 from segue.chunks import chunk_batch
+from segue.errors import SegueError
 from segue.replay.base import Replay, ReplayStrategy
 from segue.types import Key, Learner, Metrics, Nets, Transition, origin
 
@@ -34,9 +35,42 @@ Bridges = tuple[Bridge, ...]
 
 def init_learner(algorithm: Algorithm, nets: Nets, normaliser: Any) -> Learner:
     """A learner with fresh optimiser states and no bridges."""
+    check_steps(algorithm)
     roles = nets.roles()
     states = {role: optimiser.init(roles[role]) for role, optimiser in algorithm.optimisers().items()}
     return Learner(nets, states, (), jnp.zeros((), jnp.int32), jax.tree.map(jnp.asarray, normaliser))
+
+
+def check_steps(algorithm: Algorithm) -> None:
+    """Refuse steps that `run_updates` does not execute as they say.
+
+    Raises:
+        SegueError: naming the algorithm.
+    """
+    steps = algorithm.steps()
+    trained = [step.role for step in steps if not isinstance(step, Follow)]
+    periods = {step.every for step in steps} - {1}
+    for wrong, words in (
+        (len(set(trained)) < len(trained), f"steps of one role twice: {', '.join(trained)}"),
+        (
+            len(periods) > 1,
+            f"steps every {sorted(periods)} updates; expected 1 and one other number",
+        ),
+        (sum(isinstance(step, PolicyStep) for step in steps) > 1, "two steps of a policy"),
+        (sum(isinstance(step, BellmanStep) for step in steps) > 1, "two Bellman steps"),
+    ):
+        if wrong:
+            raise SegueError(f"{algorithm.name}: {words}")
+
+
+def require_rows(what: str, values: jax.Array, batch: Transition) -> None:
+    """Refuse, while it is traced, what is not one number per sample: [B] against [B, 1] would become [B, B].
+
+    Raises:
+        SegueError: naming the quantity, its shape and the one expected.
+    """
+    if values.shape != batch.reward.shape:
+        raise SegueError(f"{what} has shape {values.shape}; expected one number per sample, {batch.reward.shape}")
 
 
 def take(
@@ -68,6 +102,7 @@ def bellman_target(
     """reward + discount · V(s′), detached, where the bridges may have changed V; and what they report."""
     value_key = random.named(key, "next_value")
     value = step.next_value(learner.nets, batch, value_key)
+    require_rows(f"{algorithm.name}: V(s′) of the step of the {step.role}", value, batch)
     reported: Aux = {}
     for bridge, state in zip(bridges, learner.bridges, strict=True):
         bridge_key = random.named(key, "bootstrap", bridge.name)
@@ -96,6 +131,7 @@ def policy_step(
 
     def loss(actor: Any) -> tuple[jax.Array, Aux]:
         per_sample, aux = step.loss(actor, nets, batch, random.named(key, "loss"))
+        require_rows(f"the loss of the {step.role}", per_sample, batch)
         total = per_sample.mean() if weight is None else weighted_mean(per_sample, weight)
         size = jax.lax.stop_gradient(per_sample)
         for bridge, state in zip(bridges, learner.bridges, strict=True):
