@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -148,3 +150,11 @@ def test_updates_come_in_dispatches_of_one_size():
         one.learn()
         one.take_in()
         assert int(one.learner.step) == done
+
+
+def test_the_example_of_the_page_runs():
+    page = (Path(__file__).parents[2] / "docs/live.md").read_text()
+    names: dict[str, object] = {}
+    exec(page.partition("```python")[2].partition("```")[0], names)
+    assert names["agent"].step == 180
+    assert int(names["learner"].step) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
@@ -36,6 +37,32 @@ class Recorder(Protocol):
 
     def note(self, message: str) -> None:
         """Something the user should know."""
+
+
+class Silent:
+    """Records nothing."""
+
+    def progress(self, phase: str, step: int, total: int) -> None:
+        """Nothing."""
+
+    def metrics(self, phase: str, step: int, values: dict[str, float]) -> None:
+        """Nothing."""
+
+    def evaluation(self, phase: str, step: int, returns: np.ndarray) -> None:
+        """Nothing."""
+
+    def clock(self, phase: str, what: str) -> AbstractContextManager[None]:
+        """Nothing."""
+        return contextlib.nullcontext()
+
+    def spent(self, phase: str, what: str, seconds: float) -> None:
+        """Nothing."""
+
+    def event(self, phase: str, step: int, message: str) -> None:
+        """Nothing."""
+
+    def note(self, message: str) -> None:
+        """Nothing."""
 
 
 def fetch(phase: str, step: int, metrics: Metrics) -> dict[str, float]:
