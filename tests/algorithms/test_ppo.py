@@ -243,7 +243,7 @@ def entropy_bonus(actor, state, actions, weights):
     rows = len(weights)
     states = jnp.broadcast_to(state, (rows, len(state)))
     zeros = jnp.zeros(rows)
-    batch = Transition(states, actions, zeros, states, zeros, zeros, actions, zeros, zeros)
+    batch = Transition(states, actions, zeros, states, zeros, zeros, actions, log_prob=zeros, advantage=zeros)
     batch = batch._replace(log_prob=jax.lax.stop_gradient(actor.log_prob(states, actions)))
     loss, _ = small(entropy_weight=1.0).actor_loss(actor, Nets(), batch, jax.random.key(0))
     return (jax.lax.stop_gradient(weights) * loss).sum()

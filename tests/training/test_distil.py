@@ -60,7 +60,7 @@ def taught(pair, seed=0):
 def test_the_student_does_what_the_teacher_does_on_raw_states_of_the_log(pair):
     teacher, before, after, _ = taught(pair)
     algorithm = PAIRS[pair][2]
-    wanted = teacher(STATES)
+    wanted = teacher(STATES, random.generator(0, "distil", "teacher"))
     fresh, learnt = (Policy(algorithm, learner)(STATES) for learner in (before, after))
     if pair == "dqn":
         assert len(np.unique(wanted)) >= 3
@@ -75,7 +75,7 @@ def test_the_student_does_what_the_teacher_does_on_raw_states_of_the_log(pair):
 @every_pair
 def test_the_loss_it_reports_is_that_of_the_last_updates(pair):
     teacher, _, after, loss = taught(pair)
-    wanted, seen = teacher(STATES), NORMALISER(STATES)
+    wanted, seen = teacher(STATES, random.generator(0, "distil", "teacher")), NORMALISER(STATES)
     if pair == "dqn":
         now = -after.nets.actor.log_prob(jnp.asarray(seen), jnp.asarray(wanted)).mean()
     else:
