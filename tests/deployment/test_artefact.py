@@ -299,7 +299,7 @@ def test_the_command_line_exports_evaluates_and_collects(tmp_path: Path, capsys:
         capsys.readouterr()
         assert main(["evaluate", policy, "--episodes", "2", "--json"]) == 0
         returns.append(json.loads(capsys.readouterr().out)[0]["returns"])
-    np.testing.assert_allclose(*returns, rtol=1e-4)
+    np.testing.assert_allclose(*returns, rtol=1e-6)
     assert "expected the same" in error("evaluate", place, "--env", "CartPole-v1")
     assert "--offline needs a checkpoint" in error("evaluate", place, "--offline", "--dataset", "segue:hopper-mixed")
     log = tmp_path / "log.npz"

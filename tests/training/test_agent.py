@@ -152,6 +152,23 @@ def test_updates_come_in_dispatches_of_one_size():
         assert int(one.learner.step) == done
 
 
+def test_updates_whose_metrics_nobody_has_seen_are_not_followed_by_others():
+    """Or a divergence in the first of them would go unseen."""
+    one = agent(warmup_steps=0)
+    for _ in range(2):
+        one.complete(one.begin(0, STILL, STILL), 1.0, STILL)
+        one.take_in()
+    one.learn()
+    dispatched = one.pending
+    one.owed += 5
+    one.learn()
+    assert one.pending is dispatched
+    one.take_in()
+    one.learn()
+    one.take_in()
+    assert int(one.learner.step) == 7
+
+
 def test_the_example_of_the_page_runs():
     page = (Path(__file__).parents[2] / "docs/live.md").read_text()
     names: dict[str, object] = {}

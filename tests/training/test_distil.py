@@ -42,7 +42,7 @@ STATES = (np.random.default_rng(0).normal(size=(400, 3)) * NORMALISER.std + NORM
 
 def learner_of(algorithm, spaces, shake=0.0) -> Learner:
     rng = np.random.default_rng(0)
-    nets = algorithm.init(jax.random.key(0), spaces)
+    nets = algorithm.init(jax.random.key(2), spaces)
     nets = jax.tree.map(lambda leaf: leaf + jnp.asarray(shake * rng.normal(size=leaf.shape), leaf.dtype), nets)
     return init_learner(algorithm, nets, NORMALISER)
 
@@ -69,7 +69,7 @@ def test_the_student_does_what_the_teacher_does_on_raw_states_of_the_log(pair):
     else:
         spread = wanted.var(0).mean()
         assert ((fresh - wanted) ** 2).mean() > 0.5 * spread
-        assert ((learnt - wanted) ** 2).mean() < 0.1 * spread
+        assert ((learnt - wanted) ** 2).mean() < 0.05 * spread
 
 
 @every_pair

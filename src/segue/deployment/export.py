@@ -1,6 +1,6 @@
 """Writing an exported policy from a checkpoint: how it acts is traced, compared with the original, put in place.
 
-Nothing here knows an algorithm or a bridge: whatever `Policy.decide` does is what the ONNX models do.
+Nothing here knows an algorithm or a bridge: the ONNX models do what `Policy.decide` does.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ on every task all estimates are those of the rliable package.
 **Selection**: the lowest of k equally good evaluations lies below their mean, for normal noise of standard deviation σ
 by about σ √(2 ln k), 1.9 σ for k = 20. Here one part of each evaluation's episodes chooses the evaluation and the other
 part says how good it is (cross-fitting). Episodes are independent, so the second part knows nothing of the choice, and
-its mean is an unbiased estimate of the chosen policy's return, whatever the distribution of returns. All numbers are
+its mean is an unbiased estimate of the chosen policy's return, for any distribution of returns. All numbers are
 means over SPLITS random divisions, always the same ones.
 """
 

@@ -33,7 +33,7 @@ from segue.runner.machine import describe_machine, versions
 from segue.runner.start import environment_of
 from segue.runner.stopping import Stopped, say
 
-#: Fewest seconds between two writes of the time spent, whatever `checkpoint_every` is.
+#: Fewest seconds between two writes of the time spent, also where `checkpoint_every` is less.
 TICK = 1.0
 
 __all__ = ["Checkpoint", "Result", "compare", "load_checkpoint", "run"]

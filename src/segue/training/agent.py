@@ -110,7 +110,12 @@ class Agent:
         self.oversight = Oversight(self.bridges, self.learner, returns, self.recorder, self.settings.slots)
 
     def learn(self) -> None:
-        """Dispatch the updates that are owed; the call waits for nothing but a program's first compilation."""
+        """Dispatch the updates that are owed; the call waits for nothing but a program's first compilation.
+
+        Nothing is dispatched while earlier updates wait for `take_in`, which looks at their metrics.
+        """
+        if self.pending is not None:
+            return
         block = self.algorithm.updates_per_block
         blocks = int(self.owed // block)
         if self.settings.dispatch is not None:
@@ -205,6 +210,7 @@ class Agent:
                 self.learner = self._overseen().review(self.learner, self.step)
             else:
                 self._overseen().start_again(self.step)
+            self.pending = None
             self._act_anew()
         if not self.told:
             return
@@ -223,7 +229,7 @@ class Agent:
             self.learner = self.recovery.fetch(self.learner, *self.pending)[0]
             self._overseen().start_again(self.step)
             self.pending = None
-        self.since, self.policy = self.step, self._policy(self.step)
+        self._act_anew()
 
     def finish(self) -> Learner:
         """The learner, once all updates are done."""
@@ -268,7 +274,7 @@ class Agent:
         return action
 
     def _act_anew(self) -> None:
-        self.pending, self.since, self.policy = None, self.step, self._policy(self.step)
+        self.since, self.policy = self.step, self._policy(self.step)
 
     def _policy(self, at: int) -> Policy:
         """An algorithm may explore less the later it is."""
