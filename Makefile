@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint bench bench-peers peers family seam ope verdict distribution flow data exercise collapse guidance leaderboard lock \
+.PHONY: install demo test lint bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard lock \
     hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
@@ -44,7 +44,7 @@ bench: install
 
 bench-peers: $(VENV)/peers/.installed bench
 
-# Every algorithm on the bundled logs: the tables in docs/algorithms.md; about an hour on two cores.
+# Every algorithm on the bundled datasets: the tables in docs/algorithms.md; about an hour on two cores.
 family: install
 	$(BIN)/python -m studies.family
 
@@ -60,9 +60,9 @@ $(VENV)/peers/.installed: requirements.lock pyproject.toml
 	$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'd3rlpy>=2.8,<3'
 	@touch $@
 
-# The collapse at the switch, and what each bridge does to it: studies/seam; about an hour on two cores.
-seam: install
-	$(BIN)/python -m studies.seam
+# The collapse at the handover, and what each bridge does to it: studies/handover; about an hour on two cores.
+handover: install
+	$(BIN)/python -m studies.handover
 
 # Benchmark logs into the local Minari root, from stored snapshots and a planner: studies/data; some minutes.
 data: install
@@ -73,7 +73,7 @@ data: install
 exercise: install
 	$(BIN)/python -m studies.exercise
 
-# When the plain switch collapses: studies/collapse.
+# When the plain handover collapses: studies/collapse.
 collapse: data
 	$(BIN)/python -m studies.collapse
 
@@ -81,7 +81,7 @@ collapse: data
 guidance: install
 	$(BIN)/python -m studies.guidance
 
-# Recipes against RLPD from scratch with the log: studies/leaderboard.
+# Recipes against RLPD from scratch with the dataset: studies/leaderboard.
 leaderboard: data
 	$(BIN)/python -m studies.leaderboard
 
@@ -102,7 +102,7 @@ ope: install
 verdict: install
 	$(BIN)/python -m studies.verdict
 
-# The bundled log: our own SAC run, and 100,000 steps of three of its policies.
+# The bundled dataset: our own SAC run, and 100,000 steps of three of its policies.
 hopper-mixed: install
 	$(BIN)/segue run --env Hopper-v5 --online sac --online-steps 80000 --eval-every 5000 --warmup-steps 5000 \
 	    --keep-policies --out runs/hopper-sac
@@ -111,7 +111,7 @@ hopper-mixed: install
 	    runs/hopper-sac/checkpoints/run/seed-0/step-70000:45000 \
 	    --env Hopper-v5 --to npz:src/segue/data/bundled/hopper-mixed.npz
 
-# The bundled discrete log: our own discrete SAC run, and 20,000 steps of random actions and two of its policies.
+# The bundled discrete dataset: our own discrete SAC run, and 20,000 steps of random actions and two of its policies.
 cartpole-mixed: install
 	$(BIN)/segue run --env CartPole-v1 --online discrete-sac --online-steps 10000 --eval-every 500 --warmup-steps 500 \
 	    --keep-policies --out runs/cartpole-sac

@@ -117,7 +117,7 @@ def _run(waiting: Sequence[Unit], workers: int) -> Iterator[tuple[Unit, dict[str
             for future in as_completed(futures):
                 error = future.exception()
                 yield (futures[future], *((error, 0.0) if isinstance(error, Exception) else future.result()))
-        finally:  # also where whoever reads the results fails, or is interrupted
+        finally:  # also after an error or an interrupt
             pool.shutdown(cancel_futures=True)
 
 

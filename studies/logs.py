@@ -1,4 +1,4 @@
-"""The logs that studies compare on: where each is, and its environment. `make data` records those of segue/."""
+"""The datasets that studies compare on: where each is, and its environment. `make data` records those of segue/."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def known(file: Path, tasks: Mapping[str, Arms]) -> dict[str, Any]:
             before = stored.get("arms", {}).get(label, {})
             seeds = before["seeds"] if _is(before.get("recipe"), recipe) else {}
             about = {"method": arm, "run": task, "recipe_sha256": digest(plain), "recipe": plain}
-            about["log"] = before.get("log")
+            about["dataset"] = before.get("dataset")
             names = [str(recipe.seed + i) for i in range(recipe.seeds)]
             arms[label] = {**about, "seeds": {seed: seeds.get(seed, {"status": "unfinished"}) for seed in names}}
     return {**{k: v for k, v in stored.items() if k != "arms"}, "arms": arms}
@@ -74,7 +74,7 @@ def add(results: dict[str, Any], task: str, summary: Mapping[str, Any]) -> None:
         machines.append(about)
     for arm, run in summary["arms"].items():
         into = results["arms"][f"{task}: {arm}"]
-        into["log"] = run["log"]
+        into["dataset"] = run["dataset"]
         for seed, record in run["seeds"].items():
             into["seeds"][seed] = {name: record[name] for name in KEPT} | {
                 "offline_evaluations": [_evaluation(e, ()) for e in record["offline_evaluations"]],

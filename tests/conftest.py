@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import tempfile
 
 # Most of the time goes into compiling small programs that run once: with little optimisation three files of the suite
 # (probes, handover, SAMG) take 185 s of processor time where they took 276.
@@ -16,6 +17,20 @@ os.environ["XLA_FLAGS"] = " ".join(
     )
 )
 
+from pathlib import Path
+
+from segue.compiled import keep_programs
+
+# So that the processes that tests start know the environments of toys.py.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+
+# What one worker or subprocess has compiled serves the others; what an earlier session compiled decides nothing.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    programs = tempfile.TemporaryDirectory(prefix="segue-tests-")
+    os.environ["SEGUE_CACHE"] = programs.name
+    keep_programs()
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = "-1"  # to look for the oldest takes longer than to compile
+
 import pytest
 from hypothesis import settings
 
@@ -24,9 +39,6 @@ from segue.runner.machine import release_programs
 
 settings.register_profile("segue", deadline=None, max_examples=40)
 settings.load_profile("segue")
-
-os.environ["SEGUE_CACHE"] = ""  # what an earlier session compiled decides nothing here
-
 
 TESTS = itertools.count()
 PICTURE = figures.picture

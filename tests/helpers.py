@@ -12,10 +12,10 @@ from hypothesis import settings
 
 from segue.algorithms import ALGORITHMS, Algorithm
 from segue.algorithms.base import Follow, PolicyStep
+from segue.core import Learner, Normaliser, Spaces, Transition
 from segue.replay import Replay
 from segue.training import update
 from segue.training.update import init_learner, run_updates, update_bridges
-from segue.types import Learner, Normaliser, Spaces, Transition
 
 SPACES = Spaces(observation_size=3, action_size=2)
 DISCRETE = Spaces(observation_size=3, action_size=4, discrete=True)

@@ -95,6 +95,16 @@ def test_a_file_of_ours_works_as_a_module_of_somebody_else(tmp_path: Path) -> No
     assert again.returncode == 0, again.stderr
     judged = python(tmp_path, "segue.cli.main", "evaluate", "run/checkpoints/run/seed-0/final", "--episodes", "1")
     assert judged.returncode == 0, judged.stderr
+    before = (tmp_path / "run/recipe.json").read_text()
+    field = "    bc_weight: float"
+    assert field in text
+    (tmp_path / "theirs.py").write_text(
+        (tmp_path / "theirs.py").read_text().replace(field, f"    new: int = 1\n{field}")
+    )
+    changed = python(tmp_path, "segue.cli.main", "run", "--resume", "run", "--online-steps", "80")
+    assert changed.returncode == 2
+    assert "offline of 'run' has other hyper-parameters today" in changed.stderr
+    assert (tmp_path / "run/recipe.json").read_text() == before
 
 
 def test_a_module_that_cannot_be_imported_is_named() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.classic_control import PendulumEnv
 
 import segue
 
@@ -65,8 +66,11 @@ class Clock(gym.Env):
 
 
 AIM, PICK, CLOCK = "SegueTestAim-v0", "SegueTestPick-v0", "SegueTestClock-v0"
+#: Pendulum with episodes of 20 steps, by a name that worker processes understand.
+PENDULUM = "toys:SegueTestPendulum-v0"
 for name, env in ((AIM, Aim), (PICK, Pick), (CLOCK, Clock)):
     gym.register(name, env, disable_env_checker=True)
+gym.register("SegueTestPendulum-v0", PendulumEnv, max_episode_steps=20)
 
 
 class Notes:
@@ -133,10 +137,10 @@ def pendulum_log(rows: int = 60) -> dict[str, np.ndarray]:
 
 
 def pendulum(**changes: Any) -> segue.Recipe:
-    """A whole run in a second: a few updates on that log, and 40 steps of Pendulum."""
+    """A whole run in a second: a few updates on that dataset, and 40 steps of Pendulum."""
     values: dict[str, Any] = {
         "dataset": pendulum_log(),
-        "env": "Pendulum-v1",
+        "env": PENDULUM,
         "offline": segue.TD3BC(**SMALL),
         "offline_steps": 4,
         "online": segue.SAC(**SMALL),

@@ -1,6 +1,6 @@
-"""TD3+BC on the Hopper log and then live by d3rlpy's `fit` and `fit_online`, cut into turns.
+"""TD3+BC on the Hopper dataset and then live by d3rlpy's `fit` and `fit_online`, cut into turns.
 
-`d3rlpy_runs LOG LAP OFFLINE-STEPS ONLINE-STEPS WARM-UP EVAL-EVERY EPISODES`. LOG is the bundled log's file.
+`d3rlpy_runs LOG LAP OFFLINE-STEPS ONLINE-STEPS WARM-UP EVAL-EVERY EPISODES`. LOG is the bundled dataset's file.
 """
 
 from __future__ import annotations

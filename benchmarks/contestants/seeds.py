@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from benchmarks.contestants.updates import Updates, transitions
 from benchmarks.gate import Gate
 from segue.algorithms import SAC
-from segue.algorithms.base import copy
+from segue.algorithms.base import copy_arrays
 from segue.training.seeds import run_updates_together
 
 
@@ -18,7 +18,7 @@ def main() -> None:
     gate = Gate()
     number, updates = int(sys.argv[1]), int(sys.argv[2])
     one = Updates(SAC(), updates, transitions(100_000))
-    learners = [copy(one.learner) for _ in range(number)]
+    learners = [copy_arrays(one.learner) for _ in range(number)]
     keys = list(jax.random.split(jax.random.key(1), number))
     options = {"algorithm": one.algorithm, "bridges": (), "strategy": None, "spaces": one.spaces, "blocks": one.blocks}
 

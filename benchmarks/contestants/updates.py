@@ -12,14 +12,14 @@ from benchmarks.shapes import ACTION, OBSERVATION, columns
 
 
 class Updates:
-    """A learner, and a log to learn from."""
+    """A learner, and a dataset to learn from."""
 
     def __init__(self, algorithm: Any, updates: int, log: Any) -> None:
         import jax
 
+        from segue.core import Normaliser, Spaces
         from segue.replay import Replay
         from segue.training.update import init_learner
-        from segue.types import Normaliser, Spaces
 
         self.spaces = Spaces(OBSERVATION, ACTION)
         nets = algorithm.init(jax.random.key(0), self.spaces)
@@ -51,10 +51,10 @@ class Updates:
 
 
 def transitions(rows: int) -> Any:
-    """The random log as the update samples it."""
+    """The random dataset as the update samples it."""
     import numpy as np
 
-    from segue.types import Transition
+    from segue.core import Transition
 
     data = columns(rows)
     return Transition(

@@ -1,4 +1,4 @@
-"""Segue: offline-to-online reinforcement learning, without the collapse at the switch.
+"""Segue: offline-to-online reinforcement learning, without the collapse at the handover.
 
 import segue
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from segue.bridges import QFilter as QFilter
     from segue.data import load as load
     from segue.data.dataset import Dataset as Dataset
-    from segue.data.inspect import inspect as inspect
+    from segue.data.inspection import inspect as inspect
     from segue.deployment import load_policy as load_policy
     from segue.deployment.export import export_policy as export_policy
     from segue.errors import SegueError as SegueError
@@ -93,7 +93,7 @@ _HOME = {
     ),
     "load": "segue.data",
     "Dataset": "segue.data.dataset",
-    "inspect": "segue.data.inspect",
+    "inspect": "segue.data.inspection",
     "load_policy": "segue.deployment",
     "export_policy": "segue.deployment.export",
     "SegueError": "segue.errors",

@@ -18,8 +18,8 @@ import numpy as np
 if TYPE_CHECKING:  # an exported policy acts where JAX is not installed
     from jaxtyping import Bool, Float, Int
 
-    from segue import random
-    from segue.types import Array
+    from segue import rng
+    from segue.core import Array
 
     Action = Float[Array, "*batch action"] | Int[Array, "*batch"]
 Carry = Any
@@ -45,7 +45,7 @@ class ActingPolicy(Protocol):
         """What is carried into the first step of so many episodes."""
 
     def act(
-        self, observation: Float[np.ndarray, "batch observation"], carry: Carry, source: random.Source, explore: bool
+        self, observation: Float[np.ndarray, "batch observation"], carry: Carry, source: rng.Source, explore: bool
     ) -> Acted:
         """Actions for raw, flattened observations."""
 
@@ -78,7 +78,7 @@ class Stateless:
         return ()
 
     def act(
-        self, observation: Float[np.ndarray, "batch observation"], carry: Carry, source: random.Source, explore: bool
+        self, observation: Float[np.ndarray, "batch observation"], carry: Carry, source: rng.Source, explore: bool
     ) -> Acted:
         """What the function says."""
         action = self.function(observation, source, explore)

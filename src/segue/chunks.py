@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from segue.acting import Acted, unknown
+from segue.core import Array, Transition
 from segue.replay.base import Replay
-from segue.types import Array, Transition
 
 #: Steps that are left of each chunk, and its actions.
 Carry = tuple[Int[Array, " batch"], Float[Array, "batch chunk action"]]

@@ -12,11 +12,11 @@ from typing import Any
 
 
 class SegueError(Exception):
-    """Something the user can mend. The command line prints it as one line and exits with code 2."""
+    """Something the user can fix. The command line prints it as one line and exits with code 2."""
 
 
 class DataError(SegueError):
-    """A log that cannot be used as it is: names the source, the column and, where there is one, the row."""
+    """A dataset that cannot be used as it is: names the source, the column and, where there is one, the row."""
 
 
 class RecipeError(SegueError):

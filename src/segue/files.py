@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one, whatever stops the process or the machine."""
+"""Writing files whole or not at all, also if the process or the machine stops in between."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Give something damaged a name under which nobody looks for it, and return that; it is kept for whoever knows."""
+    """Rename something damaged to `damaged-N-…` and return the new path."""
     number = 1
     while (aside := path.with_name(f"damaged-{number}-{path.name}")).exists():
         number += 1

@@ -1,4 +1,5 @@
-"""A policy to act with: an algorithm's nets as host arrays, the log's normalisation, and what bridges do to actions."""
+"""A policy to act with: an algorithm's nets as host arrays, the dataset's normalisation, and what bridges do to
+actions."""
 
 from __future__ import annotations
 
@@ -8,12 +9,12 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt64
 
-from segue import random
+from segue import rng
 from segue.acting import Acted, Carry
 from segue.algorithms.base import Algorithm
 from segue.bridges.base import Bridge
+from segue.core import Array, Learner
 from segue.seen import NOTHING_SEEN
-from segue.types import Array, Learner
 
 
 class Policy:
@@ -45,7 +46,7 @@ class Policy:
         return self.algorithm.start(self.nets, batch), tuple(bridge.start(batch) for bridge in self.bridges)
 
     def act(
-        self, observation: Float[np.ndarray, "batch observation"], carry: Carry, source: random.Source, explore: bool
+        self, observation: Float[np.ndarray, "batch observation"], carry: Carry, source: rng.Source, explore: bool
     ) -> Acted:
         """One step of episodes that run side by side, on the host.
 
@@ -59,7 +60,7 @@ class Policy:
         return acted._replace(action=np.asarray(acted.action))
 
     def decide(
-        self, observation: Float[Array, "batch observation"], carry: Carry, source: random.Source, explore: bool
+        self, observation: Float[Array, "batch observation"], carry: Carry, source: rng.Source, explore: bool
     ) -> Acted:
         """The same on arrays of any kind: an export traces it."""
         own, others = carry

@@ -23,7 +23,7 @@ BEST_SHARE, FEWEST_EPISODES = 0.1, 10
 
 
 def _wsrl(pretraining: type[CQL], offline_steps: int, values: Mapping[str, Any], online: Mapping[str, Any]) -> Any:
-    """Warm-start RL (Zhou et al. 2024, arXiv 2412.07762): no log online, a warm-up, and a free, fast, wide critic.
+    """Warm-start RL (Zhou et al. 2024, arXiv 2412.07762): no dataset online, a warm-up, and a free, fast, wide critic.
 
     From the authors' configurations. Differences: their policy learns from the 1,024 transitions of all four critic
     updates, ours from the last 256; they draw the two critics of a target with replacement; their AntMaze recipe takes
@@ -72,7 +72,7 @@ RECIPES: Mapping[str, Callable[[], dict[str, Any]]] = {
         },
     ),
 }
-"""The fields that each fixes; the log, the environment and the seeds are the caller's."""
+"""The fields that each fixes; the dataset, the environment and the seeds are the caller's."""
 
 
 def preset(name: str, **changes: Any) -> Recipe:
@@ -97,26 +97,27 @@ def auto(
     clip_actions: bool = False,
     held_out: float = Recipe.held_out,
 ) -> dict[str, Any]:
-    """The fields of the recipe that our studies support, by kind of actions, and with a log or without.
+    """The fields of the recipe that our studies support, by kind of actions, and with a dataset or without.
 
-    docs/recipes.md says why, with the studies' figures. Where no live environment is known the recipe ends at the seam.
+    docs/recipes.md says why, with the studies' figures. Where no live environment is known the recipe ends at the
+    handover.
 
     Raises:
-        RecipeError: if there is neither a log nor an environment.
-        DataError: if the log cannot be read.
+        RecipeError: if there is neither a dataset nor an environment.
+        DataError: if the dataset cannot be read.
     """
     if dataset is None and env is None:
         raise RecipeError("nothing to do: give a log (--dataset), an environment (--env) or both")
-    log = dataset if dataset is None or isinstance(dataset, Dataset) else load(dataset, clip_actions=clip_actions)
-    live = env or (log.env_id if log is not None else None)
-    spaces = log.spaces if log is not None else environment_spaces(str(env))
-    if log is None:
+    dataset = dataset if dataset is None or isinstance(dataset, Dataset) else load(dataset, clip_actions=clip_actions)
+    live = env or (dataset.env_id if dataset is not None else None)
+    spaces = dataset.spaces if dataset is not None else environment_spaces(str(env))
+    if dataset is None:
         return {"online": DiscreteSAC() if spaces.discrete else SAC(), "online_steps": AUTO_STEPS}
     if spaces.discrete:
         fields: dict[str, Any] = {"offline": DiscreteCQL(), "offline_steps": AUTO_STEPS}
         live_fields = {"online": DiscreteCQL(), "replay": Mixed()}
     else:
-        learnt = len(log.episode_starts) - log.held_out_count(held_out)
+        learnt = len(dataset.episode_starts) - dataset.held_out_count(held_out)
         best = max(BEST_SHARE, min(FEWEST_EPISODES / learnt, 1.0))
         fields = {"offline": BC(loss="nll", top_fraction=best), "offline_steps": AUTO_CLONING}
         live_fields = {"online": PPO(actor_learning_rate=1e-4, value_learning_rate=1e-3)}

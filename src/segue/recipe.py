@@ -14,13 +14,13 @@ import jax
 
 from segue.algorithms import ALGORITHMS, PPO, Algorithm
 from segue.bridges import BRIDGES, Bridge
+from segue.core import Nets, Spaces, same_shape
 from segue.data import FORMATS
 from segue.data.dataset import Dataset
 from segue.errors import RecipeError, require_types, unknown
 from segue.networks.recast import compatible
 from segue.plugins import import_module, module_of
 from segue.replay import REPLAYS, Mixed, OnlineOnly, ReplayStrategy
-from segue.types import Nets, Spaces, same_shape
 
 Part = TypeVar("Part")
 #: Under which a file names the module of a part that is not Segue's own.
@@ -33,21 +33,22 @@ CHECKPOINT_EVERY = 60.0
 class Recipe:
     """What is pretrained on which log, how it is handed over, and how it goes on live.
 
-    Without an offline algorithm the online one starts from scratch; without an online one the run ends at the seam.
+    Without an offline algorithm the online one starts from scratch; without an online one the run ends at the handover.
     """
 
     dataset: str | Mapping[str, Any] | Dataset | None = None
-    """The log: segue:NAME, minari:ID, d4rl:FILE.hdf5, npz:FILE.npz (in Python also a dict of arrays or a Dataset)."""
+    """The dataset: segue:NAME, minari:ID, d4rl:FILE.hdf5, npz:FILE.npz (in Python also a dict of arrays or a
+    Dataset)."""
     clip_actions: bool = False
-    """Clip logged actions that lie outside the action bounds, instead of refusing the log."""
+    """Clip logged actions that lie outside the action bounds, instead of refusing the dataset."""
     held_out: float = 0.1
     """Share of the dataset's episodes that nothing in the run learns from, so that they can judge its policies."""
     held_out_seed: int = 0
     """Seed of the choice of these episodes: every seed and arm of a run holds out the same ones."""
     env: str | None = None
-    """Gymnasium id of the live environment; by default the one that the log names."""
+    """Gymnasium id of the live environment; by default the one that the dataset names."""
     offline: Algorithm | None = None
-    """What learns from the log."""
+    """What learns from the dataset."""
     offline_steps: int = 0
     """Critic updates on the log (policy updates for an algorithm without a critic)."""
     online: Algorithm | None = None
@@ -55,11 +56,11 @@ class Recipe:
     online_steps: int = 0
     """Environment steps of the online phase."""
     bridges: tuple[Bridge, ...] = ()
-    """What acts at the seam and after it."""
+    """What acts at the handover and after it."""
     replay: ReplayStrategy | None = None
-    """What the online phase samples; by default half log, half live with a log, live only without."""
+    """What the online phase samples; by default half dataset, half live with a dataset, live only without."""
     normalise_observations: bool = True
-    """Normalise observations by the log's mean and standard deviation, also online and in the saved policy."""
+    """Normalise observations by the dataset's mean and standard deviation, also online and in the saved policy."""
     distil_steps: int = 5000
     """Updates that teach a fresh actor what the pretrained policy does, where that has no actor to carry over."""
     warmup_steps: int = 1000
@@ -71,7 +72,7 @@ class Recipe:
     """Environments stepped together."""
     eval_every: int | None = None
     """Environment steps (offline: updates) between evaluations; by default a twentieth of the online phase."""
-    seam_eval_every: int | None = None
+    handover_eval_every: int | None = None
     """Environment steps between evaluations in the first 10,000 online steps, to see the dip; by default as later."""
     eval_episodes: int = 10
     """Episodes per evaluation, without exploration noise."""
@@ -102,7 +103,7 @@ class Recipe:
         expect("bad_steps", 0 <= self.bad_steps <= 1, "between 0 and 1")
         expect("updates_per_step", self.updates_per_step is None or self.updates_per_step > 0, "above 0")
         expect("eval_every", self.eval_every is None or self.eval_every >= 1, "at least 1")
-        expect("seam_eval_every", self.seam_eval_every is None or self.seam_eval_every >= 1, "at least 1")
+        expect("handover_eval_every", self.handover_eval_every is None or self.handover_eval_every >= 1, "at least 1")
         if self.offline is None and self.online is None:
             raise RecipeError("nothing to do: the recipe has neither an offline nor an online algorithm")
         for phase in ("offline", "online"):
@@ -125,7 +126,7 @@ class Recipe:
 
     def _check_online(self, online: Algorithm) -> None:
         if self.replay is not None and self.replay.needs_dataset and self.dataset is None:
-            raise RecipeError(f"replay {self.replay.name} samples a log, but the recipe names no dataset")
+            raise RecipeError(f"replay {self.replay.name} samples a dataset, but the recipe names no dataset")
         if self.warmup_steps >= self.online_steps:
             raise RecipeError(
                 f"warmup_steps is {self.warmup_steps}, the online phase {self.online_steps}: nothing would be learnt"
@@ -155,8 +156,8 @@ class Recipe:
             missing = [role for role in bridge.needs if role not in roles]
             if missing:
                 raise RecipeError(f"bridge {bridge.name} needs the role {missing[0]}, which {online.name} lacks")
-            if bridge.wants_log() and self.dataset is None:
-                raise RecipeError(f"bridge {bridge.name} needs a log, but the recipe names no dataset")
+            if bridge.wants_dataset() and self.dataset is None:
+                raise RecipeError(f"bridge {bridge.name} needs a dataset, but the recipe names no dataset")
             if bridge.needs_pretrained and self.offline is None:
                 raise RecipeError(f"bridge {bridge.name} needs a pretrained policy, but there is no offline phase")
             if bridge.single_actions and online.chunk_length > 1:
@@ -177,7 +178,7 @@ class Recipe:
         for field, steps in (
             ("online_steps", self.online_steps),
             ("eval_every", self.online_eval_every),
-            ("seam_eval_every", self.seam_eval_every or 0),
+            ("handover_eval_every", self.handover_eval_every or 0),
         ):
             if steps % self.environments:
                 raise RecipeError(f"{field} is {steps}; expected a multiple of the {self.environments} environments")
@@ -238,14 +239,14 @@ class Recipe:
         return self.replay or (OnlineOnly() if self.dataset is None else Mixed())
 
     def check_fit(self, dataset: Dataset | None, environment: Spaces | None) -> None:
-        """Refuse a log, an environment and algorithms that do not fit together.
+        """Refuse a dataset, an environment and algorithms that do not fit together.
 
         Raises:
             RecipeError: with both sides' sizes.
         """
         if dataset is not None and environment is not None and dataset.spaces != environment:
             raise RecipeError(
-                f"the log {dataset.source} has {dataset.spaces.describe()}, the environment "
+                f"the dataset {dataset.source} has {dataset.spaces.describe()}, the environment "
                 f"{self.env or dataset.env_id} has {environment.describe()}; expected the same"
             )
         spaces = environment or (dataset.spaces if dataset else None)
@@ -259,13 +260,15 @@ class Recipe:
                     )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; a log held in memory cannot be written.
+        """Plain data for JSON; a dataset held in memory cannot be written.
 
         Raises:
             RecipeError: if the dataset is not a URI.
         """
         if not isinstance(self.dataset, str | None):
-            raise RecipeError("a recipe with a log in memory cannot be written to JSON; save the log to a file first")
+            raise RecipeError(
+                "a recipe with a dataset in memory cannot be written to JSON; save the dataset to a file first"
+            )
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for name in ("offline", "online", "replay"):
             plain[name] = None if plain[name] is None else encode(plain[name])
@@ -377,17 +380,17 @@ def read_recipes(path: Path) -> dict[str, Recipe]:
         raise RecipeError(f"{path}: {error}") from error
 
 
-#: How a run's files name a log that the run directory itself holds: it may be moved, with its log in it.
+#: How a run's files name a dataset that the run directory itself holds: it may be moved, with its dataset in it.
 HELD = "npz:{run}/"
 
 
 def located(uri: Any, home: Path) -> Any:
-    """The log that the files of the run in `home` name so."""
+    """The dataset that the files of the run in `home` name so."""
     held = isinstance(uri, str) and uri.startswith(HELD)
     return f"npz:{home.resolve()}/{uri.removeprefix(HELD)}" if held else uri
 
 
 def portable(uri: Any, home: Path) -> Any:
-    """How the files of the run in `home` name this log."""
+    """How the files of the run in `home` name this dataset."""
     inside = f"npz:{home.resolve()}/"
     return HELD + uri.removeprefix(inside) if isinstance(uri, str) and uri.startswith(inside) else uri

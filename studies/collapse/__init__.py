@@ -1,1 +1,1 @@
-"""When the plain switch collapses: `python -m studies.collapse`."""
+"""When the plain handover collapses: `python -m studies.collapse`."""

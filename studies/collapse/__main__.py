@@ -1,8 +1,8 @@
-"""When does the plain switch collapse? `python -m studies.collapse` (`make collapse`), after `make data`.
+"""When does the plain handover collapse? `python -m studies.collapse` (`make collapse`), after `make data`.
 
-TD3+BC is pretrained on a Hopper log and goes on as it is, or is handed over to TD3, or to TD3 with the conservative
-update; the live phase samples live data only, live data appended to the log, or half of each; the log shows one policy,
-three, or five up to the medium one. Every combination.
+TD3+BC is pretrained on a Hopper dataset and goes on as it is, or is handed over to TD3, or to TD3 with the conservative
+update; the live phase samples live data only, live data appended to the dataset, or half of each; the dataset shows
+one policy, three, or five up to the medium one. Every combination.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
         "offline_steps": 200_000 if full else 10_000,
         "online_steps": 100_000 if full else 6_000,
         "eval_every": 5_000 if full else 1_000,
-        "seam_eval_every": 500,
+        "handover_eval_every": 500,
         "eval_episodes": 10 if full else 5,
         "seeds": 10 if full else 3,
     }

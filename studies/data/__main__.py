@@ -62,7 +62,7 @@ def make(name: str, recipe: Recipe) -> Path:
 
 
 def describe(uri: str, place: Path) -> dict[str, Any]:
-    """What the table says of a log."""
+    """What the table says of a dataset."""
     log = segue.load(uri, clip_actions=True)
     returns = log.episode_returns
     files = [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]

@@ -1,7 +1,8 @@
 """The classic exercise: `python -m studies.exercise` (`make exercise`).
 
-A policy is pretrained on a Hopper log by SAC or by CQL and fine-tuned live by SAC; the same SAC learns from scratch;
-and it is fine-tuned with a Q-filter. Which reaches a high return first, and does the filter reduce instability?
+A policy is pretrained on a Hopper dataset by SAC or by CQL and fine-tuned live by SAC; the same SAC learns from
+scratch; and it is fine-tuned with a Q-filter. Which reaches a high return first, and does the filter reduce
+instability?
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
         "online": sac,
         "online_steps": 100_000,
         "eval_every": 5_000,
-        "seam_eval_every": 1_000,
+        "handover_eval_every": 1_000,
         "eval_episodes": 5,
         "seeds": 10 if full else 3,
     }

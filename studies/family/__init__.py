@@ -1,1 +1,1 @@
-"""Every algorithm on one continuous and one discrete log: does it learn?"""
+"""Every algorithm on one continuous and one discrete dataset: does it learn?"""

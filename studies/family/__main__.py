@@ -1,6 +1,6 @@
-"""Every algorithm offline and then online, on both bundled logs: `python -m studies.family` (`make family`).
+"""Every algorithm offline and then online, on both bundled datasets: `python -m studies.family` (`make family`).
 
-Budgets are small (6,000 updates on the log, 3,000 live steps), so networks are 256-256 and batches 256 for all, the
+Budgets are small (6,000 updates on the dataset, 3,000 live steps), so networks are 256-256 and batches 256 for all, the
 ensembles have five members, CQL draws four actions of each kind instead of ten, and BCQ's generative model is as small
 as the rest. Results go to results.json; the
 table to docs/algorithms.md. A run that is there already is not run again.
@@ -100,7 +100,7 @@ def table(rows: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/family"))
-    parser.add_argument("--only", choices=TASKS, default=None, help="One of the two logs.")
+    parser.add_argument("--only", choices=TASKS, default=None, help="One of the two datasets.")
     parser.add_argument("--workers", type=int, default=None)
     arguments = parser.parse_args()
     file = HERE / "results.json"

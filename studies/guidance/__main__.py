@@ -1,9 +1,9 @@
 """SAMG on top of AWAC, IQL, CQL and Cal-QL: `python -m studies.guidance` (`make guidance`).
 
-Each algorithm is pretrained on a Hopper log and goes on live: alone with half of each batch from the log, alone with
-live data only, and with live data only and SAMG, which is what SAMG is meant to make possible. AWAC and IQL go on also
-as they are published, with live data appended to the log; on IQL there are SAMG's ablations too. The strong baselines
-are WSRL, which drops the log as well, and RLPD, which learns from scratch with it.
+Each algorithm is pretrained on a Hopper dataset and goes on live: alone with half of each batch from the dataset,
+alone with live data only, and with live data only and SAMG, which is what SAMG is meant to make possible. AWAC and
+IQL go on also as they are published, with live data appended to the dataset; on IQL there are SAMG's ablations too.
+The strong baselines are WSRL, which drops the dataset as well, and RLPD, which learns from scratch with it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BASELINES = {name: f"hopper-mixed: {name}" for name in ("WSRL", "RLPD")}
 
 
 def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
-    """The stored grid has one log, narrower networks, fewer actions in CQL, and smaller baselines."""
+    """The stored grid has one dataset, narrower networks, fewer actions in CQL, and smaller baselines."""
     return {
         name: arms(full, {"dataset": log, "env": env_id})
         for name, (log, env_id) in LOGS.items()

@@ -1,1 +1,1 @@
-"""Recipes against RLPD from scratch with the log, on the same live budget: `python -m studies.leaderboard`."""
+"""Recipes against RLPD from scratch with the dataset, on the same live budget: `python -m studies.leaderboard`."""

@@ -1,7 +1,7 @@
-"""Recipes against RLPD from scratch with the log: `python -m studies.leaderboard` (`make leaderboard`).
+"""Recipes against RLPD from scratch with the dataset: `python -m studies.leaderboard` (`make leaderboard`).
 
-It needs `make data`. The baseline that every method must beat never pretrains: half of each of its batches is the log.
-All have the same live budget, and in the stored grid the same updates per step and networks.
+It needs `make data`. The baseline that every method must beat never pretrains: half of each of its batches is the
+dataset. All have the same live budget, and in the stored grid the same updates per step and networks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ STORED = ("hopper-mixed", "halfcheetah-medium-replay", "pointmaze-umaze")
 
 
 def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
-    """The stored grid has three logs and recipes, narrower networks, three critics and one update a step in RLPD."""
+    """The stored grid has three datasets and recipes, narrower networks, three critics and one update a step in
+    RLPD."""
     return {
         name: recipes(full, {"dataset": log, "env": env_id})
         for name, (log, env_id) in LOGS.items()

@@ -3,9 +3,9 @@
 ICU-Sepsis (Choudhary, Gupta & Thomas 2024) is a tabular MDP fitted to hospital records: 713 states of a patient, 25
 treatments, a reward of 1 for survival, no discount. Logs of the clinicians' policy and of random treatment are drawn,
 and policies are judged from them: those two, the optimal one, and the clinicians' with a fifth of its probability moved
-to the optimal treatment. A small world of the same kind is one that a log of that size does show. Two parts, both into
-results.json: all estimators on 4 logs (the small world: 30), and those without a model on 40, to count how often their
-bounds are wrong. Four minutes of one core.
+to the optimal treatment. A small world of the same kind is one that a dataset of that size does show. Two parts, both
+into results.json: all estimators on 4 logs (the small world: 30), and those without a model on 40, to count how often
+their bounds are wrong. Four minutes of one core.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ class Sepsis(World):
 
 
 class Small(World):
-    """Six states and three actions of random chances: 18 pairs, each of which a log of 1,000 episodes shows often."""
+    """Six states and three actions of random chances: 18 pairs, each of which a dataset of 1,000 episodes shows
+    often."""
 
     name = "small"
     logs_with_models = 30
@@ -156,7 +157,7 @@ class Small(World):
 
 
 def with_models(world: World, behaviour: np.ndarray, policy: np.ndarray) -> dict[str, Any]:
-    """What every method says, over a few logs."""
+    """What every method says, over a few datasets."""
     target = DiscretePolicy(lambda observation: observation @ policy)
     logs = [world.log(behaviour, EPISODES, seed, one_hot=True) for seed in range(world.logs_with_models)]
     found = [
@@ -183,21 +184,23 @@ def with_models(world: World, behaviour: np.ndarray, policy: np.ndarray) -> dict
     visits, shown = world.visits(policy), [pairs(policy.shape, log) for log in logs]
     return {
         "logs": len(logs),
-        "share of the judged policy's steps in no row of the log": mean(visits[~s].sum() / visits.sum() for s in shown),
-        "value if what no row of the log shows were worth 0": mean(world.value(policy * s) for s in shown),
+        "share of the judged policy's steps in no row of the dataset": mean(
+            visits[~s].sum() / visits.sum() for s in shown
+        ),
+        "value if what no row of the dataset shows were worth 0": mean(world.value(policy * s) for s in shown),
         "methods": methods,
     }
 
 
 def pairs(shape: tuple[int, ...], log: Dataset) -> np.ndarray:
-    """Which states and actions a log of one-hot states shows together."""
+    """Which states and actions a dataset of one-hot states shows together."""
     shown = np.zeros(shape, bool)
     shown[log.observations.argmax(1), log.actions] = True
     return shown
 
 
 def without_models(world: World, behaviour: np.ndarray, policy: np.ndarray) -> dict[str, Any]:
-    """How often a bound at CONFIDENCE is on the wrong side of the truth, over many logs."""
+    """How often a bound at CONFIDENCE is on the wrong side of the truth, over many datasets."""
     log = world.log(behaviour, EPISODES * MANY_LOGS, 1, one_hot=False)
     target = DiscretePolicy(lambda observation: policy[observation[:, 0].astype(int)])
     log_ratio = target.log_prob(log.observations, log.actions) - log.behaviour_log_prob
@@ -217,7 +220,7 @@ def without_models(world: World, behaviour: np.ndarray, policy: np.ndarray) -> d
 
 
 def wrong(bounds: Sequence[Bounds], better: float) -> dict[str, float | None]:
-    """In which share of the logs a bound of the difference excludes the true one."""
+    """In which share of the datasets a bound of the difference excludes the true one."""
     return {
         "lower bound of the difference too high": mean(b.difference_lower > better + ROUNDING for b in bounds),
         "upper bound of the difference too low": mean(b.difference_upper < better - ROUNDING for b in bounds),
@@ -246,14 +249,14 @@ def main() -> None:
                     "world": world.name,
                     "log": log,
                     "judged": name,
-                    "log's value": world.value(behaviour),
+                    "dataset's value": world.value(behaviour),
                     "value": world.value(policy),
                     "all methods": with_models(world, behaviour, policy),
                     "without a model": without_models(world, behaviour, policy),
                 }
             )
             print(
-                f"{time.monotonic() - started:.0f} s: {world.name}, {name} from the log of {log}: "
+                f"{time.monotonic() - started:.0f} s: {world.name}, {name} from the dataset of {log}: "
                 f"{world.value(policy):.4f} against {world.value(behaviour):.4f}",
                 flush=True,
             )

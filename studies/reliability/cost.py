@@ -13,7 +13,7 @@ import numpy as np
 
 import segue
 from segue.recipe import CHECKPOINT_EVERY
-from segue.runner import keeper
+from segue.runner import checkpointer
 
 HERE = Path(__file__).parent
 
@@ -24,14 +24,14 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--results", type=Path, default=HERE / "cost.json")
     flags = parser.parse_args(arguments)
     saves: list[dict[str, Any]] = []
-    save = keeper.JobKeeper.save
+    save = checkpointer.JobCheckpointer.save
 
-    def timed(self: keeper.JobKeeper, position: Any) -> None:
+    def timed(self: checkpointer.JobCheckpointer, position: Any) -> None:
         start, busy = time.perf_counter(), time.process_time()
         save(self, position)
         saves.append({"phase": self.job.phase, "s": time.perf_counter() - start, "cpu_s": time.process_time() - busy})
 
-    keeper.JobKeeper.save = timed  # type: ignore[method-assign]
+    checkpointer.JobCheckpointer.save = timed  # type: ignore[method-assign]
     recipe = segue.Recipe(
         dataset="segue:hopper-mixed",
         offline=segue.TD3BC(),

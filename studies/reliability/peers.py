@@ -89,7 +89,7 @@ def online(library: str, place: Path, look: Callable[[int], None]) -> str:
 
 
 def offline(library: str, place: Path, look: Callable[[int], None]) -> str:
-    """IQL on a Hopper log; saved whole every so many steps, gone on with by load_learnable and fit."""
+    """IQL on a Hopper dataset; saved whole every so many steps, gone on with by load_learnable and fit."""
     import d3rlpy
     import numpy as np
 

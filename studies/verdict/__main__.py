@@ -124,7 +124,7 @@ def power() -> list[dict[str, Any]]:
 
 def main() -> None:
     """All parts, or those that are named; each is stored as it ends."""
-    bootstrap.RESAMPLES = 100  # for the interval of the log's value alone; no verdict here rests on it
+    bootstrap.RESAMPLES = 100  # for the interval of the dataset's value alone; no verdict here rests on it
     file = HERE / "results.json"
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"confidence": 0.95}
     started = time.monotonic()

@@ -27,9 +27,9 @@ from helpers import (
     with_optimiser,
 )
 from segue.algorithms import Algorithm
-from segue.random import named
+from segue.core import Learner, Spaces, Transition
+from segue.rng import named
 from segue.training.update import replace
-from segue.types import Learner, Spaces, Transition
 
 _CASES = {
     f"{member}-{variant}": (name, variant, kind)
@@ -47,7 +47,6 @@ mostly_defaults = pytest.mark.parametrize(
     [case if case.endswith("default") else pytest.param(case, marks=pytest.mark.slow) for case in CASES],
     scope="module",
 )
-every_case_with_a_critic = pytest.mark.parametrize("case", WITH_CRITIC, scope="module")
 #: Roles that a critic update trains; the others that are trained move in an actor update.
 OF_CRITIC_UPDATE = {"behaviour", "value", "critic", "multiplier"}
 
@@ -114,7 +113,7 @@ def measure(case: str, algorithm: Algorithm, learner: Learner, batch: Transition
     after_critic = None
     if "critic" in nets:
         after_critic, metrics = critic_update(h, (), learner, batch, key)
-        then = nets  # what Q's target sees: the model of the log's actions and V after their steps
+        then = nets  # what Q's target sees: the model of the dataset's actions and V after their steps
         if "behaviour" in nets:
             behaviour_key = named(key, "behaviour", "loss")
             segue["behaviour_loss"] = metrics["behaviour_loss"]

@@ -14,14 +14,14 @@ from helpers import fresh_learner, random_learner, small
 from segue.acting import restart
 from segue.bridges import SAMG, CriticRefit, Guard, JumpStart, PolicyExpansion, QFilter
 from segue.chunks import chunk_batch
+from segue.core import Normaliser, Spaces, Transition
 from segue.data import load
 from segue.errors import RecipeError, SegueError
 from segue.ope.policy import judged
 from segue.policy import Policy
 from segue.recipe import Recipe
 from segue.replay import Replay, append
-from segue.training.hindsight import Hindsight
-from segue.types import Normaliser, Spaces, Transition
+from segue.training.return_backfill import ReturnBackfill
 
 SPACES = Spaces(1, 1)
 GAMMA = 0.9
@@ -72,16 +72,16 @@ def test_a_chunk_sums_the_discounted_rewards_of_its_steps_up_to_the_end_of_the_e
 
 
 def test_in_the_ring_a_chunk_stays_with_its_episode_and_stops_where_it_was_overwritten():
-    """Two episodes in turn, 17 steps each, in a ring of 24: as hindsight links them."""
+    """Two episodes in turn, 17 steps each, in a ring of 24: as backfill links them."""
     replay = Replay.create(None, 24, SPACES, chunks=True)
-    hindsight = Hindsight(("following",), GAMMA, 2)
+    backfill = ReturnBackfill(("following",), GAMMA, 2)
     for step in range(17):
         rows = np.array([[step], [100 + step]], np.float32)
         unknown = np.full(2, -1, np.int32)
         one = np.ones(2, np.float32)
         batch = Transition(rows, rows, one, np.zeros_like(rows), np.float32(GAMMA) * one, one, rows, unknown)
-        hindsight.watch(batch, np.array([False, False]))
-        replay = hindsight.apply(append(replay, batch))
+        backfill.watch(batch, np.array([False, False]))
+        replay = backfill.apply(append(replay, batch))
     rows = jnp.arange(24)
     batch = chunk_batch(replay, rows, replay.gather(rows), 3)
     first = np.asarray(batch.action)[:, 0]
@@ -106,7 +106,7 @@ def test_observations_say_nothing_of_where_an_episode_ends():
         }
     )
     algorithm = small("fql", chunk=2)
-    replay = Replay.create(algorithm.log(dataset, Normaliser.identity(3)), 0, Spaces(3, 2))
+    replay = Replay.create(algorithm.transitions(dataset, Normaliser.identity(3)), 0, Spaces(3, 2))
     rows = jnp.arange(12)
     batch = chunk_batch(replay, rows, replay.gather(rows), 2)
     assert np.asarray(batch.valid)[:, 1].tolist() == [1, 1, 1, 0] * 3

@@ -23,12 +23,12 @@ from helpers import (
 )
 from segue.algorithms import PPO
 from segue.bridges import Bridge
+from segue.core import Learner, Nets, Normaliser, Spaces, Transition
 from segue.networks import Actor
 from segue.runner.checkpoint import Checkpoint, load, parameters_sha256, save
 from segue.training.on_policy import learn, train_on_policy
 from segue.training.online import OnlineSettings
 from segue.training.update import descend, init_learner, replace
-from segue.types import Learner, Nets, Normaliser, Spaces, Transition
 from toys import AIM, PICK, Notes
 
 KINDS = {"continuous": Spaces(3, 2), "discrete": Spaces(3, 4, discrete=True)}

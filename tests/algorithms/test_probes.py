@@ -61,9 +61,9 @@ LOGS = {
     | {
         # The state says which action pays.
         "action": log(STATE * ACTION),
-        # The log shows 0.6 in one state and −0.6 in the other, and pays nothing.
+        # The dataset shows 0.6 in one state and −0.6 in the other, and pays nothing.
         "shown": log(np.zeros(ROWS), action=SHOWN),
-        # Actions in [−1, 0] only, the larger the better; what the log does not show pays nothing.
+        # Actions in [−1, 0] only, the larger the better; what the dataset does not show pays nothing.
         "trap": log(5 + (ACTION - 1) / 2, action=(ACTION - 1) / 2),
     },
     "discrete": logs_that_pay_for_states(CHOICE)
@@ -90,7 +90,7 @@ learns_values = of(LEARNS_VALUES)
 
 @cache
 def learnt(name: str, kind: str, probe: str) -> Policy:
-    """The algorithm after some hundreds of updates on this log; all logs share one compilation."""
+    """The algorithm after some hundreds of updates on this dataset; all datasets share one compilation."""
     fast = {
         "actor_learning_rate": 1e-3,
         "critic_learning_rate": 3e-3,
@@ -120,7 +120,7 @@ def learnt(name: str, kind: str, probe: str) -> Policy:
 
 
 def values(name, kind, probe, state):
-    """What every critic thinks of this state under the log's actions."""
+    """What every critic thinks of this state under the dataset's actions."""
     data, policy = LOGS[kind][probe], learnt(name, kind, probe)
     rows = data.observations[:, 0] == state
     return policy.nets.critic(policy.normaliser(data.observations[rows]), data.actions[rows])
@@ -159,7 +159,7 @@ def test_the_policy_picks_the_action_that_pays_in_each_state(name, kind):
 
 
 @of(IMITATES)
-def test_a_policy_without_values_does_in_each_state_what_the_log_shows(name, kind):
+def test_a_policy_without_values_does_in_each_state_what_the_dataset_shows(name, kind):
     here, there = (action(name, kind, "shown", state) for state in (1, -1))
     if kind == "discrete":
         assert (here, there) == (2, 0)
@@ -169,7 +169,7 @@ def test_a_policy_without_values_does_in_each_state_what_the_log_shows(name, kin
 
 
 @of(OFFLINE)
-def test_a_log_with_a_trap_lures_exactly_the_algorithms_that_are_not_conservative(name, kind):
+def test_a_dataset_with_a_trap_lures_exactly_the_algorithms_that_are_not_conservative(name, kind):
     chosen = [action(name, kind, "trap", state) for state in (-1, 1)]
     lured = min(chosen) == 2 if kind == "discrete" else min(chosen) > 0.5
     safe = max(chosen) <= 1 if kind == "discrete" else max(chosen) <= 0

@@ -9,16 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from measured import CASES, OF_CRITIC_UPDATE, algorithm_of, batch_of, every_case, learner_of, mostly_defaults, spaces_of
+from measured import CASES, algorithm_of, batch_of, every_case, learner_of, mostly_defaults, spaces_of
 from references import reference
 
 from helpers import (
-    KINDS,
     LOGS,
     MEMBERS,
-    changed_roles,
     clone,
-    finite,
     fresh_learner,
     random_learner,
     same_bits,
@@ -26,15 +23,15 @@ from helpers import (
     transitions,
     updated,
 )
-from segue import random
+from segue import rng
 from segue.algorithms import ALGORITHMS, FQL
 from segue.algorithms.base import BellmanStep, Follow, PolicyStep
 from segue.bridges import Bridge
+from segue.core import Learner
 from segue.policy import Policy
-from segue.random import named
-from segue.runner.checkpoint import Checkpoint, load, parameters_sha256, save
+from segue.rng import named
+from segue.runner.checkpoint import Checkpoint, load, save
 from segue.training.update import run_updates, take_all, update_bridges
-from segue.types import Learner
 
 every_algorithm = pytest.mark.parametrize(("name", "kind"), MEMBERS.values(), ids=MEMBERS, scope="module")
 
@@ -42,35 +39,6 @@ every_algorithm = pytest.mark.parametrize(("name", "kind"), MEMBERS.values(), id
 @cache
 def five_blocks(name: str, kind: str) -> Learner:
     return updated(small(name), fresh_learner(small(name), kind=kind), kind=kind)[0]
-
-
-@every_algorithm
-def test_updates_move_every_role_and_count_the_steps_of_each(name, kind):
-    algorithm = small(name)
-    learner = fresh_learner(algorithm, kind=kind)
-    after = five_blocks(name, kind)
-    assert changed_roles(learner, after) == set(learner.nets.roles())
-    assert after.step == 5 * algorithm.updates_per_block
-    for role, state in after.optimisers.items():
-        assert state[0].count == (after.step if role in OF_CRITIC_UPDATE else 5)
-    assert finite(after)
-
-
-@every_case
-def test_a_fresh_learner_has_the_types_of_an_updated_one_so_that_updates_compile_once(case):
-    leaves = jax.tree_util.tree_leaves_with_path(fresh_learner(algorithm_of(case), kind=CASES[case][2]))
-    assert [jax.tree_util.keystr(path) for path, leaf in leaves if leaf.weak_type] == []
-
-
-@every_algorithm
-def test_the_same_seed_gives_the_same_bits_and_another_seed_others(name, kind):
-    algorithm = small(name)
-    fresh, once = fresh_learner(algorithm, kind=kind), five_blocks(name, kind)
-    assert same_bits(updated(algorithm, fresh, kind=kind)[0], once)
-    other_updates, _ = updated(algorithm, fresh, seed=1, kind=kind)
-    # A policy that is still nearly uniform has the same entropy on every batch.
-    assert changed_roles(once, other_updates) >= set(once.nets.roles()) - {"temperature"}
-    assert not same_bits(fresh_learner(algorithm, seed=1, kind=kind).nets, fresh.nets)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +56,14 @@ def test_ten_blocks_are_five_and_five(name, kind):
     assert same_bits(at_once, in_two)
 
 
-@every_algorithm
+#: One of each schedule of updates; the other algorithms with `-m slow`.
+SCHEDULES = {"sac", "td3", "redq", "iql-continuous", "bcq", "dqn", "bc-continuous", "fql"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [pytest.param(*pair, id=m, marks=() if m in SCHEDULES else pytest.mark.slow) for m, pair in MEMBERS.items()],
+)
 def test_one_dispatch_equals_a_plain_loop_of_uncompiled_updates(name, kind):
     """n critic updates, each on a batch of its own, then the actor on the last one; keys from the learner's step."""
     algorithm, log = small(name), LOGS[kind]
@@ -165,21 +140,7 @@ def test_no_bridges_and_bridges_that_change_nothing_are_bit_identical_to_an_upda
     assert same_bits(shared_update(algorithm, (Bridge(), Bridge()), learner, batch, key), bare)
 
 
-@every_algorithm
-def test_a_saved_learner_goes_on_where_it_stopped_bit_for_bit(name, kind, tmp_path):
-    algorithm, learner = small(name), five_blocks(name, kind)
-    digest = save(tmp_path / "checkpoint", Checkpoint(algorithm, (), KINDS[kind], None, learner))
-    back = load(tmp_path / "checkpoint")
-    assert back.algorithm == algorithm
-    assert back.spaces == KINDS[kind]
-    assert digest == parameters_sha256(back.learner) == parameters_sha256(learner)
-    assert same_bits(back.learner, learner)
-    there, here = updated(back.algorithm, back.learner, kind=kind), updated(algorithm, learner, kind=kind)
-    assert same_bits(there[0], here[0])
-
-
-@every_case
-def test_every_variant_is_saved_whole(case, tmp_path):
+def a_variant_is_saved_whole(case, tmp_path):
     algorithm = algorithm_of(case)
     learner = learner_of(case, algorithm)
     save(tmp_path / "checkpoint", Checkpoint(algorithm, (), spaces_of(case), None, learner))
@@ -190,7 +151,7 @@ def test_every_variant_is_saved_whole(case, tmp_path):
 
 def same_numbers(monkeypatch):
     """Let both worlds draw the same random numbers, from a sequence that starts anew at each call of this function."""
-    rng = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
 
     def draws(sample):
         def draw(source, shape, *bounds):
@@ -199,13 +160,15 @@ def same_numbers(monkeypatch):
 
         return draw
 
-    for name, sample in (("normal", rng.standard_normal), ("uniform", rng.uniform), ("gumbel", rng.gumbel)):
-        monkeypatch.setattr(random, name, draws(sample))
+    for name, sample in (
+        ("normal", generator.standard_normal),
+        ("uniform", generator.uniform),
+        ("gumbel", generator.gumbel),
+    ):
+        monkeypatch.setattr(rng, name, draws(sample))
 
 
-@every_case
-@pytest.mark.parametrize("rows", [(), (1,), (50,)])
-def test_acting_on_the_host_equals_acting_on_the_device(case, rows, monkeypatch):
+def acting_on_the_host_equals_acting_on_the_device(case, rows, monkeypatch):
     """On the same random numbers, where an action takes any."""
     algorithm, spaces = algorithm_of(case), spaces_of(case)
     learner = learner_of(case, algorithm)
@@ -227,8 +190,7 @@ def test_acting_on_the_host_equals_acting_on_the_device(case, rows, monkeypatch)
             assert len(np.unique(host, axis=0)) > 1
 
 
-@every_case
-def test_exploration_stays_in_bounds_and_only_it_is_random(case):
+def exploration_stays_in_bounds_and_only_it_is_random(case):
     algorithm, spaces = algorithm_of(case), spaces_of(case)
     policy = Policy(algorithm, learner_of(case, algorithm))
     observation = np.full((200, 3), 0.5, np.float32)
@@ -248,6 +210,14 @@ def test_exploration_stays_in_bounds_and_only_it_is_random(case):
         if "online" in algorithm.phases:  # draws that are clipped in every dimension meet in a corner
             free = (np.abs(explored) < 1).any(1)
             assert len(np.unique(explored[free], axis=0)) == free.sum() > 100
+
+
+@every_case
+def test_a_variant_is_saved_whole_and_acts_as_it_says(case, tmp_path, monkeypatch):
+    a_variant_is_saved_whole(case, tmp_path)
+    exploration_stays_in_bounds_and_only_it_is_random(case)
+    for rows in [(), (1,), (50,)]:
+        acting_on_the_host_equals_acting_on_the_device(case, rows, monkeypatch)
 
 
 SIDE_BY_SIDE = {

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from handovers import KEY, attach, handover, run
 from hypothesis import given
 from hypothesis import strategies as st
-from seams import KEY, attach, run, seam
 
 from helpers import (
     KINDS,
@@ -27,9 +27,9 @@ from helpers import (
     transitions,
 )
 from segue.bridges import ConservativeUpdate
+from segue.core import Learner
 from segue.errors import RecipeError
 from segue.training.update import replace
-from segue.types import Learner
 
 BATCHES = {kind: jax.tree.map(jnp.asarray, transitions(kind=kind)) for kind in KINDS}
 #: What bounds the policy of which kind.
@@ -246,9 +246,9 @@ def test_without_a_push_the_first_price_is_as_small_as_it_may_be():
     assert float(ConservativeUpdate().balance(algorithm, flat, BATCHES["continuous"], KEY)) == pytest.approx(1e-6)
 
 
-def test_the_first_price_is_measured_on_the_log_or_is_what_was_asked_for_or_1_without_a_critic():
+def test_the_first_price_is_measured_on_the_dataset_or_is_what_was_asked_for_or_1_without_a_critic():
     learner = attach((ConservativeUpdate(),), small("td3"))
-    rows = seam(small("td3")).log
+    rows = handover(small("td3")).log
     everywhere = float(ConservativeUpdate().balance(small("td3"), learner.nets, jax.tree.map(jnp.asarray, rows), KEY))
     assert math.exp(learner.bridges[0].log_multiplier) == pytest.approx(everywhere, rel=0.1)  # 1024 draws of 64 rows
     for name, options, expected in (("td3", {"initial_multiplier": 7.0}, 7), ("ppo", {}, 1)):

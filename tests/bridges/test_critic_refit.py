@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from seams import attach, log, seam
+from handovers import attach, handover, log
 
 from helpers import KINDS, changed_roles, clone, random_learner, same_bits, small, transitions
 from segue.bridges import CriticRefit, JumpStart, PolicyExpansion
 from segue.bridges.critic_refit import align
+from segue.core import Transition
 from segue.errors import RecipeError
-from segue.random import named
-from segue.types import Transition
+from segue.rng import named
 
 MEMBERS = [("sac", "continuous"), ("td3", "continuous"), ("iql", "continuous"), ("awac", "discrete")]
 every_member = pytest.mark.parametrize(("name", "kind"), MEMBERS)
@@ -25,7 +25,7 @@ KEY = jax.random.key(0)
 def fitted(learner, algorithm, kind="continuous", **options):
     """The learner after the refit; the one given is spared."""
     bridge = CriticRefit(**{"evaluate_steps": 3, "align_steps": 3, **options})
-    return bridge.attach(clone(learner), seam(algorithm, kind), KEY)[0]
+    return bridge.attach(clone(learner), handover(algorithm, kind), KEY)[0]
 
 
 @every_member
@@ -43,7 +43,7 @@ def test_before_its_first_step_a_fresh_critic_is_just_that_and_the_given_one_is_
     algorithm = small("iql")
     learner = random_learner(algorithm)
     learner = dataclasses.replace(learner, optimisers=jax.tree.map(lambda leaf: leaf + 1, learner.optimisers))
-    idle = dataclasses.replace(seam(algorithm), fit_critic=lambda learner, steps: learner)
+    idle = dataclasses.replace(handover(algorithm), fit_critic=lambda learner, steps: learner)
     fresh, _ = CriticRefit(align_steps=0).attach(clone(learner), idle, KEY)
     initial = algorithm.init(named(KEY, "init"), KINDS["continuous"])
     for role in ("critic", "target_critic", "value"):
@@ -56,22 +56,22 @@ def test_before_its_first_step_a_fresh_critic_is_just_that_and_the_given_one_is_
     assert same_bits(kept.optimisers, learner.optimisers)
 
 
-def test_the_evaluation_is_the_algorithms_own_on_the_log():
-    """The seam's `fit_critic`, of which a run makes the offline loop: asked once, for that many steps."""
+def test_the_evaluation_is_the_algorithms_own_on_the_dataset():
+    """The handover's `fit_critic`, of which a run makes the offline loop: asked once, for that many steps."""
     algorithm, asked = small("sac"), []
 
     def fit(learner, steps):
         asked.append(steps)
         return learner
 
-    given = dataclasses.replace(seam(algorithm), fit_critic=fit)
+    given = dataclasses.replace(handover(algorithm), fit_critic=fit)
     CriticRefit(evaluate_steps=123, align_steps=0).attach(random_learner(algorithm), given, KEY)
     assert asked == [123]
 
 
 def test_the_alignment_tells_how_far_it_is():
     algorithm, told = small("sac"), []
-    given = dataclasses.replace(seam(algorithm), tell=lambda step, total: told.append((step, total)))
+    given = dataclasses.replace(handover(algorithm), tell=lambda step, total: told.append((step, total)))
     CriticRefit(evaluate_steps=0, align_steps=250, fresh=False).attach(random_learner(algorithm), given, KEY)
     assert told == [(100, 250), (200, 250), (250, 250)]
 
@@ -81,7 +81,7 @@ def min_q(critic, observation, action) -> np.ndarray:
 
 
 def excess(learner, kind: str) -> tuple[float, float]:
-    """On the log's states: by how much the best action near the policy's (or the best of all) is rated above it, in
+    """On the dataset's states: by how much the best action near the policy's (or the best of all) is rated above it, in
     the mean, and the spread of values.
     """
     observation = log(kind).observations

@@ -56,7 +56,7 @@ def guards_evidence(returns: list[float], floor: float, ceiling: float) -> list[
 def first_alarms(guard: Guard, references: np.ndarray, streams: np.ndarray) -> np.ndarray:
     """The episode (from 1) of each stream's alarm, or NEVER; every stream is judged by a reference of its own.
 
-    The gambler of s has exp(C_t − C_{s−1}) at t, C the running sum of log factors: one pass serves all starts.
+    The gambler of s has exp(C_t − C_{s−1}) at t, C the running sum of dataset factors: one pass serves all starts.
     """
     floor, ceiling = (np.array(x)[:, None, None] for x in zip(*map(guard.bounds, references), strict=True))
     factors = 1 + BETS / (ceiling - floor) * (floor - np.minimum(streams[:, :, None], ceiling))

@@ -9,18 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from handovers import handover, log
 from hypothesis import given
 from hypothesis import strategies as st
-from seams import log, seam
 
 from helpers import few, random_learner, same_bits, small
 from segue.bridges import CriticRefit, Guard, JumpStart, PolicyExpansion, Report
+from segue.core import Normaliser
 from segue.envs import environment_spaces
 from segue.envs.record import record
 from segue.errors import RecipeError
 from segue.policy import Policy
 from segue.training.update import init_learner, replace
-from segue.types import Normaliser
 
 ACTORS = [("sac", "continuous"), ("td3", "continuous"), ("awac", "discrete"), ("dqn", "discrete")]
 REFERENCE = np.array([90.0, 110.0])
@@ -87,7 +87,7 @@ def test_a_recording_of_the_policy_has_the_guide_in_it():
 def test_the_guide_is_what_was_handed_over_in_buffers_of_its_own():
     algorithm, bridge = small("td3"), JumpStart(longest=4)
     learner = random_learner(algorithm)
-    after, state = bridge.attach(learner, seam(algorithm), jax.random.key(0))
+    after, state = bridge.attach(learner, handover(algorithm), jax.random.key(0))
     assert same_bits(after.nets, learner.nets)
     assert same_bits(state.guide.actor, learner.nets.actor)
     assert set(state.guide.roles()) == {"actor", "critic"}
@@ -95,7 +95,7 @@ def test_the_guide_is_what_was_handed_over_in_buffers_of_its_own():
     assert len(pointers) == len(set(pointers))
 
 
-def test_by_default_it_acts_as_long_as_the_logs_better_half_lasts():
+def test_by_default_it_acts_as_long_as_the_datasets_better_half_lasts():
     """Episodes of 4, 6, 10 and 44 steps that earn 1, 2, 3 and 4: the better half lasts 27 steps on average."""
     whole = log()
     starts = np.array([0, 4, 10, 20])
@@ -103,9 +103,9 @@ def test_by_default_it_acts_as_long_as_the_logs_better_half_lasts():
     rewards[starts] = [1, 2, 3, 4]
     made = dataclasses.replace(whole, rewards=rewards, terminals=np.zeros(64, bool), episode_starts=starts)
     algorithm = small("sac")
-    _, state = JumpStart().attach(random_learner(algorithm), seam(algorithm, dataset=made), jax.random.key(0))
+    _, state = JumpStart().attach(random_learner(algorithm), handover(algorithm, dataset=made), jax.random.key(0))
     assert int(state.horizon) == int(state.longest) == 27
-    _, state = JumpStart(longest=5).attach(random_learner(algorithm), seam(algorithm), jax.random.key(0))
+    _, state = JumpStart(longest=5).attach(random_learner(algorithm), handover(algorithm), jax.random.key(0))
     assert int(state.horizon) == 5
     assert JumpStart().describe(state) == ("jump-start: the offline policy acts for the first 5 steps of each episode",)
 
@@ -225,7 +225,7 @@ def test_the_conservative_rule_errs_no_more_often_than_its_confidence_says(confi
 
 def test_a_review_changes_numbers_only_so_that_updates_are_compiled_once():
     bridge, learner = JumpStart(window=2), random_learner(small("sac"))
-    _, state = bridge.attach(learner, seam(small("sac")), jax.random.key(0))
+    _, state = bridge.attach(learner, handover(small("sac")), jax.random.key(0))
 
     def kinds(tree):
         leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]

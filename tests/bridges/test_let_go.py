@@ -1,4 +1,4 @@
-"""Conservatism that lets go: whole at the switch, gone when the fading is over."""
+"""Conservatism that lets go: whole at the handover, gone when the fading is over."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from handovers import KEY, attach, run
 from hypothesis import given
 from hypothesis import strategies as st
-from seams import KEY, attach, run
 
 from helpers import (
     MEMBERS,
@@ -22,9 +22,9 @@ from helpers import (
 )
 from segue.algorithms import ALGORITHMS, BC, Algorithm
 from segue.bridges import LetGo
+from segue.core import Learner, Metrics
 from segue.errors import RecipeError
 from segue.recipe import Recipe
-from segue.types import Learner, Metrics
 
 HELD = {name: kind for name, kind in MEMBERS.values() if ALGORITHMS[name].conservatism}
 every_held = pytest.mark.parametrize(("name", "kind"), HELD.items(), ids=HELD)

@@ -1,7 +1,7 @@
-"""Every bridge on every algorithm that it declares to support, and every two bridges that may be combined.
+"""Every bridge on every kind of algorithm that it declares to support, and every two bridges that may be combined.
 
-All of them are traced, which shows whether shapes, types and keys fit; some are also run, and all of them with
-`-m slow`.
+They are traced, which shows whether shapes, types and keys fit; some are also run. What cannot fail differently, such
+as a bridge on a second algorithm of a kind, is traced and run with `-m slow`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from seams import KEY, attach, run
+from handovers import KEY, attach, run
 
 from helpers import (
     KINDS,
@@ -42,6 +42,7 @@ from segue.bridges import (
     QFilter,
     Report,
 )
+from segue.core import Learner
 from segue.errors import RecipeError
 from segue.policy import Policy
 from segue.recipe import Recipe
@@ -49,7 +50,6 @@ from segue.replay import REPLAYS, OnlineOnly
 from segue.runner.checkpoint import Checkpoint, load, save
 from segue.training.on_policy import learn
 from segue.training.update import replace
-from segue.types import Learner
 
 SHORT: dict[str, Any] = {"fit_steps": 2, "hidden_sizes": (8,)}
 #: Every bridge: as it is by default (but for the length of its fits), then its other forms.
@@ -116,21 +116,24 @@ SUPPORTED = {
     for member, (name, kind) in ONLINE.items()
     if refusal(name, DEFAULT[bridge]) is None
 }
-#: Where the other forms are traced: on one algorithm of each kind that the bridge supports.
+#: One algorithm of each kind that a bridge can tell apart: by its policy, its critic, what else it learns, its loop.
+KINDS_OF_ALGORITHM = {
+    ("td3-bc", "continuous"),  # a deterministic policy
+    ("sac", "continuous"),  # a stochastic one with a temperature
+    ("iql", "continuous"),  # a value network; a Gaussian
+    ("fql", "continuous"),  # a policy without a density
+    ("awac", "discrete"),  # a categorical policy
+    ("discrete-cql", "discrete"),  # no policy network
+    ("ppo", "continuous"),  # on-policy
+}
+#: Where the other forms are traced.
 ELSEWHERE = {
     f"{name}-{i}-{algorithm}-{kind}": ((form,), algorithm, kind)
     for name, forms in FORMS.items()
     for i, form in enumerate(forms[1:], 1)
-    for algorithm, kind in [
-        ("td3-bc", "continuous"),
-        ("sac", "continuous"),
-        ("awac", "discrete"),
-        ("discrete-cql", "discrete"),
-    ]
+    for algorithm, kind in sorted(KINDS_OF_ALGORITHM)
     if refusal(algorithm, form) is None
 }
-#: Of these, what is traced by default.
-NEAR = {member for member, (_, algorithm, _) in ELSEWHERE.items() if algorithm in ("td3-bc", "awac")}
 #: Pairs on a continuous algorithm and, in the other order, on the first discrete one that supports both.
 PAIRS = {
     f"{a.name}+{b.name}-{algorithm}": ((a, b), algorithm, kind)
@@ -151,6 +154,13 @@ TOGETHER = {
 }
 TRACED = {member: ((DEFAULT[bridge],), name, kind) for member, (bridge, name, kind) in SUPPORTED.items()}
 TRACED |= ELSEWHERE | PAIRS | {f"together-{name}": case for name, case in TOGETHER.items()}
+#: What is traced by default: each bridge on each kind, its other forms and every pair on one or two.
+NEAR = {
+    member
+    for member, (_, name, kind) in TRACED.items()
+    if (name, kind) in (KINDS_OF_ALGORITHM if member in SUPPORTED else {("td3-bc", "continuous"), ("awac", "discrete")})
+    and not (member in PAIRS and kind == "discrete")
+}
 #: What is run by default beside everything at once: what acts on PPO, and what the algorithms with everything lack.
 RUN = {
     "conservative-update-ppo-continuous",
@@ -199,7 +209,7 @@ def update(learner: Learner, algorithm: Algorithm, bridges: tuple[Bridge, ...], 
 @cases(
     ("bridges", "name", "kind"),
     [
-        pytest.param(*case, id=member, marks=pytest.mark.slow if member in ELSEWHERE and member not in NEAR else ())
+        pytest.param(*case, id=member, marks=() if member in NEAR else pytest.mark.slow)
         for member, case in TRACED.items()
     ],
 )
@@ -417,25 +427,25 @@ def test_a_bridge_says_what_the_algorithm_lacks(name, bridge, reason):
 
 
 @cases("form", [form for forms in FORMS.values() for form in forms], ids=lambda form: form.name)
-def test_a_bridge_that_needs_a_log_or_a_pretrained_policy_says_so(form):
+def test_a_bridge_that_needs_a_dataset_or_a_pretrained_policy_says_so(form):
     scratch = {"offline": None, "offline_steps": 0}
-    from_log = form.name in ("samg", "critic-refit", "jump-start") or getattr(form, "rule", None) == "average"
+    from_dataset = form.name in ("samg", "critic-refit", "jump-start") or getattr(form, "rule", None) == "average"
     pretrained = form.name in ("samg", "critic-refit", "policy-expansion", "jump-start", "guard")
     online = "sac" if getattr(form, "distance", None) == "kl" else "td3-bc"
     no_log = refusal(online, form, dataset=None, **scratch)
     no_policy = refusal(online, form, **scratch)
-    if from_log:
-        assert no_log == f"bridge {form.name} needs a log, but the recipe names no dataset"
+    if from_dataset:
+        assert no_log == f"bridge {form.name} needs a dataset, but the recipe names no dataset"
     if pretrained:
         assert no_policy == f"bridge {form.name} needs a pretrained policy, but there is no offline phase"
-    assert (no_log is None) == (not from_log and not pretrained)
+    assert (no_log is None) == (not from_dataset and not pretrained)
     assert (no_policy is None) == (not pretrained)
 
 
 @cases("replay", REPLAYS)
 @cases("bridge", BRIDGES)
 def test_only_samg_minds_what_is_sampled(bridge, replay):
-    """It leaves the log behind at the switch."""
+    """It leaves the dataset behind at the handover."""
     reason = refusal("td3-bc", DEFAULT[bridge], replay=REPLAYS[replay]())
     if bridge == "samg" and replay != "online-only":
         assert reason == (f"bridge samg: its replay holds live data only; expected replay online-only, not {replay}")
@@ -443,7 +453,7 @@ def test_only_samg_minds_what_is_sampled(bridge, replay):
         assert reason is None
 
 
-def test_samg_refuses_the_replay_that_a_log_means_by_default():
+def test_samg_refuses_the_replay_that_a_dataset_means_by_default():
     assert "expected replay online-only, not mixed" in refusal("td3", DEFAULT["samg"], replay=None)
 
 

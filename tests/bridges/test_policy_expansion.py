@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
-from seams import attach, seam
+from handovers import attach, handover
 
 from helpers import (
     KINDS,
@@ -18,10 +18,10 @@ from helpers import (
 )
 from segue.acting import Acted
 from segue.bridges import JumpStart, PolicyExpansion
+from segue.core import Nets
 from segue.errors import RecipeError
 from segue.policy import Policy
 from segue.training.update import init_learner, replace
-from segue.types import Nets
 
 MEMBERS = [("sac", "continuous"), ("td3", "continuous"), ("iql", "continuous"), ("awac", "discrete")]
 every_member = pytest.mark.parametrize(("name", "kind"), MEMBERS)
@@ -117,7 +117,7 @@ def test_the_offline_policy_is_frozen_and_the_online_one_fresh_with_optimiser_an
     algorithm, bridge = small(name), PolicyExpansion()
     given = random_learner(algorithm, kind=kind)
     given = replace(given, optimisers=jax.tree.map(lambda leaf: leaf + 1, given.optimisers))
-    learner, state = bridge.attach(given, seam(algorithm, kind), jax.random.key(3))
+    learner, state = bridge.attach(given, handover(algorithm, kind), jax.random.key(3))
     fresh = algorithm.init(jax.random.key(3), KINDS[kind]).actor
     assert same_bits(state, given.nets.actor)
     assert same_bits(learner.nets.actor, fresh)

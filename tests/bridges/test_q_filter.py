@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from handovers import attach, log
 from hypothesis import example, given
 from hypothesis import strategies as st
-from seams import attach, log
 
 from helpers import (
     KINDS,
@@ -28,9 +28,9 @@ from helpers import (
 )
 from segue.bridges import BRIDGES, Bridge, QFilter
 from segue.bridges.base import weighted_mean
+from segue.core import Learner, Nets
 from segue.errors import RecipeError
-from segue.random import named
-from segue.types import Learner, Nets
+from segue.rng import named
 
 BATCHES = {kind: jax.tree.map(jnp.asarray, transitions(kind=kind)) for kind in KINDS}
 BATCH = BATCHES["continuous"]
@@ -146,7 +146,7 @@ def test_a_fixed_advantage_of_0_is_the_filter_of_nair_et_al():
 
 @pytest.mark.parametrize("on", ["q", "advantage"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_average_rule_keeps_what_beats_the_log_under_todays_critic(on, kind):
+def test_the_average_rule_keeps_what_beats_the_dataset_under_todays_critic(on, kind):
     bridge, algorithm = QFilter(on=on, rule="average", low_weight=0.5), small("iql")
     learner = attach((bridge,), algorithm, kind)
     (state,), data = learner.bridges, log(kind)
@@ -164,11 +164,11 @@ def test_the_average_rule_keeps_what_beats_the_log_under_todays_critic(on, kind)
         assert 0 < kept.sum() < 16
 
 
-def test_only_the_average_rule_wants_a_log():
-    assert [QFilter(rule=rule).wants_log() for rule in ("percentile", "fixed", "average")] == [False, False, True]
+def test_only_the_average_rule_wants_a_dataset():
+    assert [QFilter(rule=rule).wants_dataset() for rule in ("percentile", "fixed", "average")] == [False, False, True]
 
 
-def test_a_filter_reads_the_critic_at_the_logs_own_actions():
+def test_a_filter_reads_the_critic_at_the_datasets_own_actions():
     learner = random_learner(small("sac"))
     q = np.asarray(learner.nets.critic(BATCH.observation, BATCH.action).min(0))
     kept, _ = QFilter(percentile=25).actor_weight((), learner.nets, BATCH, KEY)

@@ -1,4 +1,4 @@
-"""SAMG: the target it makes, what it knows of the log, and what its adaptive form learns."""
+"""SAMG: the target it makes, what it knows of the dataset, and what its adaptive form learns."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from handovers import KEY, run
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
-from seams import KEY, run
 
 from helpers import (
     KINDS,
@@ -27,12 +27,12 @@ from helpers import (
     transitions,
 )
 from segue.algorithms import Algorithm
-from segue.bridges import SAMG, Report, Seam, samg
+from segue.bridges import SAMG, Handover, Report, samg
 from segue.bridges.samg import State
+from segue.core import Learner, Transition
 from segue.errors import RecipeError
-from segue.random import named
+from segue.rng import named
 from segue.training.update import replace
-from segue.types import Learner, Transition
 
 #: Algorithms that bootstrap in ways of their own: with entropy, smoothed, by V, with the policy's average, greedily.
 MEMBERS = {
@@ -270,7 +270,7 @@ ROWS = 1500
 
 
 def fitted(bridge: SAMG, kind: str = "continuous", structured: bool = True) -> State:
-    """What it attaches to a log whose actions lie on one of two sides, by the state, or anywhere."""
+    """What it attaches to a dataset whose actions lie on one of two sides, by the state, or anywhere."""
     rng = np.random.default_rng(0)
     s = rng.normal(size=(ROWS, 3)).astype(np.float32)
     if kind == "discrete":
@@ -283,7 +283,7 @@ def fitted(bridge: SAMG, kind: str = "continuous", structured: bool = True) -> S
     log = transitions(ROWS, kind=kind)._replace(observation=s, action=a, next_observation=s + np.float32(0.1))
     algorithm = small("dqn" if kind == "discrete" else "td3")
     learner = random_learner(algorithm, kind=kind)
-    after, state = bridge.attach(learner, Seam(algorithm, KINDS[kind], None, log), KEY)
+    after, state = bridge.attach(learner, Handover(algorithm, KINDS[kind], None, log), KEY)
     assert after is learner
     assert same_bits(state.critic, learner.nets.target_critic)
     assert finite(state)
@@ -294,16 +294,16 @@ QUICK: dict[str, Any] = {"fit_steps": 1000, "hidden_sizes": (32, 32)}
 
 
 @pytest.mark.parametrize(("coefficient", "kind"), [("elbo", "continuous"), ("encoder", "discrete")])
-def test_the_report_tells_a_log_that_can_be_told_from_one_that_cannot(coefficient, kind):
+def test_the_report_tells_a_dataset_that_can_be_told_from_one_that_cannot(coefficient, kind):
     bridge = SAMG(coefficient=coefficient, **QUICK)
     structured, anything = fitted(bridge, kind), fitted(bridge, kind, structured=False)
     assert np.asarray(structured.auroc).min() > 0.75
     assert len(bridge.describe(structured)) == 1
     np.testing.assert_allclose(anything.auroc, 0.5, atol=0.12)  # 150 held-out rows
     _, warning = bridge.describe(anything)
-    assert warning.startswith("samg: WARNING: the coefficient cannot tell the log from other actions")
+    assert warning.startswith("samg: WARNING: the coefficient cannot tell the dataset from other actions")
     if coefficient == "elbo":
-        # By construction uniform on the log: its mean above the threshold of 0.2 is ½ (1 − 0.2²).
+        # By construction uniform on the dataset: its mean above the threshold of 0.2 is ½ (1 − 0.2²).
         for state in (structured, anything):
             assert float(state.coefficient) == pytest.approx(0.48, abs=0.01)
 
@@ -340,8 +340,8 @@ def learnt(learner: Learner, algorithm: Algorithm, bridge: SAMG, seed: int = 0, 
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_mastered_are_the_samples_that_the_log_does_not_know_and_whose_bellman_error_is_low(seed):
-    """Low: under a running 25 % quantile of the errors on samples that the log knows."""
+def test_mastered_are_the_samples_that_the_dataset_does_not_know_and_whose_bellman_error_is_low(seed):
+    """Low: under a running 25 % quantile of the errors on samples that the dataset knows."""
     algorithm = small("td3")
     learner = guided(ADAPTIVE, algorithm)
     batch, after, aux, p, missed = learnt(learner, algorithm, ADAPTIVE, seed, error=1.0)
@@ -367,13 +367,13 @@ def test_the_running_quantile_settles_where_a_quarter_of_the_known_errors_lie_be
         state = step(state, batches[i % 25])
     below = np.concatenate([learnt(learner, algorithm, bridge, seed)[4] < float(state.error) for seed in range(25)])
     assert below.mean() == pytest.approx(0.25, abs=0.03)
-    assert int(state.count) == 0  # the log knows everything here
+    assert int(state.count) == 0  # the dataset knows everything here
 
 
 def test_the_ring_of_mastered_samples_drops_the_oldest_first(monkeypatch):
     monkeypatch.setattr(samg, "MASTERED", 8)
     algorithm = small("td3")
-    bridge = SAMG(adaptive=True, threshold=1.0)  # p = 0: the log knows nothing
+    bridge = SAMG(adaptive=True, threshold=1.0)  # p = 0: the dataset knows nothing
     learner, seen = guided(bridge, algorithm), []
     for seed in range(4):
         batch, after, aux, _, _ = learnt(learner, algorithm, bridge, seed, error=1.0)

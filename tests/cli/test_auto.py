@@ -43,7 +43,7 @@ def test_actions_decide() -> None:
             assert kind in algorithm.actions
 
 
-def test_a_log_without_an_environment_ends_at_the_seam(tmp_path: Path) -> None:
+def test_a_dataset_without_an_environment_ends_at_the_handover(tmp_path: Path) -> None:
     ends = np.arange(40) % 20 == 19
     zeros = np.zeros(40)
     columns = Columns(
@@ -87,5 +87,5 @@ def test_a_named_part_means_that_the_user_knows_what_to_do() -> None:
 def test_nothing_at_all_is_not_guessed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run"]) == 2
     assert "nothing to do" in capsys.readouterr().err
-    with pytest.raises(RecipeError, match="give a log"):
+    with pytest.raises(RecipeError, match="give a dataset"):
         segue.preset("auto")

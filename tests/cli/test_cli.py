@@ -76,7 +76,7 @@ def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["evaluate", "nowhere"], "no finished policy here"),
         (["report", "nowhere"], "nowhere: no such directory"),
         (["report", "nowhere", "--reach", "nan"], "--reach is nan; expected a return"),
-        (["seam", "nowhere"], "nowhere"),
+        (["handover", "nowhere"], "nowhere"),
         (["compare", "--online", "sac"], "no arm was given"),
         (["compare", "--online", "sac", "--arm", "x"], "--arm takes a name and its flags"),
         (["collect", "random", "--env", "Pendulum-v1", "--to", "npz:x.npz"], "expected WHAT:STEPS"),
@@ -136,7 +136,7 @@ def test_run_report_evaluate_and_run_again_from_flags(
     recipe = json.loads((out / "recipe.json").read_text())
     assert [(bridge["name"], bridge["percentile"]) for bridge in recipe["bridges"]] == [("q-filter", 40.0)]
     assert recipe["online"]["hidden_sizes"] == [8, 8]
-    assert recipe["env"] == "Pendulum-v1", "named by the log"
+    assert recipe["env"] == "Pendulum-v1", "named by the dataset"
 
     assert main(["run", str(out / "recipe.json"), "--out", str(tmp_path / "y")]) == 0
     hashes = [
@@ -151,17 +151,17 @@ def test_run_report_evaluate_and_run_again_from_flags(
     assert {row["policy"] for row in rows} == {"offline-td3-bc/seed-0", "run/seed-0"}
     assert all(len(row["returns"]) == 3 for row in rows)
 
-    assert main(["seam", str(out), "--json"]) == 0
-    seam = json.loads(capsys.readouterr().out)["run"]
-    assert {"return", "value_at_start", "distance_to_log"} <= set(seam["moments"]["offline, last"])
-    assert {"return", "value_at_start", "distance_to_log"} <= set(seam["moments"]["at the handover"])
-    assert not (out / "seam.png").exists(), "JSON asks for no picture"
-    assert main(["seam", str(out), "--arm", "run", "--out", str(tmp_path / "seam")]) == 0
+    assert main(["handover", str(out), "--json"]) == 0
+    handover = json.loads(capsys.readouterr().out)["run"]
+    assert {"return", "value_at_start", "distance_to_dataset"} <= set(handover["moments"]["offline, last"])
+    assert {"return", "value_at_start", "distance_to_dataset"} <= set(handover["moments"]["at the handover"])
+    assert not (out / "handover.png").exists(), "JSON asks for no picture"
+    assert main(["handover", str(out), "--arm", "run", "--out", str(tmp_path / "handover")]) == 0
     assert "evaluation" in capsys.readouterr().out
-    assert (tmp_path / "seam/seam.png").exists()
-    assert "unknown arm 'rnu': did you mean 'run'?" in errors(["seam", str(out), "--arm", "rnu"], capsys)
+    assert (tmp_path / "handover/handover.png").exists()
+    assert "unknown arm 'rnu': did you mean 'run'?" in errors(["handover", str(out), "--arm", "rnu"], capsys)
     (out / "metrics.csv").unlink()
-    assert main(["seam", str(out)]) == 0, "older runs have no metrics to look at"
+    assert main(["handover", str(out)]) == 0, "older runs have no metrics to look at"
     assert "was not recorded" in " ".join(capsys.readouterr().out.split())
 
     (out / "report.html").unlink()
@@ -171,7 +171,7 @@ def test_run_report_evaluate_and_run_again_from_flags(
     assert (tmp_path / "both/learning_curves.png").exists()
 
 
-def test_a_run_that_ends_at_the_switch_or_never_had_one_has_no_seam_to_show(
+def test_a_run_that_ends_at_the_switch_or_never_had_one_has_no_handover_to_show(
     log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = [
@@ -188,11 +188,11 @@ def test_a_run_that_ends_at_the_switch_or_never_had_one_has_no_seam_to_show(
     ]
     assert main(["run", *flags, "--eval-episodes", "1", "--out", str(tmp_path / "offline")]) == 0
     capsys.readouterr()
-    assert "no online phase" in errors(["seam", str(tmp_path / "offline")], capsys)
+    assert "no online phase" in errors(["handover", str(tmp_path / "offline")], capsys)
     scratch = ["--env", "Pendulum-v1", "--online", "sac", *SMALL, *QUICK]
     assert main(["run", *scratch, "--out", str(tmp_path / "scratch")]) == 0
     capsys.readouterr()
-    assert "from scratch" in errors(["seam", str(tmp_path / "scratch")], capsys)
+    assert "from scratch" in errors(["handover", str(tmp_path / "scratch")], capsys)
 
 
 def test_compare_gives_each_arm_its_own_flags(log: str, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_compare_gives_each_arm_its_own_flags(log: str, tmp_path: Path) -> None:
     assert written["kept"]["seed"] == 1
 
 
-def test_collected_episodes_load_as_the_log_of_their_environment(tmp_path: Path) -> None:
+def test_collected_episodes_load_as_the_dataset_of_their_environment(tmp_path: Path) -> None:
     from segue.data import load
 
     file = tmp_path / "log.npz"

@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 
 
 @given(made=episodes(), next_observations=st.booleans())
-def test_a_file_reads_as_the_same_log_as_its_arrays(folder, made, next_observations):
+def test_a_file_reads_as_the_same_dataset_as_its_arrays(folder, made, next_observations):
     assume(next_observations or has_a_successor(made))
     log = as_dict(made, next_observations=next_observations)
     assert same_log(load(write(folder / "log.hdf5", log)), load(log))

@@ -8,9 +8,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from made_logs import as_dict, episodes, has_a_successor, make_episodes
 
+from segue.core import Normaliser
 from segue.data import Dataset, load
 from segue.errors import DataError
-from segue.types import Normaliser
 
 DISCOUNT = 0.9
 
@@ -47,7 +47,7 @@ def test_a_shift_never_takes_the_next_observation_from_another_episode(made):
         assert next_row.tobytes() == expected
 
 
-def test_a_log_of_nothing_but_cut_single_steps_has_no_transition():
+def test_a_dataset_of_nothing_but_cut_single_steps_has_no_transition():
     with pytest.raises(DataError, match="no transition is left"):
         load(as_dict(make_episodes([(1, False), (1, False)]), next_observations=False))
 
@@ -97,7 +97,7 @@ def test_arrays_cannot_be_changed_and_are_not_the_callers():
         dataset.observations[0] = 0
 
 
-def test_actions_are_rescaled_from_the_bounds_that_the_log_names():
+def test_actions_are_rescaled_from_the_bounds_that_the_dataset_names():
     actions = np.array([[-2.0, 0.0], [2.0, 10.0], [0.0, 5.0]] * 2 + [[1.0, 2.5]])
     dataset = load(a_log(actions=actions, action_low=[-2, 0], action_high=[2, 10]))
     np.testing.assert_allclose(dataset.actions[[0, 1, 2, 6]], [[-1, -1], [1, 1], [0, 0], [0.5, -0.5]])
@@ -109,7 +109,7 @@ def test_integer_actions_are_discrete():
     assert dataset.spaces.action_size == 4
 
 
-def test_a_log_without_timeouts_says_what_that_hides():
+def test_a_dataset_without_timeouts_says_what_that_hides():
     notes = load(a_log(timeouts=None)).notes
     assert any("no 'timeouts'" in note for note in notes)
 
@@ -147,7 +147,7 @@ def test_actions_outside_the_bounds_are_refused_or_clipped_with_a_note():
         (a_log(observations=np.zeros((7, 0))), r"'observations' has no columns"),
         (a_log(observations=np.array(["a"] * 7)), r"'observations' holds <U1; expected numbers"),
         (a_log(observations=[[1], [2, 3]]), r"'observations' is not an array"),
-        ({name: value[:0] for name, value in a_log().items()}, "the log is empty"),
+        ({name: value[:0] for name, value in a_log().items()}, "the dataset is empty"),
         (a_log(terminals=np.zeros(7), timeouts=np.zeros(7)), "row 0 never ends"),
         (a_log(terminals=np.zeros(7), timeouts=None), "row 0 never ends"),
         (a_log(rewards=None), r"missing 'rewards'; there is 'observations', 'actions'"),
@@ -162,7 +162,7 @@ def test_actions_outside_the_bounds_are_refused_or_clipped_with_a_note():
         (a_log(discrete_actions=3), "'actions' holds float32"),
     ],
 )
-def test_a_bad_log_is_refused_naming_its_column_and_row(log, words):
+def test_a_bad_dataset_is_refused_naming_its_column_and_row(log, words):
     with pytest.raises(DataError, match=words) as caught:
         load(log)
     assert str(caught.value).startswith("dict of arrays: ")

@@ -13,13 +13,13 @@ from segue.errors import DataError
 
 @pytest.fixture
 def logs(tmp_path, monkeypatch):
-    """Two bundled logs, whatever the package really holds."""
+    """Two bundled datasets, whatever the package really holds."""
     monkeypatch.setattr(bundle, "FOLDER", tmp_path)
     for name in ("hopper-mixed", "walker-random"):
         npz.write(tmp_path / f"{name}.npz", as_columns(make_episodes([(3, True)])))
 
 
-def test_a_bundled_log_loads_by_name(logs):
+def test_a_bundled_dataset_loads_by_name(logs):
     assert bundled() == ["hopper-mixed", "walker-random"]
     dataset = load("segue:hopper-mixed")
     assert same_log(dataset, load(as_dict(make_episodes([(3, True)]))))
@@ -29,7 +29,7 @@ def test_a_bundled_log_loads_by_name(logs):
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
-        ("segue:hoper-mixed", "unknown bundled log 'hoper-mixed': did you mean 'hopper-mixed'"),
+        ("segue:hoper-mixed", "unknown bundled dataset 'hoper-mixed': did you mean 'hopper-mixed'"),
         ("hopper-mixed", "did you mean segue:hopper-mixed"),
         ("logs/door.hdf5", "did you mean d4rl:logs/door.hdf5"),
         ("logs/door.npz", "did you mean npz:logs/door.npz"),
@@ -55,7 +55,7 @@ def test_a_file_that_is_not_there_is_answered_with_the_nearest_that_is(tmp_path,
 @pytest.mark.parametrize("scheme", ["d4rl", "npz"])
 def test_an_empty_file_a_folder_and_a_text_file_are_told_apart(tmp_path, scheme):
     (tmp_path / "empty").touch()
-    (tmp_path / "text").write_text("not a log")
+    (tmp_path / "text").write_text("not a dataset")
     for name, words in {
         "empty": "0 bytes",
         "": "folder",

@@ -64,7 +64,7 @@ def test_a_hundred_thousand_steps_the_size_of_hopper_fit_in_six_megabytes(tmp_pa
     assert (tmp_path / "log.npz").stat().st_size <= 6 * 10**6
 
 
-def test_metadata_travels_with_the_log(tmp_path):
+def test_metadata_travels_with_the_dataset(tmp_path):
     bounds = (np.array([-1.0, -2.0]), np.array([1.0, 2.0]))
     columns = dataclasses.replace(as_columns(make_episodes([(3, True)])), env_id="Hopper-v5", action_bounds=bounds)
     npz.write(tmp_path / "log.npz", columns)
@@ -73,13 +73,13 @@ def test_metadata_travels_with_the_log(tmp_path):
     np.testing.assert_array_equal(back.action_bounds, bounds)
 
 
-def test_the_number_of_discrete_actions_travels_with_the_log(tmp_path):
+def test_the_number_of_discrete_actions_travels_with_the_dataset(tmp_path):
     columns = as_columns(make_episodes([(3, True)]))
     npz.write(tmp_path / "log.npz", dataclasses.replace(columns, actions=np.arange(3), discrete_actions=5))
     assert load(f"npz:{tmp_path / 'log.npz'}").spaces.action_size == 5
 
 
-def test_the_same_log_gives_the_same_bytes(tmp_path):
+def test_the_same_dataset_gives_the_same_bytes(tmp_path):
     for name in ("one", "two"):
         npz.write(tmp_path / name, as_columns(make_episodes([(3, True)])))
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
@@ -101,7 +101,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
     assert [entry.name for entry in tmp_path.iterdir()] == ["log.npz"]
 
 
-def test_a_log_that_could_not_be_loaded_is_not_written(tmp_path):
+def test_a_dataset_that_could_not_be_loaded_is_not_written(tmp_path):
     columns = as_columns(make_episodes([(3, True)]))
     with pytest.raises(DataError, match="'rewards' is nan at row 0"):
         npz.write(tmp_path / "log.npz", dataclasses.replace(columns, rewards=np.full(3, np.nan)))
@@ -178,7 +178,7 @@ def test_an_archive_cut_anywhere_is_refused(folder, share):
 
 @given(position=st.integers(0, len(ARCHIVE) - 1), value=st.integers(0, 255))
 @example(position=ARCHIVE.rindex(b"terminals.npy") - 13, value=1)  # its comment then swallows the columns that follow
-def test_a_damaged_byte_never_shows_as_anything_but_a_data_error_or_the_log(folder, position, value):
+def test_a_damaged_byte_never_shows_as_anything_but_a_data_error_or_the_dataset(folder, position, value):
     path = folder / "damaged.npz"
     path.write_bytes(ARCHIVE[:position] + bytes([value]) + ARCHIVE[position + 1 :])
     try:

@@ -19,7 +19,7 @@ def discrete(log_prob: np.ndarray) -> dict[str, np.ndarray]:
     return {**log, "actions": np.array([0, 1, 2, 1, 0]), "behaviour_log_prob": log_prob}
 
 
-def test_a_log_without_propensities_has_none() -> None:
+def test_a_dataset_without_propensities_has_none() -> None:
     assert load(as_dict(make_episodes([(3, True)]))).behaviour_log_prob is None
 
 

@@ -15,17 +15,17 @@ import onnxruntime
 from helpers import random_learner, small
 from segue.algorithms import ALGORITHMS, Algorithm
 from segue.bridges import Bridge
+from segue.core import Learner, Normaliser
 from segue.deployment import ExportedPolicy, load_policy
 from segue.deployment.export import export_policy
 from segue.deployment.policy import EXPLORING, GREEDY, Model
 from segue.envs import environment_spaces
-from segue.random import Tape
+from segue.rng import Tape
 from segue.runner.checkpoint import Checkpoint, save
 from segue.training.update import replace
-from segue.types import Learner, Normaliser
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bridges"))
-from seams import attach
+from handovers import attach
 
 
 class Crane(gym.Env):

@@ -14,7 +14,7 @@ import pytest
 from made import POLICIES, Made, attach, make
 
 from helpers import random_learner, small
-from segue import random
+from segue import rng
 from segue.acting import Acted
 from segue.algorithms import ALGORITHMS, BC, Algorithm
 from segue.bridges import JumpStart, PolicyExpansion
@@ -58,7 +58,7 @@ def agree(made: Made, steps: int = 1, x: np.ndarray | None = None, ties: float =
         carries: Any = ours.start(len(x)), policy.start(len(x))
         for step in range(steps):
             acted = ours.act(x, carries[0], np.random.default_rng(step), explore)
-            tape = random.Tape(made.noise(explore, len(x), step))
+            tape = rng.Tape(made.noise(explore, len(x), step))
             expected = policy.act(x, carries[1], tape, explore)
             same(acted.action, expected.action, ties)
             # Where tanh saturates, the density depends on the last digits of the action.
@@ -157,7 +157,7 @@ class Wobble(BC):
     def start(self, nets: Any, batch: int) -> Any:
         return {"action": np.full((batch, 2), 0.25, np.float32), "steps": np.zeros(batch, np.int64)}
 
-    def act(self, nets: Any, observation: Any, carry: Any, source: random.Source, explore: bool) -> Acted:
+    def act(self, nets: Any, observation: Any, carry: Any, source: rng.Source, explore: bool) -> Acted:
         xp = observation.__array_namespace__()
         if self.sort:
             observation = xp.sort(observation, axis=-1)
@@ -167,7 +167,7 @@ class Wobble(BC):
             xp = np
         target = nets.actor.mode(observation) * (-1.0) ** (carry["steps"] % 2)[:, None]
         if explore:
-            target = target + random.uniform(random.named(source, "wobble"), target.shape, -0.1, 0.2)
+            target = target + rng.uniform(rng.named(source, "wobble"), target.shape, -0.1, 0.2)
         mean = 0.5 * (carry["action"] + target)
         chosen = ClippedGaussian(mean, np.asarray([0.1], np.float32))
         action = chosen.sample(source) if explore else mean.clip(-1, 1)

@@ -9,6 +9,7 @@ import pytest
 
 from helpers import small
 from segue.acting import Acted, Stateless
+from segue.core import Normaliser, Spaces
 from segue.data.dataset import Dataset
 from segue.envs import Episodes, environment_spaces, make, spaces_of
 from segue.envs.record import as_columns, record
@@ -17,7 +18,6 @@ from segue.evaluation import evaluate
 from segue.ope.policy import judged
 from segue.policy import Policy
 from segue.training.update import init_learner
-from segue.types import Normaliser, Spaces
 
 #: Where flattening puts `time`: Dict spaces are sorted by key.
 TIME = 2

@@ -18,7 +18,7 @@ from segue.envs.watch import WATCH
 from segue.errors import RecipeError, SegueError
 from segue.evaluation import roll_out
 from segue.recipe import Recipe, read_recipes
-from segue.runner import compare, keeper, run
+from segue.runner import checkpointer, compare, run
 from segue.training.collect import Collector
 
 SMALL: dict[str, Any] = {"hidden_sizes": (8, 8), "batch_size": 16}
@@ -236,7 +236,7 @@ def test_a_run_in_which_the_environment_misbehaves_goes_on_after_a_kill_to_the_s
     tmp_path: Path, monkeypatch
 ):
     """Misbehaviour that is a function of the episode is repeated like everything else."""
-    from segue.random import environment_seed
+    from segue.rng import environment_seed
 
     real = Flaky.reset
 
@@ -258,7 +258,7 @@ def test_a_run_in_which_the_environment_misbehaves_goes_on_after_a_kill_to_the_s
     class Killed(BaseException):
         pass
 
-    save, saved = keeper.JobKeeper.save, [0]
+    save, saved = checkpointer.JobCheckpointer.save, [0]
 
     def fatal(self: Any, position: Any) -> None:
         save(self, position)
@@ -266,7 +266,7 @@ def test_a_run_in_which_the_environment_misbehaves_goes_on_after_a_kill_to_the_s
         if saved[0] % 2 == 0:
             raise Killed
 
-    monkeypatch.setattr(keeper.JobKeeper, "save", fatal)
+    monkeypatch.setattr(checkpointer.JobCheckpointer, "save", fatal)
     for _ in range(20):
         try:
             if (tmp_path / "x").exists():

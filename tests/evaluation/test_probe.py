@@ -8,10 +8,10 @@ import pytest
 
 from helpers import random_learner, small, transitions
 from segue.algorithms import PPO
+from segue.core import Normaliser, Spaces
 from segue.evaluation import Probe, Rollouts, action_histogram, roll_out
 from segue.policy import Policy
 from segue.training.update import init_learner
-from segue.types import Normaliser, Spaces
 from toys import AIM, CLOCK
 
 STARTS = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
@@ -35,7 +35,7 @@ def test_what_the_critic_expects_of_the_first_states_and_the_discounted_return_t
     assert measured["value_at_start"] == pytest.approx(q.mean(), rel=1e-6)
     by_hand = [1 + 0.5 * 3 + 0.25 * 7, 5, -1 - 0.5, 1 + 0.5]
     assert measured["return_from_start"] == pytest.approx(np.mean(by_hand))
-    assert set(measured) == {"value_at_start", "return_from_start"}, "there is no log to look at"
+    assert set(measured) == {"value_at_start", "return_from_start"}, "there is no dataset to look at"
 
 
 def test_an_algorithm_with_a_state_value_and_no_critic_is_asked_for_that():
@@ -47,22 +47,22 @@ def test_an_algorithm_with_a_state_value_and_no_critic_is_asked_for_that():
 
 def test_bc_has_no_values_to_tell():
     measured = Probe(transitions(8)).measure(policy_of("bc"), rollouts())
-    assert set(measured) == {"distance_to_log"}
+    assert set(measured) == {"distance_to_dataset"}
 
 
 @pytest.mark.parametrize(("name", "kind"), [("td3", "continuous"), ("dqn", "discrete"), ("awac", "discrete")])
-def test_on_the_logs_states_its_actions_are_compared_with_the_policys(name, kind):
+def test_on_the_datasets_states_its_actions_are_compared_with_the_policys(name, kind):
     log, policy = transitions(16, kind=kind), policy_of(name, kind)
     measured = Probe(log).measure(policy, rollouts())
     critic, states = policy.nets.critic, np.asarray(log.observation)
     own = policy.algorithm.action_distribution(policy.nets, states, False).sample(np.random.default_rng(1))
-    assert measured["q_of_log_actions"] == pytest.approx(critic(states, log.action).min(0).mean(), rel=1e-6)
+    assert measured["q_of_dataset_actions"] == pytest.approx(critic(states, log.action).min(0).mean(), rel=1e-6)
     assert measured["q_of_policy_actions"] == pytest.approx(critic(states, own).min(0).mean(), rel=1e-6)
     apart = (own != log.action).mean() if kind == "discrete" else np.sqrt(((own - log.action) ** 2).mean())
-    assert 0 < apart == pytest.approx(measured["distance_to_log"], rel=1e-6)
+    assert 0 < apart == pytest.approx(measured["distance_to_dataset"], rel=1e-6)
 
 
-def test_a_long_log_is_looked_at_in_512_rows_from_the_first_to_the_last():
+def test_a_long_dataset_is_looked_at_in_512_rows_from_the_first_to_the_last():
     log = transitions(2000)
     probe = Probe(log)
     assert len(probe.observation) == 512

@@ -1,4 +1,4 @@
-"""The generative model of the log's actions: bounded, the same in both worlds, and its loss is the paper's."""
+"""The generative model of the dataset's actions: bounded, the same in both worlds, and its loss is the paper's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log's own policy: logged, or estimated and its calibration measured."""
+"""The behaviour policy: logged, or estimated and its calibration measured."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_model_that_cannot_be_right_is_warned_about() -> None:
 
 def test_one_episode_is_not_enough_to_estimate_from() -> None:
     mdp = MDP.random(0)
-    with pytest.raises(DataError, match="expected at least 2 to estimate the log's policy"):
+    with pytest.raises(DataError, match="expected at least 2 to estimate the behaviour policy"):
         propensities(mdp.log(random_policy(0, mdp), 1, 0, logged=False), MODEL, 0)
 
 

@@ -19,7 +19,7 @@ MODEL_FREE = [name for name, estimator in ESTIMATORS.items() if not estimator.us
 
 
 def episodes_of(log: Dataset, target: np.ndarray, discount: float, q: np.ndarray | None = None) -> Episodes:
-    """The log with its logged propensities, judged policy and Q [S, A] given as tables."""
+    """The dataset with its logged propensities, judged policy and Q [S, A] given as tables."""
     ratio = tabular(target).log_prob(log.observations, log.actions) - log.behaviour_log_prob
     if q is None:
         return Episodes.of(log, discount, ratio)
@@ -51,7 +51,7 @@ def test_it_converges_to_the_exact_value(name: str, seed: int) -> None:
 
 @given(seed=seeds, count=st.integers(2, 30))
 @settings(max_examples=30)
-def test_the_logs_own_policy_has_weights_of_one_and_the_logs_mean(seed: int, count: int) -> None:
+def test_the_datasets_own_policy_has_weights_of_one_and_the_datasets_mean(seed: int, count: int) -> None:
     mdp = MDP.random(seed)
     behaviour = random_policy(seed, mdp)
     log = mdp.log(behaviour, count, seed)

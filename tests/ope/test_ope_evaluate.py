@@ -58,8 +58,8 @@ def test_a_better_policy_a_worse_one_and_the_same(bandit: tuple[MDP, np.ndarray]
         result = evaluate_offline(tabular(policy), log, discount=mdp.discount, fqe=QUICK)
         assert result.verdict.answer == answer
         assert [estimate.method for estimate in result.estimates] == [*WEIGHTS, "fqe"]
-        assert result.log_value == pytest.approx(log.rewards.mean())
-        assert result.log_bounds[0] < result.log_value < result.log_bounds[1]
+        assert result.behaviour_value == pytest.approx(log.rewards.mean())
+        assert result.behaviour_bounds[0] < result.behaviour_value < result.behaviour_bounds[1]
         for estimate in result.estimates:
             assert estimate.value == pytest.approx(mdp.value(policy), abs=0.08), estimate.method
             assert estimate.bounds.value_lower < estimate.value
@@ -140,14 +140,16 @@ def test_where_no_episode_does_what_the_policy_would_do_no_estimate_by_weights_h
     result = evaluate_offline(ALWAYS_1, steps([[0, 1]] * 10, [[5.0, 6.0]] * 10), discount=1.0, fqe=QUICK)
     for method in WEIGHTS:
         assert np.isnan(result[method].value)
-        assert result[method].verdict.reason == "it has no value: no episode of the log does what the policy would do"
+        assert (
+            result[method].verdict.reason == "it has no value: no episode of the dataset does what the policy would do"
+        )
         assert cells(result, method) == ["–", "–", "–"]
     for plain in json.loads(json.dumps(result.to_dict(), allow_nan=False))["estimates"][:-1]:
         assert (plain["value"], set(plain["bounds"].values())) == (None, {None})
     assert np.isfinite(result["fqe"].value)
 
 
-def test_where_the_log_stops_following_only_what_needs_no_later_weight_has_a_value() -> None:
+def test_where_the_dataset_stops_following_only_what_needs_no_later_weight_has_a_value() -> None:
     log = steps([[1, 0, 1], [0, 1, 1]] * 10, [[1.0, 2.0, 3.0]] * 20)
     result = evaluate_offline(ALWAYS_1, log, discount=1.0, fqe=QUICK)
     assert result["pdis"].value == 3, "1 by weights, for one step; but three steps earn at least 3"
@@ -168,7 +170,7 @@ def test_where_the_log_stops_following_only_what_needs_no_later_weight_has_a_val
     [
         # With 2 of 5 episodes, weighted by 2, the value is 81, but no return is below 100: nor is the bound.
         (80, (101.0, 100.0), True),
-        # The value is −81, the log's −100; yet the policy is worse by 1, which only the bounds see.
+        # The value is −81, the dataset's −100; yet the policy is worse by 1, which only the bounds see.
         (80, (-101.0, -100.0), True),
         (100, (101.0, 100.0), False),
     ],
@@ -183,7 +185,7 @@ def test_bounds_that_contradict_their_value_are_explained(
     assert any(note.startswith("is: its bounds contradict its value") for note in result.notes) == noted
 
 
-def test_one_estimate_of_the_logs_policy_serves_many_policies_and_is_made_only_if_needed() -> None:
+def test_one_estimate_of_the_datasets_policy_serves_many_policies_and_is_made_only_if_needed() -> None:
     log = steps([[1], [0]] * 10, [[1.0], [3.0]] * 10)
     asked = []
 
@@ -214,7 +216,7 @@ def test_cut_episodes_are_pointed_out() -> None:
     result = evaluate_offline(
         DiscretePolicy(lambda o: np.ones((len(o), 1))), log, discount=0.5, fqe=dataclasses.replace(QUICK, steps=1500)
     )
-    assert result.log_value == pytest.approx(1.875)
+    assert result.behaviour_value == pytest.approx(1.875)
     assert result["pdis"].value == pytest.approx(1.875)
     assert any("10 of 10 episodes were cut" in note and "0.062" in note for note in result.notes)
     assert result["fqe"].value == pytest.approx(2, rel=0.1)
@@ -311,7 +313,7 @@ def test_a_policy_that_a_bridge_acts_for_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that ends at the seam, on a continuous log."""
+    """A run that ends at the handover, on a continuous log."""
     folder = tmp_path_factory.mktemp("run")
     rng = np.random.default_rng(0)
     rows = 80
@@ -351,7 +353,7 @@ def test_as_it_explores_it_has_weights_and_a_table_is_shown(run: Path, capsys: p
     final = next((run / "checkpoints").glob("*/seed-0/final"))
     assert main(["evaluate", str(final), "--offline", "--explore", "--method", "pdis,wis", "--confidence", "0.9"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    for word in ("effective", "pdis", "wis", "better than the log's policy at 90%", "was estimated from"):
+    for word in ("effective", "pdis", "wis", "better than the behaviour policy at 90%", "was estimated from"):
         assert word in text
     # A tenth of 8 episodes is fewer than 2, so none was held out.
     assert "judged on 8 episodes, 8 of which equal ones that the policy has learnt from" in text
@@ -360,7 +362,7 @@ def test_as_it_explores_it_has_weights_and_a_table_is_shown(run: Path, capsys: p
     assert json.loads(capsys.readouterr().out)[0]["seen_episodes"] == 8
 
 
-def test_all_policies_of_a_run_share_one_estimate_of_the_log_and_tell_their_phase(
+def test_all_policies_of_a_run_share_one_estimate_of_the_dataset_and_tell_their_phase(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (offline,) = (run / "checkpoints").iterdir()
@@ -406,7 +408,7 @@ def test_flags_that_do_not_go_together(
     assert expected in capsys.readouterr().err
 
 
-def test_a_checkpoint_outside_a_run_needs_the_log_to_be_named(
+def test_a_checkpoint_outside_a_run_needs_the_dataset_to_be_named(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     final = next((run / "checkpoints").glob("*/seed-0/final"))
@@ -415,4 +417,4 @@ def test_a_checkpoint_outside_a_run_needs_the_log_to_be_named(
     for file in final.iterdir():
         (alone / file.name).write_bytes(file.read_bytes())
     assert main(["evaluate", str(alone), "--offline"]) == 2
-    assert "no log that can be loaded again; expected one log: give --dataset" in capsys.readouterr().err
+    assert "no dataset that can be loaded again; expected one dataset: give --dataset" in capsys.readouterr().err

@@ -99,9 +99,9 @@ def test_a_cut_bootstraps_and_a_terminal_does_not() -> None:
     ended, cut = (fit(TABULAR, policy, log(terminal), 0.8, 0) for terminal in (True, False))
     assert ended.estimate == pytest.approx(1, abs=0.01)
     assert cut.estimate == pytest.approx(1 / (1 - 0.8), rel=0.02)
-    # The log goes on with the judged policy, and here that is the log's: no difference.
-    assert cut.log_values.mean() == pytest.approx(1 / (1 - 0.8), rel=0.02)
-    assert ended.log_values.mean() == pytest.approx(1, abs=1e-9)
+    # The dataset goes on with the judged policy, and here that is the dataset's: no difference.
+    assert cut.behaviour_values.mean() == pytest.approx(1 / (1 - 0.8), rel=0.02)
+    assert ended.behaviour_values.mean() == pytest.approx(1, abs=1e-9)
 
 
 def test_the_bound_is_students() -> None:
@@ -117,7 +117,7 @@ def test_the_bound_is_students() -> None:
     bounds = fitted.bounds(0.9)
     t = special.stdtrit(2, 0.9)
     assert bounds.value_lower == pytest.approx(fitted.values.mean() - t * fitted.values.std(ddof=1))
-    difference = fitted.values - fitted.log_values
+    difference = fitted.values - fitted.behaviour_values
     assert bounds.difference_upper == pytest.approx(difference.mean() + t * difference.std(ddof=1))
 
 

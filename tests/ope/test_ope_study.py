@@ -1,4 +1,4 @@
-"""The study's small world: its logs are of the MDP that is solved exactly."""
+"""The study's small world: its datasets are of the MDP that is solved exactly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from studies.ope.__main__ import Small, pairs
 
 
 @pytest.mark.parametrize("name", ["random", "optimal"])
-def test_logs_have_the_values_and_visits_of_the_linear_solve(name: str) -> None:
+def test_datasets_have_the_values_and_visits_of_the_linear_solve(name: str) -> None:
     world, episodes = Small(), 20_000
     policy = getattr(world, name)
     log = world.log(policy, episodes, 0, one_hot=True)

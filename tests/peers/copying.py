@@ -21,9 +21,9 @@ from helpers import (
     transitions,
 )
 from segue.algorithms import TD3, Algorithm
-from segue.random import named
+from segue.core import Nets, Normaliser, Spaces, Transition
+from segue.rng import named
 from segue.training.update import init_learner
-from segue.types import Nets, Normaliser, Spaces, Transition
 
 torch = pytest.importorskip("torch", reason="the peers are not installed (make peers)")
 

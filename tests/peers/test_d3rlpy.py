@@ -25,7 +25,7 @@ from copying import (
     tensor,
 )
 
-from segue import random
+from segue import rng
 from segue.networks.vae import LATENT_CLIP
 
 d3rlpy = pytest.importorskip("d3rlpy", reason="the peers are not installed (make peers)")
@@ -108,7 +108,7 @@ def test_deterministic_policies_agree_with_d3rlpy(name, config, ours, theirs, ag
     peer = Peer(getattr(d3rlpy.algos, config), side, monkeypatch, target_smoothing_sigma=0.6, **theirs)
     give(peer.nets.policy, deterministic(side.nets.actor.mlp))
     give(peer.nets.targ_policy, deterministic(side.nets.target_actor.mlp))
-    noise = random.normal(side.next_key, side.batch.action.shape)
+    noise = rng.normal(side.next_key, side.batch.action.shape)
     unused = feed(monkeypatch, noise, noise)
     check_critic(agree, side, peer)
     check_actor(agree, side, peer, lambda actor: deterministic(actor.mlp))
@@ -134,8 +134,8 @@ def test_sac_agrees_with_d3rlpy(agree, monkeypatch):
     side = measure("sac")
     peer = stochastic(side, d3rlpy.algos.SACConfig, monkeypatch)
     shape = side.batch.action.shape
-    noise = random.normal(random.named(side.next_key, "action"), shape)
-    unused = feed(monkeypatch, noise, noise, random.normal(side.actor_key, shape))
+    noise = rng.normal(rng.named(side.next_key, "action"), shape)
+    unused = feed(monkeypatch, noise, noise, rng.normal(side.actor_key, shape))
     check_critic(agree, side, peer)
     check_temperature(agree, side, check_actor(agree, side, peer, lambda actor: gaussian(actor.mlp)))
     assert not unused
@@ -163,10 +163,10 @@ def test_conservative_critics_agree_with_d3rlpy(name, config, backup, threshold,
     if threshold:
         give(peer.nets.log_alpha, [np.array(side.nets.multiplier)[None, None]])
     shape = (size, *rows)
-    then = random.normal(random.named(side.next_key, "action"), rows if backup == "entropy" else shape)
-    penalty = [random.normal(random.named(side.penalty_key, of), shape) for of in ("here", "next")]
-    uniform = rows_first(random.uniform(random.named(side.penalty_key, "uniform"), shape, -1.0, 1.0))
-    unused = feed(monkeypatch, then, then, *penalty, uniform, random.normal(side.actor_key, rows))
+    then = rng.normal(rng.named(side.next_key, "action"), rows if backup == "entropy" else shape)
+    penalty = [rng.normal(rng.named(side.penalty_key, of), shape) for of in ("here", "next")]
+    uniform = rows_first(rng.uniform(rng.named(side.penalty_key, "uniform"), shape, -1.0, 1.0))
+    unused = feed(monkeypatch, then, then, *penalty, uniform, rng.normal(side.actor_key, rows))
     check_critic(agree, side, peer)
     if (
         threshold
@@ -179,7 +179,7 @@ def test_conservative_critics_agree_with_d3rlpy(name, config, backup, threshold,
 
 def test_the_plain_backup_of_cql_is_the_one_of_d3rlpy_without_noise(agree, monkeypatch):
     # d3rlpy bootstraps from the policy's mode; segue, as the authors, from a draw of it.
-    monkeypatch.setattr(random, "normal", lambda key, shape: jax.numpy.zeros(shape))
+    monkeypatch.setattr(rng, "normal", lambda key, shape: jax.numpy.zeros(shape))
     side = measure("cql")
     agree("target", side.target[:, None], stochastic(side, d3rlpy.algos.CQLConfig, monkeypatch).target())
 
@@ -220,8 +220,8 @@ def test_awac_agrees_with_d3rlpy(agree, monkeypatch):
     monkeypatch.setattr(sac, "build_squashed_gaussian_distribution", d3rlpy.models.torch.build_gaussian_distribution)
     give(peer.nets.log_temp, [np.full((1, 1), -np.inf)])
     shape = side.batch.action.shape
-    noise = random.normal(side.next_key, shape)
-    unused = feed(monkeypatch, noise, noise, random.normal(side.actor_key, shape)[None])
+    noise = rng.normal(side.next_key, shape)
+    unused = feed(monkeypatch, noise, noise, rng.normal(side.actor_key, shape)[None])
     check_critic(agree, side, peer)
     factor = 1 / len(side.batch.reward)  # of a sum over the batch
     check_actor(agree, side, peer, parted, factor)
@@ -240,10 +240,10 @@ def test_bcq_agrees_with_d3rlpy(agree, monkeypatch):
     give(peer.nets.vae_encoder, gaussian(side.nets.behaviour.encoder))
     give(peer.nets.vae_decoder, layers(side.nets.behaviour.decoder))
     rows = len(side.batch.reward)
-    noise = rows_first(random.normal(side.next_key, (4, rows, latent)))
+    noise = rows_first(rng.normal(side.next_key, (4, rows, latent)))
     assert np.abs(noise).max() > LATENT_CLIP
-    mine = random.normal(side.actor_key, (rows, latent))
-    unused = feed(monkeypatch, noise, noise, mine, random.normal(side.behaviour_key, (rows, latent)))
+    mine = rng.normal(side.actor_key, (rows, latent))
+    unused = feed(monkeypatch, noise, noise, mine, rng.normal(side.behaviour_key, (rows, latent)))
     check_critic(agree, side, peer)
     losses = peer.impl.compute_actor_grad(peer.batch)
     agree("actor loss", side.metrics["actor_loss"], losses.actor_loss)

@@ -20,7 +20,7 @@ from copying import (
 )
 
 from helpers import SPACES
-from segue import random
+from segue import rng
 
 sb3 = pytest.importorskip("stable_baselines3", reason="the peers are not installed (make peers)")
 torch = pytest.importorskip("torch")
@@ -83,9 +83,7 @@ def test_sac_agrees_with_stable_baselines3(agree, monkeypatch):
     peer.model.log_ent_coef.data = torch.full((1,), np.log(alpha), dtype=torch.float64)
     temperature_gradient = kept(peer.model.ent_coef_optimizer)
     shape = side.batch.action.shape
-    unused = feed(
-        monkeypatch, random.normal(side.actor_key, shape), random.normal(random.named(side.next_key, "action"), shape)
-    )
+    unused = feed(monkeypatch, rng.normal(side.actor_key, shape), rng.normal(rng.named(side.next_key, "action"), shape))
     losses = peer.train()
     assert not unused
     agree("target", side.target, peer.targets[0])
@@ -105,7 +103,7 @@ def test_td3_agrees_with_stable_baselines3(agree, monkeypatch):
     peer = Peer(sb3.TD3, side, monkeypatch, target_policy_noise=0.6, policy_delay=1)
     give(peer.model.actor, deterministic(side.nets.actor.mlp))
     give(peer.model.actor_target, deterministic(side.nets.target_actor.mlp))
-    unused = feed(monkeypatch, random.normal(side.next_key, side.batch.action.shape))
+    unused = feed(monkeypatch, rng.normal(side.next_key, side.batch.action.shape))
     losses = peer.train()
     assert not unused
     agree("target", side.target, peer.targets[0])

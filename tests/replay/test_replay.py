@@ -1,4 +1,4 @@
-"""Replay: the ring keeps the newest, and each strategy draws the share of the log that it promises."""
+"""Replay: the ring keeps the newest, and each strategy draws the share of the dataset that it promises."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import KINDS, SPACES, few, same_bits, transitions
+from segue.core import Spaces, Transition
 from segue.errors import RecipeError
 from segue.replay import REPLAYS, Annealed, Appended, Balanced, Mixed, OnlineOnly, Replaced, Replay, append
 from segue.replay.base import empty
-from segue.types import Spaces, Transition
 
 EVERY = [
     Appended(),
@@ -78,13 +78,13 @@ def test_the_ring_keeps_the_newest_whatever_the_sizes_of_what_arrives(capacity, 
     assert sorted(numbers_in(replay.gather(jnp.arange(held)))) == list(range(sent - held, sent))
 
 
-def test_a_new_ring_is_empty_and_the_log_is_not_in_it():
+def test_a_new_ring_is_empty_and_the_dataset_is_not_in_it():
     replay = Replay.create(transitions(10), 4, SPACES)
     assert (replay.offline_size, replay.capacity, int(replay.online_size)) == (10, 4, 0)
     assert Replay.create(transitions(10), 0, SPACES).online is None
 
 
-def test_appending_leaves_the_log_as_it_is():
+def test_appending_leaves_the_dataset_as_it_is():
     replay = Replay.create(transitions(10), 4, SPACES)
     after = append(replay, numbered(1, 2))
     assert after.offline is replay.offline
@@ -93,7 +93,7 @@ def test_appending_leaves_the_log_as_it_is():
 
 @few
 @given(asked=st.lists(st.integers(0, 12), min_size=1, max_size=20))
-def test_a_row_number_names_a_row_of_the_log_or_of_the_ring_behind_it(asked):
+def test_a_row_number_names_a_row_of_the_dataset_or_of_the_ring_behind_it(asked):
     log = numbered(*range(100, 108))
     both = append(Replay.create(log, 5, SPACES), numbered(*range(200, 205)))
     table = [*range(100, 108), *range(200, 205)]
@@ -115,7 +115,7 @@ def test_a_ring_for_discrete_actions_holds_integers():
 @every_strategy
 @few
 @given(seed=st.integers(0, 2**31 - 1), online=st.integers(1, 20), progress=st.floats(0, 1, width=32))
-def test_rows_lie_in_the_log_or_in_the_filled_part_of_the_ring(strategy, seed, online, progress):
+def test_rows_lie_in_the_dataset_or_in_the_filled_part_of_the_ring(strategy, seed, online, progress):
     drawn = rows(strategy, seed, online=online, progress=progress)
     assert drawn.min() >= (0 if strategy.needs_dataset else 50)
     assert drawn.max() < 50 + online
@@ -124,14 +124,14 @@ def test_rows_lie_in_the_log_or_in_the_filled_part_of_the_ring(strategy, seed, o
 @pytest.mark.parametrize("strategy", [s for s in EVERY if s.needs_dataset], ids=lambda s: s.name)
 @few
 @given(seed=st.integers(0, 2**31 - 1), progress=st.floats(0, 1, width=32))
-def test_while_nothing_is_live_every_row_is_of_the_log(strategy, seed, progress):
+def test_while_nothing_is_live_every_row_is_of_the_dataset(strategy, seed, progress):
     drawn = rows(strategy, seed, online=0, progress=progress)
     assert drawn.min() >= 0
     assert drawn.max() < 50
 
 
 @pytest.mark.parametrize(("fraction", "batch"), [(0, 100), (0.25, 100), (0.5, 256), (0.5, 7), (0.9, 33), (1, 100)])
-def test_mixed_draws_exactly_its_fraction_from_the_log(fraction, batch):
+def test_mixed_draws_exactly_its_fraction_from_the_dataset(fraction, batch):
     drawn = rows(Mixed(offline_fraction=fraction), batch=batch)
     assert abs((drawn < 50).sum() - fraction * batch) <= 0.5
 
@@ -150,12 +150,12 @@ def test_annealed_may_also_rise_and_may_take_the_whole_phase():
     assert shares == [0, 30, 100]
 
 
-def test_appended_draws_the_log_in_proportion_to_its_size():
+def test_appended_draws_the_dataset_in_proportion_to_its_size():
     drawn = rows(Appended(), batch=100_000, offline=300, online=100)
     assert (drawn < 300).mean() == pytest.approx(0.75, abs=0.007)  # five standard deviations
 
 
-def test_online_only_never_draws_the_log():
+def test_online_only_never_draws_the_dataset():
     assert rows(OnlineOnly(), batch=1000).min() == 50
 
 
@@ -182,7 +182,7 @@ def test_the_key_decides(strategy):
 @pytest.mark.parametrize(
     ("progress", "left"), [(0.0, 40), (0.1, 34), (0.25, 25), (0.4, 16), (0.5, 10), (0.7, 10), (1.0, 10)]
 )
-def test_replaced_leaves_exactly_its_share_of_the_log_in_the_pool(progress, left):
+def test_replaced_leaves_exactly_its_share_of_the_dataset_in_the_pool(progress, left):
     """0.8 to 0.2 of 50 rows; in 20,000 draws from at most 60 rows none is missed (e^−300)."""
     strategy = Replaced(start=0.8, end=0.2, until=0.5)
     drawn = rows(strategy, batch=20_000, progress=progress)
@@ -207,7 +207,7 @@ def test_equal_shares_stay_for_good():
     assert len(first) == 15 + 20
 
 
-def test_a_log_that_has_left_is_not_drawn_even_once():
+def test_a_dataset_that_has_left_is_not_drawn_even_once():
     assert rows(Replaced(end=0.0), batch=20_000, progress=1.0, online=1).min() == 50
 
 
@@ -237,7 +237,7 @@ def test_balanced_draws_in_proportion_to_the_priorities():
 @few
 @given(seed=st.integers(0, 2**31 - 1), online=st.integers(0, 9))
 def test_balanced_never_draws_a_row_that_is_not_there(seed, online):
-    """600 rows of the log, so that a block of 256 ends within it, and another behind the ring."""
+    """600 rows of the dataset, so that a block of 256 ends within it, and another behind the ring."""
     drawn = rows(BALANCED, seed, batch=64, offline=600, online=online, capacity=9)
     assert drawn.min() >= 0
     assert drawn.max() < 600 + online
@@ -267,7 +267,7 @@ def test_the_batch_is_live_by_the_stated_share_when_the_stated_steps_have_come_i
 
 
 def test_a_live_row_that_overwrites_an_older_one_comes_in_fresh():
-    """A ring of 4 behind a log of 6: numbers 0…3 are seen and rated, then 4 and 5 overwrite 0 and 1."""
+    """A ring of 4 behind a dataset of 6: numbers 0…3 are seen and rated, then 4 and 5 overwrite 0 and 1."""
     strategy = Balanced(first_online_fraction=0.5, first_online_steps=3, hidden_sizes=(8,))
     replay = live_in(numbered(*range(6)), numbered(*range(4)), 4)
     state = with_priorities(strategy, replay, [1, 2, 3, 4, 5, 6, 0.1, 0.2, 0.3, 0.4])
@@ -308,7 +308,7 @@ def js_loss(live: np.ndarray, logged: np.ndarray) -> float:
 
 
 def separable(kind: str) -> tuple[Replay, np.ndarray]:
-    """A log of which the first half is like the live data, and which rows those are."""
+    """A dataset of which the first half is like the live data, and which rows those are."""
     spaces, alike = KINDS[kind], np.arange(80) < 40
     log, live = transitions(80, seed=1, kind=kind), transitions(60, seed=2, kind=kind)
     near, far = np.float32([2, 0, 0]), np.float32([-2, 0, 0])
@@ -322,7 +322,7 @@ def separable(kind: str) -> tuple[Replay, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_density_ratio_learns_which_of_the_log_looks_live(kind):
+def test_the_density_ratio_learns_which_of_the_dataset_looks_live(kind):
     """Its loss falls below that of no difference (0, at w = 1) and lies where NumPy puts it; what looks live gains."""
     strategy = Balanced(hidden_sizes=(16,), learning_rate=3e-3)
     replay, alike = separable(kind)
@@ -350,7 +350,7 @@ def test_the_density_ratio_learns_which_of_the_log_looks_live(kind):
 
 def test_one_step_of_the_ratio_and_the_priorities_are_those_of_the_equations():
     """SGD's direction shows in Adam's first step: −lr · sign(gradient), the gradient by differences of the NumPy loss.
-    The log and the ring hold one row each, so the batches drawn are known.
+    The dataset and the ring hold one row each, so the batches drawn are known.
     """
     strategy = Balanced(hidden_sizes=(4,), learning_rate=1e-3, temperature=5.0)
     replay = live_in(transitions(1, seed=1), transitions(1, seed=2), 1)
@@ -388,7 +388,7 @@ def test_one_step_of_the_ratio_and_the_priorities_are_those_of_the_equations():
 
 @pytest.mark.parametrize(("bias", "expected"), [(1e30, 1e3), (-1e30, 1e-3)])
 def test_priorities_stay_between_a_thousandth_and_a_thousand(bias, expected):
-    """The ratio is huge, or 0, on every row drawn and about 1 on the log."""
+    """The ratio is huge, or 0, on every row drawn and about 1 on the dataset."""
     strategy = Balanced(hidden_sizes=(4,))
     replay = live_in(transitions(4, seed=1), transitions(2, seed=2), 2)
     state = strategy.init(replay, SPACES, jax.random.key(0))

@@ -117,7 +117,7 @@ def test_several_tasks_are_concluded_by_method(clear: dict[str, Any]) -> None:
 
 
 def test_an_offline_phase_alone_is_compared_with_its_dataset(arm: Any, seed: Any) -> None:
-    only = {**arm([seed({}, 70.0, {500: 70.0})], online=None, online_steps=0), "log": {"mean_return": 60.0}}
+    only = {**arm([seed({}, 70.0, {500: 70.0})], online=None, online_steps=0), "dataset": {"mean_return": 60.0}}
     best, fell, _ = said({"arms": {"run": only}})
     assert best == "The run ended its offline phase with a mean return of 70.0; the dataset's episodes earn 60.0."
     assert fell == "There was no handover: the run ends with its offline phase."

@@ -120,7 +120,7 @@ def row(arm: str, phase: str, step: int, **values: Any) -> dict[str, Any]:
 
 def test_several_rows_of_a_step_become_one_curve_per_metric(tmp_path: Path) -> None:
     rows = [
-        row("x", "online", 0, value_at_start=1.0, distance_to_log=0.5),
+        row("x", "online", 0, value_at_start=1.0, distance_to_dataset=0.5),
         row("x", "online", 50, actor_loss=0.9),
         row("x", "online", 50, value_at_start=2.0),
         row("x", "online", 100, value_at_start="nan"),
@@ -130,7 +130,7 @@ def test_several_rows_of_a_step_become_one_curve_per_metric(tmp_path: Path) -> N
     curves = read_metrics(tmp_path / "metrics.csv", COMMON)["x", "0"]["online"]
     assert {name: [s.tolist(), v.tolist()] for name, (s, v) in curves.items()} == {
         "value_at_start": [[0, 50], [1, 2]],
-        "distance_to_log": [[0], [0.5]],
+        "distance_to_dataset": [[0], [0.5]],
         "actor_loss": [[50], [0.9]],
     }
 
@@ -254,9 +254,9 @@ def test_moving_from_the_dataset_is_told_with_both_distances(build: Build) -> No
     arm = build(
         COLLAPSE,
         {"replay": {"name": "online-only"}},
-        distance_to_log={0: 0.2, 500: 0.6},
+        distance_to_dataset={0: 0.2, 500: 0.6},
         q_of_policy_actions={0: 10.0, 500: 15.0},
-        q_of_log_actions={0: 10.0, 500: 12.0},
+        q_of_dataset_actions={0: 10.0, 500: 12.0},
     )
     text = said(diagnose(arm), "dataset")
     assert "was 0.200 at the handover and 0.600 at step 500" in text
@@ -302,7 +302,7 @@ def test_what_does_not_fit_the_algorithm_is_not_suggested(build: Build) -> None:
 MOVED = {
     "value_at_start": {0: 30.0, 500: 80.0},
     "return_from_start": {0: 50.0, 500: 10.0},
-    "distance_to_log": {0: 0.2, 500: 0.6},
+    "distance_to_dataset": {0: 0.2, 500: 0.6},
 }
 
 
@@ -464,7 +464,7 @@ def test_the_report_copies_no_constant_of_what_it_reports() -> None:
     for file in Path(handover.__file__).parent.glob("*.py"):
         assigned = [node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Assign)]
         numbers = [value.value for value in assigned if isinstance(value, ast.Constant)]
-        assert not {online.SEAM_STEPS, probe.ROWS} & {n for n in numbers if isinstance(n, int)}, file.name
+        assert not {online.HANDOVER_STEPS, probe.ROWS} & {n for n in numbers if isinstance(n, int)}, file.name
         assert f"{probe.ROWS} states" not in file.read_text(), file.name
 
 

@@ -63,7 +63,7 @@ def test_the_raw_dip_is_the_deepest_fall_below_the_offline_score(offline: float,
 
 
 def test_the_share_below_counts_live_evaluations_only() -> None:
-    # Of the two after the switch, one is under 60 and both are under 90; step 0 is the handed-over policy itself.
+    # Of the two after the handover, one is under 60 and both are under 90; step 0 is the handed-over policy itself.
     assert share_below(60.0, STEPS, RETURNS) == 0.5
     assert share_below(90.0, STEPS, RETURNS) == 1.0
     assert share_below(40.0, STEPS, RETURNS) == 0.0
@@ -88,7 +88,7 @@ def test_recovery_is_the_first_evaluation_after_the_lowest_at_the_offline_score(
 
 
 def test_regret_is_one_less_the_mean_success_of_the_live_evaluations() -> None:
-    # 1 − (0.2 + 0.6) / 2; the score at the switch does not count.
+    # 1 − (0.2 + 0.6) / 2; the score at the handover does not count.
     assert cumulative_regret([0, 10, 20], [90.0, 20.0, 60.0]) == pytest.approx(0.6)
     assert cumulative_regret([0, 10], [0.0, 130.0]) == pytest.approx(-0.3)
     assert math.isnan(cumulative_regret([0], [90.0]))
@@ -98,7 +98,7 @@ def test_regret_is_one_less_the_mean_success_of_the_live_evaluations() -> None:
     ("offline", "log", "prior"),
     [(50.0, 80.0, 80.0), (90.0, 80.0, 90.0), (math.nan, 80.0, 80.0), (50.0, math.nan, math.nan)],
 )
-def test_prior_knowledge_is_the_better_of_policy_and_log(offline: float, log: float, prior: float) -> None:
+def test_prior_knowledge_is_the_better_of_policy_and_dataset(offline: float, log: float, prior: float) -> None:
     assert prior_knowledge(offline, log) == pytest.approx(prior, nan_ok=True)
 
 
@@ -184,7 +184,7 @@ def test_all_measures_of_a_seed_without_noise(seed: Any) -> None:
     )
 
 
-def test_without_a_convention_or_a_log_nothing_is_made_up(seed: Any) -> None:
+def test_without_a_convention_or_a_dataset_nothing_is_made_up(seed: Any) -> None:
     measures = seed_measures(recorded(seed({0: 100.0, 1000: 40.0}, 100.0), 3))
     absent = {name for name, value in measures.items() if math.isnan(value)}
     assert absent == {"normalised", "regret", "stability", "plasticity"}

@@ -24,7 +24,7 @@ def only(arm: Any, seed: Any) -> dict[str, Any]:
 
 def with_metrics(plain: dict[str, Any]) -> Summary:
     curve = (np.array([250.0, 500.0]), np.array([2.0, 1.0]))
-    names = ("critic_loss", "actor_loss", "q_of_policy_actions", "q_of_log_actions")
+    names = ("critic_loss", "actor_loss", "q_of_policy_actions", "q_of_dataset_actions")
     return decode(plain, history={("offline x", "0"): {"offline": dict.fromkeys(names, curve), "online": {}}})
 
 

@@ -171,7 +171,7 @@ def test_an_arm_has_the_colour_of_its_line_in_light_and_in_dark(summary: dict[st
     assert re.findall(r"\.arm-1 \{ --arm: (#\w+) \}", text) == [LIGHT.arms[1], DARK.arms[1]]
     assert re.search(r"\.swatch \{[^}]*border-top: 3px solid var\(--arm\)", text)
     swatches = [attrs["class"] for _, attrs in Page(text).tags if "swatch" in (attrs.get("class") or "")]
-    # Measures (two tables), statistics, the seam, then handover (scratch has none), then the seeds.
+    # Measures (two tables), statistics, the handover, then handover (scratch has none), then the seeds.
     assert swatches == [f"swatch arm-{i}" for i in (0, 1, 0, 1, 0, 1, 0, 1, 1, 0, 0, 1, 1)]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from segue.report.statistics import FEW_SEEDS, estimate, mean_curve
 from segue.report.summary import NO_CURVE, Seed, decode
-from segue.student import student
+from segue.student_t import student_t
 
 
 def recorded(plain: dict[str, Any]) -> Seed:
@@ -22,7 +22,7 @@ def recorded(plain: dict[str, Any]) -> Seed:
     [(1, 12.7062), (4, 2.7764), (9, 2.2622), (10, 2.2281), (11, 2.2010), (30, 2.0423), (120, 1.9799)],
 )
 def test_student_quantiles_are_those_of_the_printed_tables(degrees: int, quantile: float) -> None:
-    assert student(0.975, degrees) == pytest.approx(quantile, abs=2e-4)
+    assert student_t(0.975, degrees) == pytest.approx(quantile, abs=2e-4)
 
 
 def test_the_interval_is_students() -> None:

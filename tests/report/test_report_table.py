@@ -17,7 +17,7 @@ from segue.report.text import decimals, duration, number, setting
 
 
 def tables(summary: dict[str, Any], reach: float | None = None) -> tuple[Table, Table]:
-    """Of a report with one task: how good, and what the switch did."""
+    """Of a report with one task: how good, and what the handover did."""
     (task,) = measures_tables(read(summary), reach).tasks
     return task.levels, task.handover
 
@@ -36,12 +36,12 @@ def notes(summary: dict[str, Any]) -> str:
 
 @pytest.fixture
 def episodes(summary: dict[str, Any]) -> dict[str, Any]:
-    """The summary with two equal episodes behind every evaluation, and a log of mean return 500."""
+    """The summary with two equal episodes behind every evaluation, and a dataset of mean return 500."""
     for arm in summary["arms"].values():
         for record in arm["seeds"].values():
             for evaluation in record["online_evaluations"]:
                 evaluation["returns"] = [evaluation["mean_return"]] * 2
-    summary["arms"]["fine-tune"]["log"] = {"mean_return": 500.0}
+    summary["arms"]["fine-tune"]["dataset"] = {"mean_return": 500.0}
     summary["arms"]["fine-tune"]["recipe"]["dataset"] = "log"
     return summary
 
@@ -143,9 +143,9 @@ def test_the_convention_of_normalised_scores_is_named_or_its_absence(summary: di
     assert not {"normalised", "regret"} & set(cells(summary, "scratch"))
 
 
-def test_a_log_of_unknown_return_is_said_to_be_unknown(episodes: dict[str, Any]) -> None:
+def test_a_dataset_of_unknown_return_is_said_to_be_unknown(episodes: dict[str, Any]) -> None:
     assert "does not hold the dataset's mean return" not in notes(episodes)
-    del episodes["arms"]["fine-tune"]["log"]
+    del episodes["arms"]["fine-tune"]["dataset"]
     assert "does not hold the dataset's mean return" in notes(episodes)
     assert "stability" not in cells(episodes, "fine-tune")
 
@@ -192,7 +192,7 @@ def test_an_interrupted_arm_is_marked(summary: dict[str, Any]) -> None:
 def test_every_row_of_a_markdown_table_has_every_column(summary: dict[str, Any]) -> None:
     summary["arms"]["a | b\n<b>"] = summary["arms"].pop("scratch")
     blocks = [b.strip().splitlines() for b in markdown_report(read(summary)).split("\n\n") if b.strip().startswith("|")]
-    assert [len(block) for block in blocks] == [4, 4, 4], "levels, the switch, statistics"
+    assert [len(block) for block in blocks] == [4, 4, 4], "levels, the handover, statistics"
     for block in blocks:
         assert len({line.replace(r"\|", "").count("|") for line in block}) == 1
         assert any(line.startswith(r"| a \| b") and "&lt;b&gt; |" in line for line in block)

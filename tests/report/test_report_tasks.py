@@ -23,7 +23,7 @@ from segue.report.tables import measures_tables
 
 
 def on(summary: dict[str, Any], env: str, log: str | None = None, run: str | None = None) -> dict[str, Any]:
-    """The same run in another environment, the pretrained arm with another log."""
+    """The same run in another environment, the pretrained arm with another dataset."""
     other = copy.deepcopy(summary)
     for arm in other["arms"].values():
         arm["recipe"] |= {"env": env, "dataset": log if arm["recipe"]["offline"] else None}
@@ -52,7 +52,7 @@ def test_an_environment_is_a_task_and_one_name_is_one_method(two: Summary) -> No
     assert list(two.places().values()) == [0, 1, 0, 1]
 
 
-def test_two_logs_make_two_tasks_and_an_arm_without_one_goes_with_its_run(summary: dict[str, Any]) -> None:
+def test_two_datasets_make_two_tasks_and_an_arm_without_one_goes_with_its_run(summary: dict[str, Any]) -> None:
     both = merged(on(summary, "Hopper-v5", "x/medium.npz", "a"), on(summary, "Hopper-v5", "x/replay.npz", "b"))
     assert both.tasks() == {
         "Hopper-v5 · medium.npz": ["a/scratch", "a/fine-tune"],

@@ -197,8 +197,8 @@ def test_a_branch_without_an_online_phase_is_refused_and_leaves_nothing(run: Pat
 
 def test_a_branch_that_could_not_run_is_refused_and_leaves_nothing(run: Path, tmp_path: Path):
     uri = portable(trunk(run).dataset, run)
-    (run / "provenance.json").write_text(json.dumps({"logs": {uri: "another"}, "cores_per_job": 1}))
-    with pytest.raises(SegueError, match="is not the log any more"):
+    (run / "provenance.json").write_text(json.dumps({"datasets": {uri: "another"}, "cores_per_job": 1}))
+    with pytest.raises(SegueError, match="is not the dataset any more"):
         branch_off(run, trunk(run), trunk(run), tmp_path / "new")
     file = run / "recipe.json"
     file.write_text(file.read_text().replace(uri, "npz:gone.npz"))
@@ -217,7 +217,7 @@ def test_a_branch_that_finds_the_disk_full_is_refused_and_leaves_nothing(run: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
-@pytest.mark.parametrize("command", ["report", "seam", "branch"])
+@pytest.mark.parametrize("command", ["report", "handover", "branch"])
 def test_a_place_that_cannot_be_written_is_refused_in_a_sentence(run: Path, tmp_path: Path, capsys, command: str):
     (tmp_path / "file").write_text("")  # as root, no permission is in the way
     assert main([command, str(run), "--out", str(tmp_path / "file/sub")]) == 2
@@ -226,12 +226,12 @@ def test_a_place_that_cannot_be_written_is_refused_in_a_sentence(run: Path, tmp_
     assert error.count("\n") == 1
 
 
-def test_the_seam_of_a_run_that_cannot_be_written_is_told_without_a_picture(run: Path, capsys, monkeypatch):
+def test_the_handover_of_a_run_that_cannot_be_written_is_told_without_a_picture(run: Path, capsys, monkeypatch):
     def refuse(path: Path, content: bytes) -> None:
         raise SegueError(f"{path}: cannot be written: Read-only file system")
 
     monkeypatch.setattr("segue.files.write_atomically", refuse)
-    assert main(["seam", str(run)]) == 0
+    assert main(["handover", str(run)]) == 0
     told = capsys.readouterr()
     assert "Return" in told.out or "return" in told.out
     assert "no picture" in told.err
@@ -247,7 +247,7 @@ def test_whatever_else_the_file_system_refuses_is_a_sentence(capsys, monkeypatch
     assert capsys.readouterr().err == "segue: /a/place: Permission denied\n"
 
 
-@pytest.mark.parametrize("command", ["report", "seam"])
+@pytest.mark.parametrize("command", ["report", "handover"])
 def test_of_a_killed_run_there_is_what_it_recorded(run: Path, capsys, command: str):
     for file in ("summary.json", "metrics.csv", RESULTS[1]):
         (run / file).unlink()

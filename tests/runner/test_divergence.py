@@ -15,7 +15,7 @@ from helpers import finite, fresh_learner, same_bits
 from segue.errors import Diverged
 from segue.recipe import Recipe
 from segue.runner import load_checkpoint, run
-from segue.training.oversight import Oversight
+from segue.training.bridge_reviews import BridgeReviews
 from segue.training.recovery import Recovery
 from segue.training.update import replace
 from toys import AIM, Notes, log_of
@@ -168,9 +168,9 @@ def test_without_an_environment_too_it_goes_back_to_the_last_interval_not_to_the
 
 def test_what_a_lost_ppo_policy_earned_is_not_held_for_or_against_the_one_gone_back_to(tmp_path: Path, monkeypatch):
     steps = []
-    review = Oversight.review
+    review = BridgeReviews.review
     monkeypatch.setattr(
-        Oversight, "review", lambda self, learner, step: steps.append(step) or review(self, learner, step)
+        BridgeReviews, "review", lambda self, learner, step: steps.append(step) or review(self, learner, step)
     )
     monkeypatch.setattr("segue.training.recovery.fetch", diverging_at(60))
     online = segue.PPO(**SMALL, rollout_steps=20, epochs=1)

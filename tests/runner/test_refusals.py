@@ -8,10 +8,10 @@ import pytest
 
 import segue
 from segue.algorithms import ALGORITHMS
+from segue.core import Spaces
 from segue.errors import RecipeError
 from segue.recipe import Recipe
 from segue.runner import run
-from segue.types import Spaces
 from toys import AIM, PICK, log_of
 
 SCRATCH = {"online": segue.PPO(), "online_steps": 4000, "env": AIM}
@@ -71,7 +71,7 @@ def test_an_algorithm_is_refused_on_exactly_the_actions_it_does_not_name(name, k
         (AIM, {"online": segue.DiscreteSAC(), "online_steps": 4000}, "discrete-sac has no continuous-action form"),
     ],
 )
-def test_a_log_with_the_wrong_kind_of_actions_is_refused_before_anything_is_written(
+def test_a_dataset_with_the_wrong_kind_of_actions_is_refused_before_anything_is_written(
     tmp_path: Path, env_id, parts, message
 ):
     with pytest.raises(RecipeError, match=message):
@@ -79,6 +79,6 @@ def test_a_log_with_the_wrong_kind_of_actions_is_refused_before_anything_is_writ
     assert not (tmp_path / "x").exists()
 
 
-def test_a_discrete_log_does_not_fit_a_continuous_environment(tmp_path: Path):
+def test_a_discrete_dataset_does_not_fit_a_continuous_environment(tmp_path: Path):
     with pytest.raises(RecipeError, match=r"3 discrete actions.*has 1 observation dimensions and 1 action dimensions"):
         run(Recipe(dataset=log_of(PICK), env=AIM, offline=segue.BC(), offline_steps=10), tmp_path / "x")

@@ -15,7 +15,7 @@ import segue
 from segue.errors import RecipeError, SegueError
 from segue.files import write_directory
 from segue.recipe import Recipe, read_recipes
-from segue.runner import compare, keeper, machine
+from segue.runner import checkpointer, compare, machine
 from segue.runner.branching import branch_off, trunk
 from segue.runner.directory import RunDirectory, WallTime
 from segue.runner.longer import lengthen
@@ -43,7 +43,7 @@ def longer(**changes: Any) -> Recipe:
 
 GUARDED = (segue.Guard(), segue.JumpStart(stages=2, window=2, longest=50))
 RECIPES = {
-    "replay-of-a-log": longer(),
+    "replay-of-a-dataset": longer(),
     "bridges-with-states": longer(bridges=GUARDED, environments=2),
     "a-ring-that-runs-over": longer(
         online=segue.IQL(**SMALL), replay=segue.Balanced(capacity=100, hidden_sizes=(8,)), offline=segue.IQL(**SMALL)
@@ -71,7 +71,7 @@ def essence(directory: Path) -> tuple[Any, ...]:
 def killed_at_saves(monkeypatch: pytest.MonkeyPatch, before: bool, every: int) -> list[int]:
     """Every so many saves the process ends, just before the save or just after; counts the ends."""
     saved, ends = [0], [0]
-    save = keeper.JobKeeper.save
+    save = checkpointer.JobCheckpointer.save
 
     def fatal(self: Any, position: Any) -> None:
         saved[0] += 1
@@ -83,7 +83,7 @@ def killed_at_saves(monkeypatch: pytest.MonkeyPatch, before: bool, every: int) -
             ends[0] += 1
             raise Killed
 
-    monkeypatch.setattr(keeper.JobKeeper, "save", fatal)
+    monkeypatch.setattr(checkpointer.JobCheckpointer, "save", fatal)
     return ends
 
 
@@ -98,7 +98,7 @@ def until_done(directory: Path) -> None:
     raise AssertionError("it never ends")
 
 
-QUICK = ("bridges-with-states", "on-policy")
+QUICK = ("bridges-with-states",)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_records_that_were_changed_are_not_gone_on_with(tmp_path: Path, whole: P
 
 def test_another_number_of_cores_is_refused_or_if_asked_for_said(tmp_path: Path, whole: Path, monkeypatch):
     directory = unfinished(tmp_path, whole)
-    monkeypatch.setattr(keeper, "identity", lambda: machine.identity() | {"cores per job": "64"})
+    monkeypatch.setattr(checkpointer, "identity", lambda: machine.identity() | {"cores per job": "64"})
     monkeypatch.setattr(segue.runner, "visible_cores", lambda: list(range(64)))
     with pytest.raises(SegueError, match=r"was begun with \d cores per job, now there would be 64.*--resume"):
         again(directory)
@@ -324,7 +324,7 @@ def test_a_branch_is_the_whole_run_of_its_recipe_without_the_offline_phase_again
     assert essence(tmp_path / "x") == essence(tmp_path / "whole")
 
 
-def test_a_run_that_was_moved_with_its_log_goes_on_in_its_new_place(tmp_path: Path, whole: Path):
+def test_a_run_that_was_moved_with_its_dataset_goes_on_in_its_new_place(tmp_path: Path, whole: Path):
     assert stopped_by(signal.SIGINT, tmp_path / "x", longer()).status == "interrupted"
     (tmp_path / "x").rename(tmp_path / "y")
     result, _ = again(tmp_path / "y")
@@ -332,7 +332,7 @@ def test_a_run_that_was_moved_with_its_log_goes_on_in_its_new_place(tmp_path: Pa
     assert essence(tmp_path / "y") == essence(whole)
 
 
-def test_a_run_killed_as_its_log_is_written_down_begins_again(tmp_path: Path, whole: Path, monkeypatch):
+def test_a_run_killed_as_its_dataset_is_written_down_begins_again(tmp_path: Path, whole: Path, monkeypatch):
     def killed(*_: Any) -> None:
         raise Killed
 
@@ -340,13 +340,13 @@ def test_a_run_killed_as_its_log_is_written_down_begins_again(tmp_path: Path, wh
         patch.setattr("segue.runner.npz.write", killed)
         with pytest.raises(Killed):
             segue.run(longer(), tmp_path / "x", workers=1)
-    assert not (tmp_path / "x/recipe.json").exists(), "it would name a log that is not there"
+    assert not (tmp_path / "x/recipe.json").exists(), "it would name a dataset that is not there"
     (tmp_path / "x/.log-0123456789ab.npz.7.tmp").write_text("cut short")
     assert segue.run(longer(), tmp_path / "x", workers=1).status == "complete"
     assert essence(tmp_path / "x") == essence(whole)
 
 
-def test_a_run_whose_log_is_gone_keeps_its_budget(tmp_path: Path, whole: Path):
+def test_a_run_whose_dataset_is_gone_keeps_its_budget(tmp_path: Path, whole: Path):
     shutil.copytree(whole, tmp_path / "x")
     next((tmp_path / "x").glob("log-*.npz")).unlink()
     with pytest.raises(SegueError, match=r"log-.*: there is no such file"):
@@ -354,7 +354,7 @@ def test_a_run_whose_log_is_gone_keeps_its_budget(tmp_path: Path, whole: Path):
     assert (tmp_path / "x/recipe.json").read_text() == (whole / "recipe.json").read_text()
 
 
-def test_a_branch_takes_along_the_log_that_its_run_holds(tmp_path: Path, whole: Path):
+def test_a_branch_takes_along_the_dataset_that_its_run_holds(tmp_path: Path, whole: Path):
     shutil.copytree(whole, tmp_path / "x")
     recipe = trunk(tmp_path / "x")
     branch_off(tmp_path / "x", recipe, dataclasses.replace(recipe, online=segue.TD3(**SMALL)), tmp_path / "y")

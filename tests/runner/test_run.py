@@ -46,10 +46,10 @@ def test_the_summary_holds_every_evaluation_with_its_returns(finished: object) -
     assert seed["final_score"] == seed["online_evaluations"][-1]["mean_return"]
 
 
-def test_the_summary_holds_what_the_log_earned(finished: object) -> None:
+def test_the_summary_holds_what_the_dataset_earned(finished: object) -> None:
     of_run = finished.summary["arms"]["run"]
     data = segue.load(read_recipes(finished.directory)["run"].dataset)
-    assert of_run["log"] == {
+    assert of_run["dataset"] == {
         "steps": len(data),
         "episodes": 3,
         "held_out": 0,
@@ -76,11 +76,11 @@ def test_a_checkpoint_acts_like_the_policy_that_was_saved(finished: object) -> N
 
 
 @pytest.mark.parametrize(("reward", "told"), [(0.0, True), (-1e5, False)])
-def test_a_policy_that_is_worth_less_than_its_log_is_said_to_be(tmp_path: Path, reward: float, told: bool) -> None:
+def test_a_policy_that_is_worth_less_than_its_dataset_is_said_to_be(tmp_path: Path, reward: float, told: bool) -> None:
     columns = pendulum_log() | {"rewards": np.full(60, reward)}
     result = run_recipe(pendulum(dataset=columns, online_steps=12, eval_episodes=1), tmp_path / "x", workers=1)
     events = result.summary["arms"]["run"]["seeds"]["0"]["events"]
-    assert [event["step"] for event in events if "the log's episodes 0" in event["message"]] == [0] * told
+    assert [event["step"] for event in events if "the dataset's episodes 0" in event["message"]] == [0] * told
     assert told or not events
 
 
@@ -137,7 +137,7 @@ def test_what_is_held_out_is_seen_by_nothing_in_the_run_and_every_policy_remembe
     )
     assert result.status == "complete"
     assert notes.count("5 of 20 episodes are held out to judge the policies") == 1
-    assert {arm["log"]["held_out"] for arm in result.summary["arms"].values()} == {5}
+    assert {arm["dataset"]["held_out"] for arm in result.summary["arms"].values()} == {5}
     whole = segue.load(read_recipes(tmp_path / "x")["plain"].dataset)
     kept, held = whole.split(0.25, 3)
     assert held is not None
@@ -212,7 +212,7 @@ def test_a_finished_run_is_not_done_again(finished: object) -> None:
     assert result.summary == finished.summary
 
 
-def test_a_log_that_changed_since_is_noticed(tmp_path: Path) -> None:
+def test_a_dataset_that_changed_since_is_noticed(tmp_path: Path) -> None:
     from segue.data import npz
 
     def write(seed: int) -> str:
@@ -223,7 +223,7 @@ def test_a_log_that_changed_since_is_noticed(tmp_path: Path) -> None:
     only_offline = {"online": None, "online_steps": 0}
     first = run_recipe(pendulum(dataset=write(1), **only_offline), tmp_path / "x", workers=1)
     assert run_recipe(pendulum(dataset=write(1), **only_offline), tmp_path / "x", workers=1).summary == first.summary
-    with pytest.raises(SegueError, match="the log has changed since"):
+    with pytest.raises(SegueError, match="the dataset has changed since"):
         run_recipe(pendulum(dataset=write(2), **only_offline), tmp_path / "x", workers=1)
 
 
@@ -236,7 +236,7 @@ def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
     assert run_recipe(pendulum(), tmp_path / "x", workers=1, on_event=again).status == "complete"
 
 
-def test_a_log_that_does_not_name_its_action_bounds_is_not_guessed_at(tmp_path: Path) -> None:
+def test_a_dataset_that_does_not_name_its_action_bounds_is_not_guessed_at(tmp_path: Path) -> None:
     unnamed = {name: column for name, column in pendulum_log().items() if not name.startswith("action_")}
     with pytest.raises(RecipeError, match=r"does not name its action bounds, and those of Pendulum-v1 are not ±1"):
         run_recipe(pendulum(dataset=unnamed), tmp_path / "x")
@@ -302,7 +302,7 @@ def test_divergence_stops_the_job_with_phase_step_and_quantity_and_keeps_the_off
     load_checkpoint(tmp_path / "x/checkpoints/offline-td3-bc/seed-0/final")
 
 
-def test_a_log_that_does_not_fit_the_environment_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_dataset_that_does_not_fit_the_environment_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"3 observation dimensions.*CartPole-v1 has 4 observation"):
         run_recipe(pendulum(env="CartPole-v1"), tmp_path / "x")
     assert not (tmp_path / "x").exists()
@@ -364,7 +364,7 @@ def test_a_fresh_critic_can_be_fitted_to_the_handed_over_policy_before_the_polic
     fitted = run_recipe(pendulum(offline=segue.BC(**SMALL), bridges=(refit,)), tmp_path / "fitted", workers=1)
     lines = [run.summary["arms"]["run"]["handover"] for run in (plain, fitted)]
     assert all("critic: fresh (bc has none)" in said for said in lines)
-    assert [any("evaluated the policy on the log for 10 updates" in line for line in said) for said in lines] == [
+    assert [any("evaluated the policy on the dataset for 10 updates" in line for line in said) for said in lines] == [
         False,
         True,
     ]

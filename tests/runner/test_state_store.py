@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from segue.core import Spaces, Transition
 from segue.errors import SegueError
 from segue.replay import Replay, append
-from segue.replay.journal import COLUMNS, Journal, refill
+from segue.replay.replay_log import COLUMNS, ReplayLog, refill
 from segue.runner.state_store import StateStore
-from segue.types import Spaces, Transition
 
 SPACES = Spaces(2, 1)
 ON_DISK = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -39,9 +39,9 @@ def filled(directory: Path, saves: int = 3, capacity: int | None = None, size: i
     """A store after so many saves of `size` transitions each."""
     store = StateStore(directory, capacity)
     for number in range(1, saves + 1):
-        journal = Journal()
-        journal.append(batch((number - 1) * size, size))
-        store.save(number * 10, {"number": number}, {"a b": np.full(3, number)}, journal.take())
+        replay_log = ReplayLog()
+        replay_log.append(batch((number - 1) * size, size))
+        store.save(number * 10, {"number": number}, {"a b": np.full(3, number)}, replay_log.take())
     return store
 
 
@@ -163,10 +163,10 @@ def test_whatever_operation_a_save_ends_in_a_whole_state_is_left(tmp_path_factor
         store.newest(anything)
         for name in ("replace", "fsync", "open", "mkdir", "unlink"):
             patch.setattr(os, name, fragile(getattr(os, name)))
-        journal = Journal()
-        journal.append(batch(8, 4))
+        replay_log = ReplayLog()
+        replay_log.append(batch(8, 4))
         try:
-            store.save(30, {"number": 3}, {"a b": np.full(3, 3)}, journal.take())
+            store.save(30, {"number": 3}, {"a b": np.full(3, 3)}, replay_log.take())
             done = True
         except KeyboardInterrupt:
             done = False
@@ -189,18 +189,18 @@ def test_the_ring_comes_back_as_it_was(tmp_path_factory, sizes, capacity, amende
     store = StateStore(tmp_path_factory.mktemp("s"), capacity)
     total = sum(sizes)
     replay = Replay.create(None, min(capacity, total), SPACES)
-    journal, count = Journal(), 0
+    replay_log, count = ReplayLog(), 0
     known: dict[int, float] = {}
     for number, size in enumerate(sizes):
         arrived = batch(count, size)
         replay = append(replay, arrived)
-        journal.append(arrived)
+        replay_log.append(arrived)
         count += size
         late = {n: 100.0 + n for n, when in amended if when == number and n < count}
         if late:
             known |= late
-            journal.amend("return_to_go", np.array(list(late)), np.array(list(late.values()), np.float32))
-        store.save(number, {}, {}, journal.take())
+            replay_log.amend("return_to_go", np.array(list(late)), np.array(list(late.values()), np.float32))
+        store.save(number, {}, {}, replay_log.take())
     state, _ = StateStore(store.directory, capacity).newest(anything)
     assert state is not None
     again = refill(Replay.create(None, min(capacity, total), SPACES), state.rows)
@@ -222,16 +222,16 @@ def test_transitions_of_a_save_that_was_not_finished_are_not_there_twice(tmp_pat
     filled(tmp_path, 2)
     store = StateStore(tmp_path)
     store.newest(anything)
-    journal = Journal()
-    journal.append(batch(8, 3))
+    replay_log = ReplayLog()
+    replay_log.append(batch(8, 3))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "segue.runner.state_store.write_directory", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt)
         )
         with pytest.raises(KeyboardInterrupt):
-            store.save(30, {"number": 3}, {}, journal.take())
+            store.save(30, {"number": 3}, {}, replay_log.take())
     again = StateStore(tmp_path)
     again.newest(anything)
-    journal.append(batch(8, 4))
-    again.save(30, {"number": 3}, {"a b": np.full(3, 3)}, journal.take())
+    replay_log.append(batch(8, 4))
+    again.save(30, {"number": 3}, {"a b": np.full(3, 3)}, replay_log.take())
     assert found(tmp_path) == (3, [])

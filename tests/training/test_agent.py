@@ -12,11 +12,11 @@ import pytest
 from helpers import same_bits
 from segue.algorithms import FQL, SAC, CalQL
 from segue.chunks import chunk_batch
+from segue.core import Normaliser, Spaces, Transition
 from segue.errors import SegueError
 from segue.replay import OnlineOnly, Replay
 from segue.training.agent import Agent, AgentSettings
 from segue.training.update import init_learner
-from segue.types import Normaliser, Spaces, Transition
 from toys import Notes
 
 SPACES = Spaces(1, 1)
@@ -104,7 +104,7 @@ def test_told_in_parts_or_whole_is_the_same():
     for one in (parts, whole):
         one.take_in()
     assert same_bits(parts.replay, whole.replay)
-    assert parts.oversight.position() == whole.oversight.position()
+    assert parts.reviews.position() == whole.reviews.position()
 
 
 def test_late_transitions_of_several_episodes_make_whole_chunks():

@@ -1,4 +1,4 @@
-"""Distillation: a policy without an actor teaches one, on the log's states, and the run says so."""
+"""Distillation: a policy without an actor teaches one, on the dataset's states, and the run says so."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 
 import segue
 from helpers import changed_roles, clone, same_bits
-from segue import random
+from segue import rng
 from segue.algorithms import BCQ, DQN, PPO, SAC, TD3, DiscreteSAC
+from segue.core import Learner, Normaliser, Spaces
 from segue.policy import Policy
 from segue.recipe import Recipe
 from segue.runner import Result, compare, load_checkpoint
@@ -21,7 +22,6 @@ from segue.runner.checkpoint import parameters_sha256
 from segue.training import agent, offline
 from segue.training.distil import distil
 from segue.training.update import init_learner
-from segue.types import Learner, Normaliser, Spaces
 from toys import AIM, PICK, log_of
 
 WIDE = {"hidden_sizes": (64, 64), "actor_learning_rate": 3e-3}
@@ -57,10 +57,10 @@ def taught(pair, seed=0):
 
 
 @every_pair
-def test_the_student_does_what_the_teacher_does_on_raw_states_of_the_log(pair):
+def test_the_student_does_what_the_teacher_does_on_raw_states_of_the_dataset(pair):
     teacher, before, after, _ = taught(pair)
     algorithm = PAIRS[pair][2]
-    wanted = teacher(STATES, random.generator(0, "distil", "teacher"))
+    wanted = teacher(STATES, rng.generator(0, "distil", "teacher"))
     fresh, learnt = (Policy(algorithm, learner)(STATES) for learner in (before, after))
     if pair == "dqn":
         assert len(np.unique(wanted)) >= 3
@@ -75,7 +75,7 @@ def test_the_student_does_what_the_teacher_does_on_raw_states_of_the_log(pair):
 @every_pair
 def test_the_loss_it_reports_is_that_of_the_last_updates(pair):
     teacher, _, after, loss = taught(pair)
-    wanted, seen = teacher(STATES, random.generator(0, "distil", "teacher")), NORMALISER(STATES)
+    wanted, seen = teacher(STATES, rng.generator(0, "distil", "teacher")), NORMALISER(STATES)
     if pair == "dqn":
         now = -after.nets.actor.log_prob(jnp.asarray(seen), jnp.asarray(wanted)).mean()
     else:
@@ -142,7 +142,7 @@ def discrete(tmp_path_factory) -> Result:
 
 @pytest.fixture(scope="module")
 def continuous(tmp_path_factory) -> Result:
-    """Whole runs but for the updates from replay, which what happens at the switch does not depend on."""
+    """Whole runs but for the updates from replay, which what happens at the handover does not depend on."""
     teaching = BCQ(**TINY, behaviour_hidden_sizes=(8,), acting_samples=5)
     arms = {name: arm(teaching, algorithm, AIM) for name, algorithm in LEARNING.items()}
     with pytest.MonkeyPatch.context() as patch:
@@ -157,7 +157,7 @@ def started(result: Result, name: str) -> Learner:
 
 def initial(algorithm, spaces):
     """The networks that a run's online phase would start from by itself."""
-    return algorithm.init(random.stream(0, "online-init"), spaces)
+    return algorithm.init(rng.stream(0, "online-init"), spaces)
 
 
 @pytest.mark.parametrize("name", LEARNING)
@@ -165,7 +165,9 @@ def test_a_run_from_bcq_teaches_the_online_actor_and_says_so(continuous, name):
     assert continuous.status == "complete"
     lines = continuous.summary["arms"][name]["handover"]
     assert "actor: fresh (bcq has none)" in lines
-    said = [line for line in lines if line.startswith("actor: taught in 30 updates what bcq does on the log's states")]
+    said = [
+        line for line in lines if line.startswith("actor: taught in 30 updates what bcq does on the dataset's states")
+    ]
     assert len(said) == 1
     fresh = initial(LEARNING[name], Spaces(1, 1))
     assert not same_bits(started(continuous, name).nets.actor, fresh.actor)

@@ -24,9 +24,9 @@ from helpers import (
     updated,
 )
 from segue.algorithms import ALGORITHMS
+from segue.core import Learner, Normaliser, origin, same_shape
 from segue.training.handover import hand_over
 from segue.training.update import init_learner, run_updates
-from segue.types import Learner, Normaliser, origin, same_shape
 
 #: Every algorithm of a phase with every kind of actions; on-policy ones too.
 OFFLINE, ONLINE = (

@@ -11,12 +11,12 @@ import pytest
 
 from helpers import same_bits
 from segue.algorithms import PPO, TD3
+from segue.core import Learner, Normaliser, Spaces
 from segue.replay import OnlineOnly, Replay
 from segue.training import agent, on_policy
 from segue.training.on_policy import train_on_policy
 from segue.training.online import OnlineSettings, train_online
 from segue.training.update import init_learner
-from segue.types import Learner, Normaliser, Spaces
 from toys import AIM, CLOCK, Notes
 
 ONE = Spaces(1, 1)

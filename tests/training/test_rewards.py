@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from segue.algorithms import ALGORITHMS, BC, IQL, SAC, CalQL
+from segue.core import Normaliser, Spaces
 from segue.data import load
 from segue.recipe import Recipe
 from segue.replay import OnlineOnly, Replay
@@ -17,7 +18,6 @@ from segue.training import agent
 from segue.training.handover import hand_over
 from segue.training.online import OnlineSettings, train_online
 from segue.training.update import init_learner
-from segue.types import Normaliser, Spaces
 from toys import AIM, CLOCK, Notes, log_of
 
 ONE = Spaces(1, 1)
@@ -40,30 +40,30 @@ def sparse_log():
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_every_algorithm_sees_the_log_with_its_own_discount_and_rewards(name):
+def test_every_algorithm_sees_the_dataset_with_its_own_discount_and_rewards(name):
     dataset = sparse_log()
-    batch = ALGORITHMS[name](**SCALED).log(dataset, Normaliser.identity(1))
+    batch = ALGORITHMS[name](**SCALED).transitions(dataset, Normaliser.identity(1))
     assert batch.reward.tolist() == [-5, -5, -5, -5, -5, 5]
     assert batch.reward.dtype == np.float32
     assert batch.discount.tolist() == [0.5, 0.5, 0.5, 0.5, 0.5, 0]
     assert batch.return_to_go.tolist() == [-8.75, -7.5, -5, -6.25, -2.5, 5]
-    assert dataset.rewards.tolist() == [0, 0, 0, 0, 0, 1], "the log itself stays as it is"
+    assert dataset.rewards.tolist() == [0, 0, 0, 0, 0, 1], "the dataset itself stays as it is"
 
 
-def test_without_scale_and_shift_rewards_are_the_logs_to_the_bit():
+def test_without_scale_and_shift_rewards_are_the_datasets_to_the_bit():
     dataset = load(log_of(AIM))
-    assert np.array_equal(SAC().log(dataset, Normaliser.identity(1)).reward, dataset.rewards)
+    assert np.array_equal(SAC().transitions(dataset, Normaliser.identity(1)).reward, dataset.rewards)
 
 
-def test_a_failed_episode_of_the_log_is_worth_failing_for_ever():
-    batch = CalQL(**SCALED, failure_reward=-5.0).log(sparse_log(), Normaliser.identity(1))
+def test_a_failed_episode_of_the_dataset_is_worth_failing_for_ever():
+    batch = CalQL(**SCALED, failure_reward=-5.0).transitions(sparse_log(), Normaliser.identity(1))
     assert batch.return_to_go.tolist() == [-10, -10, -10, -6.25, -2.5, 5], "-5 / (1 - 0.5); a success counts as it is"
-    raw = CalQL(**SCALED, failure_reward=0.0).log(sparse_log(), Normaliser.identity(1))
+    raw = CalQL(**SCALED, failure_reward=0.0).transitions(sparse_log(), Normaliser.identity(1))
     assert raw.return_to_go.tolist() == [-8.75, -7.5, -5, -6.25, -2.5, 5], "the reward as learnt is meant"
 
 
 def test_without_a_discount_below_one_failure_has_no_value_for_ever():
-    batch = CalQL(**(SCALED | {"discount": 1.0}), failure_reward=-5.0).log(sparse_log(), Normaliser.identity(1))
+    batch = CalQL(**(SCALED | {"discount": 1.0}), failure_reward=-5.0).transitions(sparse_log(), Normaliser.identity(1))
     assert batch.return_to_go.tolist() == [-15, -10, -5, -5, 0, 5]
 
 

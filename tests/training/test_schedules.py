@@ -13,6 +13,7 @@ import pytest
 from helpers import clone, same_bits
 from segue.algorithms import ALGORITHMS, DQN, IQL, PPO, SAC
 from segue.bridges import Bridge
+from segue.core import Normaliser, Spaces, Transition
 from segue.deployment.export import export_policy
 from segue.ope.policy import judged
 from segue.policy import Policy
@@ -22,7 +23,6 @@ from segue.training import agent, offline
 from segue.training.offline import alone, train_offline
 from segue.training.online import OnlineSettings, train_online
 from segue.training.update import init_learner, run_updates
-from segue.types import Normaliser, Spaces, Transition
 from toys import CLOCK, PICK, Notes
 
 ONE = Spaces(1, 1)

@@ -57,7 +57,8 @@ def test_every_replay_strategy_feeds_the_update(strategy):
 
 
 def test_the_strategy_decides_what_the_update_sees():
-    """The log's actions are 0.9 and the live ones −0.9; the mean squared error to 0 says nothing, the policy does."""
+    """The dataset's actions are 0.9 and the live ones −0.9; the mean squared error to 0 says nothing, the policy
+    does."""
     log, live = (transitions(20)._replace(action=np.full((20, 2), a, np.float32)) for a in (0.9, -0.9))
     replay = append(Replay.create(log, 20, SPACES), live)
     algorithm = small("bc", actor_learning_rate=1e-2)

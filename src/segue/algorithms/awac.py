@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from segue.algorithms.base import ActorCritic, Aux, Distribution, expected_q
+from segue.core import Key, Nets, Transition
 from segue.networks import Actor, GaussianActor
-from segue.types import Key, Nets, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

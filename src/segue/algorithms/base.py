@@ -23,14 +23,14 @@ import numpy as np
 import optax
 from jaxtyping import Float
 
-from segue import random
+from segue import chunks, rng
 from segue.acting import Acted, Carry
+from segue.core import TARGET, Array, Key, Nets, Normaliser, Spaces, Transition
 from segue.data.dataset import Dataset
 from segue.describe import Panel
 from segue.errors import RecipeError, unknown
 from segue.hyper import HyperParameters
 from segue.networks import MLP, Actor, CategoricalActor, Critic, DiscreteCritic, GaussianActor, NormPlace, distributions
-from segue.types import TARGET, Array, Key, Nets, Normaliser, Spaces, Transition
 
 Aux = dict[str, jax.Array]
 Activation = Literal["relu", "tanh", "elu", "gelu"]
@@ -117,7 +117,7 @@ class Algorithm(HyperParameters):
     updates_per_step: ClassVar[float] = 1.0
     """Critic updates per environment step (UTD ratio) that it is published with."""
     conservatism: ClassVar[tuple[str, ...]] = ()
-    """The weights that hold it near the log, which `let-go` makes smaller online."""
+    """The weights that hold it near the dataset, which `let-go` makes smaller online."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Published hyper-parameters by domain or task, where they differ from the defaults."""
 
@@ -213,11 +213,11 @@ class Algorithm(HyperParameters):
         raise NotImplementedError
 
     def select(self, dataset: Dataset) -> Dataset:
-        """The part of the log that it learns from."""
+        """The part of the dataset that it learns from."""
         return dataset
 
-    def log(self, dataset: Dataset, normaliser: Normaliser) -> Transition:
-        """The whole log as this algorithm learns from it: its discount, its rewards, normalised observations."""
+    def transitions(self, dataset: Dataset, normaliser: Normaliser) -> Transition:
+        """The whole dataset as this algorithm learns from it: its discount, its rewards, normalised observations."""
         rewards = self.learning_rewards(dataset.rewards)
         scaled = dataclasses.replace(dataset, rewards=rewards)
         rows = scaled.transitions(self.discount, normaliser, self.sparse_failure_reward)
@@ -238,19 +238,23 @@ class Algorithm(HyperParameters):
         raise NotImplementedError
 
     def start(self, nets: Nets, batch: int) -> Carry:
-        """What is carried into the first step of so many episodes (segue.acting)."""
-        return ()
+        """What is carried into the first step of so many episodes (segue.acting): what is left of a chunk, if any."""
+        if self.chunk_length == 1:
+            return ()
+        return chunks.start(batch, self.chunk_length, nets.actor.action_size // self.chunk_length)
 
     def act(
         self,
         nets: Nets,
         observation: Float[Array, "batch observation"],
         carry: Carry,
-        source: random.Source,
+        source: rng.Source,
         explore: bool,
     ) -> Acted:
         """One step for normalised observations, on the host or on the device."""
         chosen = self.action_distribution(nets, observation, explore)
+        if self.chunk_length > 1:
+            return chunks.play(lambda: chosen.sample(source), carry)
         action = chosen.sample(source)
         return Acted(action, lambda: chosen.log_prob(action), carry)
 
@@ -276,7 +280,7 @@ class ActorBased(Algorithm):
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """A fresh actor."""
-        return Nets(actor=self.init_actor(random.named(key, "actor"), spaces))
+        return Nets(actor=self.init_actor(rng.named(key, "actor"), spaces))
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
         """Loss of the policy per sample, and what later losses and the metrics need of it."""
@@ -342,8 +346,8 @@ class CriticBased(Algorithm):
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """A fresh critic, and its target equal to it."""
-        critic = self.init_critic(random.named(key, "critic"), spaces)
-        return Nets(critic=critic, target_critic=copy(critic))
+        critic = self.init_critic(rng.named(key, "critic"), spaces)
+        return Nets(critic=critic, target_critic=copy_arrays(critic))
 
     def init_critic(self, key: Key, spaces: Spaces) -> Critic | DiscreteCritic:
         """A fresh ensemble."""
@@ -426,7 +430,7 @@ class ActorCritic(CriticBased, ActorBased):
         return nets.replace(actor=ActorBased.init(self, key, spaces).actor)
 
 
-def copy(tree: Any) -> Any:
+def copy_arrays(tree: Any) -> Any:
     """The same values in buffers of their own, so that both can be donated."""
     return jax.tree.map(jnp.copy, tree)
 

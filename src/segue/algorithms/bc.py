@@ -1,4 +1,4 @@
-"""Behaviour cloning: imitate the log's actions."""
+"""Behaviour cloning: imitate the dataset's actions."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import optax
 from jaxtyping import Float
 
 from segue.algorithms.base import ActorBased, AnyStep, Aux, Distribution, PolicyStep
+from segue.core import Array, Key, Nets, Transition
 from segue.data.dataset import Dataset
 from segue.networks import Actor, CategoricalActor, GaussianActor, distributions
-from segue.types import Array, Key, Nets, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class BC(ActorBased):
     """Of continuous actions, for `nll`. `gaussian`: around tanh(mean), one σ per dimension; `squashed`: tanh of a
     Gaussian with a σ per state, which runs after actions at their bounds."""
     top_fraction: float = 1.0
-    """Share of the log's episodes to imitate, those with the highest return."""
+    """Share of the dataset's episodes to imitate, those with the highest return."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,18 +10,18 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
-from segue import random
-from segue.algorithms.base import ActorCritic, AnyStep, Aux, Follow, PolicyStep, Step, copy
+from segue import rng
+from segue.algorithms.base import ActorCritic, AnyStep, Aux, Follow, PolicyStep, Step, copy_arrays
+from segue.core import Array, Key, Nets, Spaces, Transition
 from segue.networks import MLP, VAE, distributions
 from segue.networks.vae import LATENT_CLIP
-from segue.types import Array, Key, Nets, Spaces, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BCQ(ActorCritic):
-    """Chooses by Q among actions that a generative model of the log proposes, each moved a little by ξ.
+    """Chooses by Q among actions that a generative model of the dataset proposes, each moved a little by ξ.
 
-    It has no actor; at the switch one is taught to act as it does.
+    It has no actor; at the handover one is taught to act as it does.
     """
 
     name: ClassVar[str] = "bcq"
@@ -62,10 +62,10 @@ class BCQ(ActorCritic):
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """Critic and perturbation, each with its target, and the generative model."""
-        critic = self.init_critic(random.named(key, "critic"), spaces)
+        critic = self.init_critic(rng.named(key, "critic"), spaces)
         inputs = spaces.observation_size + spaces.action_size
         perturbation = MLP.init(
-            random.named(key, "perturbation"),
+            rng.named(key, "perturbation"),
             inputs,
             self.hidden_sizes,
             spaces.action_size,
@@ -74,7 +74,7 @@ class BCQ(ActorCritic):
             orthogonal=self.orthogonal_init,
         )
         behaviour = VAE.init(
-            random.named(key, "behaviour"),
+            rng.named(key, "behaviour"),
             spaces.observation_size,
             spaces.action_size,
             self.behaviour_hidden_sizes,
@@ -85,8 +85,8 @@ class BCQ(ActorCritic):
             critic=critic,
             behaviour=behaviour,
             perturbation=perturbation,
-            target_critic=copy(critic),
-            target_perturbation=copy(perturbation),
+            target_critic=copy_arrays(critic),
+            target_perturbation=copy_arrays(perturbation),
         )
 
     def steps(self) -> tuple[AnyStep, ...]:
@@ -104,7 +104,7 @@ class BCQ(ActorCritic):
         self, behaviour: VAE, nets: Nets, batch: Transition, key: Key, aux: Aux
     ) -> tuple[Float[jax.Array, ""], Aux]:
         """E‖decoded − a‖² + ½ KL, each a mean over its dimensions (the authors' code)."""
-        noise = random.normal(key, (len(batch.action), behaviour.latent_size))
+        noise = rng.normal(key, (len(batch.action), behaviour.latent_size))
         reconstruction, kl = behaviour.loss(batch.observation, batch.action, batch.next_observation, noise)
         loss = (reconstruction + self.kl_weight * kl).mean()
         return loss, {"behaviour_loss": loss, "behaviour_kl": kl}
@@ -126,14 +126,14 @@ class BCQ(ActorCritic):
         """max_k [λ min_i Q̄_i + (1 − λ) max_i Q̄_i](s′, a_k), a_k proposed with the target perturbation (eq. 13)."""
         size = (self.target_samples, *batch.next_observation.shape)
         observation = jnp.broadcast_to(batch.next_observation, size)
-        latent = random.normal(key, (*size[:-1], nets.behaviour.latent_size))
+        latent = rng.normal(key, (*size[:-1], nets.behaviour.latent_size))
         action = self.proposed(nets.behaviour, nets.target_perturbation, observation, latent)
         q = nets.target_critic(observation, action)
         return (self.minimum_weight * q.min(0) + (1 - self.minimum_weight) * q.max(0)).max(0)
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
         """−Q_1(s, a + Φ tanh ξ(s, a)), a decoded for s."""
-        latent = random.normal(key, (len(batch.action), nets.behaviour.latent_size))
+        latent = rng.normal(key, (len(batch.action), nets.behaviour.latent_size))
         q = nets.critic.first(batch.observation, self.proposed(nets.behaviour, actor, batch.observation, latent))
         return -q, {"q_policy": q}
 
@@ -142,11 +142,11 @@ class BCQ(ActorCritic):
     ) -> distributions.Distribution:
         """The best by Q_1 of the proposed actions; every state of the batch gets the same latent codes."""
 
-        def draw(source: random.Source) -> Float[Array, "*batch action"]:
+        def draw(source: rng.Source) -> Float[Array, "*batch action"]:
             xp = observation.__array_namespace__()
             lead = observation.shape[:-1]
             flat = observation.reshape(-1, observation.shape[-1])
-            codes = random.normal(source, (self.acting_samples, 1, nets.behaviour.latent_size))
+            codes = rng.normal(source, (self.acting_samples, 1, nets.behaviour.latent_size))
             repeated = xp.broadcast_to(flat, (self.acting_samples, *flat.shape))
             latent = xp.broadcast_to(codes, (*repeated.shape[:-1], codes.shape[-1]))
             action = self.proposed(nets.behaviour, nets.perturbation, repeated, latent)

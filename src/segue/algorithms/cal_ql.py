@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from segue.algorithms.cql import CQL
-from segue.types import Transition
+from segue.core import Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CalQL(CQL):
-    """CQL that does not push the policy's values below the return that the log shows can be had.
+    """CQL that does not push the policy's values below the return that the dataset shows can be had.
 
     Calibration stays on online; the returns of live episodes are known when they end.
     """

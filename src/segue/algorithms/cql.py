@@ -12,17 +12,18 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
-from segue import random
+from segue import rng
 from segue.algorithms.base import AnyStep, Aux, Step
 from segue.algorithms.sac import SAC
+from segue.core import Key, Nets, Spaces, Transition
 from segue.describe import Panel
-from segue.parts import number_of_parts, sum_by_parts
-from segue.types import Key, Nets, Spaces, Transition
+from segue.microbatches import number_of_microbatches, sum_over_microbatches
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CQL(SAC):
-    """SAC whose critic is pushed down on all actions and up on the log's (eq. 4, importance-sampled: appendix F)."""
+    """SAC whose critic is pushed down on all actions and up on the dataset's (eq. 4, importance-sampled: appendix
+    F)."""
 
     name: ClassVar[str] = "cql"
     conservatism: ClassVar[tuple[str, ...]] = ("conservative_weight",)
@@ -63,7 +64,7 @@ class CQL(SAC):
     """Actions drawn per state from each of uniform, π(s) and π(s′) for the log-sum-exp."""
     variant: Literal["entropy", "rho"] = "entropy"
     """`entropy`: CQL(H), importance-sampled (the authors' min_q_version 3); `rho`: CQL(ρ) in the form of the authors'
-    min_q_version 2, a log-sum-exp of the plain values that includes Q(s, a_log)."""
+    min_q_version 2, a log-sum-exp of the plain values that includes Q(s, a_dataset)."""
     max_q_backup: bool = False
     """Bootstrap from the best of `sampled_actions` draws of π(s′) instead of from one."""
     lagrange_threshold: float | None = None
@@ -95,8 +96,8 @@ class CQL(SAC):
         """SAC's, or max_k min_i Q̄_i(s′, a′_k) over draws a′_k ~ π(s′) (the order of young-geng/CQL)."""
         if not self.max_q_backup:
             return super().next_value(nets, batch, key)
-        target_critic = self.drawn_critics(nets.target_critic, random.named(key, "critics"))
-        noise = random.normal(random.named(key, "action"), (self.sampled_actions, *batch.action.shape))
+        target_critic = self.drawn_critics(nets.target_critic, rng.named(key, "critics"))
+        noise = rng.normal(rng.named(key, "action"), (self.sampled_actions, *batch.action.shape))
         action, log_prob = nets.actor.sample_with_log_prob(batch.next_observation, noise)
         observations = jnp.broadcast_to(batch.next_observation, (len(action), *batch.next_observation.shape))
         q = target_critic(observations, action).min(0)
@@ -115,7 +116,7 @@ class CQL(SAC):
     def critic_penalty(
         self, critic: Any, nets: Nets, batch: Transition, q: Float[jax.Array, "members batch"], key: Key
     ) -> tuple[Float[jax.Array, ""], Aux]:
-        """w · Σ_i E[ log Σ_a exp(Q_i(s,a) − log μ(a)) − Q_i(s, a_log) ].
+        """w · Σ_i E[ log Σ_a exp(Q_i(s,a) − log μ(a)) − Q_i(s, a_dataset) ].
 
         The actions a come from uniform, π(s) and π(s′), each evaluated at s and corrected by its own density μ.
         With a Lagrange threshold the weight is α′·w and the threshold is subtracted from the gap
@@ -123,8 +124,8 @@ class CQL(SAC):
         """
         size, dims = self.sampled_actions, batch.action.shape[-1]
         shape = (size, *batch.action.shape)
-        uniform = random.uniform(random.named(key, "uniform"), shape, -1.0, 1.0)
-        noise, next_noise = (random.normal(random.named(key, of), shape) for of in ("here", "next"))
+        uniform = rng.uniform(rng.named(key, "uniform"), shape, -1.0, 1.0)
+        noise, next_noise = (rng.normal(rng.named(key, of), shape) for of in ("here", "next"))
         here, here_log_prob = nets.actor.sample_with_log_prob(batch.observation, noise)
         then, then_log_prob = nets.actor.sample_with_log_prob(batch.next_observation, next_noise)
         actions = jnp.concatenate([uniform, then, here])
@@ -144,8 +145,8 @@ class CQL(SAC):
             return of_member.sum(), of_member
 
         given = (batch, actions.swapaxes(0, 1), log_density.T)
-        parts = number_of_parts(len(batch.action), 3 * size)
-        total, of_member = sum_by_parts(soft_maximum, critic, q.T, given, parts)
+        number = number_of_microbatches(len(batch.action), 3 * size)
+        total, of_member = sum_over_microbatches(soft_maximum, critic, q.T, given, number)
         gap = of_member / q.shape[1] - q.mean(1)  # [members]
         excess = total / q.shape[1] - q.mean(1).sum()
         aux = {"conservative_gap": gap}

@@ -10,16 +10,16 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int
 
-from segue import random
+from segue import rng
 from segue.algorithms.base import AnyStep, Aux, Step
 from segue.algorithms.dqn import DQN
+from segue.core import Array, Key, Nets, Spaces, Transition
 from segue.networks import CategoricalActor, best
-from segue.types import Array, Key, Nets, Spaces, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DiscreteBCQ(DQN):
-    """Double DQN that chooses only among the actions which an imitation of the log finds likely enough."""
+    """Double DQN that chooses only among the actions which an imitation of the dataset finds likely enough."""
 
     name: ClassVar[str] = "discrete-bcq"
 
@@ -37,9 +37,9 @@ class DiscreteBCQ(DQN):
         self.require("behaviour_learning_rate", self.behaviour_learning_rate > 0, "above 0")
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
-        """Critic, target and the imitation of the log."""
+        """Critic, target and the imitation of the dataset."""
         behaviour = CategoricalActor.init(
-            random.named(key, "behaviour"),
+            rng.named(key, "behaviour"),
             spaces.observation_size,
             spaces.action_size,
             self.hidden_sizes,

@@ -10,19 +10,20 @@ from jaxtyping import Float
 
 from segue.algorithms.base import Aux
 from segue.algorithms.dqn import DQN
+from segue.core import Key, Nets, Transition
 from segue.describe import Panel
-from segue.types import Key, Nets, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DiscreteCQL(DQN):
-    """Double DQN whose values are pushed down on all actions and up on the log's; the sum over actions is exact."""
+    """Double DQN whose values are pushed down on all actions and up on the dataset's; the sum over actions is exact."""
 
     name: ClassVar[str] = "discrete-cql"
     conservatism: ClassVar[tuple[str, ...]] = ("conservative_weight",)
 
     conservative_weight: float = 1.0
-    """α, weight of the conservative penalty (d3rlpy: 1; the paper's Atari runs: 0.5 to 4 by the size of the log)."""
+    """α, weight of the conservative penalty (d3rlpy: 1; the paper's Atari runs: 0.5 to 4 by the size of the
+    dataset)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -35,6 +36,6 @@ class DiscreteCQL(DQN):
     def critic_penalty(
         self, critic: Any, nets: Nets, batch: Transition, q: Float[jax.Array, "members batch"], key: Key
     ) -> tuple[Float[jax.Array, ""], Aux]:
-        """α Σ_i E[ log Σ_a exp Q_i(s, a) − Q_i(s, a_log) ] (CQL(H), eq. 4)."""
+        """α Σ_i E[ log Σ_a exp Q_i(s, a) − Q_i(s, a_dataset) ] (CQL(H), eq. 4)."""
         gap = (jax.nn.logsumexp(critic.all(batch.observation), axis=-1) - q).mean(1)  # [members]
         return self.conservative_weight * gap.sum(), {"conservative_gap": gap}

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from segue import random
+from segue import rng
 from segue.algorithms.base import Aux
 from segue.algorithms.sac import SAC
-from segue.types import Key, Nets, Transition
+from segue.core import Key, Nets, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class DiscreteSAC(SAC):
 
     def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
         """Σ_a π(a|s′) (min_{i∈M} Q̄_i(s′, a) − α log π(a|s′)) (eq. 10); M all critics or a random subset."""
-        target_critic = self.drawn_critics(nets.target_critic, random.named(key, "critics"))
+        target_critic = self.drawn_critics(nets.target_critic, rng.named(key, "critics"))
         log_prob = nets.actor(batch.next_observation)
         q = target_critic.all(batch.next_observation).min(0)
         if self.backup_entropy:

@@ -11,8 +11,8 @@ import optax
 from jaxtyping import Float, Int
 
 from segue.algorithms.base import AnyStep, CriticBased, Follow, Progress
+from segue.core import Array, Key, Nets, Transition
 from segue.networks import best, distributions, pick
-from segue.types import Array, Key, Nets, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from segue.algorithms.base import Aux
 from segue.algorithms.sac_n import SACN
-from segue.types import Key, Nets, Transition
+from segue.core import Key, Nets, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class EDAC(SACN):
     def critic_penalty(
         self, critic: Any, nets: Nets, batch: Transition, q: Float[jax.Array, "members batch"], key: Key
     ) -> tuple[Float[jax.Array, ""], Aux]:
-        """η/(N−1) · E Σ_{i≠j} ⟨g_i, g_j⟩, g_i the normalised ∇_a Q_i(s, a) at the log's actions (eq. 4)."""
+        """η/(N−1) · E Σ_{i≠j} ⟨g_i, g_j⟩, g_i the normalised ∇_a Q_i(s, a) at the dataset's actions (eq. 4)."""
         size = critic.size
 
         def total(actions: Float[jax.Array, "members batch action"]) -> Float[jax.Array, ""]:

@@ -14,12 +14,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
-from segue import chunks, random
-from segue.acting import Acted, Carry
-from segue.algorithms.base import Activation, ActorCritic, AnyStep, Aux, Follow, Step, copy
+from segue import rng
+from segue.algorithms.base import Activation, ActorCritic, AnyStep, Aux, Follow, Step, copy_arrays
+from segue.core import Array, Key, Nets, Spaces, Transition
 from segue.networks import NormPlace, distributions
 from segue.networks.flow import FlowPolicy, OneStepActor
-from segue.types import Array, Key, Nets, Spaces, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,12 +68,12 @@ class FQL(ActorCritic):
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """Flow, one-step policy, critic and its target, all over chunks of actions."""
         size = self.chunk * spaces.action_size
-        critic = self.init_critic(random.named(key, "critic"), dataclasses.replace(spaces, action_size=size))
+        critic = self.init_critic(rng.named(key, "critic"), dataclasses.replace(spaces, action_size=size))
         shape = (spaces.observation_size, size, self.hidden_sizes)
         build: dict[str, Any] = {"activation": self.activation, "orthogonal": self.orthogonal_init}
-        actor = OneStepActor.init(random.named(key, "actor"), *shape, layer_norm=self.actor_layer_norm, **build)
-        behaviour = FlowPolicy.init(random.named(key, "behaviour"), *shape, layer_norm=self.actor_layer_norm, **build)
-        return Nets(behaviour=behaviour, actor=actor, critic=critic, target_critic=copy(critic))
+        actor = OneStepActor.init(rng.named(key, "actor"), *shape, layer_norm=self.actor_layer_norm, **build)
+        behaviour = FlowPolicy.init(rng.named(key, "behaviour"), *shape, layer_norm=self.actor_layer_norm, **build)
+        return Nets(behaviour=behaviour, actor=actor, critic=critic, target_critic=copy_arrays(critic))
 
     def steps(self) -> tuple[AnyStep, ...]:
         """Critic and its target, flow, policy."""
@@ -113,7 +112,7 @@ class FQL(ActorCritic):
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
         """α ‖μ(s, z) − flow(s, z)‖² − mean_i Q_i(s, μ(s, z)), the square averaged over action dimensions."""
-        noise = random.normal(key, (*batch.observation.shape[:-1], actor.action_size))
+        noise = rng.normal(key, (*batch.observation.shape[:-1], actor.action_size))
         action = actor(batch.observation, noise)
         flow = jax.lax.stop_gradient(nets.behaviour.generate(batch.observation, noise, self.flow_steps))
         distance = ((action - flow) ** 2).mean(-1)
@@ -126,20 +125,3 @@ class FQL(ActorCritic):
     ) -> distributions.Distribution:
         """μ(s, z) for a random z, exploring or not."""
         return distributions.Implicit(lambda source: nets.actor.draw(observation, source))
-
-    def start(self, nets: Nets, batch: int) -> Carry:
-        """The rest of a chunk."""
-        return () if self.chunk == 1 else chunks.start(batch, self.chunk, nets.actor.action_size // self.chunk)
-
-    def act(
-        self,
-        nets: Nets,
-        observation: Float[Array, "batch observation"],
-        carry: Carry,
-        source: random.Source,
-        explore: bool,
-    ) -> Acted:
-        """A new action, or the next one of the chunk."""
-        if self.chunk == 1:
-            return super().act(nets, observation, carry, source, explore)
-        return chunks.play(lambda: nets.actor.draw(observation, source), carry)

@@ -11,15 +11,16 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
-from segue import random
+from segue import rng
 from segue.algorithms.base import ActorCritic, AnyStep, Aux, Distribution, Progress, Schedule, Step
+from segue.core import Key, Nets, Spaces, Transition
 from segue.networks import Actor, GaussianActor
-from segue.types import Key, Nets, Spaces, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IQL(ActorCritic):
-    """Never asks the critic about an action that the log does not hold: V is an upper expectile of Q over the log.
+    """Never asks the critic about an action that the dataset does not hold: V is an upper expectile of Q over the
+    dataset.
 
     Each update steps V, then Q, then the policy; the authors' code steps the policy before Q.
     """
@@ -37,15 +38,16 @@ class IQL(ActorCritic):
         "kitchen": {"orthogonal_init": True, "inverse_temperature": 0.5},
         "adroit": {"orthogonal_init": True, "inverse_temperature": 0.5},
     }
-    """The authors' code. Not taken over: its reward scaling by the log's returns on locomotion, its actor dropout of
-    0.1 on Kitchen and Adroit, and its cosine schedule offline (`actor_schedule`)."""
+    """The authors' code. Not taken over: its reward scaling by the dataset's returns on locomotion, its actor dropout
+    of 0.1 on Kitchen and Adroit, and its cosine schedule offline (`actor_schedule`)."""
 
     value_learning_rate: float = 3e-4
     """Adam step size of V."""
     value_schedule: Schedule = "constant"
     """How V's step size falls to 0 over the phase."""
     expectile: float = 0.7
-    """τ of the expectile regression: 0.5 is the mean, towards 1 the maximum over the log's actions (0.9: AntMaze)."""
+    """τ of the expectile regression: 0.5 is the mean, towards 1 the maximum over the dataset's actions (0.9:
+    AntMaze)."""
     inverse_temperature: float = 3.0
     """β of the advantage weights (10: AntMaze; 0.5: Adroit and Kitchen)."""
     weight_limit: float = 100.0
@@ -63,7 +65,7 @@ class IQL(ActorCritic):
 
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """Actor, critic with target, and V."""
-        value = self.init_value(random.named(key, "value"), spaces)
+        value = self.init_value(rng.named(key, "value"), spaces)
         return super().init(key, spaces).replace(value=value)
 
     def continuous_actor(self) -> Callable[..., Actor | GaussianActor]:

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Bool, Float
 
-from segue import random
-from segue.algorithms.base import ActorBased, AnyStep, Aux, PolicyStep, Progress, Schedule, Step, copy
+from segue import rng
+from segue.algorithms.base import ActorBased, AnyStep, Aux, PolicyStep, Progress, Schedule, Step, copy_arrays
+from segue.core import Array, Key, Nets, Spaces, Transition
 from segue.networks import MLP, CategoricalActor
-from segue.types import Array, Key, Nets, Spaces, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class PPO(ActorBased):
     entropy_weight: float = 0.0
     """Weight of the entropy bonus."""
     kl_weight: float = 0.0
-    """Weight of KL(π ‖ π_pretrained) at the switch; 0 leaves the pretrained policy behind."""
+    """Weight of KL(π ‖ π_pretrained) at the handover; 0 leaves the pretrained policy behind."""
     kl_until: float = 0.5
     """Share of the online phase over which that weight falls to 0."""
     max_gradient_norm: float = 0.5
@@ -74,14 +74,14 @@ class PPO(ActorBased):
         """Actor and V; and the frozen actor of the KL term, if it has a weight."""
         actor = super().init(key, spaces).actor
         value = MLP.init(
-            random.named(key, "value"),
+            rng.named(key, "value"),
             spaces.observation_size,
             self.hidden_sizes,
             1,
             activation=self.activation,
             orthogonal=self.orthogonal_init,
         )
-        return Nets(actor=actor, value=value, frozen_actor=copy(actor) if self.kl_weight else None)
+        return Nets(actor=actor, value=value, frozen_actor=copy_arrays(actor) if self.kl_weight else None)
 
     def steps(self) -> tuple[AnyStep, ...]:
         """V, policy; on every minibatch of every pass."""

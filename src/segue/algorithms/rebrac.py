@@ -12,8 +12,8 @@ from jaxtyping import Float
 
 from segue.algorithms.base import Aux
 from segue.algorithms.td3 import TD3
+from segue.core import Key, Nets, Transition
 from segue.networks import NormPlace
-from segue.types import Key, Nets, Transition
 
 #: (β1, β2) by task: CORL's configurations, which are the authors'.
 _LOCOMOTION: dict[str, tuple[float, float]] = {
@@ -78,7 +78,7 @@ def _presets() -> dict[str, dict[str, Any]]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReBRAC(TD3):
-    """TD3 with LayerNorm critics, held near the log in the policy's loss and in the Bellman target."""
+    """TD3 with LayerNorm critics, held near the dataset in the policy's loss and in the Bellman target."""
 
     name: ClassVar[str] = "rebrac"
     conservatism: ClassVar[tuple[str, ...]] = ("actor_bc_weight", "critic_bc_weight")

@@ -12,9 +12,9 @@ from segue.networks import NormPlace
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RLPD(REDQ):
-    """REDQ with LayerNorm critics, for symmetric sampling from the log and the live data.
+    """REDQ with LayerNorm critics, for symmetric sampling from the dataset and the live data.
 
-    Its replay is `mixed` at one half, the default with a log.
+    Its replay is `mixed` at one half, the default with a dataset.
     """
 
     name: ClassVar[str] = "rlpd"

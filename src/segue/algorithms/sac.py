@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
-from segue import random
+from segue import rng
 from segue.algorithms.base import ActorCritic, AnyStep, Aux, Step
+from segue.core import Key, Nets, Spaces, Transition
 from segue.describe import Panel
-from segue.types import Key, Nets, Spaces, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,8 +67,8 @@ class SAC(ActorCritic):
 
     def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
         """min_{i∈M} Q̄_i(s′, a′) − α log π(a′|s′), a′ ~ π(s′) (eq. 3); M all critics or a random subset."""
-        target_critic = self.drawn_critics(nets.target_critic, random.named(key, "critics"))
-        noise = random.normal(random.named(key, "action"), batch.action.shape)
+        target_critic = self.drawn_critics(nets.target_critic, rng.named(key, "critics"))
+        noise = rng.normal(rng.named(key, "action"), batch.action.shape)
         action, log_prob = nets.actor.sample_with_log_prob(batch.next_observation, noise)
         value = target_critic(batch.next_observation, action).min(0)
         return value - jnp.exp(nets.temperature) * log_prob if self.backup_entropy else value
@@ -85,7 +85,7 @@ class SAC(ActorCritic):
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
         """α log π(ã|s) − min_i Q_i(s, ã), ã ~ π(s) reparameterised (eq. 7); or with the mean over i."""
-        action, log_prob = actor.sample_with_log_prob(batch.observation, random.normal(key, batch.action.shape))
+        action, log_prob = actor.sample_with_log_prob(batch.observation, rng.normal(key, batch.action.shape))
         q = self.value_for_actor(nets.critic(batch.observation, action))
         alpha = jnp.exp(jax.lax.stop_gradient(nets.temperature))
         return alpha * log_prob - q, {"log_prob": log_prob, "q_policy": q}

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from segue import random
-from segue.algorithms.base import ActorCritic, AnyStep, Aux, Follow, copy
+from segue import rng
+from segue.algorithms.base import ActorCritic, AnyStep, Aux, Follow, copy_arrays
+from segue.core import Array, Key, Nets, Spaces, Transition
 from segue.networks import distributions
-from segue.types import Array, Key, Nets, Spaces, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class TD3(ActorCritic):
     def init(self, key: Key, spaces: Spaces) -> Nets:
         """Actor and critic, each with its target."""
         nets = super().init(key, spaces)
-        return nets.replace(target_actor=copy(nets.actor))
+        return nets.replace(target_actor=copy_arrays(nets.actor))
 
     def steps(self) -> tuple[AnyStep, ...]:
         """Critic; every d updates the policy and the targets (alg. 1)."""
@@ -54,7 +54,7 @@ class TD3(ActorCritic):
 
     def smoothed_target_action(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, "batch action"]:
         """π̄(s′) + clip(N(0, σ), ±c), kept inside the action bounds."""
-        noise = self.target_noise * random.normal(key, batch.action.shape)
+        noise = self.target_noise * rng.normal(key, batch.action.shape)
         noise = jnp.clip(noise, -self.target_noise_clip, self.target_noise_clip)
         return jnp.clip(nets.target_actor.mode(batch.next_observation) + noise, -1, 1)
 

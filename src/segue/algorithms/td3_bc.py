@@ -1,4 +1,4 @@
-"""TD3+BC (Fujimoto & Gu 2021, arXiv 2106.06860): TD3 held near the log by a behaviour cloning term."""
+"""TD3+BC (Fujimoto & Gu 2021, arXiv 2106.06860): TD3 held near the dataset by a behaviour cloning term."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from segue.algorithms.base import Aux
 from segue.algorithms.td3 import TD3
-from segue.types import Key, Nets, Transition
+from segue.core import Key, Nets, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
-"""Bridges: what acts at the seam, one file each. `BRIDGES` is the one place where they are listed."""
+"""Bridges: what acts at the handover, one file each. `BRIDGES` is the one place where they are listed."""
 
-from segue.bridges.base import Bridge, Report, Review, Seam
+from segue.bridges.base import Bridge, Handover, Report, Review
 from segue.bridges.conservative import ConservativeUpdate
 from segue.bridges.critic_refit import CriticRefit
 from segue.bridges.guard import Guard
@@ -22,11 +22,11 @@ __all__ = [
     "ConservativeUpdate",
     "CriticRefit",
     "Guard",
+    "Handover",
     "JumpStart",
     "LetGo",
     "PolicyExpansion",
     "QFilter",
     "Report",
     "Review",
-    "Seam",
 ]

@@ -1,4 +1,4 @@
-"""What a bridge is: a frozen dataclass that acts at the seam through hooks, each with a neutral default.
+"""What a bridge is: a frozen dataclass that acts at the handover through hooks, each with a neutral default.
 
 A bridge implements only what it changes. Bridges compose: weights multiply, penalties add, the bootstrap, the acting
 policy and the algorithm's hyper-parameters are transformed in the order of the recipe. An empty tuple is bit-identical
@@ -17,34 +17,34 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from segue import random
+from segue import rng
 from segue.acting import Acted, Carry
 from segue.algorithms.base import Algorithm, Aux, Progress
+from segue.core import Array, Key, Learner, Nets, Spaces, Transition
 from segue.data.dataset import Dataset
 from segue.describe import Panel, Remedy
 from segue.hyper import HyperParameters
 from segue.replay.base import ReplayStrategy
-from segue.types import Array, Key, Learner, Nets, Spaces, Transition
 
 Verdict = Literal["go on", "mark", "keep", "roll back", "start over"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Seam:
+class Handover:
     """What a bridge may look at when it attaches."""
 
     algorithm: Algorithm
     """The online algorithm."""
     spaces: Spaces
     dataset: Dataset | None
-    """The log as it is."""
-    log: Transition | None
-    """The log as the online algorithm learns from it: normalised observations, its discount and rewards."""
+    """The dataset as it is."""
+    logged: Transition | None
+    """The dataset as the online algorithm learns from it: normalised observations, its discount and rewards."""
     tell: Callable[[int, int], None] = lambda step, total: None
     """Progress of a long fit: steps done, and of how many."""
     fit_critic: Callable[[Learner, int], Learner] = lambda learner, steps: learner
-    """So many critic updates on the log, the policy held still, with the algorithm's own target but without what its
-    conservatism adds."""
+    """So many critic updates on the dataset, the policy held still, with the algorithm's own target but without what
+    its conservatism adds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Bridge(HyperParameters):
     needs: ClassVar[tuple[str, ...]] = ()
     """Roles of the online algorithm that it uses."""
     needs_dataset: ClassVar[bool] = False
-    """Whether it uses the log."""
+    """Whether it uses the dataset."""
     needs_pretrained: ClassVar[bool] = False
     """Whether it makes sense only after an offline phase."""
     provides: ClassVar[tuple[str, ...]] = ()
@@ -101,21 +101,21 @@ class Bridge(HyperParameters):
     single_actions: ClassVar[bool] = False
     """Whether it needs the critic to rate single actions, which an algorithm with action chunks does not."""
     on_policy: ClassVar[bool] = False
-    """Whether it can act on an on-policy algorithm, which has no critic, no replay and acts only by itself."""
+    """Whether it can act on an on-policy algorithm, which has no critic, no replay and whose policy acts alone."""
 
     def inherits(self, online: Algorithm) -> tuple[str, ...]:
         """Roles, of those that the online algorithm has, that must have been learnt offline for it to mean anything."""
         return ()
 
-    def wants_log(self) -> bool:
-        """Whether it uses the log as it is configured."""
+    def wants_dataset(self) -> bool:
+        """Whether it uses the dataset as it is configured."""
         return self.needs_dataset
 
     def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
         """Why it makes no sense with these, beyond what the class variables say; None if it does."""
         return None
 
-    def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, Any]:
+    def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, Any]:
         """The learner to start the online phase from, and the bridge's state."""
         return learner, ()
 
@@ -190,7 +190,7 @@ class Bridge(HyperParameters):
         observation: Float[Array, "batch observation"],
         acted: Acted,
         carry: Carry,
-        source: random.Source,
+        source: rng.Source,
         explore: bool,
     ) -> Acted:
         """The action taken, given the one the algorithm (and the bridges before) chose; on the host, or traced.

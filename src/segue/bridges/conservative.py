@@ -16,16 +16,16 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
-from segue import random
-from segue.algorithms.base import Algorithm, Aux, copy
+from segue import rng
+from segue.algorithms.base import Algorithm, Aux, copy_arrays
 from segue.algorithms.td3 import TD3
-from segue.bridges.base import Bridge, Seam, shapes_of
+from segue.bridges.base import Bridge, Handover, shapes_of
+from segue.core import Key, Learner, Nets, Spaces, Transition
 from segue.describe import Panel, Remedy
 from segue.networks import CategoricalActor
 from segue.replay.base import ReplayStrategy
-from segue.types import Key, Learner, Nets, Spaces, Transition
 
-#: States of the log on which the first multiplier is measured.
+#: States of the dataset on which the first multiplier is measured.
 SAMPLE = 1024
 
 
@@ -56,9 +56,9 @@ class ConservativeUpdate(Bridge):
     distance: Literal["squared", "kl"] = "squared"
     """`squared`: of the mean actions; `kl`: KL(π ‖ anchor) of the distributions. Discrete actions: always `kl`."""
     initial_multiplier: float | None = None
-    """λ at the switch; by default so large that at the distance ε the penalty pulls as strongly as the policy's own
-    loss pushes (1 without a critic or a log). A λ of 1 does nothing while |Q| is in the hundreds, until it has grown,
-    which is too late: the fall comes within some hundred updates."""
+    """λ at the handover; by default so large that at the distance ε the penalty pulls as strongly as the policy's own
+    loss pushes (1 without a critic or a dataset). A λ of 1 does nothing while |Q| is in the hundreds, until it has
+    grown, which is too late: the fall comes within some hundred updates."""
     multiplier_learning_rate: float = 1e-2
     """Adam step size of log λ."""
     polyak: float = 0.005
@@ -92,13 +92,13 @@ class ConservativeUpdate(Bridge):
             return f"{online.name}'s policy is deterministic: there is no KL between two; expected distance squared"
         return None
 
-    def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, State]:
+    def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, State]:
         """The anchor is the policy that was handed over."""
         multiplier = jnp.asarray(self.initial_multiplier or 1.0, jnp.float32)
-        if self.initial_multiplier is None and "critic" in learner.nets and seam.log is not None:
-            rows = jax.random.randint(random.named(key, "rows"), (SAMPLE,), 0, len(seam.log.reward))
-            batch = jax.tree.map(lambda column: jnp.asarray(column)[rows], seam.log)
-            multiplier = self.balance(seam.algorithm, learner.nets, batch, random.named(key, "loss"))
+        if self.initial_multiplier is None and "critic" in learner.nets and handover.logged is not None:
+            rows = jax.random.randint(rng.named(key, "rows"), (SAMPLE,), 0, len(handover.logged.reward))
+            batch = jax.tree.map(lambda column: jnp.asarray(column)[rows], handover.logged)
+            multiplier = self.balance(handover.algorithm, learner.nets, batch, rng.named(key, "loss"))
         return learner, self.state(learner.nets.actor, multiplier)
 
     def balance(self, algorithm: Algorithm, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, ""]:
@@ -118,10 +118,10 @@ class ConservativeUpdate(Bridge):
     def state(self, actor: Any, multiplier: Float[jax.Array, ""]) -> State:
         """The state with this anchor and λ."""
         log_multiplier = jnp.log(multiplier)
-        return State(copy(actor), log_multiplier, self.optimiser().init(log_multiplier))
+        return State(copy_arrays(actor), log_multiplier, self.optimiser().init(log_multiplier))
 
     def describe(self, state: State) -> tuple[str, ...]:
-        """λ at the switch."""
+        """λ at the handover."""
         return (f"conservative-update: the multiplier starts at {float(jnp.exp(state.log_multiplier)):.3g}",)
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:

@@ -1,8 +1,8 @@
-"""Critic re-fit at the seam (after OCR-CFT, Luo et al. 2024, arXiv 2412.18855): a critic that fits the policy.
+"""Critic re-fit at the handover (after OCR-CFT, Luo et al. 2024, arXiv 2412.18855): a critic that fits the policy.
 
 For a policy without a critic (BC), or with a pessimistic one (CQL, EDAC). Two stages, both with the policy held still:
-the online algorithm's evaluation of the policy on the log without its conservatism (IQL's is of the log's better
-actions, whatever the policy does), then an alignment that leaves no action near the
+the online algorithm's evaluation of the policy on the dataset without its conservatism (IQL's is of the dataset's
+better actions, whatever the policy does), then an alignment that leaves no action near the
 policy's rated above it. The paper pushes a copy of the actor towards high values during the alignment; **we keep its
 target and draw the actions at random** around the policy's. For discrete actions the same is our analogue.
 """
@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from segue import random
-from segue.algorithms.base import Algorithm, Aux, copy
-from segue.bridges.base import Bridge, Seam
+from segue import rng
+from segue.algorithms.base import Algorithm, Aux, copy_arrays
+from segue.bridges.base import Bridge, Handover
+from segue.core import Array, Key, Learner
 from segue.describe import Remedy
-from segue.types import Array, Key, Learner
 
 #: Updates per dispatch.
 DISPATCH = 100
@@ -28,7 +28,8 @@ DISPATCH = 100
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CriticRefit(Bridge):
-    """Evaluates the handed-over policy on the log, then aligns the critic with it, before anything is learnt live."""
+    """Evaluates the handed-over policy on the dataset, then aligns the critic with it, before anything is learnt
+    live."""
 
     name: ClassVar[str] = "critic-refit"
     single_actions: ClassVar[bool] = True
@@ -66,47 +67,47 @@ class CriticRefit(Bridge):
         """The policy that it evaluates."""
         return ("actor",)
 
-    def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, Any]:
+    def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, Any]:
         """The learner with the new critic and target, and a fresh optimiser for them."""
-        assert seam.log is not None
-        algorithm, log = seam.algorithm, jax.tree.map(jnp.asarray, seam.log)
+        assert handover.logged is not None
+        algorithm, logged = handover.algorithm, jax.tree.map(jnp.asarray, handover.logged)
         if self.fresh:
-            fresh = algorithm.init(random.named(key, "init"), seam.spaces)
+            fresh = algorithm.init(rng.named(key, "init"), handover.spaces)
             roles = {role: net for role, net in fresh.roles().items() if role in ("critic", "target_critic", "value")}
             states = {r: algorithm.optimisers()[r].init(net) for r, net in roles.items() if r in learner.optimisers}
             learner = dataclasses.replace(
                 learner, nets=learner.nets.replace(**roles), optimisers={**learner.optimisers, **states}
             )
-        learner = seam.fit_critic(learner, self.evaluate_steps)
+        learner = handover.fit_critic(learner, self.evaluate_steps)
         for step in range(0, self.align_steps, DISPATCH):
-            keys = jax.random.split(random.named(key, "align", step), min(DISPATCH, self.align_steps - step))
-            learner = align(self, algorithm, learner, log, keys)
+            keys = jax.random.split(rng.named(key, "align", step), min(DISPATCH, self.align_steps - step))
+            learner = align(self, algorithm, learner, logged, keys)
             jax.block_until_ready(learner.step)
-            seam.tell(step + len(keys), self.align_steps)
+            handover.tell(step + len(keys), self.align_steps)
         return learner, ()
 
     def describe(self, state: Any) -> tuple[str, ...]:
         """What was done."""
         return (
-            f"critic-refit: the critic evaluated the policy on the log for {self.evaluate_steps} updates and was "
+            f"critic-refit: the critic evaluated the policy on the dataset for {self.evaluate_steps} updates and was "
             f"aligned with it for {self.align_steps}",
         )
 
 
 @jax.jit
-def align(refit: CriticRefit, algorithm: Algorithm, learner: Learner, log: Any, keys: Array) -> Learner:
+def align(refit: CriticRefit, algorithm: Algorithm, learner: Learner, logged: Any, keys: Array) -> Learner:
     """Critic updates towards values that decline around the policy's action (OCR-CFT's `align_value`).
 
     Q(s, ã) → min(Q̄(s, ã), Q_π(s) / (1 + β d²)) where Q_π(s) = min_i Q̄_i(s, π(s)) ≥ 0, and Q_π · (1 + β d²) where it is
     negative; d = min(‖π(s) − ã‖ / √|A|, 0.2). And Q(s, π(s)) → Q_π(s), for every member. Q̄ is the target critic at the
     start of each dispatch of 100 updates: it is renewed so that the ceilings follow what has been aligned already.
     """
-    anchor = copy(learner.nets.target_critic)
+    anchor = copy_arrays(learner.nets.target_critic)
     optimiser = algorithm.optimisers()["critic"]
 
     def step(carry: Learner, key: Any) -> tuple[Learner, None]:
-        rows = jax.random.randint(random.named(key, "rows"), (algorithm.batch_size,), 0, len(log.reward))
-        s = jnp.take(log.observation, rows, axis=0)
+        rows = jax.random.randint(rng.named(key, "rows"), (algorithm.batch_size,), 0, len(logged.reward))
+        s = jnp.take(logged.observation, rows, axis=0)
         nets = carry.nets
         own = nets.actor.mode(s)
         q_own = anchor(s, own).min(0)
@@ -116,7 +117,7 @@ def align(refit: CriticRefit, algorithm: Algorithm, learner: Learner, log: Any, 
             if own.ndim == 1:
                 excess = jnp.maximum(critic.all(s) - q_own[..., None], 0.0)
                 return keep + (excess**2).mean((1, 2)).sum(), {}
-            noise = random.normal(random.named(key, "noise"), own.shape)
+            noise = rng.normal(rng.named(key, "noise"), own.shape)
             noise = jnp.clip(refit.noise * noise, -0.5, 0.5)
             near = jnp.clip(own + noise, -1, 1)
             distance = jnp.minimum(jnp.sqrt(((own - near) ** 2).mean(-1)), 0.2)

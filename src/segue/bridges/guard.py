@@ -18,12 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from segue.algorithms.base import Algorithm, Aux, copy
-from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of
+from segue.algorithms.base import Algorithm, Aux, copy_arrays
+from segue.bridges.base import Bridge, Handover, Report, Review, shapes_of
+from segue.core import Array, Key, Learner, Nets, Spaces, Transition
 from segue.describe import Panel, Remedy
 from segue.networks import CategoricalActor
-from segue.student import student
-from segue.types import Array, Key, Learner, Nets, Spaces, Transition
+from segue.student_t import student_t
 
 #: Shares of the largest admissible stake; the gambler splits his money between them.
 BETS = np.array([0.1, 0.25, 0.5, 0.9])
@@ -51,7 +51,7 @@ class State(NamedTuple):
     anchor: Any
     """The policy that was last kept."""
     handed_over: Any
-    """The policy at the switch."""
+    """The policy at the handover."""
     proved: Array
     """Whether what was rolled back to at the last alarm has been good since; a lucky learner may have been kept."""
 
@@ -61,8 +61,8 @@ class Guard(Bridge):
     """Rolls the learner back to its last good state when returns have fallen significantly, and goes on more carefully.
 
     Good is a learner that was followed by half as many episodes as the reference has, with at least its mean return; if
-    none was between two alarms, the learner goes back to the switch. After each alarm the policy is held nearer to the
-    one rolled back to, and takes smaller steps. An algorithm that acts by its critic alone makes fewer updates.
+    none was between two alarms, the learner goes back to the handover. After each alarm the policy is held nearer to
+    the one rolled back to, and takes smaller steps. An algorithm that acts by its critic alone makes fewer updates.
     """
 
     name: ClassVar[str] = "guard"
@@ -92,12 +92,12 @@ class Guard(Bridge):
         """What acts."""
         return ("critic" if online.policy_step is None else online.policy_step.role,)
 
-    def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, State]:
+    def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, State]:
         """No gambler has begun."""
         return learner, self.state(learner.nets.get("actor"))
 
     def state(self, actor: Any) -> State:
-        """The state at the switch."""
+        """The state at the handover."""
         return State(
             jnp.full((STARTS, len(BETS)), -jnp.inf, jnp.float32),
             jnp.zeros((), jnp.int32),
@@ -105,9 +105,9 @@ class Guard(Bridge):
             jnp.asarray(jnp.nan, jnp.float32),
             jnp.zeros((), jnp.int32),
             jnp.zeros(2),
-            copy(actor),
-            copy(actor),
-            copy(actor),
+            copy_arrays(actor),
+            copy_arrays(actor),
+            copy_arrays(actor),
             jnp.ones((), bool),
         )
 
@@ -152,7 +152,7 @@ class Guard(Bridge):
         if len(reference) < 2:
             return -math.inf, ceiling
         mean, error = float(reference.mean()), float(reference.std(ddof=1)) / math.sqrt(len(reference))
-        floor = mean - student(1 - self.alpha / 2, len(reference) - 1) * error - self.tolerance * abs(mean)
+        floor = mean - student_t(1 - self.alpha / 2, len(reference) - 1) * error - self.tolerance * abs(mean)
         # Below B also where all returns are equal, by more than the rounding of the state's float32.
         return min(floor, ceiling - 1e-6 * max(abs(ceiling), 1.0)), ceiling
 
@@ -228,7 +228,7 @@ class Guard(Bridge):
         state = state._replace(
             since=np.zeros(2, np.float32),
             anchor=anchor,
-            marked=copy(report.learner.nets.get("actor")),
+            marked=copy_arrays(report.learner.nets.get("actor")),
             proved=np.asarray(bool(state.proved) or good),
         )
         return Review(state, "keep" if good else "mark", metrics)

@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from segue import random
+from segue import rng
 from segue.acting import Acted
-from segue.algorithms.base import Algorithm, copy
-from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of
+from segue.algorithms.base import Algorithm, copy_arrays
+from segue.bridges.base import Bridge, Handover, Report, Review, shapes_of
+from segue.core import Array, Key, Learner, Nets, Spaces, origin
 from segue.describe import Panel
 from segue.replay.base import ReplayStrategy
-from segue.student import student
-from segue.types import Array, Key, Learner, Nets, Spaces, origin
+from segue.student_t import student_t
 
 #: Windows without a step down after which an event says so.
 PATIENCE = 10
@@ -62,7 +62,7 @@ class JumpStart(Bridge):
     stages: int = 10
     """Steps in which h goes from the longest to 0."""
     longest: int | None = None
-    """h at the start; by default the mean episode length of the log's better half."""
+    """h at the start; by default the mean episode length of the dataset's better half."""
     window: int = 5
     """Training episodes that each decision rests on."""
     tolerance: float = 0.1
@@ -93,19 +93,19 @@ class JumpStart(Bridge):
         """What acts."""
         return ("critic" if online.policy_step is None else online.policy_step.role,)
 
-    def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, State]:
+    def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, State]:
         """The guide is what was handed over."""
         longest = self.longest
         if longest is None:
-            assert seam.dataset is not None
-            better = seam.dataset.episode_returns >= np.median(seam.dataset.episode_returns)
-            longest = max(int(seam.dataset.episode_lengths[better].mean()), 1)
+            assert handover.dataset is not None
+            better = handover.dataset.episode_returns >= np.median(handover.dataset.episode_returns)
+            longest = max(int(handover.dataset.episode_lengths[better].mean()), 1)
         return learner, self.state(_acting(learner.nets), longest)
 
     def state(self, guide: Nets, longest: int) -> State:
-        """The state at the switch."""
+        """The state at the handover."""
         return State(
-            copy(guide),
+            copy_arrays(guide),
             jnp.asarray(longest, jnp.int32),
             jnp.asarray(longest, jnp.int32),
             jnp.asarray(-jnp.inf, jnp.float32),
@@ -134,7 +134,7 @@ class JumpStart(Bridge):
             mean = float(recent.mean())
             if self.rule == "conservative":
                 spread = float(recent.std(ddof=1)) / math.sqrt(len(recent))
-                bound, bar = mean - student(self.confidence, len(recent) - 1) * spread, float(report.reference.mean())
+                bound, bar = mean - student_t(self.confidence, len(recent) - 1) * spread, float(report.reference.mean())
             else:
                 bound, bar = mean, best
             enough = bound >= bar - self.tolerance * abs(bar)
@@ -168,7 +168,7 @@ class JumpStart(Bridge):
         observation: Float[Array, "batch observation"],
         acted: Acted,
         carry: Int[Array, " batch"],
-        source: random.Source,
+        source: rng.Source,
         explore: bool,
     ) -> Acted:
         """The guide's action, without exploration, in the first h steps of the episode."""

@@ -1,4 +1,4 @@
-"""Conservatism that lets go: the weights that hold an algorithm near the log fade while it learns live."""
+"""Conservatism that lets go: the weights that hold an algorithm near the dataset fade while it learns live."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segue.replay.base import ReplayStrategy
 class LetGo(Bridge):
     """Multiplies the weights that an algorithm calls its conservatism (CQL's penalty, TD3+BC's and ReBRAC's cloning).
 
-    PPO's KL term fades by itself (`kl_until`).
+    PPO's KL term has its own schedule (`kl_until`).
     """
 
     name: ClassVar[str] = "let-go"

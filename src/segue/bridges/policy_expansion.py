@@ -9,20 +9,20 @@ from typing import Any, ClassVar
 import jax
 from jaxtyping import Float
 
-from segue import random
+from segue import rng
 from segue.acting import Acted, Carry, unknown
-from segue.algorithms.base import Algorithm, copy
-from segue.bridges.base import Bridge, Seam, shapes_of
+from segue.algorithms.base import Algorithm, copy_arrays
+from segue.bridges.base import Bridge, Handover, shapes_of
+from segue.core import Array, Key, Learner, Nets, Spaces
 from segue.replay.base import ReplayStrategy
-from segue.types import Array, Key, Learner, Nets, Spaces
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PolicyExpansion(Bridge):
     """Acts with the frozen offline policy or with a fresh online one, drawn from a softmax over their actions' Q.
 
-    The online policy learns as its algorithm says, from whatever was done. (In the authors' code the online policy's
-    update also uses actions of the mixture; here the algorithm's loss is left as it is.)
+    The online policy learns as its algorithm says, from the actions that were taken. (In the authors' code the online
+    policy's update also uses actions of the mixture; here the algorithm's loss is left as it is.)
     """
 
     name: ClassVar[str] = "policy-expansion"
@@ -52,12 +52,12 @@ class PolicyExpansion(Bridge):
                 return f"it learns with a fresh actor, which {other.name} would hold on to; leave one of them out"
         return None
 
-    def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, Any]:
+    def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, Any]:
         """The offline policy becomes the state; the learner gets a fresh one (and a fresh optimiser for it)."""
-        frozen, nets = copy(learner.nets.actor), learner.nets
-        fresh = seam.algorithm.init(key, seam.spaces).actor
-        copies = {"target_actor": copy(fresh)} if "target_actor" in nets else {}
-        optimiser = seam.algorithm.optimisers()["actor"].init(fresh)
+        frozen, nets = copy_arrays(learner.nets.actor), learner.nets
+        fresh = handover.algorithm.init(key, handover.spaces).actor
+        copies = {"target_actor": copy_arrays(fresh)} if "target_actor" in nets else {}
+        optimiser = handover.algorithm.optimisers()["actor"].init(fresh)
         learner = dataclasses.replace(
             learner,
             nets=nets.replace(actor=fresh, **copies),
@@ -81,7 +81,7 @@ class PolicyExpansion(Bridge):
         observation: Float[Array, "batch observation"],
         acted: Acted,
         carry: Carry,
-        source: random.Source,
+        source: rng.Source,
         explore: bool,
     ) -> Acted:
         """The offline policy's mode or the given action, by softmax(β · min_i Q_i)."""
@@ -90,7 +90,7 @@ class PolicyExpansion(Bridge):
         advantage = nets.critic(observation, action).min(0) - nets.critic(observation, offline).min(0)
         probability = 1 / (1 + xp.exp(-xp.clip(self.inverse_temperature * advantage, -50, 50)))
         by_softmax, by_greed = (
-            random.uniform(random.named(source, of), advantage.shape, 0.0, 1.0) for of in ("softmax", "greedy")
+            rng.uniform(rng.named(source, of), advantage.shape, 0.0, 1.0) for of in ("softmax", "greedy")
         )
         online = by_softmax < probability
         if not explore:

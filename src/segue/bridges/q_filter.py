@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from segue.algorithms.base import Algorithm, Aux
-from segue.bridges.base import Bridge, Seam, shapes_of
+from segue.bridges.base import Bridge, Handover, shapes_of
+from segue.core import Array, Key, Learner, Nets, Spaces, Transition
 from segue.describe import Panel
 from segue.replay.base import ReplayStrategy
-from segue.types import Array, Key, Learner, Nets, Spaces, Transition
 
-#: Rows of the log whose mean rating is the threshold of the `average` rule.
+#: Rows of the dataset whose mean rating is the threshold of the `average` rule.
 SAMPLE = 256
 
 
@@ -35,7 +35,8 @@ class QFilter(Bridge):
     on: Literal["q", "advantage"] = "q"
     """What rates a sample: min_i Q_i(s, a), or that minus V(s) (without V: minus min_i Q_i(s, π(s)))."""
     rule: Literal["percentile", "fixed", "average"] = "percentile"
-    """Where the threshold is: a percentile of the batch, a fixed value, or the log's average under today's critic."""
+    """Where the threshold is: a percentile of the batch, a fixed value, or the dataset's average under today's
+    critic."""
     percentile: float = 25.0
     """Samples below this percentile of the batch are filtered."""
     threshold: float = 0.0
@@ -54,8 +55,8 @@ class QFilter(Bridge):
         words = "share of samples that the Q-filter kept"
         return (Panel("q_filter_kept", "Q-filter: samples kept", "share", words, limits=(0, 1)),)
 
-    def wants_log(self) -> bool:
-        """Only for the log's average."""
+    def wants_dataset(self) -> bool:
+        """Only for the dataset's average."""
         return self.rule == "average"
 
     def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
@@ -64,13 +65,13 @@ class QFilter(Bridge):
             return f"rule average rates single actions of the dataset, {online.name} chunks of {online.chunk_length}"
         return None
 
-    def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, Any]:
-        """A sample of the log, for its average."""
+    def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, Any]:
+        """A sample of the dataset, for its average."""
         if self.rule != "average":
             return learner, ()
-        assert seam.log is not None
-        rows = jax.random.randint(key, (SAMPLE,), 0, len(seam.log.reward))
-        return learner, (jnp.asarray(seam.log.observation)[rows], jnp.asarray(seam.log.action)[rows])
+        assert handover.logged is not None
+        rows = jax.random.randint(key, (SAMPLE,), 0, len(handover.logged.reward))
+        return learner, (jnp.asarray(handover.logged.observation)[rows], jnp.asarray(handover.logged.action)[rows])
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
         """Observations and actions of the sample."""

@@ -4,11 +4,11 @@ The frozen offline critic is mixed into the Bellman target,
 
     y = r + γ (1 − d) [(1 − p(s, a)) V̄(s′) + p(s, a) V_off(s′)],
 
-where p(s, a) says how much the log knows of (s, a). That mix, a coefficient from the encoder of a conditional VAE that
-treats latent dimensions as independent Gaussians, and the threshold on it are the paper's, as far as its reviews tell.
-**Our reconstruction**: the exact form of the coefficient, the sizes of the VAE and what it reconstructs, all default
-values, and the whole adaptive rule but its idea. CQL's penalty is left as it is; the paper changes it in a way we could
-not read.
+where p(s, a) says how much the dataset knows of (s, a). That mix, a coefficient from the encoder of a conditional VAE
+that treats latent dimensions as independent Gaussians, and the threshold on it are the paper's, as far as its reviews
+tell. **Our reconstruction**: the exact form of the coefficient, the sizes of the VAE and what it reconstructs, all
+default values, and the whole adaptive rule but its idea. CQL's penalty is left as it is; the paper's change to it
+could not be read.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
-from segue import random
-from segue.algorithms.base import Algorithm, Aux, copy
-from segue.bridges.base import Bridge, Report, Review, Seam, shapes_of
+from segue import rng
+from segue.algorithms.base import Algorithm, Aux, copy_arrays
+from segue.bridges.base import Bridge, Handover, Report, Review, shapes_of
+from segue.core import Array, Key, Learner, Nets, Spaces, Transition
 from segue.describe import Panel, Remedy
 from segue.networks import VAE
 from segue.networks.vae import Target
 from segue.replay.base import ReplayStrategy
-from segue.types import Array, Key, Learner, Nets, Spaces, Transition
 
 #: Coefficients that look at nothing.
 ABLATIONS = ("even", "random", "off")
 #: Mastered samples that the adaptive form learns from, the oldest dropped first.
 MASTERED = 10_000
-#: Quantiles of the log's negative ELBO that the percentile form looks up.
+#: Quantiles of the dataset's negative ELBO that the percentile form looks up.
 QUANTILES = 101
-#: Rows of the log held out from the fit, for the calibration report.
+#: Rows of the dataset held out from the fit, for the calibration report.
 HELD_OUT = 2_000
 #: Fit steps per dispatch.
 FIT_DISPATCH = 500
 
 
 class State(eqx.Module):
-    """The frozen values, the C-VAE, what its scale is on the log, and the samples mastered since."""
+    """The frozen values, the C-VAE, what its scale is on the dataset, and the samples mastered since."""
 
     critic: Any
     value: Any
@@ -63,7 +63,7 @@ class State(eqx.Module):
     coefficient: Float[Array, ""]
     """Mean p on the held-out log."""
     error: Float[Array, ""]
-    """Running quantile of the Bellman error on samples that the log knows."""
+    """Running quantile of the Bellman error on samples that the dataset knows."""
     mastered: tuple[Any, ...]
     """Observations, actions (one-hot if discrete) and next observations, [MASTERED, …]."""
     count: Array
@@ -74,7 +74,7 @@ class State(eqx.Module):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SAMG(Bridge):
-    """Guides the online critic by the frozen offline one, where the log knows the state and the action."""
+    """Guides the online critic by the frozen offline one, where the dataset knows the state and the action."""
 
     name: ClassVar[str] = "samg"
     single_actions: ClassVar[bool] = True
@@ -91,22 +91,22 @@ class SAMG(Bridge):
 
     coefficient: Literal["encoder", "kl", "elbo", "even", "random", "off"] = "encoder"
     """p before the threshold. `encoder`: Σ_j w_j P(|z| > |μ_j(s, a)|), w_j = 1/L; `kl`: exp(−KL / typical KL); `elbo`:
-    share of the log with a worse ELBO; ablations: `even` (½), `random` (uniform), `off` (0)."""
+    share of the dataset with a worse ELBO; ablations: `even` (½), `random` (uniform), `off` (0)."""
     threshold: float = 0.2
     """p_m: below it, p is 0."""
     soft: bool = False
     """p · sigmoid((p − p_m) / 0.05) instead of the cut at p_m."""
     adaptive: bool = False
-    """Whether samples that the log does not know, but the online critic masters, update the C-VAE."""
+    """Whether samples that the dataset does not know, but the online critic masters, update the C-VAE."""
     target: Target = "action"
     """What the C-VAE reconstructs: the action from (s, z), or the next state from (s, a, z), which leaves z with
-    nothing to say: on our Hopper log its posterior collapses."""
+    nothing to say: on our Hopper dataset its posterior collapses."""
     hidden_sizes: tuple[int, ...] = (256, 256)
     """Widths of its hidden layers (BCQ's and SUNG's have 750)."""
     kl_weight: float = 0.1
     """β of its loss."""
     fit_steps: int = 10_000
-    """Updates of the C-VAE on the log, at the switch."""
+    """Updates of the C-VAE on the dataset, at the handover."""
     learning_rate: float = 1e-3
     """Adam step size of the C-VAE; a tenth of it online."""
 
@@ -143,39 +143,39 @@ class SAMG(Bridge):
         )
 
     def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
-        """Online replay holds live data only: the log speaks through its critic."""
+        """Online replay holds live data only: the dataset speaks through its critic."""
         words = f"its replay holds live data only; expected replay online-only, not {replay.name}"
         return words if replay.needs_dataset else None
 
-    def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, State]:
-        """Freezes the values that were handed over, fits the C-VAE to the log, and measures it."""
-        assert seam.log is not None
-        state = self.state(learner.nets, seam.spaces, random.named(key, "state"))
-        log = (
-            jnp.asarray(seam.log.observation),
-            one_hot(jnp.asarray(seam.log.action), seam.spaces),
-            jnp.asarray(seam.log.next_observation),
+    def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, State]:
+        """Freezes the values that were handed over, fits the C-VAE to the dataset, and measures it."""
+        assert handover.logged is not None
+        state = self.state(learner.nets, handover.spaces, rng.named(key, "state"))
+        logged = (
+            jnp.asarray(handover.logged.observation),
+            one_hot(jnp.asarray(handover.logged.action), handover.spaces),
+            jnp.asarray(handover.logged.next_observation),
         )
-        order = jax.random.permutation(random.named(key, "held-out"), len(log[0]))
+        order = jax.random.permutation(rng.named(key, "held-out"), len(logged[0]))
         held = min(HELD_OUT, max(len(order) // 10, 1))
-        fitted, held_out = (tuple(column[rows] for column in log) for rows in (order[held:], order[:held]))
+        fitted, held_out = (tuple(column[rows] for column in logged) for rows in (order[held:], order[:held]))
         vae, optimiser = state.vae, state.optimiser
         for step in range(0, self.fit_steps, FIT_DISPATCH):
             count = min(FIT_DISPATCH, self.fit_steps - step)
-            fit_key = random.named(key, "fit", step)
+            fit_key = rng.named(key, "fit", step)
             vae, optimiser = _fit(self, vae, optimiser, fitted, len(fitted[0]), fit_key, count)
-            seam.tell(step + count, self.fit_steps)
+            handover.tell(step + count, self.fit_steps)
         state = dataclasses.replace(state, vae=vae, optimiser=optimiser)
-        return learner, self.measured(state, held_out, seam.spaces, random.named(key, "report"))
+        return learner, self.measured(state, held_out, handover.spaces, rng.named(key, "report"))
 
     def state(self, nets: Nets, spaces: Spaces, key: Key) -> State:
         """The state before the fit."""
-        vae_key = random.named(key, "vae")
+        vae_key = rng.named(key, "vae")
         vae = VAE.init(vae_key, spaces.observation_size, spaces.action_size, self.hidden_sizes, self.target)
         observations = jnp.zeros((MASTERED, spaces.observation_size))
         return State(
-            critic=copy(nets.target_critic),
-            value=copy(nets.get("value")),
+            critic=copy_arrays(nets.target_critic),
+            value=copy_arrays(nets.get("value")),
             vae=vae,
             optimiser=self.optimiser(1.0).init(vae),
             typical_kl=jnp.ones(()),
@@ -186,7 +186,7 @@ class SAMG(Bridge):
             error=jnp.zeros(()),
             mastered=(observations, jnp.zeros((MASTERED, spaces.action_size)), jnp.copy(observations)),
             count=jnp.zeros((), jnp.int32),
-            key=jax.random.key_data(random.named(key, "review")),
+            key=jax.random.key_data(rng.named(key, "review")),
         )
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
@@ -199,10 +199,10 @@ class SAMG(Bridge):
         return optax.adam(self.learning_rate * share)
 
     def measured(self, state: State, held_out: tuple[Array, ...], spaces: Spaces, key: Key) -> State:
-        """The state with its scale and the calibration report, from rows of the log that were not fitted."""
+        """The state with its scale and the calibration report, from rows of the dataset that were not fitted."""
         observation, action, following = held_out
-        shuffled = jax.random.permutation(random.named(key, "shuffled"), action)
-        uniform_key = random.named(key, "uniform")
+        shuffled = jax.random.permutation(rng.named(key, "shuffled"), action)
+        uniform_key = rng.named(key, "uniform")
         if spaces.discrete:
             # Other actions than the logged one: with few there are, ties would hide what p can tell.
             shift = jax.random.randint(uniform_key, (len(action),), 1, spaces.action_size)
@@ -217,12 +217,12 @@ class SAMG(Bridge):
             negative_elbo=jnp.quantile(error + self.kl_weight * kl, jnp.linspace(0, 1, QUANTILES)),
             kl=kl.mean(),
         )
-        log, *others = (
-            self.raw(state, observation, a, following, random.named(key, "coefficient", i))
+        logged, *others = (
+            self.raw(state, observation, a, following, rng.named(key, "coefficient", i))
             for i, a in enumerate((action, shuffled, uniform))
         )
-        auroc = jnp.stack([_auroc(log, other) for other in others])
-        mean = self.cut(log).mean()
+        auroc = jnp.stack([_auroc(logged, other) for other in others])
+        mean = self.cut(logged).mean()
         return dataclasses.replace(state, auroc=auroc, coefficient=mean)
 
     def describe(self, state: State) -> tuple[str, ...]:
@@ -231,8 +231,8 @@ class SAMG(Bridge):
             return (f"samg: ablation {self.coefficient}; the C-VAE does not decide",)
         shuffled, uniform = map(float, state.auroc)
         lines = [
-            f"samg: mean p on held-out log {float(state.coefficient):.2f}; p tells the log from shuffled actions with "
-            f"AUROC {shuffled:.2f}, from uniform ones with {uniform:.2f}"
+            f"samg: mean p on held-out data {float(state.coefficient):.2f}; p separates the dataset from shuffled "
+            f"actions with AUROC {shuffled:.2f}, from uniform ones with {uniform:.2f}"
         ]
         doubt = "so p rests on the reconstruction alone" if self.coefficient == "elbo" else "so p is alike everywhere"
         if float(state.kl) < 0.01:
@@ -242,8 +242,8 @@ class SAMG(Bridge):
             )
         elif min(shuffled, uniform) < 0.7:
             lines.append(
-                "samg: WARNING: the coefficient cannot tell the log from other actions (AUROC under 0.7): try another "
-                "coefficient (elbo, kl) or target, more fit_steps, or larger hidden_sizes"
+                "samg: WARNING: the coefficient cannot tell the dataset from other actions (AUROC under 0.7): try "
+                "another coefficient (elbo, kl) or target, more fit_steps, or larger hidden_sizes"
             )
         return tuple(lines)
 
@@ -310,16 +310,16 @@ class SAMG(Bridge):
     def update(
         self, state: State, algorithm: Algorithm, nets: Nets, batch: Transition, aux: Aux, key: Key
     ) -> tuple[State, Aux]:
-        """Adaptive form: remembers samples that the log does not know (p = 0) but whose Bellman error is low.
+        """Adaptive form: remembers samples that the dataset does not know (p = 0) but whose Bellman error is low.
 
-        Low means under the running 25 % quantile of the errors on samples that the log knows.
+        Low means under the running 25 % quantile of the errors on samples that the dataset knows.
         """
         if not self.adaptive:
             return state, {}
-        p = self.coefficient_of(state, batch, random.named(key, "coefficient"))
+        p = self.coefficient_of(state, batch, rng.named(key, "coefficient"))
         step = algorithm.bellman_step
         assert step is not None
-        value = step.next_value(nets, batch, random.named(key, "next_value"))
+        value = step.next_value(nets, batch, rng.named(key, "next_value"))
         target = batch.reward + batch.discount * value
         error = jnp.abs(target - nets.critic(batch.observation, batch.action).min(0))
         known = p > 0
@@ -342,7 +342,7 @@ class SAMG(Bridge):
         count = int(state.count) if self.adaptive else 0
         if count < 256:
             return Review(state)
-        key = random.named(jax.random.wrap_key_data(jnp.asarray(state.key)), "step", report.step)
+        key = rng.named(jax.random.wrap_key_data(jnp.asarray(state.key)), "step", report.step)
         size = jnp.asarray(min(count, MASTERED))
         vae, optimiser = _fit(self, state.vae, state.optimiser, state.mastered, size, key, 5, share=0.1)
         return Review(dataclasses.replace(state, vae=vae, optimiser=optimiser), metrics={"samg_mastered_count": count})
@@ -377,8 +377,8 @@ def _fit(
 
     def step(carry: tuple[VAE, Any], step_key: Key) -> tuple[tuple[VAE, Any], None]:
         model, state = carry
-        noise_key = random.named(step_key, "noise")
-        rows = jax.random.randint(random.named(step_key, "rows"), (256,), 0, size)
+        noise_key = rng.named(step_key, "noise")
+        rows = jax.random.randint(rng.named(step_key, "rows"), (256,), 0, size)
         observation, action, following = (jnp.take(column, rows, axis=0) for column in data)
 
         def loss(candidate: VAE) -> jax.Array:

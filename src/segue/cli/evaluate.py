@@ -1,4 +1,4 @@
-"""`segue evaluate`: judge a run's policies over more episodes, or from a log without acting at all."""
+"""`segue evaluate`: judge a run's policies over more episodes, or from a dataset without acting at all."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Flags:
     json: bool = False
     """Print JSON: every return, or every estimate."""
     offline: bool = False
-    """Judge from a log instead (off-policy evaluation): better than the log's policy?"""
+    """Judge from a dataset instead (off-policy evaluation): better than the behaviour policy?"""
     dataset: str | None = None
-    """With --offline: another log than the run's own."""
+    """With --offline: a dataset other than the one of the run."""
     clip_actions: bool = False
     """With --offline: clip logged actions that lie outside their bounds."""
     method: str | None = None
@@ -61,8 +61,8 @@ LIVE_ONLY = ("episodes", "env")
 
 
 def main(arguments: list[str]) -> int:
-    """Print mean, standard error and range of the returns of every policy of a run; or what a log says of it."""
-    about = "Judge the policies that a run and its offline phases ended with, over more episodes or from a log."
+    """Print mean, standard error and range of the returns of every policy of a run; or what a dataset says of it."""
+    about = "Judge the policies that a run and its offline phases ended with, over more episodes or from a dataset."
     flags = parse(Flags, arguments, "evaluate", about)
     for name in LIVE_ONLY if flags.offline else OFFLINE_ONLY:
         if getattr(flags, name) != getattr(Flags, name):
@@ -95,14 +95,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _offline(flags: Flags) -> int:
-    from segue.data import load as load_log
+    from segue.data import load as load_dataset
     from segue.ope import FQE, BehaviourModel, evaluate_offline, propensities
     from segue.runner.checkpoint import load
 
-    uri, clip = (flags.dataset, flags.clip_actions) if flags.dataset is not None else _own_log(flags.run)
-    log = load_log(uri, clip_actions=clip or flags.clip_actions)
+    uri, clip = (flags.dataset, flags.clip_actions) if flags.dataset is not None else _own_dataset(flags.run)
+    dataset = load_dataset(uri, clip_actions=clip or flags.clip_actions)
     # Every policy's would be the same, and takes as long.
-    behaviour = functools.cache(lambda: propensities(log, BehaviourModel(), flags.seed))
+    behaviour = functools.cache(lambda: propensities(dataset, BehaviourModel(), flags.seed))
     # The policies that would go live before those that the offline phases handed over.
     places = sorted(find(flags.run).items(), key=lambda found: of_offline_phase(found[0]))
     console, rows = PlainConsole(), []
@@ -113,16 +113,16 @@ def _offline(flags: Flags) -> int:
                 "logged action is. Judge the run, or the checkpoint, that it was exported from"
             )
         saved = load(place)
-        if saved.spaces != log.spaces:
+        if saved.spaces != dataset.spaces:
             raise SegueError(
-                f"{place}: the policy has {saved.spaces.describe()}, {log.source} has {log.spaces.describe()}; "
+                f"{place}: the policy has {saved.spaces.describe()}, {dataset.source} has {dataset.spaces.describe()}; "
                 "expected the same"
             )
         # On standard error: what is printed may be read by a program.
         print(f"segue: judging {name} ({number} of {len(places)})", file=sys.stderr, flush=True)
         result = evaluate_offline(
             saved.policy(),
-            log,
+            dataset,
             methods=None if flags.method is None else [method.strip() for method in flags.method.split(",")],
             confidence=flags.confidence,
             discount=flags.discount,
@@ -134,26 +134,26 @@ def _offline(flags: Flags) -> int:
         )
         phase = None if place == flags.run else "offline" if of_offline_phase(name) else "online"
         if flags.json:
-            rows.append({"policy": name, "phase": phase, "dataset": log.source, **result.to_dict()})
+            rows.append({"policy": name, "phase": phase, "dataset": dataset.source, **result.to_dict()})
         else:
             when = " (as an offline phase ended)" if phase == "offline" else ""
-            console.print(f"[bold]{name}[/bold]{when}, judged from {log.source}", result, "")
+            console.print(f"[bold]{name}[/bold]{when}, judged from {dataset.source}", result, "")
     if flags.json:
         print(json.dumps(rows, indent=1, allow_nan=False))
     return 0
 
 
-def _own_log(run: Path) -> tuple[str, bool]:
-    """The log that a run, or the run of a checkpoint, learnt from, and whether its actions were clipped."""
+def _own_dataset(run: Path) -> tuple[str, bool]:
+    """The dataset that a run, or the run of a checkpoint, learnt from, and whether its actions were clipped."""
     from segue.recipe import read_recipes
 
     home = next((place for place in (run, *run.resolve().parents) if (place / "recipe.json").exists()), None)
     arms = read_recipes(home).values() if home is not None else ()
-    logs = sorted({(arm.dataset, arm.clip_actions) for arm in arms if isinstance(arm.dataset, str)})
-    if len(logs) != 1:
-        found = ", ".join(uri for uri, _ in logs) or "no log that can be loaded again"
-        raise SegueError(f"{run}: the run names {found}; expected one log: give --dataset")
-    return logs[0]
+    datasets = sorted({(arm.dataset, arm.clip_actions) for arm in arms if isinstance(arm.dataset, str)})
+    if len(datasets) != 1:
+        found = ", ".join(uri for uri, _ in datasets) or "no dataset that can be loaded again"
+        raise SegueError(f"{run}: the run names {found}; expected one dataset: give --dataset")
+    return datasets[0]
 
 
 def _judge(name: str, place: Path, flags: Flags) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`segue inspect`: what is in a log, and what is wrong with it."""
+"""`segue inspect`: what is in a dataset, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Flags:
     plot: Path | None = None
     """Draw it to this PNG."""
     clip_actions: bool = False
-    """Clip actions outside their bounds instead of refusing the log."""
+    """Clip actions outside their bounds instead of refusing the dataset."""
     json: bool = False
     """Print JSON."""
 
 
 def main(arguments: list[str]) -> int:
     """Print episodes, returns, lengths, action coverage, ends and problems."""
-    flags = parse(Flags, arguments, "inspect", "What is in a log, and what is wrong with it.")
+    flags = parse(Flags, arguments, "inspect", "What is in a dataset, and what is wrong with it.")
     from segue.data import load
-    from segue.data.inspect import inspect, plot
+    from segue.data.inspection import inspect, plot
 
     dataset = load(flags.uri, clip_actions=flags.clip_actions)
     inspection = inspect(dataset)

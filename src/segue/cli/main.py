@@ -13,14 +13,14 @@ from segue.plugins import import_module
 
 #: Command by name: its module in segue.cli and what it does.
 COMMANDS = {
-    "run": "pretrain on a log, hand over, fine-tune live; or repeat a recipe.json",
+    "run": "pretrain on a dataset, hand over, fine-tune live; or repeat a recipe.json",
     "branch": "from the end of a run's offline phase with another online algorithm, or other bridges",
     "compare": "several recipes as arms of one report",
     "report": "write the report of one or more runs again",
-    "seam": "what happened at the switch, and what the numbers say about it",
+    "handover": "what happened at the handover, and what the numbers say about it",
     "evaluate": "judge a run's final policies over more episodes",
     "export": "write a trained policy for use elsewhere, without the training stack",
-    "inspect": "what is in a log, and what is wrong with it",
+    "inspect": "what is in a dataset, and what is wrong with it",
     "collect": "record policies in an environment into a dataset",
     "list": "the algorithms, bridges, replay strategies and datasets there are",
 }
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         finally:
             if sys.stdout is not None:  # a caller may have closed it
                 sys.stdout.flush()
-    except BrokenPipeError:  # whoever read it has seen enough
+    except BrokenPipeError:  # the reader closed the pipe, as `head` does
         _drop_output()
         return 0
     except OSError as error:  # what no code nearer to it put into words

@@ -86,7 +86,7 @@ def _default(arguments: Sequence[str]) -> str:
 
 
 def _auto(arguments: Sequence[str]) -> dict[str, Any]:
-    """Of the log and the environment that are named; `None` is how a flag says that there is none."""
+    """Of the dataset and the environment that are named; `None` is how a flag says that there is none."""
     task = {name: value for name in ("dataset", "env") if (value := last_value(name, arguments)) not in ("", "None")}
     try:
         held_out = float(last_value("held-out", arguments) or Recipe.held_out)

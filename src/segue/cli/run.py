@@ -11,7 +11,7 @@ from segue.errors import SegueError
 from segue.presets import AUTO
 from segue.recipe import Recipe, read_recipes
 
-DESCRIPTION = """Pretrain on a log, hand over to an online algorithm, fine-tune live.
+DESCRIPTION = """Pretrain on a dataset, hand over to an online algorithm, fine-tune live.
 
 `segue run --dataset LOG --out DIR` runs the recipe that our studies support (--preset auto), `segue run RECIPE.json
 --out DIR` repeats a run, `segue run --resume DIR` goes on with one that was interrupted (and so does the command that

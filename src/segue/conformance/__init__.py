@@ -18,16 +18,14 @@ import numpy as np
 
 from segue.algorithms import ALGORITHMS, Algorithm
 from segue.bridges import BRIDGES
+from segue.core import Learner, Normaliser, Spaces, Transition
 from segue.data import FORMATS
 from segue.data.dataset import Dataset
 from segue.replay import REPLAYS, Replay
 from segue.training.update import init_learner
-from segue.types import Learner, Normaliser, Spaces, Transition
 
-CONTINUOUS, DISCRETE = (
-    Spaces(observation_size=3, action_size=2),
-    Spaces(observation_size=3, action_size=4, discrete=True),
-)
+CONTINUOUS, DISCRETE = Spaces(observation_size=3, action_size=2), Spaces(3, 4, discrete=True)
+KINDS = {"continuous": CONTINUOUS, "discrete": DISCRETE}
 #: Names of the parts that are tested; all if there are none.
 WANTED: list[str] = []
 #: Small networks and batches, for the hyper-parameters that an algorithm has of these.
@@ -48,9 +46,9 @@ def small(name: str) -> Algorithm:
     return cls(**given)
 
 
-def spaces_of(algorithm: Algorithm) -> Spaces:
-    """Spaces of the first kind of actions that it supports."""
-    return CONTINUOUS if "continuous" in algorithm.actions else DISCRETE
+def spaces_of(algorithm: Algorithm, kind: str | None = None) -> Spaces:
+    """Spaces with this kind of actions, by default the first that it supports."""
+    return KINDS[kind or algorithm.actions[0]]
 
 
 def transitions(spaces: Spaces, rows: int = 64, seed: int = 0) -> Transition:
@@ -97,9 +95,9 @@ def replay(spaces: Spaces, rows: int = 64) -> Replay:
     return Replay.create(transitions(spaces, rows), 0, spaces)
 
 
-def learner_of(algorithm: Algorithm, seed: int = 0) -> Learner:
+def learner_of(algorithm: Algorithm, kind: str | None = None, seed: int = 0) -> Learner:
     """A fresh learner."""
-    spaces = spaces_of(algorithm)
+    spaces = spaces_of(algorithm, kind)
     nets = algorithm.init(jax.random.key(seed), spaces)
     return init_learner(algorithm, nets, Normaliser.identity(spaces.observation_size))
 

@@ -15,23 +15,22 @@ from segue import conformance as suite
 from segue.acting import restart
 from segue.algorithms import ALGORITHMS
 from segue.algorithms.base import BellmanStep, Follow, PolicyStep
+from segue.core import origin
 from segue.policy import Policy
 from segue.recipe import decode, encode
 from segue.runner.checkpoint import Checkpoint, load, save, skeleton
 from segue.training.handover import hand_over
 from segue.training.update import run_updates
-from segue.types import origin
 
 BLOCKS = 3
 
 
-def updated(name: str, seed: int = 0, **changes: Any) -> Any:
-    """A fresh learner after a few blocks of updates on random data, and what was reported."""
+def updated(name: str, kind: str, seed: int = 0, learner: Any = None, **changes: Any) -> Any:
+    """A learner, by default a fresh one, after a few blocks of updates on random data, and what was reported."""
     algorithm = dataclasses.replace(suite.small(name), **changes)
-    learner = suite.copy_of(suite.learner_of(algorithm))
-    return run_updates(
-        learner, suite.replay(suite.spaces_of(algorithm)), jax.random.key(seed), jnp.zeros(()), algorithm, blocks=BLOCKS
-    )
+    learner = suite.copy_of(learner or suite.learner_of(algorithm, kind))
+    replay, progress = suite.replay(suite.spaces_of(algorithm, kind)), jnp.zeros(())
+    return run_updates(learner, replay, jax.random.key(seed), progress, algorithm, blocks=BLOCKS)
 
 
 def compiled() -> int:
@@ -76,50 +75,50 @@ def test_every_role_has_one_step_or_is_a_copy_of_another(algorithm: str) -> None
     assert sum(isinstance(step, BellmanStep) for step in steps) <= 1
 
 
-def test_updates_move_every_role_and_stay_finite(algorithm: str) -> None:
+def test_updates_move_every_role_and_stay_finite(algorithm: str, kind: str) -> None:
     """In so many steps as a block has."""
     off_policy(algorithm)
     own = suite.small(algorithm)
-    before, (after, reported) = suite.learner_of(own), updated(algorithm)
+    before, (after, reported) = suite.learner_of(own, kind), updated(algorithm, kind)
     still = [role for role, net in before.nets.roles().items() if suite.same_bits(net, after.nets.roles()[role])]
     assert still == []
     assert int(after.step) == BLOCKS * own.updates_per_block
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after, reported)))
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_one_others(algorithm: str) -> None:
+def test_the_same_seed_gives_the_same_bits_and_another_one_others(algorithm: str, kind: str) -> None:
     """So that a run can be repeated."""
     off_policy(algorithm)
-    once, again, other = updated(algorithm)[0], updated(algorithm)[0], updated(algorithm, seed=1)[0]
+    once, again, other = updated(algorithm, kind)[0], updated(algorithm, kind)[0], updated(algorithm, kind, seed=1)[0]
     assert suite.same_bits(once, again)
     assert not suite.same_bits(once.nets, other.nets)
 
 
-def test_another_number_is_no_other_program(algorithm: str) -> None:
+def test_another_number_is_no_other_program(algorithm: str, kind: str) -> None:
     """A learning rate is data: nothing is compiled for it."""
     off_policy(algorithm)
     own = suite.small(algorithm)
     rate = next(field.name for field in dataclasses.fields(own) if field.name.endswith("learning_rate"))
-    updated(algorithm)
+    updated(algorithm, kind)
     programs = compiled()
-    after, _ = updated(algorithm, **{rate: getattr(own, rate) / 2})
+    after, _ = updated(algorithm, kind, **{rate: getattr(own, rate) / 2})
     assert compiled() == programs
-    assert not suite.same_bits(after.nets, updated(algorithm)[0].nets)
+    assert not suite.same_bits(after.nets, updated(algorithm, kind)[0].nets)
 
 
-def test_no_number_of_a_fresh_learner_is_weakly_typed(algorithm: str) -> None:
+def test_no_number_of_a_fresh_learner_is_weakly_typed(algorithm: str, kind: str) -> None:
     """Or every phase would compile twice."""
-    leaves = jax.tree_util.tree_leaves_with_path(suite.learner_of(suite.small(algorithm)))
+    leaves = jax.tree_util.tree_leaves_with_path(suite.learner_of(suite.small(algorithm), kind))
     assert [jax.tree_util.keystr(path) for path, leaf in leaves if leaf.weak_type] == []
 
 
-def test_the_policys_loss_is_per_sample(algorithm: str) -> None:
+def test_the_policys_loss_is_per_sample(algorithm: str, kind: str) -> None:
     """So that bridges can weigh it."""
     off_policy(algorithm)
     own = suite.small(algorithm)
     if own.policy_step is None:
         pytest.skip("acts by its critic alone")
-    learner, spaces = suite.learner_of(own), suite.spaces_of(own)
+    learner, spaces = suite.learner_of(own, kind), suite.spaces_of(own, kind)
     batch = jax.tree.map(jnp.asarray, suite.transitions(spaces, 16))
     if own.chunk_length > 1:
         batch = batch._replace(action=jnp.tile(batch.action, own.chunk_length), valid=jnp.ones((16, own.chunk_length)))
@@ -128,10 +127,10 @@ def test_the_policys_loss_is_per_sample(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("explore", [False, True])
-def test_it_acts_within_the_bounds_and_carries_on(algorithm: str, explore: bool) -> None:
+def test_it_acts_within_the_bounds_and_carries_on(algorithm: str, kind: str, explore: bool) -> None:
     """For episodes side by side, also where one begins anew."""
     own = suite.small(algorithm)
-    spaces, policy = suite.spaces_of(own), Policy(own, suite.learner_of(own))
+    spaces, policy = suite.spaces_of(own, kind), Policy(own, suite.learner_of(own, kind))
     rng, carry = np.random.default_rng(0), policy.start(5)
     for _ in range(4):
         acted = policy.act(rng.normal(size=(5, 3)).astype(np.float32), carry, rng, explore)
@@ -145,16 +144,20 @@ def test_it_acts_within_the_bounds_and_carries_on(algorithm: str, explore: bool)
         carry = restart(policy, acted.carry, np.array([True, False, False, True, False]))
 
 
-def test_a_checkpoint_brings_it_back_bit_for_bit(algorithm: str, tmp_path: Path) -> None:
-    """And its skeleton has the shapes of a fresh learner."""
+def test_a_checkpoint_brings_it_back_bit_for_bit(algorithm: str, kind: str, tmp_path: Path) -> None:
+    """It goes on from there to the same numbers, and its skeleton has the shapes of a fresh learner."""
     own = suite.small(algorithm)
-    learner, spaces = suite.learner_of(own), suite.spaces_of(own)
+    spaces = suite.spaces_of(own, kind)
+    learner = suite.learner_of(own, kind) if own.on_policy else updated(algorithm, kind)[0]
     shapes = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(skeleton(own, (), spaces))]
     assert shapes == [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(learner)]
     save(tmp_path / "saved", Checkpoint(own, (), spaces, None, learner))
     back = load(tmp_path / "saved")
     assert back.algorithm == own
     assert suite.same_bits(back.learner, learner)
+    if not own.on_policy:
+        goes_on = updated(algorithm, kind, learner=back.learner), updated(algorithm, kind, learner=learner)
+        assert suite.same_bits(*goes_on)
 
 
 def test_it_hands_over_to_itself_whole(algorithm: str) -> None:

@@ -12,13 +12,13 @@ import pytest
 
 from segue import conformance as suite
 from segue.algorithms import ALGORITHMS, Algorithm
-from segue.bridges import BRIDGES, Bridge, Report, Seam
+from segue.bridges import BRIDGES, Bridge, Handover, Report
+from segue.core import Learner, Normaliser
 from segue.errors import RecipeError
 from segue.policy import Policy
 from segue.recipe import Recipe, decode, encode
 from segue.replay import OnlineOnly
 from segue.training.update import replace, run_updates
-from segue.types import Learner, Normaliser
 
 #: The first of these that accepts the bridge is what it is tested on.
 CANDIDATES = ("td3-bc", "iql", "sac", "discrete-cql", *ALGORITHMS)
@@ -47,8 +47,8 @@ def attached(name: str) -> tuple[Bridge, Algorithm, Learner]:
     bridge = cls(**{field: value for field, value in short.items() if field in cls.__dataclass_fields__})
     spaces = suite.spaces_of(own)
     made = suite.dataset(spaces)
-    seam = Seam(own, spaces, made, own.log(made, Normaliser.identity(spaces.observation_size)))
-    learner, state = bridge.attach(suite.learner_of(own), seam, jax.random.key(0))
+    handover = Handover(own, spaces, made, own.transitions(made, Normaliser.identity(spaces.observation_size)))
+    learner, state = bridge.attach(suite.learner_of(own), handover, jax.random.key(0))
     return bridge, own, replace(learner, bridges=(state,))
 
 

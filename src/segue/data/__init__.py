@@ -22,13 +22,13 @@ FORMATS: Registry[Callable[[str], Columns]] = Registry(
 
 
 def load(uri: str | Mapping[str, ArrayLike], *, clip_actions: bool = False) -> Dataset:
-    """Read and validate a log.
+    """Read and validate a dataset.
 
     Args:
         uri: `segue:NAME` (bundled), `minari:ID`, `d4rl:FILE.hdf5`, `npz:FILE`, or a dict of arrays with one
             row per step: `observations, actions, rewards, terminals`, optional `timeouts, next_observations,
             behaviour_log_prob`, and optional metadata `env_id, action_low, action_high, discrete_actions`.
-        clip_actions: clip actions outside their bounds, and note it, instead of refusing the log.
+        clip_actions: clip actions outside their bounds, and note it, instead of refusing the dataset.
 
     Raises:
         DataError: naming the source, the column and the row, what was expected, and what to do.
@@ -65,5 +65,5 @@ def _without_scheme(name: str) -> str:
         likely = ["segue"]
     if likely:
         return f"{name}: a dataset needs its scheme; did you mean {likely[0]}:{name}?"
-    logs = ", ".join(f"segue:{log}" for log in bundled())
-    return f"{name!r}: a dataset needs its scheme, one of {', '.join(FORMATS)}; bundled: {logs or 'none'}"
+    datasets = ", ".join(f"segue:{dataset}" for dataset in bundled())
+    return f"{name!r}: a dataset needs its scheme, one of {', '.join(FORMATS)}; bundled: {datasets or 'none'}"

@@ -12,7 +12,7 @@ from segue.errors import DataError, unknown
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations", "behaviour_log_prob")
-#: What a log may say about itself next to its columns.
+#: What a dataset may say about itself next to its columns.
 METADATA = ("env_id", "action_low", "action_high", "discrete_actions")
 
 

@@ -12,16 +12,16 @@ FOLDER = Path(__file__).with_name("bundled")
 
 
 def bundled() -> list[str]:
-    """Names of the bundled logs, sorted."""
+    """Names of the bundled datasets, sorted."""
     return sorted(path.stem for path in FOLDER.glob("*.npz"))
 
 
 def read(name: str) -> Columns:
-    """Columns of a bundled log.
+    """Columns of a bundled dataset.
 
     Raises:
-        DataError: there is no such log.
+        DataError: there is no such dataset.
     """
     if name not in bundled():
-        raise DataError(unknown("bundled log", name, bundled()))
+        raise DataError(unknown("bundled dataset", name, bundled()))
     return npz.read(str(FOLDER / f"{name}.npz"))

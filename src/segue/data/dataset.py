@@ -1,4 +1,4 @@
-"""The log: immutable, validated columns with episode boundaries, spaces, statistics and its source."""
+"""The dataset: immutable, validated columns with episode boundaries, spaces, statistics and its source."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
-from segue import random
+from segue import rng
+from segue.core import Normaliser, Spaces, Transition
 from segue.errors import DataError
-from segue.types import Normaliser, Spaces, Transition
 
-#: What to do with actions outside the bounds: refuse the log, or clip them into it.
+#: What to do with actions outside the bounds: refuse the dataset, or clip them into it.
 OutOfRange = Literal["error", "clip"]
 #: Rounding slack when actions are compared with their bounds.
 BOUND_TOLERANCE = 1e-4
@@ -64,9 +64,9 @@ class Dataset:
     source: str
     env_id: str | None = None
     bounds_known: bool = False
-    """Whether the log names the bounds of its actions; otherwise they were taken to be ±1."""
+    """Whether the dataset names the bounds of its actions; otherwise they were taken to be ±1."""
     notes: tuple[str, ...] = ()
-    """What was done to the log while loading, in words."""
+    """What was done to the dataset while loading, in words."""
     behaviour_log_prob: Float[np.ndarray, " N"] | None = None
     """log b(a|s) of the policy that acted (a density over [-1, 1] for continuous actions); None if unknown."""
 
@@ -85,7 +85,7 @@ class Dataset:
 
     @property
     def episode_terminals(self) -> Bool[np.ndarray, " episodes"]:
-        """Whether each episode ended in a true terminal (otherwise: time-out, or the log was cut)."""
+        """Whether each episode ended in a true terminal (otherwise: time-out, or the dataset was cut)."""
         return self.terminals[np.append(self.episode_starts[1:], len(self)) - 1]
 
     def normaliser(self) -> Normaliser:
@@ -127,7 +127,7 @@ class Dataset:
         if not held:
             return self, None
         out = np.zeros(count, bool)
-        out[random.generator(seed, "held out").permutation(count)[:held]] = True
+        out[rng.generator(seed, "held out").permutation(count)[:held]] = True
         return self.episodes(np.flatnonzero(~out)), self.episodes(np.flatnonzero(out))
 
     def held_out_count(self, share: float) -> int:
@@ -156,7 +156,7 @@ class Dataset:
         )
 
     def transitions(self, discount: float, normaliser: Normaliser, failure_reward: float | None = None) -> Transition:
-        """The whole log as one batch: normalised observations, γ where bootstrapped and 0 at terminals."""
+        """The whole dataset as one batch: normalised observations, γ where bootstrapped and 0 at terminals."""
         return Transition(
             observation=np.asarray(normaliser(self.observations), np.float32),
             action=self.actions,
@@ -172,7 +172,7 @@ class Dataset:
         return None if self.spaces.discrete else (np.full(size, -1.0), np.full(size, 1.0))
 
     def fingerprint(self) -> str:
-        """A short hash of every transition, to name a log by its content."""
+        """A short hash of every transition, to name a dataset by its content."""
         digest = hashlib.sha256()
         for array in (self.observations, self.actions, self.rewards, self.next_observations, self.terminals):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -195,7 +195,7 @@ class Dataset:
         return np.frombuffer(bytes(digests), "<u8").astype(np.uint64)
 
     def columns(self) -> Columns:
-        """The log as a format's writer takes it; loading what it wrote gives the same transitions."""
+        """The dataset as a format's writer takes it; loading what it wrote gives the same transitions."""
         ends = np.zeros(len(self), bool)
         ends[np.append(self.episode_starts[1:], len(self)) - 1] = True
         return Columns(
@@ -257,7 +257,7 @@ class _Loading:
         rewards = rewards.reshape(-1)
         rows = len(rewards)
         if rows == 0:
-            raise self.fail("the log is empty: 'rewards' has no rows")
+            raise self.fail("the dataset is empty: 'rewards' has no rows")
         observations = self.matrix("observations", columns.observations, rows)
         terminals = self.flags("terminals", columns.terminals, rows)
         timeouts = np.zeros(rows, bool) if columns.timeouts is None else self.flags("timeouts", columns.timeouts, rows)
@@ -387,7 +387,7 @@ class _Loading:
                 )
             if self.columns.behaviour_log_prob is not None:
                 raise self.fail(
-                    f"{what}, and the log has 'behaviour_log_prob'; a clipped action has no density: rescale the "
+                    f"{what}, and the dataset has 'behaviour_log_prob'; a clipped action has no density: rescale the "
                     "actions if the bounds are not the real ones, or leave that column out"
                 )
             self.notes.append(f"{what}: clipped")

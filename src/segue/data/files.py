@@ -1,4 +1,4 @@
-"""Files that a log is read from: what to ask before a format reader opens one."""
+"""Files that a dataset is read from: what to ask before a format reader opens one."""
 
 from __future__ import annotations
 

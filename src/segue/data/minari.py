@@ -69,7 +69,7 @@ def read(dataset_id: str) -> Columns:
             "load it again"
         ) from error
     if not episodes:
-        raise DataError(f"{source}: the log is empty: no episode in {folder} has a step")
+        raise DataError(f"{source}: the dataset is empty: no episode in {folder} has a step")
     return _columns(source, dataset, episodes)
 
 

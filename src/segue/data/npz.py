@@ -1,4 +1,4 @@
-"""NumPy archives: `npz:FILE`, by D4RL's names; also the format of the bundled logs.
+"""NumPy archives: `npz:FILE`, by D4RL's names; also the format of the bundled datasets.
 
 An archive holds the columns of `segue.data.arrays`. Next observations may be there as `next_observations`,
 or, at half the size, as `final_observations`: one row per episode, the observation after its last step. All
@@ -62,7 +62,7 @@ def read(name: str) -> Columns:
 
 
 def write(path: str | os.PathLike[str], columns: Columns) -> None:
-    """Write a log that `read` gives back exactly, at 32-bit precision; the file appears whole or not at all.
+    """Write a dataset that `read` gives back exactly, at 32-bit precision; the file appears whole or not at all.
 
     Raises:
         DataError: the columns are not a valid log (actions may exceed their bounds).
@@ -152,7 +152,7 @@ def _shift(named: Mapping[str, np.ndarray], final: np.ndarray) -> np.ndarray:
 
 
 def _ends(named: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Last rows of the episodes; the last row of the log is one, whatever it says."""
+    """Last rows of the episodes; the last row of the dataset is one, whatever it says."""
     rows = len(named["observations"])
     ends = named["terminals"].reshape(rows).astype(bool)
     if "timeouts" in named:

@@ -1,4 +1,4 @@
-"""What can be wrong with a log that loads: one check per function, in words for whoever trains on it."""
+"""What can be wrong with a dataset that loads: one check per function, in plain words, with what to do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Problem:
     """One finding."""
 
     found: str
-    """What is in the log."""
+    """What is in the dataset."""
     meaning: str
     """What that does to training."""
     advice: str
@@ -33,12 +33,12 @@ def problems(dataset: Dataset) -> tuple[Problem, ...]:
     return tuple(problem for problem in found if problem is not None)
 
 
-def short_log(dataset: Dataset) -> Problem | None:
+def short_dataset(dataset: Dataset) -> Problem | None:
     """Fewer than 10,000 transitions."""
     if len(dataset) >= 10_000:
         return None
     return Problem(
-        f"a short log: {len(dataset):,} transitions in {len(dataset.episode_starts):,} episodes",
+        f"a short dataset: {len(dataset):,} transitions in {len(dataset.episode_starts):,} episodes",
         "a network of the usual size learns it by heart, and Q-values outside it are guesses",
         "prefer behaviour cloning or TD3+BC, few offline steps, and look at scores early; or record more",
     )
@@ -54,7 +54,7 @@ def duplicate_episodes(dataset: Dataset) -> Problem | None:
     return Problem(
         f"{_count(len(copies), 'episode')} repeated exactly (first: episode {copies[0]} is episode "
         f"{original[copies[0]]})",
-        "what is repeated weighs more, and the log holds less than its size says",
+        "what is repeated weighs more, and the dataset holds less than its size says",
         "remove the copies, unless the weight is meant",
     )
 
@@ -155,7 +155,7 @@ def idle_actions(dataset: Dataset) -> Problem | None:
         return None
     return Problem(
         what,
-        "the log cannot say what they do: a critic's opinion of them is a guess, and fine-tuning starts by testing it",
+        "the dataset cannot say what they do: their value is a guess, and fine-tuning starts by testing it",
         "use a conservative method (CQL, TD3+BC), or record them varied",
     )
 
@@ -179,7 +179,7 @@ def saturated_actions(dataset: Dataset) -> Problem | None:
 
 
 CHECKS: Sequence[Callable[[Dataset], Problem | None]] = (
-    short_log,
+    short_dataset,
     duplicate_episodes,
     constant_rewards,
     reward_scale,

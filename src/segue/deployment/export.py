@@ -22,7 +22,8 @@ import numpy as np
 from jax.export import symbolic_shape
 
 import segue
-from segue import random
+from segue import rng
+from segue.core import Spaces
 from segue.deployment.policy import (
     EXPLORING,
     FORMAT,
@@ -43,7 +44,6 @@ from segue.policy import Policy
 from segue.recipe import encode
 from segue.runner.checkpoint import Checkpoint, load, parameters_sha256
 from segue.runner.directory import slug
-from segue.types import Spaces
 
 #: Observations that the exported policy and the original are compared on, and the share that may be ties, where
 #: rounding decides between two actions.
@@ -130,7 +130,7 @@ def traced(policy: Policy, observation_size: int, actions: Actions, explore: boo
     for i, leaf in enumerate(leaves):
         inputs[f"carry_{i}"] = jax.ShapeDtypeStruct((batch, *np.shape(leaf)[1:]), _dtype(leaf))
 
-    def step(tape: random.Tape, observation: jax.Array, *carry: jax.Array) -> tuple[jax.Array, ...]:
+    def step(tape: rng.Tape, observation: jax.Array, *carry: jax.Array) -> tuple[jax.Array, ...]:
         acted = policy.decide(observation, jax.tree.unflatten(remembers, carry), tape, explore)
         following, form = jax.tree.flatten(acted.carry)
         if form != remembers:
@@ -148,14 +148,12 @@ def traced(policy: Policy, observation_size: int, actions: Actions, explore: boo
         return action, decision, jnp.asarray(acted.log_prob(), jnp.float32), *same
 
     outputs = ["action", "decision", "log_prob", *(f"next_carry_{i}" for i in range(len(leaves)))]
-    before, noted = len(inputs), random.Tape()
+    before, noted = len(inputs), rng.Tape()
     try:
         jax.eval_shape(lambda *given: step(noted, *given), *inputs.values())
         for i, (distribution, shape) in enumerate(noted.noted):
             inputs[f"{distribution}_{i}"] = jax.ShapeDtypeStruct(shape, np.float32)
-        return onnx_model(
-            lambda *given: step(random.Tape(given[before:]), *given[:before]), inputs, outputs, batch=batch
-        )
+        return onnx_model(lambda *given: step(rng.Tape(given[before:]), *given[:before]), inputs, outputs, batch=batch)
     except (TypeError, jax.errors.InconclusiveDimensionOperation) as error:  # JAX's of this kind are TypeErrors
         said = str(error).splitlines()[0]
         raise SegueError(
@@ -269,7 +267,7 @@ def _try(policy: ExportedPolicy, original: Policy, models: Mapping[str, bytes]) 
     observations = np.asarray(original.normaliser.mean + 3 * original.normaliser.std * spread, np.float32)
     for explore, model in ((False, GREEDY), (True, EXPLORING)):
         noise = Model(models[model]).draw(TRIALS, np.random.default_rng(0))
-        theirs = original.act(observations, original.start(TRIALS), random.Tape(noise.values()), explore)
+        theirs = original.act(observations, original.start(TRIALS), rng.Tape(noise.values()), explore)
         ours = policy.act(observations, policy.start(TRIALS), np.random.default_rng(0), explore)
         pairs = [(ours.action, theirs.action), *zip(ours.carry, jax.tree.leaves(theirs.carry), strict=True)]
         same = [_same(a, np.asarray(b)) for a, b in pairs]

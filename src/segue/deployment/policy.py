@@ -33,7 +33,7 @@ from segue.noise import DRAW
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt64
 
-    from segue import random
+    from segue import rng
 
 FORMAT = 3
 MANIFEST, GREEDY, EXPLORING, SEEN = "policy.json", "policy.onnx", "exploring.onnx", "seen.npy"
@@ -69,7 +69,7 @@ class Model:
         }
         """Distribution and shape of each input of random numbers; a dimension that is no number is the batch."""
 
-    def draw(self, batch: int, source: random.Source | None) -> Arrays:
+    def draw(self, batch: int, source: rng.Source | None) -> Arrays:
         """The noise of one step, from a new generator if none is given."""
         if not self.noise:
             return {}
@@ -160,7 +160,7 @@ class ExportedPolicy:
         self,
         observation: Float[np.ndarray, "batch observation"],
         carry: tuple[np.ndarray, ...],
-        source: random.Source | None,
+        source: rng.Source | None,
         explore: bool,
     ) -> Acted:
         """One step of episodes that run side by side: actions in [-1, 1], or counted from 0.
@@ -182,7 +182,7 @@ class ExportedPolicy:
         return Acted(decision, lambda: model.run(["log_prob"], inputs)[0], tuple(following))
 
     def _inputs(
-        self, model: Model, flat: np.ndarray, carry: tuple[np.ndarray, ...], source: random.Source | None
+        self, model: Model, flat: np.ndarray, carry: tuple[np.ndarray, ...], source: rng.Source | None
     ) -> Arrays:
         inputs = {"observation": flat}
         inputs.update({f"carry_{i}": part for i, part in enumerate(carry)})

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from segue.envs.make import make, spaces_of
 from segue.envs.watch import WATCH, Hangs
 from segue.errors import SegueError
-from segue.random import environment_seed
+from segue.rng import environment_seed
 
 Stepped = tuple[
     Float[np.ndarray, "envs observation"],
@@ -34,13 +34,13 @@ MAX_EPISODE_STEPS = 100_000
 LARGEST = 1e15
 #: So far beyond its declared bounds, in half their widths, an observation is out of range.
 REACH = 3.0
-#: Bad steps that are put up with whatever their share, and attempts to build an environment anew.
+#: Number of bad steps that are always tolerated, and attempts to build an environment anew.
 FEW, ATTEMPTS = 10, 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Patience:
-    """What is put up with."""
+    """How many bad steps are tolerated, and for how long a step may take."""
 
     step_timeout: float = 60.0
     """Seconds that a step or a reset may take."""
@@ -104,7 +104,7 @@ class Episodes:
             policy sees next is `self.observation`. Rows that are `lost`, or were not stepped, mean nothing.
 
         Raises:
-            SegueError: if more steps are bad than is put up with.
+            SegueError: if more steps are bad than tolerated.
         """
         count = len(self.envs)
         following = np.zeros_like(self.observation)
@@ -147,7 +147,7 @@ class Episodes:
     def restore(self, place: Mapping[str, np.ndarray]) -> None:
         """Go back to a position by doing again what was done.
 
-        An environment that does not come to the same observation starts its next episode; that is said.
+        An environment that does not come to the same observation starts its next episode, with a warning.
         """
         self.episode = place["episode"].copy()
         self.steps, self.bad = map(int, place["counts"])
@@ -219,7 +219,7 @@ class Episodes:
         if self.bad > max(FEW, share * self.steps):
             raise SegueError(
                 f"{where}: {words}. {self.bad} of {self.steps} steps were bad, more than the share of {share:g} that "
-                "bad_steps allows: mend the environment, and the same command goes on"
+                "bad_steps allows: fix the environment, and the same command goes on"
             )
         if self.bad <= FEW or self.bad & (self.bad - 1) == 0:  # at last only every doubling
             self.tell(f"{where}: {words}; the episode is quarantined ({self.bad} of {self.steps} steps so far)")

@@ -14,8 +14,8 @@ import io
 import gymnasium as gym
 import numpy as np
 
+from segue.core import Spaces
 from segue.errors import RecipeError, unknown
-from segue.types import Spaces
 
 #: Packages that register their environments when imported.
 REGISTERING_PACKAGES = ("gymnasium_robotics",)

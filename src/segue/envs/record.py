@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from segue import random
+from segue import rng
 from segue.acting import ActingPolicy
 from segue.data.dataset import Columns
 from segue.data.minari import Episode
@@ -46,13 +46,13 @@ def record(
     """
     tape = _Tape(make_raw(env_id))
     env = shape(tape)
-    source = random.generator(seed, "record", part)
+    source = rng.generator(seed, "record", part)
     env.action_space.seed(int(source.integers(2**31 - 1)))
     start = getattr(env.action_space, "start", 0)
     uniform, stretch = _log_volumes(tape.action_space)
     episodes: list[Episode] = []
     while steps > 0:
-        episode_seed = random.environment_seed(seed, "record", part, len(episodes))
+        episode_seed = rng.environment_seed(seed, "record", part, len(episodes))
         observation, _ = env.reset(seed=episode_seed)
         terminated = truncated = False
         carry, log_probs = None if policy is None else policy.start(1), []

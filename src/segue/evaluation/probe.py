@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from segue.core import Transition
 from segue.data.dataset import returns_to_go
 from segue.evaluation.rollout import Rollouts
 from segue.policy import Policy
-from segue.types import Transition
 
-#: Rows of the log that are looked at, evenly spaced.
+#: Rows of the dataset that are looked at, evenly spaced.
 ROWS = 512
 
 
@@ -21,21 +21,21 @@ BINS = 20
 
 
 class Probe:
-    """Holds the rows of the log to look at; without a log only values and returns are compared."""
+    """Holds the rows of the dataset to look at; without a dataset only values and returns are compared."""
 
-    def __init__(self, log: Transition | None) -> None:
+    def __init__(self, logged: Transition | None) -> None:
         self.observation = self.action = None
-        if log is not None:
-            rows = np.linspace(0, len(log.reward) - 1, min(ROWS, len(log.reward))).astype(int)
-            self.observation, self.action = np.asarray(log.observation)[rows], np.asarray(log.action)[rows]
+        if logged is not None:
+            rows = np.linspace(0, len(logged.reward) - 1, min(ROWS, len(logged.reward))).astype(int)
+            self.observation, self.action = np.asarray(logged.observation)[rows], np.asarray(logged.action)[rows]
 
     def measure(self, policy: Policy, rollouts: Rollouts) -> dict[str, float]:
         """Means, by name.
 
         `value_at_start` and `return_from_start`: what the critic (or V) expects of the first states of the episodes,
-        and the discounted return that followed: their difference is over-estimation. `q_of_log_actions` and
-        `q_of_policy_actions`: min_i Q_i on the log's states. `distance_to_log`: root mean squared difference of the
-        policy's actions and the log's (share of different ones, if discrete).
+        and the discounted return that followed: their difference is over-estimation. `q_of_dataset_actions` and
+        `q_of_policy_actions`: min_i Q_i on the dataset's states. `distance_to_dataset`: root mean squared difference
+        of the policy's actions and the dataset's (share of different ones, if discrete).
         """
         algorithm, nets = policy.algorithm, policy.nets
         starts = policy.normaliser(rollouts.starts)
@@ -51,14 +51,15 @@ class Probe:
             own = self._decide(policy, self.observation)
             if "critic" in nets:
                 # A critic of action chunks has no value for the single actions of the dataset.
-                rated = {"policy": own} if policy.algorithm.chunk_length > 1 else {"log": self.action, "policy": own}
+                single = policy.algorithm.chunk_length == 1
+                rated = {"dataset": self.action, "policy": own} if single else {"policy": own}
                 for name, action in rated.items():
                     measured[f"q_of_{name}_actions"] = float(nets.critic(self.observation, action).min(0).mean())
             own = own[..., : self.action.shape[-1]] if own.ndim > 1 else own
             if own.ndim == 1:
-                measured["distance_to_log"] = float(np.mean(own != self.action))
+                measured["distance_to_dataset"] = float(np.mean(own != self.action))
             else:
-                measured["distance_to_log"] = float(np.sqrt(np.mean((own - self.action) ** 2)))
+                measured["distance_to_dataset"] = float(np.sqrt(np.mean((own - self.action) ** 2)))
         return measured
 
     def _value(self, policy: Policy, observation: np.ndarray) -> Float[np.ndarray, " batch"]:
@@ -74,13 +75,13 @@ class Probe:
         return np.asarray(decision.sample(np.random.default_rng(0)))
 
 
-def action_histogram(policy: Policy, log: Transition | None) -> dict[str, Any] | None:
+def action_histogram(policy: Policy, logged: Transition | None) -> dict[str, Any] | None:
     """Shares of actions in the dataset, and of the policy on the same states, for each action dimension.
 
     Plain data: `edges` of the bins (None for discrete actions, with a bin per action), `dataset` and `policy`, both
     [dimensions, bins]. None without a dataset.
     """
-    probe = Probe(log)
+    probe = Probe(logged)
     if probe.observation is None or probe.action is None:
         return None
     own = probe._decide(policy, probe.observation)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from segue import random
+from segue import rng
 from segue.acting import ActingPolicy, restart
 from segue.envs import USUAL, Episodes, Patience
 from segue.envs.episodes import MAX_EPISODE_STEPS
@@ -56,14 +56,14 @@ def roll_out(
         seed: the run's seed.
         index: number of this evaluation; each has starting states of its own, the same for every policy.
         explore: act as while collecting data.
-        patience: what is put up with of the environment.
+        patience: how many bad steps of the environment are tolerated.
         tell: is told what it did wrong.
 
     Raises:
         RecipeError: if no episode ends within MAX_EPISODE_STEPS.
-        SegueError: if more steps are bad than is put up with.
+        SegueError: if more steps are bad than tolerated.
     """
-    source = random.generator(seed, "evaluation", index)
+    source = rng.generator(seed, "evaluation", index)
     environments = Episodes(env_id, episodes, seed, f"evaluation-{index}", patience, tell)
     starts = environments.observation.copy()
     rewards: list[np.ndarray] = []

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from segue import random
+from segue import rng
+from segue.core import Array, Key
 from segue.networks.distributions import SquashedGaussian
 from segue.networks.functions import squashed_log_std
 from segue.networks.mlp import MLP
-from segue.types import Array, Key
 
 
 class Actor(eqx.Module):
@@ -51,7 +51,7 @@ class Actor(eqx.Module):
         return SquashedGaussian(*self(observation))
 
     def draw(
-        self, observation: Float[Array, "*batch observation"], source: random.Source
+        self, observation: Float[Array, "*batch observation"], source: rng.Source
     ) -> Float[Array, "*batch action"]:
         """An action from the policy."""
         return self.distribution(observation).sample(source)

@@ -6,11 +6,11 @@ import equinox as eqx
 import jax
 from jaxtyping import Float, Int
 
-from segue import random
+from segue import rng
+from segue.core import Array, Key
 from segue.networks.distributions import Categorical, best, pick
 from segue.networks.functions import log_softmax
 from segue.networks.mlp import MLP
-from segue.types import Array, Key
 
 
 class CategoricalActor(eqx.Module):
@@ -40,7 +40,7 @@ class CategoricalActor(eqx.Module):
         """π(·|s)."""
         return Categorical(self(observation))
 
-    def draw(self, observation: Float[Array, "*batch observation"], source: random.Source) -> Int[Array, "*batch"]:
+    def draw(self, observation: Float[Array, "*batch observation"], source: rng.Source) -> Int[Array, "*batch"]:
         """An action from the policy."""
         return self.distribution(observation).sample(source)
 

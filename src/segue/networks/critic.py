@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from segue import random
+from segue import rng
+from segue.core import Array, Key
 from segue.networks.categorical import pick
 from segue.networks.mlp import MLP
-from segue.types import Array, Key
 
 
 class Ensemble(eqx.Module):
@@ -42,7 +42,7 @@ class Ensemble(eqx.Module):
         cls, key: Key, size: int, inputs: int, hidden: tuple[int, ...], outputs: int, **options: bool | str
     ) -> Self:
         """`size` members, each initialised from its own key."""
-        keys = [random.named(key, "member", i) for i in range(size)]
+        keys = [rng.named(key, "member", i) for i in range(size)]
         members = [MLP.init(k, inputs, hidden, outputs, **options) for k in keys]  # type: ignore[arg-type]
 
         # Vectors (biases, LayerNorm) get a batch axis of one, so that they broadcast against [members, batch, width].

@@ -10,8 +10,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 
-from segue import random
-from segue.types import Array
+from segue import rng
+from segue.core import Array
 
 #: Actions of a dataset are pulled this far inside (-1, 1) before atanh; float32 tanh saturates beyond it.
 ACTION_MARGIN = 1e-5
@@ -21,7 +21,7 @@ ACTION_MARGIN = 1e-5
 class Distribution(Protocol):
     """π(·|s) of a batch of states."""
 
-    def sample(self, source: random.Source) -> Array:
+    def sample(self, source: rng.Source) -> Array:
         """An action per state."""
 
     def log_prob(self, action: Array) -> Float[Array, "*batch"]:
@@ -34,7 +34,7 @@ class Deterministic:
 
     action: Float[Array, "*batch action"] | Int[Array, "*batch"]
 
-    def sample(self, source: random.Source) -> Float[Array, "*batch action"] | Int[Array, "*batch"]:
+    def sample(self, source: rng.Source) -> Float[Array, "*batch action"] | Int[Array, "*batch"]:
         """That action."""
         return self.action
 
@@ -55,10 +55,10 @@ class SquashedGaussian:
     log_std: Float[Array, "*batch action"]
     """log σ of u."""
 
-    def sample(self, source: random.Source) -> Float[Array, "*batch action"]:
+    def sample(self, source: rng.Source) -> Float[Array, "*batch action"]:
         """tanh(mean + σ · noise)."""
         xp = self.mean.__array_namespace__()
-        return xp.tanh(self.mean + xp.exp(self.log_std) * random.normal(source, self.mean.shape))
+        return xp.tanh(self.mean + xp.exp(self.log_std) * rng.normal(source, self.mean.shape))
 
     def log_prob(self, action: Float[Array, "*batch action"]) -> Float[Array, "*batch"]:
         """The density; values at the bounds are pulled inside by ACTION_MARGIN."""
@@ -78,9 +78,9 @@ class ClippedGaussian:
     std: Float[Array, " #action"]
     """σ of u."""
 
-    def sample(self, source: random.Source) -> Float[Array, "*batch action"]:
+    def sample(self, source: rng.Source) -> Float[Array, "*batch action"]:
         """clip(mean + σ · noise)."""
-        return (self.mean + self.std * random.normal(source, self.mean.shape)).clip(-1, 1)
+        return (self.mean + self.std * rng.normal(source, self.mean.shape)).clip(-1, 1)
 
     def log_prob(self, action: Float[Array, "*batch action"]) -> Float[Array, "*batch"]:
         """Per dimension the density inside the bounds, or the probability of the bound; on the host in float64."""
@@ -111,9 +111,9 @@ class Categorical:
         with np.errstate(divide="ignore"):  # ε = 0
             return cls(xp.log(chance.astype(np.float32)))
 
-    def sample(self, source: random.Source) -> Int[Array, "*batch"]:
+    def sample(self, source: rng.Source) -> Int[Array, "*batch"]:
         """By the Gumbel-max trick."""
-        return best(self.log_probs + random.gumbel(source, self.log_probs.shape))
+        return best(self.log_probs + rng.gumbel(source, self.log_probs.shape))
 
     def log_prob(self, action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
         """log π(a|s)."""
@@ -124,9 +124,9 @@ class Categorical:
 class Implicit:
     """A way to draw actions whose probabilities are not known."""
 
-    draw: Callable[[random.Source], Float[Array, "*batch action"]]
+    draw: Callable[[rng.Source], Float[Array, "*batch action"]]
 
-    def sample(self, source: random.Source) -> Float[Array, "*batch action"]:
+    def sample(self, source: rng.Source) -> Float[Array, "*batch action"]:
         """A draw."""
         return self.draw(source)
 

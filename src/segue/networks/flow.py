@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from segue import random
+from segue import rng
+from segue.core import Array, Key
 from segue.networks.mlp import MLP
-from segue.types import Array, Key
 
 
 class FlowPolicy(eqx.Module):
@@ -32,8 +32,8 @@ class FlowPolicy(eqx.Module):
         self, observation: Float[Array, "batch observation"], action: Float[Array, "batch action"], key: Key
     ) -> Float[Array, "batch action"]:
         """(v(s, x_t, t) − (a − x_0))², x_t = (1 − t) x_0 + t a, x_0 ~ N(0, 1), t ~ U(0, 1) (Lipman et al. 2023)."""
-        noise = random.normal(random.named(key, "noise"), action.shape)
-        time = random.uniform(random.named(key, "time"), (*action.shape[:-1], 1), 0.0, 1.0)
+        noise = rng.normal(rng.named(key, "noise"), action.shape)
+        time = rng.uniform(rng.named(key, "time"), (*action.shape[:-1], 1), 0.0, 1.0)
         point = (1 - time) * noise + time * action
         return (self.velocity(observation, point, time) - (action - noise)) ** 2
 
@@ -77,16 +77,16 @@ class OneStepActor(eqx.Module):
         return self(observation, xp.zeros((*observation.shape[:-1], self.action_size), observation.dtype)).clip(-1, 1)
 
     def draw(
-        self, observation: Float[Array, "*batch observation"], source: random.Source
+        self, observation: Float[Array, "*batch observation"], source: rng.Source
     ) -> Float[Array, "*batch action"]:
         """An action from the policy."""
-        return self(observation, random.normal(source, (*observation.shape[:-1], self.action_size))).clip(-1, 1)
+        return self(observation, rng.normal(source, (*observation.shape[:-1], self.action_size))).clip(-1, 1)
 
     def imitation_loss(
         self, observation: Float[Array, "batch observation"], action: Float[Array, "batch action"], key: Key
     ) -> Float[jax.Array, " batch"]:
         """(μ(s, z) − a)² averaged over action dimensions, for one z."""
-        return jnp.square(self(observation, random.normal(key, action.shape)) - action).mean(-1)
+        return jnp.square(self(observation, rng.normal(key, action.shape)) - action).mean(-1)
 
     @classmethod
     def init(

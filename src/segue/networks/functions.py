@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from segue.types import Array
+from segue.core import Array
 
 #: Range of log σ of the tanh-Gaussian policy.
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0

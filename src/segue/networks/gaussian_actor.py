@@ -8,11 +8,11 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from segue import random
+from segue import rng
+from segue.core import Array, Key
 from segue.networks.distributions import ClippedGaussian
 from segue.networks.functions import LOG_STD_MAX, LOG_STD_MIN
 from segue.networks.mlp import MLP
-from segue.types import Array, Key
 
 
 class GaussianActor(eqx.Module):
@@ -56,7 +56,7 @@ class GaussianActor(eqx.Module):
         return ClippedGaussian(mean, mean.__array_namespace__().exp(self.log_std))
 
     def draw(
-        self, observation: Float[Array, "*batch observation"], source: random.Source
+        self, observation: Float[Array, "*batch observation"], source: rng.Source
     ) -> Float[Array, "*batch action"]:
         """An action from the policy."""
         return self.distribution(observation).sample(source)

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from segue import random
+from segue import rng
+from segue.core import Array, Key
 from segue.networks.functions import ACTIVATIONS, layer_norm
-from segue.types import Array, Key
 
 #: Where the hidden layers have LayerNorm: RLPD has it before the activation, ReBRAC after it.
 NormPlace = Literal["none", "before", "after"]
@@ -61,11 +61,11 @@ class Linear(eqx.Module):
         """Uniform in ±scale/√inputs (weight and bias), or orthogonal with gain `scale` and zero bias."""
         if orthogonal:
             draw = jax.nn.initializers.orthogonal(scale)
-            return cls(draw(random.named(key, "weight"), (inputs, outputs), jnp.float32), jnp.zeros(outputs))
+            return cls(draw(rng.named(key, "weight"), (inputs, outputs), jnp.float32), jnp.zeros(outputs))
         bound = scale / math.sqrt(inputs)
         return cls(
-            random.uniform_from_host(random.named(key, "weight"), (inputs, outputs), -bound, bound),
-            random.uniform_from_host(random.named(key, "bias"), (outputs,), -bound, bound),
+            rng.uniform_from_host(rng.named(key, "weight"), (inputs, outputs), -bound, bound),
+            rng.uniform_from_host(rng.named(key, "bias"), (outputs,), -bound, bound),
         )
 
 
@@ -119,7 +119,7 @@ class MLP(eqx.Module):
         sizes = (inputs, *hidden, outputs)
         gains = (*[math.sqrt(2) if orthogonal else 1.0] * len(hidden), head_scale)
         layers = tuple(
-            Linear.init(random.named(key, "layer", i), a, b, scale=gain, orthogonal=orthogonal)
+            Linear.init(rng.named(key, "layer", i), a, b, scale=gain, orthogonal=orthogonal)
             for i, (a, b, gain) in enumerate(zip(sizes[:-1], sizes[1:], gains, strict=True))
         )
         norms = tuple(LayerNorm(jnp.ones(width), jnp.zeros(width)) for width in hidden) if layer_norm != "none" else ()

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from segue import random
+from segue import rng
+from segue.core import same_shape
 from segue.networks.actor import Actor
 from segue.networks.functions import LOG_STD_MAX, LOG_STD_MIN
 from segue.networks.gaussian_actor import GaussianActor
 from segue.networks.mlp import Linear
-from segue.types import same_shape
 
 #: Draws per state by which σ is fitted.
 DRAWS = 16
@@ -80,7 +80,7 @@ def _fitted_log_std(
 ) -> Float[np.ndarray, " action"]:
     mode = np.asarray(source.mode(observation))
     size = mode.shape[-1]
-    noise = np.asarray(random.normal(random.generator(0, "recast"), (DRAWS, *mode.shape)))
+    noise = np.asarray(rng.normal(rng.generator(0, "recast"), (DRAWS, *mode.shape)))
     goal = ((source.sample(observation, noise) - mode) ** 2).mean((0, 1))
     mean = np.asarray(source.mlp(observation))[..., :size]
     low, high = _range(like)

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from segue import random
+from segue import rng
+from segue.core import Array, Key
 from segue.networks.mlp import MLP
-from segue.types import Array, Key
 
 Target = Literal["action", "next_observation"]
 LOG_STD_MIN, LOG_STD_MAX = -4.0, 15.0
-#: Latent codes are drawn from N(0, 1) clipped to this, so that decoded actions stay near the log's.
+#: Latent codes are drawn from N(0, 1) clipped to this, so that decoded actions stay near the dataset's.
 LATENT_CLIP = 0.5
 
 
@@ -82,6 +82,6 @@ class VAE(eqx.Module):
             inputs, outputs = observation_size + latent, action_size
         else:
             inputs, outputs = both + latent, observation_size
-        encoder = MLP.init(random.named(key, "encoder"), both, hidden, 2 * latent, **options)  # type: ignore[arg-type]
-        decoder = MLP.init(random.named(key, "decoder"), inputs, hidden, outputs, **options)  # type: ignore[arg-type]
+        encoder = MLP.init(rng.named(key, "encoder"), both, hidden, 2 * latent, **options)  # type: ignore[arg-type]
+        decoder = MLP.init(rng.named(key, "decoder"), inputs, hidden, outputs, **options)  # type: ignore[arg-type]
         return cls(encoder, decoder, target)

@@ -1,4 +1,4 @@
-"""Off-policy evaluation: what a policy is worth, judged from a log of another before it goes live."""
+"""Off-policy evaluation: what a policy is worth, judged from a dataset of another before it goes live."""
 
 from segue.ope.behaviour import BehaviourModel, Propensities, calibration_error, propensities
 from segue.ope.episodes import Episodes, Support

@@ -1,4 +1,4 @@
-"""The log's own policy b: its logged propensities, or a model of it fitted by maximum likelihood.
+"""The behaviour policy b: its logged propensities, or a model of it fitted by maximum likelihood.
 
 An estimated b makes every weight an estimate. It is fitted on most of the episodes, stopped where the likelihood of the
 others is highest, and its calibration on those others is measured: where its probabilities are wrong, so is every
@@ -18,13 +18,13 @@ import optax
 from jaxtyping import Float, Int
 from scipy import special
 
-from segue import random
+from segue import rng
+from segue.core import Array, Key
 from segue.data.dataset import Dataset
 from segue.errors import DataError, RecipeError, require_types
 from segue.networks import Actor, CategoricalActor
 from segue.networks.distributions import ACTION_MARGIN
 from segue.ope.policy import in_chunks
-from segue.types import Array, Key
 
 #: Updates between two looks at the episodes held out.
 DISPATCH = 100
@@ -76,7 +76,7 @@ def propensities(dataset: Dataset, model: BehaviourModel, seed: int) -> Propensi
     """The logged propensities, or else estimated ones.
 
     Raises:
-        DataError: if the log has too few episodes to fit b and hold some out.
+        DataError: if the dataset has too few episodes to fit b and hold some out.
     """
     if dataset.behaviour_log_prob is not None:
         return Propensities(dataset.behaviour_log_prob.astype(np.float64), estimated=False)
@@ -85,16 +85,16 @@ def propensities(dataset: Dataset, model: BehaviourModel, seed: int) -> Propensi
     if held >= count:
         raise DataError(
             f"{dataset.source}: {count} episode(s), of which {held} would be held out; expected at least 2 to estimate "
-            "the log's policy, or propensities in the column 'behaviour_log_prob'"
+            "the behaviour policy, or propensities in the column 'behaviour_log_prob'"
         )
-    chosen = random.generator(seed, "behaviour").permutation(count)[:held]
+    chosen = rng.generator(seed, "behaviour").permutation(count)[:held]
     out = np.repeat(np.isin(np.arange(count), chosen), dataset.episode_lengths)
     normaliser = dataset.normaliser()
     observation = np.asarray(normaliser(dataset.observations), np.float32)
     actor = _fit(model, dataset, observation, out, seed)
     error = calibration_error(actor, observation[out], dataset.actions[out])
     notes = [
-        f"the log has no 'behaviour_log_prob': its policy was estimated from {count - held} episodes; on the other "
+        f"the dataset has no 'behaviour_log_prob': its policy was estimated from {count - held} episodes; on the other "
         f"{held} its probabilities are off by {error:.1%}"
     ]
     if error > CALIBRATION_LIMIT:
@@ -138,13 +138,13 @@ def _log_prob(actor: Any, observation: np.ndarray, action: np.ndarray) -> Float[
 def _fit(model: BehaviourModel, dataset: Dataset, observation: np.ndarray, out: np.ndarray, seed: int) -> Any:
     """The actor whose likelihood of the held-out rows was the highest, as host arrays."""
     kind: Any = CategoricalActor if dataset.spaces.discrete else Actor
-    key = random.stream(seed, "behaviour")
-    actor = kind.init(random.named(key, "actor"), observation.shape[1], dataset.spaces.action_size, model.hidden_sizes)
+    key = rng.stream(seed, "behaviour")
+    actor = kind.init(rng.named(key, "actor"), observation.shape[1], dataset.spaces.action_size, model.hidden_sizes)
     state = optax.adam(model.learning_rate).init(actor)
     data = jnp.asarray(observation[~out]), jnp.asarray(dataset.actions[~out])
     best, best_loss = actor, np.inf
     for step in range(0, model.steps, DISPATCH):
-        keys = jax.random.split(random.named(key, "step", step), min(DISPATCH, model.steps - step))
+        keys = jax.random.split(rng.named(key, "step", step), min(DISPATCH, model.steps - step))
         actor, state = _descend(actor, state, data, keys, model)
         loss = -_log_prob(actor, observation[out], dataset.actions[out]).mean()
         if loss < best_loss:

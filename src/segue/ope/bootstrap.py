@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-#: Resamples of the log.
+#: Resamples of the dataset.
 RESAMPLES = 2000
 #: Resamples evaluated together.
 CHUNK = 100
@@ -18,7 +18,7 @@ def resample(
     episodes: int,
     source: np.random.Generator,
 ) -> Float[np.ndarray, "resamples statistics"]:
-    """The statistics of resampled logs; they are given how often each episode is in each resample."""
+    """The statistics of resampled datasets; they are given how often each episode is in each resample."""
     return np.concatenate([statistics(_counts(episodes, source)) for _ in range(RESAMPLES // CHUNK)])
 
 

@@ -1,4 +1,4 @@
-"""A log as off-policy estimators see it: episodes side by side, importance weights, and how much of them counts."""
+"""A dataset as off-policy estimators see it: episodes side by side, importance weights, and how much of them counts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NEGLIGIBLE = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class Support:
-    """How much of the log an estimate rests on."""
+    """How much of the dataset an estimate rests on."""
 
     effective_episodes: float
     """Kish's effective sample size, (Σ w)² / Σ w²: so many equally weighted episodes would vary as much."""
@@ -86,7 +86,7 @@ class Episodes:
 
     @cached_property
     def returns(self) -> Float[np.ndarray, " episodes"]:
-        """G = Σ_t γ^t r_t, to the last step in the log."""
+        """G = Σ_t γ^t r_t, to the last step in the dataset."""
         return self.rewards @ self.discounts
 
     @cached_property
@@ -102,7 +102,8 @@ class Episodes:
 
     @cached_property
     def followed(self) -> int:
-        """Steps from the start to the last at which some episode of the log has done what the judged policy may do."""
+        """Steps from the start to the last at which some episode of the dataset has done what the judged policy may
+        do."""
         return int(np.isfinite(self.log_weights).any(0).sum())
 
     def trajectory_support(self) -> Support:
@@ -129,7 +130,7 @@ class Episodes:
         q: Float[np.ndarray, " N"] | None = None,
         v: Float[np.ndarray, " N"] | None = None,
     ) -> Episodes:
-        """The episodes of a log.
+        """The episodes of a dataset.
 
         Args:
             dataset: N transitions.

@@ -12,7 +12,7 @@ from segue.ope.episodes import Episodes, Support
 
 
 class Bounds(NamedTuple):
-    """One-sided confidence bounds, each by itself at the stated confidence."""
+    """One-sided confidence bounds, each at the stated confidence."""
 
     value_lower: float
     """Lower bound of J(π)."""
@@ -39,15 +39,15 @@ class Estimator:
     def estimate(
         self, episodes: Episodes, counts: Float[np.ndarray, "resamples episodes"]
     ) -> Float[np.ndarray, " resamples"]:
-        """J(π) from logs that hold each episode so many times; NaN where there is no estimate."""
+        """J(π) from datasets that hold each episode so many times; NaN where there is no estimate."""
         raise NotImplementedError
 
     def support(self, episodes: Episodes) -> Support:
-        """How much of the log it rests on."""
+        """How much of the dataset it rests on."""
         return episodes.step_support()
 
     def bounds(self, episodes: Episodes, confidence: float, source: np.random.Generator) -> Bounds:
-        """Percentile bootstrap over episodes; the log's own value is resampled together with the estimate."""
+        """Percentile bootstrap over episodes; the dataset's own value is resampled together with the estimate."""
 
         def statistics(counts: Float[np.ndarray, "resamples episodes"]) -> Float[np.ndarray, "resamples statistics"]:
             value = self.estimate(episodes, counts)

@@ -1,4 +1,4 @@
-"""The entry point: judge a policy from a log, by several estimators, against the log's own policy."""
+"""The entry point: judge a policy from a dataset, by several estimators, against the behaviour policy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from segue import random
+from segue import rng
 from segue.data import load
 from segue.data.dataset import Dataset
 from segue.errors import RecipeError, SegueError, unknown
@@ -63,26 +63,26 @@ class Estimate:
 
     method: str
     value: float
-    """Estimate of J(π), the discounted return from the start of an episode; NaN, with infinite bounds, where the log
-    gives none: the verdict says why."""
+    """Estimate of J(π), the discounted return from the start of an episode; NaN, with infinite bounds, where the
+    dataset gives none: the verdict says why."""
     bounds: Bounds
     """One-sided bounds of J(π) and of J(π) − J(b)."""
     validity: str
     """What the bounds promise."""
     support: Support | None
-    """How much of the log counts; None for a method without importance weights."""
+    """How much of the dataset counts; None for a method without importance weights."""
     verdict: Verdict
 
 
 @dataclasses.dataclass(frozen=True)
 class OfflineEvaluation:
-    """A policy judged from a log."""
+    """A policy judged from a dataset."""
 
     estimates: tuple[Estimate, ...]
     """By method; the first one's verdict is that of the whole."""
-    log_value: float
-    """J(b): the mean discounted return of the log's episodes."""
-    log_bounds: tuple[float, float]
+    behaviour_value: float
+    """J(b): the mean discounted return of the dataset's episodes."""
+    behaviour_bounds: tuple[float, float]
     """Its one-sided lower and upper bound, by the bootstrap over episodes."""
     episodes: int
     """How many episodes judged the policy: those that it has not learnt from, if there are any."""
@@ -96,11 +96,12 @@ class OfflineEvaluation:
     confidence: float
     """1 − δ of every bound."""
     notes: tuple[str, ...]
-    """What a reader should know of the log, the propensities and the methods left out."""
+    """What a reader should know of the dataset, the propensities and the methods left out."""
 
     @property
     def verdict(self) -> Verdict:
-        """Better than the log's policy? By the first method; the others are there to be compared, not to be picked."""
+        """Better than the behaviour policy? By the first method; the others are there to be compared, not to be
+        picked."""
         return self.estimates[0].verdict
 
     def __getitem__(self, method: str) -> Estimate:
@@ -122,7 +123,7 @@ class OfflineEvaluation:
         headings = ("value", f"at least ({level})", "better by", "effective episodes", "largest weight", "count")
         for heading in headings:
             table.add_column(heading, justify="right")
-        table.add_column("better than the log's policy?")
+        table.add_column("better than the behaviour policy?")
         for estimate in self.estimates:
             bounds, support = estimate.bounds, estimate.support
             table.add_row(
@@ -135,12 +136,12 @@ class OfflineEvaluation:
                 "–" if support is None else f"{support.share:.0%}",
                 estimate.verdict.answer,
             )
-        low, high = self.log_bounds
+        low, high = self.behaviour_bounds
         lines: list[RenderableType] = [
-            f"log: {self.log_value:.4g} ({low:.4g} … {high:.4g}, each side at {level}), discounted with "
+            f"log: {self.behaviour_value:.4g} ({low:.4g} … {high:.4g}, each side at {level}), discounted with "
             f"{self.discount:g}; judged on {self.basis}",
             table,
-            f"better than the log's policy at {level}: {self.verdict.answer} "
+            f"better than the behaviour policy at {level}: {self.verdict.answer} "
             f"(by {self.estimates[0].method}: {self.verdict.reason})",
         ]
         others = [f"{e.method}: {e.verdict.answer}: {e.verdict.reason}" for e in self.estimates[1:]]
@@ -178,17 +179,19 @@ def evaluate_offline(
         discount: γ; by default the algorithm's.
         explore: judge a Segue policy as it explores, instead of as it is evaluated.
         fqe: hyper-parameters of fitted Q evaluation, which dr and wdr need too.
-        behaviour: how the log's policy is estimated where it has no propensities; or what gives them, called only if
+        behaviour: how the behaviour policy is estimated where it has no propensities; or what gives them, called only
+        if
             a method needs them, so that several policies can be judged by one estimate.
         seed: of fits and resamples.
         fresh: the dataset was recorded independently of training, although some of its episodes are equal to ones that
             the policy has learnt from, as happens in discrete problems. All of its episodes then judge the policy.
 
     Raises:
-        SegueError: a method or a number that makes no sense, a policy that does not fit the log, or a method that was
+        SegueError: a method or a number that makes no sense, a policy that does not fit the dataset, or a method that
+        was
             asked for by name and needs a density that the policy does not have.
     """
-    log = dataset if isinstance(dataset, Dataset) else load(dataset)
+    dataset = dataset if isinstance(dataset, Dataset) else load(dataset)
     chosen = METHODS if methods is None else tuple(methods)
     for method in chosen:
         if method not in METHODS:
@@ -201,17 +204,17 @@ def evaluate_offline(
         discount = policy.algorithm.discount
     if discount is None or not 0 <= discount <= 1:
         raise SegueError(f"discount is {discount}; expected between 0 and 1")
-    if len(log.episode_starts) < 2:
-        raise SegueError(f"{log.source}: one episode; expected at least 2, or nothing is known of how they vary")
-    target = judged(policy, log.spaces, explore) if isinstance(policy, Policy) else policy
-    if isinstance(target, DiscretePolicy) != log.spaces.discrete:
+    if len(dataset.episode_starts) < 2:
+        raise SegueError(f"{dataset.source}: one episode; expected at least 2, or nothing is known of how they vary")
+    target = judged(policy, dataset.spaces, explore) if isinstance(policy, Policy) else policy
+    if isinstance(target, DiscretePolicy) != dataset.spaces.discrete:
         raise RecipeError(
-            f"the policy and the log have different kinds of actions; the log has {log.spaces.describe()}"
+            f"the policy and the dataset have different kinds of actions; the dataset has {dataset.spaces.describe()}"
         )
-    known = behaviour if callable(behaviour) else partial(propensities, log, behaviour or BehaviourModel(), seed)
+    known = behaviour if callable(behaviour) else partial(propensities, dataset, behaviour or BehaviourModel(), seed)
     seen = NOTHING_SEEN if target.seen is None else target.seen
-    basis = unseen(log.episode_fingerprints(), seen, fresh)
-    evaluation = _Evaluation(target, log, basis, chosen, methods is None, confidence, discount, seed)
+    basis = unseen(dataset.episode_fingerprints(), seen, fresh)
+    evaluation = _Evaluation(target, dataset, basis, chosen, methods is None, confidence, discount, seed)
     if basis.refusal is not None:
         evaluation.notes.append(basis.refusal)
     if fresh and basis.seen:
@@ -232,7 +235,7 @@ class _Evaluation:
     def __init__(
         self,
         policy: Judged,
-        log: Dataset,
+        dataset: Dataset,
         basis: Unseen,
         methods: tuple[str, ...],
         skip: bool,
@@ -241,11 +244,11 @@ class _Evaluation:
         seed: int,
     ) -> None:
         self.policy, self.basis, self.methods, self.skip = policy, basis, methods, skip
-        self.rows = np.repeat(basis.kept, log.episode_lengths)
-        self.log = log if basis.kept.all() else log.episodes(np.flatnonzero(basis.kept))
+        self.rows = np.repeat(basis.kept, dataset.episode_lengths)
+        self.dataset = dataset if basis.kept.all() else dataset.episodes(np.flatnonzero(basis.kept))
         # The episodes that the policy has learnt from do not judge it, but they show what rewards are possible.
-        self.whole = log
-        self.limits = Limits.of_episodes(log, discount)
+        self.whole = dataset
+        self.limits = Limits.of_episodes(dataset, discount)
         self.confidence, self.discount, self.seed = confidence, discount, seed
         self.estimated = False
         """Whether the propensities are; weights then do not have mean 1, which exact bounds rest on."""
@@ -257,9 +260,9 @@ class _Evaluation:
         uses_model = {name for name, estimator in ESTIMATORS.items() if estimator.uses_model}
         fitted = self.fit(fqe) if {*uses_model, "fqe"} & set(self.methods) else None
         episodes = Episodes.of(
-            self.log,
+            self.dataset,
             self.discount,
-            np.zeros(len(self.log)) if log_ratio is None else log_ratio,
+            np.zeros(len(self.dataset)) if log_ratio is None else log_ratio,
             None if fitted is None else fitted.q,
             None if fitted is None else fitted.v,
         )
@@ -279,13 +282,13 @@ class _Evaluation:
         means = bootstrap.resample(
             lambda counts: (counts @ episodes.returns / len(episodes))[:, None],
             len(episodes),
-            random.generator(self.seed, "bootstrap"),
+            rng.generator(self.seed, "bootstrap"),
         )[:, 0]
         low, high = (sign * bootstrap.lower_quantile(sign * means, self.confidence) for sign in (1, -1))
         return OfflineEvaluation(
             estimates=tuple(estimates),
-            log_value=float(episodes.returns.mean()),
-            log_bounds=(low, high),
+            behaviour_value=float(episodes.returns.mean()),
+            behaviour_bounds=(low, high),
             episodes=len(episodes),
             dataset_episodes=len(self.basis.kept),
             seen_episodes=self.basis.seen,
@@ -301,7 +304,7 @@ class _Evaluation:
         if not weighted:
             return None
         try:
-            log_prob = self.policy.log_prob(self.log.observations, self.log.actions)
+            log_prob = self.policy.log_prob(self.dataset.observations, self.dataset.actions)
         except NoDensity as error:
             if not self.skip:
                 raise
@@ -314,7 +317,7 @@ class _Evaluation:
         return log_prob - logged.log_prob[self.rows]
 
     def fit(self, hyper_parameters: FQE) -> Fitted:
-        fitted = fqe.fit(hyper_parameters, self.policy, self.log, self.discount, self.seed)
+        fitted = fqe.fit(hyper_parameters, self.policy, self.dataset, self.discount, self.seed)
         if fitted.drift > fitted.standard_error:
             self.notes.append(
                 f"fqe still moved by {fitted.drift:.3g} in the last quarter of its updates, more than its standard "
@@ -326,24 +329,24 @@ class _Evaluation:
                 f"({fitted.limits} from the start of an episode) and were moved into it: its critic extrapolates"
             )
         if isinstance(self.policy, ContinuousPolicy):
-            rows = np.linspace(0, len(self.log) - 1, min(1000, len(self.log))).astype(int)
-            action = self.policy.draw(self.log.observations[rows], random.generator(self.seed, "distance"))
-            distance = float(np.sqrt(np.mean((action - self.log.actions[rows]) ** 2)))
-            spread = float(np.sqrt(np.mean(self.log.actions.var(0, dtype=np.float64))))
+            rows = np.linspace(0, len(self.dataset) - 1, min(1000, len(self.dataset))).astype(int)
+            action = self.policy.draw(self.dataset.observations[rows], rng.generator(self.seed, "distance"))
+            distance = float(np.sqrt(np.mean((action - self.dataset.actions[rows]) ** 2)))
+            spread = float(np.sqrt(np.mean(self.dataset.actions.var(0, dtype=np.float64))))
             self.notes.append(
-                f"the policy's actions differ from the log's by {distance:.2g} (root mean square; the log's own spread "
-                f"is {spread:.2g}): the critic extrapolates where that is more than the spread"
+                f"the policy's actions differ from the dataset's by {distance:.2g} (root mean square; the dataset's "
+                f"own spread is {spread:.2g}): the critic extrapolates where that is more than the spread"
             )
         return fitted
 
     def note_cuts(self) -> None:
-        cut = ~self.log.episode_terminals
+        cut = ~self.dataset.episode_terminals
         if cut.any():
-            left = float((self.discount ** self.log.episode_lengths[cut]).mean())
+            left = float((self.discount ** self.dataset.episode_lengths[cut]).mean())
             self.notes.append(
-                f"{cut.sum()} of {len(cut)} episodes were cut: estimates by weights, and the log's value, count to the "
-                f"cut; fqe goes on beyond it (a reward there still counts {left:.2g} of one at the start), and is "
-                "compared with the log's policy to the cut and the judged one after it"
+                f"{cut.sum()} of {len(cut)} episodes were cut: estimates by weights, and the dataset's value, count to "
+                f"the cut; fqe goes on beyond it (a reward there still counts {left:.2g} of one at the start), and is "
+                "compared with the behaviour policy to the cut and the judged one after it"
             )
 
     def note_unfollowed(self, estimates: list[Estimate], episodes: Episodes) -> None:
@@ -352,7 +355,7 @@ class _Evaluation:
         met = [how[e.method] for e in estimates if e.method in how and math.isfinite(e.value)]
         if episodes.followed < steps and met:
             self.notes.append(
-                f"after step {episodes.followed} of {steps} no episode of the log does what the policy would do: "
+                f"after step {episodes.followed} of {steps} no episode of the dataset does what the policy would do: "
                 + ", ".join(met)
             )
 
@@ -365,10 +368,11 @@ class _Evaluation:
             steps = episodes.rewards.shape[1]
             after = f"after step {episodes.followed} of {steps} " if episodes.followed else ""
             verdict = Verdict(
-                "not enough evidence", f"it has no value: {after}no episode of the log does what the policy would do"
+                "not enough evidence",
+                f"it has no value: {after}no episode of the dataset does what the policy would do",
             )
             return Estimate(estimator.name, math.nan, NO_BOUNDS, validity, support, verdict)
-        found = estimator.bounds(episodes, self.confidence, random.generator(self.seed, "bootstrap"))
+        found = estimator.bounds(episodes, self.confidence, rng.generator(self.seed, "bootstrap"))
         bounds = self.limits.clip_bounds(found)
         better = value - float(episodes.returns.mean())
         if estimator.exact_bounds and (
@@ -378,8 +382,8 @@ class _Evaluation:
         ):
             self.notes.append(
                 f"{estimator.name}: its bounds contradict its value, which takes the weights as they are: those of "
-                "this log do not average 1, and the bounds use that over endless logs they do. Trust the bounds if the "
-                "log's policy may do whatever the judged one does, and otherwise neither"
+                "this dataset do not average 1, and the bounds use that over endless datasets they do. The bounds are "
+                "valid only if the behaviour policy gives every action of the evaluated policy a non-zero probability"
             )
         if self.limits.beyond(np.array([value])).any():
             self.clipped.append(estimator.name)

@@ -1,7 +1,8 @@
 """Fitted Q evaluation (Le, Voloshin & Yue 2019, arXiv 1903.08738), with a bootstrap over episodes (Hao et al. 2021,
 arXiv 2102.03607).
 
-Each of M critics is fitted, by semi-gradient steps, to a log of its own: n episodes drawn with replacement from the n,
+Each of M critics is fitted, by semi-gradient steps, to a dataset of its own: n episodes drawn with replacement from
+the n,
 
     y = r + γ E_{a′~π(s′)} Q̄_m(s′, a′),    min E (Q_m(s, a) − y)²,    J_m = mean over its s₀ of E_{a~π} Q_m(s₀, a)
 
@@ -27,7 +28,8 @@ import optax
 from jaxtyping import Bool, Float, Int
 from scipy import special
 
-from segue import random
+from segue import rng
+from segue.core import Array, Key, Transition
 from segue.data.dataset import Dataset
 from segue.errors import Diverged, RecipeError, require_types
 from segue.networks import Critic, DiscreteCritic, pick
@@ -35,7 +37,6 @@ from segue.ope.episodes import Episodes
 from segue.ope.estimator import Bounds
 from segue.ope.limits import Limits
 from segue.ope.policy import DiscretePolicy, Judged, in_chunks
-from segue.types import Array, Key, Transition
 
 #: Rows of the dataset, and first states, at which it is looked whether values are in range.
 LOOKED_AT = 10_000
@@ -86,8 +87,8 @@ class Fitted:
     """J_m of every critic."""
     earlier: float
     """The mean of them after three quarters of the updates."""
-    log_values: Float[np.ndarray, " members"]
-    """The log's own value on each critic's episodes; a cut episode goes on with the judged policy."""
+    behaviour_values: Float[np.ndarray, " members"]
+    """The dataset's own value on each critic's episodes; a cut episode goes on with the judged policy."""
     q: Float[np.ndarray, " N"]
     """Q(s, a) of every row, by the critics that did not see its episode; 0 where all did."""
     v: Float[np.ndarray, " N"]
@@ -115,54 +116,54 @@ class Fitted:
     def bounds(self, confidence: float) -> Bounds:
         """estimate ± t · standard error, t of Student's distribution with M − 1 degrees of freedom.
 
-        They cover the sampling of episodes and the noise of fitting, not a critic that cannot represent Q or a log that
-        does not show what the policy does.
+        They cover the sampling of episodes and the noise of fitting, not a critic that cannot represent Q or a
+        dataset that does not show what the policy does.
         """
         t = float(special.stdtrit(len(self.values) - 1, confidence))
-        difference = self.values - self.log_values
+        difference = self.values - self.behaviour_values
         middle, spread = float(difference.mean()), t * float(difference.std(ddof=1))
         bounds = Bounds(self.estimate - t * self.standard_error, middle - spread, middle + spread)
         return self.limits.clip_bounds(bounds)
 
 
 def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) -> Fitted:
-    """Evaluate a policy on a log, in the units of its rewards.
+    """Evaluate a policy on a dataset, in the units of its rewards.
 
     Args:
         fqe: hyper-parameters.
         policy: what is judged; it gets raw observations.
-        dataset: the log; its rewards are taken as they are, whatever scale an algorithm learns them in.
+        dataset: the dataset; its rewards are taken as they are, whatever scale an algorithm learns them in.
         discount: γ.
         seed: of initial critics, resamples and batches.
 
     Raises:
         Diverged: if a value is not finite.
     """
-    log = dataset.transitions(discount, dataset.normaliser())
-    # Values of about 1, whatever the rewards' unit: the step size is then right for every log.
-    scale = max(float(np.sqrt(np.mean(log.return_to_go.astype(np.float64) ** 2))), 1e-8)
+    logged = dataset.transitions(discount, dataset.normaliser())
+    # Values of about 1, whatever the rewards' unit: the step size is then right for every dataset.
+    scale = max(float(np.sqrt(np.mean(logged.return_to_go.astype(np.float64) ** 2))), 1e-8)
     at_start, anywhere = Limits.of_starts(dataset, discount), Limits.of_states(dataset, discount)
-    key, source = random.stream(seed, "fqe"), random.generator(seed, "fqe")
-    steps = random.named(key, "step")
+    key, source = rng.stream(seed, "fqe"), rng.generator(seed, "fqe")
+    steps = rng.named(key, "step")
     here = _choices(policy, dataset.observations, fqe.draws, source)
     there = _choices(policy, dataset.next_observations, fqe.draws, source)
 
     count = len(dataset.episode_starts)
     times = source.multinomial(count, np.full(count, 1 / count), fqe.members)  # [members, episodes]
     seen = times[:, np.repeat(np.arange(count), dataset.episode_lengths)]  # [members, N]
-    data = _Data.of(log, scale, there, seen)
+    data = _Data.of(logged, scale, there, seen)
 
     spaces = dataset.spaces
     kind: Any = DiscreteCritic if spaces.discrete else Critic
     critic = kind.init(
-        random.named(key, "critic"), fqe.members, spaces.observation_size, spaces.action_size, fqe.hidden_sizes
+        rng.named(key, "critic"), fqe.members, spaces.observation_size, spaces.action_size, fqe.hidden_sizes
     )
     state = critic, jax.tree.map(jnp.copy, critic), _optimiser(fqe).init(critic)
 
     def values(
         critic: Any, rows: Int[np.ndarray, " rows"], limits: Limits = anywhere
     ) -> Float[np.ndarray, "members rows"]:
-        found = in_chunks(lambda r: _expected(critic, log.observation[r], here[r], scale, limits).T, rows)
+        found = in_chunks(lambda r: _expected(critic, logged.observation[r], here[r], scale, limits).T, rows)
         return found.T
 
     def first_values(critic: Any) -> Float[np.ndarray, " members"]:
@@ -174,7 +175,7 @@ def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) 
     earlier, step = 0.0, 0
     while step < fqe.steps:
         stop = min(step + DISPATCH, fqe.steps)
-        keys = jax.vmap(partial(random.named, steps))(jnp.arange(step, stop))
+        keys = jax.vmap(partial(rng.named, steps))(jnp.arange(step, stop))
         state = _descend(state, data, keys, fqe)
         if step < 0.75 * fqe.steps <= stop:
             earlier = float(first_values(_host(state[0])).mean())
@@ -183,7 +184,7 @@ def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) 
     critic = _host(state[0])
     rows = np.arange(len(dataset))
     unseen = seen == 0
-    q = scale * in_chunks(lambda r: critic(log.observation[r], log.action[r]).T, rows).T.astype(np.float64)
+    q = scale * in_chunks(lambda r: critic(logged.observation[r], logged.action[r]).T, rows).T.astype(np.float64)
     some, starts = (part[:: len(part) // LOOKED_AT + 1] for part in (rows, dataset.episode_starts))
     outside = [
         anywhere.beyond(q),
@@ -193,7 +194,7 @@ def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) 
     return Fitted(
         values=first_values(critic),
         earlier=earlier,
-        log_values=_log_values(critic, there, log, dataset, discount, scale, times, anywhere),
+        behaviour_values=_behaviour_values(critic, there, logged, dataset, discount, scale, times, anywhere),
         q=_mean_where(anywhere.clip(q), unseen),
         v=_mean_where(values(critic, rows), unseen),
         limits=at_start,
@@ -201,10 +202,10 @@ def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) 
     )
 
 
-def _log_values(
+def _behaviour_values(
     critic: Any,
     there: Array,
-    log: Transition,
+    logged: Transition,
     dataset: Dataset,
     discount: float,
     scale: float,
@@ -212,7 +213,7 @@ def _log_values(
     limits: Limits,
 ) -> Float[np.ndarray, " members"]:
     lasts = np.append(dataset.episode_starts[1:], len(dataset)) - 1
-    after = _expected(critic, log.next_observation[lasts], there[lasts], scale, limits)
+    after = _expected(critic, logged.next_observation[lasts], there[lasts], scale, limits)
     cut = ~dataset.episode_terminals * discount**dataset.episode_lengths
     returns = Episodes.of(dataset, discount, np.zeros(len(dataset))).returns
     return ((returns + cut * after) * times).sum(1) / len(lasts)
@@ -261,18 +262,27 @@ class _Data(NamedTuple):
     choices: Array
     """What the judged policy does in the next observation; see `_choices`."""
     rows: Int[Array, "members most"]
-    """Row numbers of every member's resampled log, padded to the longest."""
+    """Row numbers of every member's resampled dataset, padded to the longest."""
     sizes: Int[Array, " members"]
     """How many rows each has."""
 
     @classmethod
-    def of(cls, log: Transition, scale: float, choices: Array, seen: Int[np.ndarray, "members N"]) -> _Data:
-        """The log, and the rows of every member's resample given how often it holds each."""
+    def of(cls, logged: Transition, scale: float, choices: Array, seen: Int[np.ndarray, "members N"]) -> _Data:
+        """The dataset, and the rows of every member's resample given how often it holds each."""
         rows = [np.repeat(np.arange(seen.shape[1], dtype=np.int32), times) for times in seen]
         sizes = np.array([len(own) for own in rows], np.int32)
         table = np.stack([np.resize(own, sizes.max()) for own in rows])
-        reward = log.reward / np.float32(scale)
-        columns = (log.observation, log.action, reward, log.next_observation, log.discount, choices, table, sizes)
+        reward = logged.reward / np.float32(scale)
+        columns = (
+            logged.observation,
+            logged.action,
+            reward,
+            logged.next_observation,
+            logged.discount,
+            choices,
+            table,
+            sizes,
+        )
         return cls(*map(jnp.asarray, columns))
 
 
@@ -292,14 +302,14 @@ def _descend(state: tuple[Any, Any, Any], data: _Data, keys: Key, fqe: FQE) -> t
 
     def step(carry: tuple[Any, Any, Any], key: Key) -> tuple[tuple[Any, Any, Any], None]:
         critic, target, optimiser_state = carry
-        row_key = random.named(key, "rows")
+        row_key = rng.named(key, "rows")
         which = jax.random.randint(row_key, (fqe.members, fqe.batch_size), 0, data.sizes[:, None])
         rows = data.rows[members, which]
         observation, action, next_observation = data.observation[rows], data.action[rows], data.next_observation[rows]
         if isinstance(critic, DiscreteCritic):
             following = (target.members(next_observation) * data.choices[rows]).sum(-1)
         else:
-            draw = jax.random.randint(random.named(key, "draws"), rows.shape, 0, data.choices.shape[1])
+            draw = jax.random.randint(rng.named(key, "draws"), rows.shape, 0, data.choices.shape[1])
             following = at(target, next_observation, data.choices[rows, draw])
         goal = data.reward[rows] + data.discount[rows] * following
 

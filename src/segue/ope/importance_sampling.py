@@ -26,7 +26,7 @@ class ImportanceSampling(Estimator):
 
     name: ClassVar[str] = "is"
     exact_bounds: ClassVar[bool] = True
-    validity: ClassVar[str] = "betting: holds for any number of episodes, if no return lies outside the log's range"
+    validity: ClassVar[str] = "betting: holds for any number of episodes, if no return lies outside the dataset's range"
 
     def estimate(
         self, episodes: Episodes, counts: Float[np.ndarray, "resamples episodes"]

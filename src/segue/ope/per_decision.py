@@ -28,7 +28,7 @@ class PerDecision(Estimator):
     name: ClassVar[str] = "pdis"
     exact_bounds: ClassVar[bool] = True
     validity: ClassVar[str] = (
-        "betting: holds for any number of episodes, if no reward or return exceeds the log's range"
+        "betting: holds for any number of episodes, if no reward or return exceeds the dataset's range"
     )
 
     def estimate(

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt64
 
 from segue.bridges import Bridge
+from segue.core import Spaces
 from segue.errors import SegueError
 from segue.networks.distributions import (
     Categorical,
@@ -21,7 +22,6 @@ from segue.networks.distributions import (
     pick,
 )
 from segue.policy import Policy
-from segue.types import Spaces
 
 #: Rows per call of a policy.
 CHUNK = 10_000

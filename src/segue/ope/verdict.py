@@ -16,7 +16,7 @@ FEW_EFFECTIVE_EPISODES = 30
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Is the judged policy better than the log's?"""
+    """Is the judged policy better than the dataset's?"""
 
     answer: Answer
     reason: str
@@ -34,7 +34,7 @@ def decide(
 
     Only bounds that hold for every number of episodes decide. A bootstrap resamples the weights that were seen; where
     weights are heavy-tailed, those that matter most were not, and a self-normalised estimate is biased towards what is
-    common in the log: its bound then errs several times more often than it says, also with a hundred effective
+    common in the dataset: its bound then errs several times more often than it says, also with a hundred effective
     episodes (docs/evaluation.md). Such a bound, and that of a fitted critic, is reported as the way it points.
 
     Args:
@@ -63,7 +63,9 @@ def decide(
     if support is None:
         return Verdict("not enough evidence", f"{found}, as far as the critic is right, which no bound covers")
     if support.effective_episodes < FEW_EFFECTIVE_EPISODES:
-        basis = f"{_basis(support, episodes)}: the policy does things that the log hardly ever tried; {found}"
+        few = support.share > 0.5  # most episodes count, so that what is missing is more of them
+        why = "there are too few episodes" if few else "the policy does things that the dataset hardly ever tried"
+        basis = f"{_basis(support, episodes)}: {why}; {found}"
     else:
         basis = f"{found} ({_basis(support, episodes)})"
     caution = "; the bound is approximate and decides nothing" if decided else ""

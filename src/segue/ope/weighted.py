@@ -14,7 +14,7 @@ from segue.ope.estimator import Estimator, ratio
 class Weighted(Estimator):
     """J = Σ_i w_i G_i / Σ_i w_i, with w_i = Π_t π(a_t|s_t) / b(a_t|s_t) over the whole episode.
 
-    Never outside the log's returns, and consistent; biased towards the log's value while few episodes count.
+    Never outside the dataset's returns, and consistent; biased towards the dataset's value while few episodes count.
     """
 
     name: ClassVar[str] = "wis"

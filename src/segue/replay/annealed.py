@@ -1,4 +1,4 @@
-"""Annealed: the share of the log in each batch falls over the online phase."""
+"""Annealed: the share of the dataset in each batch falls over the online phase."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from segue.core import Key
 from segue.replay.base import Replay, ReplayStrategy, draw_rows
-from segue.types import Key
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Annealed(ReplayStrategy):
-    """A share of each batch from the log that moves linearly from `start` to `end`."""
+    """A share of each batch from the dataset that moves linearly from `start` to `end`."""
 
     name: ClassVar[str] = "annealed"
 
     start: float = 0.5
-    """Share of the log when the online phase starts."""
+    """Share of the dataset when the online phase starts."""
     end: float = 0.0
-    """Share of the log when the annealing is over."""
+    """Share of the dataset when the annealing is over."""
     until: float = 0.5
     """Share of the online phase after which the fraction stays at `end`."""
 
@@ -34,6 +34,6 @@ class Annealed(ReplayStrategy):
     def rows(
         self, state: Any, key: Key, batch_size: int, replay: Replay, progress: Float[jax.Array, ""]
     ) -> Int[jax.Array, " batch"]:
-        """round(fraction · batch) rows of the log, then rows of the ring."""
+        """round(fraction · batch) rows of the dataset, then rows of the ring."""
         fraction = self.start + (self.end - self.start) * jnp.minimum(progress / self.until, 1.0)
         return draw_rows(key, batch_size, replay, fraction)

@@ -1,4 +1,4 @@
-"""Appended: one pool of the log and the live transitions, as CORL fine-tunes AWAC, IQL and CQL."""
+"""Appended: one pool of the dataset and the live transitions, as CORL fine-tunes AWAC, IQL and CQL."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import jax
 from jaxtyping import Float, Int
 
+from segue.core import Key
 from segue.replay.base import Replay, ReplayStrategy
-from segue.types import Key
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Appended(ReplayStrategy):
-    """Uniform over the log and the live transitions together."""
+    """Uniform over the dataset and the live transitions together."""
 
     name: ClassVar[str] = "appended"
 

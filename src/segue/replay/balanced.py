@@ -1,4 +1,4 @@
-"""Balanced: samples of the log that look like live ones come up more often (Lee et al. 2021, "Off2OnRL")."""
+"""Balanced: samples of the dataset that look like live ones come up more often (Lee et al. 2021, "Off2OnRL")."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int
 
-from segue import random
+from segue import rng
+from segue.core import Key, Spaces, Transition
 from segue.networks import MLP
 from segue.replay.base import Replay, ReplayStrategy
-from segue.types import Key, Spaces, Transition
 
 EPSILON = 1e-10
 #: Rows are drawn in two stages, a block and then a row of it: one sum over a million rows swallows small priorities
@@ -68,7 +68,7 @@ class Balanced(ReplayStrategy):
             self.require(field, holds, expected)
 
     def init(self, replay: Replay, spaces: Spaces, key: Key) -> DensityRatio:
-        """A ratio of about 1 everywhere, and priority 1 for the log."""
+        """A ratio of about 1 everywhere, and priority 1 for the dataset."""
         net = MLP.init(key, spaces.observation_size + spaces.action_size, self.hidden_sizes, 1)
         net = eqx.tree_at(lambda n: n.layers[-1].bias, net, jnp.ones(1))
         priorities = jnp.ones(replay.offline_size + replay.capacity)
@@ -100,7 +100,7 @@ class Balanced(ReplayStrategy):
         """Rows that are there, in proportion to their priorities."""
         priorities = self.priorities(state, replay)
         blocks = jnp.pad(priorities, (0, -len(priorities) % BLOCK)).reshape(-1, BLOCK)
-        of_block, of_row = (jax.random.uniform(random.named(key, of), (batch_size,)) for of in ("block", "row"))
+        of_block, of_row = (jax.random.uniform(rng.named(key, of), (batch_size,)) for of in ("block", "row"))
         block = _draw(jnp.cumsum(blocks.sum(1)), of_block)
         within = jax.vmap(_draw)(jnp.cumsum(blocks[block], axis=1), of_row)
         return (block * BLOCK + within).astype(jnp.int32)
@@ -114,13 +114,13 @@ class Balanced(ReplayStrategy):
         w^(1/T) / E_log[w^(1/T)], within [1e-3, 1e3].
         """
         size = len(rows)
-        logged = replay.gather(jax.random.randint(random.named(key, "log"), (size,), 0, replay.offline_size))
-        live_rows = jax.random.randint(random.named(key, "live"), (size,), 0, jnp.maximum(replay.online_size, 1))
+        logged = replay.gather(jax.random.randint(rng.named(key, "log"), (size,), 0, replay.offline_size))
+        live_rows = jax.random.randint(rng.named(key, "live"), (size,), 0, jnp.maximum(replay.online_size, 1))
         live = replay.gather(replay.offline_size + live_rows)
 
         def loss(net: MLP) -> Float[jax.Array, ""]:
-            w_log, w_live = state(logged, net), state(live, net)
-            off = -jnp.log(2 / (w_log + 1) + EPSILON).mean()
+            w_offline, w_live = state(logged, net), state(live, net)
+            off = -jnp.log(2 / (w_offline + 1) + EPSILON).mean()
             on = jnp.log(2 * w_live / (w_live + 1) + EPSILON).mean()
             return off - on
 

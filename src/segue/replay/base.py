@@ -1,6 +1,6 @@
 """What the online phase samples from: the read-only log, a ring of live transitions, and a strategy over both.
 
-A replay strategy is a distribution over row numbers: 0…M−1 are the log, M… are the ring. That is all it decides.
+A replay strategy is a distribution over row numbers: 0…M−1 are the dataset, M… are the ring. That is all it decides.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from segue import random
+from segue import rng
+from segue.core import Array, Key, Spaces, Transition
 from segue.hyper import HyperParameters
-from segue.types import Array, Key, Spaces, Transition
 
 
 class Replay(eqx.Module):
-    """Device-resident data. The log is shared and never copied; the ring is overwritten oldest first."""
+    """Device-resident data. The dataset is shared and never copied; the ring is overwritten oldest first."""
 
     offline: Transition | None
-    """The log, [M, …]."""
+    """The dataset, [M, …]."""
     online: Transition | None
     """The ring, [capacity, …]; None in the offline phase."""
     count: Int[jax.Array, ""]
@@ -32,7 +32,7 @@ class Replay(eqx.Module):
 
     @property
     def offline_size(self) -> int:
-        """M, transitions in the log."""
+        """M, transitions in the dataset."""
         return 0 if self.offline is None else self.offline.reward.shape[0]
 
     @property
@@ -52,13 +52,13 @@ class Replay(eqx.Module):
         if self.offline is None:
             return _take(self.online, rows)
         logged = rows < self.offline_size
-        from_log = _take(self.offline, jnp.where(logged, rows, 0))
+        from_dataset = _take(self.offline, jnp.where(logged, rows, 0))
         from_ring = _take(self.online, jnp.where(logged, 0, rows - self.offline_size))
 
         def choose(a: Array, b: Array) -> Array:
             return jnp.where(logged.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
-        return jax.tree.map(choose, from_log, from_ring)
+        return jax.tree.map(choose, from_dataset, from_ring)
 
     def rows_of(self, following: Int[Array, " batch"], rows: Int[Array, " batch"]) -> Int[Array, " batch"]:
         """The rows that the transitions in `rows` say follow them; −1 where none does, or none is stored any more."""
@@ -68,7 +68,8 @@ class Replay(eqx.Module):
 
     @classmethod
     def create(cls, offline: Transition | None, capacity: int, spaces: Spaces, chunks: bool = False) -> Replay:
-        """The log on the device, and an empty ring of this capacity (0: none), with what `chunks` of actions need."""
+        """The dataset on the device, and an empty ring of this capacity (0: none), with what `chunks` of actions
+        need."""
         offline = None if offline is None else jax.tree.map(jnp.asarray, offline)
         ring = empty(capacity, spaces) if capacity else None
         if ring is not None and chunks:
@@ -154,7 +155,7 @@ class ReplayStrategy(HyperParameters):
     """What the online phase samples."""
 
     needs_dataset: ClassVar[bool] = True
-    """Whether it makes sense only with a log."""
+    """Whether it makes sense only with a dataset."""
 
     capacity: int | None = None
     """Live transitions kept, oldest dropped first; None keeps all of the online phase."""
@@ -186,11 +187,11 @@ def draw_rows(
     key: Key,
     batch_size: int,
     replay: Replay,
-    from_log: Float[jax.Array, ""] | float,
+    from_dataset: Float[jax.Array, ""] | float,
 ) -> Int[jax.Array, " batch"]:
-    """A batch whose first `from_log` share is uniform over the log and whose rest is uniform over the ring."""
-    logged = jax.random.randint(random.named(key, "log"), (batch_size,), 0, replay.offline_size)
-    rows = jax.random.randint(random.named(key, "ring"), (batch_size,), 0, jnp.maximum(replay.online_size, 1))
+    """A batch whose first `from_dataset` share is uniform over the dataset and whose rest is uniform over the ring."""
+    logged = jax.random.randint(rng.named(key, "log"), (batch_size,), 0, replay.offline_size)
+    rows = jax.random.randint(rng.named(key, "ring"), (batch_size,), 0, jnp.maximum(replay.online_size, 1))
     live = replay.offline_size + rows
-    count = jnp.where(replay.online_size > 0, jnp.round(from_log * batch_size), batch_size)
+    count = jnp.where(replay.online_size > 0, jnp.round(from_dataset * batch_size), batch_size)
     return jnp.where(jnp.arange(batch_size) < count, logged, live)

@@ -8,18 +8,18 @@ from typing import Any, ClassVar
 import jax
 from jaxtyping import Float, Int
 
+from segue.core import Key
 from segue.replay.base import Replay, ReplayStrategy, draw_rows
-from segue.types import Key
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mixed(ReplayStrategy):
-    """A fixed share of each batch from the log, the rest from the live transitions."""
+    """A fixed share of each batch from the dataset, the rest from the live transitions."""
 
     name: ClassVar[str] = "mixed"
 
     offline_fraction: float = 0.5
-    """Share of the batch that comes from the log."""
+    """Share of the batch that comes from the dataset."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -28,5 +28,5 @@ class Mixed(ReplayStrategy):
     def rows(
         self, state: Any, key: Key, batch_size: int, replay: Replay, progress: Float[jax.Array, ""]
     ) -> Int[jax.Array, " batch"]:
-        """round(offline_fraction · batch) rows of the log, then rows of the ring."""
+        """round(offline_fraction · batch) rows of the dataset, then rows of the ring."""
         return draw_rows(key, batch_size, replay, self.offline_fraction)

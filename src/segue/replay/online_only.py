@@ -1,4 +1,4 @@
-"""Online only: the log is left behind at the switch."""
+"""Online only: the dataset is left behind at the handover."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from segue.core import Key
 from segue.replay.base import Replay, ReplayStrategy
-from segue.types import Key
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Replaced: the log is taken out of the pool, bit by bit or at once, while live data comes in."""
+"""Replaced: the dataset is taken out of the pool, bit by bit or at once, while live data comes in."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from segue.core import Key, Spaces
 from segue.replay.base import Replay, ReplayStrategy
-from segue.types import Key, Spaces
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Replaced(ReplayStrategy):
-    """Uniform over what is left of the log and the live transitions together.
+    """Uniform over what is left of the dataset and the live transitions together.
 
-    The part of the log that is left falls linearly from `start` to `end`; equal ones keep that fraction for good.
+    The part of the dataset that is left falls linearly from `start` to `end`; equal ones keep that fraction for good.
     """
 
     name: ClassVar[str] = "replaced"
 
     start: float = 1.0
-    """Share of the log in the pool when the online phase starts."""
+    """Share of the dataset in the pool when the online phase starts."""
     end: float = 0.0
-    """Share of the log in the pool when the replacement is over."""
+    """Share of the dataset in the pool when the replacement is over."""
     until: float = 0.5
     """Share of the online phase after which it stays at `end`."""
 

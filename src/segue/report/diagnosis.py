@@ -25,9 +25,9 @@ QUANTITIES = {
     "value_at_start": "critic's estimate",
     "return_from_start": "what followed (discounted)",
     "q_of_policy_actions": "Q of the policy's actions",
-    "q_of_log_actions": "Q of the dataset's actions",
+    "q_of_dataset_actions": "Q of the dataset's actions",
     "preference": "difference of these two",
-    "distance_to_log": "distance to the dataset",
+    "distance_to_dataset": "distance to the dataset",
 }
 
 
@@ -166,7 +166,7 @@ def _critic(arm: HandoverArm, found: LowestPoint) -> Iterator[str]:
 
 def _dataset(arm: HandoverArm, found: LowestPoint) -> Iterator[str]:
     step = found.step
-    distance = arm.tracks["distance_to_log"]
+    distance = arm.tracks["distance_to_dataset"]
     near, far = (distance.at(s).mean for s in (0, step))
     if not (math.isnan(near) or math.isnan(far)):
         p = max(decimals([near, far]), 2)
@@ -218,7 +218,7 @@ def _parts_did(arm: HandoverArm) -> Iterator[str]:
 
 def _missing(missing: list[str]) -> str:
     if len(missing) < len(PROBE):
-        of_dataset = set(missing) <= {"q_of_log_actions", "q_of_policy_actions", "distance_to_log"}
+        of_dataset = set(missing) <= {"q_of_dataset_actions", "q_of_policy_actions", "distance_to_dataset"}
         why = ": this arm uses no dataset, or its algorithm has no Q" if of_dataset else ""
         return f"Not recorded here: {', '.join(QUANTITIES[m] for m in missing)}{why}."
     return (
@@ -268,7 +268,7 @@ def suggestions(arm: HandoverArm, found: LowestPoint | None) -> dict[str, str]:
     except RecipeError:
         return {}
     used = {bridge.name for bridge in recipe.bridges}
-    distance = arm.tracks["distance_to_log"]
+    distance = arm.tracks["distance_to_dataset"]
     value, earned = arm.tracks["value_at_start"], arm.tracks["return_from_start"]
     first, then = (relation(value.at(s).mean, earned.at(s).mean) for s in (0, found.step))
     away = relation(distance.at(found.step).mean, distance.at(0).mean) == "above"

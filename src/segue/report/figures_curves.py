@@ -302,19 +302,25 @@ def offline_panels(summary: Summary) -> list[tuple[str, str, Mapping[str, str]]]
     evaluated = any(seed.offline for arm in summary.arms.values() for seed in arm.seeds.values())
     panels: list[tuple[str, str, Mapping[str, str]]] = [("Return", "mean per episode", {"return": ""})] * evaluated
     losses = sorted(name for name in recorded if name.endswith("_loss"))
-    panels += [(name.replace("_", " ").capitalize(), "", {name: ""}) for name in losses]
+    panels += [(_words(name), "", {name: ""}) for name in losses]
     pairs = [
         (
             "Q on the dataset's states",
             "",
-            {"q_of_policy_actions": "policy's actions", "q_of_log_actions": "dataset's"},
+            {"q_of_policy_actions": "policy's actions", "q_of_dataset_actions": "dataset's"},
         ),
         ("Critic against reality", "", {"value_at_start": "estimate", "return_from_start": "what followed"}),
-        ("Distance to the dataset", "of actions", {"distance_to_log": ""}),
+        ("Distance to the dataset", "of actions", {"distance_to_dataset": ""}),
     ]
-    if "q_of_log_actions" not in recorded:
+    if "q_of_dataset_actions" not in recorded:
         pairs[0] = ("Q of the batch", "", {"q_data": ""})
     return panels + [panel for panel in pairs if recorded & set(panel[2])]
+
+
+def _words(metric: str) -> str:
+    """Words for a metric: `bc_loss` is the BC loss."""
+    first, *rest = metric.split("_")
+    return " ".join([first.upper() if first in ("bc", "kl") else first.capitalize(), *rest])
 
 
 def offline_size(summary: Summary) -> tuple[float, float]:

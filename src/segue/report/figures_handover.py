@@ -92,11 +92,11 @@ QUESTIONS = (
     Question(
         "Q on the dataset's states",
         "",
-        (("q_of_policy_actions", "policy's actions"), ("q_of_log_actions", "dataset's actions")),
+        (("q_of_policy_actions", "policy's actions"), ("q_of_dataset_actions", "dataset's actions")),
         height=1.2,
     ),
     Question("Critic's preference", "Q(policy's) − Q(dataset's)", (("preference", ""),)),
-    Question("Distance to the dataset", "of actions: RMS, or share", (("distance_to_log", ""),)),
+    Question("Distance to the dataset", "of actions: RMS, or share", (("distance_to_dataset", ""),)),
 )
 """What every arm with a probe can answer."""
 

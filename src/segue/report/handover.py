@@ -18,14 +18,14 @@ from segue.errors import RecipeError
 from segue.report.measures import arm_measures
 from segue.report.statistics import Estimate, estimate, mean_curve
 from segue.report.summary import Arm, Array, Curve, Seed, Summary
-from segue.student import student
+from segue.student_t import student_t
 
 if TYPE_CHECKING:
     from segue.algorithms import Algorithm
     from segue.bridges import Bridge
     from segue.describe import Panel
 
-PROBE = ("value_at_start", "return_from_start", "q_of_log_actions", "q_of_policy_actions", "distance_to_log")
+PROBE = ("value_at_start", "return_from_start", "q_of_dataset_actions", "q_of_policy_actions", "distance_to_dataset")
 """What is measured of every algorithm that has it (segue.evaluation.probe)."""
 COMMON = (*PROBE, "training_return")
 
@@ -54,7 +54,7 @@ def parts_of(recipe: Mapping[str, Any]) -> Iterator[tuple[Algorithm | Bridge, bo
 
 
 def panels_of(recipe: Mapping[str, Any]) -> tuple[Panel, ...]:
-    """The panels that the parts of a stored recipe ask for, bridges first; no threshold of values nobody can read."""
+    """The panels that the parts of a stored recipe ask for, bridges first; without thresholds for unreadable values."""
     found = {
         panel.metric: panel if known else dataclasses.replace(panel, threshold=None)
         for part, known in parts_of(recipe)
@@ -147,7 +147,7 @@ def handover_arm(arm: Arm, place: int) -> HandoverArm:
     tracks = {"return": track((seed.offline_curve, seed.online_curve) for seed in seeds.values())}
     for name in (*COMMON, *(panel.metric for panel in panels)):
         tracks[name] = track((seed.metric("offline", name), seed.metric("online", name)) for seed in seeds.values())
-    tracks["preference"] = _difference(tracks["q_of_policy_actions"], tracks["q_of_log_actions"])
+    tracks["preference"] = _difference(tracks["q_of_policy_actions"], tracks["q_of_dataset_actions"])
     shown = [
         panel
         for panel in panels
@@ -164,13 +164,13 @@ def handover_arm(arm: Arm, place: int) -> HandoverArm:
 
 
 def _window(curves: Sequence[Curve]) -> float:
-    """The loop's SEAM_STEPS; the first evaluation where that is later, and the last where the phase ended earlier."""
-    from segue.training.online import SEAM_STEPS
+    """The loop's HANDOVER_STEPS; the first evaluation if that is later, and the last if the phase ended earlier."""
+    from segue.training.online import HANDOVER_STEPS
 
     later = np.unique(np.concatenate([steps[steps > 0] for steps, _ in curves]))
     if not later.size:
-        return float(SEAM_STEPS)
-    return float(max(later[0], min(SEAM_STEPS, later[-1])))
+        return float(HANDOVER_STEPS)
+    return float(max(later[0], min(HANDOVER_STEPS, later[-1])))
 
 
 def _difference(first: Track, second: Track) -> Track:
@@ -283,4 +283,4 @@ def _noise(evaluations: Sequence[Array], chosen_from: int) -> tuple[float, float
     if error == 0:
         return 0.0, 0.0
     welch = parts.sum() ** 2 / float((parts**2 / degrees).sum())
-    return error, error * student(1 - 0.05 / chosen_from, welch)
+    return error, error * student_t(1 - 0.05 / chosen_from, welch)

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from segue.report.summary import Array, Curve
-from segue.student import student
+from segue.student_t import student_t
 
 FEW_SEEDS = 5
 """Below this many seeds a 95 % interval says more about its assumptions than about the arm (with two seeds it
@@ -58,7 +58,7 @@ def estimate(values: ArrayLike) -> Estimate:
     if not x.size:
         return Estimate(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
     mean = float(x.mean())
-    half = student(0.975, x.size - 1) * float(x.std(ddof=1)) / math.sqrt(x.size) if x.size > 1 else math.nan
+    half = student_t(0.975, x.size - 1) * float(x.std(ddof=1)) / math.sqrt(x.size) if x.size > 1 else math.nan
     return Estimate(mean, mean - half, mean + half, float(x.min()), float(x.max()), x.size)
 
 
@@ -253,5 +253,5 @@ def difference(first: ArrayLike, second: ArrayLike) -> Interval:
     if not parts.sum():
         return Interval(value, value, value)
     degrees = parts.sum() ** 2 / float((parts**2 / np.array([x.size - 1, y.size - 1])).sum())
-    half = student((1 + CONFIDENCE) / 2, degrees) * math.sqrt(parts.sum())
+    half = student_t((1 + CONFIDENCE) / 2, degrees) * math.sqrt(parts.sum())
     return Interval(value, value - half, value + half)

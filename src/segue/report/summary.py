@@ -276,7 +276,7 @@ def _arm(name: str, plain: Mapping[str, Any], history: History) -> Arm:
         seeds={key: _seed(key, seed, history) for key, seed in plain["seeds"].items()},
         method=str(plain.get("method", name)),
         run=str(plain.get("run", "")),
-        dataset_return=_number((plain.get("log") or {}).get("mean_return")),
+        dataset_return=_number((plain.get("dataset") or {}).get("mean_return")),
         handover=tuple(map(str, plain.get("handover") or ())),
     )
 

@@ -70,7 +70,7 @@ def compare(
 ) -> Result:
     """Run several recipes into one directory and one report.
 
-    A run that was interrupted, by whatever, goes on where it was saved last, to the same numbers as if it had not been;
+    An interrupted run continues from its last saved state, to the same numbers as an uninterrupted one;
     a finished run is only reported again. A comparison may be given more arms beside those that it has: only they run.
 
     Args:
@@ -81,14 +81,14 @@ def compare(
         on_event: called with progress, evaluations and notes as they happen.
         command: the command line, for the report.
         checkpoint_every: seconds between saves; 0 saves as often as possible. The results do not depend on it.
-        resume: go on also where each job has not as many cores as before, which is said: the numbers may then differ.
+        resume: continue even if the number of cores per job changed; prints a warning, because the numbers may differ.
 
     Raises:
         RecipeError: if parts do not fit together; nothing was written.
         SegueError: if the directory holds something else, or cannot be written.
         Stopped: on SIGTERM; the run is saved and can go on.
     """
-    # Workers share the accelerator, if there is one; by itself the first process would take most of its memory.
+    # Workers share the accelerator, if there is one; by default the first process takes most of its memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     out = Path(out)
     _check_names(arms)
@@ -105,23 +105,23 @@ def compare(
         if before is not None:  # as many cores for each job as then: the numbers depend on it
             workers = max(len(visible_cores()) // max(before["cores_per_job"], 1), 1)
     cores = max(len(visible_cores()) // workers, 1)
-    logs = {str(recipe.dataset): log for recipe, log in checked.values() if log is not None}
-    provenance = {"logs": {uri: log.fingerprint() for uri, log in logs.items()}, "cores_per_job": cores}
+    datasets = {str(recipe.dataset): dataset for recipe, dataset in checked.values() if dataset is not None}
+    provenance = {"datasets": {uri: dataset.fingerprint() for uri, dataset in datasets.items()}, "cores_per_job": cores}
 
-    def keep_logs() -> None:
+    def keep_datasets() -> None:
         for name, recipe in arms.items():
             if recipe.dataset is not None and not isinstance(recipe.dataset, str):
-                saved, log = checked[name]
-                assert log is not None
+                saved, dataset = checked[name]
+                assert dataset is not None
                 file = Path(str(saved.dataset).removeprefix("npz:"))
                 if not file.exists():
-                    npz.write(file, log.columns())
+                    npz.write(file, dataset.columns())
 
-    held_out = [_held_out(recipe, log) for recipe, log in checked.values() if log is not None]
+    held_out = [_held_out(recipe, dataset) for recipe, dataset in checked.values() if dataset is not None]
     notes = list(dict.fromkeys(filter(None, held_out))) if directory.provenance() is None else []
-    notes += directory.claim(provenance, resume, keep_logs)
-    for uri, log in logs.items():
-        saturated = saturated_actions(log)
+    notes += directory.claim(provenance, resume, keep_datasets)
+    for uri, dataset in datasets.items():
+        saturated = saturated_actions(dataset)
         if saturated is not None:
             notes.append(f"{uri}: {saturated.found}; {saturated.meaning}. {saturated.advice}")
     jobs = directory.jobs()
@@ -151,7 +151,9 @@ def compare(
             "wall_time_s": clock.total,
         }
         with _undisturbed():
-            described = {name: _describe(recipe, log) for name, (recipe, log) in checked.items() if log is not None}
+            described = {
+                name: _describe(recipe, dataset) for name, (recipe, dataset) in checked.items() if dataset is not None
+            }
             summary = directory.summarise(outcomes, about, described)
         try:
             report = write_report(out)
@@ -161,15 +163,15 @@ def compare(
         return Result(out, summary, report)
 
 
-def _describe(recipe: Recipe, log: Dataset) -> dict[str, Any]:
+def _describe(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
     """What reports compare policies with: the size of the whole dataset, and the mean return of its episodes."""
-    returns, held = log.episode_returns, log.held_out_count(recipe.held_out)
-    return {"steps": len(log), "episodes": len(returns), "held_out": held, "mean_return": float(returns.mean())}
+    returns, held = dataset.episode_returns, dataset.held_out_count(recipe.held_out)
+    return {"steps": len(dataset), "episodes": len(returns), "held_out": held, "mean_return": float(returns.mean())}
 
 
-def _held_out(recipe: Recipe, log: Dataset) -> str | None:
+def _held_out(recipe: Recipe, dataset: Dataset) -> str | None:
     """A sentence on the episodes held out; None if the recipe asks for none."""
-    count, held = len(log.episode_starts), log.held_out_count(recipe.held_out)
+    count, held = len(dataset.episode_starts), dataset.held_out_count(recipe.held_out)
     if held:
         return f"{held:,} of {count:,} episodes are held out to judge the policies"
     if recipe.held_out:
@@ -202,10 +204,10 @@ def _check_names(arms: Mapping[str, Recipe]) -> None:
 
 
 def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None]:
-    """The recipe with its environment, its log and what it leaves to the online algorithm named, once log, environment
-    and algorithms are known to fit; and the log.
+    """The recipe with its environment, its dataset and what it leaves to the online algorithm named, once log,
+    environment and algorithms are known to fit; and the dataset.
 
-    A log held in memory is named by the file in which workers, and whoever repeats the run, will find it.
+    A dataset held in memory is named by the file in which workers, and a repeated run, find it.
     """
     where = "" if name == "run" else f"arm {name!r}: "
     try:
@@ -230,7 +232,7 @@ def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None
 
 
 def _check_bounds(dataset: Dataset, env_id: str) -> None:
-    """Refuse to guess what unit the log's actions are in."""
+    """Refuse to guess what unit the dataset's actions are in."""
     env = make_raw(env_id)
     space = env.action_space
     env.close()
@@ -238,7 +240,7 @@ def _check_bounds(dataset: Dataset, env_id: str) -> None:
         return
     if (space.low != -1).any() or (space.high != 1).any():
         raise RecipeError(
-            f"the log {dataset.source} does not name its action bounds, and those of {env_id} are not ±1 "
+            f"the dataset {dataset.source} does not name its action bounds, and those of {env_id} are not ±1 "
             f"(low {space.low.min():g}, high {space.high.max():g}): add the entries action_low and action_high to the "
             "log (an .npz file or a dict of arrays), ±1 if its actions are rescaled already"
         )

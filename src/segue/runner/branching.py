@@ -46,7 +46,8 @@ def branch_off(directory: Path, recipe: Recipe, changed: Recipe, out: Path) -> R
     Raises:
         RecipeError: if the changed recipe has another offline phase or no online one, or does not fit log and
             environment.
-        SegueError: if that phase is not finished, or damaged, or its log has changed, or `out` is in use or cannot be
+        SegueError: if that phase is not finished, or damaged, or its dataset has changed, or `out` is in use or
+        cannot be
             written. Nothing is left of `out` then.
     """
     if changed.online is None:
@@ -59,7 +60,7 @@ def branch_off(directory: Path, recipe: Recipe, changed: Recipe, out: Path) -> R
                 f"{field} is part of the offline phase, which a branch takes over as it is: {directory} has "
                 f"{before[field]!r}, the branch {now[field]!r}"
             )
-    before["dataset"] = portable(changed.dataset, directory)  # a log that the run holds is taken along
+    before["dataset"] = portable(changed.dataset, directory)  # a dataset that the run holds is taken along
     branch = dataclasses.replace(changed, dataset=located(before["dataset"], out))
     if (out / "recipe.json").exists():
         return branch
@@ -89,21 +90,21 @@ def require_fit(directory: Path, changed: Recipe) -> None:
     """What running this recipe, made of a run's, would refuse, refused before anything is written.
 
     Raises:
-        SegueError: if it does not fit log and environment, or the log is not that of the run any more.
+        SegueError: if it does not fit log and environment, or the dataset is not that of the run any more.
     """
     uri = changed.dataset
-    log = load_dataset(uri, clip_actions=changed.clip_actions) if isinstance(uri, str) else None
-    env_id = environment_of(changed, log)
-    changed.check_fit(log, None if env_id is None else environment_spaces(env_id))
+    dataset = load_dataset(uri, clip_actions=changed.clip_actions) if isinstance(uri, str) else None
+    env_id = environment_of(changed, dataset)
+    changed.check_fit(dataset, None if env_id is None else environment_spaces(env_id))
     before = RunDirectory(directory, {}).provenance()
     if (
-        log is not None
+        dataset is not None
         and before is not None
-        and before["logs"].get(portable(changed.dataset, directory)) != log.fingerprint()
+        and before["datasets"].get(portable(changed.dataset, directory)) != dataset.fingerprint()
     ):
         raise SegueError(
-            f"{changed.dataset} is not the log any more that {directory} was pretrained on; put that back, or run the "
-            "recipe from the start"
+            f"{changed.dataset} is not the dataset any more that {directory} was pretrained on; put that back, or run "
+            "the recipe from the start"
         )
 
 

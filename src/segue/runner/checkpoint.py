@@ -24,6 +24,7 @@ from safetensors.numpy import save as save_arrays
 
 from segue.algorithms import ALGORITHMS, Algorithm
 from segue.bridges import BRIDGES, Bridge
+from segue.core import Learner, Normaliser, Spaces, same_shape
 from segue.envs import environment_spaces
 from segue.errors import RecipeError, SegueError
 from segue.files import write_directory
@@ -33,7 +34,6 @@ from segue.recipe import decode, encode
 from segue.seen import NOTHING_SEEN
 from segue.training.checkpointing import flatten, unflatten
 from segue.training.update import init_learner, replace
-from segue.types import Learner, Normaliser, Spaces, same_shape
 
 FORMAT = 3
 ARRAYS = "arrays.safetensors"

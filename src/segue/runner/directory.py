@@ -1,8 +1,8 @@
 """The run directory: which recipe it holds, where each job writes, and the summary made of what the jobs wrote.
 
-log-….npz             a log that was handed over in memory
+log-….npz             a dataset that was handed over in memory
 recipe.json           the recipe (or {"arms": …}); running it again repeats the run
-provenance.json       what the results depend on besides: the logs' content and the cores per job
+provenance.json       what the results depend on besides: the datasets' content and the cores per job
 summary.json          scores, evaluations, times and hashes per arm and seed
 metrics.csv           every training metric of every job
 report.html           the page; its tables in report.md and measures.csv, its picture in learning_curves.png
@@ -34,8 +34,8 @@ from segue.files import write_atomically
 from segue.recipe import CHECKPOINT_EVERY, Recipe, portable
 from segue.runner.executor import Outcome
 from segue.runner.jobs import Job
-from segue.runner.mending import reopen
 from segue.runner.recorder import has_records
+from segue.runner.repair import reopen
 
 #: The fields of a recipe that its offline phase depends on; arms that agree on them share it.
 OFFLINE_FIELDS = (
@@ -54,7 +54,7 @@ OFFLINE_FIELDS = (
 #: The status of a summary whose run has gone on since.
 RUNNING = "running"
 
-#: Seconds to wait for workers that are leaving because whoever started them is gone.
+#: Seconds to wait for workers that are leaving because the process that started them has ended.
 PATIENCE = 2.0
 
 
@@ -100,14 +100,14 @@ class RunDirectory:
         return self.arms["run"] if set(self.arms) == {"run"} else {"arms": self.arms}
 
     def claim(
-        self, provenance: dict[str, Any], resume: bool = False, keep_logs: Callable[[], None] = lambda: None
+        self, provenance: dict[str, Any], resume: bool = False, keep_datasets: Callable[[], None] = lambda: None
     ) -> list[str]:
         """Create the directory and write the recipe, or find the same recipe there.
 
         Args:
-            provenance: what the results depend on besides the recipe: the logs' content and the cores per job.
-            keep_logs: writes the logs that were handed over in memory into the directory, once that is known to be this
-                run's, and before a recipe names them.
+            provenance: what the results depend on besides the recipe: the datasets' content and the cores per job.
+            keep_datasets: writes the datasets that were handed over in memory into the directory, once that is known
+                to be this run's, and before a recipe names them.
             resume: go on also with another number of cores, and look whether every phase's checkpoint is whole.
 
         Returns:
@@ -116,7 +116,10 @@ class RunDirectory:
         Raises:
             SegueError: if the directory holds another recipe, another provenance or other files, or cannot be written.
         """
-        provenance = {**provenance, "logs": {portable(uri, self.path): log for uri, log in provenance["logs"].items()}}
+        provenance = {
+            **provenance,
+            "datasets": {portable(uri, self.path): dataset for uri, dataset in provenance["datasets"].items()},
+        }
         file = self.path / "recipe.json"
         try:
             if file.exists():
@@ -124,16 +127,16 @@ class RunDirectory:
                 self._begin_with(before)
                 notes = self._same_provenance(provenance, resume)
                 if before == self.plain:
-                    keep_logs()
+                    keep_datasets()
                 else:
                     with self.lock():
-                        self._grow(provenance, keep_logs)
+                        self._grow(provenance, keep_datasets)
                 return notes + reopen(self.jobs(), resume, self.lock)
             # The recipe is written last: what is there besides may be a beginning that was cut short.
             if self.path.exists() and any(_not_ours(entry) for entry in self.path.iterdir()):
                 raise SegueError(f"{self.path} is not empty and holds no recipe.json; choose another --out")
             self.path.mkdir(parents=True, exist_ok=True)
-            keep_logs()
+            keep_datasets()
             write_atomically(self.path / "provenance.json", json.dumps(provenance, indent=1) + "\n")
             write_atomically(file, json.dumps(self.plain, indent=1) + "\n")
         except (OSError, ValueError) as error:
@@ -163,22 +166,23 @@ class RunDirectory:
             )
         self.arms = {**there, **self.arms}
 
-    def _grow(self, provenance: dict[str, Any], keep_logs: Callable[[], None]) -> None:
+    def _grow(self, provenance: dict[str, Any], keep_datasets: Callable[[], None]) -> None:
         """Write down the arms that are new, the recipe last."""
-        keep_logs()
+        keep_datasets()
         before = self.provenance() or provenance
-        logs = {**before["logs"], **provenance["logs"]}
-        write_atomically(self.path / "provenance.json", json.dumps({**before, "logs": logs}, indent=1) + "\n")
+        datasets = {**before["datasets"], **provenance["datasets"]}
+        write_atomically(self.path / "provenance.json", json.dumps({**before, "datasets": datasets}, indent=1) + "\n")
         write_atomically(self.path / "recipe.json", json.dumps(self.plain, indent=1) + "\n")
 
     def _same_provenance(self, now: dict[str, Any], resume: bool) -> list[str]:
         before = self.provenance()
         if before is None:
             return self._new_provenance(now, resume)
-        for uri, fingerprint in now["logs"].items():
-            if before["logs"].get(uri, fingerprint) != fingerprint:
+        for uri, fingerprint in now["datasets"].items():
+            if before["datasets"].get(uri, fingerprint) != fingerprint:
                 raise SegueError(
-                    f"{self.path} holds results from {uri} as it was; the log has changed since: choose another --out"
+                    f"{self.path} holds results from {uri} as it was; the dataset has changed since: choose another "
+                    "--out"
                 )
         cores = before["cores_per_job"], now["cores_per_job"]
         if cores[0] == cores[1] or self.complete() is not None:
@@ -197,14 +201,14 @@ class RunDirectory:
             found = json.loads((self.path / "provenance.json").read_text())
         except (FileNotFoundError, ValueError, RecursionError):
             return None
-        whole = isinstance(found, dict) and isinstance(found.get("logs"), dict)
+        whole = isinstance(found, dict) and isinstance(found.get("datasets"), dict)
         whole = whole and isinstance(found.get("cores_per_job"), int)
         return found if whole else None
 
     def _new_provenance(self, now: dict[str, Any], resume: bool) -> list[str]:
         """Nobody can say any more whether logs and cores are still the same; who goes on all the same is told once."""
         said = (
-            f"{self.path / 'provenance.json'} is damaged or gone: whether the logs and the cores per job are those "
+            f"{self.path / 'provenance.json'} is damaged or gone: whether the datasets and the cores per job are those "
             "that the run began with cannot be checked"
         )
         if not resume:
@@ -306,7 +310,7 @@ class RunDirectory:
         self,
         outcomes: Mapping[str, Outcome],
         about: dict[str, Any],
-        logs: Mapping[str, dict[str, Any]],
+        datasets: Mapping[str, dict[str, Any]],
         place: Path | None = None,
     ) -> dict[str, Any]:
         """Write `summary.json` and `metrics.csv` from the records, here or in another place; return the summary.
@@ -323,13 +327,13 @@ class RunDirectory:
                 online = by_label.get(f"{arm} · seed {seed}") if plain["online"] else None
                 seeds[str(seed)], lines = _summarise_seed(offline, online, outcomes)
                 handover = handover or lines
-            arms[arm] = {"recipe": plain, "log": logs.get(arm), "handover": handover, "seeds": seeds}
+            arms[arm] = {"recipe": plain, "dataset": datasets.get(arm), "handover": handover, "seeds": seeds}
         states = {outcome.status for outcome in outcomes.values()}
         status = "failed" if "failed" in states else "complete" if states == {"complete"} else "interrupted"
         summary = {"status": status, **about, "arms": arms}
         place = place or self.path
         self.write_metrics(place)
-        # Last: whoever finds it takes the rest to be there.
+        # Written last: its presence says that the rest is complete.
         write_atomically(place / "summary.json", json.dumps(summary, indent=1) + "\n")
         return summary
 

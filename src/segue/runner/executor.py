@@ -25,9 +25,9 @@ from segue.compiled import visible_cores
 from segue.errors import SegueError
 from segue.runner.job import Inputs, execute
 from segue.runner.jobs import Event, Job
-from segue.runner.lockstep import NotTogether, in_lockstep
 from segue.runner.machine import has_accelerator, release_programs
 from segue.runner.stopping import Stop, Stopped, raising, say
+from segue.runner.vmapped_seeds import NotTogether, run_vmapped
 
 #: Seconds that workers get to save what they have, by the signal that stops them.
 GRACE_SECONDS = {signal.SIGINT: 30.0, signal.SIGTERM: 6.5}
@@ -122,12 +122,12 @@ def _do(todo: Sequence[Job], outcomes: dict[str, Outcome], on_event: Callable[[J
         if len(todo) > 1:
             on_event(todo[0], {"event": "note", "message": f"{len(todo)} seeds are one program on the accelerator"})
         release_programs()
-        gc.collect()  # what failed before holds its log and its learners in a cycle
+        gc.collect()  # what failed before holds its dataset and its learners in a cycle
         with Stop().listening() as stop:
             inputs = Inputs(todo[0])
             if len(todo) > 1:
                 _ = inputs.dataset  # read once also if it cannot be
-            ended = in_lockstep([execute(job, inputs, partial(on_event, job), stop) for job in todo])
+            ended = run_vmapped([execute(job, inputs, partial(on_event, job), stop) for job in todo])
             requested = stop.requested
     except (Exception, KeyboardInterrupt) as everyones:
         ended = [everyones] * len(todo)
@@ -152,7 +152,7 @@ def _outcome(job: Job, error: BaseException | None) -> Outcome:
         return Outcome("complete" if job.result() else "interrupted")
     if isinstance(error, SegueError):
         return Outcome("failed", str(error))
-    # A defect of ours or of an environment: the other jobs go on, and the trace is kept for whoever mends it.
+    # A defect of ours or of an environment: the other jobs go on, and the trace is kept in a file.
     where = _keep_trace(job, "".join(traceback.format_exception(error)))
     return Outcome("failed", f"{type(error).__name__}: {error}{where}")
 

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt64
 
-from segue import random
+from segue import rng
 from segue.algorithms.ppo import PPO
+from segue.core import Learner
 from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
 from segue.envs import Patience, environment_spaces
@@ -29,17 +30,16 @@ from segue.recipe import Recipe, located
 from segue.replay import Replay
 from segue.runner import checkpoint
 from segue.runner.checkpoint import Checkpoint
+from segue.runner.checkpointer import JobCheckpointer
 from segue.runner.jobs import Event, Job
-from segue.runner.keeper import JobKeeper
 from segue.runner.recorder import JobRecorder
-from segue.runner.start import at_the_seam, environment_of, normaliser_of
+from segue.runner.start import environment_of, hand_over_to_online, normaliser_of
 from segue.runner.stopping import Stop
 from segue.seen import NOTHING_SEEN
 from segue.training.offline import Asking, train_offline
 from segue.training.on_policy import train_on_policy
 from segue.training.online import OnlineSettings, train_online
 from segue.training.update import init_learner, replace
-from segue.types import Learner
 
 #: The checkpoint of the last evaluated learner, there while the job runs and where it failed.
 LATEST = "latest"
@@ -67,12 +67,12 @@ class Inputs:
 
     @functools.cached_property
     def offline(self) -> Replay:
-        """The log as the offline algorithm learns from it."""
+        """The dataset as the offline algorithm learns from it."""
         algorithm, dataset = self.recipe.offline, self.dataset
         assert algorithm is not None
         assert dataset is not None
-        log = algorithm.log(algorithm.select(dataset), normaliser_of(self.recipe, dataset))
-        return Replay.create(log, 0, dataset.spaces)
+        logged = algorithm.transitions(algorithm.select(dataset), normaliser_of(self.recipe, dataset))
+        return Replay.create(logged, 0, dataset.spaces)
 
 
 def execute(job: Job, inputs: Inputs, send: Callable[[Event], None], stop: Stop) -> Asking[None]:
@@ -82,17 +82,17 @@ def execute(job: Job, inputs: Inputs, send: Callable[[Event], None], stop: Stop)
         Stopped: if `stop` was requested; where the job stands is saved.
     """
     recipe = inputs.recipe
-    keeper = JobKeeper(job, stop, _ring(recipe) if job.phase == "online" else None, send)
+    checkpointer = JobCheckpointer(job, stop, _ring(recipe) if job.phase == "online" else None, send)
     _ = inputs.dataset  # reading it may take long
     stop.check()
-    recorder = JobRecorder(job, send, None if keeper.state is None else keeper.state.plain["records"])
-    keeper.recorder = recorder
+    recorder = JobRecorder(job, send, None if checkpointer.state is None else checkpointer.state.plain["records"])
+    checkpointer.recorder = recorder
     try:
         if job.phase == "offline":
-            final = yield from _offline(job, inputs, recorder, keeper)
+            final = yield from _offline(job, inputs, recorder, checkpointer)
         else:
-            final = _online(job, inputs, recorder, keeper)
-        result = _result(job, recorder, final, keeper.lines)
+            final = _online(job, inputs, recorder, checkpointer)
+        result = _result(job, recorder, final, checkpointer.lines)
         if job.phase == "offline":
             result["actions"] = action_histogram(Policy(final.algorithm, final.learner), inputs.offline.offline)
     except Diverged as error:
@@ -103,15 +103,15 @@ def execute(job: Job, inputs: Inputs, send: Callable[[Event], None], stop: Stop)
     finally:
         recorder.close()
     write_atomically(job.records / "result.json", json.dumps(result))
-    keeper.store.finish()
+    checkpointer.store.finish()
 
 
-def _offline(job: Job, inputs: Inputs, recorder: JobRecorder, keeper: JobKeeper) -> Asking[Checkpoint]:
+def _offline(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCheckpointer) -> Asking[Checkpoint]:
     recipe, dataset = inputs.recipe, inputs.dataset
     assert recipe.offline is not None
     assert dataset is not None
     algorithm, spaces, env_id = recipe.offline, dataset.spaces, environment_of(recipe, dataset)
-    fresh = algorithm.init(random.stream(job.seed, "init"), spaces)
+    fresh = algorithm.init(rng.stream(job.seed, "init"), spaces)
     learner = init_learner(algorithm, fresh, normaliser_of(recipe, dataset))
     learner = yield from train_offline(
         algorithm,
@@ -127,34 +127,34 @@ def _offline(job: Job, inputs: Inputs, recorder: JobRecorder, keeper: JobKeeper)
         keep=lambda learner: checkpoint.save(
             job.checkpoints / LATEST, Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen)
         ),
-        keeper=keeper,
-        position=keeper.position(learner),
+        checkpointer=checkpointer,
+        position=checkpointer.position(learner),
     )
     return Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen)
 
 
-def _online(job: Job, inputs: Inputs, recorder: JobRecorder, keeper: JobKeeper) -> Checkpoint:
+def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCheckpointer) -> Checkpoint:
     recipe, dataset = inputs.recipe, inputs.dataset
     assert recipe.online is not None
     algorithm, bridges, env_id = recipe.online, recipe.bridges, environment_of(recipe, dataset)
     assert env_id is not None
     spaces = environment_spaces(env_id)
-    log = None if dataset is None else algorithm.log(dataset, normaliser_of(recipe, dataset))
+    logged = None if dataset is None else algorithm.transitions(dataset, normaliser_of(recipe, dataset))
     replay: Replay | None = None
     sampler: Any = ()
     if not algorithm.on_policy:
         strategy = recipe.effective_replay
-        rows, capacity = log if strategy.needs_dataset else None, _ring(recipe) or recipe.online_steps
+        rows, capacity = logged if strategy.needs_dataset else None, _ring(recipe) or recipe.online_steps
         replay = Replay.create(rows, capacity, spaces, chunks=algorithm.chunk_length > 1)
-        sampler = strategy.init(replay, spaces, random.stream(job.seed, "sampler"))
-    if keeper.state is None:
-        learner, keeper.lines = at_the_seam(job, recipe, dataset, log, spaces, recorder)
+        sampler = strategy.init(replay, spaces, rng.stream(job.seed, "sampler"))
+    if checkpointer.state is None:
+        learner, checkpointer.lines = hand_over_to_online(job, recipe, dataset, logged, spaces, recorder)
         learner, position = replace(learner, sampler=sampler), None
-        for line in keeper.lines:
+        for line in checkpointer.lines:
             recorder.note(line)
     else:
         learner = checkpoint.skeleton(algorithm, bridges, spaces, sampler)
-        position = keeper.position(learner)
+        position = checkpointer.position(learner)
         if position is not None and replay is not None:
             grown = {
                 name: replace(saved, sampler=strategy.grow(saved.sampler, replay))
@@ -169,12 +169,12 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, keeper: JobKeeper) 
         updates_per_step=recipe.effective_updates_per_step,
         environments=recipe.environments,
         eval_every=recipe.online_eval_every,
-        seam_eval_every=recipe.seam_eval_every,
+        handover_eval_every=recipe.handover_eval_every,
         eval_episodes=recipe.eval_episodes,
         seed=job.seed,
         patience=Patience(recipe.step_timeout, recipe.bad_steps),
     )
-    probe = Probe(log)
+    probe = Probe(logged)
 
     def keep(step: int, learner: Learner) -> None:
         if step == 0 and job.pretrained is not None and dataset is not None:
@@ -184,25 +184,25 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, keeper: JobKeeper) 
         checkpoint.save(job.checkpoints / name, now)
 
     if isinstance(algorithm, PPO):
-        learner = train_on_policy(algorithm, bridges, learner, recorder, settings, probe, keep, keeper, position)
+        learner = train_on_policy(algorithm, bridges, learner, recorder, settings, probe, keep, checkpointer, position)
     else:
         assert replay is not None
         learner = train_online(
-            algorithm, bridges, strategy, learner, replay, recorder, settings, probe, keep, keeper, position
+            algorithm, bridges, strategy, learner, replay, recorder, settings, probe, keep, checkpointer, position
         )
     return Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, progress=1.0)
 
 
-def _warn_of_a_weak_start(recorder: JobRecorder, log_return: float, episodes: int) -> None:
-    """Whoever holds on to what was handed over should know that it is worth less than the log."""
+def _warn_of_a_weak_start(recorder: JobRecorder, dataset_return: float, episodes: int) -> None:
+    """Whoever holds on to what was handed over should know that it is worth less than the dataset."""
     score = recorder.last_score
-    if score is not None and score < log_return:
+    if score is not None and score < dataset_return:
         recorder.event(
             "online",
             0,
-            f"the policy handed over earns {score:.4g} on average of {episodes} episodes, the log's episodes "
-            f"{log_return:.4g}: what holds the policy will hold it there; a longer offline phase, or another offline "
-            "algorithm, may hand over more",
+            f"the policy handed over earns {score:.4g} on average of {episodes} episodes, the dataset's episodes "
+            f"{dataset_return:.4g}: what holds the policy will hold it there; a longer offline phase, or another "
+            "offline algorithm, may hand over more",
         )
 
 

@@ -21,7 +21,7 @@ def lengthen(directory: Path, online_steps: int | None = None, offline_steps: in
 
     Raises:
         RecipeError: for a smaller budget, a phase that there is not, or an offline phase that cannot become longer.
-        SegueError: if the run is in use, or its log is gone or has changed; nothing is changed then.
+        SegueError: if the run is in use, or its dataset is gone or has changed; nothing is changed then.
     """
     arms = read_recipes(directory)
     if offline_steps is not None and len(arms) > 1:
@@ -33,10 +33,29 @@ def lengthen(directory: Path, online_steps: int | None = None, offline_steps: in
     if longer != arms:
         for recipe in longer.values():
             require_fit(directory, recipe)
+        _require_as_written(directory, arms)
         changed = RunDirectory(directory, longer)
-        with changed.lock():  # whoever runs it now has the budget that it was given
+        with changed.lock():  # a process that runs it now keeps the budget it was given
             write_atomically(directory / "recipe.json", json.dumps(changed.plain, indent=1) + "\n")
     return longer
+
+
+def _require_as_written(directory: Path, arms: dict[str, Recipe]) -> None:
+    """A plug-in may have got or lost hyper-parameters since: its saved states then do not fit the recipe.
+
+    Raises:
+        RecipeError: if the recipes, as they are read today, are not those in the file.
+    """
+    stored = json.loads((directory / "recipe.json").read_text())
+    now = RunDirectory(directory, arms).plain
+    for name, arm in now.get("arms", {"run": now}).items():
+        before = stored.get("arms", {"run": stored})[name]
+        changed = sorted(field for field in arm.keys() | before.keys() if arm.get(field) != before.get(field))
+        if changed:
+            raise RecipeError(
+                f"{directory}: {changed[0]} of {name!r} has other hyper-parameters today than when the run was "
+                "written; nothing was changed. Use the versions of Segue and its plug-ins that wrote it, or run anew"
+            )
 
 
 def _longer(directory: Path, recipe: Recipe, budgets: dict[str, int | None]) -> Recipe:

@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 
-from segue import random
-from segue.algorithms.base import copy
-from segue.bridges.base import Seam
+from segue import rng
+from segue.algorithms.base import copy_arrays
+from segue.bridges.base import Handover
+from segue.core import Learner, Normaliser, Spaces, Transition, origin
 from segue.data.dataset import Dataset
 from segue.envs import environment_spaces
 from segue.errors import RecipeError
@@ -22,14 +23,13 @@ from segue.training.handover import hand_over
 from segue.training.offline import alone, train_offline
 from segue.training.recorder import Recorder
 from segue.training.update import init_learner, replace
-from segue.types import Learner, Normaliser, Spaces, Transition, origin
 
 
-def at_the_seam(
+def hand_over_to_online(
     job: Job,
     recipe: Recipe,
     dataset: Dataset | None,
-    log: Transition | None,
+    logged: Transition | None,
     spaces: Spaces,
     recorder: Recorder,
 ) -> tuple[Learner, list[str]]:
@@ -46,7 +46,7 @@ def at_the_seam(
             train_offline(
                 dataclasses.replace(algorithm, **dict.fromkeys(algorithm.conservatism, 0.0)),  # type: ignore[arg-type]
                 learner,
-                Replay.create(log, 0, spaces),
+                Replay.create(logged, 0, spaces),
                 recorder,
                 steps=steps,
                 seed=job.seed,
@@ -60,12 +60,12 @@ def at_the_seam(
         return replace(fitted, step=jax.numpy.zeros_like(fitted.step))
 
     def tell(step: int, total: int) -> None:
-        recorder.progress("seam", step, total)
+        recorder.progress("handover", step, total)
 
-    seam = Seam(algorithm, spaces, dataset, log, tell, fit_critic)
+    handover = Handover(algorithm, spaces, dataset, logged, tell, fit_critic)
     states: dict[str, Any] = {}
     for bridge in sorted(recipe.bridges, key=lambda bridge: bridge.attach_order):
-        learner, states[bridge.name] = bridge.attach(learner, seam, random.stream(job.seed, "bridge", bridge.name))
+        learner, states[bridge.name] = bridge.attach(learner, handover, rng.stream(job.seed, "bridge", bridge.name))
         lines += bridge.describe(states[bridge.name])
     if algorithm.updates_per_block > 4 * recipe.effective_updates_per_step:
         lines.append(
@@ -80,7 +80,7 @@ def _starting_learner(
     job: Job, recipe: Recipe, dataset: Dataset | None, spaces: Spaces, normaliser: Normaliser
 ) -> tuple[Learner, list[str]]:
     """What the online phase starts from, and a word on each role."""
-    algorithm, key = recipe.online, random.stream(job.seed, "online-init")
+    algorithm, key = recipe.online, rng.stream(job.seed, "online-init")
     assert algorithm is not None
     if job.pretrained is None:
         return init_learner(algorithm, algorithm.init(key, spaces), normaliser), ["everything: fresh"]
@@ -93,10 +93,10 @@ def _starting_learner(
     elif "actor" in handover.fresh and dataset is not None and recipe.distil_steps:
         learner, loss = distil(source.policy(), learner, algorithm, dataset.observations, recipe.distil_steps, job.seed)
         nets = learner.nets
-        copies = {role: copy(nets.actor) for role in nets.roles() if origin(role) == "actor"}
+        copies = {role: copy_arrays(nets.actor) for role in nets.roles() if origin(role) == "actor"}
         learner = replace(learner, nets=nets.replace(**copies))
         lines.append(
-            f"actor: taught in {recipe.distil_steps} updates what {source.algorithm.name} does on the log's states "
+            f"actor: taught in {recipe.distil_steps} updates what {source.algorithm.name} does on the dataset's states "
             f"(last loss {loss:.3g})"
         )
     elif "actor" not in handover.fresh and recipe.distil_steps not in (0, Recipe.distil_steps):
@@ -108,24 +108,26 @@ def _starting_learner(
             "an algorithm with an actor (discrete-sac, iql, awac, ppo) takes the policy over"
         )
     elif "critic" in handover.fresh and not any(bridge.name == "critic-refit" for bridge in recipe.bridges):
-        lines.append("critic: the policy will follow it before it knows anything; bridge critic-refit fits it first")
+        lines.append(
+            "critic: WARNING: it is new. Fit it first (bridge critic-refit), or the policy follows an untrained critic"
+        )
     return learner, lines
 
 
 def environment_of(recipe: Recipe, dataset: Dataset | None) -> str | None:
-    """The live environment: the recipe's, or the one that the log names.
+    """The live environment: the recipe's, or the one that the dataset names.
 
     Raises:
         RecipeError: if there is an online phase and no environment.
     """
     env_id = recipe.env or (dataset.env_id if dataset is not None else None)
     if env_id is None and recipe.online is not None:
-        raise RecipeError("the online phase needs an environment, and the log names none: give --env")
+        raise RecipeError("the online phase needs an environment, and the dataset names none: give --env")
     return env_id
 
 
 def normaliser_of(recipe: Recipe, dataset: Dataset | None) -> Normaliser:
-    """The log's statistics, or the identity."""
+    """The dataset's statistics, or the identity."""
     if dataset is not None and recipe.normalise_observations:
         return dataset.normaliser()
     if dataset is not None:

@@ -26,12 +26,12 @@ from safetensors.numpy import save as save_arrays
 
 from segue.errors import SegueError
 from segue.files import set_aside, write_atomically, write_directory
-from segue.replay.journal import assemble
+from segue.replay.replay_log import assemble
 
 FORMAT = 1
 #: States kept: if the newest proves damaged there is one before it.
 KEPT = 2
-#: The name of a part; whatever else lies among them is somebody else's.
+#: The name of a part; other files are ignored.
 PART = re.compile(r"(\d+)-(\d+)-[0-9a-f]{16}\.safetensors")
 
 
@@ -44,7 +44,7 @@ class State:
     plain: dict[str, Any]
     arrays: dict[str, np.ndarray]
     rows: dict[str, np.ndarray]
-    """The transitions of the ring, as `segue.replay.journal.assemble` gives them."""
+    """The transitions of the ring, as `segue.replay.replay_log.assemble` gives them."""
 
 
 class StateStore:

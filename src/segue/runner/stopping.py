@@ -16,7 +16,7 @@ from typing import Any
 
 #: Seconds after a signal at which the wait for a place to save is given up.
 PATIENCE = {signal.SIGINT: 20.0, signal.SIGTERM: 5.0}
-#: Seconds after SIGTERM at which the process ends whatever it is doing: what sent it may kill after ten.
+#: Seconds after SIGTERM after which the process ends at once: its sender may kill it after ten.
 LAST_SECONDS = 9.0
 
 
@@ -49,7 +49,7 @@ class Stop:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Stop]:
-        """While this lasts, signals are wishes; elsewhere than in the main thread nobody listens."""
+        """Signals only set a flag. Outside the main thread this does nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return

@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def _leave_with_parent() -> None:
-    """Two writers in one run directory would be the end of it: whoever resumes must find nobody here."""
+    """End this worker when its parent has ended: two writers would destroy a run directory."""
     os.read(0, 1)  # not sys.stdin: at exit Python would wait for its lock
     os._exit(1)
 

@@ -1,1 +1,1 @@
-"""Training: the shared update, the handover at the seam, the offline loop and the online loop."""
+"""Training: the shared update, the handover, the offline loop and the online loop."""

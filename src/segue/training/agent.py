@@ -22,20 +22,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from segue import random
+from segue import rng
 from segue.algorithms.base import Algorithm
 from segue.bridges.base import Bridge
+from segue.core import Learner, Metrics, Transition
 from segue.errors import SegueError
 from segue.policy import Policy
 from segue.replay import Replay, ReplayStrategy, append
-from segue.replay.journal import Journal, refill
+from segue.replay.replay_log import ReplayLog, refill
+from segue.training.bridge_reviews import BridgeReviews
 from segue.training.checkpointing import Position
-from segue.training.hindsight import Hindsight
-from segue.training.oversight import Oversight
 from segue.training.recorder import Recorder
 from segue.training.recovery import Recovery
+from segue.training.return_backfill import ReturnBackfill
 from segue.training.update import run_updates
-from segue.types import Learner, Metrics, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,17 +82,17 @@ class Agent:
         replay: Replay,
         recorder: Recorder,
         settings: AgentSettings,
-        journal: Journal | None = None,
+        replay_log: ReplayLog | None = None,
         position: Position | None = None,
     ) -> None:
         self.algorithm, self.bridges, self.strategy, self.settings = algorithm, bridges, strategy, settings
-        self.learner, self.replay, self.recorder, self.journal = learner, replay, recorder, journal
-        self.key = random.stream(settings.seed, "online")
+        self.learner, self.replay, self.recorder, self.replay_log = learner, replay, recorder, replay_log
+        self.key = rng.stream(settings.seed, "online")
         self.step, self.owed, self.since = 0, 0.0, 0
         self.pending: tuple[int, Metrics] | None = None
         columns = (*algorithm.columns, *(("following",) if algorithm.chunk_length > 1 else ()))
-        self.hindsight = Hindsight(columns, algorithm.discount, settings.slots, algorithm.sparse_failure_reward)
-        self.oversight: Oversight | None = None
+        self.backfill = ReturnBackfill(columns, algorithm.discount, settings.slots, algorithm.sparse_failure_reward)
+        self.reviews: BridgeReviews | None = None
         self.told: list[Transition] = []
         self.begun: list[deque[_Begun]] = [deque() for _ in range(settings.slots)]
         if position is not None:
@@ -100,14 +100,14 @@ class Agent:
             self.step, self.learner = position.step, position.learners["learner"]
             self.owed, self.since = there["owed"], there["since"]
             self.replay = refill(replay, position.rows)
-            self.hindsight.restore(there["hindsight"])
-            self.oversight = Oversight.restored(bridges, position, recorder)
+            self.backfill.restore(there["backfill"])
+            self.reviews = BridgeReviews.restored(bridges, position, recorder)
         self.recovery = Recovery("online", recorder, self.learner, position)
         self.policy = self._policy(self.since)
 
     def compare_with(self, returns: Float[np.ndarray, " episodes"]) -> None:
         """Returns of the policy that was handed over, for the bridges that compare with them; before anything else."""
-        self.oversight = Oversight(self.bridges, self.learner, returns, self.recorder, self.settings.slots)
+        self.reviews = BridgeReviews(self.bridges, self.learner, returns, self.recorder, self.settings.slots)
 
     def learn(self) -> None:
         """Dispatch the updates that are owed; the call waits for nothing but a program's first compilation.
@@ -148,8 +148,8 @@ class Agent:
 
         `reward` is the environment's own, of which `batch` has what the algorithm learns from.
         """
-        self.hindsight.watch(batch, done, slots)
-        self._overseen().watch(reward, done, slots)
+        self.backfill.watch(batch, done, slots)
+        self._reviewed().watch(reward, done, slots)
         self.told.append(batch)
         self.step += len(done)
 
@@ -157,8 +157,8 @@ class Agent:
         """The episodes in the slots with these numbers will never end; others begin with the next step."""
         mask = np.zeros(self.settings.slots, bool)
         mask[list(slots)] = True
-        self.hindsight.abandon(mask)
-        self._overseen().abandon(mask)
+        self.backfill.abandon(mask)
+        self._reviewed().abandon(mask)
         for slot in slots:
             self.begun[slot].clear()
 
@@ -207,9 +207,9 @@ class Agent:
         if self.pending is not None:
             self.learner, good = self.recovery.fetch(self.learner, *self.pending)
             if good:
-                self.learner = self._overseen().review(self.learner, self.step)
+                self.learner = self._reviewed().review(self.learner, self.step)
             else:
-                self._overseen().start_again(self.step)
+                self._reviewed().start_again(self.step)
             self.pending = None
             self._act_anew()
         if not self.told:
@@ -217,17 +217,17 @@ class Agent:
         arrived: Transition = jax.tree.map(lambda *parts: np.concatenate(parts), *self.told)
         self.told = []
         self.replay = append(self.replay, arrived)
-        if self.journal is not None:
-            self.journal.append(arrived)
-        self.replay = self.hindsight.apply(self.replay, self.journal)
+        if self.replay_log is not None:
+            self.replay_log.append(arrived)
+        self.replay = self.backfill.apply(self.replay, self.replay_log)
         if self.step > self.settings.warmup_steps:
-            self.owed += len(arrived.reward) * self.settings.updates_per_step * self._overseen().pace
+            self.owed += len(arrived.reward) * self.settings.updates_per_step * self._reviewed().pace
 
     def before_judging(self) -> None:
         """The policy of now; of the last good learner, if the updates under way have diverged."""
         if self.pending is not None and self.recovery.lost(*self.pending):
             self.learner = self.recovery.fetch(self.learner, *self.pending)[0]
-            self._overseen().start_again(self.step)
+            self._reviewed().start_again(self.step)
             self.pending = None
         self._act_anew()
 
@@ -241,17 +241,17 @@ class Agent:
     def position(self) -> tuple[dict[str, Any], dict[str, Learner]]:
         """Where it stands between `take_in` and `learn`, as JSON and learners.
 
-        The journal has the transitions told; what has only begun has to be begun again.
+        The replay log has the transitions told; what has only begun has to be begun again.
         """
-        oversight = self._overseen()
+        reviews = self._reviewed()
         plain = {
             "owed": self.owed,
             "since": self.since,
-            "hindsight": self.hindsight.position(),
-            "oversight": oversight.position(),
+            "backfill": self.backfill.position(),
+            "reviews": reviews.position(),
             "recovery": self.recovery.position(),
         }
-        return plain, {**oversight.learners(self.learner), "recovery": self.recovery.good}
+        return plain, {**reviews.learners(self.learner), "recovery": self.recovery.good}
 
     def _observation(self, given: Any) -> np.ndarray:
         observation = np.asarray(given, np.float32)
@@ -281,11 +281,11 @@ class Agent:
         now = self.algorithm.at(np.asarray(at / self.settings.steps, np.float32))
         return Policy(now, self.learner, self.bridges)
 
-    def _overseen(self) -> Oversight:
-        if self.oversight is None:
+    def _reviewed(self) -> BridgeReviews:
+        if self.reviews is None:
             self.compare_with(np.zeros(0))
-        assert self.oversight is not None
-        return self.oversight
+        assert self.reviews is not None
+        return self.reviews
 
     def _tell_one(self, slot: int, begun: _Begun) -> None:
         assert begun.rest is not None

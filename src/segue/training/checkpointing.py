@@ -1,7 +1,7 @@
 """Where a loop stands: everything it needs to go on as if it had never stopped, and who keeps that.
 
-A loop calls `keeper.due()` where its state is whole, and `keeper.save(position)` if it is; a loop that is given a
-`position` goes on from it. What is saved, and when, changes nothing of what the loop computes.
+A loop calls `checkpointer.due()` where its state is whole, and `checkpointer.save(position)` if it is; a loop that is
+given a `position` goes on from it. What is saved, and when, changes nothing of what the loop computes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from segue.core import Learner
 from segue.errors import SegueError
-from segue.replay.journal import Journal
-from segue.types import Learner
+from segue.replay.replay_log import ReplayLog
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,15 +30,16 @@ class Position:
     arrays: dict[str, np.ndarray]
     """The same, where it is arrays."""
     rows: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    """Live transitions that the replay still held, in a position to go on from; a keeper saves them by its journal."""
+    """Live transitions that the replay still held, in a position to go on from; a checkpointer saves them by its
+    replay log."""
 
 
 @runtime_checkable
-class Keeper(Protocol):
+class Checkpointer(Protocol):
     """Saves positions."""
 
     @property
-    def journal(self) -> Journal | None:
+    def replay_log(self) -> ReplayLog | None:
         """Is told what goes into the replay, if anybody is."""
 
     def due(self) -> bool:
@@ -48,10 +49,10 @@ class Keeper(Protocol):
         """Save, and raise KeyboardInterrupt if the process was asked to stop."""
 
 
-class Forgetful:
+class NoCheckpoints:
     """Keeps nothing."""
 
-    journal = None
+    replay_log = None
 
     def due(self) -> bool:
         """Never."""
@@ -61,7 +62,7 @@ class Forgetful:
         """Nothing."""
 
 
-FORGETFUL = Forgetful()
+NO_CHECKPOINTS = NoCheckpoints()
 
 
 def flatten(learner: Learner) -> dict[str, np.ndarray]:

@@ -8,13 +8,13 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from segue import random
+from segue import rng
 from segue.acting import restart
 from segue.algorithms.base import Algorithm
+from segue.core import Spaces, Transition
 from segue.envs import Episodes
 from segue.policy import Policy
 from segue.training.checkpointing import Position, generator_state, restore_generator
-from segue.types import Spaces, Transition
 
 
 class Collected(NamedTuple):
@@ -35,7 +35,7 @@ class Collector:
 
     def __init__(self, algorithm: Algorithm, episodes: Episodes, seed: int) -> None:
         self.algorithm, self.episodes = algorithm, episodes
-        self.source = random.generator(seed, "online", "exploration")
+        self.source = rng.generator(seed, "online", "exploration")
         self.carry: Any = None
 
     @property
@@ -73,7 +73,7 @@ class Collector:
             reward=self.algorithm.learning_rewards(reward),
             next_observation=np.asarray(policy.normaliser(next_observation)),
             discount=np.where(terminated, 0.0, self.algorithm.discount).astype(np.float32),
-            # Not known yet; hindsight fills them in for the algorithms that use them.
+            # Not known yet; backfill fills them in for the algorithms that use them.
             return_to_go=np.full(count, -np.inf, np.float32),
             next_action=np.full_like(action, -1 if self.spaces.discrete else np.nan),
             following=np.full(count, -1, np.int32) if self.algorithm.chunk_length > 1 else None,
@@ -107,7 +107,7 @@ class Collector:
             return np.asarray(acted.action)
         if spaces.discrete:
             return self.source.integers(spaces.action_size, size=count, dtype=np.int32)
-        return np.asarray(random.uniform(self.source, (count, spaces.action_size), -1.0, 1.0))
+        return np.asarray(rng.uniform(self.source, (count, spaces.action_size), -1.0, 1.0))
 
 
 def _where(mask: Bool[np.ndarray, " environments"], new: np.ndarray, old: np.ndarray) -> np.ndarray:

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from segue import random
+from segue import rng
 from segue.algorithms.base import Algorithm, Aux
+from segue.core import Array, Key, Learner
 from segue.policy import Policy
 from segue.training.update import descend
-from segue.types import Array, Key, Learner
 
-#: States of the log that the teacher is asked about; BCQ tries a hundred actions in each.
+#: States of the dataset that the teacher is asked about; BCQ tries a hundred actions in each.
 STATES = 20_000
 #: States per call of the teacher.
 CHUNK = 1_000
@@ -39,19 +39,19 @@ def distil(
         teacher: the pretrained policy; it gets raw observations.
         learner: a learner of `algorithm`; only its actor and the optimiser of that change.
         algorithm: has an actor.
-        observations: raw ones, of the log.
+        observations: raw ones, of the dataset.
         steps: updates.
         seed: the run's.
 
     Returns:
         The learner, and the loss over the last tenth of the updates.
     """
-    chosen = random.generator(seed, "distil").permutation(len(observations))[:STATES]
+    chosen = rng.generator(seed, "distil").permutation(len(observations))[:STATES]
     states = observations[np.sort(chosen)]
-    source = random.generator(seed, "distil", "teacher")
+    source = rng.generator(seed, "distil", "teacher")
     actions = np.concatenate([teacher(states[i : i + CHUNK], source) for i in range(0, len(states), CHUNK)])
     normalised = np.asarray(teacher.normaliser(states), np.float32)
-    learner, losses = _fit(learner, normalised, actions, random.stream(seed, "distil"), algorithm, steps)
+    learner, losses = _fit(learner, normalised, actions, rng.stream(seed, "distil"), algorithm, steps)
     return learner, float(losses[-max(steps // 10, 1) :].mean())
 
 
@@ -68,11 +68,11 @@ def _fit(
     assert policy is not None
 
     def step(carry: Learner, step_key: Key) -> tuple[Learner, jax.Array]:
-        rows = jax.random.randint(random.named(step_key, "rows"), (algorithm.batch_size,), 0, len(observation))
+        rows = jax.random.randint(rng.named(step_key, "rows"), (algorithm.batch_size,), 0, len(observation))
         seen, done = jnp.take(observation, rows, axis=0), jnp.take(action, rows, axis=0)
 
         def loss(actor: Any) -> tuple[jax.Array, Aux]:
-            error = actor.imitation_loss(seen, done, random.named(step_key, "loss")).mean()
+            error = actor.imitation_loss(seen, done, rng.named(step_key, "loss")).mean()
             return error, {"loss": error}
 
         carry, aux = descend(policy, carry, loss)

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from segue.algorithms.base import Algorithm, copy
+from segue.algorithms.base import Algorithm, copy_arrays
+from segue.core import TARGET, Array, Key, Learner, Spaces, origin, same_shape
 from segue.networks.recast import compatible, recast
 from segue.training.update import init_learner, replace
-from segue.types import TARGET, Array, Key, Learner, Spaces, origin, same_shape
 
 #: States over which the deviation of an actor is fitted, where its distribution changes.
 STATES = 1_000
@@ -59,7 +59,7 @@ def hand_over(
         if role not in given:
             lines.append(f"{role}: fresh ({offline.name} has none)")
         elif same_shape(given[role], fresh):
-            carried[role] = copy(given[role])
+            carried[role] = copy_arrays(given[role])
             lines.append(
                 f"{role}: carried over from {offline.name}{_without_effect(role, given[role], offline, online)}"
             )
@@ -82,10 +82,10 @@ def hand_over(
         if followed not in carried:
             lines.append(f"{target}: fresh, equal to the {followed}")
         elif target in given and target.startswith(TARGET) and same_shape(given[target], carried[followed]):
-            carried[target] = copy(given[target])
+            carried[target] = copy_arrays(given[target])
             lines.append(f"{target}: carried over from {offline.name}")
         else:
-            carried[target] = copy(carried[followed])
+            carried[target] = copy_arrays(carried[followed])
             why = f" ({offline.name} has none)" if target.startswith(TARGET) else ", and frozen"
             lines.append(f"{target}: copied from the {followed}{why}")
     lines += [f"{role}: not used by {online.name}" for role in given if role not in wanted]
@@ -94,9 +94,9 @@ def hand_over(
     if differ and {"critic", "value"} & set(carried):
         words = ", ".join(f"{name} {getattr(offline, name):g} → {getattr(online, name):g}" for name in differ)
         lines.append(f"values: learnt for other returns ({words}), so they are off until they have adapted")
-    learner = init_learner(online, nets.replace(**carried), copy(source.normaliser))
+    learner = init_learner(online, nets.replace(**carried), copy_arrays(source.normaliser))
     kept = {
-        role: copy(source.optimisers[role])
+        role: copy_arrays(source.optimisers[role])
         for role, state in learner.optimisers.items()
         if role in carried and role in source.optimisers and same_shape(source.optimisers[role], state)
     }

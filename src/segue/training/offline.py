@@ -1,4 +1,4 @@
-"""The offline loop: many updates on the log per dispatch, evaluated now and then.
+"""The offline loop: many updates on the dataset per dispatch, evaluated now and then.
 
 The loop does not run its updates, it asks for them, so that those of several seeds can be one program
 (segue.training.seeds).
@@ -14,17 +14,17 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 import jax.numpy as jnp
 
-from segue import random
+from segue import rng
 from segue.algorithms.base import Algorithm
+from segue.core import Key, Learner, Metrics
 from segue.envs import USUAL, Patience
 from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
 from segue.replay.base import Replay
-from segue.training.checkpointing import FORGETFUL, Keeper, Position
+from segue.training.checkpointing import NO_CHECKPOINTS, Checkpointer, Position
 from segue.training.recorder import Recorder
 from segue.training.recovery import Recovery
 from segue.training.update import run_updates
-from segue.types import Key, Learner, Metrics
 
 #: Updates per dispatch: long enough to hide the dispatch, short enough for a progress bar and Ctrl-C.
 UPDATES_PER_DISPATCH = 100
@@ -91,17 +91,17 @@ def train_offline(
     train_policy: bool = True,
     patience: Patience = USUAL,
     keep: Callable[[Learner], object] = lambda learner: None,
-    keeper: Keeper = FORGETFUL,
+    checkpointer: Checkpointer = NO_CHECKPOINTS,
     position: Position | None = None,
 ) -> Asking[Learner]:
-    """`steps` critic updates (policy updates for an algorithm without a critic) on the log.
+    """`steps` critic updates (policy updates for an algorithm without a critic) on the dataset.
 
     With `train_policy` False the policy is held still: fitted Q evaluation with the algorithm's own target.
     With an environment, the policy is evaluated every `eval_every` steps and at the end; that last score is the one
     the online phase is measured against. `keep` is called with the learner at each of these steps, also without an
-    environment. With a `position` it goes on from there, whatever `learner` is.
+    environment. With a `position` it goes on from there, and ignores `learner`.
     """
-    key = random.stream(seed, phase)
+    key = rng.stream(seed, phase)
     probe = Probe(replay.offline)
     per_block = algorithm.updates_per_block
     step, evaluations = 0, 0
@@ -136,6 +136,6 @@ def train_offline(
         step += blocks * per_block
         learner, _ = recovery.fetch(learner, step, metrics)
         recorder.progress(phase, min(step, steps), steps)
-        if step >= steps or keeper.due():
+        if step >= steps or checkpointer.due():
             plain = {"evaluations": evaluations, "recovery": recovery.position()}
-            keeper.save(Position(step, {"learner": learner, "recovery": recovery.good}, plain, {}))
+            checkpointer.save(Position(step, {"learner": learner, "recovery": recovery.good}, plain, {}))

@@ -13,21 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from segue import random
+from segue import rng
 from segue.algorithms.ppo import PPO
 from segue.bridges.base import Bridge
+from segue.core import Array, Key, Learner, Metrics, Transition
 from segue.envs import Episodes
 from segue.evaluation import Probe
 from segue.policy import Policy
-from segue.replay.journal import COLUMNS
-from segue.training.checkpointing import FORGETFUL, Keeper, Position
+from segue.replay.replay_log import COLUMNS
+from segue.training.bridge_reviews import BridgeReviews
+from segue.training.checkpointing import NO_CHECKPOINTS, Checkpointer, Position
 from segue.training.collect import Collector
 from segue.training.online import NO_PROBE, OnlineSettings, judge, reference
-from segue.training.oversight import Oversight
 from segue.training.recorder import Recorder
 from segue.training.recovery import Recovery
 from segue.training.update import means, norms, replace, steps_of, take_all, update_bridges
-from segue.types import Array, Key, Learner, Metrics, Transition
 
 
 def train_on_policy(
@@ -38,7 +38,7 @@ def train_on_policy(
     settings: OnlineSettings,
     probe: Probe = NO_PROBE,
     keep: Callable[[int, Learner], None] = lambda step, learner: None,
-    keeper: Keeper = FORGETFUL,
+    checkpointer: Checkpointer = NO_CHECKPOINTS,
     position: Position | None = None,
 ) -> Learner:
     """Collect `steps` environment steps in rollouts of `rollout_steps`, with `epochs` passes over each.
@@ -46,10 +46,10 @@ def train_on_policy(
     The policy waits while the warm-up lasts and V is fitted. Evaluates before the first step, every `eval_every` steps
     (also in the middle of a rollout) and at the end; `keep` is called with the learner at each of these points. A
     bridge that slows learning down makes the passes fewer, down to one. With a `position` it goes on from there,
-    whatever `learner` is.
+    and ignores `learner`.
     """
     s = settings
-    key = random.stream(s.seed, "online")
+    key = rng.stream(s.seed, "online")
     step, fitted = 0, False
 
     def tell(message: str) -> None:
@@ -58,11 +58,11 @@ def train_on_policy(
     episodes = Episodes(s.env_id, s.environments, s.seed, "training", s.patience, tell)
     collector = Collector(algorithm, episodes, s.seed)
     rows: list[tuple[Transition, np.ndarray]] = []
-    oversight: Oversight | None = None
+    reviews: BridgeReviews | None = None
     if position is not None:
         step, learner, fitted = position.step, position.learners["learner"], position.plain["fitted"]
         rows = _unstacked(position.arrays)
-        oversight = Oversight.restored(bridges, position, recorder)
+        reviews = BridgeReviews.restored(bridges, position, recorder)
     recovery = Recovery("online", recorder, learner, position)
     policy = Policy(algorithm, learner, bridges)
     if position is not None:
@@ -80,40 +80,40 @@ def train_on_policy(
         recovery.mark(learner, step)
 
     try:
-        if oversight is None:
+        if reviews is None:
             look()
             returns = reference(policy, bridges, recorder, s, tell)
-            oversight = Oversight(bridges, learner, returns, recorder, s.environments)
+            reviews = BridgeReviews(bridges, learner, returns, recorder, s.environments)
         while True:
             while not full() and step < s.steps:
                 batch, reward, ended, broken = collector.step(policy)
                 if broken is not None:
-                    oversight.abandon(broken)
+                    reviews.abandon(broken)
                     if rows:  # what came before is cut off there, and bootstraps
                         rows[-1][1][broken] = True
                 rows.append((batch, ended))
-                oversight.watch(reward, ended)
+                reviews.watch(reward, ended)
                 step += s.environments
                 if due() and step < s.steps and not full():
                     look()  # with the policy that collects; at the end of a rollout, with what was learnt from it
                 recorder.progress("online", step, s.steps)
-                if step >= s.steps or keeper.due():
+                if step >= s.steps or checkpointer.due():
                     plain, arrays = collector.position()
                     plain |= {
                         "fitted": fitted,
-                        "oversight": oversight.position(),
+                        "reviews": reviews.position(),
                         "recovery": recovery.position(),
                     }
                     arrays |= _stacked(rows)
-                    learners = {**oversight.learners(learner), "recovery": recovery.good}
-                    keeper.save(Position(step, learners, plain, arrays))
+                    learners = {**reviews.learners(learner), "recovery": recovery.good}
+                    checkpointer.save(Position(step, learners, plain, arrays))
             if len(rows) * s.environments >= algorithm.batch_size:
                 rollout = jax.tree.map(lambda *parts: np.stack(parts), *(batch for batch, _ in rows))
                 done = np.stack([ended for _, ended in rows])
                 progress = jnp.asarray((step - len(rows) * s.environments) / s.steps, jnp.float32)
                 good = True
                 for fit in (False,) if fitted else (True, False):
-                    paced = max(round(algorithm.epochs * oversight.pace), 1)
+                    paced = max(round(algorithm.epochs * reviews.pace), 1)
                     epochs = algorithm.value_fit_epochs if fit else paced
                     if epochs == 0 or (not fit and step <= s.warmup_steps):
                         continue
@@ -135,9 +135,9 @@ def train_on_policy(
                 else:
                     fitted = fitted or step > s.warmup_steps
                 if good:
-                    learner = oversight.review(learner, step)
+                    learner = reviews.review(learner, step)
                 else:  # what the lost policy earned says nothing of the one that takes its place
-                    oversight.start_again(step)
+                    reviews.start_again(step)
                 policy = Policy(algorithm, learner, bridges)
             rows = []
             if due():
@@ -200,11 +200,11 @@ def learn(
         return replace(carry, step=carry.step + 1), means(aux)
 
     def epoch(carry: Learner, epoch_key: Key) -> tuple[Learner, Metrics]:
-        order = jax.random.permutation(random.named(epoch_key, "order"), rows)
+        order = jax.random.permutation(rng.named(epoch_key, "order"), rows)
         order = order[: count * current.batch_size].reshape(count, -1)
-        keys = jax.random.split(random.named(epoch_key, "minibatch"), count)
+        keys = jax.random.split(rng.named(epoch_key, "minibatch"), count)
         return jax.lax.scan(minibatch, carry, (order, keys))
 
-    keys = jax.random.split(random.named(key, "step", learner.step), epochs)
+    keys = jax.random.split(rng.named(key, "step", learner.step), epochs)
     learner, metrics = jax.lax.scan(epoch, learner, keys)
     return learner, {**means(metrics), **norms(learner.nets)}

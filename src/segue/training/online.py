@@ -19,21 +19,21 @@ from jaxtyping import Float
 
 from segue.algorithms.base import Algorithm
 from segue.bridges.base import Bridge
+from segue.core import Learner
 from segue.envs import USUAL, Episodes, Patience
 from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
 from segue.replay import Replay, ReplayStrategy
 from segue.training.agent import Agent, AgentSettings
-from segue.training.checkpointing import FORGETFUL, Keeper, Position
+from segue.training.bridge_reviews import REFERENCE_EPISODES
+from segue.training.checkpointing import NO_CHECKPOINTS, Checkpointer, Position
 from segue.training.collect import Collector
-from segue.training.oversight import REFERENCE_EPISODES
 from segue.training.recorder import Recorder
-from segue.types import Learner
 
 #: Looks at values and returns only.
 NO_PROBE = Probe(None)
-#: What counts as the seam, in environment steps: where `seam_eval_every` applies.
-SEAM_STEPS = 10_000
+#: What counts as the handover, in environment steps: where `handover_eval_every` applies.
+HANDOVER_STEPS = 10_000
 #: Longest chunk: the policy that collects is at most twice this many steps old.
 MAX_DISPATCH = 50
 
@@ -51,14 +51,14 @@ class OnlineSettings:
     eval_every: int
     eval_episodes: int
     seed: int
-    seam_eval_every: int | None = None
+    handover_eval_every: int | None = None
     patience: Patience = USUAL
 
     def next_evaluation(self, step: int) -> int:
         """The first step after this one at which the policy is evaluated."""
         following = min((step // self.eval_every + 1) * self.eval_every, self.steps)
-        if self.seam_eval_every is not None and step < SEAM_STEPS:
-            following = min(following, (step // self.seam_eval_every + 1) * self.seam_eval_every)
+        if self.handover_eval_every is not None and step < HANDOVER_STEPS:
+            following = min(following, (step // self.handover_eval_every + 1) * self.handover_eval_every)
         return following
 
 
@@ -85,16 +85,16 @@ def train_online(
     settings: OnlineSettings,
     probe: Probe = NO_PROBE,
     keep: Callable[[int, Learner], None] = lambda step, learner: None,
-    keeper: Keeper = FORGETFUL,
+    checkpointer: Checkpointer = NO_CHECKPOINTS,
     position: Position | None = None,
 ) -> Learner:
     """Collect `steps` environment steps, with `updates_per_step` critic updates for each after the warm-up.
 
     Evaluates before the first step, every `eval_every` steps and at the end, in environments of its own; `keep` is
-    called with the learner at each of these points. With a `position` it goes on from there, whatever `learner` is.
+    called with the learner at each of these points. With a `position` it goes on from there, and ignores `learner`.
     """
     s = settings
-    length = dispatch_length(s.seam_eval_every or s.eval_every, s.environments)
+    length = dispatch_length(s.handover_eval_every or s.eval_every, s.environments)
     began, evaluate_at = 0, 0
 
     def tell(message: str) -> None:
@@ -107,7 +107,7 @@ def train_online(
         seed=s.seed,
         slots=s.environments,
     )
-    agent = Agent(algorithm, bridges, strategy, learner, replay, recorder, budget, keeper.journal, position)
+    agent = Agent(algorithm, bridges, strategy, learner, replay, recorder, budget, checkpointer.replay_log, position)
     episodes = Episodes(s.env_id, s.environments, s.seed, "training", s.patience, tell)
     collector = Collector(algorithm, episodes, s.seed)
     if position is not None:
@@ -125,7 +125,7 @@ def train_online(
                 agent.recovery.mark(agent.learner, agent.step)
             if agent.step >= s.steps:
                 return agent.finish()
-            if agent.oversight is None:
+            if agent.reviews is None:
                 agent.compare_with(reference(agent.policy, bridges, recorder, s, tell))
             began, evaluate_at = agent.step, s.next_evaluation(agent.step)
             stop = min(agent.step + length, evaluate_at)
@@ -136,9 +136,9 @@ def train_online(
                     agent.abandon(np.flatnonzero(broken).tolist())
                 agent.tell(batch, reward, done)
             agent.take_in()
-            if agent.step >= s.steps or keeper.due():
+            if agent.step >= s.steps or checkpointer.due():
                 (at, arrays), (plain, learners) = collector.position(), agent.position()
-                keeper.save(Position(agent.step, learners, {**at, **plain, "began": began}, arrays))
+                checkpointer.save(Position(agent.step, learners, {**at, **plain, "began": began}, arrays))
     finally:
         episodes.close()
 

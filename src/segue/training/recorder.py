@@ -9,8 +9,8 @@ from typing import Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from segue.core import Metrics
 from segue.errors import Diverged
-from segue.types import Metrics
 
 
 @runtime_checkable

@@ -1,7 +1,7 @@
 """Recovery: a learner that has diverged goes back, once, to where it was last known to be good.
 
 Nothing is looked at that is not looked at anyway: the metrics of a dispatch, with the norm of every role's parameters,
-are fetched for the log; the good learner is copied where the policy is evaluated.
+are fetched for the dataset; the good learner is copied where the policy is evaluated.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from segue.algorithms.base import copy
+from segue.algorithms.base import copy_arrays
+from segue.core import Learner, Metrics
 from segue.errors import Diverged
 from segue.training.checkpointing import Position
 from segue.training.recorder import Recorder, fetch
 from segue.training.update import replace
-from segue.types import Learner, Metrics
 
 #: What the diagnosis shows of the last metrics before a divergence, where they are there.
 TELLING = ("critic_loss", "target_q", "q_data", "actor_loss", "value_loss", "critic_norm", "actor_norm")
@@ -30,7 +30,7 @@ class Recovery:
         self.last: dict[str, float] = {}
         self.good, self.good_at, self.first = learner, 0, ""
         if position is None:
-            self.good = copy(learner)
+            self.good = copy_arrays(learner)
         else:
             self.good = position.learners["recovery"]
             there = position.plain["recovery"]
@@ -39,7 +39,7 @@ class Recovery:
     def mark(self, learner: Learner, step: int) -> None:
         """This learner is good: its metrics were."""
         if self._sound(learner):
-            self.good, self.good_at = copy(learner), step
+            self.good, self.good_at = copy_arrays(learner), step
 
     def lost(self, step: int, metrics: Metrics) -> bool:
         """Whether `fetch` would go back."""
@@ -81,7 +81,7 @@ class Recovery:
             step,
             f"{what}; went back to the learner of step {self.good_at}, and on with other batches",
         )
-        return replace(copy(self.good), step=learner.step)  # the step decides which batches are drawn
+        return replace(copy_arrays(self.good), step=learner.step)  # the step decides which batches are drawn
 
     @staticmethod
     def _sound(learner: Learner) -> bool:

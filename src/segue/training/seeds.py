@@ -1,4 +1,4 @@
-"""Several seeds in one program: their learners are one, with a leading axis of seeds, and the log is there once.
+"""Several seeds in one program: their learners are one, with a leading axis of seeds, and the dataset is there once.
 
 For an accelerator, which one small learner leaves idle. On a processor seeds are faster side by side in processes of
 their own (segue.runner.executor): a batch of small matrix products is what XLA's CPU backend is slow at.
@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from segue.algorithms.base import Algorithm
+from segue.core import Key, Learner, Metrics
 from segue.replay.base import Replay
 from segue.training.update import run_updates
-from segue.types import Key, Learner, Metrics
 
 
 def run_updates_together(

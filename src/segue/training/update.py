@@ -22,13 +22,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
-from segue import random
+from segue import rng
 from segue.algorithms.base import Algorithm, AnyStep, Aux, BellmanStep, Follow, PolicyStep, Step
 from segue.bridges.base import Bridge, weighted_mean
 from segue.chunks import chunk_batch
+from segue.core import Key, Learner, Metrics, Nets, Transition, origin
 from segue.errors import SegueError
 from segue.replay.base import Replay, ReplayStrategy
-from segue.types import Key, Learner, Metrics, Nets, Transition, origin
 
 Bridges = tuple[Bridge, ...]
 
@@ -85,14 +85,14 @@ def take(
         case Follow():
             return follow(learner, step), {}
         case BellmanStep():
-            target, reported = bellman_target(step, algorithm, bridges, learner, batch, random.named(key, "target"))
-            loss_key, nets = random.named(key, "loss"), learner.nets
+            target, reported = bellman_target(step, algorithm, bridges, learner, batch, rng.named(key, "target"))
+            loss_key, nets = rng.named(key, "loss"), learner.nets
             learner, own = descend(step, learner, lambda critic: step.loss(critic, nets, batch, target, loss_key))
             return learner, {**reported, **own, "target_q": target}
         case PolicyStep():
             return policy_step(step, bridges, learner, batch, key)
         case Step():
-            loss_key, nets = random.named(key, "loss"), learner.nets
+            loss_key, nets = rng.named(key, "loss"), learner.nets
             return descend(step, learner, lambda parameters: step.loss(parameters, nets, batch, loss_key, aux))
 
 
@@ -100,12 +100,12 @@ def bellman_target(
     step: BellmanStep, algorithm: Algorithm, bridges: Bridges, learner: Learner, batch: Transition, key: Key
 ) -> tuple[Float[jax.Array, " batch"], Aux]:
     """reward + discount · V(s′), detached, where the bridges may have changed V; and what they report."""
-    value_key = random.named(key, "next_value")
+    value_key = rng.named(key, "next_value")
     value = step.next_value(learner.nets, batch, value_key)
     require_rows(f"{algorithm.name}: V(s′) of the step of the {step.role}", value, batch)
     reported: Aux = {}
     for bridge, state in zip(bridges, learner.bridges, strict=True):
-        bridge_key = random.named(key, "bootstrap", bridge.name)
+        bridge_key = rng.named(key, "bootstrap", bridge.name)
         value, aux = bridge.bootstrap(state, algorithm, learner.nets, batch, value, value_key, bridge_key)
         reported |= aux
     return jax.lax.stop_gradient(jnp.asarray(batch.reward) + batch.discount * value), reported
@@ -120,7 +120,7 @@ def policy_step(
     scale: jax.Array | None = None
     reported: Aux = {}
     for bridge, state in zip(bridges, learner.bridges, strict=True):
-        factor, aux = bridge.actor_weight(state, nets, batch, random.named(key, "weight", bridge.name))
+        factor, aux = bridge.actor_weight(state, nets, batch, rng.named(key, "weight", bridge.name))
         reported |= aux
         if factor is not None:
             weight = factor if weight is None else weight * factor
@@ -130,12 +130,12 @@ def policy_step(
     weight = jax.lax.stop_gradient(weight)
 
     def loss(actor: Any) -> tuple[jax.Array, Aux]:
-        per_sample, aux = step.loss(actor, nets, batch, random.named(key, "loss"))
+        per_sample, aux = step.loss(actor, nets, batch, rng.named(key, "loss"))
         require_rows(f"the loss of the {step.role}", per_sample, batch)
         total = per_sample.mean() if weight is None else weighted_mean(per_sample, weight)
         size = jax.lax.stop_gradient(per_sample)
         for bridge, state in zip(bridges, learner.bridges, strict=True):
-            bridge_key = random.named(key, "penalty", bridge.name)
+            bridge_key = rng.named(key, "penalty", bridge.name)
             penalty, penalty_aux = bridge.actor_penalty(state, actor, nets, batch, size, bridge_key)
             aux = {**aux, **penalty_aux}
             total = total if penalty is None else total + penalty
@@ -182,7 +182,7 @@ def take_all(
 ) -> tuple[Learner, Aux]:
     """Steps in their order, each with a key of its own; and all that has been reported."""
     for step in steps:
-        role_key = random.named(key, step.target if isinstance(step, Follow) else step.role)
+        role_key = rng.named(key, step.target if isinstance(step, Follow) else step.role)
         learner, own = take(step, algorithm, bridges, learner, batch, role_key, aux)
         aux = {**aux, **own}
     return learner, aux
@@ -194,7 +194,7 @@ def update_bridges(
     """The bridges' own states, after all steps of a block."""
     states = []
     for bridge, state in zip(bridges, learner.bridges, strict=True):
-        bridge_key = random.named(key, "update", bridge.name)
+        bridge_key = rng.named(key, "update", bridge.name)
         state, own = bridge.update(state, algorithm, learner.nets, batch, aux, bridge_key)
         states.append(state)
         aux = {**aux, **own}
@@ -247,31 +247,31 @@ def run_updates(
     often, seldom = (tuple(step for step in steps if (step.every == 1) == due) for due in (True, False))
 
     def sample(carry: Learner, sample_key: Key) -> tuple[Learner, Transition]:
-        rows_key = random.named(sample_key, "rows")
+        rows_key = rng.named(sample_key, "rows")
         if strategy is None:
             rows = jax.random.randint(rows_key, (algorithm.batch_size,), 0, replay.offline_size)
             batch = replay.gather(rows)
         else:
             rows = strategy.rows(carry.sampler, rows_key, algorithm.batch_size, replay, progress)
             batch = replay.gather(rows)
-            sampler = strategy.update(carry.sampler, rows, batch, replay, random.named(sample_key, "sampler"))
+            sampler = strategy.update(carry.sampler, rows, batch, replay, rng.named(sample_key, "sampler"))
             carry = replace(carry, sampler=sampler)
         if algorithm.chunk_length > 1:
             batch = chunk_batch(replay, rows, batch, algorithm.chunk_length)
         return carry, batch
 
     def update(carry: Learner, update_key: Key) -> tuple[Learner, tuple[Transition, Aux]]:
-        carry, batch = sample(carry, random.named(update_key, "sample"))
+        carry, batch = sample(carry, rng.named(update_key, "sample"))
         carry, aux = take_all(often, current, bridges, carry, batch, update_key, {})
         return carry, (batch, aux)
 
     def block(carry: Learner, _: None) -> tuple[Learner, Metrics]:
-        block_key = random.named(key, "step", carry.step)
+        block_key = rng.named(key, "step", carry.step)
         if length == 1:
             carry, (batch, aux) = update(carry, block_key)
             metrics: Metrics = {}
         else:
-            keys = jax.random.split(random.named(block_key, "update"), length)
+            keys = jax.random.split(rng.named(block_key, "update"), length)
             carry, (batches, reports) = jax.lax.scan(update, carry, keys)
             metrics = means(reports)
             batch, aux = jax.tree.map(lambda column: column[-1], (batches, reports))

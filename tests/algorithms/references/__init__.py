@@ -3,9 +3,10 @@
 A reference module is named like its algorithm (`td3-bc` → `td3_bc.py`) and holds
 
     VARIANTS        name → hyper-parameters to check; the first is the default
-    CONSERVATIVE    whether its policy stays inside the support of a log
+    CONSERVATIVE    whether its policy stays inside the support of a dataset
     PROBE           hyper-parameters for the probe logs, besides those shared by all
-    REACH           optional: how far towards the bounds its actions come on a log that has them all; 0.7 if not given
+    REACH           optional: how far towards the bounds its actions come on a dataset that has them all; 0.7 if not
+    given
 
 and a function for each quantity that the algorithm's roles call for: target and critic_loss (critic), actor_loss
 (the policy), value_loss, behaviour_loss, temperature_loss, multiplier_loss. `h` is the algorithm (hyper-parameters

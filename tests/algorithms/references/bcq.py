@@ -11,7 +11,7 @@ VARIANTS = {
 }
 CONSERVATIVE = True
 PROBE = {"perturbation_size": 0.3}
-REACH = 0.4  # codes within ±1/2 stand for the middle of the log's actions
+REACH = 0.4  # codes within ±1/2 stand for the middle of the dataset's actions
 
 
 def decoded(behaviour, s, z):

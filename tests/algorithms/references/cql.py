@@ -5,7 +5,7 @@ import numpy as np
 from references import sac
 from references.nets import logsumexp, normal, q_values, sample, squared_error, uniform
 from references.sac import actor_loss, temperature_loss
-from segue.random import named
+from segue.rng import named
 
 __all__ = ["actor_loss", "temperature_loss"]
 
@@ -34,10 +34,10 @@ def target(h, nets, batch, key):
 
 
 def gaps(h, critic, nets, batch, key, floor=-np.inf):
-    """E[ log Σ_a exp(Q_i(s, a) − log μ(a)) − Q_i(s, a_log) ] of each member i, over 3·n actions evaluated at s.
+    """E[ log Σ_a exp(Q_i(s, a) − log μ(a)) − Q_i(s, a_dataset) ] of each member i, over 3·n actions evaluated at s.
 
     n uniform ones with density ½^|A|, n of π(s) and n of π(s′) with theirs; a key for each group. The ρ form has no
-    densities and counts Q(s, a_log) among the values. `floor` bounds the values of the policy's actions from below.
+    densities and counts Q(s, a_dataset) among the values. `floor` bounds the values of the policy's actions from below.
     """
     n, (rows, dims) = h.sampled_actions, batch.action.shape
     shape = (n, rows, dims)

@@ -11,7 +11,7 @@ PROBE = {"conservative_weight": 0.2}
 
 
 def critic_loss(h, critic, nets, batch, y, key):
-    """The Bellman error and α Σ_i E[ log Σ_a exp Q_i(s, a) − Q_i(s, a_log) ]."""
+    """The Bellman error and α Σ_i E[ log Σ_a exp Q_i(s, a) − Q_i(s, a_dataset) ]."""
     every = logsumexp(outputs(critic, batch.observation), -1)
     gap = (every - q_values(critic, batch.observation, batch.action)).mean(1)
     return bellman_error(h, critic, batch, y) + h.conservative_weight * gap.sum()

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from references.nets import log_policy, outputs, squared_error
-from segue.random import named
+from segue.rng import named
 
 VARIANTS = {
     "entropy-in-backup": {},

@@ -13,7 +13,7 @@ PROBE = {"initial_temperature": 0.01}
 
 
 def critic_loss(h, critic, nets, batch, y, key):
-    """Σ_i E[(Q_i − y)²] + η / (N − 1) · E[ Σ_{i ≠ j} cos(∇_a Q_i, ∇_a Q_j) ] at the log's actions."""
+    """Σ_i E[(Q_i − y)²] + η / (N − 1) · E[ Σ_{i ≠ j} cos(∇_a Q_i, ∇_a Q_j) ] at the dataset's actions."""
     g = action_gradients(critic, batch.observation, batch.action)
     g = g / (np.sqrt((g**2).sum(-1, keepdims=True)) + 1e-10)
     n = len(g)

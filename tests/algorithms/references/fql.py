@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from references.nets import forward, normal, q_values, squared_error
-from segue.random import named
+from segue.rng import named
 
 VARIANTS = {
     "default": {"activation": "relu"},
@@ -13,7 +13,7 @@ VARIANTS = {
 }
 CONSERVATIVE = True
 PROBE = {"behaviour_learning_rate": 3e-3, "bc_weight": 0.6}
-REACH = 0.3  # one draw of a policy that is held near a log of all actions
+REACH = 0.3  # one draw of a policy that is held near a dataset of all actions
 
 
 def one_step(actor, s, z):

@@ -13,7 +13,7 @@ PROBE = {"actor_bc_weight": 0.4, "critic_bc_weight": 0.1}
 
 
 def target(h, nets, batch, key):
-    """y = r + γ(1 − d) (min_i Q̄_i(s′, ã′) − β2 Σ_d (ã′ − a′)²), the last term only where the log knows a′."""
+    """y = r + γ(1 − d) (min_i Q̄_i(s′, ã′) − β2 Σ_d (ã′ − a′)²), the last term only where the dataset knows a′."""
     noise = np.clip(h.target_noise * normal(key, batch.action.shape), -h.target_noise_clip, h.target_noise_clip)
     a = np.clip(deterministic(nets.target_actor, batch.next_observation) + noise, -1, 1)
     distance = np.nan_to_num(((a - np.asarray(batch.next_action, np.float64)) ** 2).sum(-1), nan=0.0)

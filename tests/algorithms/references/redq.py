@@ -5,7 +5,7 @@ import numpy as np
 
 from references.nets import normal, q_values, sample, squared_error
 from references.sac import temperature_loss
-from segue.random import named
+from segue.rng import named
 
 __all__ = ["temperature_loss"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from references.nets import normal, q_values, sample, squared_error
-from segue.random import named
+from segue.rng import named
 
 VARIANTS = {
     "entropy-in-backup": {},

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from segue import random
+from segue import rng
 from segue.algorithms.base import ActorCritic, Aux, expected_q
-from segue.types import Key, Nets, Transition
+from segue.core import Key, Nets, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class CRR(ActorCritic):
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
         """−f(A) log π(a|s), A = Q(s, a) − Q(s, ã), ã ~ π(s)."""
-        baseline = expected_q(nets.critic, nets.actor, batch.observation, random.named(key, "baseline"))
+        baseline = expected_q(nets.critic, nets.actor, batch.observation, rng.named(key, "baseline"))
         advantage = nets.critic(batch.observation, batch.action).min(0) - baseline
         if self.weighting == "binary":
             weight = (advantage > 0).astype(jnp.float32)

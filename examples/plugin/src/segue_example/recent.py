@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from segue.core import Key
 from segue.replay.base import Replay, ReplayStrategy
-from segue.types import Key
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

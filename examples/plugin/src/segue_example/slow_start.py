@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from segue.algorithms.base import Algorithm, Aux
-from segue.bridges.base import Bridge, Seam
-from segue.types import Key, Learner, Nets, Spaces, Transition
+from segue.bridges.base import Bridge, Handover
+from segue.core import Key, Learner, Nets, Spaces, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class SlowStart(Bridge):
         self.require("first", 0 < self.first <= 1, "above 0 and at most 1")
         self.require("over", self.over > 0, "above 0")
 
-    def attach(self, learner: Learner, seam: Seam, key: Key) -> tuple[Learner, Int[jax.Array, ""]]:
+    def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, Int[jax.Array, ""]]:
         """The state counts policy updates."""
         return learner, jnp.zeros((), jnp.int32)
 

@@ -1,4 +1,4 @@
-"""What is in a log: numbers, words and one picture."""
+"""What is in a dataset: numbers, words and one picture."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ActionDimension(Dimension):
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """What is in a log; `print`ed by rich as tables, `to_dict` for machines."""
+    """What is in a dataset; `print`ed by rich as tables, `to_dict` for machines."""
 
     source: str
     env_id: str | None
@@ -66,7 +66,7 @@ class Inspection:
     terminals: int
     """Episodes that ended in a true terminal state."""
     timeouts: int
-    """Episodes that a time limit, or the end of the log, cut."""
+    """Episodes that a time limit, or the end of the dataset, cut."""
     returns: Spread
     """Undiscounted, per episode."""
     lengths: Spread
@@ -79,7 +79,7 @@ class Inspection:
     action_shares: tuple[float, ...]
     """Share of steps that took each discrete action; empty where actions are continuous."""
     notes: tuple[str, ...]
-    """What loading did to the log."""
+    """What loading did to the dataset."""
     problems: tuple[Problem, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class Inspection:
 
 
 def inspect(dataset: Dataset) -> Inspection:
-    """Describe a log and look for problems."""
+    """Describe a dataset and look for problems."""
     discrete = dataset.spaces.discrete
     ended = int(dataset.episode_terminals.sum())
     return Inspection(
@@ -135,7 +135,7 @@ def inspect(dataset: Dataset) -> Inspection:
 
 
 def plot(dataset: Dataset, path: str | os.PathLike[str]) -> None:
-    """Draw a log as one PNG: returns, episode ends, rewards, and what the actions cover.
+    """Draw a dataset as one PNG: returns, episode ends, rewards, and what the actions cover.
 
     Raises:
         DataError: the picture cannot be written there.

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from segue.core import Transition
 from segue.data.dataset import returns_to_go
 from segue.replay import Replay, amend
-from segue.replay.journal import Journal
-from segue.types import Transition
+from segue.replay.replay_log import ReplayLog
 
 
-class Hindsight:
+class ReturnBackfill:
     """Watches live transitions and fills their late columns in.
 
     Transitions are numbered as they come. Each belongs to a slot, in which one episode runs after the other. The
@@ -60,14 +60,14 @@ class Hindsight:
         for slot in np.flatnonzero(slots).tolist():
             self.running[slot] = []
 
-    def apply(self, replay: Replay, journal: Journal | None = None) -> Replay:
-        """The replay with everything filled in that has become known; the journal is told."""
+    def apply(self, replay: Replay, replay_log: ReplayLog | None = None) -> Replay:
+        """The replay with everything filled in that has become known; the replay log is told."""
         for column, parts in self.found.items():
             if parts:
                 numbers, values = (np.concatenate(part) for part in zip(*parts, strict=True))
                 replay = amend(replay, column, numbers, values)
-                if journal is not None:
-                    journal.amend(column, numbers, values)
+                if replay_log is not None:
+                    replay_log.amend(column, numbers, values)
                 parts.clear()
         return replay
 

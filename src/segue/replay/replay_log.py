@@ -1,7 +1,7 @@
-"""The journal: what has happened to the ring since it was last written down, so that a save costs what is new.
+"""The replay log: what has happened to the ring since it was last written down, so that a save costs what is new.
 
-A part of the journal is the transitions that came in, and the columns that became known later. The parts in their order
-make the ring again.
+A part of the replay log is the transitions that came in, and the columns that became known later. The parts in
+their order make the ring again.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping
 import jax
 import numpy as np
 
+from segue.core import Transition
 from segue.replay.base import Replay
-from segue.types import Transition
 
 #: The columns of a live transition; the others are of on-policy batches.
 COLUMNS = Transition._fields[:8]
 
 
-class Journal:
+class ReplayLog:
     """Collects on the host what goes into the ring."""
 
     def __init__(self) -> None:

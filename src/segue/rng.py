@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from segue.core import Array, Key
 from segue.noise import DRAW, Distribution
-from segue.types import Array, Key
 
 #: Dimensions: numbers, or JAX's symbolic ones while a policy is exported.
 Shape = tuple[Any, ...]

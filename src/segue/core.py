@@ -61,7 +61,7 @@ class Spaces:
 
 
 class Normaliser(eqx.Module):
-    """Affine map of observations fixed by the log, carried into the online phase and the saved policy."""
+    """Affine map of observations fixed by the dataset, carried into the online phase and the saved policy."""
 
     mean: Float[Array, " observation"]
     std: Float[Array, " observation"]

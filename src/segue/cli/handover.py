@@ -1,4 +1,4 @@
-"""`segue seam`: what happened at the handover from the dataset to online interaction, and what it says."""
+"""`segue handover`: what happened at the handover from the dataset to online interaction, and what it says."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Flags:
     arm: str | None = None
     """Only this arm."""
     out: Path | None = None
-    """Where seam.png goes; by default the run directory."""
+    """Where handover.png goes; by default the run directory."""
     json: bool = False
     """Print JSON; draws only if --out is given."""
 
 
 def main(arguments: list[str]) -> int:
     """Draw the handover, and print its numbers and what they say."""
-    flags = parse(Flags, arguments, "seam", "What happened at the handover, and what the numbers say about it.")
+    flags = parse(Flags, arguments, "handover", "What happened at the handover, and what the numbers say about it.")
     from segue.report.diagnosis import handover_data
     from segue.report.handover import handover_arms
 
@@ -79,7 +79,7 @@ def _draw(arms: list[HandoverArm], out: Path) -> list[Path]:
     make_directory(out)
     paths = []
     for i, content in enumerate(handover_pictures(arms), start=1):
-        paths.append(out / ("seam.png" if i == 1 else f"seam-{i}.png"))
+        paths.append(out / ("handover.png" if i == 1 else f"handover-{i}.png"))
         write_atomically(paths[-1], content)
     return paths
 

@@ -1,4 +1,5 @@
-"""Oversight: which returns count, what verdicts do to the learner, and a policy that is made to collapse on purpose."""
+"""BridgeReviews: which returns count, what verdicts do to the learner, and a policy that is made to collapse on
+purpose."""
 
 from __future__ import annotations
 
@@ -14,14 +15,14 @@ import pytest
 from helpers import random_learner, same_bits, small
 from segue.algorithms import PPO, TD3
 from segue.bridges import Bridge, Guard, Review
+from segue.core import Learner, Normaliser, Spaces
 from segue.errors import Diverged
 from segue.replay import OnlineOnly, Replay
 from segue.training import on_policy, recovery
+from segue.training.bridge_reviews import BridgeReviews
 from segue.training.on_policy import train_on_policy
 from segue.training.online import OnlineSettings, train_online
-from segue.training.oversight import Oversight
 from segue.training.update import init_learner, replace
-from segue.types import Learner, Normaliser, Spaces
 from toys import AIM, CLOCK, Notes
 
 ONE = Spaces(1, 1)
@@ -48,16 +49,16 @@ def learner_of(seed: int, *states: int) -> Learner:
     return replace(learner, bridges=tuple(jnp.asarray(state) for state in states), step=jnp.asarray(10 * seed))
 
 
-def reviewed(*bridges: Scripted, times: int) -> tuple[list[Learner], list[Learner], Oversight]:
+def reviewed(*bridges: Scripted, times: int) -> tuple[list[Learner], list[Learner], BridgeReviews]:
     """The learners given (0, 1, …, a new one each time) and what came back."""
     given = [learner_of(0, *[0] * len(bridges))]
-    oversight = Oversight(bridges, given[0], np.zeros(0), Notes(), 1)
+    reviews = BridgeReviews(bridges, given[0], np.zeros(0), Notes(), 1)
     back = []
     for i in range(times):
         states = back[-1].bridges if back else given[0].bridges
         given.append(replace(learner_of(i + 1), bridges=states))
-        back.append(oversight.review(given[-1], step=i))
-    return given, back, oversight
+        back.append(reviews.review(given[-1], step=i))
+    return given, back, reviews
 
 
 def test_returns_are_summed_per_environment_and_reported_once():
@@ -69,11 +70,11 @@ def test_returns_are_summed_per_environment_and_reported_once():
             looks.append(report.returns.tolist())
             return Review(state)
 
-    oversight = Oversight((Looking(),), learner_of(0, 0), np.zeros(0), notes, 2)
+    reviews = BridgeReviews((Looking(),), learner_of(0, 0), np.zeros(0), notes, 2)
     for rewards, done in [((1, 10), (0, 0)), ((2, 20), (1, 0)), ((4, 40), (0, 1)), ((8, 80), (1, 0))]:
-        oversight.watch(np.array(rewards, float), np.array(done, bool))
-    oversight.review(learner_of(0, 0), 4)
-    oversight.review(learner_of(0, 0), 5)
+        reviews.watch(np.array(rewards, float), np.array(done, bool))
+    reviews.review(learner_of(0, 0), 4)
+    reviews.review(learner_of(0, 0), 5)
     assert looks == [[3, 70, 12], []]
     assert notes.measured == [(4, {"training_return": pytest.approx(85 / 3)})]
 
@@ -87,13 +88,13 @@ def test_without_a_verdict_the_learner_goes_on_with_the_next_states():
 @pytest.mark.parametrize(
     ("verdicts", "expected"),
     [
-        (("roll back",), 0),  # to the switch
+        (("roll back",), 0),  # to the handover
         (("go on", "roll back"), 0),
         (("mark", "roll back"), 0),  # marked, but not yet proved good
         (("mark", "keep", "roll back"), 1),  # what was marked has proved good
         (("mark", "keep", "keep", "roll back"), 2),
         (("mark", "mark", "keep", "roll back"), 2),
-        (("keep", "roll back"), 0),  # the one at the switch has
+        (("keep", "roll back"), 0),  # the one at the handover has
         (("mark", "keep", "roll back", "keep", "roll back"), 1),  # after a roll-back it is marked anew
         (("mark", "keep", "keep", "start over"), 0),
         (("mark", "keep", "start over", "roll back"), 0),  # what was kept before is forgotten
@@ -110,9 +111,9 @@ def test_a_roll_back_returns_to_the_learner_that_was_marked_when_last_kept(verdi
 def test_who_asks_for_it_keeps_its_state_and_the_others_return_to_theirs_and_their_events_are_not_told():
     wants = Scripted(verdicts=("go on", "roll back"), event=True)
     other = Scripted(verdicts=("go on",), event=True)
-    _, back, oversight = reviewed(wants, other, times=2)
+    _, back, reviews = reviewed(wants, other, times=2)
     assert [int(state) for state in back[-1].bridges] == [2, 0]
-    assert oversight.recorder.events == [
+    assert reviews.recorder.events == [
         (0, "bridge: look 0"),
         (0, "bridge: look 0"),
         (1, "bridge: look 1"),
@@ -120,14 +121,14 @@ def test_who_asks_for_it_keeps_its_state_and_the_others_return_to_theirs_and_the
 
 
 def test_after_a_roll_back_an_episode_that_two_policies_share_does_not_count():
-    oversight = Oversight((Scripted(verdicts=("roll back",)),), learner_of(0, 0), np.zeros(0), Notes(), 2)
-    oversight.watch(np.ones(2), np.array([False, True]))  # the second environment's next episode has not begun
-    oversight.review(learner_of(1, 0), 1)
-    assert oversight.ended == []
-    oversight.watch(np.ones(2), np.array([True, False]))
-    assert oversight.ended == []
-    oversight.watch(np.full(2, 5.0), np.array([True, True]))
-    assert oversight.ended == [(5.0, True), (6.0, True)]
+    reviews = BridgeReviews((Scripted(verdicts=("roll back",)),), learner_of(0, 0), np.zeros(0), Notes(), 2)
+    reviews.watch(np.ones(2), np.array([False, True]))  # the second environment's next episode has not begun
+    reviews.review(learner_of(1, 0), 1)
+    assert reviews.ended == []
+    reviews.watch(np.ones(2), np.array([True, False]))
+    assert reviews.ended == []
+    reviews.watch(np.full(2, 5.0), np.array([True, True]))
+    assert reviews.ended == [(5.0, True), (6.0, True)]
 
 
 @pytest.mark.parametrize("verdict", ["mark", "keep", "renewed"])
@@ -140,27 +141,25 @@ def test_an_episode_begun_before_a_mark_counts_but_does_not_show_what_followed_i
             looks.append((report.returns.tolist(), report.whole.tolist()))
             return Review(state, renewed=True) if verdict == "renewed" else Review(state, verdict)
 
-    oversight = Oversight((Marking(),), learner_of(0, 0), np.zeros(0), Notes(), 2)
-    oversight.watch(np.ones(2), np.array([False, True]))  # the second environment's next episode has not begun
-    oversight.review(learner_of(1, 0), 1)
-    oversight.watch(np.full(2, 4.0), np.array([True, True]))
-    oversight.watch(np.full(2, 7.0), np.array([True, False]))
-    oversight.review(learner_of(1, 0), 3)
+    reviews = BridgeReviews((Marking(),), learner_of(0, 0), np.zeros(0), Notes(), 2)
+    reviews.watch(np.ones(2), np.array([False, True]))  # the second environment's next episode has not begun
+    reviews.review(learner_of(1, 0), 1)
+    reviews.watch(np.full(2, 4.0), np.array([True, True]))
+    reviews.watch(np.full(2, 7.0), np.array([True, False]))
+    reviews.review(learner_of(1, 0), 3)
     assert looks == [([1], [True]), ([5, 4, 7], [False, True, True])]
 
 
 def test_the_pace_is_the_product_of_the_bridges():
     slow, slower = Scripted(verdicts=("go on",), factor=0.5), Scripted(verdicts=("go on",), factor=0.1)
-    _, _, oversight = reviewed(slow, slower, times=2)
-    assert oversight.pace == pytest.approx(0.05**2)
+    _, _, reviews = reviewed(slow, slower, times=2)
+    assert reviews.pace == pytest.approx(0.05**2)
 
 
 def test_what_is_kept_has_buffers_of_its_own():
     """The next dispatch takes over the buffers of the learner it is given."""
-    given, back, oversight = reviewed(Scripted(verdicts=("mark", "keep")), times=2)
-    kept = [
-        leaf.unsafe_buffer_pointer() for tree in (oversight.good, oversight.marked) for leaf in jax.tree.leaves(tree)
-    ]
+    given, back, reviews = reviewed(Scripted(verdicts=("mark", "keep")), times=2)
+    kept = [leaf.unsafe_buffer_pointer() for tree in (reviews.good, reviews.marked) for leaf in jax.tree.leaves(tree)]
     live = {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((given[-1], back[-1]))}
     assert not live & set(kept)
 

@@ -1,8 +1,8 @@
-"""The plain switch and every bridge, on two environments: `python -m studies.seam` (`make seam`).
+"""The plain handover and every bridge, on two environments: `python -m studies.handover` (`make handover`).
 
 Hopper: TD3+BC pretrained on segue:hopper-mixed and handed to TD3. CartPole: BC on segue:cartpole-mixed, which has no
-critic, handed to discrete SAC. Three seeds; results.json, seam.png and the tables of README.md come out. A run that is
-there already is not run again, so the study can be stopped and gone on with.
+critic, handed to discrete SAC. Three seeds; results.json, handover.png and the tables of README.md come out. A run
+that is there already is not run again, so the study can be stopped and gone on with.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def hopper() -> dict[str, segue.Recipe]:
             "online_steps": 6_000,
             "replay": LIVE,
             "eval_every": 1_000,
-            "seam_eval_every": 500,
+            "handover_eval_every": 500,
             "seeds": SEEDS,
         }
         return segue.Recipe(**(values | changes))
 
     mixed = segue.Mixed()
     return {
-        "plain switch": arm(),
+        "plain handover": arm(),
         "warm-up of 3,000 steps": arm(warmup_steps=3_000),
         "mixed replay": arm(replay=mixed),
         "annealed replay": arm(replay=segue.Annealed()),
@@ -86,7 +86,7 @@ def cartpole() -> dict[str, segue.Recipe]:
         return segue.Recipe(**(values | changes))
 
     return {
-        "plain switch": arm(),
+        "plain handover": arm(),
         "warm-up of 3,000 steps": arm(warmup_steps=3_000),
         "mixed replay": arm(replay=segue.Mixed()),
         "critic re-fit": arm(segue.CriticRefit()),
@@ -139,7 +139,7 @@ def table(arms: dict[str, Any]) -> str:
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """A small panel per arm: its seeds and their mean over the plain switch."""
+    """A small panel per arm: its seeds and their mean over the plain handover."""
     columns = 6
     rows = [-(-len(arms) // columns) for arms in results.values()]
     figure, axes = plt.subplots(
@@ -149,7 +149,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         axis.set_visible(False)
     offset = 0
     for (log, arms), count in zip(results.items(), rows, strict=True):
-        plain = mean_curve(arms["plain switch"])
+        plain = mean_curve(arms["plain handover"])
         top = max(max(run["returns"]) for seeds in arms.values() for run in seeds.values())
         for i, (label, seeds) in enumerate(arms.items()):
             axis = axes[offset + i // columns, i % columns]
@@ -168,7 +168,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
             axis.set_xlabel("live steps, thousands", fontsize=7)
         offset += count
     figure.suptitle(
-        "After the switch: each arm (mean and seeds) against the plain switch (dashed); dotted: the offline score",
+        "After the handover: each arm (mean and seeds) against the plain handover (dashed); dotted: the offline score",
         fontsize=10,
     )
     figure.savefig(path, dpi=130)
@@ -183,8 +183,8 @@ def mean_curve(seeds: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/seam"))
-    parser.add_argument("--only", choices=STUDIES, default=None, help="One of the two logs.")
+    parser.add_argument("--out", type=Path, default=Path("runs/handover"))
+    parser.add_argument("--only", choices=STUDIES, default=None, help="One of the two datasets.")
     parser.add_argument("--workers", type=int, default=None)
     arguments = parser.parse_args()
     file = HERE / "results.json"
@@ -196,7 +196,7 @@ def main() -> None:
     file.write_text(json.dumps(results, indent=1) + "\n")
     for log, arms in results.items():
         put(HERE / "README.md", log, table(arms))
-    draw(results, HERE / "seam.png")
+    draw(results, HERE / "handover.png")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A sum over many states, differentiated part by part.
+"""A sum over many states, differentiated microbatch by microbatch.
 
 A critic's activations at thirty actions of every state are 8 MB a layer. A gradient taken when all of them are there
-has to fetch them from memory; taken after each part, it finds them in the processor's cache.
+has to fetch them from memory; taken after each microbatch, it finds them in the processor's cache.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ Sum = Callable[[Any, Any, Any], tuple[Float[jax.Array, ""], Any]]
 ROWS = 256
 
 
-def number_of_parts(states: int, rows_of_each: int) -> int:
-    """The most parts of equal size that are still worth a product each; one on an accelerator, which has the memory."""
+def number_of_microbatches(states: int, rows_of_each: int) -> int:
+    """The most microbatches of equal size that are still worth a product each; one on an accelerator, which has the
+    memory."""
     if jax.default_backend() != "cpu":
         return 1
     fitting = (n for n in range(states, 0, -1) if states % n == 0 and states // n * rows_of_each >= ROWS)
     return next(fitting, 1)
 
 
-def sum_by_parts(
-    function: Sum, parameters: Parameters, columns: Columns, constants: Any, parts: int
+def sum_over_microbatches(
+    function: Sum, parameters: Parameters, columns: Columns, constants: Any, number: int
 ) -> tuple[Float[jax.Array, ""], Any]:
-    """`function` summed over so many parts of the rows; differentiable by parameters and columns, not by constants.
+    """`function` summed over so many microbatches; differentiable by parameters and columns, not by constants.
 
-    Columns and constants have the rows first; `parts` divides their number.
+    Columns and constants have the rows first; `number` divides how many there are.
     """
-    split = partial(jax.tree.map, lambda column: column.reshape(parts, -1, *column.shape[1:]))
+    split = partial(jax.tree.map, lambda column: column.reshape(number, -1, *column.shape[1:]))
     joined = partial(jax.tree.map, lambda column: column.reshape(-1, *column.shape[2:]))
 
     @jax.custom_vjp
@@ -63,13 +64,13 @@ def sum_by_parts(
     return total, jax.lax.stop_gradient(others)
 
 
-def _over(function: Callable[[Any], tuple[Any, Any]], parts: Any) -> tuple[Any, Any]:
+def _over(function: Callable[[Any], tuple[Any, Any]], batches: Any) -> tuple[Any, Any]:
     """The sum of what `function` gives first, and what it gives second one below the other."""
-    first = jax.tree.map(lambda column: column[0], parts)
+    first = jax.tree.map(lambda column: column[0], batches)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, first)[0])
 
     def add(total: Any, part: Any) -> tuple[Any, Any]:
         sums, rows = function(part)
         return jax.tree.map(jnp.add, total, sums), rows
 
-    return jax.lax.scan(add, zeros, parts)
+    return jax.lax.scan(add, zeros, batches)

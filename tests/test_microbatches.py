@@ -19,9 +19,9 @@ from helpers import (
     small,
     transitions,
 )
-from segue import parts
+from segue import microbatches
 from segue.algorithms import cql
-from segue.parts import number_of_parts, sum_by_parts
+from segue.microbatches import number_of_microbatches, sum_over_microbatches
 
 ROWS = 12
 CQLS = {
@@ -43,8 +43,8 @@ def test_value_gradients_and_the_other_sums_are_those_of_the_whole(number: int) 
     parameters = {"w": jax.random.normal(keys[0], (3, 4)), "b": jax.random.normal(keys[1], (4,))}
     column, constant = jax.random.normal(keys[2], (ROWS, 3)), jax.random.normal(keys[3], (ROWS, 4))
 
-    def by_parts(parameters: Any, column: jax.Array) -> Any:
-        total, other = sum_by_parts(product, parameters, column, constant, number)
+    def in_microbatches(parameters: Any, column: jax.Array) -> Any:
+        total, other = sum_over_microbatches(product, parameters, column, constant, number)
         return 3 * total, other
 
     def whole(parameters: Any, column: jax.Array) -> Any:
@@ -52,34 +52,34 @@ def test_value_gradients_and_the_other_sums_are_those_of_the_whole(number: int) 
         return 3 * total, other
 
     for compute in (lambda f: f, lambda f: jax.value_and_grad(f, argnums=(0, 1), has_aux=True)):
-        got, expected = compute(by_parts)(parameters, column), compute(whole)(parameters, column)
+        got, expected = compute(in_microbatches)(parameters, column), compute(whole)(parameters, column)
         assert jax.tree.structure(got) == jax.tree.structure(expected)
         for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
 
 
 @given(states=st.integers(1, 2048), rows=st.integers(1, 60))
-def test_parts_are_equal_and_none_is_too_small_for_a_product(states: int, rows: int) -> None:
-    number = number_of_parts(states, rows)
+def test_microbatches_are_equal_and_none_is_too_small_for_a_product(states: int, rows: int) -> None:
+    number = number_of_microbatches(states, rows)
     assert states % number == 0
-    assert number == 1 or states // number * rows >= parts.ROWS
+    assert number == 1 or states // number * rows >= microbatches.ROWS
     if states == 256 and rows == 30:
         assert number == 16
 
 
 def test_an_accelerator_takes_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert number_of_parts(256, 30) == 1
+    assert number_of_microbatches(256, 30) == 1
 
 
 @pytest.mark.parametrize("name", CQLS)
-def test_cqls_update_does_not_depend_on_the_number_of_parts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cqls_update_does_not_depend_on_the_number_of_microbatches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     algorithm = CQLS[name]
     learner, batch = fresh_learner(algorithm), jax.tree.map(jnp.asarray, transitions(12))
     after = []
     for number in (1, 4):
         asked = Mock(return_value=number)
-        monkeypatch.setattr(cql, "number_of_parts", asked)
+        monkeypatch.setattr(cql, "number_of_microbatches", asked)
         after.append(critic_update(algorithm, (), learner, batch, jax.random.key(1)))
         asked.assert_called_once_with(12, 3 * algorithm.sampled_actions)
     (one, metrics), (four, metrics_of_four) = after

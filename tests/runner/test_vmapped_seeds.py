@@ -16,7 +16,7 @@ from helpers import same_bits
 from segue.errors import Diverged
 from segue.recipe import Recipe
 from segue.replay import Replay
-from segue.runner import compare, executor, load_checkpoint, lockstep
+from segue.runner import compare, executor, load_checkpoint, vmapped_seeds
 from segue.runner import run as run_recipe
 from segue.training import recovery
 from toys import SMALL, pendulum
@@ -33,13 +33,13 @@ def recipe(**changes: Any) -> Recipe:
 def accelerator(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[int]]]:
     """Step and seeds (by their keys) of every program that ran for several."""
     programs: list[tuple[int, list[int]]] = []
-    run_together = lockstep.run_updates_together
+    run_together = vmapped_seeds.run_updates_together
 
     def seen(learners: Any, replay: Replay, keys: Any, *given: Any, **options: Any) -> Any:
         programs.append((int(learners[0].step), [int(jax.random.key_data(key)[-1]) for key in keys]))
         return run_together(learners, replay, keys, *given, **options)
 
-    monkeypatch.setattr(lockstep, "run_updates_together", seen)
+    monkeypatch.setattr(vmapped_seeds, "run_updates_together", seen)
     monkeypatch.setattr(executor, "has_accelerator", lambda: True)
     return programs
 
@@ -87,7 +87,7 @@ def test_each_seed_is_what_it_is_alone_with_records_of_its_own(apart: Path, acce
         assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
-def test_the_log_is_on_the_device_once(accelerator, monkeypatch, tmp_path: Path):
+def test_the_dataset_is_on_the_device_once(accelerator, monkeypatch, tmp_path: Path):
     made = []
     create = Replay.create
     monkeypatch.setattr(Replay, "create", lambda *args: made.append(args) or create(*args))
@@ -158,7 +158,7 @@ def test_too_much_for_one_program_is_done_one_by_one_and_said(accelerator, monke
     def too_much(*given: Any, **options: Any) -> Any:
         raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
-    monkeypatch.setattr(lockstep, "run_updates_together", too_much)
+    monkeypatch.setattr(vmapped_seeds, "run_updates_together", too_much)
     notes: list[str] = []
     heard = lambda job, event: notes.append(event.get("message", ""))  # noqa: E731
     assert compare({"run": recipe()}, tmp_path / "x", workers=1, on_event=heard).status == "complete"
@@ -178,7 +178,7 @@ def test_updates_of_one_seed_that_fail_do_not_stop_the_others(accelerator, monke
         raise RuntimeError("these updates fail")
 
     assert compare({"run": recipe()}, tmp_path / "x", workers=1, on_event=asks).status == "interrupted"
-    monkeypatch.setattr(lockstep, "answer", fails)
+    monkeypatch.setattr(vmapped_seeds, "answer", fails)
     seeds = compare({"run": recipe()}, tmp_path / "x", workers=1).summary["arms"]["run"]["seeds"]
     assert "these updates fail" in seeds["2"]["error"]
     assert seeds["0"]["status"] == seeds["1"]["status"] == "complete"

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from helpers import SPACES
+from segue.core import Transition
 from segue.replay import Replay, append
-from segue.training.hindsight import Hindsight
-from segue.types import Transition
+from segue.training.return_backfill import ReturnBackfill
 
 
 def step(reward: list[float], action: float) -> Transition:
@@ -30,14 +30,14 @@ def step(reward: list[float], action: float) -> Transition:
 def play(columns: tuple[str, ...], capacity: int, chunk: int = 2) -> Replay:
     """Two environments, six steps: the first ends at steps 2 and 5, the second at step 3 and then goes on."""
     replay = Replay.create(None, capacity, SPACES)
-    hindsight = Hindsight(columns, 0.5, 2)
+    backfill = ReturnBackfill(columns, 0.5, 2)
     ends = {2: [True, False], 3: [False, True], 5: [True, False]}
     for start in range(0, 6, chunk):
         for t in range(start, start + chunk):
             batch = step([1.0, 10.0], action=t / 10)
-            hindsight.watch(batch, np.array(ends.get(t, [False, False])))
+            backfill.watch(batch, np.array(ends.get(t, [False, False])))
             replay = append(replay, batch)
-        replay = hindsight.apply(replay)
+        replay = backfill.apply(replay)
     return replay
 
 

@@ -1,4 +1,4 @@
-"""Oversight of the online phase: what the bridges make of live returns, between dispatches, on the host."""
+"""BridgeReviews of the online phase: what the bridges make of live returns, between dispatches, on the host."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from segue.bridges.base import Bridge, Report
+from segue.core import Learner
 from segue.training.checkpointing import Position
 from segue.training.recorder import Recorder
 from segue.training.update import replace
-from segue.types import Learner
 
 #: Episodes of the handed-over policy that later returns are compared with.
 REFERENCE_EPISODES = 20
@@ -22,7 +22,7 @@ REFERENCE_EPISODES = 20
 KEPT = ("handed_over", "good", "marked")
 
 
-class Oversight:
+class BridgeReviews:
     """Counts training returns, lets bridges review them, and keeps the learner to return to."""
 
     def __init__(
@@ -131,9 +131,9 @@ class Oversight:
         return {"learner": learner, **({name: getattr(self, name) for name in KEPT} if self.bridges else {})}
 
     @classmethod
-    def restored(cls, bridges: tuple[Bridge, ...], position: Position, recorder: Recorder) -> Oversight:
+    def restored(cls, bridges: tuple[Bridge, ...], position: Position, recorder: Recorder) -> BridgeReviews:
         """The one that was saved."""
-        counts = position.plain["oversight"]
+        counts = position.plain["reviews"]
         learner = position.learners["learner"]
         self = cls(bridges, learner, np.array(counts["reference"]), recorder, len(counts["running"]))
         self.running, self.length = np.array(counts["running"]), np.array(counts["length"])

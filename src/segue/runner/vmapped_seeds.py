@@ -21,7 +21,7 @@ class NotTogether(Exception):
     """The updates of several seeds failed as one program, for want of memory perhaps; alone they may do."""
 
 
-def in_lockstep(loops: Sequence[Asking[None]]) -> list[BaseException | None]:
+def run_vmapped(loops: Sequence[Asking[None]]) -> list[BaseException | None]:
     """Run every loop to its end; those that are behind, because they go on from an earlier state, go first.
 
     Returns:

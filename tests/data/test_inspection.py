@@ -10,7 +10,7 @@ from made_logs import as_dict, episodes, make_episodes
 from rich.console import Console
 
 from segue.data import load
-from segue.data.inspect import inspect, plot
+from segue.data.inspection import inspect, plot
 from segue.data.problems import (
     CHECKS,
     constant_observations,
@@ -22,7 +22,7 @@ from segue.data.problems import (
     problems,
     reward_scale,
     saturated_actions,
-    short_log,
+    short_dataset,
     terminals_at_the_limit,
 )
 from segue.errors import DataError
@@ -56,7 +56,7 @@ def limited(length):
 
 
 SICK = {
-    short_log: as_dict(make_episodes([(30, True)])),
+    short_dataset: as_dict(make_episodes([(30, True)])),
     duplicate_episodes: twice(),
     constant_rewards: healthy(rewards=np.ones_like(HEALTHY["rewards"])),
     reward_scale: healthy(rewards=1e4 * HEALTHY["rewards"]),
@@ -73,12 +73,12 @@ SICK = {
 }
 
 
-def test_every_check_has_a_sick_log_here():
+def test_every_check_has_a_sick_dataset_here():
     assert set(SICK) == set(CHECKS)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_a_check_finds_its_problem_and_a_healthy_log_has_none(check):
+def test_a_check_finds_its_problem_and_a_healthy_dataset_has_none(check):
     found = check(load(SICK[check]))
     assert found is not None
     assert found.found
@@ -110,7 +110,7 @@ def test_discrete_actions_never_taken_are_a_problem():
 
 
 @given(episodes())
-def test_the_numbers_are_those_of_the_log(made):
+def test_the_numbers_are_those_of_the_dataset(made):
     inspection = inspect(load(as_dict(made)))
     assert inspection.transitions == sum(len(e.rewards) for e in made)
     assert inspection.episodes == len(made) == inspection.terminals + inspection.timeouts
@@ -135,7 +135,7 @@ def discrete_log():
     return log | {"actions": np.arange(50) % 3}
 
 
-@pytest.mark.parametrize("log", [HEALTHY, discrete_log(), SICK[short_log]], ids=["continuous", "discrete", "short"])
+@pytest.mark.parametrize("log", [HEALTHY, discrete_log(), SICK[short_dataset]], ids=["continuous", "discrete", "short"])
 def test_an_inspection_goes_into_json_and_onto_a_terminal(log):
     inspection = inspect(load(log))
     assert json.loads(json.dumps(inspection.to_dict()))["transitions"] == len(log["rewards"])

@@ -11,11 +11,11 @@ import numpy as np
 
 from helpers import KINDS, clone, random_learner, transitions
 from segue.algorithms import Algorithm
-from segue.bridges import Bridge, Seam
+from segue.bridges import Bridge, Handover
+from segue.core import Learner, Normaliser
 from segue.data.dataset import Dataset
 from segue.replay import OnlineOnly, Replay, ReplayStrategy, append
 from segue.training.update import replace, run_updates
-from segue.types import Learner, Normaliser
 
 KEY = jax.random.key(5)
 
@@ -36,10 +36,10 @@ def log(kind: str = "continuous", rows: int = 64) -> Dataset:
     )
 
 
-def seam(algorithm: Algorithm, kind: str = "continuous", dataset: Dataset | None = None) -> Seam:
+def handover(algorithm: Algorithm, kind: str = "continuous", dataset: Dataset | None = None) -> Handover:
     """What the bridge may look at."""
     dataset = dataset or log(kind)
-    rows = algorithm.log(dataset, Normaliser.identity(dataset.spaces.observation_size))
+    rows = algorithm.transitions(dataset, Normaliser.identity(dataset.spaces.observation_size))
 
     def fit_critic(learner: Learner, steps: int) -> Learner:
         return run_updates(
@@ -54,7 +54,7 @@ def seam(algorithm: Algorithm, kind: str = "continuous", dataset: Dataset | None
             train_policy=False,
         )[0]
 
-    return Seam(algorithm, KINDS[kind], dataset, rows, fit_critic=fit_critic)
+    return Handover(algorithm, KINDS[kind], dataset, rows, fit_critic=fit_critic)
 
 
 def attach(
@@ -65,7 +65,7 @@ def attach(
     states: dict[str, Any] = {}
     for bridge in sorted(bridges, key=lambda bridge: bridge.attach_order):
         key = jax.random.fold_in(KEY, bridge.attach_order)
-        learner, states[bridge.name] = bridge.attach(learner, seam(algorithm, kind), key)
+        learner, states[bridge.name] = bridge.attach(learner, handover(algorithm, kind), key)
     return replace(learner, bridges=tuple(states[bridge.name] for bridge in bridges))
 
 

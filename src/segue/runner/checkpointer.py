@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from segue.core import Learner
 from segue.errors import SegueError
-from segue.replay.journal import Journal
+from segue.replay.replay_log import ReplayLog
 from segue.runner.jobs import Event, Job
 from segue.runner.machine import identity
 from segue.runner.recorder import JobRecorder, has_records, require_intact
 from segue.runner.state_store import State, StateStore
 from segue.runner.stopping import Stop
 from segue.training.checkpointing import Position, flatten, unflatten
-from segue.types import Learner
 
 #: At most this share of the time goes into saving, however often it is asked for (0: always).
 SHARE = 0.02
@@ -22,8 +22,8 @@ SHARE = 0.02
 FREE = ("offline_steps", "online_steps", "eval_every", "seed", "seeds", "keep_policies", "step_timeout", "bad_steps")
 
 
-class JobKeeper:
-    """The keeper of one job; see `segue.training.checkpointing.Keeper`.
+class JobCheckpointer:
+    """The checkpointer of one job; see `segue.training.checkpointing.Checkpointer`.
 
     Attributes:
         state: what was saved by an earlier attempt, or None.
@@ -33,7 +33,7 @@ class JobKeeper:
     def __init__(self, job: Job, stop: Stop, capacity: int | None, send: Callable[[Event], None]) -> None:
         self.job, self.stop = job, stop
         self.store = StateStore(job.states, capacity)
-        self.journal = Journal()
+        self.replay_log = ReplayLog()
         self.lines: list[str] = []
         self.next = -float("inf")
         self.recorder: JobRecorder | None = None
@@ -79,7 +79,7 @@ class JobKeeper:
             "machine": identity(),
         }
         try:
-            self.store.save(position.step, plain, arrays, self.journal.take())
+            self.store.save(position.step, plain, arrays, self.replay_log.take())
         except SegueError as error:
             raise SegueError(
                 f"{error}. The states saved before are whole: make room, and the same command goes on"

@@ -24,9 +24,10 @@ from helpers import (
     small,
     transitions,
 )
-from segue import random
+from segue import rng
 from segue.algorithms import ALGORITHMS, PPO
 from segue.bridges import Bridge
+from segue.core import Spaces, origin
 from segue.data import load
 from segue.noise import DRAW
 from segue.ope import FQE, BehaviourModel, ContinuousPolicy, DiscretePolicy, fit
@@ -34,7 +35,6 @@ from segue.ope.behaviour import propensities
 from segue.replay import REPLAYS, Replay, append
 from segue.training.on_policy import learn
 from segue.training.update import replace, run_updates
-from segue.types import Spaces, origin
 
 DRAWS = ("normal", "uniform", "randint", "gumbel", "permutation", "choice")
 
@@ -68,7 +68,7 @@ class Keys:
 @contextmanager
 def recorded(monkeypatch):
     """Record every key while nothing is compiled; those inside a `vmap` have no numbers, and are passed over."""
-    keys, named, fold_in, split = Keys(), random.named, jax.random.fold_in, jax.random.split
+    keys, named, fold_in, split = Keys(), rng.named, jax.random.fold_in, jax.random.split
 
     def known(*values):
         return all(isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer) for value in values)
@@ -100,8 +100,8 @@ def recorded(monkeypatch):
         return note
 
     with monkeypatch.context() as patch, jax.disable_jit():
-        patch.setattr(random, "named", note_named)
-        patch.setattr(random, "uniform_from_host", noting(random.uniform_from_host))
+        patch.setattr(rng, "named", note_named)
+        patch.setattr(rng, "uniform_from_host", noting(rng.uniform_from_host))
         patch.setattr(jax.random, "fold_in", note_fold_in)
         patch.setattr(jax.random, "split", note_split)
         for draw in DRAWS:
@@ -113,7 +113,7 @@ def one_update(algorithm, learner, replay, kind, strategy=None, bridges=()):
     return run_updates(
         learner,
         replay,
-        random.stream(0, "online"),
+        rng.stream(0, "online"),
         jnp.zeros(()),
         algorithm=algorithm,
         bridges=bridges,
@@ -122,7 +122,14 @@ def one_update(algorithm, learner, replay, kind, strategy=None, bridges=()):
     )
 
 
-@pytest.mark.parametrize(("name", "kind"), MEMBERS.values(), ids=MEMBERS)
+#: Those that draw the same numbers as the algorithm that they are made of.
+DRAW_ALIKE = {"sac-n", "edac", "cal-ql", "td3-bc", "rebrac", "rlpd", "awac", "discrete-cql"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [pytest.param(*pair, id=m, marks=pytest.mark.slow if pair[0] in DRAW_ALIKE else ()) for m, pair in MEMBERS.items()],
+)
 def test_every_name_of_a_parent_gives_another_key(name, kind, monkeypatch):
     algorithm = small(name)
     with recorded(monkeypatch) as keys:
@@ -137,7 +144,7 @@ def test_so_it_is_on_policy(monkeypatch):
     with recorded(monkeypatch) as keys:
         learner, done = fresh_learner(algorithm), jnp.zeros((16, 1), bool)
         options = {"algorithm": algorithm, "bridges": (), "epochs": 2}
-        learn(learner, rollout, done, random.stream(0, "online"), jnp.zeros(()), **options)
+        learn(learner, rollout, done, rng.stream(0, "online"), jnp.zeros(()), **options)
     keys.check()
 
 
@@ -147,7 +154,7 @@ def test_so_it_is_with_every_replay(name, monkeypatch):
     replay = append(Replay.create(LOGS["continuous"].offline, 64, KINDS["continuous"]), transitions(40, seed=2))
     with recorded(monkeypatch) as keys:
         learner = fresh_learner(algorithm)
-        sampler = strategy.init(replay, KINDS["continuous"], random.stream(0, "sampler"))
+        sampler = strategy.init(replay, KINDS["continuous"], rng.stream(0, "sampler"))
         one_update(algorithm, replace(learner, sampler=sampler), replay, "continuous", strategy)
     keys.check()
 
@@ -249,14 +256,14 @@ def test_a_bridge_has_keys_of_its_own_which_no_other_bridge_changes():
 def test_a_number_is_never_the_key_of_a_word():
     words = {"step", "split", "critic", "actor", "0", "1", ""}
     key = jax.random.key(0)
-    numbers = {data(random.stream(0, i)) for i in range(100)} | {data(child) for child in jax.random.split(key, 100)}
-    assert numbers == {data(random.named(key, i)) for i in range(100)}
-    assert len(numbers | {data(random.named(key, word)) for word in words}) == 107
-    assert all(random._number(word) >= 2**31 for word in words)
+    numbers = {data(rng.stream(0, i)) for i in range(100)} | {data(child) for child in jax.random.split(key, 100)}
+    assert numbers == {data(rng.named(key, i)) for i in range(100)}
+    assert len(numbers | {data(rng.named(key, word)) for word in words}) == 107
+    assert all(rng._number(word) >= 2**31 for word in words)
 
 
 def test_a_generators_stream_is_not_that_of_a_longer_name():
-    first = {random.generator(0, *names).integers(2**60) for names in ((), (0,), (0, 0), ("a",), ("a", 0), ("a", 1))}
+    first = {rng.generator(0, *names).integers(2**60) for names in ((), (0,), (0, 0), ("a",), ("a", 0), ("a", 1))}
     assert len(first) == 6
 
 
@@ -273,7 +280,7 @@ LARGEST = Largest(np.random.PCG64(0))
 @given(st.floats(-1e6, 1e6, width=32), st.floats(2**-10, 1e6, width=32))
 def test_the_upper_end_is_never_drawn(low, width):
     high = np.float32(low) + np.float32(width)
-    drawn = random.uniform(LARGEST, (2, 3), low, float(high))
+    drawn = rng.uniform(LARGEST, (2, 3), low, float(high))
     assert drawn.dtype == np.float32
     assert drawn.shape == (2, 3)
     assert (low <= drawn).all() if high > low else True
@@ -282,7 +289,7 @@ def test_the_upper_end_is_never_drawn(low, width):
 
 def test_no_action_is_beyond_the_last():
     count = np.arange(1, 100_000)
-    which = random.uniform(LARGEST, (), 0.0, 1.0)
+    which = rng.uniform(LARGEST, (), 0.0, 1.0)
     assert (np.floor(which * count.astype(np.float32)) == count - 1).all()
     algorithm = small("dqn", initial_epsilon=1.0, final_epsilon=1.0)
     nets = jax.tree.map(np.asarray, fresh_learner(algorithm).nets)
@@ -292,17 +299,17 @@ def test_no_action_is_beyond_the_last():
 
 @pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 1, 5)])
 def test_fresh_weights_are_the_same_whether_or_not_they_are_traced(shape):
-    key = random.stream(0, "weight")
-    fresh = random.uniform_from_host(key, shape, -0.5, 0.5)
+    key = rng.stream(0, "weight")
+    fresh = rng.uniform_from_host(key, shape, -0.5, 0.5)
     assert isinstance(fresh, jax.Array)
     assert fresh.shape == shape
     assert fresh.dtype == jnp.float32
-    traced = jax.jit(lambda key: random.uniform_from_host(key, shape, -0.5, 0.5))(key)
+    traced = jax.jit(lambda key: rng.uniform_from_host(key, shape, -0.5, 0.5))(key)
     np.testing.assert_array_equal(traced, fresh)
 
 
 def test_fresh_weights_are_uniform():
-    drawn = np.asarray(random.uniform_from_host(jax.random.key(0), (400, 100), -0.5, 0.5))
+    drawn = np.asarray(rng.uniform_from_host(jax.random.key(0), (400, 100), -0.5, 0.5))
     counts, _ = np.histogram(drawn, 20, (-0.5, 0.5))
     assert counts.sum() == 40_000
     assert ((counts - 2000) ** 2 / 2000).sum() < 50  # χ² with 19 degrees of freedom: the 99.99th percentile
@@ -310,13 +317,13 @@ def test_fresh_weights_are_uniform():
 
 def test_a_tape_hands_out_its_numbers_as_a_generator_would_have_drawn_them():
     def drawn(source):
-        low = random.uniform(random.named(source, "any"), (3, 2), -1.0, 2.0)
-        return low, random.normal(source, (4,)), random.gumbel(source, (2,))
+        low = rng.uniform(rng.named(source, "any"), (3, 2), -1.0, 2.0)
+        return low, rng.normal(source, (4,)), rng.gumbel(source, (2,))
 
-    noted = random.Tape()
+    noted = rng.Tape()
     drawn(noted)
     assert noted.noted == [("uniform", (3, 2)), ("normal", (4,)), ("gumbel", (2,))]
     generator = np.random.default_rng(0)
     numbers = [DRAW[distribution](generator, shape) for distribution, shape in noted.noted]
-    for ours, expected in zip(drawn(random.Tape(numbers)), drawn(np.random.default_rng(0)), strict=True):
+    for ours, expected in zip(drawn(rng.Tape(numbers)), drawn(np.random.default_rng(0)), strict=True):
         assert np.array_equal(ours, expected)

@@ -1,0 +1,1 @@
+"""The collapse at the handover, and what each bridge does to it."""

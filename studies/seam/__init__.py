@@ -1,1 +1,0 @@
-"""The collapse at the switch, and what each bridge does to it."""
