@@ -107,7 +107,7 @@ def auto(
         DataError: if the dataset cannot be read.
     """
     if dataset is None and env is None:
-        raise RecipeError("nothing to do: give a log (--dataset), an environment (--env) or both")
+        raise RecipeError("nothing to do: give a dataset (--dataset), an environment (--env) or both")
     dataset = dataset if dataset is None or isinstance(dataset, Dataset) else load(dataset, clip_actions=clip_actions)
     live = env or (dataset.env_id if dataset is not None else None)
     spaces = dataset.spaces if dataset is not None else environment_spaces(str(env))

@@ -318,9 +318,9 @@ def offline_panels(summary: Summary) -> list[tuple[str, str, Mapping[str, str]]]
 
 
 def _words(metric: str) -> str:
-    """Words for a metric: `bc_loss` is the BC loss."""
+    """Words for a metric; two letters are an abbreviation."""
     first, *rest = metric.split("_")
-    return " ".join([first.upper() if first in ("bc", "kl") else first.capitalize(), *rest])
+    return " ".join([first.upper() if len(first) == 2 else first.capitalize(), *rest])
 
 
 def offline_size(summary: Summary) -> tuple[float, float]:
