@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from made_logs import as_dict, episodes, has_a_successor, make_episodes
 
+from helpers import for_each
 from segue.core import Normaliser
 from segue.data import Dataset, load
 from segue.errors import DataError
@@ -129,7 +130,7 @@ def test_actions_outside_the_bounds_are_refused_or_clipped_with_a_note():
     assert any("clipped" in note for note in dataset.notes)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("log", "words"),
     [
         (changed("observations", (4, 1), np.nan), r"'observations' is nan at row 4, column 1"),

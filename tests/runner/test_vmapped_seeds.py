@@ -144,6 +144,7 @@ def test_a_second_ctrl_c_ends_all_at_once(accelerator, tmp_path: Path):
     assert run_recipe(recipe(), tmp_path / "x", workers=1).status == "complete"
 
 
+@pytest.mark.slow
 def test_arms_with_other_algorithms_are_programs_of_their_own(accelerator, tmp_path: Path):
     arms = {
         "one": recipe(seeds=2),
@@ -154,6 +155,7 @@ def test_arms_with_other_algorithms_are_programs_of_their_own(accelerator, tmp_p
     assert [len(keys) for _, keys in accelerator] == [2] * 6
 
 
+@pytest.mark.slow
 def test_too_much_for_one_program_is_done_one_by_one_and_said(accelerator, monkeypatch, apart: Path, tmp_path: Path):
     def too_much(*given: Any, **options: Any) -> Any:
         raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
@@ -184,6 +186,7 @@ def test_updates_of_one_seed_that_fail_do_not_stop_the_others(accelerator, monke
     assert seeds["0"]["status"] == seeds["1"]["status"] == "complete"
 
 
+@pytest.mark.slow
 def test_seeds_of_an_offline_phase_that_arms_share_are_one_program_and_go_on_live(accelerator, tmp_path: Path):
     live = {"online": segue.SAC(**SMALL), "online_steps": 20, "eval_every": 250}
     arms = {"two": recipe(seeds=2, **live), "three": recipe(seeds=3, **(live | {"bridges": (segue.QFilter(),)}))}
