@@ -141,7 +141,11 @@ def test_it_acts_within_the_bounds_and_carries_on(algorithm: str, kind: str, exp
         assert acted.action.max() <= (spaces.action_size - 1 if spaces.discrete else 1)
         assert np.shape(acted.log_prob()) == (5,)
         assert suite.structure(acted.carry) == suite.structure(carry)
-        carry = restart(policy, acted.carry, np.array([True, False, False, True, False]))
+        ended = np.array([True, False, False, True, False])
+        carry = restart(policy, acted.carry, ended)
+        for fresh, before, now in zip(*map(jax.tree.leaves, (policy.start(5), acted.carry, carry)), strict=True):
+            assert np.array_equal(now[ended], np.asarray(fresh)[ended])
+            assert np.array_equal(now[~ended], np.asarray(before)[~ended])
 
 
 def test_a_checkpoint_brings_it_back_bit_for_bit(algorithm: str, kind: str, tmp_path: Path) -> None:

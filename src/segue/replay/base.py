@@ -61,9 +61,9 @@ class Replay(eqx.Module):
         return jax.tree.map(choose, from_dataset, from_ring)
 
     def rows_of(self, following: Int[Array, " batch"], rows: Int[Array, " batch"]) -> Int[Array, " batch"]:
-        """The rows that the transitions in `rows` say follow them; −1 where none does, or none is stored any more."""
-        stored = (following >= 0) & (following >= self.count - self.capacity)
-        live = jnp.where(stored, self.offline_size + following % max(self.capacity, 1), -1)
+        """The rows that the transitions in `rows` say follow them; −1 where none does."""
+        # What follows is newer than what is still stored, so that it is stored as well.
+        live = jnp.where(following >= 0, self.offline_size + following % max(self.capacity, 1), -1)
         return jnp.where(rows < self.offline_size, following, live)
 
     @classmethod
