@@ -119,6 +119,17 @@ def test_a_converted_dataset_is_the_same_one_and_nothing_is_overwritten(
         convert(before, to.format(tmp_path))
 
 
+def test_next_observations_that_minari_cannot_hold_are_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    log = as_dict(MADE)
+    log["next_observations"][1] = 7
+    with pytest.raises(DataError, match="Minari has no place"):
+        convert(segue.load(log), "minari:made/log-v0")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["b.npz", "b.parquet"])
 def test_what_the_numbers_mean_is_converted_too(name: str, tmp_path: Path) -> None:
     table = pa.table({"obs": ["x", "y"], "action": ["l", "r"], "reward": [0.0, 1.0], "done": [0, 1]})

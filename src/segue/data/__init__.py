@@ -126,7 +126,7 @@ def with_options(uri: str, options: Mapping[str, Any], like: str | None = None) 
         if options:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in options)
             raise DataError(
-                f"{uri}: {flags} name columns of a table ({', '.join(TABLES)}); a {scheme} dataset has its own"
+                f"{uri}: {flags}: only for columns of a table ({', '.join(TABLES)}); a {scheme} dataset has its own"
             )
         return uri
     table = dataclasses.replace(Table.parse(place), **options)

@@ -103,6 +103,12 @@ def _table(dataset: Dataset) -> pa.Table:
 
 
 def _write_minari(dataset: Dataset, place: str) -> None:
+    inner = np.flatnonzero(dataset.next_rows() >= 0)
+    if (dataset.next_observations[inner] != dataset.observations[inner + 1]).any():
+        raise DataError(
+            f"{dataset.source}: some next observations are not the observation of the next row, and Minari has no "
+            "place for them; write npz: or parquet:"
+        )
     stops = [*dataset.episode_starts[1:].tolist(), len(dataset)]
     episodes = []
     for start, stop in zip(dataset.episode_starts.tolist(), stops, strict=True):
