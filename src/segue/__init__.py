@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from segue.bridges import LetGo as LetGo
     from segue.bridges import PolicyExpansion as PolicyExpansion
     from segue.bridges import QFilter as QFilter
+    from segue.data import Mixture as Mixture
+    from segue.data import Table as Table
     from segue.data import load as load
     from segue.data.dataset import Dataset as Dataset
     from segue.data.inspection import inspect as inspect
@@ -91,7 +93,7 @@ _HOME = {
         ("SAMG", "ConservativeUpdate", "CriticRefit", "Guard", "JumpStart", "LetGo", "PolicyExpansion", "QFilter"),
         "segue.bridges",
     ),
-    "load": "segue.data",
+    **dict.fromkeys(("Mixture", "Table", "load"), "segue.data"),
     "Dataset": "segue.data.dataset",
     "inspect": "segue.data.inspection",
     "load_policy": "segue.deployment",

@@ -15,8 +15,9 @@ import jax
 from segue.algorithms import ALGORITHMS, PPO, Algorithm
 from segue.bridges import BRIDGES, Bridge
 from segue.core import Nets, Spaces, same_shape
-from segue.data import FORMATS
+from segue.data import FORMATS, Mixture, Source, uri_of
 from segue.data.dataset import Dataset
+from segue.data.mixture import has_weights
 from segue.errors import RecipeError, require_types, unknown
 from segue.networks.recast import compatible
 from segue.plugins import import_module, module_of
@@ -36,9 +37,9 @@ class Recipe:
     Without an offline algorithm the online one starts from scratch; without an online one the run ends at the handover.
     """
 
-    dataset: str | Mapping[str, Any] | Dataset | None = None
-    """The dataset: segue:NAME, minari:ID, d4rl:FILE.hdf5, npz:FILE.npz (in Python also a dict of arrays or a
-    Dataset)."""
+    dataset: Source | None = None
+    """The dataset: segue:NAME, minari:ID, lerobot:FOLDER, or d4rl:, npz:, csv:, parquet: or ndjson: and a file. Several
+    are a mixture. In Python also a Table, a DataFrame, a dict of arrays, a Dataset, a Mixture or a list of them."""
     clip_actions: bool = False
     """Clip logged actions that lie outside the action bounds, instead of refusing the dataset."""
     held_out: float = 0.1
@@ -127,6 +128,13 @@ class Recipe:
     def _check_online(self, online: Algorithm) -> None:
         if self.replay is not None and self.replay.needs_dataset and self.dataset is None:
             raise RecipeError(f"replay {self.replay.name} samples a dataset, but the recipe names no dataset")
+        replay = self.replay
+        if replay is not None and replay.needs_dataset and not replay.mixtures and has_weights(self.dataset):
+            able = [name for name, cls in REPLAYS.items() if cls.mixtures]
+            raise RecipeError(
+                f"replay {replay.name} decides itself which rows of the dataset it draws, so the weights of a mixture "
+                f"would not hold; there is {', '.join(able)}, or leave the weights out"
+            )
         if self.warmup_steps >= self.online_steps:
             raise RecipeError(
                 f"warmup_steps is {self.warmup_steps}, the online phase {self.online_steps}: nothing would be learnt"
@@ -265,21 +273,24 @@ class Recipe:
         Raises:
             RecipeError: if the dataset is not a URI.
         """
-        if not isinstance(self.dataset, str | None):
+        uri = None if self.dataset is None else uri_of(self.dataset)
+        if uri is None and self.dataset is not None:
             raise RecipeError(
                 "a recipe with a dataset in memory cannot be written to JSON; save the dataset to a file first"
             )
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        plain["dataset"] = uri
         for name in ("offline", "online", "replay"):
             plain[name] = None if plain[name] is None else encode(plain[name])
         plain["bridges"] = [encode(bridge) for bridge in self.bridges]
-        module = self._dataset_module()
+        module = self._dataset_module(uri or "")
         return plain if module is None else {**plain, f"dataset_{MODULE}": module}
 
-    def _dataset_module(self) -> str | None:
-        """The module of the dataset's reader, if that is not Segue's."""
-        scheme = str(self.dataset).partition(":")[0]
-        return module_of(FORMATS[scheme]) if scheme in FORMATS else None
+    def _dataset_module(self, uri: str) -> str | None:
+        """The module of the dataset's reader, if that is not Segue's; of a mixture the first such one."""
+        schemes = [part.partition(":")[0] for part in Mixture.parse(uri).parts]
+        modules = (module_of(FORMATS[scheme]) for scheme in schemes if scheme in FORMATS)
+        return next(filter(None, modules), None)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Recipe:
@@ -290,7 +301,8 @@ class Recipe:
         """
         values = dict(plain)
         module, dataset = values.pop(f"dataset_{MODULE}", None), values.get("dataset")
-        if module is not None and isinstance(dataset, str) and dataset.partition(":")[0] not in FORMATS:
+        schemes = [part.partition(":")[0] for part in Mixture.parse(str(dataset)).parts]
+        if module is not None and not all(scheme in FORMATS for scheme in schemes):
             import_module(str(module), f"dataset {dataset!r}: ")
         for name, kind, known in (
             ("offline", "algorithm", ALGORITHMS),
@@ -386,11 +398,9 @@ HELD = "npz:{run}/"
 
 def located(uri: Any, home: Path) -> Any:
     """The dataset that the files of the run in `home` name so."""
-    held = isinstance(uri, str) and uri.startswith(HELD)
-    return f"npz:{home.resolve()}/{uri.removeprefix(HELD)}" if held else uri
+    return uri.replace(HELD, f"npz:{home.resolve()}/") if isinstance(uri, str) else uri
 
 
 def portable(uri: Any, home: Path) -> Any:
     """How the files of the run in `home` name this dataset."""
-    inside = f"npz:{home.resolve()}/"
-    return HELD + uri.removeprefix(inside) if isinstance(uri, str) and uri.startswith(inside) else uri
+    return uri.replace(f"npz:{home.resolve()}/", HELD) if isinstance(uri, str) else uri

@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "judge a run's final policies over more episodes",
     "export": "write a trained policy for use elsewhere, without the training stack",
     "inspect": "what is in a dataset, and what is wrong with it",
+    "convert": "write a dataset in another format",
     "collect": "record policies in an environment into a dataset",
     "list": "the algorithms, bridges, replay strategies and datasets there are",
 }

@@ -60,3 +60,21 @@ def _flags(spec: Callable[..., Any], config: Any) -> list[str]:
         tyro.cli(spec, args=["--help"], config=config)
     found = re.findall(r"^[│ ]*(--[a-z0-9.-]+)", page.getvalue(), re.MULTILINE)
     return list(dict.fromkeys(found))
+
+
+def docs_of_fields(cls: type) -> dict[str, str]:
+    """The string under each field of a dataclass."""
+    import ast
+    import inspect
+    import textwrap
+
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    return {
+        before.target.id: str(after.value.value)
+        for before, after in zip(body.body, body.body[1:], strict=False)
+        if isinstance(before, ast.AnnAssign)
+        and isinstance(before.target, ast.Name)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+    }

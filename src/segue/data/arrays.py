@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from segue.data.dataset import Columns
+from segue.data.encoding import Encoding
 from segue.errors import DataError, unknown
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations", "behaviour_log_prob")
 #: What a dataset may say about itself next to its columns.
-METADATA = ("env_id", "action_low", "action_high", "discrete_actions")
+METADATA = ("env_id", "action_low", "action_high", "discrete_actions", "encoding")
 
 
 def read(named: Mapping[str, Any], source: str) -> Columns:
@@ -26,12 +27,13 @@ def read(named: Mapping[str, Any], source: str) -> Columns:
     for name in named:
         if name not in (*REQUIRED, *OPTIONAL, *METADATA):
             raise DataError(f"{source}: {unknown('column', name, (*REQUIRED, *OPTIONAL, *METADATA))}")
-    arrays = {name: _array(source, name, value) for name, value in named.items()}
+    arrays: dict[str, Any] = {name: _array(source, name, value) for name, value in named.items()}
     return Columns(
         **{name: arrays[name] for name in (*REQUIRED, *OPTIONAL) if name in arrays},
         env_id=_env_id(source, arrays),
         action_bounds=_action_bounds(source, arrays),
         discrete_actions=_discrete_actions(source, arrays),
+        encoding=Encoding.from_json(source, str(arrays["encoding"])) if "encoding" in arrays else None,
     )
 
 

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 #: Deflate cannot shrink data further than this, so a column that claims more was never written.
 MAX_COMPRESSION = 1100
+#: d3rlpy's column that is 1 in the last step of every episode, whether that is a terminal or not.
+D3RLPY_ENDS = "episode_terminals"
 #: Columns up to this size are read without asking how much of them the file holds (bytes).
 ALWAYS_READ = 64 * 2**20
 
 
 def read(name: str) -> Columns:
-    """Columns of one HDF5 file, with `timeouts` and `next_observations` where it has them.
+    """Columns of one HDF5 file, with `timeouts`, `next_observations` and bounds of actions where it has them.
+
+    d3rlpy's `episode_terminals` that are no terminals are time-outs.
 
     Everything else in the file (`infos/…`, `metadata/…`) is ignored.
 
@@ -41,12 +45,16 @@ def read(name: str) -> Columns:
                 )
             arrays.require(source, file)
             wanted = [*arrays.REQUIRED, *(name for name in arrays.OPTIONAL if name in file)]
+            wanted += [name for name in ("action_low", "action_high", D3RLPY_ENDS) if name in file]
             columns = {name: _column(source, name, file[name]) for name in wanted}
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
         raise DataError(
             f"{source}: cannot be read as HDF5 ({files.reason(error)}): the file is truncated, damaged or of "
             "another kind; copy or download it again"
         ) from error
+    ends = columns.pop(D3RLPY_ENDS, None)
+    if ends is not None and "timeouts" not in columns and ends.shape == columns["terminals"].shape:
+        columns["timeouts"] = (ends != 0) & (columns["terminals"] == 0)
     return arrays.read(columns, source)
 
 

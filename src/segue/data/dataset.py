@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt64
 
 from segue import rng
 from segue.core import Normaliser, Spaces, Transition
+from segue.data.encoding import Encoding
 from segue.errors import DataError
 
 #: What to do with actions outside the bounds: refuse the dataset, or clip them into it.
@@ -43,6 +44,10 @@ class Columns:
     behaviour_log_prob: np.ndarray | None = None
     """log b(a|s) of the logged action under the policy that took it, if the file says: the logged propensity. For
     continuous actions a density over them as they are logged, before they are rescaled."""
+    encoding: Encoding | None = None
+    """What the numbers of observations and actions mean, if the file says."""
+    notes: tuple[str, ...] = ()
+    """What the reader did to the data, in words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +74,12 @@ class Dataset:
     """What was done to the dataset while loading, in words."""
     behaviour_log_prob: Float[np.ndarray, " N"] | None = None
     """log b(a|s) of the policy that acted (a density over [-1, 1] for continuous actions); None if unknown."""
+    encoding: Encoding | None = None
+    """What the numbers of observations and actions mean, where the dataset was a table."""
+    part_of_episode: Int[np.ndarray, " episodes"] | None = None
+    """Of a mixture: the number of the part that each episode is from, in ascending order."""
+    part_weights: tuple[float, ...] = ()
+    """Of a mixture with weights: the share of samples drawn from each part."""
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -123,21 +134,35 @@ class Dataset:
 
         The episodes held out are chosen at random. The second part is None if there are none.
         """
-        count, held = len(self.episode_starts), self.held_out_count(share)
-        if not held:
+        out, generator = np.zeros(len(self.episode_starts), bool), rng.generator(seed, "held out")
+        for members in self._parts():
+            out[members[generator.permutation(len(members))[: _held_out(len(members), share)]]] = True
+        if not out.any():
             return self, None
-        out = np.zeros(count, bool)
-        out[rng.generator(seed, "held out").permutation(count)[:held]] = True
         return self.episodes(np.flatnonzero(~out)), self.episodes(np.flatnonzero(out))
 
     def held_out_count(self, share: float) -> int:
         """How many episodes `split` holds out: this share, but at least one is left to learn from.
 
-        One episode alone cannot judge a policy, so no episode is held out where it would be one.
+        One episode alone cannot judge a policy, so no episode is held out where it would be one. Each part of a
+        mixture holds out its own.
         """
-        count = len(self.episode_starts)
-        held = min(round(share * count), count - 1)
-        return held if held >= 2 else 0
+        return sum(_held_out(len(members), share) for members in self._parts())
+
+    def _parts(self) -> list[Int[np.ndarray, " members"]]:
+        """The episodes of each part of a mixture; all of them if it is none."""
+        if self.part_of_episode is None:
+            return [np.arange(len(self.episode_starts))]
+        return [np.flatnonzero(self.part_of_episode == part) for part in np.unique(self.part_of_episode)]
+
+    def part_rows(self) -> tuple[Int[np.ndarray, " parts"], Float[np.ndarray, " parts"]] | None:
+        """Of a mixture with weights: how many rows each part has, and its share of the samples; otherwise None."""
+        if not self.part_weights:
+            return None
+        parts = self._parts()
+        assert self.part_of_episode is not None
+        shares = np.array([self.part_weights[self.part_of_episode[members[0]]] for members in parts])
+        return np.array([self.episode_lengths[members].sum() for members in parts]), shares / shares.sum()
 
     def episodes(self, chosen: Int[np.ndarray, " chosen"]) -> Dataset:
         """The episodes with these numbers, in this order."""
@@ -153,6 +178,7 @@ class Dataset:
             terminals=self.terminals[rows],
             episode_starts=starts,
             behaviour_log_prob=None if self.behaviour_log_prob is None else self.behaviour_log_prob[rows],
+            part_of_episode=None if self.part_of_episode is None else self.part_of_episode[chosen],
         )
 
     def transitions(self, discount: float, normaliser: Normaliser, failure_reward: float | None = None) -> Transition:
@@ -209,6 +235,7 @@ class Dataset:
             action_bounds=self._unit_bounds() if self.bounds_known else None,
             discrete_actions=self.spaces.action_size if self.spaces.discrete else None,
             behaviour_log_prob=self.behaviour_log_prob,
+            encoding=self.encoding,
         )
 
     @classmethod
@@ -219,6 +246,11 @@ class Dataset:
             DataError: naming the source, the column, the first bad row, and what was expected.
         """
         return _Loading(columns, source, out_of_range).finish()
+
+
+def _held_out(count: int, share: float) -> int:
+    held = min(round(share * count), count - 1)
+    return held if held >= 2 else 0
 
 
 def returns_to_go(
@@ -244,7 +276,7 @@ class _Loading:
 
     def __init__(self, columns: Columns, source: str, out_of_range: OutOfRange) -> None:
         self.columns, self.source, self.out_of_range = columns, source, out_of_range
-        self.notes: list[str] = []
+        self.notes = list(columns.notes)
 
     def fail(self, message: str) -> DataError:
         return DataError(f"{self.source}: {message}")
@@ -305,6 +337,7 @@ class _Loading:
             bounds_known=columns.action_bounds is not None,
             notes=tuple(self.notes),
             behaviour_log_prob=None if log_prob is None else log_prob[keep],
+            encoding=columns.encoding,
         )
         for value in vars(dataset).values():
             if isinstance(value, np.ndarray):

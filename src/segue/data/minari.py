@@ -73,15 +73,26 @@ def read(dataset_id: str) -> Columns:
     return _columns(source, dataset, episodes)
 
 
-def write(dataset_id: str, episodes: Sequence[Episode], *, env_id: str, description: str, algorithm: str) -> Path:
+def write(
+    dataset_id: str,
+    episodes: Sequence[Episode],
+    *,
+    env_id: str | None,
+    description: str,
+    algorithm: str,
+    observation_space: spaces.Space | None = None,
+    action_space: spaces.Space | None = None,
+) -> Path:
     """Create the Minari dataset `dataset_id` in the local root and return its folder.
 
     Args:
         dataset_id: `name-v0`, with optional namespaces: `hopper/mixed-v0`.
         episodes: at least one, each with at least one step.
-        env_id: Gymnasium id; the dataset takes its spaces and specification.
+        env_id: Gymnasium id; the dataset takes its specification, and its spaces where they are not given.
         description: what a reader should know of the data.
         algorithm: what acted.
+        observation_space: of the recorded observations.
+        action_space: of the recorded actions.
 
     Raises:
         DataError: the id is malformed or taken, or there are no episodes.
@@ -99,6 +110,8 @@ def write(dataset_id: str, episodes: Sequence[Episode], *, env_id: str, descript
                 dataset_id,
                 [_buffer(episode) for episode in episodes],
                 env=env_id,
+                observation_space=observation_space,
+                action_space=action_space,
                 algorithm_name=algorithm,
                 description=description,
             )

@@ -54,11 +54,33 @@ def read(name: str) -> Columns:
             f"{source}: '{column}' cannot be read ({files.reason(error)}); expected an array of numbers: "
             "copy or write the file again"
         ) from error
+    named = _of_neorl(named)
     if "final_observations" in named:
         arrays.require(source, named)
         named["next_observations"] = _next_observations(source, named)
         del named["final_observations"]
     return arrays.read(named, source)
+
+
+#: NeoRL's names of the columns. Where `done` and `truncated` are both set, the episode was cut.
+NEORL = {
+    "obs": "observations",
+    "action": "actions",
+    "next_obs": "next_observations",
+    "reward": "rewards",
+    "done": "terminals",
+    "truncated": "timeouts",
+}
+
+
+def _of_neorl(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns under Segue's names, if they have NeoRL's; its list of starts (`index`) says nothing else."""
+    if not {"obs", "action", "reward", "done"} <= set(named):
+        return named
+    kept = {NEORL.get(name, name): array for name, array in named.items() if name != "index"}
+    if "timeouts" in kept:
+        kept["terminals"] = np.where(kept["timeouts"] == 1, 0, kept["terminals"])
+    return kept
 
 
 def write(path: str | os.PathLike[str], columns: Columns) -> None:
@@ -81,6 +103,8 @@ def write(path: str | os.PathLike[str], columns: Columns) -> None:
         entries["action_low"], entries["action_high"] = columns.action_bounds
     if columns.discrete_actions is not None:
         entries["discrete_actions"] = np.asarray(columns.discrete_actions)
+    if columns.encoding is not None:
+        entries["encoding"] = np.asarray(columns.encoding.to_json())
     archive = io.BytesIO()
     np.savez_compressed(archive, allow_pickle=False, **entries)
     write_atomically(path, archive.getvalue())
@@ -101,11 +125,7 @@ def require_free(path: str | os.PathLike[str]) -> None:
     Raises:
         DataError: if a file is there already, or the folder is not.
     """
-    path = Path(path)
-    if path.exists():
-        raise DataError(f"npz:{path}: already exists; choose another name, or delete it first")
-    if not path.parent.is_dir():
-        raise DataError(f"npz:{path}: the folder {path.parent} does not exist; create it first")
+    files.require_free(f"npz:{path}", path)
 
 
 def _narrow(array: np.ndarray) -> np.ndarray:

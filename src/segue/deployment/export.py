@@ -102,6 +102,7 @@ def export_policy(checkpoint: str | os.PathLike[str], to: str | os.PathLike[str]
         "algorithm": encode(saved.algorithm),
         "bridges": [encode(bridge) for bridge in saved.bridges],
         "env": env_id,
+        "encoding": None if saved.encoding is None else saved.encoding.to_dict(),
         "notes": notes,
         "provenance": _provenance(source, saved),
     }

@@ -15,8 +15,8 @@ import gymnasium as gym
 
 import segue
 from segue.compiled import visible_cores
+from segue.data import Mixture, npz, parts_of, uri_of, with_categories
 from segue.data import load as load_dataset
-from segue.data import npz
 from segue.data.dataset import Dataset
 from segue.data.problems import saturated_actions
 from segue.envs import environment_spaces
@@ -109,13 +109,13 @@ def compare(
     provenance = {"datasets": {uri: dataset.fingerprint() for uri, dataset in datasets.items()}, "cores_per_job": cores}
 
     def keep_datasets() -> None:
-        for name, recipe in arms.items():
-            if recipe.dataset is not None and not isinstance(recipe.dataset, str):
-                saved, dataset = checked[name]
-                assert dataset is not None
-                file = Path(str(saved.dataset).removeprefix("npz:"))
-                if not file.exists():
-                    npz.write(file, dataset.columns())
+        for recipe in arms.values():
+            for part in parts_of(recipe.dataset):
+                if uri_of(part) is None:
+                    dataset = load_dataset(part, clip_actions=recipe.clip_actions)
+                    file = _file_of(dataset, out)
+                    if not file.exists():
+                        npz.write(file, dataset.columns())
 
     held_out = [_held_out(recipe, dataset) for recipe, dataset in checked.values() if dataset is not None]
     notes = list(dict.fromkeys(filter(None, held_out))) if directory.provenance() is None else []
@@ -211,24 +211,34 @@ def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None
     """
     where = "" if name == "run" else f"arm {name!r}: "
     try:
-        dataset = None
-        if isinstance(recipe.dataset, Dataset):
-            dataset = recipe.dataset
-        elif recipe.dataset is not None:
-            dataset = load_dataset(recipe.dataset, clip_actions=recipe.clip_actions)
+        dataset = None if recipe.dataset is None else load_dataset(recipe.dataset, clip_actions=recipe.clip_actions)
         env_id = environment_of(recipe, dataset)
         recipe.check_fit(dataset, None if env_id is None else environment_spaces(env_id))
         if dataset is not None and env_id is not None:
             _check_bounds(dataset, env_id)
-        uri = recipe.dataset
-        if dataset is not None and not isinstance(uri, str):
-            uri = f"npz:{out.resolve() / f'log-{dataset.fingerprint()}.npz'}"
+        uri = None if dataset is None else _uri_in_files(recipe, dataset, out)
         live: dict[str, Any] = {}
         if recipe.online is not None and not recipe.online.on_policy:
             live = {"replay": recipe.effective_replay, "updates_per_step": recipe.effective_updates_per_step}
         return dataclasses.replace(recipe, env=env_id, dataset=uri, **live), dataset
     except SegueError as error:
         raise type(error)(f"{where}{error}") from error
+
+
+def _uri_in_files(recipe: Recipe, dataset: Dataset, out: Path) -> str:
+    """The recipe's dataset, what is held in memory named by the file that the run keeps it in."""
+    names = []
+    for part in parts_of(recipe.dataset):
+        name = uri_of(part)
+        if name is None:
+            name = f"npz:{_file_of(load_dataset(part, clip_actions=recipe.clip_actions), out)}"
+        names.append(name)
+    weights = recipe.dataset.weights if isinstance(recipe.dataset, Mixture) else None
+    return with_categories(Mixture(names, weights).text(names) if len(names) > 1 else names[0], dataset)
+
+
+def _file_of(dataset: Dataset, out: Path) -> Path:
+    return out.resolve() / f"log-{dataset.fingerprint()}.npz"
 
 
 def _check_bounds(dataset: Dataset, env_id: str) -> None:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from segue.data import Mixture
 from segue.data import load as load_dataset
 from segue.envs import environment_spaces
 from segue.errors import RecipeError, SegueError, unknown
@@ -93,7 +94,7 @@ def require_fit(directory: Path, changed: Recipe) -> None:
         SegueError: if it does not fit log and environment, or the dataset is not that of the run any more.
     """
     uri = changed.dataset
-    dataset = load_dataset(uri, clip_actions=changed.clip_actions) if isinstance(uri, str) else None
+    dataset = None if uri is None else load_dataset(uri, clip_actions=changed.clip_actions)
     env_id = environment_of(changed, dataset)
     changed.check_fit(dataset, None if env_id is None else environment_spaces(env_id))
     before = RunDirectory(directory, {}).provenance()
@@ -125,8 +126,10 @@ def _stage(staged: Path, directory: Path, source: Mapping[int, Job], changed: Re
     staged.mkdir(parents=True)
     held = portable(changed.dataset, directory)
     branch = RunDirectory(staged, {"run": dataclasses.replace(changed, dataset=located(held, staged))})
-    if held != changed.dataset:
-        place = str(held).removeprefix(HELD)
+    for part in Mixture.parse(str(held)).parts:
+        if not part.startswith(HELD):
+            continue
+        place = part.removeprefix(HELD)
         (staged / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(directory / place, staged / place)
     for job in branch.jobs():

@@ -46,7 +46,7 @@ def hand_over_to_online(
             train_offline(
                 dataclasses.replace(algorithm, **dict.fromkeys(algorithm.conservatism, 0.0)),  # type: ignore[arg-type]
                 learner,
-                Replay.create(logged, 0, spaces),
+                Replay.create(logged, 0, spaces, part_rows=None if dataset is None else dataset.part_rows()),
                 recorder,
                 steps=steps,
                 seed=job.seed,

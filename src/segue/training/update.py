@@ -249,7 +249,7 @@ def run_updates(
     def sample(carry: Learner, sample_key: Key) -> tuple[Learner, Transition]:
         rows_key = rng.named(sample_key, "rows")
         if strategy is None:
-            rows = jax.random.randint(rows_key, (algorithm.batch_size,), 0, replay.offline_size)
+            rows = replay.draw_dataset(rows_key, algorithm.batch_size)
             batch = replay.gather(rows)
         else:
             rows = strategy.rows(carry.sampler, rows_key, algorithm.batch_size, replay, progress)
