@@ -119,15 +119,16 @@ def test_a_converted_dataset_is_the_same_one_and_nothing_is_overwritten(
         convert(before, to.format(tmp_path))
 
 
-def test_next_observations_that_minari_cannot_hold_are_not_lost(
+def test_a_next_observation_that_is_not_the_next_row_ends_an_episode_and_minari_keeps_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     log = as_dict(MADE)
     log["next_observations"][1] = 7
-    with pytest.raises(DataError, match="Minari has no place"):
-        convert(segue.load(log), "minari:made/log-v0")
-    assert not list(tmp_path.iterdir())
+    before = segue.load(log)
+    after = segue.load(convert(before, "minari:made/log-v0")[0])
+    assert (after.next_observations[1] == 7).all()
+    assert after.episode_starts.tolist() == before.episode_starts.tolist()
 
 
 @pytest.mark.parametrize("name", ["b.npz", "b.parquet"])

@@ -96,19 +96,15 @@ def _table(dataset: Dataset) -> pa.Table:
             named[name] = array
         else:
             named |= {f"{name}_{i}": array[:, i] for i in range(array.shape[1])}
-    named |= {name: getattr(columns, name) for name in ("rewards", "terminals", "timeouts")}
+    for name in ("rewards", "terminals", "timeouts"):
+        if getattr(columns, name) is not None:
+            named[name] = getattr(columns, name)
     if columns.behaviour_log_prob is not None:
         named[LOG_PROPENSITY] = columns.behaviour_log_prob
     return pa.table(named)
 
 
 def _write_minari(dataset: Dataset, place: str) -> None:
-    inner = np.flatnonzero(dataset.next_rows() >= 0)
-    if (dataset.next_observations[inner] != dataset.observations[inner + 1]).any():
-        raise DataError(
-            f"{dataset.source}: some next observations are not the observation of the next row, and Minari has no "
-            "place for them; write npz: or parquet:"
-        )
     stops = [*dataset.episode_starts[1:].tolist(), len(dataset)]
     episodes = []
     for start, stop in zip(dataset.episode_starts.tolist(), stops, strict=True):

@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,8 +36,6 @@ def read(name: str) -> Columns:
             f"{source}: not a complete .npz archive: truncated, damaged or of another kind; copy it again, "
             "or write one with numpy.savez"
         )
-    named: dict[str, np.ndarray] = {}
-    column = "the list of columns"
     try:
         with zipfile.ZipFile(path) as members:
             files.require_room(source, sum(member.file_size for member in members.infolist()))
@@ -45,42 +44,42 @@ def read(name: str) -> Columns:
                     f"{source}: damaged: its list of columns has {len(members.infolist())} of {promised}; copy it again"
                 )
         with np.load(path, allow_pickle=False) as archive:
-            for column in archive.files:
-                named[column] = archive[column]
+            named = _Named(source, archive)
+            if "final_observations" in archive.files:
+                arrays.names(source, set(archive.files) - {"final_observations"})
+                whole = dict(named)
+                whole["next_observations"] = _next_observations(source, whole)
+                del whole["final_observations"]
+                return arrays.read(whole, source)
+            return arrays.read(named, source)
     except DataError:
         raise
-    except Exception as error:  # NumPy passes on whatever zipfile, zlib, its own and Python's parser of headers raise
-        raise DataError(
-            f"{source}: '{column}' cannot be read ({files.reason(error)}); expected an array of numbers: "
-            "copy or write the file again"
-        ) from error
-    named = _of_neorl(named)
-    if "final_observations" in named:
-        arrays.require(source, named)
-        named["next_observations"] = _next_observations(source, named)
-        del named["final_observations"]
-    return arrays.read(named, source)
+    except Exception as error:  # whatever zipfile and zlib raise
+        raise DataError(f"{source}: cannot be read ({files.reason(error)}); copy or write the file again") from error
 
 
-#: NeoRL's names of the columns. Where `done` and `truncated` are both set, the episode was cut.
-NEORL = {
-    "obs": "observations",
-    "action": "actions",
-    "next_obs": "next_observations",
-    "reward": "rewards",
-    "done": "terminals",
-    "truncated": "timeouts",
-}
+class _Named(Mapping[str, np.ndarray]):
+    """The columns of an archive, read when they are asked for: one that nobody wants may be pickled or damaged."""
 
+    def __init__(self, source: str, archive: Any) -> None:
+        self.source, self.archive = source, archive
 
-def _of_neorl(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The columns under Segue's names, if they have NeoRL's; its list of starts (`index`) says nothing else."""
-    if not {"obs", "action", "reward", "done"} <= set(named):
-        return named
-    kept = {NEORL.get(name, name): array for name, array in named.items() if name != "index"}
-    if "timeouts" in kept:
-        kept["terminals"] = np.where(kept["timeouts"] == 1, 0, kept["terminals"])
-    return kept
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.archive.files)
+
+    def __len__(self) -> int:
+        return len(self.archive.files)
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        try:
+            return self.archive[column]
+        except (
+            Exception
+        ) as error:  # NumPy passes on whatever zipfile, zlib, its own and Python's parser of headers raise
+            raise DataError(
+                f"{self.source}: '{column}' cannot be read ({files.reason(error)}); expected an array of numbers: "
+                "copy or write the file again"
+            ) from error
 
 
 def write(path: str | os.PathLike[str], columns: Columns) -> None:
@@ -92,7 +91,7 @@ def write(path: str | os.PathLike[str], columns: Columns) -> None:
     path = Path(path)
     Dataset.from_columns(columns, f"npz:{path}", out_of_range="clip")
     entries = {name: _narrow(getattr(columns, name)) for name in arrays.REQUIRED}
-    for name in ("timeouts", "behaviour_log_prob"):
+    for name in ("rewards", "timeouts", "behaviour_log_prob"):
         if getattr(columns, name) is not None:
             entries[name] = _narrow(getattr(columns, name))
     if columns.next_observations is not None:
