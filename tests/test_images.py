@@ -155,3 +155,13 @@ def test_what_cannot_do_with_images_is_refused_in_a_sentence() -> None:
             bridges=(segue.SAMG(),),
             replay=segue.OnlineOnly(),
         ).check_fit(dataset, dataset.spaces)
+
+
+@pytest.mark.slow
+def test_cartpole_is_learnt_from_pixels(tmp_path: Path) -> None:
+    """The dataset's episodes earn 57 on average."""
+    from studies.pixels.__main__ import recipe
+
+    result = segue.run(dataclasses.replace(recipe(1), online=None, online_steps=0), tmp_path / "x", workers=1)
+    seed = result.summary["arms"]["run"]["seeds"]["0"]
+    assert seed["final_score"] > 120
