@@ -266,6 +266,9 @@ class Recipe:
                     raise RecipeError(
                         f"{algorithm.name} has no {kind}-action form; there is {', '.join(able) or 'none yet'}"
                     )
+        for bridge in self.bridges:
+            if spaces is not None and spaces.image is not None and not bridge.images:
+                raise RecipeError(f"{bridge.name} models observations and cannot do so with images; leave it out")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; a dataset held in memory cannot be written.

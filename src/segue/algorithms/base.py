@@ -301,6 +301,7 @@ class ActorBased(Algorithm):
             activation=self.activation,
             layer_norm=self.actor_layer_norm,
             orthogonal=self.orthogonal_init,
+            image=spaces.image,
         )
 
     def action_distribution(
@@ -361,6 +362,7 @@ class CriticBased(Algorithm):
             activation=self.activation,
             layer_norm=self.critic_layer_norm,
             orthogonal=self.orthogonal_init,
+            image=spaces.image,
         )
 
     def init_value(self, key: Key, spaces: Spaces) -> MLP:
@@ -373,6 +375,7 @@ class CriticBased(Algorithm):
             activation=self.activation,
             layer_norm=self.critic_layer_norm,
             orthogonal=self.orthogonal_init,
+            image=spaces.image,
         )
 
     def bellman_loss(self, error: Float[jax.Array, "members batch"]) -> Float[jax.Array, "members batch"]:

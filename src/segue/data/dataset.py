@@ -9,10 +9,10 @@ from typing import Literal
 
 import gymnasium as gym
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt64
+from jaxtyping import Bool, Float, Int, Real, UInt64
 
 from segue import rng
-from segue.core import Normaliser, Spaces, Transition
+from segue.core import Normaliser, Spaces, Transition, is_image
 from segue.data.boundaries import Contradiction, boundaries
 from segue.data.encoding import Encoding
 from segue.errors import DataError
@@ -65,11 +65,12 @@ class Dataset:
     Attributes hold read-only arrays. Continuous actions are in [-1, 1]; discrete ones are integers from 0.
     """
 
-    observations: Float[np.ndarray, "N observation"]
+    observations: Real[np.ndarray, "N observation"]
+    """Float32; uint8 where they are images."""
     actions: Float[np.ndarray, "N action"] | Int[np.ndarray, " N"]
     rewards: Float[np.ndarray, " N"]
     """NaN in every row where the dataset has none."""
-    next_observations: Float[np.ndarray, "N observation"]
+    next_observations: Real[np.ndarray, "N observation"]
     terminals: Bool[np.ndarray, " N"]
     """True where the episode reached a true terminal state: the only place where nothing is bootstrapped."""
     episode_starts: Int[np.ndarray, " episodes"]
@@ -120,7 +121,9 @@ class Dataset:
         return self.terminals[np.append(self.episode_starts[1:], len(self)) - 1]
 
     def normaliser(self) -> Normaliser:
-        """Mean and standard deviation of the observations (+1e-3, as TD3+BC and CORL do)."""
+        """Mean and standard deviation of the observations (+1e-3, as TD3+BC and CORL do); the identity for images."""
+        if self.spaces.image is not None:
+            return Normaliser.identity(self.spaces.observation_size)
         mean = self.observations.mean(0, dtype=np.float64)
         std = self.observations.std(0, dtype=np.float64) + STD_EPSILON
         return Normaliser(mean.astype(np.float32), std.astype(np.float32))
@@ -204,10 +207,10 @@ class Dataset:
     def transitions(self, discount: float, normaliser: Normaliser, failure_reward: float | None = None) -> Transition:
         """The whole dataset as one batch: normalised observations, γ where bootstrapped and 0 at terminals."""
         return Transition(
-            observation=np.asarray(normaliser(self.observations), np.float32),
+            observation=np.asarray(normaliser(self.observations)),
             action=self.actions,
             reward=self.rewards,
-            next_observation=np.asarray(normaliser(self.next_observations), np.float32),
+            next_observation=np.asarray(normaliser(self.next_observations)),
             discount=np.where(self.terminals, 0.0, discount).astype(np.float32),
             return_to_go=self.returns_to_go(discount, failure_reward),
             next_action=self.next_actions(),
@@ -281,13 +284,14 @@ class Dataset:
         """The dataset as a format's writer takes it; loading what it wrote gives the same transitions."""
         ends = np.zeros(len(self), bool)
         ends[np.append(self.episode_starts[1:], len(self)) - 1] = True
+        shape = (len(self), *(self.spaces.image or (-1,)))
         return Columns(
-            observations=self.observations,
+            observations=self.observations.reshape(shape),
             actions=self.actions,
             rewards=self.rewards if self.rewards_known else None,
             terminals=self.terminals,
             timeouts=ends & ~self.terminals,
-            next_observations=self.next_observations,
+            next_observations=self.next_observations.reshape(shape),
             env_id=self.env_id,
             action_bounds=self._unit_bounds() if self.bounds_known else None,
             discrete_actions=self.spaces.action_size if self.spaces.discrete else None,
@@ -358,15 +362,23 @@ class _Loading:
         rows = len(rewards)
         if rows == 0:
             raise self.fail(f"the dataset is empty: '{self.counted}' has no rows")
-        observations = self.matrix("observations", columns.observations, rows)
+        observations = self.matrix("observations", columns.observations, rows, images=True)
         self.require_variation(np.asarray(columns.observations).reshape(rows, -1), observations)
         terminals = self.flags("terminals", columns.terminals, rows)
         timeouts = None if columns.timeouts is None else self.flags("timeouts", columns.timeouts, rows)
         actions, spaces = self.actions(rows, observations.shape[1])
+        if observations.dtype == np.uint8:
+            spaces = dataclasses.replace(spaces, image=np.shape(columns.observations)[1:])
         log_prob = self.behaviour_log_prob(rows, spaces)
         next_observations = None
         if columns.next_observations is not None:
-            next_observations = self.matrix("next_observations", columns.next_observations, rows)
+            next_observations = self.matrix("next_observations", columns.next_observations, rows, images=True)
+            if next_observations.dtype != observations.dtype:
+                raise self.fail(
+                    f"'next_observations' holds {columns.next_observations.dtype} of shape "
+                    f"{columns.next_observations.shape}, 'observations' {columns.observations.dtype} of shape "
+                    f"{columns.observations.shape}; expected the same: images are uint8 and have two or three axes"
+                )
             if next_observations.shape != observations.shape:
                 raise self.fail(
                     f"'next_observations' has {next_observations.shape[1]} columns, 'observations' has "
@@ -479,8 +491,10 @@ class _Loading:
                 f"'{name}' has {found}, '{self.counted}' has {rows}; expected one row per step in every column"
             )
 
-    def matrix(self, name: str, array: np.ndarray, rows: int) -> np.ndarray:
-        array = self.numbers(name, array).astype(np.float32)
+    def matrix(self, name: str, array: np.ndarray, rows: int, images: bool = False) -> np.ndarray:
+        array = self.numbers(name, array)
+        if not (images and is_image(array.shape[1:], array.dtype)):
+            array = array.astype(np.float32)
         self.rows(name, array, rows)
         flat = array.reshape(rows, -1)
         if flat.shape[1] == 0:

@@ -74,6 +74,9 @@ class Inspection:
     rewards: Spread
     """Per step."""
     observations: tuple[Dimension, ...]
+    """Empty where observations are images."""
+    image: tuple[int, ...] | None
+    """Shape of the images that observations are, if they are."""
     actions: tuple[ActionDimension, ...]
     """Empty where actions are discrete."""
     action_shares: tuple[float, ...]
@@ -126,7 +129,10 @@ def inspect(dataset: Dataset) -> Inspection:
         returns=Spread.of(dataset.episode_returns),
         lengths=Spread.of(dataset.episode_lengths),
         rewards=Spread.of(dataset.rewards),
-        observations=tuple(Dimension(*_moments(column)) for column in dataset.observations.T),
+        observations=()
+        if dataset.spaces.image
+        else tuple(Dimension(*_moments(column)) for column in dataset.observations.T),
+        image=dataset.spaces.image,
         actions=() if discrete else tuple(_action_dimension(column) for column in dataset.actions.T),
         action_shares=tuple(map(float, _shares(dataset))) if discrete else (),
         notes=dataset.notes,
@@ -231,6 +237,8 @@ def _action_table(inspection: Inspection) -> RenderableType:
 
 
 def _observation_line(inspection: Inspection) -> str:
+    if inspection.image is not None:
+        return f"observations: images of {'×'.join(map(str, inspection.image))}, uint8"
     dimensions = inspection.observations
     low, high = min(d.minimum for d in dimensions), max(d.maximum for d in dimensions)
     stds = [d.std for d in dimensions]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from segue.core import is_image
 from segue.data.dataset import Columns
 from segue.data.files import reason
 from segue.errors import DataError, unknown
@@ -184,7 +185,7 @@ def _columns(source: str, dataset: Any, episodes: Sequence[Any]) -> Columns:
     observations, next_observations = [], []
     for episode in episodes:
         steps = len(episode.rewards)
-        flat = _flatten(source, dataset.observation_space, episode.observations)
+        flat = _flatten(source, dataset.observation_space, episode.observations, whole=True)
         if len(flat) != steps + 1:
             raise DataError(
                 f"{source}: episode {episode.id} has {len(flat)} observations and {steps} rewards; expected "
@@ -217,8 +218,11 @@ def _propensities(episodes: Sequence[Any]) -> np.ndarray | None:
     return np.concatenate(found) if whole else None
 
 
-def _flatten(source: str, space: spaces.Space, value: Any) -> np.ndarray:
-    """[rows, size]: row by row what gymnasium.spaces.flatten gives, without its 10 µs a row."""
+def _flatten(source: str, space: spaces.Space, value: Any, whole: bool = False) -> np.ndarray:
+    """[rows, size]: row by row what gymnasium.spaces.flatten gives, without its 10 µs a row.
+
+    A `whole` observation that is an image stays as it is.
+    """
     match space:
         case spaces.Dict():
             parts = [_flatten(source, part, value[name]) for name, part in space.spaces.items()]
@@ -228,6 +232,8 @@ def _flatten(source: str, space: spaces.Space, value: Any) -> np.ndarray:
             return np.concatenate(parts, axis=1)
         case spaces.Discrete():
             return np.eye(int(space.n), dtype=np.float32)[np.asarray(value) - space.start]
+        case spaces.Box() if whole and is_image(space.shape, space.dtype):
+            return np.asarray(value)
         case spaces.Box() | spaces.MultiBinary():
             rows = np.asarray(value)
             return rows.reshape(len(rows), -1)

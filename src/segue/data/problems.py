@@ -110,7 +110,9 @@ def terminals_at_the_limit(dataset: Dataset) -> Problem | None:
 
 
 def constant_observations(dataset: Dataset) -> Problem | None:
-    """Observation dimensions that never change."""
+    """Observation dimensions that never change; the pixels of an image often do not."""
+    if dataset.spaces.image is not None:
+        return None
     constant = np.flatnonzero(np.ptp(dataset.observations, axis=0) == 0)
     if not constant.size:
         return None
@@ -123,7 +125,9 @@ def constant_observations(dataset: Dataset) -> Problem | None:
 
 
 def outlying_observations(dataset: Dataset) -> Problem | None:
-    """Observations more than 20 standard deviations from their mean."""
+    """Observations more than 20 standard deviations from their mean; those of images have bounds."""
+    if dataset.spaces.image is not None:
+        return None
     normaliser = dataset.normaliser()
     low, high = dataset.observations.min(0), dataset.observations.max(0)
     deviations = np.maximum(np.abs(normaliser(low)), np.abs(normaliser(high)))

@@ -10,6 +10,7 @@ import numpy as np
 
 from segue import rng
 from segue.acting import ActingPolicy
+from segue.core import is_image
 from segue.data.dataset import Columns
 from segue.data.minari import Episode
 from segue.envs.make import make_raw, shape
@@ -94,15 +95,18 @@ def as_columns(episodes: Sequence[Episode], env_id: str) -> Columns:
     space, actions = env.observation_space, env.action_space
     env.close()
     start = actions.start if isinstance(actions, gym.spaces.Discrete) else 0
-    flat = [
-        np.stack(
-            [
-                np.asarray(gym.spaces.flatten(space, _row(episode.observations, t)))
-                for t in range(len(episode.rewards) + 1)
-            ]
-        )
-        for episode in episodes
-    ]
+    if is_image(space.shape, space.dtype):
+        flat = [np.asarray(episode.observations) for episode in episodes]
+    else:
+        flat = [
+            np.stack(
+                [
+                    np.asarray(gym.spaces.flatten(space, _row(episode.observations, t)))
+                    for t in range(len(episode.rewards) + 1)
+                ]
+            )
+            for episode in episodes
+        ]
     lasts = [np.arange(len(episode.rewards)) == len(episode.rewards) - 1 for episode in episodes]
     return Columns(
         observations=np.concatenate([observations[:-1] for observations in flat]),

@@ -80,6 +80,11 @@ def propensities(dataset: Dataset, model: BehaviourModel, seed: int) -> Propensi
     """
     if dataset.behaviour_log_prob is not None:
         return Propensities(dataset.behaviour_log_prob.astype(np.float64), estimated=False)
+    if dataset.spaces.image is not None:
+        raise DataError(
+            f"{dataset.source}: the behaviour policy cannot be estimated from images; expected propensities in the "
+            "column 'behaviour_log_prob'"
+        )
     count = len(dataset.episode_starts)
     held = max(round(model.held_out * count), 1)
     if held >= count:

@@ -139,6 +139,8 @@ def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) 
     Raises:
         Diverged: if a value is not finite.
     """
+    if dataset.spaces.image is not None:
+        raise RecipeError(f"{dataset.source}: fqe cannot fit a critic to images; evaluate the policy live instead")
     logged = dataset.transitions(discount, dataset.normaliser())
     # Values of about 1, whatever the rewards' unit: the step size is then right for every dataset.
     scale = max(float(np.sqrt(np.mean(logged.return_to_go.astype(np.float64) ** 2))), 1e-8)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from segue import rng
-from segue.core import Array, Key, Spaces, Transition
+from segue.core import Array, Key, Spaces, Transition, as_numbers
 from segue.hyper import HyperParameters
 
 
@@ -74,14 +74,14 @@ class Replay(eqx.Module):
         return jnp.minimum(self.count, self.capacity)
 
     def gather(self, rows: Int[Array, " batch"]) -> Transition:
-        """The transitions of these row numbers."""
+        """The transitions of these row numbers; images as float32."""
         if self.online is None:
-            return _take(self.offline, rows)
+            return take(self.offline, rows)
         if self.offline is None:
-            return _take(self.online, rows)
+            return take(self.online, rows)
         logged = rows < self.offline_size
-        from_dataset = _take(self.offline, jnp.where(logged, rows, 0))
-        from_ring = _take(self.online, jnp.where(logged, 0, rows - self.offline_size))
+        from_dataset = take(self.offline, jnp.where(logged, rows, 0))
+        from_ring = take(self.online, jnp.where(logged, 0, rows - self.offline_size))
 
         def choose(a: Array, b: Array) -> Array:
             return jnp.where(logged.reshape(-1, *[1] * (a.ndim - 1)), a, b)
@@ -115,21 +115,22 @@ class Replay(eqx.Module):
 
 def empty(rows: int, spaces: Spaces) -> Transition:
     """A batch of zeros."""
-    observation = (rows, spaces.observation_size)
+    observation = jnp.zeros((rows, spaces.observation_size), jnp.float32 if spaces.image is None else jnp.uint8)
     action = jnp.zeros(rows, jnp.int32) if spaces.discrete else jnp.zeros((rows, spaces.action_size))
     return Transition(
-        observation=jnp.zeros(observation),
+        observation=observation,
         action=action,
         reward=jnp.zeros(rows),
-        next_observation=jnp.zeros(observation),
+        next_observation=jnp.zeros_like(observation),
         discount=jnp.zeros(rows),
         return_to_go=jnp.zeros(rows),
         next_action=jnp.zeros_like(action),
     )
 
 
-def _take(block: Transition | None, rows: Int[Array, " batch"]) -> Transition:
-    return jax.tree.map(lambda column: jnp.take(column, rows, axis=0, mode="clip"), block)
+def take(block: Transition | None, rows: Int[Array, " batch"]) -> Transition:
+    """These rows of a block; images as float32."""
+    return jax.tree.map(lambda column: as_numbers(jnp.take(column, rows, axis=0, mode="clip")), block)
 
 
 @partial(jax.jit, donate_argnames=("ring", "count"))

@@ -128,7 +128,8 @@ def load(directory: Path | str) -> Checkpoint:
             raise OtherFormat(f"{directory}: checkpoint format {manifest['format']}; this version reads {FORMAT}")
         algorithm = decode("algorithm", manifest["algorithm"], ALGORITHMS)
         bridges = tuple(decode("bridge", part, BRIDGES) for part in manifest["bridges"])
-        spaces = Spaces(**manifest["spaces"])
+        image = manifest["spaces"].get("image")
+        spaces = Spaces(**{**manifest["spaces"], "image": image and tuple(image)})
         content = (directory / ARRAYS).read_bytes()
         if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
             raise ValueError(f"{ARRAYS} is not what was written")

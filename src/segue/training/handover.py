@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Real
 
 from segue.algorithms.base import Algorithm, copy_arrays
 from segue.core import TARGET, Array, Key, Learner, Spaces, origin, same_shape
@@ -41,7 +41,7 @@ def hand_over(
     online: Algorithm,
     spaces: Spaces,
     key: Key,
-    observations: Float[np.ndarray, "rows observation"] | None = None,
+    observations: Real[np.ndarray, "rows observation"] | None = None,
 ) -> tuple[Learner, HandedOver]:
     """A learner for `online` with everything of `source` that fits.
 
