@@ -43,6 +43,8 @@ def read(name: str) -> Columns:
                 raise DataError(
                     f"{source}: damaged: its list of columns has {len(members.infolist())} of {promised}; copy it again"
                 )
+            for member in members.infolist():
+                members.open(member).close()  # its name is there twice: a damaged one is no other column
         with np.load(path, allow_pickle=False) as archive:
             named = _Named(source, archive)
             if "final_observations" in archive.files:
