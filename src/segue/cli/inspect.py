@@ -8,8 +8,8 @@ from pathlib import Path
 
 import tyro
 
-from segue.cli.console import PlainConsole
 from segue.cli.parse import parse
+from segue.console import PlainConsole
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,8 +17,7 @@ from segue.bridges import BRIDGES
 from segue.cli.parse import parse
 from segue.errors import RecipeError, unknown
 from segue.presets import AUTO, RECIPES, auto
-from segue.recipe import Recipe
-from segue.replay import REPLAYS
+from segue.recipe import PARTS, Recipe
 
 NONE = "none"
 PRESET = (
@@ -26,12 +25,6 @@ PRESET = (
     f"({', '.join(RECIPES)}); or published hyper-parameters of a domain or task for the named algorithms (antmaze, "
     "adroit, hopper-medium…); flags given go before it"
 )
-PARTS: dict[str, tuple[str, Mapping[str, type]]] = {
-    "offline": ("algorithm", ALGORITHMS),
-    "online": ("algorithm", ALGORITHMS),
-    "replay": ("replay", REPLAYS),
-    "bridges": ("bridge", BRIDGES),
-}
 
 
 def recipe_from_flags(
