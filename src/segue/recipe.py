@@ -18,12 +18,19 @@ from segue.core import Nets, Spaces, same_shape
 from segue.data import FORMATS, Mixture, Source, uri_of
 from segue.data.dataset import Dataset
 from segue.data.mixture import has_weights
-from segue.errors import RecipeError, require_types, unknown
+from segue.errors import Checked, RecipeError, unknown
 from segue.networks.recast import compatible
 from segue.plugins import import_module, module_of
 from segue.replay import REPLAYS, Mixed, OnlineOnly, ReplayStrategy
 
 Part = TypeVar("Part")
+#: The fields of a recipe that hold parts: what they are called, and those that have a name.
+PARTS: Mapping[str, tuple[str, Mapping[str, type]]] = {
+    "offline": ("algorithm", ALGORITHMS),
+    "online": ("algorithm", ALGORITHMS),
+    "replay": ("replay", REPLAYS),
+    "bridges": ("bridge", BRIDGES),
+}
 #: Under which a file names the module of a part that is not Segue's own.
 MODULE = "module"
 #: Seconds between saves of a running recipe: what a crash costs at most. Results do not depend on it.
@@ -31,10 +38,11 @@ CHECKPOINT_EVERY = 60.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Checked):
     """What is pretrained on which log, how it is handed over, and how it goes on live.
 
     Without an offline algorithm the online one starts from scratch; without an online one the run ends at the handover.
+    Algorithms, bridges and the replay strategy may be given by name, with their default hyper-parameters.
     """
 
     dataset: Source | None = None
@@ -88,9 +96,26 @@ class Recipe:
     keep_policies: bool = False
     """Keep a checkpoint of the policy at every online evaluation."""
 
-    def __post_init__(self) -> None:
-        require_types(self, "recipe")
+    @classmethod
+    def named(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The values, with parts in place of their names.
 
+        Raises:
+            RecipeError: for an unknown name.
+        """
+
+        def part(field: str, value: Any) -> Any:
+            if isinstance(value, list | tuple):
+                return [part(field, one) for one in value]
+            kind, known = PARTS[field]
+            return decode(kind, value, known) if isinstance(value, str) else value
+
+        found = {field: part(field, value) if field in PARTS else value for field, value in values.items()}
+        if isinstance(found.get("bridges"), Bridge):
+            found["bridges"] = [found["bridges"]]
+        return found
+
+    def __post_init__(self) -> None:
         def expect(field: str, holds: bool, expected: str) -> None:
             if not holds:
                 raise RecipeError(f"{field} is {getattr(self, field)!r}; expected {expected}")
@@ -307,15 +332,12 @@ class Recipe:
         schemes = [part.partition(":")[0] for part in Mixture.parse(str(dataset)).parts]
         if module is not None and not all(scheme in FORMATS for scheme in schemes):
             import_module(str(module), f"dataset {dataset!r}: ")
-        for name, kind, known in (
-            ("offline", "algorithm", ALGORITHMS),
-            ("online", "algorithm", ALGORITHMS),
-            ("replay", "replay", REPLAYS),
-        ):
-            if values.get(name) is not None:
+        for name, (kind, known) in PARTS.items():
+            if name == "bridges":
+                values[name] = [decode(kind, part, known) for part in values.get(name, ())]
+            elif values.get(name) is not None:
                 values[name] = decode(kind, values[name], known)
-        values["bridges"] = tuple(decode("bridge", part, BRIDGES) for part in values.get("bridges", ()))
-        return build(cls, "recipe", values)
+        return cls(**values)
 
 
 @functools.lru_cache(maxsize=256)
@@ -352,32 +374,20 @@ def decode(kind: str, plain: Any, known: Mapping[str, type[Part]]) -> Part:
         raise RecipeError(
             f"the {kind} {name!r} of the file is from {module}, the one known here from {there or 'segue'}"
         )
-    return build(known[name], str(name), values)
+    return known[name](**values)
 
 
-def build(cls: type[Part], what: str, values: Mapping[str, Any]) -> Part:
-    """An instance from plain data, lists as tuples.
-
-    Raises:
-        RecipeError: for an unknown field.
-    """
-    fields = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    for name in values:
-        if name not in fields:
-            raise RecipeError(unknown(f"field of {what}", name, fields))
-    return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
-
-
-def read_recipes(path: Path) -> dict[str, Recipe]:
+def read_recipes(path: str | Path) -> dict[str, Recipe]:
     """The arms in a `recipe.json` (or in the one of a run directory): {"run": recipe} for a single run.
 
     Raises:
         RecipeError: if the file cannot be read or does not hold a recipe.
     """
+    path = Path(path)
     if path.is_dir():
         path = path / "recipe.json"
     try:
-        plain = json.loads(path.read_text())
+        plain = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such file; expected a recipe.json written by a run") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:

@@ -106,9 +106,9 @@ def test_one_seed_that_diverges_does_not_stop_the_others(accelerator, monkeypatc
         return fetch(phase, step, metrics)
 
     monkeypatch.setattr(recovery, "fetch", fetched)
-    result = run_recipe(recipe(), tmp_path / "x", workers=1)
-    seeds = result.summary["arms"]["run"]["seeds"]
-    assert result.status == "failed"
+    with pytest.raises(segue.RunFailed) as failed:
+        run_recipe(recipe(), tmp_path / "x", workers=1)
+    seeds = failed.value.result.summary["arms"]["run"]["seeds"]
     assert "and again at step 250 after going back to the learner of step 0" in seeds["1"]["error"]
     assert seeds["0"]["status"] == seeds["2"]["status"] == "complete"
     assert [len(keys) for _, keys in accelerator] == [3, 3, 3]

@@ -10,9 +10,9 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from segue.cli.console import PlainConsole
 from segue.cli.parse import parse
 from segue.cli.policies import acting
+from segue.console import PlainConsole
 from segue.errors import SegueError
 
 RANDOM = "random"

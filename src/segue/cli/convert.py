@@ -6,9 +6,9 @@ import dataclasses
 
 import tyro
 
-from segue.cli.console import PlainConsole
 from segue.cli.dataset_flags import ColumnFlags, given, named
 from segue.cli.parse import parse
+from segue.console import PlainConsole
 
 DESCRIPTION = """Write a dataset in another format. It keeps what the dataset knows, and never overwrites anything.
 

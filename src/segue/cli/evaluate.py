@@ -13,10 +13,10 @@ from typing import Any
 import tyro
 from rich.table import Table
 
-from segue.cli.console import PlainConsole
 from segue.cli.dataset_flags import NO_COLUMNS, ColumnFlags, named, with_one_dataset
 from segue.cli.parse import parse
 from segue.cli.policies import acting, find, is_exported, of_offline_phase
+from segue.console import PlainConsole
 from segue.errors import SegueError
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import tyro
 
-from segue.cli.console import PlainConsole
 from segue.cli.parse import parse
 from segue.cli.policies import choose
+from segue.console import PlainConsole
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import tyro
 
-from segue.cli.console import PlainConsole
 from segue.cli.dataset_flags import ColumnFlags, given, named
 from segue.cli.parse import parse
+from segue.console import PlainConsole
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from segue.errors import SegueError
+from segue.errors import SegueError, nearest
 
 T = TypeVar("T")
 
@@ -48,7 +47,7 @@ def _unknown_argument(word: str, arguments: Sequence[str], spec: Callable[..., A
         return f"unexpected argument {word!r}; see segue {command} --help"
     flags = _flags(spec, config)
     name = word.split("=")[0]
-    near = difflib.get_close_matches(name.replace("_", "-"), flags, n=3, cutoff=0.4)
+    near = nearest(name, flags)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"unknown flag {name!r}: {hint}segue {command} --help lists {len(flags)} flags"
 

@@ -18,8 +18,7 @@ from segue.cli.dataset_flags import NO_COLUMNS, WEIGHTS, ColumnFlags, with_one_d
 from segue.cli.parse import docs_of_fields, parse
 from segue.errors import RecipeError, unknown
 from segue.presets import AUTO, RECIPES, auto
-from segue.recipe import Recipe
-from segue.replay import REPLAYS
+from segue.recipe import PARTS, Recipe
 
 NONE = "none"
 PRESET = (
@@ -27,12 +26,6 @@ PRESET = (
     f"({', '.join(RECIPES)}); or published hyper-parameters of a domain or task for the named algorithms (antmaze, "
     "adroit, hopper-medium…); flags given go before it"
 )
-PARTS: dict[str, tuple[str, Mapping[str, type]]] = {
-    "offline": ("algorithm", ALGORITHMS),
-    "online": ("algorithm", ALGORITHMS),
-    "replay": ("replay", REPLAYS),
-    "bridges": ("bridge", BRIDGES),
-}
 
 
 def recipe_from_flags(

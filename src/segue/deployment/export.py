@@ -249,7 +249,7 @@ def _provenance(checkpoint: Path, saved: Checkpoint) -> dict[str, Any]:
     place = checkpoint.resolve()
     try:
         run, arm = place.parents[3], place.parents[1].name
-        recipe = json.loads((run / "recipe.json").read_text())
+        recipe = json.loads((run / "recipe.json").read_bytes())
         arms = recipe["arms"] if set(recipe) == {"arms"} else {"run": recipe}
     except (OSError, ValueError, IndexError):
         return provenance

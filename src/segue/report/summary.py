@@ -227,7 +227,7 @@ def read_plain(directory: Path) -> dict[str, Any]:
     """
     path = Path(directory) / "summary.json"
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = json.loads(path.read_bytes())
     except FileNotFoundError:
         if not Path(directory).is_dir():
             raise SegueError(f"{directory}: no such directory") from None

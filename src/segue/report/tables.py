@@ -97,6 +97,25 @@ def measures_tables(summary: Summary, reach: float | None = None) -> Measures:
     return Measures(tuple(built), few_seeds(summary), tuple(notes))
 
 
+def mean_rows(summary: Summary) -> list[dict[str, Any]]:
+    """Per arm its measures as numbers: the mean over its seeds, of steps the median; without columns of no numbers."""
+    rows: list[dict[str, Any]] = []
+    for task, names in summary.tasks().items():
+        for arm in (summary.arms[name] for name in names):
+            seeds = list(arm_measures(arm).values())
+            row = {"task": task, "arm": arm.name, "status": arm.status, "seeds": len(arm.seeds)}
+            rows.append({**row, **{m.name: _middle(m, [of[m.name] for of in seeds]) for m in (*LEVELS, *HANDOVER)}})
+    empty = {m.name for m in (*LEVELS, *HANDOVER) if all(math.isnan(row[m.name]) for row in rows)}
+    return [{name: value for name, value in row.items() if name not in empty} for row in rows]
+
+
+def _middle(measure: Measure, seeds: Sequence[float]) -> float:
+    known = [value for value in seeds if not math.isnan(value)]
+    if measure.kind == "steps":
+        return float(np.median(known)) if known else math.nan
+    return estimate(known).mean
+
+
 def few_seeds(summary: Summary) -> str:
     """The warning that a table of few seeds needs; nothing where every arm has enough, or none has begun."""
     counts = [count for count in _counts(summary).values() if count]

@@ -30,27 +30,15 @@ from segue.runner.directory import RunDirectory, WallTime, slug
 from segue.runner.executor import run_jobs
 from segue.runner.jobs import Event, Job
 from segue.runner.machine import describe_machine, versions
+from segue.runner.progress import Watcher
+from segue.runner.result import Result, RunFailed
 from segue.runner.start import environment_of
 from segue.runner.stopping import Stopped, say
 
 #: Fewest seconds between two writes of the time spent, also where `checkpoint_every` is less.
 TICK = 1.0
 
-__all__ = ["Checkpoint", "Result", "compare", "load_checkpoint", "run"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """Where a run is and what came of it."""
-
-    directory: Path
-    summary: dict[str, Any]
-    report: Path
-
-    @property
-    def status(self) -> str:
-        """`complete`, `interrupted` or `failed`."""
-        return self.summary["status"]
+__all__ = ["Checkpoint", "Result", "RunFailed", "compare", "load_checkpoint", "run"]
 
 
 def run(recipe: Recipe, out: str | Path = "runs/latest", **options: Any) -> Result:
@@ -63,6 +51,7 @@ def compare(
     out: str | Path,
     *,
     workers: int | None = None,
+    progress: bool | None = None,
     on_event: Callable[[Job, Event], None] = lambda job, event: None,
     command: str | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
@@ -78,12 +67,17 @@ def compare(
         out: the run directory; created, or holding the same recipes.
         workers: worker processes; by default one per core, and none (all in this process, with every core) if there is
             one job to do at a time.
+        progress: show bars (where they cannot be drawn, lines); by default on a terminal and in a notebook.
         on_event: called with progress, evaluations and notes as they happen.
         command: the command line, for the report.
         checkpoint_every: seconds between saves; 0 saves as often as possible. The results do not depend on it.
         resume: continue even if the number of cores per job changed; prints a warning, because the numbers may differ.
 
+    Returns:
+        What came of it; its status is `complete`, or `interrupted` after Ctrl-C.
+
     Raises:
+        RunFailed: if a seed failed, with the cause and the result. The seeds that completed are kept.
         RecipeError: if parts do not fit together; nothing was written.
         SegueError: if the directory holds something else, or cannot be written.
         Stopped: on SIGTERM; the run is saved and can go on.
@@ -128,16 +122,22 @@ def compare(
     finished = directory.complete()
     if finished is not None:
         directory.write_metrics(out)
-        return Result(out, finished, write_report(out))
-    with directory.lock() as held:
+        write_report(out)
+        return Result(out, finished)
+    with directory.lock() as held, Watcher(progress) as watcher:
+
+        def tell(job: Job, event: Event) -> None:
+            watcher(job, event)
+            on_event(job, event)
+
         for note in notes:
-            on_event(jobs[0], {"event": "note", "message": note})
+            tell(jobs[0], {"event": "note", "message": note})
         earlier = directory.begin()
         clock = WallTime(out, earlier["wall_time_s"] if earlier else 0.0)
 
         def watched(job: Job, event: Event) -> None:
             clock.tick(max(checkpoint_every, TICK))
-            on_event(job, event)
+            tell(job, event)
 
         outcomes, stopped = run_jobs(jobs, workers, watched, held)
         clock.tick()
@@ -156,11 +156,13 @@ def compare(
             }
             summary = directory.summarise(outcomes, about, described)
         try:
-            report = write_report(out)
+            write_report(out)
         except KeyboardInterrupt:  # the pictures take seconds, and everything else is written
             say(f"the report is not finished: segue report {out} writes it")
-            report = out / "report.html"
-        return Result(out, summary, report)
+    result = Result(out, summary)
+    if result.status == "failed":
+        raise RunFailed(result)
+    return result
 
 
 def _describe(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:

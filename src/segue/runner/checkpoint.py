@@ -123,7 +123,7 @@ def load(directory: Path | str) -> Checkpoint:
     """
     directory = Path(directory)
     try:
-        manifest = json.loads((directory / "manifest.json").read_text())
+        manifest = json.loads((directory / "manifest.json").read_bytes())
         if manifest["format"] != FORMAT:
             raise OtherFormat(f"{directory}: checkpoint format {manifest['format']}; this version reads {FORMAT}")
         algorithm = decode("algorithm", manifest["algorithm"], ALGORITHMS)

@@ -65,7 +65,7 @@ class Job:
         A damaged result is none: the job goes on from its last state, which is that of its end, and writes it again.
         """
         try:
-            result = json.loads((self.records / "result.json").read_text())
+            result = json.loads((self.records / "result.json").read_bytes())
         except (OSError, ValueError, RecursionError):
             return None
         whole = isinstance(result, dict) and result.keys() >= FIELDS

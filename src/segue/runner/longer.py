@@ -46,7 +46,7 @@ def _require_as_written(directory: Path, arms: dict[str, Recipe]) -> None:
     Raises:
         RecipeError: if the recipes, as they are read today, are not those in the file.
     """
-    stored = json.loads((directory / "recipe.json").read_text())
+    stored = json.loads((directory / "recipe.json").read_bytes())
     now = RunDirectory(directory, arms).plain
     for name, arm in now.get("arms", {"run": now}).items():
         before = stored.get("arms", {"run": stored})[name]

@@ -115,7 +115,7 @@ class StateStore:
         self._prune(1)
 
     def _read(self, place: Path) -> State:
-        manifest = json.loads((place / "manifest.json").read_text())
+        manifest = json.loads((place / "manifest.json").read_bytes())
         content = {name: (place / name).read_bytes() for name in ("state.json", "arrays.safetensors")}
         for name, data in content.items():
             if _digest(manifest["format"], data) != manifest["sha256"][name]:
@@ -170,7 +170,7 @@ class StateStore:
             os.replace(place, removed)
             shutil.rmtree(removed, ignore_errors=True)
         if self.capacity is not None and places:
-            oldest = json.loads((places[-keep:][0] / "state.json").read_text())["rows"] - self.capacity
+            oldest = json.loads((places[-keep:][0] / "state.json").read_bytes())["rows"] - self.capacity
             self._forget_rows(lambda first, stop: stop <= oldest)
 
     @staticmethod
