@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.csv
@@ -178,6 +179,15 @@ def test_bounds_of_the_actions_are_given_or_taken_from_the_data(log: str) -> Non
     given_bounds = segue.load(Table(log, **mapping, action_low=0, action_high=10))
     assert given_bounds.actions[:, 0] == pytest.approx([-0.4, -0.2, -0.8, -0.6])
     assert segue.load(Table(log, **mapping, action_low="data", action_high="data")).actions.min() == -1
+
+
+@pytest.mark.parametrize("made", [pl.DataFrame, pd.DataFrame, lambda rows: pd.DataFrame(rows, dtype="category")])
+def test_the_texts_of_every_library_are_categories(made) -> None:
+    rows = {"run": ["b", "b", "a"], "obs": ["x", "y", "x"], "act": ["l", "r", "l"]}
+    dataset = segue.load(Table(made(rows), episode="run", reward="none", terminal="end"))
+    assert dataset.encoding.observations == ("obs=x", "obs=y")
+    assert dataset.actions.tolist() == [0, 1, 0]
+    assert dataset.episode_starts.tolist() == [0, 2]
 
 
 def test_a_list_column_is_a_vector() -> None:

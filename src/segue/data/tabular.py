@@ -149,7 +149,8 @@ def _file(scheme: str, path: str) -> pa.Table:
             )
     except (pa.ArrowException, OSError, ValueError, IndexError) as error:
         kind = {"csv": "CSV with a header", "ndjson": "one JSON object per line", "parquet": "Parquet"}[scheme]
-        raise DataError(f"{source}: cannot be read as {kind} ({files.reason(error)})") from error
+        said = "".join(sign for sign in files.reason(error) if sign.isprintable())  # it quotes the file
+        raise DataError(f"{source}: cannot be read as {kind} ({said:.150})") from error
     if not len(part):
         raise DataError(f"{source}: the file has no rows")
     twice = [name for name in part.column_names if part.column_names.count(name) > 1]
@@ -328,6 +329,10 @@ class Reading:
         column = self.whole[name].combine_chunks()
         if isinstance(column, pa.ChunkedArray):
             column = pa.concat_arrays(column.chunks)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if pa.types.is_string_view(column.type):  # Polars' texts, which Arrow cannot rank
+            column = column.cast(pa.large_string())
         missing = column.is_null(nan_is_null=True)
         if pc.any(missing).as_py():
             row = pc.index(missing, True).as_py()
@@ -344,7 +349,8 @@ class Reading:
 
         kind = self.whole.schema.field(name).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if name not in self.categories and not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        text = any(of(kind) for of in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
+        if name not in self.categories and not text:
             return None
         return [str(value) for value in self._whole(name).to_pylist()]
 
@@ -542,8 +548,6 @@ class Reading:
         import pyarrow.compute as pc
 
         column = self._whole(name)
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
         try:
             return pc.rank(column, tiebreaker="dense").to_numpy().astype(np.int64)
         except pa.ArrowException:
