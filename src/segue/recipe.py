@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import equinox as eqx
+import gymnasium as gym
 import jax
+from gymnasium.envs.registration import EnvSpec
 
 from segue.algorithms import ALGORITHMS, PPO, Algorithm
 from segue.bridges import BRIDGES, Bridge
 from segue.core import Nets, Spaces, same_shape
 from segue.data import FORMATS
 from segue.data.dataset import Dataset
+from segue.envs.spec import NO_ENVIRONMENT, Environment, json_values
 from segue.errors import RecipeError, require_types, unknown
 from segue.networks.recast import compatible
 from segue.plugins import import_module, module_of
@@ -45,8 +48,16 @@ class Recipe:
     """Share of the dataset's episodes that nothing in the run learns from, so that they can judge its policies."""
     held_out_seed: int = 0
     """Seed of the choice of these episodes: every seed and arm of a run holds out the same ones."""
-    env: str | None = None
-    """Gymnasium id of the live environment; by default the one that the dataset names."""
+    env: str | EnvSpec | Callable[..., gym.Env] | None = None
+    """The live environment: a Gymnasium id, module:Id, module:Class or module:function (in Python also an EnvSpec, a
+    class, or a function that makes one); by default the one that the dataset names; none: only pretrain."""
+    env_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Keyword arguments of the environment's constructor, as JSON."""
+    env_wrappers: tuple[Mapping[str, Any], ...] = ()
+    """Wrappers around the environment, as in a Gymnasium EnvSpec (name, entry_point, kwargs), as JSON; by default the
+    ones that the dataset names."""
+    max_episode_steps: int | None = None
+    """Time limit of an episode in steps; by default the environment's own."""
     offline: Algorithm | None = None
     """What learns from the dataset."""
     offline_steps: int = 0
@@ -88,7 +99,15 @@ class Recipe:
     """Keep a checkpoint of the policy at every online evaluation."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.env, str | None):
+            given = Environment.of(self.env)
+            object.__setattr__(self, "env", given.name)
+            if isinstance(self.env_kwargs, Mapping):
+                object.__setattr__(self, "env_kwargs", {**given.kwargs, **self.env_kwargs})
+            object.__setattr__(self, "env_wrappers", given.wrappers + tuple(self.env_wrappers))
+            object.__setattr__(self, "max_episode_steps", self.max_episode_steps or given.max_episode_steps)
         require_types(self, "recipe")
+        object.__setattr__(self, "env_kwargs", json_values(self.env_kwargs, "env_kwargs"))
 
         def expect(field: str, holds: bool, expected: str) -> None:
             if not holds:
@@ -98,6 +117,8 @@ class Recipe:
             expect(field, getattr(self, field) >= 0, "at least 0")
         for field in ("environments", "eval_episodes", "seeds"):
             expect(field, getattr(self, field) >= 1, "at least 1")
+        expect("max_episode_steps", self.max_episode_steps is None or self.max_episode_steps >= 1, "at least 1")
+        expect("env", self.env != "", f"an environment, or {NO_ENVIRONMENT}")
         expect("held_out", 0 <= self.held_out < 1, "at least 0 and below 1")
         expect("step_timeout", self.step_timeout > 0, "above 0")
         expect("bad_steps", 0 <= self.bad_steps <= 1, "between 0 and 1")
@@ -125,6 +146,8 @@ class Recipe:
             raise RecipeError(f"bridges ({', '.join(b.name for b in self.bridges)}) need an online phase to act in")
 
     def _check_online(self, online: Algorithm) -> None:
+        if self.env == NO_ENVIRONMENT:
+            raise RecipeError(f"{online.name} learns online, but env is {NO_ENVIRONMENT}; expected an environment")
         if self.replay is not None and self.replay.needs_dataset and self.dataset is None:
             raise RecipeError(f"replay {self.replay.name} samples a dataset, but the recipe names no dataset")
         if self.warmup_steps >= self.online_steps:
@@ -237,6 +260,20 @@ class Recipe:
     def effective_replay(self) -> ReplayStrategy:
         """The replay strategy, the default one resolved."""
         return self.replay or (OnlineOnly() if self.dataset is None else Mixed())
+
+    @property
+    def environment(self) -> Environment | None:
+        """The live environment that the recipe names itself."""
+        if self.env is None or self.env == NO_ENVIRONMENT:
+            return None
+        return Environment(str(self.env), self.env_kwargs, self.max_episode_steps, self.env_wrappers)
+
+    def environment_with(self, dataset: Dataset | None) -> Environment | None:
+        """The live environment: the recipe's, or the dataset's with what the recipe gives beside a name."""
+        if self.env is not None or dataset is None or dataset.environment is None:
+            return self.environment
+        given = Environment("", self.env_kwargs, self.max_episode_steps, self.env_wrappers)
+        return dataset.environment.changed(given)
 
     def check_fit(self, dataset: Dataset | None, environment: Spaces | None) -> None:
         """Refuse a dataset, an environment and algorithms that do not fit together.

@@ -19,7 +19,7 @@ from segue.runner import compare, load_checkpoint
 from segue.runner import run as run_recipe
 from segue.runner.directory import RunDirectory
 from segue.runner.job import Inputs
-from toys import SMALL, pendulum, pendulum_log
+from toys import PENDULUM, SMALL, pendulum, pendulum_log
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_a_checkpoint_acts_like_the_policy_that_was_saved(finished: object) -> N
     action = saved.policy()(np.zeros((5, 3), np.float32))
     assert action.shape == (5, 1)
     assert np.abs(action).max() <= 1
-    assert saved.env_id == "Pendulum-v1"
+    assert str(saved.environment) == PENDULUM
 
 
 @pytest.mark.parametrize(("reward", "told"), [(0.0, True), (-1e5, False)])
@@ -238,7 +238,9 @@ def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_dataset_that_does_not_name_its_action_bounds_is_not_guessed_at(tmp_path: Path) -> None:
     unnamed = {name: column for name, column in pendulum_log().items() if not name.startswith("action_")}
-    with pytest.raises(RecipeError, match=r"does not name its action bounds, and those of Pendulum-v1 are not ±1"):
+    with pytest.raises(
+        RecipeError, match=r"does not name its action bounds, and those of toys:SegueTestPendulum-v0 are not ±1"
+    ):
         run_recipe(pendulum(dataset=unnamed), tmp_path / "x")
 
 
