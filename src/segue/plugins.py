@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import re
 import sys
 import warnings
@@ -142,6 +143,11 @@ def import_module(name: str, why: str = "") -> None:
     except Exception as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise PluginError(f"{why}module {name!r} cannot be imported: {what}") from error
+
+
+def search_path() -> str:
+    """Where this process finds modules, a script's own folder too, as a PYTHONPATH for another one."""
+    return os.pathsep.join(os.path.abspath(place) for place in sys.path)
 
 
 def module_of(part: Any) -> str | None:

@@ -8,7 +8,8 @@ from typing import Any
 from segue.algorithms import BC, CQL, PPO, SAC, CalQL, DiscreteCQL, DiscreteSAC
 from segue.data import load
 from segue.data.dataset import Dataset
-from segue.envs import environment_spaces
+from segue.envs import Environment, environment_spaces
+from segue.envs.spec import NO_ENVIRONMENT, Named
 from segue.errors import RecipeError, unknown
 from segue.recipe import Recipe
 from segue.replay import Mixed, OnlineOnly
@@ -51,6 +52,8 @@ def _wsrl(pretraining: type[CQL], offline_steps: int, values: Mapping[str, Any],
     }
 
 
+#: What `auto` looks at.
+_TASK = ("dataset", "env", "clip_actions", "held_out", "env_kwargs")
 RECIPES: Mapping[str, Callable[[], dict[str, Any]]] = {
     # On dense rewards the authors pretrain with CQL: returns-to-go are hard to have there.
     "wsrl": lambda: _wsrl(CQL, 250_000, {}, {}),
@@ -84,7 +87,7 @@ def preset(name: str, **changes: Any) -> Recipe:
         RecipeError: if there is no such preset.
     """
     if name == AUTO:
-        task = {field: changes[field] for field in ("dataset", "env", "clip_actions", "held_out") if field in changes}
+        task = {field: changes[field] for field in _TASK if field in changes}
         return Recipe(**{**auto(**task), **changes})
     if name not in RECIPES:
         raise RecipeError(unknown("preset", name, [AUTO, *RECIPES]))
@@ -93,9 +96,10 @@ def preset(name: str, **changes: Any) -> Recipe:
 
 def auto(
     dataset: str | Mapping[str, Any] | Dataset | None = None,
-    env: str | None = None,
+    env: Named | None = None,
     clip_actions: bool = False,
     held_out: float = Recipe.held_out,
+    env_kwargs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The fields of the recipe that our studies support, by kind of actions, and with a dataset or without.
 
@@ -106,14 +110,14 @@ def auto(
         RecipeError: if there is neither a dataset nor an environment.
         DataError: if the dataset cannot be read.
     """
-    if dataset is None and env is None:
+    if dataset is None and env in (None, NO_ENVIRONMENT):
         raise RecipeError("nothing to do: give a dataset (--dataset), an environment (--env) or both")
     dataset = dataset if dataset is None or isinstance(dataset, Dataset) else load(dataset, clip_actions=clip_actions)
-    live = env or (dataset.env_id if dataset is not None else None)
-    spaces = dataset.spaces if dataset is not None else environment_spaces(str(env))
     if dataset is None:
+        assert env is not None
+        spaces = environment_spaces(Environment.of(env).changed(Environment("", env_kwargs or {})))
         return {"online": DiscreteSAC() if spaces.discrete else SAC(), "online_steps": AUTO_STEPS}
-    if spaces.discrete:
+    if dataset.spaces.discrete:
         fields: dict[str, Any] = {"offline": DiscreteCQL(), "offline_steps": AUTO_STEPS}
         live_fields = {"online": DiscreteCQL(), "replay": Mixed()}
     else:
@@ -121,6 +125,6 @@ def auto(
         best = max(BEST_SHARE, min(FEWEST_EPISODES / learnt, 1.0))
         fields = {"offline": BC(loss="nll", top_fraction=best), "offline_steps": AUTO_CLONING}
         live_fields = {"online": PPO(actor_learning_rate=1e-4, value_learning_rate=1e-3)}
-    if live:
+    if env != NO_ENVIRONMENT and (env or dataset.env_id):
         fields |= {**live_fields, "online_steps": AUTO_STEPS}
     return fields

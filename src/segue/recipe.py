@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import equinox as eqx
+import gymnasium as gym
 import jax
+from gymnasium.envs.registration import EnvSpec
 
 from segue.algorithms import ALGORITHMS, PPO, Algorithm
 from segue.bridges import BRIDGES, Bridge
@@ -18,6 +20,7 @@ from segue.core import Nets, Spaces, same_shape
 from segue.data import FORMATS, Mixture, Source, uri_of
 from segue.data.dataset import Dataset
 from segue.data.mixture import has_weights
+from segue.envs.spec import NO_ENVIRONMENT, Environment, json_values
 from segue.errors import Checked, RecipeError, unknown
 from segue.networks.recast import compatible
 from segue.plugins import import_module, module_of
@@ -54,8 +57,16 @@ class Recipe(Checked):
     """Share of the dataset's episodes that nothing in the run learns from, so that they can judge its policies."""
     held_out_seed: int = 0
     """Seed of the choice of these episodes: every seed and arm of a run holds out the same ones."""
-    env: str | None = None
-    """Gymnasium id of the live environment; by default the one that the dataset names."""
+    env: str | EnvSpec | Callable[..., gym.Env] | None = None
+    """The live environment: a Gymnasium id, module:Id, module:Class or module:function (in Python also an EnvSpec, a
+    class, or a function that makes one); by default the one that the dataset names; none: only pretrain."""
+    env_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Keyword arguments of the environment's constructor, as JSON."""
+    env_wrappers: tuple[Mapping[str, Any], ...] = ()
+    """Wrappers around the environment, as in a Gymnasium EnvSpec (name, entry_point, kwargs), as JSON; by default the
+    ones that the dataset names."""
+    max_episode_steps: int | None = None
+    """Time limit of an episode in steps; by default the environment's own."""
     offline: Algorithm | None = None
     """What learns from the dataset."""
     offline_steps: int = 0
@@ -98,7 +109,7 @@ class Recipe(Checked):
 
     @classmethod
     def named(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """The values, with parts in place of their names.
+        """The values, with parts in place of their names, and the name of an environment in place of what makes it.
 
         Raises:
             RecipeError: for an unknown name.
@@ -113,6 +124,15 @@ class Recipe(Checked):
         found = {field: part(field, value) if field in PARTS else value for field, value in values.items()}
         if isinstance(found.get("bridges"), Bridge):
             found["bridges"] = [found["bridges"]]
+        env = found.get("env")
+        if env is not None and not isinstance(env, str):
+            given = Environment.of(env)
+            found["env"] = given.name
+            found["env_kwargs"] = {**given.kwargs, **found.get("env_kwargs", {})}
+            found["env_wrappers"] = (*given.wrappers, *found.get("env_wrappers", ()))
+            found["max_episode_steps"] = found.get("max_episode_steps") or given.max_episode_steps
+        if isinstance(found.get("env_kwargs"), Mapping):
+            found["env_kwargs"] = json_values(found["env_kwargs"], "env_kwargs")
         return found
 
     def __post_init__(self) -> None:
@@ -124,6 +144,8 @@ class Recipe(Checked):
             expect(field, getattr(self, field) >= 0, "at least 0")
         for field in ("environments", "eval_episodes", "seeds"):
             expect(field, getattr(self, field) >= 1, "at least 1")
+        expect("max_episode_steps", self.max_episode_steps is None or self.max_episode_steps >= 1, "at least 1")
+        expect("env", self.env != "", f"an environment, or {NO_ENVIRONMENT}")
         expect("held_out", 0 <= self.held_out < 1, "at least 0 and below 1")
         expect("step_timeout", self.step_timeout > 0, "above 0")
         expect("bad_steps", 0 <= self.bad_steps <= 1, "between 0 and 1")
@@ -151,6 +173,8 @@ class Recipe(Checked):
             raise RecipeError(f"bridges ({', '.join(b.name for b in self.bridges)}) need an online phase to act in")
 
     def _check_online(self, online: Algorithm) -> None:
+        if self.env == NO_ENVIRONMENT:
+            raise RecipeError(f"{online.name} learns online, but env is {NO_ENVIRONMENT}; expected an environment")
         if self.replay is not None and self.replay.needs_dataset and self.dataset is None:
             raise RecipeError(f"replay {self.replay.name} samples a dataset, but the recipe names no dataset")
         replay = self.replay
@@ -270,6 +294,20 @@ class Recipe(Checked):
     def effective_replay(self) -> ReplayStrategy:
         """The replay strategy, the default one resolved."""
         return self.replay or (OnlineOnly() if self.dataset is None else Mixed())
+
+    @property
+    def environment(self) -> Environment | None:
+        """The live environment that the recipe names itself."""
+        if self.env is None or self.env == NO_ENVIRONMENT:
+            return None
+        return Environment(str(self.env), self.env_kwargs, self.max_episode_steps, self.env_wrappers)
+
+    def environment_with(self, dataset: Dataset | None) -> Environment | None:
+        """The live environment: the recipe's, or the dataset's with what the recipe gives beside a name."""
+        if self.env is not None or dataset is None or dataset.environment is None:
+            return self.environment
+        given = Environment("", self.env_kwargs, self.max_episode_steps, self.env_wrappers)
+        return dataset.environment.changed(given)
 
     def check_fit(self, dataset: Dataset | None, environment: Spaces | None) -> None:
         """Refuse a dataset, an environment and algorithms that do not fit together.

@@ -107,7 +107,7 @@ def test_evaluation_adds_up_whole_episodes_and_gives_every_policy_the_same_start
 
 def test_an_evaluation_episode_that_never_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segue.evaluation.rollout.MAX_EPISODE_STEPS", 50)
-    with pytest.raises(RecipeError, match="had not ended after 50 steps"):
+    with pytest.raises(RecipeError, match="had ended after 50 steps, and it has no time limit"):
         evaluate(Stateless(lambda *given: np.zeros((1, 1), np.float32)), "Endless-v0", 1, seed=0)
 
 

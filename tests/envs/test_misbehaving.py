@@ -71,7 +71,7 @@ WAYS = {
     "hangs": "did not come back for 0.2 seconds",
     "NaN observation": r"observation\[0\] is nan",
     "infinite reward": "reward is inf",
-    "no reward": "reward is nan",
+    "no reward": "the reward is None",
     "out of range": r"observation\[0\] is 1e\+09, far outside its declared bounds",
     "wrong shape": r"the observation has shape \(3,\); expected \(1,\)",
     "a scalar for a vector": r"the observation has shape \(\)",

@@ -72,7 +72,7 @@ def test_a_checkpoint_acts_like_the_policy_that_was_saved(finished: object) -> N
     action = saved.policy()(np.zeros((5, 3), np.float32))
     assert action.shape == (5, 1)
     assert np.abs(action).max() <= 1
-    assert saved.env_id == PENDULUM
+    assert str(saved.environment) == PENDULUM
 
 
 @pytest.mark.parametrize(("reward", "told"), [(0.0, True), (-1e5, False)])

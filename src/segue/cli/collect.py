@@ -10,6 +10,7 @@ import numpy as np
 import tyro
 from rich.table import Table
 
+from segue.cli.env_flags import environment_from_flags
 from segue.cli.parse import parse
 from segue.cli.policies import acting
 from segue.console import PlainConsole
@@ -25,9 +26,13 @@ class Flags:
     policies: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="POLICY…", help_behavior_hint="")]]
     """WHAT:STEPS, in order; WHAT is `random`, a checkpoint directory (runs/…/seed-0/final) or an exported policy."""
     env: str
-    """Gymnasium id."""
+    """Gymnasium id, module:Id, module:Class or module:function."""
     to: str
     """minari:ID (a new Minari dataset in the local root) or npz:FILE (a compressed archive)."""
+    env_kwargs: str = "{}"
+    """Keyword arguments of the environment's constructor, as JSON."""
+    max_episode_steps: int | None = None
+    """Time limit of an episode in steps; by default the environment's own."""
     explore: bool = True
     """Act with the policy's own exploration noise; --no-explore records its mean actions."""
     seed: int = 0
@@ -47,24 +52,26 @@ def main(arguments: list[str]) -> int:
     from segue.data import minari, npz
     from segue.envs.record import as_columns, record
 
+    environment = environment_from_flags(flags.env, flags.env_kwargs, flags.max_episode_steps)
+    assert environment is not None
     (minari if scheme == "minari" else npz).require_free(place)  # before hours of recording, not after
     table = Table(box=None, pad_edge=False)
     for heading in ("policy", "episodes", "steps", "mean return", "lowest", "highest"):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
     episodes = []
     for index, (what, steps) in enumerate(parts):
-        policy = None if what == RANDOM else acting(Path(what), flags.env)[0]
-        recorded = record(policy, flags.env, steps, explore=flags.explore, seed=flags.seed, part=index)
+        policy = None if what == RANDOM else acting(Path(what), environment)[0]
+        recorded = record(policy, environment, steps, explore=flags.explore, seed=flags.seed, part=index)
         returns = [float(np.sum(episode.rewards)) for episode in recorded]
         count = sum(len(episode.rewards) for episode in recorded)
         row = (len(recorded), count, np.mean(returns), min(returns), max(returns))
         table.add_row(what, *(f"{value:.0f}" for value in row))
         episodes += recorded
     if scheme == "npz":
-        npz.write(place, as_columns(episodes, flags.env))
+        npz.write(place, as_columns(episodes, environment))
     else:
-        description = f"segue collect {' '.join(flags.policies)} --env {flags.env} --seed {flags.seed}"
-        minari.write(place, episodes, env_id=flags.env, description=description, algorithm="segue collect")
+        description = f"segue collect {' '.join(flags.policies)} --env {environment} --seed {flags.seed}"
+        minari.write(place, episodes, env_id=environment, description=description, algorithm="segue collect")
     console = PlainConsole()
     console.print(table)
     console.print(f"wrote {flags.to}", soft_wrap=True)

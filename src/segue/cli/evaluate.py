@@ -14,6 +14,7 @@ import tyro
 from rich.table import Table
 
 from segue.cli.dataset_flags import NO_COLUMNS, ColumnFlags, named, with_one_dataset
+from segue.cli.env_flags import environment_from_flags
 from segue.cli.parse import parse
 from segue.cli.policies import acting, find, is_exported, of_offline_phase
 from segue.console import PlainConsole
@@ -30,7 +31,11 @@ class Flags:
     episodes: int = 100
     """Episodes per policy, without exploration noise."""
     env: str | None = None
-    """Another environment than the one it was trained for."""
+    """Another environment than the one it was trained for: an id, module:Id, module:Class or module:function."""
+    env_kwargs: str = "{}"
+    """Keyword arguments of the environment's constructor, as JSON."""
+    max_episode_steps: int | None = None
+    """Time limit of an episode in steps; by default the environment's own."""
     seed: int = 0
     """Of the episodes (every policy gets the same starting states); with --offline, of fits and resamples."""
     json: bool = False
@@ -59,7 +64,7 @@ class Flags:
 
 #: Flags of the one way to judge that mean nothing in the other.
 OFFLINE_ONLY = ("dataset", "clip_actions", "method", "confidence", "discount", "explore", "fresh", "fqe_steps")
-LIVE_ONLY = ("episodes", "env")
+LIVE_ONLY = ("episodes", "env", "env_kwargs", "max_episode_steps")
 
 
 def main(arguments: list[str]) -> int:
@@ -99,6 +104,7 @@ def main(arguments: list[str]) -> int:
 def _offline(flags: Flags) -> int:
     from segue.data import PLUS
     from segue.data import load as load_dataset
+    from segue.envs.make import logged_actions
     from segue.ope import FQE, BehaviourModel, evaluate_offline, propensities
     from segue.runner.checkpoint import load
 
@@ -125,6 +131,8 @@ def _offline(flags: Flags) -> int:
                 "logged action is. Judge the run, or the checkpoint, that it was exported from"
             )
         saved = load(place)
+        if saved.environment is not None and saved.spaces.discrete and not dataset.bounds_known:
+            dataset = dataset.with_actions_of(logged_actions(saved.environment))
         if saved.spaces != dataset.spaces:
             raise SegueError(
                 f"{place}: the policy has {saved.spaces.describe()}, {dataset.source} has {dataset.spaces.describe()}; "
@@ -169,11 +177,11 @@ def _judge(name: str, place: Path, flags: Flags) -> dict[str, Any]:
 
     from segue.evaluation import evaluate
 
-    policy, env_id = acting(place, flags.env)
-    returns = evaluate(policy, env_id, flags.episodes, flags.seed)
+    policy, environment = acting(place, environment_from_flags(flags.env, flags.env_kwargs, flags.max_episode_steps))
+    returns = evaluate(policy, environment, flags.episodes, flags.seed)
     return {
         "policy": name,
-        "env": env_id,
+        "env": environment.plain(),
         "mean_return": float(np.mean(returns)),
         "standard_error": float(np.std(returns, ddof=1) / math.sqrt(len(returns))) if len(returns) > 1 else None,
         "returns": returns.tolist(),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from segue.cli.env_flags import environment_from_flags
 from segue.cli.parse import parse
 from segue.cli.policies import choose
 from segue.console import PlainConsole
@@ -26,6 +27,8 @@ class Flags:
     """Which seed of the run."""
     env: str | None = None
     """Environment whose spaces the policy acts in, if the checkpoint names none or another."""
+    env_kwargs: str = "{}"
+    """With --env: keyword arguments of its constructor, as JSON."""
 
 
 def main(arguments: list[str]) -> int:
@@ -34,7 +37,7 @@ def main(arguments: list[str]) -> int:
     checkpoint = choose(flags.run, flags.arm, flags.seed)
     from segue.deployment.export import export_policy
 
-    export = export_policy(checkpoint, flags.to, flags.env)
+    export = export_policy(checkpoint, flags.to, environment_from_flags(flags.env, flags.env_kwargs, None))
     console = PlainConsole()
     about = export.policy.about
     console.print(f"{checkpoint}: {about['algorithm']['name']} for {about['env'] or 'no environment'}", soft_wrap=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from segue.acting import ActingPolicy
 from segue.deployment.policy import MANIFEST, load_policy
+from segue.envs.spec import Environment
 from segue.errors import SegueError, unknown
 
 
@@ -63,8 +64,12 @@ def is_exported(place: Path) -> bool:
     return (place / MANIFEST).exists()
 
 
-def acting(place: Path, env_id: str | None) -> tuple[ActingPolicy, str]:
+def acting(place: Path, given: Environment | None) -> tuple[ActingPolicy, Environment]:
     """A policy that acts on flattened observations as evaluation and recording want it, and its environment.
+
+    Args:
+        place: a checkpoint or an exported policy.
+        given: another environment than the policy's, or, without a name, changes of that.
 
     Raises:
         SegueError: if it cannot be read, or does not fit the environment.
@@ -73,17 +78,20 @@ def acting(place: Path, env_id: str | None) -> tuple[ActingPolicy, str]:
         from segue.deployment.export import require_fit
 
         exported = load_policy(place)
-        env_id = _named(place, env_id or exported.about["env"])
-        require_fit(exported, env_id)
-        return exported, env_id
+        about = exported.about["env"]
+        environment = _named(place, given, None if about is None else Environment.read(about))
+        require_fit(exported, environment)
+        return exported, environment
     from segue.runner.checkpoint import load
 
     saved = load(place)
-    env_id = _named(place, env_id or saved.env_id)
-    return saved.require_fit(env_id).policy(), env_id
+    environment = _named(place, given, saved.environment)
+    return saved.require_fit(environment).policy(), environment
 
 
-def _named(place: Path, env_id: str | None) -> str:
-    if env_id is None:
+def _named(place: Path, given: Environment | None, own: Environment | None) -> Environment:
+    if given is not None and given.name:
+        return given
+    if own is None:
         raise SegueError(f"{place}: the policy names no environment; give --env")
-    return env_id
+    return own if given is None else own.changed(given)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, get_type_hints
 
@@ -15,6 +16,7 @@ import tyro
 from segue.algorithms import ALGORITHMS
 from segue.bridges import BRIDGES
 from segue.cli.dataset_flags import NO_COLUMNS, WEIGHTS, ColumnFlags, with_one_dataset
+from segue.cli.env_flags import json_flag
 from segue.cli.parse import docs_of_fields, parse
 from segue.errors import RecipeError, unknown
 from segue.presets import AUTO, RECIPES, auto
@@ -26,6 +28,8 @@ PRESET = (
     f"({', '.join(RECIPES)}); or published hyper-parameters of a domain or task for the named algorithms (antmaze, "
     "adroit, hopper-medium…); flags given go before it"
 )
+#: Fields whose flag is a JSON text, and its kind.
+AS_JSON = {"env_kwargs": dict, "env_wrappers": list}
 
 
 def recipe_from_flags(
@@ -68,6 +72,9 @@ def recipe_from_flags(
     fields = {
         field.name: getattr(parsed, field.name) for field in dataclasses.fields(Recipe) if field.name not in PARTS
     }
+    for name, kind in AS_JSON.items():
+        value = json_flag(f"--{name.replace('_', '-')}", fields[name], kind)
+        fields[name] = tuple(value) if kind is list else value
     for part in ("offline", "online", "replay"):
         fields[part] = getattr(parsed, f"{part}_options") if named[part] else None
     fields["bridges"] = tuple(getattr(parsed.bridges_options, name.replace("-", "_")) for name in named["bridges"])
@@ -82,7 +89,11 @@ def _default(arguments: Sequence[str]) -> str:
 
 def _auto(arguments: Sequence[str]) -> dict[str, Any]:
     """Of the dataset and the environment that are named; `None` is how a flag says that there is none."""
-    task = {name: value for name in ("dataset", "env") if (value := last_value(name, arguments)) not in ("", "None")}
+    task: dict[str, Any] = {
+        name: value for name in ("dataset", "env") if (value := last_value(name, arguments)) not in ("", "None")
+    }
+    if text := last_value("env-kwargs", arguments):
+        task["env_kwargs"] = json_flag("--env-kwargs", text, dict)
     try:
         held_out = float(last_value("held-out", arguments) or Recipe.held_out)
     except ValueError:  # the parser says what is wrong with it
@@ -195,8 +206,11 @@ def _spec(named: Mapping[str, list[str]], values: Mapping[str, Any], extra: Sequ
                 default = values[name] if name in values else cls()
                 fields.append((f"{name}_options", Annotated[cls, tyro.conf.arg(name=name)], default))
         else:
-            kind: Any = str | None if name == "dataset" else hints[name]
-            fields.append((name, Annotated[kind, tyro.conf.arg(help=docs[name])], values.get(name, field.default)))
+            kind: Any = str | None if name in ("dataset", "env") else hints[name]
+            default = values.get(name, field.default)
+            if name in AS_JSON:
+                kind, default = str, json.dumps(values.get(name, AS_JSON[name]()))
+            fields.append((name, Annotated[kind, tyro.conf.arg(help=docs[name])], default))
     # Only for --help: `with_one_dataset` has taken them.
     fields.append(("dataset_weights", Annotated[tuple[float, ...], tyro.conf.arg(help=WEIGHTS)], ()))
     fields.append(("columns", ColumnFlags, NO_COLUMNS))

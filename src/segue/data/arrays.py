@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,12 +11,13 @@ import numpy as np
 
 from segue.data.dataset import Columns
 from segue.data.encoding import Encoding
-from segue.errors import DataError
+from segue.envs.spec import Environment
+from segue.errors import DataError, RecipeError
 
 REQUIRED = ("observations", "actions", "terminals")
 OPTIONAL = ("rewards", "timeouts", "next_observations", "behaviour_log_prob")
 #: What a dataset may say about itself next to its columns.
-METADATA = ("env_id", "action_low", "action_high", "discrete_actions", "encoding")
+METADATA = ("env_id", "env_spec", "action_low", "action_high", "discrete_actions", "encoding")
 KNOWN = (*REQUIRED, *OPTIONAL, *METADATA)
 
 #: What other libraries call the same columns.
@@ -109,7 +111,8 @@ def read(named: Mapping[str, Any], source: str) -> Columns:
         arrays["timeouts"] = np.append(starts[1:], True)
     return Columns(
         **{name: arrays[name] for name in (*REQUIRED, *OPTIONAL) if name in arrays},
-        env_id=_env_id(source, arrays),
+        env_id=_text(source, arrays, "env_id"),
+        env_spec=_env_spec(source, arrays),
         action_bounds=_action_bounds(source, arrays),
         discrete_actions=_discrete_actions(source, arrays),
         encoding=Encoding.from_json(source, str(arrays["encoding"])) if "encoding" in arrays else None,
@@ -155,13 +158,23 @@ def _array(source: str, name: str, value: Any) -> np.ndarray:
         raise DataError(f"{source}: '{name}' is not an array ({error}); expected rows of equal length") from error
 
 
-def _env_id(source: str, arrays: Mapping[str, np.ndarray]) -> str | None:
-    if "env_id" not in arrays:
+def _text(source: str, arrays: Mapping[str, np.ndarray], name: str) -> str | None:
+    if name not in arrays:
         return None
-    array = arrays["env_id"]
+    array = arrays[name]
     if array.ndim != 0 or array.dtype.kind != "U":
-        raise DataError(f"{source}: 'env_id' holds {array.dtype} of shape {array.shape}; expected one string")
+        raise DataError(f"{source}: {name!r} holds {array.dtype} of shape {array.shape}; expected one string")
     return str(array)
+
+
+def _env_spec(source: str, arrays: Mapping[str, np.ndarray]) -> str | None:
+    text = _text(source, arrays, "env_spec")
+    try:
+        if text is not None:
+            Environment.read(json.loads(text))
+    except (ValueError, RecursionError, RecipeError) as error:
+        raise DataError(f"{source}: 'env_spec' is not the JSON of an environment ({error})") from error
+    return text
 
 
 def _action_bounds(source: str, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:

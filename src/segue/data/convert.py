@@ -124,7 +124,7 @@ def _write_minari(dataset: Dataset, place: str) -> None:
     minari.write(
         place,
         episodes,
-        env_id=dataset.env_id,
+        env_id=dataset.environment,
         description=f"segue convert {dataset.source}",
         algorithm="segue convert",
         observation_space=spaces.Box(-np.inf, np.inf, (size,), np.float32),

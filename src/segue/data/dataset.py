@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Literal
 
@@ -15,6 +16,8 @@ from segue import rng
 from segue.core import Normaliser, Spaces, Transition, is_image
 from segue.data.boundaries import Contradiction, boundaries
 from segue.data.encoding import Encoding
+from segue.envs.spaces import Actions as LiveActions
+from segue.envs.spec import Environment
 from segue.errors import DataError
 
 #: What to do with actions outside the bounds: refuse the dataset, or clip them into it.
@@ -45,6 +48,8 @@ class Columns:
     """None if the file stores only observations; they are then shifted within each episode."""
     env_id: str | None = None
     """Gymnasium id of the environment that was logged, if the file says."""
+    env_spec: str | None = None
+    """JSON of what belongs to that environment beside its id: kwargs, max_episode_steps, wrappers."""
     action_bounds: tuple[np.ndarray, np.ndarray] | None = None
     """Low and high of the logged action space, if the file says; actions are rescaled from it to [-1, 1]."""
     discrete_actions: int | None = None
@@ -78,6 +83,8 @@ class Dataset:
     spaces: Spaces
     source: str
     env_id: str | None = None
+    env_spec: str | None = None
+    """JSON of what belongs to that environment beside its id."""
     bounds_known: bool = False
     """Whether the bounds or the number of the actions were given; otherwise they are ±1, or the largest one and 1."""
     notes: tuple[str, ...] = ()
@@ -104,6 +111,36 @@ class Dataset:
     def rewards_known(self) -> bool:
         """Whether the dataset has rewards; without them only imitation learns from it."""
         return not np.isnan(self.rewards).any()
+
+    @property
+    def environment(self) -> Environment | None:
+        """The environment that was logged, if the dataset names it."""
+        if self.env_spec is not None:
+            return Environment.read(json.loads(self.env_spec))
+        return None if self.env_id is None else Environment(self.env_id)
+
+    def with_actions_of(self, actions: LiveActions) -> Dataset:
+        """This dataset, its discrete actions as those of an environment, where it does not say what they mean.
+
+        Its integers are then what that environment takes: they begin with its first action, and some may not occur.
+
+        Raises:
+            DataError: for an integer that is no action of the environment.
+        """
+        if self.bounds_known or not self.spaces.discrete or not isinstance(actions.space, gym.spaces.Discrete):
+            return self
+        first, count = int(actions.start[0]), actions.size
+        bad = (self.actions < first) | (self.actions >= first + count)
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise DataError(
+                f"{self.source}: 'actions' is {self.actions[row]} at row {row}; expected an action of the environment, "
+                f"{first} to {first + count - 1}: if the dataset counts from 0, say so by discrete_actions={count}"
+            )
+        moved = (self.actions - first).astype(np.int32)
+        moved.flags.writeable = False
+        spaces = dataclasses.replace(self.spaces, action_size=count)
+        return dataclasses.replace(self, actions=moved, spaces=spaces, bounds_known=True)
 
     @property
     def episode_lengths(self) -> Int[np.ndarray, " episodes"]:
@@ -293,8 +330,9 @@ class Dataset:
             timeouts=ends & ~self.terminals,
             next_observations=self.next_observations.reshape(shape),
             env_id=self.env_id,
+            env_spec=self.env_spec,
             action_bounds=self._unit_bounds() if self.bounds_known else None,
-            discrete_actions=self.spaces.action_size if self.spaces.discrete else None,
+            discrete_actions=self.spaces.action_size if self.spaces.discrete and self.bounds_known else None,
             behaviour_log_prob=self.behaviour_log_prob,
             encoding=self.encoding,
         )
@@ -417,6 +455,7 @@ class _Loading:
             spaces=spaces,
             source=self.source,
             env_id=columns.env_id,
+            env_spec=columns.env_spec,
             bounds_known=columns.action_bounds is not None or columns.discrete_actions is not None,
             notes=tuple(self.notes),
             behaviour_log_prob=None if log_prob is None else log_prob[keep],
@@ -539,10 +578,12 @@ class _Loading:
         low, high = self.bounds(size)
         if len(low) != size or len(high) != size:
             raise self.fail(f"'actions' has {size} columns, its action space has {len(low)}; expected the same")
-        if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
-            raise self.fail("the action space is unbounded or empty; expected finite bounds with low < high")
+        if not (np.isfinite(low).all() and np.isfinite(high).all() and (low <= high).all()):
+            raise self.fail("the action space is unbounded or empty; expected finite bounds with low <= high")
         # Centre first: symmetric bounds then lose no digit, and [-1, 1] changes nothing.
-        scaled = ((array - (low + high) / 2) / ((high - low) / 2)).astype(np.float32)
+        # Where low equals high there is nothing to choose: only that value is within the bounds.
+        half = np.where(high > low, (high - low) / 2, BOUND_TOLERANCE)
+        scaled = ((array - (low + high) / 2) / half).astype(np.float32)
         outside = np.abs(scaled) > 1 + BOUND_TOLERANCE
         if outside.any():
             row, column = np.argwhere(outside)[0]
@@ -568,7 +609,7 @@ class _Loading:
                     "actions if the bounds are not the real ones, or leave that column out"
                 )
             self.notes.append(f"{what}: clipped")
-        return np.clip(scaled, -1, 1), Spaces(observation_size, size)
+        return np.where(high > low, np.clip(scaled, -1, 1), np.float32(0)), Spaces(observation_size, size)
 
     def bounds(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         named = self.columns.action_bounds or (-np.ones(size), np.ones(size))
@@ -586,7 +627,8 @@ class _Loading:
         if not spaces.discrete:
             # A density changes with the scale of what it is a density of.
             low, high = self.bounds(spaces.action_size)
-            return array + np.float32(np.log((high - low) / 2).sum())
+            half = (high - low)[high > low] / 2
+            return array + np.float32(np.log(half).sum())
         bad = array > LOG_PROB_TOLERANCE
         if bad.any():
             row = int(np.argmax(bad))

@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 
-from segue.core import is_image
 from segue.data.dataset import Columns
 from segue.data.files import reason
-from segue.errors import DataError, unknown
+from segue.envs.make import make_raw, portable_spec
+from segue.envs.spaces import Actions, check_observations, logged_observations
+from segue.envs.spec import Environment
+from segue.errors import DataError, RecipeError, unknown
 
 #: Where a dataset's infos hold log b(a|s), one more than there are steps, as Minari stores infos.
 PROPENSITY = "behaviour_log_prob"
@@ -78,18 +80,18 @@ def write(
     dataset_id: str,
     episodes: Sequence[Episode],
     *,
-    env_id: str | None,
+    env_id: str | Environment | None,
     description: str,
     algorithm: str,
-    observation_space: spaces.Space | None = None,
-    action_space: spaces.Space | None = None,
+    observation_space: gym.Space | None = None,
+    action_space: gym.Space | None = None,
 ) -> Path:
     """Create the Minari dataset `dataset_id` in the local root and return its folder.
 
     Args:
         dataset_id: `name-v0`, with optional namespaces: `hopper/mixed-v0`.
         episodes: at least one, each with at least one step.
-        env_id: Gymnasium id; the dataset takes its specification, and its spaces where they are not given.
+        env_id: the environment, or its id; the dataset takes its specification, and the spaces that are not given.
         description: what a reader should know of the data.
         algorithm: what acted.
         observation_space: of the recorded observations.
@@ -104,15 +106,20 @@ def write(
     folder = require_free(dataset_id)
     if not episodes or not all(len(episode.rewards) for episode in episodes):
         raise DataError(f"{source}: nothing to write; expected one or more episodes of one or more steps")
+    env = None if env_id is None else make_raw(env_id)
+    spaces = {
+        "observation_space": observation_space or getattr(env, "observation_space", None),
+        "action_space": action_space or getattr(env, "action_space", None),
+    }
+    spec = None if env is None else portable_spec(env)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Minari asks for an author and a code link
             minari.create_dataset_from_buffers(
                 dataset_id,
                 [_buffer(episode) for episode in episodes],
-                env=env_id,
-                observation_space=observation_space,
-                action_space=action_space,
+                env=env if spec is not None else None,
+                **spaces,
                 algorithm_name=algorithm,
                 description=description,
             )
@@ -178,14 +185,16 @@ def _download(source: str, dataset_id: str, folder: Path) -> None:
 
 
 def _columns(source: str, dataset: Any, episodes: Sequence[Any]) -> Columns:
-    space = dataset.action_space
-    discrete = isinstance(space, spaces.Discrete)
-    if not discrete and not isinstance(space, spaces.Box):
-        raise DataError(f"{source}: the action space is {space}; expected Box or Discrete")
+    try:
+        check_observations(dataset.observation_space, source)
+        space = Actions.of(dataset.action_space, source)
+        env = None if dataset.env_spec is None else Environment.of(dataset.env_spec)
+    except RecipeError as error:
+        raise DataError(str(error)) from error
     observations, next_observations = [], []
     for episode in episodes:
         steps = len(episode.rewards)
-        flat = _flatten(source, dataset.observation_space, episode.observations, whole=True)
+        flat = logged_observations(dataset.observation_space, episode.observations)
         if len(flat) != steps + 1:
             raise DataError(
                 f"{source}: episode {episode.id} has {len(flat)} observations and {steps} rewards; expected "
@@ -199,14 +208,15 @@ def _columns(source: str, dataset: Any, episodes: Sequence[Any]) -> Columns:
     timeouts[np.cumsum([len(episode.rewards) for episode in episodes]) - 1] = True
     return Columns(
         observations=np.concatenate(observations),
-        actions=actions - space.start if discrete else actions,
+        actions=space.from_environment(actions),
         rewards=np.concatenate([episode.rewards for episode in episodes]),
         terminals=np.concatenate([episode.terminations for episode in episodes]),
         timeouts=timeouts,
         next_observations=np.concatenate(next_observations),
-        env_id=None if dataset.env_spec is None else dataset.env_spec.id,
-        action_bounds=None if discrete else (space.low, space.high),
-        discrete_actions=int(space.n) if discrete else None,
+        env_id=None if env is None else env.name,
+        env_spec=None if env is None else env.options(),
+        action_bounds=None if space.low is None or space.high is None else (space.low, space.high),
+        discrete_actions=space.size if space.discrete else None,
         behaviour_log_prob=_propensities(episodes),
     )
 
@@ -216,32 +226,6 @@ def _propensities(episodes: Sequence[Any]) -> np.ndarray | None:
     found = [np.asarray((episode.infos or {}).get(PROPENSITY, ()))[: len(episode.rewards)] for episode in episodes]
     whole = all(len(part) == len(episode.rewards) for part, episode in zip(found, episodes, strict=True))
     return np.concatenate(found) if whole else None
-
-
-def _flatten(source: str, space: spaces.Space, value: Any, whole: bool = False) -> np.ndarray:
-    """[rows, size]: row by row what gymnasium.spaces.flatten gives, without its 10 µs a row.
-
-    A `whole` observation that is an image stays as it is.
-    """
-    match space:
-        case spaces.Dict():
-            parts = [_flatten(source, part, value[name]) for name, part in space.spaces.items()]
-            return np.concatenate(parts, axis=1)
-        case spaces.Tuple():
-            parts = [_flatten(source, part, value[index]) for index, part in enumerate(space.spaces)]
-            return np.concatenate(parts, axis=1)
-        case spaces.Discrete():
-            return np.eye(int(space.n), dtype=np.float32)[np.asarray(value) - space.start]
-        case spaces.Box() if whole and is_image(space.shape, space.dtype):
-            return np.asarray(value)
-        case spaces.Box() | spaces.MultiBinary():
-            rows = np.asarray(value)
-            return rows.reshape(len(rows), -1)
-        case _:
-            raise DataError(
-                f"{source}: the observation space has a {type(space).__name__}; expected Box, Discrete, "
-                "MultiBinary, or a Dict or Tuple of them"
-            )
 
 
 def _buffer(episode: Episode) -> Any:

@@ -100,6 +100,8 @@ def write(path: str | os.PathLike[str], columns: Columns) -> None:
         entries |= _next_entry(entries, _narrow(columns.next_observations))
     if columns.env_id is not None:
         entries["env_id"] = np.asarray(columns.env_id)
+    if columns.env_spec is not None:
+        entries["env_spec"] = np.asarray(columns.env_spec)
     if columns.action_bounds is not None:
         entries["action_low"], entries["action_high"] = columns.action_bounds
     if columns.discrete_actions is not None:

@@ -36,9 +36,11 @@ from segue.deployment.policy import (
     digest,
     read_actions,
 )
-from segue.deployment.spaces import Actions, DiscreteActions, Space, flat_size
-from segue.envs import environment_spaces
-from segue.envs.make import make_raw
+from segue.deployment.spaces import Actions as ExportedActions
+from segue.deployment.spaces import DiscreteActions, Space, flat_size
+from segue.envs import Environment, environment_spaces
+from segue.envs.make import logged_actions, make_raw
+from segue.envs.spaces import Actions
 from segue.errors import SegueError
 from segue.policy import Policy
 from segue.recipe import encode
@@ -60,7 +62,9 @@ class Export:
     """What a user should know of it."""
 
 
-def export_policy(checkpoint: str | os.PathLike[str], to: str | os.PathLike[str], env: str | None = None) -> Export:
+def export_policy(
+    checkpoint: str | os.PathLike[str], to: str | os.PathLike[str], env: str | Environment | None = None
+) -> Export:
     """Write the policy of a checkpoint as one directory for use elsewhere (segue.deployment.policy says what is in it).
 
     It appears whole or not at all, and acts as the checkpoint does: both are tried on random observations first.
@@ -68,7 +72,7 @@ def export_policy(checkpoint: str | os.PathLike[str], to: str | os.PathLike[str]
     Args:
         checkpoint: a checkpoint directory, for example `runs/x/checkpoints/run/seed-0/final`.
         to: the directory to write; it must not exist, or be empty.
-        env: Gymnasium id of the environment to act in; by default the one in the checkpoint.
+        env: the environment to act in, or its id; by default the one in the checkpoint.
 
     Raises:
         SegueError: if the policy cannot be exported as it acts, or the directory is taken or cannot be written.
@@ -76,7 +80,7 @@ def export_policy(checkpoint: str | os.PathLike[str], to: str | os.PathLike[str]
     source, directory = Path(checkpoint), Path(to)
     _require_free(directory)
     saved = load(source)
-    env_id = env or saved.env_id
+    env_id = saved.environment if env is None else Environment.of(env)
     if env_id is not None:
         saved.require_fit(env_id)
     original, seen = saved.policy(), io.BytesIO()
@@ -91,6 +95,8 @@ def export_policy(checkpoint: str | os.PathLike[str], to: str | os.PathLike[str]
     notes = []
     if carry:
         notes.append("it remembers what it did before: act through whole episodes by its start and act")
+    if env_id is not None:
+        notes += _about_actions(env_id)
     if env_id is None and not saved.spaces.discrete:
         notes.append("no environment is known, so actions stay in [-1, 1]; --env gives them their units")
     document: dict[str, Any] = {
@@ -101,7 +107,7 @@ def export_policy(checkpoint: str | os.PathLike[str], to: str | os.PathLike[str]
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         "algorithm": encode(saved.algorithm),
         "bridges": [encode(bridge) for bridge in saved.bridges],
-        "env": env_id,
+        "env": None if env_id is None else env_id.plain(),
         "encoding": None if saved.encoding is None else saved.encoding.to_dict(),
         "notes": notes,
         "provenance": _provenance(source, saved),
@@ -114,7 +120,7 @@ def export_policy(checkpoint: str | os.PathLike[str], to: str | os.PathLike[str]
     return Export(directory, policy, tuple(notes))
 
 
-def traced(policy: Policy, observation_size: int, actions: Actions, explore: bool) -> bytes:
+def traced(policy: Policy, observation_size: int, actions: ExportedActions, explore: bool) -> bytes:
     """How a policy acts as an ONNX model (segue.deployment.policy says what it takes and gives).
 
     Raises:
@@ -167,7 +173,7 @@ def _dtype(leaf: Any) -> np.dtype:
     return jax.dtypes.canonicalize_dtype(np.asarray(leaf).dtype)
 
 
-def _spaces(env_id: str | None, spaces: Spaces) -> dict[str, Any]:
+def _spaces(env_id: Environment | None, spaces: Spaces) -> dict[str, Any]:
     if env_id is None:
         size = spaces.action_size
         bounds = {"type": "Box", "low": [-1.0] * size, "high": [1.0] * size}
@@ -176,20 +182,37 @@ def _spaces(env_id: str | None, spaces: Spaces) -> dict[str, Any]:
     return _of_environment(env_id)
 
 
-def _of_environment(env_id: str) -> dict[str, Any]:
+def _of_environment(env_id: str | Environment) -> dict[str, Any]:
+    """Its spaces as plain data: actions are flat, and a combination of choices is one number."""
     env = make_raw(env_id)
-    observations, actions_of = env.observation_space, env.action_space
+    observations, actions = env.observation_space, Actions.of(env.action_space, f"environment {str(env_id)!r}")
     env.close()
-    if isinstance(actions_of, gym.spaces.Discrete):
-        actions = {"type": "Discrete", "n": int(actions_of.n), "start": int(actions_of.start)}
+    if actions.low is None or actions.high is None:
+        start = int(actions.start[0]) if actions.as_they_are else 0
+        plain = {"type": "Discrete", "n": actions.size, "start": start}
     else:
-        assert isinstance(actions_of, gym.spaces.Box)
-        actions = {
+        plain = {
             "type": "Box",
-            "low": _inside(actions_of.low, np.inf).tolist(),
-            "high": _inside(actions_of.high, -np.inf).tolist(),
+            "low": _inside(actions.low, np.inf).tolist(),
+            "high": _inside(actions.high, -np.inf).tolist(),
         }
-    return {"observation_space": describe(observations), "action_space": actions}
+    return {"observation_space": describe(observations), "action_space": plain}
+
+
+def _about_actions(env_id: Environment) -> list[str]:
+    """How an application gets from the policy's action to the environment's, where they differ in form."""
+    actions = logged_actions(env_id)
+    shape = actions.space.shape or ()
+    if actions.discrete and not actions.as_they_are:
+        first = actions.start.tolist()
+        return [
+            f"an action is the number of a combination: numpy.unravel_index(action, {actions.counts}) + {first} are "
+            f"its choices"
+        ]
+    if actions.discrete or (shape == (actions.size,) and np.issubdtype(actions.space.dtype, np.floating)):
+        return []
+    integers = "" if np.issubdtype(actions.space.dtype, np.floating) else ", rounded to whole numbers"
+    return [f"an action is flat: reshape it to {shape}{integers}"]
 
 
 def _inside(bound: np.ndarray, towards: float) -> np.ndarray:
@@ -199,7 +222,7 @@ def _inside(bound: np.ndarray, towards: float) -> np.ndarray:
     return np.where(outside, np.nextafter(rounded, np.float32(towards)), rounded)
 
 
-def require_fit(policy: ExportedPolicy, env_id: str) -> None:
+def require_fit(policy: ExportedPolicy, env_id: str | Environment) -> None:
     """Refuse an environment whose spaces are not those that the policy was exported for.
 
     Raises:

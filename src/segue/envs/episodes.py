@@ -17,7 +17,8 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Bool, Float, Real
 
-from segue.envs.make import make, spaces_of
+from segue.envs.make import make, spaces_of, time_limit
+from segue.envs.spec import Environment
 from segue.envs.watch import WATCH, Hangs
 from segue.errors import SegueError
 from segue.rng import environment_seed
@@ -30,6 +31,9 @@ Stepped = tuple[
 ]
 #: Longest episode; what an environment without a time limit does beyond is another one.
 MAX_EPISODE_STEPS = 100_000
+#: In an environment without a time limit, steps after which an evaluation stops waiting for a first end: ten times the
+#: limit of Gymnasium's own environments, and seconds rather than minutes.
+UNLIMITED_STEPS = 10_000
 #: Observations and rewards beyond this are out of any range: losses square them, in float32.
 LARGEST = 1e15
 #: So far beyond its declared bounds, in half their widths, an observation is out of range.
@@ -62,24 +66,25 @@ class Episodes:
         actions: the actions of the running episode of each environment.
         lost: where the last step was bad: there is nothing to learn from it, and the next episode has begun.
         steps, bad: how many steps there were, and how many were bad.
+        limit: steps after which the environment cuts an episode; None if it is not known to do that.
     """
 
     def __init__(
         self,
-        env_id: str,
+        env_id: str | Environment,
         count: int,
         seed: int,
         role: str,
         patience: Patience = USUAL,
         tell: Callable[[str], None] = lambda message: None,
     ) -> None:
-        self.env_id, self.seed, self.role, self.patience, self.tell = env_id, seed, role, patience, tell
+        self.env_id, self.seed, self.role, self.patience, self.tell = Environment.of(env_id), seed, role, patience, tell
         # First: a count beyond all memory fails here, at once, and not one environment after the other.
         self.episode, self.time = np.zeros(count, np.int64), np.zeros(count, np.int64)
         self.lost, self.any_lost = np.zeros(count, bool), False
         self.steps = self.bad = 0
-        self.envs = [make(env_id) for _ in range(count)]
-        self.spaces = spaces_of(self.envs[0])
+        self.envs = [make(self.env_id) for _ in range(count)]
+        self.spaces, self.limit = spaces_of(self.envs[0]), time_limit(self.envs[0])
         space = self.envs[0].action_space
         self.start = int(space.start) if isinstance(space, gym.spaces.Discrete) else 0
         seen = self.envs[0].observation_space
@@ -117,9 +122,9 @@ class Episodes:
         for i in stepped:
             try:
                 WATCH.since = time.monotonic()
-                seen, reward[i], terminated[i], truncated[i], _ = self.envs[i].step(action[i] + self.start)
+                seen, paid, terminated[i], truncated[i], _ = self.envs[i].step(action[i] + self.start)
                 WATCH.since = 0.0
-                following[i] = self._flat(seen)
+                following[i], reward[i] = self._flat(seen), number(paid)
             except (Exception, Hangs) as error:
                 WATCH.since = 0.0
                 wrong[i] = _words(error)
@@ -215,7 +220,7 @@ class Episodes:
 
     def _count(self, env: int, words: str) -> None:
         self.bad += 1
-        where = f"environment {self.env_id!r}: step {self.time[env]} of episode {self.episode[env]}"
+        where = f"environment {str(self.env_id)!r}: step {self.time[env]} of episode {self.episode[env]}"
         share = self.patience.bad_steps
         if self.bad > max(FEW, share * self.steps):
             raise SegueError(
@@ -241,13 +246,16 @@ class Episodes:
             finally:
                 WATCH.since = 0.0
         assert problem is not None
-        raise SegueError(f"environment {self.env_id!r} cannot be built anew, in {ATTEMPTS} attempts: {_words(problem)}")
+        raise SegueError(
+            f"environment {str(self.env_id)!r} cannot be built anew, in {ATTEMPTS} attempts: {_words(problem)}"
+        )
 
     def _cut(self, truncated: np.ndarray) -> None:
         for i in np.flatnonzero(self.time >= MAX_EPISODE_STEPS).tolist():
             truncated[i] = True
             self.tell(
-                f"environment {self.env_id!r}: episode {self.episode[i]} does not end; cut after {self.time[i]} steps"
+                f"environment {str(self.env_id)!r}: episode {self.episode[i]} does not end; cut after {self.time[i]} "
+                "steps"
             )
 
     def _suspicious(self, following: np.ndarray, reward: np.ndarray) -> bool:
@@ -278,6 +286,20 @@ class Episodes:
         if flat.shape != self.observation.shape[1:]:
             raise SegueError(f"the observation has shape {flat.shape}; expected {self.observation.shape[1:]}")
         return flat.astype(self.observation.dtype)
+
+
+def number(reward: Any) -> float:
+    """A reward as a number, also one that is an array of one element.
+
+    Raises:
+        SegueError: if it is no number.
+    """
+    if isinstance(reward, float):
+        return reward
+    array = np.asarray(reward)
+    if array.size != 1 or array.dtype.kind not in "fiub":
+        raise SegueError(f"the reward is {reward!r}; expected one number")
+    return float(array.item())
 
 
 def _scaling(space: gym.spaces.Box) -> tuple[np.ndarray, np.ndarray | None]:

@@ -6,85 +6,63 @@ The shaping is Gymnasium's own wrappers.
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-import importlib
-import importlib.util
-import io
-
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
 from segue.core import Spaces, is_image
-from segue.errors import RecipeError, unknown
+from segue.envs.spaces import Actions, check_observations
+from segue.envs.spec import Environment, place_of
+from segue.errors import RecipeError
 
-#: Packages that register their environments when imported.
-REGISTERING_PACKAGES = ("gymnasium_robotics",)
 
-
-def make(env_id: str) -> gym.Env:
+def make(environment: str | Environment) -> gym.Env:
     """One environment with flattened observations and actions rescaled to [-1, 1].
 
     Raises:
-        RecipeError: for an unknown id (nearest match first), a missing package, or spaces Segue cannot use.
+        RecipeError: as `make_raw` and `shape` do.
     """
-    return shape(make_raw(env_id))
+    return shape(make_raw(environment), environment)
 
 
-def make_raw(env_id: str) -> gym.Env:
+def make_raw(environment: str | Environment) -> gym.Env:
     """One environment as it is.
 
     Raises:
-        RecipeError: for an unknown id (nearest match first) or a missing package.
+        RecipeError: for an unknown id (nearest match first), a missing package or module, or a constructor that raises.
     """
+    spec = Environment.of(environment).spec()
     try:
-        return gym.make(_registered(env_id))
+        return gym.make(spec)
     except gym.error.Error as error:
-        raise RecipeError(f"environment {env_id!r} cannot be made: {error}") from error
+        raise RecipeError(f"environment {str(environment)!r} cannot be made: {error}") from error
     except ImportError as error:
-        raise RecipeError(f"environment {env_id!r} needs a package that is not installed: {error}") from error
+        raise RecipeError(f"environment {str(environment)!r} needs a package that is not installed: {error}") from error
+    except Exception as error:  # a user's constructor may raise anything
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        way_out = (
+            "; its arguments are given by --env-kwargs '{\"name\": value}' (in Python: env_kwargs)"
+            if isinstance(error, TypeError)
+            else ""
+        )
+        raise RecipeError(f"environment {str(environment)!r} cannot be made: {said}{way_out}") from error
 
 
-def shape(env: gym.Env) -> gym.Env:
-    """The environment with flattened observations and actions rescaled to [-1, 1].
+def shape(env: gym.Env, environment: str | Environment) -> gym.Env:
+    """The environment with flattened observations and actions rescaled to [-1, 1], as `segue.envs.spaces` says.
 
     Raises:
         RecipeError: for spaces Segue cannot use.
     """
-    env_id = env.spec.id if env.spec else str(env)
+    where = f"environment {str(environment)!r}"
+    for name in ("observation_space", "action_space"):
+        if not isinstance(getattr(env, name, None), gym.Space):
+            raise RecipeError(f"{where} has no {name}; expected one of gymnasium.spaces")
+    check_observations(env.observation_space, where)
+    actions = Actions.of(env.action_space, where)
     if not isinstance(env.observation_space, gym.spaces.Box) or len(env.observation_space.shape) != 1:
         env = gym.wrappers.FlattenObservation(env)
-    if isinstance(env.action_space, gym.spaces.Box):
-        low, high = env.action_space.low, env.action_space.high
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
-            raise RecipeError(
-                f"environment {env_id!r}: the action space {env.action_space} is unbounded; expected bounds"
-            )
-        if len(env.action_space.shape) != 1:
-            raise RecipeError(f"environment {env_id!r}: actions have shape {env.action_space.shape}; expected one axis")
-        if (low != -1).any() or (high != 1).any():
-            env = gym.wrappers.RescaleAction(env, np.float32(-1), np.float32(1))
-    elif not isinstance(env.action_space, gym.spaces.Discrete):
-        raise RecipeError(
-            f"environment {env_id!r}: the action space is {env.action_space}; expected Box (continuous) or Discrete"
-        )
-    return env
-
-
-def _registered(env_id: str) -> str:
-    """The id, once Gymnasium knows it."""
-    if ":" in env_id or env_id in gym.registry:
-        return env_id
-    for package in REGISTERING_PACKAGES:
-        if importlib.util.find_spec(package):
-            # It greets with remarks on environments that nobody asked for.
-            with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-                gym.register_envs(importlib.import_module(package))
-    if env_id not in gym.registry:
-        # Hundreds of ids are registered; only the nearest help.
-        near = difflib.get_close_matches(env_id, gym.registry, n=5, cutoff=0.5)
-        raise RecipeError(unknown("environment", env_id, near) if near else f"unknown environment {env_id!r}")
-    return env_id
+    return actions.shaped(env)
 
 
 def spaces_of(env: gym.Env) -> Spaces:
@@ -108,13 +86,61 @@ def _image(env: gym.Env) -> tuple[int, ...] | None:
     return None
 
 
-def environment_spaces(env_id: str) -> Spaces:
-    """What the algorithms need to know of an environment, by its id.
+def environment_spaces(environment: str | Environment) -> Spaces:
+    """What the algorithms need to know of an environment, by its name.
 
     Raises:
         RecipeError: as `make` does.
     """
-    env = make(env_id)
+    env = make(environment)
     spaces = spaces_of(env)
     env.close()
     return spaces
+
+
+def portable_spec(env: gym.Env) -> EnvSpec | None:
+    """The environment's own specification, its entry point put as a text, which can be written; None without one."""
+    spec = env.spec
+    if spec is not None and callable(spec.entry_point):
+        try:
+            spec.entry_point = place_of(spec.entry_point)
+        except RecipeError:  # a class within a function: nobody can import it
+            return None
+    return spec
+
+
+def same(one: Environment, other: Environment) -> bool:
+    """Whether two descriptions make the same environment; False if one cannot be made here."""
+    if one == other:
+        return True
+    found = []
+    for environment in (one, other):
+        try:
+            env = make_raw(environment)
+        except RecipeError:
+            return False
+        spec = portable_spec(env)
+        env.close()
+        if spec is None:
+            return False
+        kwargs = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
+        found.append((spec.entry_point, kwargs, spec.max_episode_steps, spec.additional_wrappers))
+    return found[0] == found[1]
+
+
+def logged_actions(environment: str | Environment) -> Actions:
+    """The rule for the actions of an environment.
+
+    Raises:
+        RecipeError: as `make_raw` does, and for actions that Segue cannot use.
+    """
+    env = make_raw(environment)
+    try:
+        return Actions.of(env.action_space, f"environment {str(environment)!r}")
+    finally:
+        env.close()
+
+
+def time_limit(env: gym.Env) -> int | None:
+    """The time limit that its specification promises, in steps."""
+    return None if env.spec is None else env.spec.max_episode_steps

@@ -10,10 +10,12 @@ import numpy as np
 
 from segue import rng
 from segue.acting import ActingPolicy
-from segue.core import is_image
 from segue.data.dataset import Columns
 from segue.data.minari import Episode
+from segue.envs.episodes import number
 from segue.envs.make import make_raw, shape
+from segue.envs.spaces import Actions, logged_observations
+from segue.envs.spec import Environment
 
 
 class _Tape(gym.Wrapper):
@@ -28,29 +30,29 @@ class _Tape(gym.Wrapper):
         result = self.env.step(action)
         self.observations.append(result[0])
         self.actions.append(action)
-        self.rewards.append(result[1])
+        self.rewards.append(number(result[1]))
         return result
 
 
 def record(
-    policy: ActingPolicy | None, env_id: str, steps: int, *, explore: bool, seed: int, part: int
+    policy: ActingPolicy | None, env_id: str | Environment, steps: int, *, explore: bool, seed: int, part: int
 ) -> list[Episode]:
     """Episodes with `steps` steps in all; the last one is cut where they are reached.
 
     Args:
         policy: what acts; None draws from the action space.
-        env_id: Gymnasium id.
+        env_id: the environment, or its id.
         steps: environment steps.
         explore: act with the policy's exploration noise.
         seed: of episodes and actions.
         part: number of this recording within its dataset, so that two parts differ.
     """
     tape = _Tape(make_raw(env_id))
-    env = shape(tape)
+    env = shape(tape, env_id)
     source = rng.generator(seed, "record", part)
     env.action_space.seed(int(source.integers(2**31 - 1)))
     start = getattr(env.action_space, "start", 0)
-    uniform, stretch = _log_volumes(tape.action_space)
+    uniform, stretch = _log_volumes(Actions.of(tape.action_space, str(env_id)))
     episodes: list[Episode] = []
     while steps > 0:
         episode_seed = rng.environment_seed(seed, "record", part, len(episodes))
@@ -80,44 +82,41 @@ def record(
     return episodes
 
 
-def _log_volumes(space: gym.Space) -> tuple[float, float]:
-    """log-probability of a uniform action in [-1, 1] or 0…n−1, and log of how much larger the space's own box is."""
-    if isinstance(space, gym.spaces.Discrete):
-        return -float(np.log(space.n)), 0.0
-    assert isinstance(space, gym.spaces.Box)
-    half = (space.high.astype(np.float64) - space.low) / 2
-    return -half.size * float(np.log(2)), float(np.log(half).sum())
+def _log_volumes(actions: Actions) -> tuple[float, float]:
+    """log-probability of a uniform action in [-1, 1] or 0…n−1, and log of how much larger the space's own box is.
+
+    Of integers that are rounded from a density, the probability is not known: NaN.
+    """
+    if actions.discrete:
+        return -float(np.log(actions.size)), 0.0
+    assert actions.low is not None
+    assert actions.high is not None
+    if not np.issubdtype(actions.space.dtype, np.floating):
+        return np.nan, 0.0
+    half = (actions.high - actions.low) / 2
+    return -half.size * float(np.log(2)), float(np.log(half[half > 0]).sum())
 
 
-def as_columns(episodes: Sequence[Episode], env_id: str) -> Columns:
+def as_columns(episodes: Sequence[Episode], env_id: str | Environment) -> Columns:
     """The episodes as flat columns, with the environment's action bounds."""
-    env = make_raw(env_id)
-    space, actions = env.observation_space, env.action_space
+    environment = Environment.of(env_id)
+    env = make_raw(environment)
+    space, where = env.observation_space, f"environment {str(environment)!r}"
+    actions = Actions.of(env.action_space, where)
     env.close()
-    start = actions.start if isinstance(actions, gym.spaces.Discrete) else 0
-    if is_image(space.shape, space.dtype):
-        flat = [np.asarray(episode.observations) for episode in episodes]
-    else:
-        flat = [
-            np.stack(
-                [
-                    np.asarray(gym.spaces.flatten(space, _row(episode.observations, t)))
-                    for t in range(len(episode.rewards) + 1)
-                ]
-            )
-            for episode in episodes
-        ]
+    flat = [logged_observations(space, episode.observations) for episode in episodes]
     lasts = [np.arange(len(episode.rewards)) == len(episode.rewards) - 1 for episode in episodes]
     return Columns(
         observations=np.concatenate([observations[:-1] for observations in flat]),
         next_observations=np.concatenate([observations[1:] for observations in flat]),
-        actions=np.concatenate([e.actions - start if start else e.actions for e in episodes]),
+        actions=np.concatenate([actions.from_environment(episode.actions) for episode in episodes]),
         rewards=np.concatenate([episode.rewards for episode in episodes]),
         terminals=np.concatenate([last & e.terminal for last, e in zip(lasts, episodes, strict=True)]),
         timeouts=np.concatenate([last & (not e.terminal) for last, e in zip(lasts, episodes, strict=True)]),
-        env_id=env_id,
-        action_bounds=(actions.low, actions.high) if isinstance(actions, gym.spaces.Box) else None,
-        discrete_actions=int(actions.n) if isinstance(actions, gym.spaces.Discrete) else None,
+        env_id=environment.name,
+        env_spec=environment.options(),
+        action_bounds=None if actions.low is None or actions.high is None else (actions.low, actions.high),
+        discrete_actions=actions.size if actions.discrete else None,
         behaviour_log_prob=propensities(episodes),
     )
 
@@ -130,12 +129,9 @@ def propensities(episodes: Sequence[Episode]) -> np.ndarray | None:
 
 
 def _stack(values: Sequence[Any]) -> Any:
+    """Observations of several steps as one, with the steps as the first axis of every array."""
     if isinstance(values[0], dict):
         return {name: _stack([value[name] for value in values]) for name in values[0]}
+    if isinstance(values[0], tuple):
+        return tuple(_stack([value[index] for value in values]) for index in range(len(values[0])))
     return np.stack(values)
-
-
-def _row(observations: Any, row: int) -> Any:
-    if isinstance(observations, dict):
-        return {name: _row(value, row) for name, value in observations.items()}
-    return observations[row]

@@ -10,8 +10,8 @@ from jaxtyping import Float
 
 from segue import rng
 from segue.acting import ActingPolicy, restart
-from segue.envs import USUAL, Episodes, Patience
-from segue.envs.episodes import MAX_EPISODE_STEPS
+from segue.envs import USUAL, Environment, Episodes, Patience
+from segue.envs.episodes import MAX_EPISODE_STEPS, UNLIMITED_STEPS
 from segue.errors import RecipeError
 
 
@@ -31,7 +31,7 @@ class Rollouts:
 
 
 def evaluate(
-    policy: ActingPolicy, env_id: str, episodes: int, seed: int, index: int = 0, explore: bool = False
+    policy: ActingPolicy, env_id: str | Environment, episodes: int, seed: int, index: int = 0, explore: bool = False
 ) -> Float[np.ndarray, " episodes"]:
     """Undiscounted returns of `episodes` episodes; see `roll_out`."""
     return roll_out(policy, env_id, episodes, seed, index, explore).returns
@@ -39,28 +39,30 @@ def evaluate(
 
 def roll_out(
     policy: ActingPolicy,
-    env_id: str,
+    env_id: str | Environment,
     episodes: int,
     seed: int,
     index: int = 0,
     explore: bool = False,
     patience: Patience = USUAL,
     tell: Callable[[str], None] = lambda message: None,
+    must_end: bool = True,
 ) -> Rollouts:
     """`episodes` episodes, stepped together; in place of one that is quarantined another one is done.
 
     Args:
         policy: what acts.
-        env_id: Gymnasium id.
+        env_id: the environment, or its id.
         episodes: how many.
         seed: the run's seed.
         index: number of this evaluation; each has starting states of its own, the same for every policy.
         explore: act as while collecting data.
         patience: how many bad steps of the environment are tolerated.
         tell: is told what it did wrong.
+        must_end: refuse an environment in which no episode ends, instead of cutting them all.
 
     Raises:
-        RecipeError: if no episode ends within MAX_EPISODE_STEPS.
+        RecipeError: if no episode ends within MAX_EPISODE_STEPS (UNLIMITED_STEPS without a time limit), and one must.
         SegueError: if more steps are bad than tolerated.
     """
     source = rng.generator(seed, "evaluation", index)
@@ -70,6 +72,7 @@ def roll_out(
     begins, lengths = np.zeros(episodes, np.int64), np.zeros(episodes, np.int64)
     running = np.ones(episodes, bool)
     carry = policy.start(episodes)
+    longest = MAX_EPISODE_STEPS if environments.limit else UNLIMITED_STEPS
     try:
         for step in range(1, MAX_EPISODE_STEPS + 1):
             acted = policy.act(environments.observation, carry, source, explore)
@@ -82,17 +85,18 @@ def roll_out(
                 starts[lost], begins[lost], lengths[lost] = environments.observation[lost], step, 0
                 carry = restart(policy, carry, lost)
             running &= ~(terminated | truncated)
-            if not running.any():
+            if not running.any() or (running.all() and step >= longest):
                 break
     finally:
         environments.close()
-    if running.all():
+    if running.all() and must_end:
         raise RecipeError(
-            f"environment {env_id!r}: an evaluation episode had not ended after {MAX_EPISODE_STEPS} steps; expected a "
-            "terminal state or a time limit (gymnasium.register(..., max_episode_steps=N))"
+            f"environment {str(env_id)!r}: no evaluation episode had ended after {step:,} steps"
+            f"{'' if environments.limit else ', and it has no time limit'}; expected a terminal state or a time limit: "
+            "--max-episode-steps N cuts episodes after N steps (in Python: max_episode_steps)"
         )
     if running.any():
-        tell(f"environment {env_id!r}: {running.sum()} evaluation episodes were cut after {MAX_EPISODE_STEPS} steps")
+        tell(f"environment {str(env_id)!r}: {running.sum()} evaluation episodes were cut after {step} steps")
     table = np.stack(rewards)
     return Rollouts(
         starts, [table[b : b + length, i] for i, (b, length) in enumerate(zip(begins, lengths, strict=True))]

@@ -7,11 +7,9 @@ import dataclasses
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import gymnasium as gym
 
 import segue
 from segue.compiled import visible_cores
@@ -19,8 +17,8 @@ from segue.data import Mixture, npz, parts_of, uri_of, with_categories
 from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
 from segue.data.problems import saturated_actions
-from segue.envs import environment_spaces
-from segue.envs.make import make_raw
+from segue.envs import Environment, environment_spaces
+from segue.envs.make import logged_actions, make_raw, same, time_limit
 from segue.errors import RecipeError, SegueError
 from segue.recipe import CHECKPOINT_EVERY, Recipe
 from segue.report import write_report
@@ -32,7 +30,7 @@ from segue.runner.jobs import Event, Job
 from segue.runner.machine import describe_machine, versions
 from segue.runner.progress import Watcher
 from segue.runner.result import Result, RunFailed
-from segue.runner.start import environment_of
+from segue.runner.start import dataset_of, environment_of
 from segue.runner.stopping import Stopped, say
 
 #: Fewest seconds between two writes of the time spent, also where `checkpoint_every` is less.
@@ -92,6 +90,11 @@ def compare(
         raise RecipeError(f"checkpoint_every is {checkpoint_every}; expected seconds, at least 0")
     checked = {name: _check(name, recipe, out) for name, recipe in arms.items()}
     directory = RunDirectory(out, {name: recipe for name, (recipe, _) in checked.items()}, checkpoint_every)
+    stuck = _bound_to_this_process(recipe for recipe, _ in checked.values())
+    if stuck is not None and workers is not None and workers > 1:
+        raise RecipeError(stuck)
+    if workers is None and stuck is not None:
+        workers = 1
     if workers is None:
         phases = [job.phase for job in directory.jobs()]
         workers = min(len(visible_cores()), max(phases.count(phase) for phase in ("offline", "online")))
@@ -112,7 +115,10 @@ def compare(
                         npz.write(file, dataset.columns())
 
     held_out = [_held_out(recipe, dataset) for recipe, dataset in checked.values() if dataset is not None]
-    notes = list(dict.fromkeys(filter(None, held_out))) if directory.provenance() is None else []
+    notes = []
+    if directory.provenance() is None:
+        live = [note for recipe, dataset in checked.values() for note in _environment_notes(recipe, dataset)]
+        notes = list(dict.fromkeys([*filter(None, [*held_out, stuck]), *live]))
     notes += directory.claim(provenance, resume, keep_datasets)
     for uri, dataset in datasets.items():
         saturated = saturated_actions(dataset)
@@ -213,16 +219,25 @@ def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None
     """
     where = "" if name == "run" else f"arm {name!r}: "
     try:
-        dataset = None if recipe.dataset is None else load_dataset(recipe.dataset, clip_actions=recipe.clip_actions)
-        env_id = environment_of(recipe, dataset)
-        recipe.check_fit(dataset, None if env_id is None else environment_spaces(env_id))
-        if dataset is not None and env_id is not None:
-            _check_bounds(dataset, env_id)
+        dataset = dataset_of(recipe)
+        environment = environment_of(recipe, dataset)
+        recipe.check_fit(dataset, None if environment is None else environment_spaces(environment))
+        if dataset is not None and environment is not None:
+            _check_bounds(dataset, environment)
         uri = None if dataset is None else _uri_in_files(recipe, dataset, out)
         live: dict[str, Any] = {}
         if recipe.online is not None and not recipe.online.on_policy:
             live = {"replay": recipe.effective_replay, "updates_per_step": recipe.effective_updates_per_step}
-        return dataclasses.replace(recipe, env=env_id, dataset=uri, **live), dataset
+        if environment is not None:
+            with contextlib.suppress(RecipeError):  # it then runs in this process only, see `_workers`
+                environment = environment.portable()
+            live |= {
+                "env": environment.name,
+                "env_kwargs": environment.kwargs,
+                "env_wrappers": environment.wrappers,
+                "max_episode_steps": environment.max_episode_steps,
+            }
+        return dataclasses.replace(recipe, dataset=uri, **live), dataset
     except SegueError as error:
         raise type(error)(f"{where}{error}") from error
 
@@ -243,16 +258,44 @@ def _file_of(dataset: Dataset, out: Path) -> Path:
     return out.resolve() / f"log-{dataset.fingerprint()}.npz"
 
 
-def _check_bounds(dataset: Dataset, env_id: str) -> None:
+def _check_bounds(dataset: Dataset, environment: Environment) -> None:
     """Refuse to guess what unit the dataset's actions are in."""
-    env = make_raw(env_id)
-    space = env.action_space
-    env.close()
-    if dataset.bounds_known or not isinstance(space, gym.spaces.Box):
+    actions = logged_actions(environment)
+    if dataset.bounds_known or actions.low is None or actions.high is None:
         return
-    if (space.low != -1).any() or (space.high != 1).any():
+    if (actions.low != -1).any() or (actions.high != 1).any():
         raise RecipeError(
-            f"the dataset {dataset.source} does not name its action bounds, and those of {env_id} are not ±1 "
-            f"(low {space.low.min():g}, high {space.high.max():g}): add the entries action_low and action_high to the "
-            "log (an .npz file or a dict of arrays), ±1 if its actions are rescaled already"
+            f"the dataset {dataset.source} does not name its action bounds, and those of {environment} are not ±1 "
+            f"(low {actions.low.min():g}, high {actions.high.max():g}): add the entries action_low and action_high to "
+            "the log (an .npz file or a dict of arrays), ±1 if its actions are rescaled already"
         )
+
+
+def _bound_to_this_process(recipes: Iterable[Recipe]) -> str | None:
+    """Why the environments of these recipes cannot be made in another process; None if they can."""
+    for recipe in recipes:
+        try:
+            if recipe.environment is not None:
+                recipe.environment.portable()
+        except RecipeError as error:
+            return str(error)
+    return None
+
+
+def _environment_notes(recipe: Recipe, dataset: Dataset | None) -> list[str]:
+    """What a user should know of the live environment before anything is learnt in it."""
+    live, logged = recipe.environment, None if dataset is None else dataset.environment
+    notes = []
+    if live is not None and logged is not None and not same(live, logged):
+        notes.append(f"the live environment is {live}, the dataset was recorded in {logged}: they differ")
+    elif live is not None and logged is not None and logged.options() is not None:
+        notes.append(f"the live environment is the dataset's: {live}")
+    if live is not None:
+        env = make_raw(live)
+        if time_limit(env) is None:
+            notes.append(
+                f"environment {live} has no time limit: an episode ends where the environment ends it, or by "
+                "--max-episode-steps N (in Python: max_episode_steps)"
+            )
+        env.close()
+    return notes

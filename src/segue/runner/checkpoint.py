@@ -26,7 +26,7 @@ from segue.algorithms import ALGORITHMS, Algorithm
 from segue.bridges import BRIDGES, Bridge
 from segue.core import Learner, Normaliser, Spaces, same_shape
 from segue.data.encoding import Encoding
-from segue.envs import environment_spaces
+from segue.envs import Environment, environment_spaces
 from segue.errors import RecipeError, SegueError
 from segue.files import write_directory
 from segue.plugins import PluginError
@@ -53,7 +53,7 @@ class Checkpoint:
     algorithm: Algorithm
     bridges: tuple[Bridge, ...]
     spaces: Spaces
-    env_id: str | None
+    environment: Environment | None
     learner: Learner
     seen: UInt64[np.ndarray, " episodes"] = dataclasses.field(default_factory=NOTHING_SEEN.copy, repr=False)
     """Sorted fingerprints of the dataset's episodes that the learner has learnt from."""
@@ -62,7 +62,7 @@ class Checkpoint:
     encoding: Encoding | None = None
     """What the numbers of observations and actions mean, where the dataset was a table."""
 
-    def require_fit(self, env_id: str) -> Checkpoint:
+    def require_fit(self, env_id: str | Environment) -> Checkpoint:
         """This checkpoint, if its policy can act in that environment.
 
         Raises:
@@ -104,7 +104,7 @@ def save(directory: Path, checkpoint: Checkpoint) -> str:
         "algorithm": encode(checkpoint.algorithm),
         "bridges": [encode(bridge) for bridge in checkpoint.bridges],
         "spaces": dataclasses.asdict(checkpoint.spaces),
-        "env": checkpoint.env_id,
+        "env": None if checkpoint.environment is None else checkpoint.environment.plain(),
         "progress": checkpoint.progress,
         "encoding": None if checkpoint.encoding is None else checkpoint.encoding.to_dict(),
         "parameters_sha256": digest,
@@ -139,7 +139,8 @@ def load(directory: Path | str) -> Checkpoint:
         learner = unflatten(expected, arrays)
         if not same_shape(learner, expected):
             raise ValueError("its arrays have other shapes than manifest.json describes")
-        digest, env_id, progress = manifest["parameters_sha256"], manifest["env"], float(manifest["progress"])
+        digest, progress = manifest["parameters_sha256"], float(manifest["progress"])
+        environment = None if manifest["env"] is None else Environment.read(manifest["env"])
         means = manifest.get("encoding")
         encoding = None if means is None else Encoding.from_dict(means)
     except (OtherFormat, PluginError, RecipeError):
@@ -150,7 +151,7 @@ def load(directory: Path | str) -> Checkpoint:
         raise SegueError(f"{directory}: the checkpoint is damaged ({error}); use another one") from error
     if parameters_sha256(learner) != digest:
         raise SegueError(f"{directory}: the checkpoint is damaged (its hash does not match); use another one")
-    return Checkpoint(algorithm, bridges, spaces, env_id, learner, seen, progress, encoding)
+    return Checkpoint(algorithm, bridges, spaces, environment, learner, seen, progress, encoding)
 
 
 #: What reading a damaged file raises.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from segue.compiled import visible_cores
 from segue.errors import SegueError
+from segue.plugins import search_path
 from segue.runner.job import Inputs, execute
 from segue.runner.jobs import Event, Job
 from segue.runner.machine import has_accelerator, release_programs
@@ -229,6 +231,7 @@ def _start(
         stderr=subprocess.PIPE,
         pass_fds=() if held is None else (held,),  # so that the directory is in use as long as one of them lives
         text=True,
+        env={**os.environ, "PYTHONPATH": search_path()},
         start_new_session=True,  # a Ctrl-C reaches this process alone, which then passes it on once
     )
     errors: list[str] = []

@@ -19,21 +19,20 @@ from jaxtyping import UInt64
 from segue import rng
 from segue.algorithms.ppo import PPO
 from segue.core import Learner
-from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
 from segue.envs import Patience, environment_spaces
 from segue.errors import Diverged
 from segue.evaluation import Probe, action_histogram
 from segue.files import write_atomically
 from segue.policy import Policy
-from segue.recipe import Recipe, located
+from segue.recipe import Recipe
 from segue.replay import Replay
 from segue.runner import checkpoint
 from segue.runner.checkpoint import Checkpoint
 from segue.runner.checkpointer import JobCheckpointer
 from segue.runner.jobs import Event, Job
 from segue.runner.recorder import JobRecorder
-from segue.runner.start import environment_of, hand_over_to_online, normaliser_of
+from segue.runner.start import dataset_of, environment_of, hand_over_to_online, normaliser_of
 from segue.runner.stopping import Stop
 from segue.seen import NOTHING_SEEN
 from segue.training.offline import Asking, train_offline
@@ -54,11 +53,8 @@ class Inputs:
     @functools.cached_property
     def dataset(self) -> Dataset | None:
         """The part of the dataset that the run learns from, if there is one: without the episodes held out."""
-        recipe = self.recipe
-        if recipe.dataset is None:
-            return None
-        whole = load_dataset(located(recipe.dataset, self.home), clip_actions=recipe.clip_actions)
-        return whole.split(recipe.held_out, recipe.held_out_seed)[0]
+        whole = dataset_of(self.recipe, self.home)
+        return None if whole is None else whole.split(self.recipe.held_out, self.recipe.held_out_seed)[0]
 
     @functools.cached_property
     def seen(self) -> UInt64[np.ndarray, " episodes"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,10 +12,12 @@ from segue import rng
 from segue.algorithms.base import copy_arrays
 from segue.bridges.base import Handover
 from segue.core import Learner, Normaliser, Spaces, Transition, origin
+from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
-from segue.envs import environment_spaces
+from segue.envs import Environment, environment_spaces
+from segue.envs.make import logged_actions
 from segue.errors import RecipeError
-from segue.recipe import Recipe
+from segue.recipe import Recipe, located
 from segue.replay import Replay
 from segue.runner import checkpoint
 from segue.runner.jobs import Job
@@ -114,16 +117,32 @@ def _starting_learner(
     return learner, lines
 
 
-def environment_of(recipe: Recipe, dataset: Dataset | None) -> str | None:
+def environment_of(recipe: Recipe, dataset: Dataset | None) -> Environment | None:
     """The live environment: the recipe's, or the one that the dataset names.
 
     Raises:
         RecipeError: if there is an online phase and no environment.
     """
-    env_id = recipe.env or (dataset.env_id if dataset is not None else None)
-    if env_id is None and recipe.online is not None:
+    environment = recipe.environment_with(dataset)
+    if environment is None and recipe.online is not None:
         raise RecipeError("the online phase needs an environment, and the dataset names none: give --env")
-    return env_id
+    return environment
+
+
+def dataset_of(recipe: Recipe, home: Path | None = None) -> Dataset | None:
+    """The recipe's dataset, if it has one, its actions as those of the live environment; `home` is a run's directory.
+
+    Raises:
+        SegueError: if it cannot be read, or its environment cannot be made.
+    """
+    if recipe.dataset is None:
+        return None
+    dataset = recipe.dataset
+    if not isinstance(dataset, Dataset):
+        uri = dataset if home is None else located(dataset, home)
+        dataset = load_dataset(uri, clip_actions=recipe.clip_actions)
+    environment = recipe.environment_with(dataset)
+    return dataset if environment is None else dataset.with_actions_of(logged_actions(environment))
 
 
 def normaliser_of(recipe: Recipe, dataset: Dataset | None) -> Normaliser:
@@ -132,6 +151,6 @@ def normaliser_of(recipe: Recipe, dataset: Dataset | None) -> Normaliser:
         return dataset.normaliser()
     if dataset is not None:
         return Normaliser.identity(dataset.spaces.observation_size)
-    env_id = environment_of(recipe, None)
-    assert env_id is not None
-    return Normaliser.identity(environment_spaces(env_id).observation_size)
+    environment = environment_of(recipe, None)
+    assert environment is not None
+    return Normaliser.identity(environment_spaces(environment).observation_size)

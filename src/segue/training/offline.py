@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from segue import rng
 from segue.algorithms.base import Algorithm
 from segue.core import Key, Learner, Metrics
-from segue.envs import USUAL, Patience
+from segue.envs import USUAL, Environment, Patience
 from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
 from segue.replay.base import Replay
@@ -84,7 +84,7 @@ def train_offline(
     *,
     steps: int,
     seed: int,
-    env_id: str | None,
+    env_id: str | Environment | None,
     eval_every: int,
     eval_episodes: int,
     phase: str = "offline",
@@ -118,7 +118,9 @@ def train_offline(
             if env_id is not None:
                 with recorder.clock(phase, "evaluation"):
                     policy = Policy(algorithm, learner)
-                    rollouts = roll_out(policy, env_id, eval_episodes, seed, evaluations, False, patience, tell)
+                    rollouts = roll_out(
+                        policy, env_id, eval_episodes, seed, evaluations, False, patience, tell, evaluations <= 1
+                    )
                     recorder.metrics(phase, step, probe.measure(policy, rollouts))
                 recorder.evaluation(phase, step, rollouts.returns)
             keep(learner)

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from segue.algorithms.base import Algorithm
 from segue.bridges.base import Bridge
 from segue.core import Learner
-from segue.envs import USUAL, Episodes, Patience
+from segue.envs import USUAL, Environment, Episodes, Patience
 from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
 from segue.replay import Replay, ReplayStrategy
@@ -42,7 +42,7 @@ MAX_DISPATCH = 50
 class OnlineSettings:
     """How the online phase runs; see the fields of the same names in `segue.Recipe`."""
 
-    env_id: str
+    env_id: str | Environment
     steps: int
     warmup_steps: int
     random_warmup: bool
@@ -154,7 +154,7 @@ def judge(
     """Evaluate a policy in environments of its own and record what it earns and what its critic expects."""
     s = settings
     with recorder.clock("online", "evaluation"):
-        rollouts = roll_out(policy, s.env_id, s.eval_episodes, s.seed, 1000 + step, False, s.patience, tell)
+        rollouts = roll_out(policy, s.env_id, s.eval_episodes, s.seed, 1000 + step, False, s.patience, tell, step == 0)
         recorder.metrics("online", step, probe.measure(policy, rollouts))
     recorder.evaluation("online", step, rollouts.returns)
 
