@@ -323,7 +323,7 @@ def test_a_recipe_survives_json() -> None:
         ({"dataset": None}, "needs a dataset"),
         ({"online": segue.BC()}, "bc does not learn online; there is"),
         ({"warmup_steps": 40}, "nothing would be learnt"),
-        ({"updates_per_step": 0}, "updates_per_step is 0; expected above 0"),
+        ({"updates_per_step": 0}, "updates_per_step is 0.0; expected above 0"),
         ({"bridges": (segue.QFilter(), segue.QFilter())}, "named twice"),
         ({"eval_every": 7, "environments": 2}, "eval_every is 7; expected a multiple of the 2 environments"),
         ({"online": None, "online_steps": 0, "bridges": (segue.QFilter(),)}, "need an online phase"),
