@@ -296,7 +296,7 @@ def read(directory: Path) -> dict[str, Any]:
 
 
 def test_what_is_put_up_with_is_checked_when_the_recipe_is_built():
-    with pytest.raises(RecipeError, match="bad_steps is 2.0; expected between 0 and 1"):
+    with pytest.raises(RecipeError, match=r"bad_steps is 2\.0; expected between 0 and 1"):
         recipe(segue.SAC(), bad_steps=2)
-    with pytest.raises(RecipeError, match="step_timeout is 0; expected above 0"):
+    with pytest.raises(RecipeError, match=r"step_timeout is 0\.0; expected above 0"):
         recipe(segue.SAC(), step_timeout=0)
