@@ -248,3 +248,14 @@ def test_a_fingerprint_tells_an_episode_by_its_content_alone(column: str) -> Non
     changed[4] += 1
     after = dataclasses.replace(dataset, **{column: changed}).episode_fingerprints()
     assert np.flatnonzero(after != fingerprints).tolist() == [1]
+
+
+def test_normalised_observations_have_mean_0_and_deviation_1():
+    rows = 5 + 3 * np.random.default_rng(0).normal(size=(200, 2))
+    dataset = load(
+        {"observations": rows, "actions": rows, "rewards": rows[:, 0], "terminals": np.arange(200) % 20 == 19}
+        | {"action_low": [-20, -20], "action_high": [20, 20]}
+    )
+    observation = dataset.transitions(0.99, dataset.normaliser()).observation
+    np.testing.assert_allclose(observation.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(observation.std(0), 1, atol=1e-3)
