@@ -323,7 +323,7 @@ def test_a_recipe_survives_json() -> None:
         ({"dataset": None}, "needs a dataset"),
         ({"online": segue.BC()}, "bc does not learn online; there is"),
         ({"warmup_steps": 40}, "nothing would be learnt"),
-        ({"updates_per_step": 0}, "updates_per_step is 0; expected above 0"),
+        ({"updates_per_step": 0}, "updates_per_step is 0.0; expected above 0"),
         ({"bridges": (segue.QFilter(), segue.QFilter())}, "named twice"),
         ({"eval_every": 7, "environments": 2}, "eval_every is 7; expected a multiple of the 2 environments"),
         ({"online": None, "online_steps": 0, "bridges": (segue.QFilter(),)}, "need an online phase"),
@@ -333,6 +333,14 @@ def test_a_recipe_survives_json() -> None:
 def test_a_recipe_whose_parts_do_not_fit_is_refused(changes: dict, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         pendulum(**changes)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_recipe_that_an_editor_of_windows_saved_is_read(encoding: str, tmp_path: Path) -> None:
+    recipe = pendulum(dataset="npz:log.npz")
+    text = json.dumps(recipe.to_dict(), indent=1).replace("\n", "\r\n")
+    (tmp_path / "recipe.json").write_bytes(text.encode(encoding))
+    assert read_recipes(str(tmp_path)) == {"run": recipe}
 
 
 @pytest.mark.parametrize(
