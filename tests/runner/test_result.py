@@ -13,7 +13,9 @@ import pytest
 from gymnasium.envs.classic_control import PendulumEnv
 
 import segue
+from segue.errors import RecipeError
 from segue.report import frame
+from segue.runner.longer import lengthen
 from toys import PENDULUM, SMALL, pendulum
 
 
@@ -108,6 +110,19 @@ def test_progress_is_shown_where_it_is_asked_for(tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().out == ""
     segue.run(recipe, tmp_path / "shown", workers=1, progress=True)
     assert "online step 20: return" in capsys.readouterr().out
+
+
+def test_a_finished_run_gets_more_seeds_and_those_that_it_has_stay_as_they_are(tmp_path: Path) -> None:
+    recipe = pendulum(dataset=None, offline=None, offline_steps=0, online_steps=20, eval_episodes=1)
+    before = segue.run(recipe, tmp_path / "x", workers=1).summary["arms"]["run"]["seeds"]
+    started: list[int] = []
+    arms = lengthen(tmp_path / "x", seeds=2)
+    grown = segue.compare(arms, tmp_path / "x", workers=1, on_event=lambda job, event: started.append(job.seed))
+    after = grown.summary["arms"]["run"]["seeds"]
+    assert set(started) == {1}
+    assert (list(after), after["0"]) == (["0", "1"], before["0"])
+    with pytest.raises(RecipeError, match="seeds is 1; expected at least the 2 that it has"):
+        lengthen(tmp_path / "x", seeds=1)
 
 
 def test_packages_that_the_documentation_names_are_there_after_import_segue() -> None:

@@ -335,6 +335,14 @@ def test_a_recipe_whose_parts_do_not_fit_is_refused(changes: dict, message: str)
         pendulum(**changes)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_recipe_that_an_editor_of_windows_saved_is_read(encoding: str, tmp_path: Path) -> None:
+    recipe = pendulum(dataset="npz:log.npz")
+    text = json.dumps(recipe.to_dict(), indent=1).replace("\n", "\r\n")
+    (tmp_path / "recipe.json").write_bytes(text.encode(encoding))
+    assert read_recipes(str(tmp_path)) == {"run": recipe}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -92,6 +92,7 @@ def measures_tables(summary: Summary, reach: float | None = None) -> Measures:
     built = [_task(summary, task, names, reach, extra) for task, names in grouped.items()]
     shown = {column for measures in built for table in measures.tables for column in table.columns}
     notes = [", ".join(alike).capitalize() + (" for all arms." if len(summary.arms) > 1 else ".")] if alike else []
+    notes += summary.notes
     notes += [*_spread_notes(summary), *(m.about for m in (*LEVELS, *HANDOVER) if m.name in shown)]
     notes += [*_reach_notes(summary, grouped, reach), *_reference_notes(grouped, summary), *_dataset_notes(summary)]
     return Measures(tuple(built), few_seeds(summary), tuple(notes))

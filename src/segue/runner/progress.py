@@ -48,20 +48,20 @@ class Watcher:
 
     def __call__(self, job: Job, event: Event) -> None:
         """Show one event."""
-        what = event["event"]
-        if what == "start":
+
+        if event["event"] == "start":
             self.tasks[job.label] = self.progress.add_task(job.label, total=None, score="")
             if not self.live:
                 self.console.print(f"{job.label}: started")
-        elif what == "progress":
+        elif event["event"] == "progress":
             self.progress.update(self.tasks[job.label], completed=event["step"], total=event["total"])
-        elif what == "evaluation":
+        elif event["event"] == "evaluation":
             self.progress.update(self.tasks[job.label], score=f"return {event['mean_return']:.0f}")
             if not self.live:
                 self.console.print(
                     f"{job.label}: {event['phase']} step {event['step']}: return {event['mean_return']:.1f}"
                 )
-        elif what == "note":
+        elif event["event"] == "note":
             self.progress.console.print(f"  [dim]{escape(job.label)} · {escape(event['message'])}[/dim]")
-        elif what == "end" and event["status"] != "complete":
+        elif event["event"] == "end" and event["status"] != "complete":
             self.progress.console.print(f"[red]{escape(job.label)}: {event['status']}[/red]")
