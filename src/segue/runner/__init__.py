@@ -15,10 +15,9 @@ import gymnasium as gym
 
 import segue
 from segue.compiled import visible_cores
-from segue.data import load as load_dataset
 from segue.data import npz
 from segue.data.dataset import Dataset
-from segue.data.problems import saturated_actions
+from segue.data.problems import problems
 from segue.envs import environment_spaces
 from segue.envs.make import make_raw
 from segue.errors import RecipeError, SegueError
@@ -30,7 +29,7 @@ from segue.runner.directory import RunDirectory, WallTime, slug
 from segue.runner.executor import run_jobs
 from segue.runner.jobs import Event, Job
 from segue.runner.machine import describe_machine, versions
-from segue.runner.start import environment_of
+from segue.runner.start import dataset_of, environment_of
 from segue.runner.stopping import Stopped, say
 
 #: Fewest seconds between two writes of the time spent, also where `checkpoint_every` is less.
@@ -120,10 +119,8 @@ def compare(
     held_out = [_held_out(recipe, dataset) for recipe, dataset in checked.values() if dataset is not None]
     notes = list(dict.fromkeys(filter(None, held_out))) if directory.provenance() is None else []
     notes += directory.claim(provenance, resume, keep_datasets)
-    for uri, dataset in datasets.items():
-        saturated = saturated_actions(dataset)
-        if saturated is not None:
-            notes.append(f"{uri}: {saturated.found}; {saturated.meaning}. {saturated.advice}")
+    remarks = {uri: [*dataset.notes, *map(str, problems(dataset))] for uri, dataset in datasets.items()}
+    notes += [f"{uri}: {remark}" for uri, found in remarks.items() for remark in found]
     jobs = directory.jobs()
     finished = directory.complete()
     if finished is not None:
@@ -152,7 +149,9 @@ def compare(
         }
         with _undisturbed():
             described = {
-                name: _describe(recipe, dataset) for name, (recipe, dataset) in checked.items() if dataset is not None
+                name: {**_describe(recipe, dataset), "notes": remarks[str(recipe.dataset)]}
+                for name, (recipe, dataset) in checked.items()
+                if dataset is not None
             }
             summary = directory.summarise(outcomes, about, described)
         try:
@@ -166,7 +165,8 @@ def compare(
 def _describe(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
     """What reports compare policies with: the size of the whole dataset, and the mean return of its episodes."""
     returns, held = dataset.episode_returns, dataset.held_out_count(recipe.held_out)
-    return {"steps": len(dataset), "episodes": len(returns), "held_out": held, "mean_return": float(returns.mean())}
+    mean = float(returns.mean()) if dataset.rewards_known else None
+    return {"steps": len(dataset), "episodes": len(returns), "held_out": held, "mean_return": mean}
 
 
 def _held_out(recipe: Recipe, dataset: Dataset) -> str | None:
@@ -211,11 +211,7 @@ def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None
     """
     where = "" if name == "run" else f"arm {name!r}: "
     try:
-        dataset = None
-        if isinstance(recipe.dataset, Dataset):
-            dataset = recipe.dataset
-        elif recipe.dataset is not None:
-            dataset = load_dataset(recipe.dataset, clip_actions=recipe.clip_actions)
+        dataset = None if recipe.dataset is None else dataset_of(recipe, recipe.dataset)
         env_id = environment_of(recipe, dataset)
         recipe.check_fit(dataset, None if env_id is None else environment_spaces(env_id))
         if dataset is not None and env_id is not None:

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from segue.data import load as load_dataset
 from segue.envs import environment_spaces
 from segue.errors import RecipeError, SegueError, unknown
 from segue.files import in_words, write_atomically
@@ -17,7 +16,7 @@ from segue.recipe import HELD, Recipe, located, portable, read_recipes
 from segue.runner import checkpoint
 from segue.runner.directory import OFFLINE_FIELDS, RunDirectory
 from segue.runner.jobs import Job
-from segue.runner.start import environment_of
+from segue.runner.start import dataset_of, environment_of
 
 
 def trunk(directory: Path, arm: str | None = None) -> Recipe:
@@ -93,7 +92,7 @@ def require_fit(directory: Path, changed: Recipe) -> None:
         SegueError: if it does not fit log and environment, or the dataset is not that of the run any more.
     """
     uri = changed.dataset
-    dataset = load_dataset(uri, clip_actions=changed.clip_actions) if isinstance(uri, str) else None
+    dataset = dataset_of(changed, uri) if isinstance(uri, str) else None
     env_id = environment_of(changed, dataset)
     changed.check_fit(dataset, None if env_id is None else environment_spaces(env_id))
     before = RunDirectory(directory, {}).provenance()

@@ -19,7 +19,6 @@ from jaxtyping import UInt64
 from segue import rng
 from segue.algorithms.ppo import PPO
 from segue.core import Learner
-from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
 from segue.envs import Patience, environment_spaces
 from segue.errors import Diverged
@@ -33,7 +32,7 @@ from segue.runner.checkpoint import Checkpoint
 from segue.runner.checkpointer import JobCheckpointer
 from segue.runner.jobs import Event, Job
 from segue.runner.recorder import JobRecorder
-from segue.runner.start import environment_of, hand_over_to_online, normaliser_of
+from segue.runner.start import dataset_of, environment_of, hand_over_to_online, normaliser_of
 from segue.runner.stopping import Stop
 from segue.seen import NOTHING_SEEN
 from segue.training.offline import Asking, train_offline
@@ -57,7 +56,7 @@ class Inputs:
         recipe = self.recipe
         if recipe.dataset is None:
             return None
-        whole = load_dataset(located(recipe.dataset, self.home), clip_actions=recipe.clip_actions)
+        whole = dataset_of(recipe, located(recipe.dataset, self.home))
         return whole.split(recipe.held_out, recipe.held_out_seed)[0]
 
     @functools.cached_property

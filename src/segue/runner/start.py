@@ -11,8 +11,10 @@ from segue import rng
 from segue.algorithms.base import copy_arrays
 from segue.bridges.base import Handover
 from segue.core import Learner, Normaliser, Spaces, Transition, origin
+from segue.data import load
 from segue.data.dataset import Dataset
 from segue.envs import environment_spaces
+from segue.envs.make import make_raw
 from segue.errors import RecipeError
 from segue.recipe import Recipe
 from segue.replay import Replay
@@ -112,6 +114,21 @@ def _starting_learner(
             "critic: WARNING: it is new. Fit it first (bridge critic-refit), or the policy follows an untrained critic"
         )
     return learner, lines
+
+
+def dataset_of(recipe: Recipe, dataset: Any) -> Dataset:
+    """A dataset as the recipe reads it: its integer actions are what the environment, if there is one, means by them.
+
+    Raises:
+        DataError: if it cannot be read, or has actions that the environment has not.
+    """
+    loaded = dataset if isinstance(dataset, Dataset) else load(dataset, clip_actions=recipe.clip_actions)
+    env_id = recipe.env or loaded.env_id
+    if env_id is None or loaded.bounds_known or not loaded.spaces.discrete:
+        return loaded
+    env = make_raw(env_id)
+    env.close()
+    return loaded.in_space(env.action_space)
 
 
 def environment_of(recipe: Recipe, dataset: Dataset | None) -> str | None:
