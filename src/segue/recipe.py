@@ -320,6 +320,8 @@ class Recipe(Checked):
                 f"the dataset {dataset.source} has {dataset.spaces.describe()}, the environment "
                 f"{self.env or dataset.env_id} has {environment.describe()}; expected the same"
             )
+        if dataset is not None and not dataset.rewards_known:
+            self._check_imitation(dataset)
         spaces = environment or (dataset.spaces if dataset else None)
         for algorithm in (self.offline, self.online):
             if algorithm is not None and spaces is not None:
@@ -332,6 +334,19 @@ class Recipe(Checked):
         for bridge in self.bridges:
             if spaces is not None and spaces.image is not None and not bridge.images:
                 raise RecipeError(f"{bridge.name} models observations and cannot do so with images; leave it out")
+
+    def _check_imitation(self, dataset: Dataset) -> None:
+        """Without rewards, imitation alone learns from a dataset."""
+        users = [algorithm.name for algorithm in (self.offline,) if algorithm is not None and algorithm.uses_rewards]
+        if self.online is not None:
+            replay = self.effective_replay
+            users += [f"replay {replay.name}"] if replay.needs_dataset and not self.online.on_policy else []
+            users += [f"bridge {bridge.name}" for bridge in self.bridges if bridge.wants_dataset()]
+        if users:
+            raise RecipeError(
+                f"the dataset {dataset.source} has no rewards, and {users[0]} learns from them; add 'rewards' to "
+                "it, or use bc with top_fraction 1 offline and replay online-only online"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; a dataset held in memory cannot be written.

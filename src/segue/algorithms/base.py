@@ -212,6 +212,11 @@ class Algorithm(HyperParameters):
         """Fresh networks for these spaces."""
         raise NotImplementedError
 
+    @property
+    def uses_rewards(self) -> bool:
+        """Whether it learns from the rewards of a dataset; imitation does not."""
+        return True
+
     def select(self, dataset: Dataset) -> Dataset:
         """The part of the dataset that it learns from."""
         return dataset

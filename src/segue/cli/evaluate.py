@@ -132,7 +132,7 @@ def _offline(flags: Flags) -> int:
             )
         saved = load(place)
         if saved.environment is not None and saved.spaces.discrete and not dataset.bounds_known:
-            dataset = dataset.with_actions_of(logged_actions(saved.environment))
+            dataset = dataset.in_space(logged_actions(saved.environment).space)
         if saved.spaces != dataset.spaces:
             raise SegueError(
                 f"{place}: the policy has {saved.spaces.describe()}, {dataset.source} has {dataset.spaces.describe()}; "

@@ -16,7 +16,6 @@ from segue import rng
 from segue.core import Normaliser, Spaces, Transition, is_image
 from segue.data.boundaries import Contradiction, boundaries
 from segue.data.encoding import Encoding
-from segue.envs.spaces import Actions as LiveActions
 from segue.envs.spec import Environment
 from segue.errors import DataError
 
@@ -118,29 +117,6 @@ class Dataset:
         if self.env_spec is not None:
             return Environment.read(json.loads(self.env_spec))
         return None if self.env_id is None else Environment(self.env_id)
-
-    def with_actions_of(self, actions: LiveActions) -> Dataset:
-        """This dataset, its discrete actions as those of an environment, where it does not say what they mean.
-
-        Its integers are then what that environment takes: they begin with its first action, and some may not occur.
-
-        Raises:
-            DataError: for an integer that is no action of the environment.
-        """
-        if self.bounds_known or not self.spaces.discrete or not isinstance(actions.space, gym.spaces.Discrete):
-            return self
-        first, count = int(actions.start[0]), actions.size
-        bad = (self.actions < first) | (self.actions >= first + count)
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise DataError(
-                f"{self.source}: 'actions' is {self.actions[row]} at row {row}; expected an action of the environment, "
-                f"{first} to {first + count - 1}: if the dataset counts from 0, say so by discrete_actions={count}"
-            )
-        moved = (self.actions - first).astype(np.int32)
-        moved.flags.writeable = False
-        spaces = dataclasses.replace(self.spaces, action_size=count)
-        return dataclasses.replace(self, actions=moved, spaces=spaces, bounds_known=True)
 
     @property
     def episode_lengths(self) -> Int[np.ndarray, " episodes"]:
@@ -272,7 +248,7 @@ class Dataset:
                 )
             actions = self.actions.astype(np.float32)[:, None]
             note = "integer actions are continuous ones in the environment"
-            settled = Spaces(self.spaces.observation_size, 1)
+            settled = dataclasses.replace(self.spaces, action_size=1, discrete=False)
         elif isinstance(space, gym.spaces.Discrete):
             first, last = int(space.start), int(space.start + space.n - 1)
             if low < first or high > last:
@@ -282,7 +258,7 @@ class Dataset:
                 )
             actions = (self.actions - first).astype(np.int32)
             note = f"actions {first} to {last} are those of the environment; the dataset holds {low} to {high}"
-            settled = Spaces(self.spaces.observation_size, int(space.n), discrete=True)
+            settled = dataclasses.replace(self.spaces, action_size=int(space.n))
         else:
             return self
         actions.flags.writeable = False

@@ -124,6 +124,8 @@ class Arm:
     run: str = ""
     dataset_return: float = math.nan
     """Mean return of the episodes of its dataset; NaN without one, and in old summaries."""
+    dataset_notes: tuple[str, ...] = ()
+    """What loading did to its dataset, and what the checks found in it."""
     handover: tuple[str, ...] = ()
 
     @property
@@ -281,6 +283,7 @@ def _arm(name: str, plain: Mapping[str, Any], history: History) -> Arm:
         method=str(plain.get("method", name)),
         run=str(plain.get("run", "")),
         dataset_return=_number((plain.get("dataset") or {}).get("mean_return")),
+        dataset_notes=tuple(map(str, (plain.get("dataset") or {}).get("notes") or ())),
         handover=tuple(map(str, plain.get("handover") or ())),
     )
 

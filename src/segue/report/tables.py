@@ -271,8 +271,8 @@ def _dataset_notes(summary: Summary) -> list[str]:
     if not any(arm.recipe.get("dataset") and math.isnan(arm.dataset_return) for arm in arms):
         return []
     return [
-        "No stability and plasticity where the run's summary does not hold the dataset's mean return, as older ones do "
-        "not."
+        "No stability and plasticity where the run's summary does not hold the dataset's mean return: the dataset has "
+        "no rewards, or the summary is an older one."
     ]
 
 

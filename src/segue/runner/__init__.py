@@ -16,7 +16,7 @@ from segue.compiled import visible_cores
 from segue.data import Mixture, npz, parts_of, uri_of, with_categories
 from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
-from segue.data.problems import saturated_actions
+from segue.data.problems import problems
 from segue.envs import Environment, environment_spaces
 from segue.envs.make import logged_actions, make_raw, same, time_limit
 from segue.errors import RecipeError, SegueError
@@ -120,10 +120,8 @@ def compare(
         live = [note for recipe, dataset in checked.values() for note in _environment_notes(recipe, dataset)]
         notes = list(dict.fromkeys([*filter(None, [*held_out, stuck]), *live]))
     notes += directory.claim(provenance, resume, keep_datasets)
-    for uri, dataset in datasets.items():
-        saturated = saturated_actions(dataset)
-        if saturated is not None:
-            notes.append(f"{uri}: {saturated.found}; {saturated.meaning}. {saturated.advice}")
+    remarks = {uri: [*dataset.notes, *map(str, problems(dataset))] for uri, dataset in datasets.items()}
+    notes += [f"{uri}: {remark}" for uri, found in remarks.items() for remark in found]
     jobs = directory.jobs()
     finished = directory.complete()
     if finished is not None:
@@ -158,7 +156,9 @@ def compare(
         }
         with _undisturbed():
             described = {
-                name: _describe(recipe, dataset) for name, (recipe, dataset) in checked.items() if dataset is not None
+                name: {**_describe(recipe, dataset), "notes": remarks[str(recipe.dataset)]}
+                for name, (recipe, dataset) in checked.items()
+                if dataset is not None
             }
             summary = directory.summarise(outcomes, about, described)
         try:
@@ -174,7 +174,8 @@ def compare(
 def _describe(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
     """What reports compare policies with: the size of the whole dataset, and the mean return of its episodes."""
     returns, held = dataset.episode_returns, dataset.held_out_count(recipe.held_out)
-    return {"steps": len(dataset), "episodes": len(returns), "held_out": held, "mean_return": float(returns.mean())}
+    mean = float(returns.mean()) if dataset.rewards_known else None
+    return {"steps": len(dataset), "episodes": len(returns), "held_out": held, "mean_return": mean}
 
 
 def _held_out(recipe: Recipe, dataset: Dataset) -> str | None:
