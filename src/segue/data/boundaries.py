@@ -120,7 +120,7 @@ def _joined(observations: Rows, following: Rows, flagged: Flags) -> tuple[Bool[n
     exact = (following[:-1] == observations[1:]).all(1)
     inner = ~flagged[:-1]
     if exact[inner].mean() < 0.5 if inner.any() else False:
-        slack = 1e-3 * observations.std(0, dtype=np.float64) + 1e-12
+        slack = 1e-3 * observations.std(0, dtype=np.float64) + 1e-5 * np.abs(observations.mean(0, dtype=np.float64))
         close = (np.abs(following[:-1] - observations[1:]) <= slack).all(1)
         if close[inner].mean() > 0.5:
             row = int(np.argmax(inner & close & ~exact))
