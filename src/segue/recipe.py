@@ -186,7 +186,8 @@ class Recipe(Checked):
             )
         if self.warmup_steps >= self.online_steps:
             raise RecipeError(
-                f"warmup_steps is {self.warmup_steps}, the online phase {self.online_steps}: nothing would be learnt"
+                f"warmup_steps is {self.warmup_steps}, the online phase {self.online_steps}: nothing would be learnt; "
+                f"expected warmup_steps below online_steps, such as {self.online_steps // 5}"
             )
         if online.on_policy:
             self._check_on_policy(online)
@@ -418,6 +419,8 @@ def decode(kind: str, plain: Any, known: Mapping[str, type[Part]]) -> Part:
     """
     values = {"name": plain} if isinstance(plain, str) else dict(plain)
     name, module = values.pop("name", None), values.pop(MODULE, None)
+    alike = str(name).replace("_", "-").lower()
+    name = alike if name not in known and alike in known else name
     if module is not None and name not in known:
         import_module(str(module), f"{kind} {name!r}: ")
     if name not in known:

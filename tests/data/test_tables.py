@@ -204,3 +204,10 @@ def test_scattered_numbers_of_actions_are_numbered_anew() -> None:
     dataset = segue.load(pa.table(rows))
     assert dataset.actions.tolist() == [1, 0]
     assert dataset.encoding.actions == ("70", "1001")
+
+
+@pytest.mark.parametrize(("header", "value"), [("größe", "1"), ("size", "größe")])
+def test_a_file_in_a_code_page_of_windows_is_named(tmp_path: Path, header: str, value: str) -> None:
+    (tmp_path / "log.csv").write_bytes(f"obs,action,reward,done,{header}\n1,0.5,1,1,{value}\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"log\.csv: .*not UTF-8 text; save the file as UTF-8"):
+        segue.load(f"csv:{tmp_path / 'log.csv'}")

@@ -381,3 +381,13 @@ def test_a_fresh_critic_can_be_fitted_to_the_handed_over_policy_before_the_polic
     assert seeds[0]["offline_score"] == seeds[1]["offline_score"]
     assert seeds[0]["online_evaluations"][0] == seeds[1]["online_evaluations"][0]
     assert seeds[0]["parameters_sha256"] != seeds[1]["parameters_sha256"]
+
+
+def test_what_is_no_recipe_is_named(tmp_path: Path) -> None:
+    for given, words in (({"env": "X-v0"}, "the recipe is a dict"), (segue.Recipe, "the recipe is a class")):
+        with pytest.raises(RecipeError, match=words):
+            run_recipe(given, tmp_path / "x")  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match="the arms are a list; expected recipes by name"):
+        compare([pendulum()], tmp_path / "x")  # type: ignore[arg-type]
+    assert pendulum(bridges=["Q_filter"]).bridges[0].name == "q-filter"
+    assert not (tmp_path / "x").exists()

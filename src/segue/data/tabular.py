@@ -126,6 +126,10 @@ def _found(scheme: str, named: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+#: What to do with a file in a code page of Windows.
+_TO_UTF_8 = "save the file as UTF-8 (iconv -f latin1 -t utf-8 OLD > NEW; in Excel: CSV UTF-8)"
+
+
 def _file(scheme: str, path: str) -> pa.Table:
     import pyarrow as pa
     import pyarrow.csv
@@ -147,13 +151,19 @@ def _file(scheme: str, path: str) -> pa.Table:
                 parse_options=pa.csv.ParseOptions(delimiter=separator),
                 convert_options=pa.csv.ConvertOptions(strings_can_be_null=True),
             )
+        names = list(part.column_names)
+        binary = [field.name for field in part.schema if pa.types.is_binary(field.type)]
+        if binary and scheme == "csv":
+            raise DataError(f"{source}: column {binary[0]!r} is not UTF-8 text; {_TO_UTF_8}")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source}: the names of the columns are not UTF-8 text; {_TO_UTF_8}") from error
     except (pa.ArrowException, OSError, ValueError, IndexError) as error:
         kind = {"csv": "CSV with a header", "ndjson": "one JSON object per line", "parquet": "Parquet"}[scheme]
         said = "".join(sign for sign in files.reason(error) if sign.isprintable())  # it quotes the file
         raise DataError(f"{source}: cannot be read as {kind} ({said:.150})") from error
     if not len(part):
         raise DataError(f"{source}: the file has no rows")
-    twice = [name for name in part.column_names if part.column_names.count(name) > 1]
+    twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise DataError(f"{source}: two columns are named {twice[0]!r}; rename one")
     return part

@@ -202,8 +202,20 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _check_names(arms: Mapping[str, Recipe]) -> None:
+    if not isinstance(arms, Mapping):
+        raise RecipeError(
+            f"the arms are a {type(arms).__name__}; expected recipes by name: {{'one': Recipe(…), 'other': Recipe(…)}}"
+        )
     if not arms:
         raise RecipeError("nothing to compare: no arm was given")
+    for name, recipe in arms.items():
+        if not isinstance(recipe, Recipe):
+            what = "the recipe" if name == "run" else f"arm {name!r}"
+            kind = "class" if isinstance(recipe, type) else type(recipe).__name__
+            raise RecipeError(
+                f"{what} is a {kind}; expected a "
+                "segue.Recipe(dataset=…, offline=…); from a file: segue.recipe.read_recipes(PATH)"
+            )
     slugs = [slug(name) for name in arms]
     for name, short in zip(arms, slugs, strict=True):
         if slugs.count(short) > 1:
