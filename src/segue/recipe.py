@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -124,6 +125,8 @@ class Recipe(Checked):
         found = {field: part(field, value) if field in PARTS else value for field, value in values.items()}
         if isinstance(found.get("bridges"), Bridge):
             found["bridges"] = [found["bridges"]]
+        if isinstance(found.get("dataset"), os.PathLike):
+            found["dataset"] = os.fspath(found["dataset"])
         env = found.get("env")
         if env is not None and not isinstance(env, str):
             given = Environment.of(env)

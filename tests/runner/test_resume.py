@@ -279,9 +279,10 @@ def test_a_full_disk_stops_the_run_with_a_sentence_and_with_room_it_goes_on(tmp_
 
     with monkeypatch.context() as patch:
         patch.setattr("segue.runner.state_store.write_directory", full)
-        result = segue.run(read_recipes(whole)["run"], tmp_path / "x", workers=1, checkpoint_every=0)
-    assert result.status == "failed"
-    error = result.summary["arms"]["run"]["seeds"]["0"]["error"]
+        with pytest.raises(RunFailed) as failed:
+            segue.run(read_recipes(whole)["run"], tmp_path / "x", workers=1, checkpoint_every=0)
+    assert failed.value.result.status == "failed"
+    error = failed.value.result.summary["arms"]["run"]["seeds"]["0"]["error"]
     assert (
         "No space left on device. The states saved before are whole: make room, and the same command goes on" in error
     )

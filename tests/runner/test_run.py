@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import segue
+from segue.data.problems import problems
 from segue.errors import RecipeError, SegueError
 from segue.ope import FQE
 from segue.recipe import Recipe, read_recipes
@@ -49,6 +50,9 @@ def test_the_summary_holds_every_evaluation_with_its_returns(finished: object) -
 def test_the_summary_holds_what_the_dataset_earned(finished: object) -> None:
     of_run = finished.summary["arms"]["run"]
     data = segue.load(read_recipes(finished.directory)["run"].dataset)
+    notes = of_run["dataset"].pop("notes")
+    assert any("were shifted within each episode" in note for note in notes)
+    assert set(map(str, problems(data))) <= set(notes)
     assert of_run["dataset"] == {
         "steps": len(data),
         "episodes": 3,

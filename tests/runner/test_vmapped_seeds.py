@@ -16,7 +16,7 @@ from helpers import same_bits
 from segue.errors import Diverged
 from segue.recipe import Recipe
 from segue.replay import Replay
-from segue.runner import compare, executor, load_checkpoint, vmapped_seeds
+from segue.runner import RunFailed, compare, executor, load_checkpoint, vmapped_seeds
 from segue.runner import run as run_recipe
 from segue.training import recovery
 from toys import SMALL, pendulum
@@ -90,7 +90,7 @@ def test_each_seed_is_what_it_is_alone_with_records_of_its_own(apart: Path, acce
 def test_the_dataset_is_on_the_device_once(accelerator, monkeypatch, tmp_path: Path):
     made = []
     create = Replay.create
-    monkeypatch.setattr(Replay, "create", lambda *args: made.append(args) or create(*args))
+    monkeypatch.setattr(Replay, "create", lambda *args, **given: made.append(args) or create(*args, **given))
     assert run_recipe(recipe(), tmp_path / "x", workers=1).status == "complete"
     assert len(made) == 1
 
@@ -181,7 +181,9 @@ def test_updates_of_one_seed_that_fail_do_not_stop_the_others(accelerator, monke
 
     assert compare({"run": recipe()}, tmp_path / "x", workers=1, on_event=asks).status == "interrupted"
     monkeypatch.setattr(vmapped_seeds, "answer", fails)
-    seeds = compare({"run": recipe()}, tmp_path / "x", workers=1).summary["arms"]["run"]["seeds"]
+    with pytest.raises(RunFailed, match="these updates fail") as failed:
+        compare({"run": recipe()}, tmp_path / "x", workers=1)
+    seeds = failed.value.result.summary["arms"]["run"]["seeds"]
     assert "these updates fail" in seeds["2"]["error"]
     assert seeds["0"]["status"] == seeds["1"]["status"] == "complete"
 

@@ -442,7 +442,7 @@ def _pooled(
 
 
 def _stem(names: Sequence[str]) -> str:
-    """What runs that differ in their seeds are called together: `cql` of `cql-seed-1` and `cql-seed-2`."""
+    """What runs that differ in their seeds are called together: `x` of `x-seed-1` and `x-seed-2`."""
     if len(set(names)) == 1:
         return names[0]
     common = os.path.commonprefix(names)  # noqa: RUF071 - these are names, not paths

@@ -115,13 +115,13 @@ def compare(
                         npz.write(file, dataset.columns())
 
     held_out = [_held_out(recipe, dataset) for recipe, dataset in checked.values() if dataset is not None]
+    remarks = {uri: [*dataset.notes, *map(str, problems(dataset))] for uri, dataset in datasets.items()}
     notes = []
     if directory.provenance() is None:
         live = [note for recipe, dataset in checked.values() for note in _environment_notes(recipe, dataset)]
         notes = list(dict.fromkeys([*filter(None, [*held_out, stuck]), *live]))
+        notes += [f"{uri}: {remark}" for uri, found in remarks.items() for remark in found]
     notes += directory.claim(provenance, resume, keep_datasets)
-    remarks = {uri: [*dataset.notes, *map(str, problems(dataset))] for uri, dataset in datasets.items()}
-    notes += [f"{uri}: {remark}" for uri, found in remarks.items() for remark in found]
     jobs = directory.jobs()
     finished = directory.complete()
     if finished is not None:
