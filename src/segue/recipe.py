@@ -71,7 +71,7 @@ class Recipe(Checked):
     offline: Algorithm | None = None
     """What learns from the dataset."""
     offline_steps: int = 0
-    """Critic updates on the log (policy updates for an algorithm without a critic)."""
+    """Critic updates on the dataset (policy updates for an algorithm without a critic)."""
     online: Algorithm | None = None
     """What learns from live interaction."""
     online_steps: int = 0

@@ -33,8 +33,6 @@ from segue.rng import named
 from segue.runner.checkpoint import Checkpoint, load, save
 from segue.training.update import run_updates, take_all, update_bridges
 
-every_algorithm = pytest.mark.parametrize(("name", "kind"), MEMBERS.values(), ids=MEMBERS, scope="module")
-
 
 @cache
 def five_blocks(name: str, kind: str) -> Learner:

@@ -182,3 +182,12 @@ def test_what_cannot_be_loaded_is_explained_without_printing_it(mixture, words) 
 def test_a_dataset_is_returned_as_it_is() -> None:
     dataset = segue.load(as_dict(MADE))
     assert segue.load(dataset) is dataset
+
+
+def test_a_mixture_has_the_whole_environment_of_the_part_that_names_one() -> None:
+    log = as_dict(MADE)
+    named = log | {"env_id": "A-v0", "env_spec": json.dumps({"name": "A-v0", "kwargs": {"g": 3.0}})}
+    for parts in ([log, named], [named, log]):
+        environment = segue.load(segue.Mixture(parts)).environment
+        assert environment is not None
+        assert (environment.name, dict(environment.kwargs)) == ("A-v0", {"g": 3.0})

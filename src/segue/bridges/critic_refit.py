@@ -2,7 +2,7 @@
 
 For a policy without a critic (BC), or with a pessimistic one (CQL, EDAC). Two stages, both with the policy held still:
 the online algorithm's evaluation of the policy on the dataset without its conservatism (IQL's is of the dataset's
-better actions, whatever the policy does), then an alignment that leaves no action near the
+better actions, not of the policy), then an alignment that leaves no action near the
 policy's rated above it. The paper pushes a copy of the actor towards high values during the alignment; **we keep its
 target and draw the actions at random** around the policy's. For discrete actions the same is our analogue.
 """

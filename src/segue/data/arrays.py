@@ -23,7 +23,7 @@ KNOWN = (*REQUIRED, *OPTIONAL, *METADATA)
 #: What other libraries call the same columns.
 FOREIGN = {
     "observations": ("observation", "obs", "states", "state"),
-    "actions": ("action",),
+    "actions": ("action", "act"),
     "terminals": ("terminal", "terminations", "termination", "terminated"),
     "rewards": ("reward",),
     "timeouts": ("timeout", "truncations", "truncation", "truncated"),

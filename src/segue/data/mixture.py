@@ -106,6 +106,7 @@ def combined(parts: Sequence[Dataset], weights: Sequence[float] | None, source: 
                 f"{known.source} names the bounds of its actions, {other.source} does not; expected both to: give the "
                 "second one action_low and action_high"
             )
+    named = next((part for part in parts if part.env_id is not None), first)
     propensities = [part.behaviour_log_prob for part in parts]
     notes = [f"{part.source}: {note}" for part in parts for note in part.notes]
     lost = [part.source for part in parts if part.behaviour_log_prob is None]
@@ -123,7 +124,8 @@ def combined(parts: Sequence[Dataset], weights: Sequence[float] | None, source: 
             [part.episode_starts + offset for part, offset in zip(parts, offsets, strict=False)]
         ),
         source=source,
-        env_id=next((part.env_id for part in parts if part.env_id is not None), None),
+        env_id=named.env_id,
+        env_spec=named.env_spec,
         encoding=next((part.encoding for part in parts if part.encoding is not None), None),
         notes=tuple(notes),
         behaviour_log_prob=None if lost else np.concatenate([column for column in propensities if column is not None]),

@@ -56,7 +56,7 @@ def read(name: str) -> Columns:
             return arrays.read(named, source)
     except DataError:
         raise
-    except Exception as error:  # whatever zipfile and zlib raise
+    except Exception as error:  # zipfile and zlib raise many kinds
         raise DataError(f"{source}: cannot be read ({files.reason(error)}); copy or write the file again") from error
 
 
@@ -75,9 +75,7 @@ class _Named(Mapping[str, np.ndarray]):
     def __getitem__(self, column: str) -> np.ndarray:
         try:
             return self.archive[column]
-        except (
-            Exception
-        ) as error:  # NumPy passes on whatever zipfile, zlib, its own and Python's parser of headers raise
+        except Exception as error:  # zipfile, zlib and two parsers of headers raise many kinds
             raise DataError(
                 f"{self.source}: '{column}' cannot be read ({files.reason(error)}); expected an array of numbers: "
                 "copy or write the file again"
@@ -175,7 +173,7 @@ def _shift(named: Mapping[str, np.ndarray], final: np.ndarray) -> np.ndarray:
 
 
 def _ends(named: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Last rows of the episodes; the last row of the dataset is one, whatever it says."""
+    """Last rows of the episodes; the last row of the dataset always is one."""
     rows = len(named["observations"])
     ends = named["terminals"].reshape(rows).astype(bool)
     if "timeouts" in named:

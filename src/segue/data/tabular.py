@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from segue.data import files
+from segue.data.arrays import FOREIGN
 from segue.data.dataset import Columns
 from segue.data.encoding import Encoding
 from segue.data.table import Table, completed
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
 USUAL: Mapping[str, tuple[str, ...]] = {
     "episode": ("episode", "episode_id", "episode_index", "episode_number", "traj_id", "trajectory", "trajectory_id"),
     "step": ("step", "steps", "t", "timestep", "time_step", "step_id", "frame_index", "timestamp"),
-    "observation": ("observations", "observation", "obs", "states", "state"),
-    "action": ("actions", "action", "act"),
-    "reward": ("rewards", "reward"),
+    "observation": ("observations", *FOREIGN["observations"]),
+    "action": ("actions", *FOREIGN["actions"]),
+    "reward": ("rewards", *FOREIGN["rewards"]),
     "propensity": ("propensity", "propensity_score", "pscore", "action_prob"),
-    "terminal": ("terminals", "terminal", "terminated", "terminations", "termination", "dones", "done"),
-    "timeout": ("timeouts", "timeout", "truncated", "truncations", "truncation"),
-    "next_observation": ("next_observations", "next_observation", "next_obs", "next_states", "next_state"),
+    "terminal": ("terminals", *FOREIGN["terminals"], "dones", "done"),
+    "timeout": ("timeouts", *FOREIGN["timeouts"]),
+    "next_observation": ("next_observations", *FOREIGN["next_observations"]),
 }
 #: The column in which `segue convert` keeps log b(a|s).
 LOG_PROPENSITY = "behaviour_log_prob"
@@ -46,6 +47,8 @@ MOST_CATEGORIES = 256
 #: Whole numbers as actions are numbered anew if less than one in this many of 0 … their maximum occurs.
 SPARSE = 10
 SUCCESS, NONE, END, EACH_ROW, OF_THE_DATA = "success", "none", "end", "row", "data"
+#: What to do with a file in a code page of Windows.
+_TO_UTF_8 = "save the file as UTF-8 (iconv -f latin1 -t utf-8 OLD > NEW; in Excel: CSV UTF-8)"
 _FUNCTION = re.compile(r"[\w.]+:\w+")
 
 
@@ -106,7 +109,7 @@ def _in_memory(data: Any) -> tuple[pa.Table, list[str], list[int]]:
     name = type(data).__name__
     try:
         whole = pa.table(data) if hasattr(data, "__arrow_c_stream__") else interchange.from_dataframe(data)
-    except Exception as error:  # whatever the library of the frame raises
+    except Exception as error:  # each library of frames raises kinds of its own
         raise DataError(f"{name}: cannot be read as a table ({files.reason(error)})") from error
     return whole, [name], [len(whole)]
 
@@ -124,10 +127,6 @@ def _found(scheme: str, named: Sequence[str]) -> list[str]:
                 raise DataError(f"{scheme}:{name}: no file matches; looked from {Path.cwd()}")
             found += [str(files.existing(f"{scheme}:{match}", match)) for match in matches]
     return list(dict.fromkeys(found))
-
-
-#: What to do with a file in a code page of Windows.
-_TO_UTF_8 = "save the file as UTF-8 (iconv -f latin1 -t utf-8 OLD > NEW; in Excel: CSV UTF-8)"
 
 
 def _file(scheme: str, path: str) -> pa.Table:

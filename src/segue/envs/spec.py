@@ -23,7 +23,7 @@ from gymnasium.envs.registration import EnvSpec, WrapperSpec
 from segue.errors import RecipeError, unknown
 from segue.plugins import PluginError, import_module
 
-#: How a recipe says that there is no live environment, whatever the dataset names.
+#: How a recipe says that there is no live environment, even if the dataset names one.
 NO_ENVIRONMENT = "none"
 #: Packages that register environments when imported: how their ids look, the module, how to install it.
 PACKAGES = (

@@ -131,7 +131,7 @@ def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) 
     Args:
         fqe: hyper-parameters.
         policy: what is judged; it gets raw observations.
-        dataset: the dataset; its rewards are taken as they are, whatever scale an algorithm learns them in.
+        dataset: the dataset; its rewards are taken as they are, without the scale that an algorithm learns them in.
         discount: γ.
         seed: of initial critics, resamples and batches.
 
@@ -141,7 +141,7 @@ def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) 
     if dataset.spaces.image is not None:
         raise RecipeError(f"{dataset.source}: fqe cannot fit a critic to images; evaluate the policy live instead")
     logged = dataset.transitions(discount, dataset.normaliser())
-    # Values of about 1, whatever the rewards' unit: the step size is then right for every dataset.
+    # Values of about 1 in any unit of the rewards: the step size is then right for every dataset.
     scale = max(float(np.sqrt(np.mean(logged.return_to_go.astype(np.float64) ** 2))), 1e-8)
     at_start, anywhere = Limits.of_starts(dataset, discount), Limits.of_states(dataset, discount)
     key, source = rng.stream(seed, "fqe"), rng.generator(seed, "fqe")

@@ -1,4 +1,4 @@
-"""Mixed: every batch holds a fixed share of the log (symmetric sampling at one half, as in RLPD and Cal-QL)."""
+"""Mixed: every batch holds a fixed share of the dataset (symmetric sampling at one half, as in RLPD and Cal-QL)."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import signal
 import threading
@@ -115,12 +116,16 @@ def compare(
                         npz.write(file, dataset.columns())
 
     held_out = [_held_out(recipe, dataset) for recipe, dataset in checked.values() if dataset is not None]
-    remarks = {uri: [*dataset.notes, *map(str, problems(dataset))] for uri, dataset in datasets.items()}
+
+    @functools.cache  # a finished run asks for none
+    def remarks(uri: str) -> list[str]:
+        return [*datasets[uri].notes, *map(str, problems(datasets[uri]))]
+
     notes = []
     if directory.provenance() is None:
         live = [note for recipe, dataset in checked.values() for note in _environment_notes(recipe, dataset)]
         notes = list(dict.fromkeys([*filter(None, [*held_out, stuck]), *live]))
-        notes += [f"{uri}: {remark}" for uri, found in remarks.items() for remark in found]
+        notes += [f"{uri}: {remark}" for uri in datasets for remark in remarks(uri)]
     notes += directory.claim(provenance, resume, keep_datasets)
     jobs = directory.jobs()
     finished = directory.complete()
@@ -156,7 +161,7 @@ def compare(
         }
         with _undisturbed():
             described = {
-                name: {**_describe(recipe, dataset), "notes": remarks[str(recipe.dataset)]}
+                name: {**_describe(recipe, dataset), "notes": remarks(str(recipe.dataset))}
                 for name, (recipe, dataset) in checked.items()
                 if dataset is not None
             }
@@ -225,7 +230,7 @@ def _check_names(arms: Mapping[str, Recipe]) -> None:
 
 
 def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None]:
-    """The recipe with its environment, its dataset and what it leaves to the online algorithm named, once log,
+    """The recipe with its environment, its dataset and what it leaves to the online algorithm named, once dataset,
     environment and algorithms are known to fit; and the dataset.
 
     A dataset held in memory is named by the file in which workers, and a repeated run, find it.
@@ -242,7 +247,7 @@ def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None
         if recipe.online is not None and not recipe.online.on_policy:
             live = {"replay": recipe.effective_replay, "updates_per_step": recipe.effective_updates_per_step}
         if environment is not None:
-            with contextlib.suppress(RecipeError):  # it then runs in this process only, see `_workers`
+            with contextlib.suppress(RecipeError):  # it then runs in this process only, see `_bound_to_this_process`
                 environment = environment.portable()
             live |= {
                 "env": environment.name,
@@ -273,14 +278,16 @@ def _file_of(dataset: Dataset, out: Path) -> Path:
 
 def _check_bounds(dataset: Dataset, environment: Environment) -> None:
     """Refuse to guess what unit the dataset's actions are in."""
+    if dataset.bounds_known:
+        return
     actions = logged_actions(environment)
-    if dataset.bounds_known or actions.low is None or actions.high is None:
+    if actions.low is None or actions.high is None:
         return
     if (actions.low != -1).any() or (actions.high != 1).any():
         raise RecipeError(
             f"the dataset {dataset.source} does not name its action bounds, and those of {environment} are not ±1 "
             f"(low {actions.low.min():g}, high {actions.high.max():g}): add the entries action_low and action_high to "
-            "the log (an .npz file or a dict of arrays), ±1 if its actions are rescaled already"
+            "the dataset (an .npz file or a dict of arrays), ±1 if its actions are rescaled already"
         )
 
 

@@ -142,7 +142,9 @@ def dataset_of(recipe: Recipe, home: Path | None = None) -> Dataset | None:
         uri = dataset if home is None else located(dataset, home)
         dataset = load_dataset(uri, clip_actions=recipe.clip_actions)
     environment = recipe.environment_with(dataset)
-    return dataset if environment is None else dataset.in_space(logged_actions(environment).space)
+    if environment is None or dataset.bounds_known or not dataset.spaces.discrete:
+        return dataset  # nothing is left to settle, for which an environment would have to be made
+    return dataset.in_space(logged_actions(environment).space)
 
 
 def normaliser_of(recipe: Recipe, dataset: Dataset | None) -> Normaliser:
