@@ -50,10 +50,11 @@ def test_the_summary_holds_every_evaluation_with_its_returns(finished: object) -
 def test_the_summary_holds_what_the_dataset_earned(finished: object) -> None:
     of_run = finished.summary["arms"]["run"]
     data = segue.load(read_recipes(finished.directory)["run"].dataset)
-    notes = of_run["dataset"].pop("notes")
+    described = dict(of_run["dataset"])
+    notes = described.pop("notes")
     assert any("were shifted within each episode" in note for note in notes)
     assert set(map(str, problems(data))) <= set(notes)
-    assert of_run["dataset"] == {
+    assert described == {
         "steps": len(data),
         "episodes": 3,
         "held_out": 0,
