@@ -19,7 +19,7 @@ from segue.core import Learner, Normaliser
 from segue.deployment import ExportedPolicy, load_policy
 from segue.deployment.export import export_policy
 from segue.deployment.policy import EXPLORING, GREEDY, Model
-from segue.envs import environment_spaces
+from segue.envs import Environment, environment_spaces
 from segue.rng import Tape
 from segue.runner.checkpoint import Checkpoint, save
 from segue.training.update import replace
@@ -136,7 +136,7 @@ def make(
         learner = attach(bridges, algorithm, kind, learner)
     env_id = env or ENVS[kind]
     seen = np.array([3, 5, 5], np.uint64)
-    checkpoint = Checkpoint(algorithm, bridges, environment_spaces(env_id), env_id, learner, seen)
+    checkpoint = Checkpoint(algorithm, bridges, environment_spaces(env_id), Environment(env_id), learner, seen)
     save(where / "final", checkpoint)
     export = export_policy(where / "final", where / "exported")
     return Made(checkpoint, where / "exported", load_policy(where / "exported"), export.notes)
