@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard lock \
+.PHONY: install demo test slow lint bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard lock \
     hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
@@ -29,8 +29,16 @@ demo: install
 	        --online.value-learning-rate 1e-3" \
 	    --out runs/demo
 
+# Annotations of shapes and types are checked where every part is used at least once; it takes three times as long.
+TYPED := --jaxtyping-packages=segue.core,segue.rng,segue.policy,segue.networks,segue.algorithms,segue.bridges,segue.replay,segue.training,segue.ope,segue.microbatches,checked.annotations
+
 test: install lint
 	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal $(TYPED) src/segue/conformance tests/networks tests/replay
+
+# What takes minutes: more combinations of the same claims.
+slow: install
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 lint: install
 	$(BIN)/ruff check .

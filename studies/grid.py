@@ -144,5 +144,8 @@ def _stored(unit: Unit, results: Mapping[str, Any]) -> bool:
 
 def _do(unit: Unit) -> tuple[dict[str, Any], float]:
     start = time.perf_counter()
-    summary = segue.compare(unit.arms, unit.directory, workers=1, command=f"studies: {unit.task}").summary
-    return summary, time.perf_counter() - start
+    try:
+        result = segue.compare(unit.arms, unit.directory, workers=1, command=f"studies: {unit.task}")
+    except segue.RunFailed as failed:  # what the other arms came to counts
+        result = failed.result
+    return dict(result.summary), time.perf_counter() - start

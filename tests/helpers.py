@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -188,3 +191,26 @@ def updated(
         strategy=None,
         blocks=blocks,
     )
+
+
+def for_each(names: str | tuple[str, ...], cases: Iterable[Any], **_: Any) -> Callable[[Any], Any]:
+    """`pytest.mark.parametrize` within one test, for cases that take no time; an error says which case it was."""
+    named = (names,) if isinstance(names, str) else names
+
+    def decorate(test: Callable[..., None]) -> Any:
+        @functools.wraps(test)
+        def looped(*args: Any, **given: Any) -> None:
+            for case in cases:
+                values = getattr(case, "values", (case,) if isinstance(names, str) else case)
+                try:
+                    test(*args, **given, **dict(zip(named, values, strict=True)))
+                except BaseException as error:
+                    error.add_note(f"with {', '.join(f'{n}={v!r}' for n, v in zip(named, values, strict=True))}")
+                    raise
+
+        signature = inspect.signature(test)
+        kept = [parameter for name, parameter in signature.parameters.items() if name not in named]
+        looped.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+        return looped
+
+    return decorate

@@ -81,3 +81,19 @@ def test_a_second_process_takes_the_program_of_the_first_and_computes_the_same(m
     )
     assert first[1] == second[1]
     assert int(first[0]) < int(second[0])
+
+
+def test_what_a_killed_process_left_half_written_is_removed_and_programs_are_saved_again(tmp_path):
+    run = [sys.executable, "-W", "error", "-c", PROGRAM]
+    environment = {**os.environ, "SEGUE_CACHE": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    subprocess.run(run, env=environment, check=True, capture_output=True)
+    programs = sorted(tmp_path.rglob("*-cache"))
+    times = sorted(tmp_path.rglob("*-atime"))
+    assert len(programs) == len(times) > 1
+    programs[0].write_bytes(b"half")
+    times[0].unlink()
+    programs[1].unlink()  # which the next process compiles and saves
+    again = subprocess.run(run, env=environment, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert sorted(tmp_path.rglob("*-cache")) == programs
+    assert sorted(tmp_path.rglob("*-atime")) == times

@@ -72,7 +72,9 @@ def test_an_accelerator_takes_all_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert number_of_microbatches(256, 30) == 1
 
 
-@pytest.mark.parametrize("name", CQLS)
+@pytest.mark.parametrize(
+    "name", [name if i < 2 else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(CQLS)]
+)
 def test_cqls_update_does_not_depend_on_the_number_of_microbatches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     algorithm = CQLS[name]
     learner, batch = fresh_learner(algorithm), jax.tree.map(jnp.asarray, transitions(12))

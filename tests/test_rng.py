@@ -19,6 +19,7 @@ from helpers import (
     SMALL,
     actor_update,
     bellman_target,
+    for_each,
     fresh_learner,
     random_learner,
     small,
@@ -123,7 +124,8 @@ def one_update(algorithm, learner, replay, kind, strategy=None, bridges=()):
 
 
 #: Those that draw the same numbers as the algorithm that they are made of.
-DRAW_ALIKE = {"sac-n", "edac", "cal-ql", "td3-bc", "rebrac", "rlpd", "awac", "discrete-cql"}
+DRAW_ALIKE = {"dqn", "redq", "rlpd", "bc", "discrete-bcq", "sac-n", "edac", "cal-ql"}
+DRAW_ALIKE |= {"td3-bc", "rebrac", "awac", "discrete-cql"}
 
 
 @pytest.mark.parametrize(
@@ -181,9 +183,7 @@ def test_so_it_is_in_off_policy_evaluation(kind, monkeypatch):
     keys.check()
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [(name, kind) for name, cls in ALGORITHMS.items() for kind in cls.actions], ids=str
-)
+@for_each(("name", "kind"), [(name, kind) for name, cls in ALGORITHMS.items() for kind in cls.actions], ids=str)
 def test_no_two_networks_start_with_a_layer_in_common(name, kind):
     """Also no two members of an ensemble; all layers but the heads have the same shape."""
     spaces = Spaces(8, 8, discrete=kind == "discrete")

@@ -65,9 +65,36 @@ class Clock(gym.Env):
         return np.array([self.time], np.float32), 1.0, done and ends, done and not ends, {}
 
 
+class Spot(_OneStep):
+    """Shows a grey picture with a bright square on its left or its right; pays for the action of that side."""
+
+    observation_space = gym.spaces.Box(0, 255, (12, 10), np.uint8)
+
+    def __init__(self, discrete: bool = False) -> None:
+        self.action_space = gym.spaces.Discrete(2) if discrete else gym.spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        row, column = self.np_random.integers(9), self.np_random.integers(3) + (5 if self.state > 0 else 0)
+        self.picture = self.np_random.integers(40, 80, (12, 10)).astype(np.uint8)
+        self.picture[row : row + 3, column : column + 2] = 250
+        return self.picture, {}
+
+    def step(self, action: Any) -> Any:
+        return self.picture, self.pay(action), True, False, {}
+
+    def pay(self, action: Any) -> float:
+        discrete = isinstance(self.action_space, gym.spaces.Discrete)
+        return 1 - (float(2 * action - 1 if discrete else action[0]) - self.state) ** 2
+
+
 AIM, PICK, CLOCK = "SegueTestAim-v0", "SegueTestPick-v0", "SegueTestClock-v0"
 #: Pendulum with episodes of 20 steps, by a name that worker processes understand.
 PENDULUM = "toys:SegueTestPendulum-v0"
+#: Of images, with continuous and with discrete actions.
+SPOT, SIDE = "toys:SegueTestSpot-v0", "toys:SegueTestSide-v0"
+gym.register("SegueTestSpot-v0", Spot, disable_env_checker=True)
+gym.register("SegueTestSide-v0", Spot, disable_env_checker=True, kwargs={"discrete": True})
 for name, env in ((AIM, Aim), (PICK, Pick), (CLOCK, Clock)):
     gym.register(name, env, disable_env_checker=True)
 gym.register("SegueTestPendulum-v0", PendulumEnv, max_episode_steps=20)

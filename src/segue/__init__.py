@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from segue.bridges import LetGo as LetGo
     from segue.bridges import PolicyExpansion as PolicyExpansion
     from segue.bridges import QFilter as QFilter
+    from segue.data import Mixture as Mixture
+    from segue.data import Table as Table
     from segue.data import load as load
     from segue.data.dataset import Dataset as Dataset
     from segue.data.inspection import inspect as inspect
@@ -61,6 +63,8 @@ if TYPE_CHECKING:
     from segue.replay import Mixed as Mixed
     from segue.replay import OnlineOnly as OnlineOnly
     from segue.replay import Replaced as Replaced
+    from segue.runner import Result as Result
+    from segue.runner import RunFailed as RunFailed
     from segue.runner import compare as compare
     from segue.runner import load_checkpoint as load_checkpoint
     from segue.runner import run as run
@@ -91,7 +95,7 @@ _HOME = {
         ("SAMG", "ConservativeUpdate", "CriticRefit", "Guard", "JumpStart", "LetGo", "PolicyExpansion", "QFilter"),
         "segue.bridges",
     ),
-    "load": "segue.data",
+    **dict.fromkeys(("Mixture", "Table", "load"), "segue.data"),
     "Dataset": "segue.data.dataset",
     "inspect": "segue.data.inspection",
     "load_policy": "segue.deployment",
@@ -102,8 +106,11 @@ _HOME = {
     "preset": "segue.presets",
     "Recipe": "segue.recipe",
     **dict.fromkeys(("Annealed", "Appended", "Balanced", "Mixed", "OnlineOnly", "Replaced"), "segue.replay"),
-    **dict.fromkeys(("compare", "load_checkpoint", "run"), "segue.runner"),
+    **dict.fromkeys(("Result", "RunFailed", "compare", "load_checkpoint", "run"), "segue.runner"),
 }
+
+#: Packages whose names are documented, such as `segue.ope.DiscretePolicy`.
+_PACKAGES = ("algorithms", "bridges", "data", "deployment", "envs", "errors", "ope", "replay", "report", "runner")
 
 __all__ = sorted([*_HOME, "__version__"])
 
@@ -111,6 +118,8 @@ __all__ = sorted([*_HOME, "__version__"])
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"segue.{name}")
     raise AttributeError(f"module 'segue' has no attribute {name!r}")
 
 

@@ -6,6 +6,7 @@ that uses Segue as a library keeps its own settings. `SEGUE_CACHE` names another
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -44,9 +45,27 @@ def use_programs_of_these_cores() -> None:
     except OSError:
         return
     if os.access(directory, os.W_OK):
+        _remove_half_written(directory)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(directory)
         if "jax" in sys.modules:  # which has read its environment already
             sys.modules["jax"].config.update("jax_compilation_cache_dir", str(directory))
+
+
+def _remove_half_written(directory: Path) -> None:
+    """Remove programs that a killed process left without their time of use: with one of them JAX can save no other."""
+    half = [file for file in directory.glob("*-cache") if not _time_of(file).exists()]
+    if not half:
+        return
+    from filelock import FileLock, Timeout
+
+    with contextlib.suppress(OSError, Timeout), FileLock(directory / ".lockfile", timeout=10):  # JAX's own lock
+        for file in half:
+            if not _time_of(file).exists():
+                file.unlink(missing_ok=True)
+
+
+def _time_of(program: Path) -> Path:
+    return program.with_name(program.name.removesuffix("-cache") + "-atime")
 
 
 def visible_cores() -> list[int]:

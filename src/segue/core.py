@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 
 #: Both worlds: device arrays inside an update, host arrays while acting. Network code runs on either.
 Array = jax.Array | np.ndarray
@@ -53,11 +53,26 @@ class Spaces:
     """Dimensions of a continuous action, or the number of discrete ones."""
     discrete: bool = False
     """Whether actions are integers."""
+    image: tuple[int, ...] | None = None
+    """Shape of the observation before it was flattened, if it is an image: its numbers are uint8 wherever they are
+    stored."""
 
     def describe(self) -> str:
         """Words for an error message."""
         kind = "discrete actions" if self.discrete else "action dimensions"
-        return f"{self.observation_size} observation dimensions and {self.action_size} {kind}"
+        size = self.observation_size
+        seen = f"{size} observation dimensions" if self.image is None else f"images of {'×'.join(map(str, self.image))}"
+        return f"{seen} and {self.action_size} {kind}"
+
+
+def is_image(shape: tuple[int, ...] | None, dtype: Any) -> bool:
+    """Whether observations of this shape and type are images: uint8 of two or three axes, or a stack of such frames."""
+    return shape is not None and dtype == np.uint8 and 2 <= len(shape) <= 4
+
+
+def as_numbers(column: Array) -> Array:
+    """Stored images as networks take them, float32; any other column as it is."""
+    return column.astype(np.float32) if column.dtype == np.uint8 else column
 
 
 class Normaliser(eqx.Module):
@@ -66,8 +81,10 @@ class Normaliser(eqx.Module):
     mean: Float[Array, " observation"]
     std: Float[Array, " observation"]
 
-    def __call__(self, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch observation"]:
-        """(observation - mean) / std."""
+    def __call__(self, observation: Real[Array, "*batch observation"]) -> Real[Array, "*batch observation"]:
+        """(observation - mean) / std; stored images stay uint8, since their encoder scales them."""
+        if observation.dtype == np.uint8:
+            return observation
         return (observation - self.mean) / self.std
 
     @classmethod

@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Self
 import jax
 import numpy as np
 
-from segue.errors import RecipeError, require_types
+from segue.errors import Checked, RecipeError
 
 NUMBERS = (float, np.floating, np.ndarray, jax.Array)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HyperParameters:
+class HyperParameters(Checked):
     """Base of every algorithm, bridge and replay strategy."""
 
     name: ClassVar[str] = "part"
@@ -29,11 +29,7 @@ class HyperParameters:
         jax.tree_util.register_pytree_with_keys(cls, _flatten_with_keys, _unflatten(cls), _flatten)
 
     def __post_init__(self) -> None:
-        require_types(self, self.name)
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, int) and not isinstance(value, bool) and "float" in str(field.type):
-                vars(self)[field.name] = float(value)  # 3 for 3.0 would be another program
+        """Subclasses check their ranges here."""
 
     def require(self, field: str, holds: bool, expected: str) -> None:
         """Refuse a hyper-parameter out of its range.

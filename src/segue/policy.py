@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt64
+from jaxtyping import Float, Real, UInt64
 
 from segue import rng
 from segue.acting import Acted, Carry
@@ -46,7 +46,7 @@ class Policy:
         return self.algorithm.start(self.nets, batch), tuple(bridge.start(batch) for bridge in self.bridges)
 
     def act(
-        self, observation: Float[np.ndarray, "batch observation"], carry: Carry, source: rng.Source, explore: bool
+        self, observation: Real[np.ndarray, "batch observation"], carry: Carry, source: rng.Source, explore: bool
     ) -> Acted:
         """One step of episodes that run side by side, on the host.
 
@@ -74,7 +74,7 @@ class Policy:
 
     def __call__(
         self,
-        observation: Float[np.ndarray, "*batch observation"],
+        observation: Real[np.ndarray, "*batch observation"],
         source: np.random.Generator | None = None,
         explore: bool = False,
     ) -> np.ndarray:

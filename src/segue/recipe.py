@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,15 +18,23 @@ from gymnasium.envs.registration import EnvSpec
 from segue.algorithms import ALGORITHMS, PPO, Algorithm
 from segue.bridges import BRIDGES, Bridge
 from segue.core import Nets, Spaces, same_shape
-from segue.data import FORMATS
+from segue.data import FORMATS, Mixture, Source, uri_of
 from segue.data.dataset import Dataset
+from segue.data.mixture import has_weights
 from segue.envs.spec import NO_ENVIRONMENT, Environment, json_values
-from segue.errors import RecipeError, require_types, unknown
+from segue.errors import Checked, RecipeError, unknown
 from segue.networks.recast import compatible
 from segue.plugins import import_module, module_of
 from segue.replay import REPLAYS, Mixed, OnlineOnly, ReplayStrategy
 
 Part = TypeVar("Part")
+#: The fields of a recipe that hold parts: what they are called, and those that have a name.
+PARTS: Mapping[str, tuple[str, Mapping[str, type]]] = {
+    "offline": ("algorithm", ALGORITHMS),
+    "online": ("algorithm", ALGORITHMS),
+    "replay": ("replay", REPLAYS),
+    "bridges": ("bridge", BRIDGES),
+}
 #: Under which a file names the module of a part that is not Segue's own.
 MODULE = "module"
 #: Seconds between saves of a running recipe: what a crash costs at most. Results do not depend on it.
@@ -33,15 +42,16 @@ CHECKPOINT_EVERY = 60.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Checked):
     """What is pretrained on which log, how it is handed over, and how it goes on live.
 
     Without an offline algorithm the online one starts from scratch; without an online one the run ends at the handover.
+    Algorithms, bridges and the replay strategy may be given by name, with their default hyper-parameters.
     """
 
-    dataset: str | Mapping[str, Any] | Dataset | None = None
-    """The dataset: segue:NAME, minari:ID, d4rl:FILE.hdf5, npz:FILE.npz (in Python also a dict of arrays or a
-    Dataset)."""
+    dataset: Source | None = None
+    """The dataset: segue:NAME, minari:ID, lerobot:FOLDER, or d4rl:, npz:, csv:, parquet: or ndjson: and a file. Several
+    are a mixture. In Python also a Table, a DataFrame, a dict of arrays, a Dataset, a Mixture or a list of them."""
     clip_actions: bool = False
     """Clip logged actions that lie outside the action bounds, instead of refusing the dataset."""
     held_out: float = 0.1
@@ -98,17 +108,37 @@ class Recipe:
     keep_policies: bool = False
     """Keep a checkpoint of the policy at every online evaluation."""
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.env, str | None):
-            given = Environment.of(self.env)
-            object.__setattr__(self, "env", given.name)
-            if isinstance(self.env_kwargs, Mapping):
-                object.__setattr__(self, "env_kwargs", {**given.kwargs, **self.env_kwargs})
-            object.__setattr__(self, "env_wrappers", given.wrappers + tuple(self.env_wrappers))
-            object.__setattr__(self, "max_episode_steps", self.max_episode_steps or given.max_episode_steps)
-        require_types(self, "recipe")
-        object.__setattr__(self, "env_kwargs", json_values(self.env_kwargs, "env_kwargs"))
+    @classmethod
+    def named(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The values, with parts in place of their names, and the name of an environment in place of what makes it.
 
+        Raises:
+            RecipeError: for an unknown name.
+        """
+
+        def part(field: str, value: Any) -> Any:
+            if isinstance(value, list | tuple):
+                return [part(field, one) for one in value]
+            kind, known = PARTS[field]
+            return decode(kind, value, known) if isinstance(value, str) else value
+
+        found = {field: part(field, value) if field in PARTS else value for field, value in values.items()}
+        if isinstance(found.get("bridges"), Bridge):
+            found["bridges"] = [found["bridges"]]
+        if isinstance(found.get("dataset"), os.PathLike):
+            found["dataset"] = os.fspath(found["dataset"])
+        env = found.get("env")
+        if env is not None and not isinstance(env, str):
+            given = Environment.of(env)
+            found["env"] = given.name
+            found["env_kwargs"] = {**given.kwargs, **found.get("env_kwargs", {})}
+            found["env_wrappers"] = (*given.wrappers, *found.get("env_wrappers", ()))
+            found["max_episode_steps"] = found.get("max_episode_steps") or given.max_episode_steps
+        if isinstance(found.get("env_kwargs"), Mapping):
+            found["env_kwargs"] = json_values(found["env_kwargs"], "env_kwargs")
+        return found
+
+    def __post_init__(self) -> None:
         def expect(field: str, holds: bool, expected: str) -> None:
             if not holds:
                 raise RecipeError(f"{field} is {getattr(self, field)!r}; expected {expected}")
@@ -150,9 +180,17 @@ class Recipe:
             raise RecipeError(f"{online.name} learns online, but env is {NO_ENVIRONMENT}; expected an environment")
         if self.replay is not None and self.replay.needs_dataset and self.dataset is None:
             raise RecipeError(f"replay {self.replay.name} samples a dataset, but the recipe names no dataset")
+        replay = self.replay
+        if replay is not None and replay.needs_dataset and not replay.mixtures and has_weights(self.dataset):
+            able = [name for name, cls in REPLAYS.items() if cls.mixtures]
+            raise RecipeError(
+                f"replay {replay.name} decides itself which rows of the dataset it draws, so the weights of a mixture "
+                f"would not hold; there is {', '.join(able)}, or leave the weights out"
+            )
         if self.warmup_steps >= self.online_steps:
             raise RecipeError(
-                f"warmup_steps is {self.warmup_steps}, the online phase {self.online_steps}: nothing would be learnt"
+                f"warmup_steps is {self.warmup_steps}, the online phase {self.online_steps}: nothing would be learnt; "
+                f"expected warmup_steps below online_steps, such as {self.online_steps // 5}"
             )
         if online.on_policy:
             self._check_on_policy(online)
@@ -286,6 +324,8 @@ class Recipe:
                 f"the dataset {dataset.source} has {dataset.spaces.describe()}, the environment "
                 f"{self.env or dataset.env_id} has {environment.describe()}; expected the same"
             )
+        if dataset is not None and not dataset.rewards_known:
+            self._check_imitation(dataset)
         spaces = environment or (dataset.spaces if dataset else None)
         for algorithm in (self.offline, self.online):
             if algorithm is not None and spaces is not None:
@@ -295,6 +335,22 @@ class Recipe:
                     raise RecipeError(
                         f"{algorithm.name} has no {kind}-action form; there is {', '.join(able) or 'none yet'}"
                     )
+        for bridge in self.bridges:
+            if spaces is not None and spaces.image is not None and not bridge.images:
+                raise RecipeError(f"{bridge.name} models observations and cannot do so with images; leave it out")
+
+    def _check_imitation(self, dataset: Dataset) -> None:
+        """Without rewards, imitation alone learns from a dataset."""
+        users = [algorithm.name for algorithm in (self.offline,) if algorithm is not None and algorithm.uses_rewards]
+        if self.online is not None:
+            replay = self.effective_replay
+            users += [f"replay {replay.name}"] if replay.needs_dataset and not self.online.on_policy else []
+            users += [f"bridge {bridge.name}" for bridge in self.bridges if bridge.wants_dataset()]
+        if users:
+            raise RecipeError(
+                f"the dataset {dataset.source} has no rewards, and {users[0]} learns from them; add 'rewards' to "
+                "it, or use bc with top_fraction 1 offline and replay online-only online"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; a dataset held in memory cannot be written.
@@ -302,21 +358,24 @@ class Recipe:
         Raises:
             RecipeError: if the dataset is not a URI.
         """
-        if not isinstance(self.dataset, str | None):
+        uri = None if self.dataset is None else uri_of(self.dataset)
+        if uri is None and self.dataset is not None:
             raise RecipeError(
                 "a recipe with a dataset in memory cannot be written to JSON; save the dataset to a file first"
             )
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        plain["dataset"] = uri
         for name in ("offline", "online", "replay"):
             plain[name] = None if plain[name] is None else encode(plain[name])
         plain["bridges"] = [encode(bridge) for bridge in self.bridges]
-        module = self._dataset_module()
+        module = self._dataset_module(uri or "")
         return plain if module is None else {**plain, f"dataset_{MODULE}": module}
 
-    def _dataset_module(self) -> str | None:
-        """The module of the dataset's reader, if that is not Segue's."""
-        scheme = str(self.dataset).partition(":")[0]
-        return module_of(FORMATS[scheme]) if scheme in FORMATS else None
+    def _dataset_module(self, uri: str) -> str | None:
+        """The module of the dataset's reader, if that is not Segue's; of a mixture the first such one."""
+        schemes = [part.partition(":")[0] for part in Mixture.parse(uri).parts]
+        modules = (module_of(FORMATS[scheme]) for scheme in schemes if scheme in FORMATS)
+        return next(filter(None, modules), None)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Recipe:
@@ -327,17 +386,15 @@ class Recipe:
         """
         values = dict(plain)
         module, dataset = values.pop(f"dataset_{MODULE}", None), values.get("dataset")
-        if module is not None and isinstance(dataset, str) and dataset.partition(":")[0] not in FORMATS:
+        schemes = [part.partition(":")[0] for part in Mixture.parse(str(dataset)).parts]
+        if module is not None and not all(scheme in FORMATS for scheme in schemes):
             import_module(str(module), f"dataset {dataset!r}: ")
-        for name, kind, known in (
-            ("offline", "algorithm", ALGORITHMS),
-            ("online", "algorithm", ALGORITHMS),
-            ("replay", "replay", REPLAYS),
-        ):
-            if values.get(name) is not None:
+        for name, (kind, known) in PARTS.items():
+            if name == "bridges":
+                values[name] = [decode(kind, part, known) for part in values.get(name, ())]
+            elif values.get(name) is not None:
                 values[name] = decode(kind, values[name], known)
-        values["bridges"] = tuple(decode("bridge", part, BRIDGES) for part in values.get("bridges", ()))
-        return build(cls, "recipe", values)
+        return cls(**values)
 
 
 @functools.lru_cache(maxsize=256)
@@ -365,6 +422,8 @@ def decode(kind: str, plain: Any, known: Mapping[str, type[Part]]) -> Part:
     """
     values = {"name": plain} if isinstance(plain, str) else dict(plain)
     name, module = values.pop("name", None), values.pop(MODULE, None)
+    alike = str(name).replace("_", "-").lower()
+    name = alike if name not in known and alike in known else name
     if module is not None and name not in known:
         import_module(str(module), f"{kind} {name!r}: ")
     if name not in known:
@@ -374,32 +433,20 @@ def decode(kind: str, plain: Any, known: Mapping[str, type[Part]]) -> Part:
         raise RecipeError(
             f"the {kind} {name!r} of the file is from {module}, the one known here from {there or 'segue'}"
         )
-    return build(known[name], str(name), values)
+    return known[name](**values)
 
 
-def build(cls: type[Part], what: str, values: Mapping[str, Any]) -> Part:
-    """An instance from plain data, lists as tuples.
-
-    Raises:
-        RecipeError: for an unknown field.
-    """
-    fields = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    for name in values:
-        if name not in fields:
-            raise RecipeError(unknown(f"field of {what}", name, fields))
-    return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
-
-
-def read_recipes(path: Path) -> dict[str, Recipe]:
+def read_recipes(path: str | Path) -> dict[str, Recipe]:
     """The arms in a `recipe.json` (or in the one of a run directory): {"run": recipe} for a single run.
 
     Raises:
         RecipeError: if the file cannot be read or does not hold a recipe.
     """
+    path = Path(path)
     if path.is_dir():
         path = path / "recipe.json"
     try:
-        plain = json.loads(path.read_text())
+        plain = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such file; expected a recipe.json written by a run") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
@@ -423,11 +470,9 @@ HELD = "npz:{run}/"
 
 def located(uri: Any, home: Path) -> Any:
     """The dataset that the files of the run in `home` name so."""
-    held = isinstance(uri, str) and uri.startswith(HELD)
-    return f"npz:{home.resolve()}/{uri.removeprefix(HELD)}" if held else uri
+    return uri.replace(HELD, f"npz:{home.resolve()}/") if isinstance(uri, str) else uri
 
 
 def portable(uri: Any, home: Path) -> Any:
     """How the files of the run in `home` name this dataset."""
-    inside = f"npz:{home.resolve()}/"
-    return HELD + uri.removeprefix(inside) if isinstance(uri, str) and uri.startswith(inside) else uri
+    return uri.replace(f"npz:{home.resolve()}/", HELD) if isinstance(uri, str) else uri

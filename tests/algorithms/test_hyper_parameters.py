@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from helpers import for_each
 from segue.algorithms import ALGORITHMS
 from segue.errors import RecipeError
 
@@ -96,7 +97,7 @@ CHOICES = {
 }
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@for_each("name", ALGORITHMS)
 def test_a_hyper_parameter_out_of_range_names_the_range(name):
     cls = ALGORITHMS[name]
     for field in {field.name for field in dataclasses.fields(cls)} & RANGES.keys():
@@ -107,7 +108,7 @@ def test_a_hyper_parameter_out_of_range_names_the_range(name):
             assert str(error.value) == f"{name}: {field} is {value!r}; expected {expected}"
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@for_each("name", ALGORITHMS)
 def test_no_hyper_parameter_may_be_infinite_or_not_a_number(name):
     defaults = ALGORITHMS[name]()
     numbers = [f.name for f in dataclasses.fields(defaults) if isinstance(getattr(defaults, f.name), float)]
@@ -118,12 +119,12 @@ def test_no_hyper_parameter_may_be_infinite_or_not_a_number(name):
                 ALGORITHMS[name](**{field: value})
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@for_each("name", ALGORITHMS)
 def test_every_hyper_parameter_has_a_tested_range_or_is_known_to_need_none(name):
     assert {field.name for field in dataclasses.fields(ALGORITHMS[name])} <= set(RANGES) | UNBOUNDED | CHOICES
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@for_each("name", ALGORITHMS)
 def test_defaults_and_the_ends_of_ranges_are_accepted(name):
     ends = {"discount": 0.0, "batch_size": 1, "polyak": 1.0, "ensemble_size": 1, "alpha": 0.0, "target_noise": 0.0}
     cls = ALGORITHMS[name]

@@ -6,13 +6,14 @@ import dataclasses
 
 import pytest
 
+from helpers import for_each
 from segue.algorithms import ALGORITHMS, CQL, IQL, CalQL, ReBRAC
 from segue.cli.main import main
 from segue.cli.recipe_flags import recipe_from_flags
 from segue.errors import RecipeError
 
 PRESETS = [(name, preset) for name, cls in ALGORITHMS.items() for preset in cls.presets]
-every_preset = pytest.mark.parametrize(("name", "preset"), PRESETS)
+every_preset = for_each(("name", "preset"), PRESETS)
 #: The published values are the defaults.
 DEFAULTS = {("td3-bc", "locomotion"), ("cal-ql", "locomotion"), ("rlpd", "locomotion")}
 #: Spelt out because they are listed by task, although this task's are the defaults.

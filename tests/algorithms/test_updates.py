@@ -43,10 +43,7 @@ def five_blocks(name: str, kind: str) -> Learner:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [
-        pair if pair[0] in ("sac", "cql", "dqn", "redq") else pytest.param(*pair, marks=pytest.mark.slow)
-        for pair in MEMBERS.values()
-    ],
+    [pair if pair[0] in ("sac", "redq") else pytest.param(*pair, marks=pytest.mark.slow) for pair in MEMBERS.values()],
     ids=MEMBERS,
 )
 def test_ten_blocks_are_five_and_five(name, kind):
@@ -228,7 +225,7 @@ SIDE_BY_SIDE = {
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        pytest.param(*pair, id=member, marks=() if member in ("bc-discrete", "cal-ql") else pytest.mark.slow)
+        pytest.param(*pair, id=member, marks=() if member == "cal-ql" else pytest.mark.slow)
         for member, pair in SIDE_BY_SIDE.items()
     ],
 )

@@ -248,7 +248,7 @@ def test_without_a_push_the_first_price_is_as_small_as_it_may_be():
 
 def test_the_first_price_is_measured_on_the_dataset_or_is_what_was_asked_for_or_1_without_a_critic():
     learner = attach((ConservativeUpdate(),), small("td3"))
-    rows = handover(small("td3")).log
+    rows = handover(small("td3")).logged
     everywhere = float(ConservativeUpdate().balance(small("td3"), learner.nets, jax.tree.map(jnp.asarray, rows), KEY))
     assert math.exp(learner.bridges[0].log_multiplier) == pytest.approx(everywhere, rel=0.1)  # 1024 draws of 64 rows
     for name, options, expected in (("td3", {"initial_multiplier": 7.0}, 7), ("ppo", {}, 1)):

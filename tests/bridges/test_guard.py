@@ -17,6 +17,7 @@ from helpers import (
     actor_update,
     clone,
     few,
+    for_each,
     random_learner,
     same_bits,
     small,
@@ -224,8 +225,8 @@ def test_the_floor_is_students_lower_bound_less_the_tolerance():
     assert negative == pytest.approx(-100 - 3.182446 * math.sqrt(200 / 3) / 2 - 10, rel=1e-6)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1, -3.0, 500.0, 123456.7])
-@pytest.mark.parametrize("tolerance", [0.0, 0.1])
+@for_each("value", [0.0, 0.1, -3.0, 500.0, 123456.7])
+@for_each("tolerance", [0.0, 0.1])
 def test_equal_returns_are_a_reference_too(value, tolerance):
     """Going on as before is no alarm even after many reviews, each of which rounds the state; worse returns are one."""
     guard = Guard(tolerance=tolerance)
@@ -437,7 +438,7 @@ def test_before_the_first_alarm_the_policy_learns_as_without_a_guard():
     assert not same_bits(guarded.nets.actor, pulled.nets.actor)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("field", "value", "expected"),
     [
         (f, v, e)

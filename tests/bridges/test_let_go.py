@@ -15,6 +15,7 @@ from helpers import (
     actor_update,
     critic_update,
     few,
+    for_each,
     random_learner,
     same_bits,
     small,
@@ -92,7 +93,7 @@ def test_the_weights_fade_linearly_or_exponentially_and_stay(progress, until, en
     assert weights(algorithm) == weights(small("rebrac"))  # the recipe's own stays as it is
 
 
-@pytest.mark.parametrize("name", [name for name, cls in ALGORITHMS.items() if "online" in cls.phases])
+@for_each("name", [name for name, cls in ALGORITHMS.items() if "online" in cls.phases])
 def test_it_is_refused_where_there_is_nothing_to_let_go_of(name):
     algorithm = small(name)
     assert all(field in algorithm.__dataclass_fields__ for field in algorithm.conservatism)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,11 @@ def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "--online", "sac", "--bridges", "qfilter"], "unknown bridge 'qfilter': did you mean 'q-filter'?"),
         (["run", "--online", "sac", "--replay", "mixd"], "unknown replay 'mixd': did you mean 'mixed'?"),
         (["run", "--onlin", "sac"], "unknown flag '--onlin': did you mean --online"),
+        (
+            ["run", "--online", "sac", "--online.lr", "3"],
+            "--online.actor-learning-rate or --online.critic-learning-rate?",
+        ),
+        (["run", "--online", "sac", "--n-envs", "3"], "did you mean --environments?"),
         (["run", "--online", "sac", "--online.batchsize", "3"], "did you mean --online.batch-size"),
         (
             ["run", "--online", "sac", "--bridges", "guard", "--bridges.q-filter.percentile", "30"],
@@ -230,6 +236,18 @@ def test_a_reader_that_has_seen_enough_is_no_error(arguments: list[str]) -> None
     process.stdout.close()
     said = process.stderr.read()
     assert (process.wait(), said) == (0, b"")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
+def test_output_in_an_encoding_that_lacks_characters_keeps_its_numbers(encoding: str) -> None:
+    check = (
+        "import sys; from segue.cli import main as cli; cli._main = lambda a: print('−1.5 – π', end='') or 0; "
+        "sys.exit(cli.main())"
+    )
+    command = [sys.executable, "-c", check]
+    done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode(encoding).replace("–", "-") == "-1.5 - ?"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file on a full disk is at hand on Linux")

@@ -113,7 +113,7 @@ def test_a_shape_that_was_claimed_but_never_written_is_refused_before_it_fills_t
         ({"rewards": np.array([b"a", b"b", b"c"], dtype=object)}, "'rewards' holds object"),
         ({"rewards": h5py.Empty("f4")}, "'rewards' is not an array"),
         ({"rewards": None, "rewards/sum": np.zeros(3)}, "'rewards' is not an array"),
-        ({"rewards": None, "actions": None}, "missing 'actions', 'rewards'; there is 'next_observations'"),
+        ({"rewards": None, "actions": None}, "missing 'actions'; there is 'next_observations'"),
         ({"episode_0/rewards": np.zeros(3)}, "this is a Minari file; use minari:ID"),
     ],
 )

@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from made_logs import as_dict, episodes, has_a_successor, make_episodes
 
+from helpers import for_each
 from segue.core import Normaliser
 from segue.data import Dataset, load
 from segue.errors import DataError
@@ -110,7 +111,7 @@ def test_integer_actions_are_discrete():
 
 
 def test_a_dataset_without_timeouts_says_what_that_hides():
-    notes = load(a_log(timeouts=None)).notes
+    notes = load(a_log(timeouts=None, next_observations=None)).notes
     assert any("no 'timeouts'" in note for note in notes)
 
 
@@ -129,7 +130,7 @@ def test_actions_outside_the_bounds_are_refused_or_clipped_with_a_note():
     assert any("clipped" in note for note in dataset.notes)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("log", "words"),
     [
         (changed("observations", (4, 1), np.nan), r"'observations' is nan at row 4, column 1"),
@@ -148,10 +149,10 @@ def test_actions_outside_the_bounds_are_refused_or_clipped_with_a_note():
         (a_log(observations=np.array(["a"] * 7)), r"'observations' holds <U1; expected numbers"),
         (a_log(observations=[[1], [2, 3]]), r"'observations' is not an array"),
         ({name: value[:0] for name, value in a_log().items()}, "the dataset is empty"),
-        (a_log(terminals=np.zeros(7), timeouts=np.zeros(7)), "row 0 never ends"),
-        (a_log(terminals=np.zeros(7), timeouts=None), "row 0 never ends"),
-        (a_log(rewards=None), r"missing 'rewards'; there is 'observations', 'actions'"),
-        (a_log(timeout=np.zeros(7)), "unknown column 'timeout': did you mean 'timeouts'"),
+        (a_log(terminals=np.zeros(7), timeouts=np.zeros(7), next_observations=None), "row 0 never ends"),
+        (a_log(terminals=np.zeros(7), timeouts=None, next_observations=None), "row 0 never ends"),
+        (a_log(actions=None), r"missing 'actions'; there is 'observations', 'rewards'"),
+        (a_log(timeouts=None, timouts=np.zeros(7)), "unknown column 'timouts': did you mean 'timeouts'"),
         (a_log(action_low=[-1, -1]), "'action_low' alone"),
         (a_log(action_low=[-1], action_high=[1]), "'actions' has 2 columns, its action space has 1"),
         (a_log(action_low=[-1, -1], action_high=[np.inf, 1]), "unbounded"),
@@ -188,7 +189,7 @@ def test_the_best_episodes_are_those_with_the_highest_return_in_their_order():
             "actions": np.zeros((6, 1)),
             "rewards": [1, 1, 0, 5, 3, 0],
             "terminals": [0, 1, 1, 1, 0, 1],
-            "next_observations": np.zeros((6, 1)),
+            "next_observations": np.arange(1, 7)[:, None],
         }
     )
     best = dataset.best_episodes(0.5)
@@ -247,3 +248,14 @@ def test_a_fingerprint_tells_an_episode_by_its_content_alone(column: str) -> Non
     changed[4] += 1
     after = dataclasses.replace(dataset, **{column: changed}).episode_fingerprints()
     assert np.flatnonzero(after != fingerprints).tolist() == [1]
+
+
+def test_normalised_observations_have_mean_0_and_deviation_1():
+    rows = 5 + 3 * np.random.default_rng(0).normal(size=(200, 2))
+    dataset = load(
+        {"observations": rows, "actions": rows, "rewards": rows[:, 0], "terminals": np.arange(200) % 20 == 19}
+        | {"action_low": [-20, -20], "action_high": [20, 20]}
+    )
+    observation = dataset.transitions(0.99, dataset.normaliser()).observation
+    np.testing.assert_allclose(observation.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(observation.std(0), 1, atol=1e-3)

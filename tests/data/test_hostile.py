@@ -115,11 +115,13 @@ class Exploding:
         return pytest.fail, ("it was unpickled",)
 
 
-def test_a_pickle_in_an_archive_is_refused_and_not_run(tmp_path: Path):
-    with (tmp_path / "log.npz").open("wb") as file:
-        np.savez(file, allow_pickle=True, **log(), infos=np.array([Exploding()], dtype=object))
-    with pytest.raises(DataError, match=r"'infos' cannot be read.*Object arrays cannot be loaded"):
-        segue.load(f"npz:{tmp_path / 'log.npz'}")
+def test_a_pickle_in_an_archive_is_never_run_and_ignored_unless_its_column_is_needed(tmp_path: Path):
+    pickled = np.array([Exploding()], dtype=object)
+    np.savez(tmp_path / "extra.npz", allow_pickle=True, **log(), infos=pickled)
+    assert "ignored: 'infos'" in segue.load(f"npz:{tmp_path / 'extra.npz'}").notes
+    np.savez(tmp_path / "needed.npz", allow_pickle=True, **log() | {"rewards": pickled})
+    with pytest.raises(DataError, match=r"'rewards' cannot be read.*Object arrays cannot be loaded"):
+        segue.load(f"npz:{tmp_path / 'needed.npz'}")
 
 
 def with_header(header: str) -> bytes:

@@ -9,14 +9,18 @@ from hypothesis import given
 from made_logs import as_dict, episodes, make_episodes
 from rich.console import Console
 
-from segue.data import load
+from segue.data import bundled, load
 from segue.data.inspection import inspect, plot
 from segue.data.problems import (
     CHECKS,
+    amounts_as_ids,
     constant_observations,
     constant_rewards,
     duplicate_episodes,
     idle_actions,
+    ids_as_floats,
+    late_rewards,
+    narrow_actions,
     no_terminals,
     outlying_observations,
     problems,
@@ -64,9 +68,13 @@ SICK = {
         terminals=np.zeros_like(HEALTHY["terminals"]), timeouts=HEALTHY["terminals"] | HEALTHY["timeouts"]
     ),
     terminals_at_the_limit: limited(200),
+    late_rewards: healthy(rewards=np.roll((HEALTHY["actions"] ** 2).sum(1), 1)),
     constant_observations: healthy(observations=constant_column("observations", 2)),
     outlying_observations: healthy(observations=with_outlier()),
     idle_actions: healthy(actions=constant_column("actions", 1)),
+    ids_as_floats: healthy(actions=(HEALTHY["rewards"] > 0)[:, None] * 1.0),
+    amounts_as_ids: healthy(actions=(1e4 * np.abs(HEALTHY["rewards"])).astype(int) % 300),
+    narrow_actions: healthy(actions=0.01 * HEALTHY["actions"]),
     saturated_actions: healthy(
         actions=constant_column("actions", 0, 1.0) * np.where(HEALTHY["rewards"] > 0, 1, -1)[:, None]
     ),
@@ -101,6 +109,59 @@ def test_small_rewards_are_told_from_large_ones():
     sparse = np.zeros_like(HEALTHY["rewards"])
     sparse[::500] = 1
     assert reward_scale(load(healthy(rewards=sparse))) is None
+
+
+@pytest.mark.parametrize("log", [f"segue:{name}" for name in bundled()])
+def test_bundled_datasets_are_sick_of_nothing_but_what_they_are(log):
+    assert {problem.found.split(":")[0] for problem in problems(load(log))} <= {
+        "every reward is 1",
+        "1 action dimension at a bound in 10% of the steps or more",
+    }
+    assert load(log).notes == ()
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [
+        lambda first: np.where(first, 1.0, 0.0),  # paid at the end, recorded with the next episode
+        lambda first: np.where(first, 0.0, HEALTHY["rewards"]),
+    ],
+    ids=["paid at starts only", "never paid at starts"],
+)
+def test_rewards_in_the_first_rows_of_episodes_give_away_that_they_are_late(rewards):
+    first = np.roll(HEALTHY["terminals"] | HEALTHY["timeouts"], 1)
+    assert "first row of" in late_rewards(load(healthy(rewards=rewards(first)))).found
+
+
+@pytest.mark.parametrize("reward", ["observations", "actions", "next_observations"])
+def test_rewards_of_the_same_step_are_not_late(reward):
+    assert late_rewards(load(healthy(rewards=(HEALTHY[reward] ** 2).sum(1)))) is None
+
+
+def test_two_episodes_that_end_a_terminal_at_one_length_are_enough():
+    assert "the length of every episode" in terminals_at_the_limit(load(equal(2))).found
+    at_limit = equal(1, 200) | {"env_id": "Pendulum-v1"}
+    assert "the time limit of Pendulum-v1" in terminals_at_the_limit(load(at_limit)).found
+    assert terminals_at_the_limit(load(equal(1, 200))) is None
+
+
+def equal(count, length=30):
+    return as_dict(make_episodes([(length, True)] * count))
+
+
+def test_one_step_episodes_that_repeat_are_not_copies():
+    bandit = as_dict(make_episodes([(1, True)] * 300))
+    assert duplicate_episodes(load({name: np.concatenate([value, value]) for name, value in bandit.items()})) is None
+
+
+def test_a_dataset_without_rewards_is_inspected_and_drawn(tmp_path):
+    log = {name: value for name, value in HEALTHY.items() if name != "rewards"}
+    inspection = inspect(load(log))
+    assert inspection.returns is None
+    assert json.loads(json.dumps(inspection.to_dict(), allow_nan=False))["rewards"] is None
+    Console(file=io.StringIO()).print(inspection)
+    plot(load(log), tmp_path / "log.png")
+    assert (tmp_path / "log.png").stat().st_size > 0
 
 
 def test_discrete_actions_never_taken_are_a_problem():

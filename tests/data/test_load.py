@@ -34,7 +34,7 @@ def test_a_bundled_dataset_loads_by_name(logs):
         ("logs/door.hdf5", "did you mean d4rl:logs/door.hdf5"),
         ("logs/door.npz", "did you mean npz:logs/door.npz"),
         ("D4RL/door/human-v2", "did you mean minari:D4RL/door/human-v2"),
-        ("door", "one of segue, minari, d4rl, npz; bundled: segue:hopper-mixed, segue:walker-random"),
+        ("door", "one of segue, .*, lerobot; bundled: segue:hopper-mixed, segue:walker-random"),
         ("", "needs its scheme"),
         ("minar:x-v0", "unknown dataset scheme 'minar': did you mean 'minari'"),
         ("npz:", "nothing follows the colon"),
@@ -67,7 +67,7 @@ def test_an_empty_file_a_folder_and_a_text_file_are_told_apart(tmp_path, scheme)
 
 
 def test_importing_the_package_does_not_import_the_libraries_of_the_formats():
-    code = "import sys, segue.data; assert not {'h5py', 'minari', 'matplotlib', 'rich'} & set(sys.modules)"
+    code = "import sys, segue.data; assert not {'h5py', 'minari', 'matplotlib', 'pyarrow', 'rich'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

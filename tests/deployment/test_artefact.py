@@ -40,7 +40,7 @@ def switch(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def test_actions_are_what_the_environment_gets_in_training(crane: Made) -> None:
     env = Crane()
-    wrapped, got = shape(env), []
+    wrapped, got = shape(env, "crane"), []
     env.reset()
     env.step = lambda action: got.append(action) or (env.observation_space.sample(), 0.0, False, False, {})  # type: ignore[method-assign]
     rng = np.random.default_rng(0)

@@ -350,8 +350,8 @@ def test_the_environment_settles_what_the_integers_of_a_dataset_mean(start: int,
     assert (dataset.actions.tolist(), dataset.spaces.action_size) == (learnt, 3)
     wrong = log_of_integers(np.array([0, 3]))
     if start:
-        with pytest.raises(DataError, match="'actions' is 0 at row 0; expected an action of the environment, 1 to 3"):
-            segue.load(wrong).with_actions_of(Actions.of(spaces.Discrete(3, start=1), "here"))
+        with pytest.raises(DataError, match="'actions' goes from 0 to 3, the environment's from 1 to 3"):
+            segue.load(wrong).in_space(spaces.Discrete(3, start=1))
 
 
 def endless() -> gym.Env:

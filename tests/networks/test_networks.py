@@ -15,7 +15,7 @@ from scipy.special import erf
 
 from helpers import few, same_bits
 from segue.networks import ACTIVATIONS, Actor, Critic
-from segue.networks.mlp import LayerNorm, Linear
+from segue.networks.linear import LayerNorm, Linear
 
 OPTIONS = [
     {"activation": name, "layer_norm": norm, "orthogonal": norm == "before"}

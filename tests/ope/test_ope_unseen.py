@@ -201,12 +201,13 @@ def test_the_range_that_rewards_allow(
 
 def test_values_and_bounds_of_fqe_stay_in_the_range_and_a_note_says_what_was_cut() -> None:
     source = np.random.default_rng(0)
+    observations, last = source.normal(size=(60, 1)), np.arange(60)[:, None] % 3 == 2
     dataset = segue.load(
         {
-            "observations": source.normal(size=(60, 1)),
+            "observations": observations,
             "actions": np.arange(60) % 2,
             "rewards": source.uniform(1, 2, 60),
-            "next_observations": source.normal(size=(60, 1)),
+            "next_observations": np.where(last, source.normal(size=(60, 1)), np.roll(observations, -1, 0)),
             "terminals": np.zeros(60),
             "timeouts": np.arange(60) % 3 == 2,
         }
@@ -217,7 +218,7 @@ def test_values_and_bounds_of_fqe_stay_in_the_range_and_a_note_says_what_was_cut
     assert found.outside > 0.1
     for values in (found.values, found.q[found.q != 0], found.v[found.v != 0], found.behaviour_values):
         assert values.min() >= low
-        assert values.max() <= high
+        assert values.max() <= high * (1 + 1e-12)
     result = evaluate_offline(ALWAYS_1, dataset, methods=["fqe"], discount=0.9, fqe=wild)
     assert low <= result["fqe"].bounds.value_lower <= result["fqe"].value <= high
     assert any("lay outside the range" in note and "its critic extrapolates" in note for note in result.notes)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import KINDS, SPACES, few, same_bits, transitions
+from helpers import KINDS, SPACES, few, for_each, same_bits, transitions
 from segue.core import Spaces, Transition
 from segue.errors import RecipeError
 from segue.replay import REPLAYS, Annealed, Appended, Balanced, Mixed, OnlineOnly, Replaced, Replay, append
@@ -130,15 +130,13 @@ def test_while_nothing_is_live_every_row_is_of_the_dataset(strategy, seed, progr
     assert drawn.max() < 50
 
 
-@pytest.mark.parametrize(("fraction", "batch"), [(0, 100), (0.25, 100), (0.5, 256), (0.5, 7), (0.9, 33), (1, 100)])
+@for_each(("fraction", "batch"), [(0, 100), (0.25, 100), (0.5, 256), (0.5, 7), (0.9, 33), (1, 100)])
 def test_mixed_draws_exactly_its_fraction_from_the_dataset(fraction, batch):
     drawn = rows(Mixed(offline_fraction=fraction), batch=batch)
     assert abs((drawn < 50).sum() - fraction * batch) <= 0.5
 
 
-@pytest.mark.parametrize(
-    ("progress", "share"), [(0, 0.8), (0.1, 0.66), (0.25, 0.45), (0.5, 0.1), (0.75, 0.1), (1, 0.1)]
-)
+@for_each(("progress", "share"), [(0, 0.8), (0.1, 0.66), (0.25, 0.45), (0.5, 0.1), (0.75, 0.1), (1, 0.1)])
 def test_annealed_moves_linearly_from_its_start_to_its_end_and_stays_there(progress, share):
     strategy = Annealed(start=0.8, end=0.1, until=0.5)
     assert (rows(strategy, progress=progress) < 50).sum() == round(100 * share)
@@ -179,9 +177,7 @@ def test_the_key_decides(strategy):
     assert not np.array_equal(rows(strategy, seed=1), rows(strategy, seed=2))
 
 
-@pytest.mark.parametrize(
-    ("progress", "left"), [(0.0, 40), (0.1, 34), (0.25, 25), (0.4, 16), (0.5, 10), (0.7, 10), (1.0, 10)]
-)
+@for_each(("progress", "left"), [(0.0, 40), (0.1, 34), (0.25, 25), (0.4, 16), (0.5, 10), (0.7, 10), (1.0, 10)])
 def test_replaced_leaves_exactly_its_share_of_the_dataset_in_the_pool(progress, left):
     """0.8 to 0.2 of 50 rows; in 20,000 draws from at most 60 rows none is missed (e^−300)."""
     strategy = Replaced(start=0.8, end=0.2, until=0.5)
@@ -403,7 +399,7 @@ def test_priorities_stay_between_a_thousandth_and_a_thousand(bias, expected):
     assert np.allclose(after.priorities[4:], expected)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "field", "value", "expected"),
     [(name, "capacity", value, "at least 1") for name in REPLAYS for value in (0, -1)]
     + [("mixed", "offline_fraction", value, "between 0 and 1") for value in (-0.1, 1.1)]

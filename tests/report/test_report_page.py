@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import subprocess
 import sys
@@ -185,6 +186,10 @@ def test_handover_machine_versions_and_command_are_there(summary: dict[str, Any]
 def test_a_merged_page_names_every_run(summary: dict[str, Any]) -> None:
     sections = Page(page(merged({**summary, "run": "a"}, {**summary, "run": "b"}))).sections
     assert {"Run a", "Run b"} <= set(sections)
+    assert any("was there before: counted once" in text for text in sections.values()), "equal recipes, equal seeds"
+    other = copy.deepcopy(summary)
+    other["arms"]["scratch"]["recipe"]["online_steps"] = 7
+    sections = Page(page(merged({**summary, "run": "a"}, {**other, "run": "b"}))).sections
     assert "a/scratch" in sections["Measures"]
 
 

@@ -16,7 +16,7 @@ from reading import merged, read
 
 from segue.errors import SegueError
 from segue.files import write_atomically
-from segue.report import decode, merge, read_run, render, write_report
+from segue.report import decode, markdown_report, merge, read_run, render, write_report
 
 
 def test_a_missing_summary_is_named(tmp_path: Path) -> None:
@@ -96,24 +96,52 @@ def test_one_arm_is_compared_with_nobody(tmp_path: Path, summary: dict[str, Any]
     assert not {"comparisons.csv", "statistics.png"} & {p.name for p in tmp_path.iterdir()}
 
 
+def changed(arm: dict[str, Any], **recipe: Any) -> dict[str, Any]:
+    return {**arm, "recipe": {**arm["recipe"], **recipe}}
+
+
 def test_arms_with_different_names_keep_them(summary: dict[str, Any]) -> None:
     other = copy.deepcopy(summary)
-    other["arms"] = {"q-filter": other["arms"].pop("fine-tune")}
+    other["arms"] = {"q-filter": changed(other["arms"].pop("fine-tune"), bridges=["q-filter"])}
     assert list(merged({**summary, "run": "a"}, {**other, "run": "b"}).arms) == ["scratch", "fine-tune", "q-filter"]
 
 
 def test_arms_with_one_name_are_told_apart_by_their_run(summary: dict[str, Any]) -> None:
-    other = {**summary, "arms": {"scratch": summary["arms"]["scratch"]}, "run": "b"}
+    other = {**summary, "arms": {"scratch": changed(summary["arms"]["scratch"], warmup_steps=7)}, "run": "b"}
     assert list(merged({**summary, "run": "a"}, other).arms) == ["a/scratch", "fine-tune", "b/scratch"]
 
 
 def test_the_arm_of_a_single_recipe_is_called_as_its_run(summary: dict[str, Any]) -> None:
-    one = {**summary, "arms": {"run": summary["arms"]["scratch"]}}
-    assert list(merged({**one, "run": "sac"}, {**one, "run": "td3"}).arms) == ["sac", "td3"]
+    sac, td3 = (
+        {"arms": {"run": changed(summary["arms"]["scratch"], online=name)}, "run": name} for name in ("sac", "td3")
+    )
+    assert list(merged(sac, td3).arms) == ["sac", "td3"]
+
+
+def test_recipes_that_differ_in_their_seeds_are_one_method_with_all_seeds(summary: dict[str, Any], seed: Any) -> None:
+    arm = summary["arms"]["scratch"]
+
+    def run(name: str, number: int, status: str = "complete") -> dict[str, Any]:
+        record = {**seed({0: 0.0, 1000: 10.0 * number}), "status": status}
+        recipe = {**arm["recipe"], "seed": number, "seeds": 1}
+        return {"arms": {"run": {"recipe": recipe, "seeds": {str(number): record}}}, "run": name}
+
+    array = merged(run("cql-seed-10", 10), run("cql-seed-2", 2), run("cql-seed-3", 3))
+    assert list(array.arms) == ["cql"]
+    assert list(array.arms["cql"].seeds) == ["2", "3", "10"]
+    assert array.arms["cql"].seeds["10"].final_score == 100
+    assert array.notes == ()
+
+    twice = merged(run("a", 1, "interrupted"), run("b", 1))
+    assert twice.arms["a"].seeds["1"].finished, "the one that came to its end"
+    assert twice.notes == ("WARNING: of “a” seed 1 of b was there before: counted once.",)
+    assert "counted once" in markdown_report(twice)
 
 
 def test_runs_with_one_name_are_told_apart_by_their_place(summary: dict[str, Any]) -> None:
-    arms = list(merged({**summary, "run": "a"}, {**summary, "run": "a"}, {**summary, "run": "a (2)"}).arms)
+    runs = [("a", 0), ("a", 1), ("a (2)", 2)]
+    others = [{"arms": {n: changed(a, warmup_steps=w) for n, a in summary["arms"].items()}, "run": r} for r, w in runs]
+    arms = list(merged(*others).arms)
     assert len(arms) == len(set(arms)) == 6
     assert arms[:2] == ["a/scratch", "a/fine-tune"]
 

@@ -22,11 +22,13 @@ from segue.report.statistics import iqm
 from segue.report.tables import measures_tables
 
 
-def on(summary: dict[str, Any], env: str, log: str | None = None, run: str | None = None) -> dict[str, Any]:
-    """The same run in another environment, the pretrained arm with another dataset."""
+def on(
+    summary: dict[str, Any], env: str, log: str | None = None, run: str | None = None, **recipe: Any
+) -> dict[str, Any]:
+    """The same run in another environment, the pretrained arm with another dataset; keywords change the recipes."""
     other = copy.deepcopy(summary)
     for arm in other["arms"].values():
-        arm["recipe"] |= {"env": env, "dataset": log if arm["recipe"]["offline"] else None}
+        arm["recipe"] |= {"env": env, "dataset": log if arm["recipe"]["offline"] else None, **recipe}
     return {**other, "run": run or env}
 
 
@@ -61,7 +63,7 @@ def test_two_datasets_make_two_tasks_and_an_arm_without_one_goes_with_its_run(su
 
 
 def test_one_name_twice_on_a_task_is_two_methods(summary: dict[str, Any]) -> None:
-    both = merged(on(summary, "Hopper-v5", run="a"), on(summary, "Hopper-v5", run="b"))
+    both = merged(on(summary, "Hopper-v5", run="a"), on(summary, "Hopper-v5", run="b", warmup_steps=7))
     assert [arm.method for arm in both.arms.values()] == list(both.arms)
     assert list(both.places().values()) == [0, 1, 2, 3]
 
@@ -146,14 +148,14 @@ def test_an_arm_of_one_seed_is_left_out_and_the_others_are_compared(summary: dic
 
 
 def test_runs_of_one_recipe_on_two_tasks_are_one_method(summary: dict[str, Any]) -> None:
-    def alone(env_id: str) -> dict[str, Any]:
-        run = on(summary, env_id, run="held")
+    def alone(env_id: str, **recipe: Any) -> dict[str, Any]:
+        run = on(summary, env_id, run="held", **recipe)
         return {**run, "arms": {"run": run["arms"]["fine-tune"]}}
 
     both = merged(alone("Hopper-v5"), alone("Ant-v5"))
     assert list(both.arms) == ["held", "held (2)"]
     assert {arm.method for arm in both.arms.values()} == {"held"}
-    twice = merged(alone("Hopper-v5"), alone("Hopper-v5"))
+    twice = merged(alone("Hopper-v5"), alone("Hopper-v5", warmup_steps=7))
     assert [arm.method for arm in twice.arms.values()] == ["held", "held (2)"]
 
 

@@ -39,9 +39,10 @@ def recipe(**changes) -> Recipe:
     return Recipe(**(values | changes))
 
 
-def error_of(result) -> str:
-    assert result.status == "failed"
-    return result.summary["arms"]["run"]["seeds"]["0"]["error"]
+def error_of(given: Recipe, out: Path) -> str:
+    with pytest.raises(segue.RunFailed) as failed:
+        run(given, out, workers=1)
+    return failed.value.result.summary["arms"]["run"]["seeds"]["0"]["error"]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def error_of(result) -> str:
 )
 def test_the_message_names_phase_step_quantity_and_the_kept_policy_which_acts(tmp_path: Path, broken, judged):
     """Updates start at step 40; what is judged there is the learner of step 20, gone back to."""
-    error = error_of(run(recipe(online=broken), tmp_path / "x", workers=1))
+    error = error_of(recipe(online=broken), tmp_path / "x")
     kept = tmp_path / "x/checkpoints/run/seed-0/latest"
     message = (
         r"online phase, step 40: (\w+) is (nan|-?inf), and again at step 60 after going back to the learner of step "
@@ -73,7 +74,7 @@ def test_the_message_names_phase_step_quantity_and_the_kept_policy_which_acts(tm
 def test_rewards_too_large_for_the_loss_stop_the_offline_phase(tmp_path: Path):
     log = log_of(AIM)
     log["rewards"] = log["rewards"] + 1e30
-    error = error_of(run(recipe(dataset=log, offline=segue.TD3BC(**SMALL)), tmp_path / "x", workers=1))
+    error = error_of(recipe(dataset=log, offline=segue.TD3BC(**SMALL)), tmp_path / "x")
     assert re.match(r"offline phase, step 20: critic_loss is (nan|inf), and again at step 40 after .* step 0 ", error)
     assert not list((tmp_path / "x").glob("checkpoints/*/*/final"))
 
@@ -94,7 +95,7 @@ def diverging_at(*steps: int):
 
 def test_an_offline_phase_that_diverges_late_keeps_the_policy_of_its_last_evaluation(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("segue.training.recovery.fetch", diverging_at(40, 60))
-    error = error_of(run(recipe(offline_steps=80), tmp_path / "x", workers=1))
+    error = error_of(recipe(offline_steps=80), tmp_path / "x")
     kept = tmp_path / "x/checkpoints/offline-bc/seed-0/latest"
     assert error.endswith(f"The last evaluated policy is kept in {kept}")
     assert load_checkpoint(kept).learner.step == 40

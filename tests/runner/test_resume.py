@@ -19,6 +19,7 @@ from segue.runner import checkpointer, compare, machine
 from segue.runner.branching import branch_off, trunk
 from segue.runner.directory import RunDirectory, WallTime
 from segue.runner.longer import lengthen
+from segue.runner.result import RunFailed
 from segue.runner.stopping import Stopped
 from toys import PICK, SMALL, log_of, pendulum
 
@@ -239,6 +240,23 @@ def test_records_that_were_changed_are_not_gone_on_with(tmp_path: Path, whole: P
     assert essence(directory) == essence(whole), "it started again"
 
 
+@pytest.mark.parametrize(
+    "edit", [('"discount": 0.99', '"discount": 0.98'), ('"warmup_steps": 30', '"warmup_steps": 20')]
+)
+def test_a_state_of_another_recipe_is_not_gone_on_with(tmp_path: Path, whole: Path, edit: tuple[str, str]):
+    """Also where the recipe's file itself was edited."""
+    directory = unfinished(tmp_path, whole)
+    file = directory / "recipe.json"
+    before = file.read_text()
+    file.write_text(before.replace(*edit))
+    assert file.read_text() != before
+    with pytest.raises(RunFailed, match=r"was saved by a run with another (offline|warmup_steps)"):
+        again(directory)
+    file.write_text(before)
+    again(directory)
+    assert essence(directory) == essence(whole)
+
+
 def test_another_number_of_cores_is_refused_or_if_asked_for_said(tmp_path: Path, whole: Path, monkeypatch):
     directory = unfinished(tmp_path, whole)
     monkeypatch.setattr(checkpointer, "identity", lambda: machine.identity() | {"cores per job": "64"})
@@ -261,9 +279,10 @@ def test_a_full_disk_stops_the_run_with_a_sentence_and_with_room_it_goes_on(tmp_
 
     with monkeypatch.context() as patch:
         patch.setattr("segue.runner.state_store.write_directory", full)
-        result = segue.run(read_recipes(whole)["run"], tmp_path / "x", workers=1, checkpoint_every=0)
-    assert result.status == "failed"
-    error = result.summary["arms"]["run"]["seeds"]["0"]["error"]
+        with pytest.raises(RunFailed) as failed:
+            segue.run(read_recipes(whole)["run"], tmp_path / "x", workers=1, checkpoint_every=0)
+    assert failed.value.result.status == "failed"
+    error = failed.value.result.summary["arms"]["run"]["seeds"]["0"]["error"]
     assert (
         "No space left on device. The states saved before are whole: make room, and the same command goes on" in error
     )

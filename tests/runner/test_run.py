@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import segue
+from segue.data.problems import problems
 from segue.errors import RecipeError, SegueError
 from segue.ope import FQE
 from segue.recipe import Recipe, read_recipes
@@ -49,6 +50,9 @@ def test_the_summary_holds_every_evaluation_with_its_returns(finished: object) -
 def test_the_summary_holds_what_the_dataset_earned(finished: object) -> None:
     of_run = finished.summary["arms"]["run"]
     data = segue.load(read_recipes(finished.directory)["run"].dataset)
+    notes = of_run["dataset"].pop("notes")
+    assert any("were shifted within each episode" in note for note in notes)
+    assert set(map(str, problems(data))) <= set(notes)
     assert of_run["dataset"] == {
         "steps": len(data),
         "episodes": 3,
@@ -238,16 +242,15 @@ def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_dataset_that_does_not_name_its_action_bounds_is_not_guessed_at(tmp_path: Path) -> None:
     unnamed = {name: column for name, column in pendulum_log().items() if not name.startswith("action_")}
-    with pytest.raises(
-        RecipeError, match=r"does not name its action bounds, and those of toys:SegueTestPendulum-v0 are not ±1"
-    ):
+    with pytest.raises(RecipeError, match=r"does not name its action bounds, and those of .*Pendulum-v. are not ±1"):
         run_recipe(pendulum(dataset=unnamed), tmp_path / "x")
 
 
 def test_a_worker_that_fails_says_why_and_where_the_trace_is(tmp_path: Path) -> None:
-    result = run_recipe(pendulum(env="Pendulum-v1", seeds=2, eval_episodes=10**12), tmp_path / "x", workers=2)
-    assert result.status == "failed"
-    error = result.summary["arms"]["run"]["seeds"]["0"]["error"]
+    with pytest.raises(segue.RunFailed) as failed:
+        run_recipe(pendulum(env="Pendulum-v1", seeds=2, eval_episodes=10**12), tmp_path / "x", workers=2)
+    error = failed.value.result.summary["arms"]["run"]["seeds"]["0"]["error"]
+    assert error in str(failed.value)
     assert "Error" in error
     assert (tmp_path / "x/records/offline-td3-bc/seed-0/error.log").exists()
     assert "error.log" in error
@@ -296,9 +299,9 @@ def test_an_interrupted_run_is_readable_and_goes_on_where_jobs_are_missing(tmp_p
 
 def test_divergence_stops_the_job_with_phase_step_and_quantity_and_keeps_the_offline_checkpoint(tmp_path: Path) -> None:
     broken = segue.SAC(**SMALL, critic_learning_rate=1e30)
-    result = run_recipe(pendulum(online=broken), tmp_path / "x", workers=1)
-    assert result.status == "failed"
-    error = result.summary["arms"]["run"]["seeds"]["0"]["error"]
+    with pytest.raises(segue.RunFailed) as failed:
+        run_recipe(pendulum(online=broken), tmp_path / "x", workers=1)
+    error = failed.value.result.summary["arms"]["run"]["seeds"]["0"]["error"]
     assert "online phase, step" in error
     assert "diverged" in error
     load_checkpoint(tmp_path / "x/checkpoints/offline-td3-bc/seed-0/final")
@@ -324,16 +327,24 @@ def test_a_recipe_survives_json() -> None:
         ({"dataset": None}, "needs a dataset"),
         ({"online": segue.BC()}, "bc does not learn online; there is"),
         ({"warmup_steps": 40}, "nothing would be learnt"),
-        ({"updates_per_step": 0}, "updates_per_step is 0; expected above 0"),
+        ({"updates_per_step": 0}, "updates_per_step is 0.0; expected above 0"),
         ({"bridges": (segue.QFilter(), segue.QFilter())}, "named twice"),
         ({"eval_every": 7, "environments": 2}, "eval_every is 7; expected a multiple of the 2 environments"),
         ({"online": None, "online_steps": 0, "bridges": (segue.QFilter(),)}, "need an online phase"),
-        ({"bridges": [segue.QFilter()]}, r"expected a list \(in Python a tuple\), each Bridge"),
+        ({"bridges": [segue.SAC()]}, r"expected a list or tuple, each Bridge"),
     ],
 )
 def test_a_recipe_whose_parts_do_not_fit_is_refused(changes: dict, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         pendulum(**changes)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_recipe_that_an_editor_of_windows_saved_is_read(encoding: str, tmp_path: Path) -> None:
+    recipe = pendulum(dataset="npz:log.npz")
+    text = json.dumps(recipe.to_dict(), indent=1).replace("\n", "\r\n")
+    (tmp_path / "recipe.json").write_bytes(text.encode(encoding))
+    assert read_recipes(str(tmp_path)) == {"run": recipe}
 
 
 @pytest.mark.parametrize(
@@ -374,3 +385,13 @@ def test_a_fresh_critic_can_be_fitted_to_the_handed_over_policy_before_the_polic
     assert seeds[0]["offline_score"] == seeds[1]["offline_score"]
     assert seeds[0]["online_evaluations"][0] == seeds[1]["online_evaluations"][0]
     assert seeds[0]["parameters_sha256"] != seeds[1]["parameters_sha256"]
+
+
+def test_what_is_no_recipe_is_named(tmp_path: Path) -> None:
+    for given, words in (({"env": "X-v0"}, "the recipe is a dict"), (segue.Recipe, "the recipe is a class")):
+        with pytest.raises(RecipeError, match=words):
+            run_recipe(given, tmp_path / "x")  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match="the arms are a list; expected recipes by name"):
+        compare([pendulum()], tmp_path / "x")  # type: ignore[arg-type]
+    assert pendulum(bridges=["Q_filter"]).bridges[0].name == "q-filter"
+    assert not (tmp_path / "x").exists()

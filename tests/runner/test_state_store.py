@@ -17,7 +17,7 @@ from segue.core import Spaces, Transition
 from segue.errors import SegueError
 from segue.replay import Replay, append
 from segue.replay.replay_log import COLUMNS, ReplayLog, refill
-from segue.runner.state_store import StateStore
+from segue.runner.state_store import StateStore, _digest
 
 SPACES = Spaces(2, 1)
 ON_DISK = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -121,8 +121,9 @@ def test_where_no_state_is_whole_the_transitions_are_set_aside_too(tmp_path: Pat
 def test_a_state_of_another_format_is_refused_not_set_aside(tmp_path: Path):
     filled(tmp_path)
     file = tmp_path / "step-000000000030/manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
-    with pytest.raises(SegueError, match="state format 99; this version of Segue reads 1"):
+    digests = {name: _digest(99, (file.parent / name).read_bytes()) for name in ("state.json", "arrays.safetensors")}
+    file.write_text(json.dumps({"format": 99, "sha256": digests}))
+    with pytest.raises(SegueError, match="state format 99; this version of Segue reads 2"):
         found(tmp_path)
     assert file.exists()
 

@@ -16,7 +16,7 @@ from helpers import same_bits
 from segue.errors import Diverged
 from segue.recipe import Recipe
 from segue.replay import Replay
-from segue.runner import compare, executor, load_checkpoint, vmapped_seeds
+from segue.runner import RunFailed, compare, executor, load_checkpoint, vmapped_seeds
 from segue.runner import run as run_recipe
 from segue.training import recovery
 from toys import SMALL, pendulum
@@ -90,7 +90,7 @@ def test_each_seed_is_what_it_is_alone_with_records_of_its_own(apart: Path, acce
 def test_the_dataset_is_on_the_device_once(accelerator, monkeypatch, tmp_path: Path):
     made = []
     create = Replay.create
-    monkeypatch.setattr(Replay, "create", lambda *args: made.append(args) or create(*args))
+    monkeypatch.setattr(Replay, "create", lambda *args, **given: made.append(args) or create(*args, **given))
     assert run_recipe(recipe(), tmp_path / "x", workers=1).status == "complete"
     assert len(made) == 1
 
@@ -106,9 +106,9 @@ def test_one_seed_that_diverges_does_not_stop_the_others(accelerator, monkeypatc
         return fetch(phase, step, metrics)
 
     monkeypatch.setattr(recovery, "fetch", fetched)
-    result = run_recipe(recipe(), tmp_path / "x", workers=1)
-    seeds = result.summary["arms"]["run"]["seeds"]
-    assert result.status == "failed"
+    with pytest.raises(segue.RunFailed) as failed:
+        run_recipe(recipe(), tmp_path / "x", workers=1)
+    seeds = failed.value.result.summary["arms"]["run"]["seeds"]
     assert "and again at step 250 after going back to the learner of step 0" in seeds["1"]["error"]
     assert seeds["0"]["status"] == seeds["2"]["status"] == "complete"
     assert [len(keys) for _, keys in accelerator] == [3, 3, 3]
@@ -144,6 +144,7 @@ def test_a_second_ctrl_c_ends_all_at_once(accelerator, tmp_path: Path):
     assert run_recipe(recipe(), tmp_path / "x", workers=1).status == "complete"
 
 
+@pytest.mark.slow
 def test_arms_with_other_algorithms_are_programs_of_their_own(accelerator, tmp_path: Path):
     arms = {
         "one": recipe(seeds=2),
@@ -154,6 +155,7 @@ def test_arms_with_other_algorithms_are_programs_of_their_own(accelerator, tmp_p
     assert [len(keys) for _, keys in accelerator] == [2] * 6
 
 
+@pytest.mark.slow
 def test_too_much_for_one_program_is_done_one_by_one_and_said(accelerator, monkeypatch, apart: Path, tmp_path: Path):
     def too_much(*given: Any, **options: Any) -> Any:
         raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
@@ -179,11 +181,14 @@ def test_updates_of_one_seed_that_fail_do_not_stop_the_others(accelerator, monke
 
     assert compare({"run": recipe()}, tmp_path / "x", workers=1, on_event=asks).status == "interrupted"
     monkeypatch.setattr(vmapped_seeds, "answer", fails)
-    seeds = compare({"run": recipe()}, tmp_path / "x", workers=1).summary["arms"]["run"]["seeds"]
+    with pytest.raises(RunFailed, match="these updates fail") as failed:
+        compare({"run": recipe()}, tmp_path / "x", workers=1)
+    seeds = failed.value.result.summary["arms"]["run"]["seeds"]
     assert "these updates fail" in seeds["2"]["error"]
     assert seeds["0"]["status"] == seeds["1"]["status"] == "complete"
 
 
+@pytest.mark.slow
 def test_seeds_of_an_offline_phase_that_arms_share_are_one_program_and_go_on_live(accelerator, tmp_path: Path):
     live = {"online": segue.SAC(**SMALL), "online_steps": 20, "eval_every": 250}
     arms = {"two": recipe(seeds=2, **live), "three": recipe(seeds=3, **(live | {"bridges": (segue.QFilter(),)}))}

@@ -18,6 +18,7 @@ from helpers import (
     changed_roles,
     clone,
     finite,
+    for_each,
     random_learner,
     same_bits,
     small,
@@ -50,7 +51,7 @@ PAIRS = sorted(
         for shift in (0, 1)
     }
 )
-every_pair = pytest.mark.parametrize(("offline", "online", "kind"), PAIRS, ids=lambda name: name)
+every_pair = for_each(("offline", "online", "kind"), PAIRS)
 #: One source for each online algorithm that is built unlike the others.
 _UNLIKE = ("sac", "td3", "iql", "cql", "rlpd", "dqn", "ppo")
 a_pair_of_each = pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from helpers import for_each
 from segue.algorithms import ALGORITHMS, BC, IQL, SAC, CalQL
 from segue.core import Normaliser, Spaces
 from segue.data import load
@@ -39,7 +40,7 @@ def sparse_log():
     )
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@for_each("name", ALGORITHMS)
 def test_every_algorithm_sees_the_dataset_with_its_own_discount_and_rewards(name):
     dataset = sparse_log()
     batch = ALGORITHMS[name](**SCALED).transitions(dataset, Normaliser.identity(1))

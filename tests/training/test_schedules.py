@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import clone, same_bits
+from helpers import clone, for_each, same_bits
 from segue.algorithms import ALGORITHMS, DQN, IQL, PPO, SAC
 from segue.bridges import Bridge
 from segue.core import Normaliser, Spaces, Transition
@@ -80,7 +80,7 @@ def test_a_role_without_a_schedule_keeps_its_step_size():
     assert same_bits(late.nets.actor, learner.nets.actor), "its last step is 0"
 
 
-@pytest.mark.parametrize("name", sorted(set(ALGORITHMS) - {"dqn", "discrete-bcq", "discrete-cql", "ppo"}))
+@for_each("name", sorted(set(ALGORITHMS) - {"dqn", "discrete-bcq", "discrete-cql", "ppo"}))
 def test_constant_is_no_schedule_at_all(name):
     """The very same object at every point of the phase, so the same compiled update and the same bits. DQN's ε and
     PPO's pull change by themselves."""
@@ -88,8 +88,8 @@ def test_constant_is_no_schedule_at_all(name):
     assert algorithm.at(jnp.asarray(0.7)) is algorithm
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@for_each("name", ALGORITHMS)
+@for_each("schedule", ["linear", "cosine"])
 def test_every_schedule_of_every_algorithm_falls_from_the_step_size_to_nothing(name, schedule):
     cls = ALGORITHMS[name]
     fields = [field for field in cls.__dataclass_fields__ if field.endswith("_schedule")]

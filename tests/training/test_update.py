@@ -20,6 +20,7 @@ from helpers import (
     transitions,
 )
 from segue.algorithms.base import Follow
+from segue.bridges import Bridge
 from segue.errors import Diverged, SegueError
 from segue.replay import REPLAYS, Mixed, Replay, append
 from segue.training.recorder import fetch
@@ -137,3 +138,26 @@ def test_a_whole_number_for_a_hyper_parameter_is_the_same_program_as_a_fraction(
     whole, fraction = small("td3-bc", alpha=3), small("td3-bc", alpha=3.0)
     assert jax.tree.structure(whole) == jax.tree.structure(fraction)
     assert whole == fraction
+
+
+class Slower(Bridge):
+    """Takes a quarter of the policy's steps."""
+
+    name = "slower"
+
+    def actor_rate(self, state):
+        return jnp.float32(0.25)
+
+
+def test_a_bridge_may_shorten_the_policys_step():
+    algorithm, batch = small("td3"), jax.tree.map(jnp.asarray, transitions())
+    learner = fresh_learner(algorithm)
+    slow = replace(learner, bridges=((), ()))
+    (plain, _), (slower, _) = (
+        actor_update(algorithm, bridges, start, batch, jax.random.key(1))
+        for bridges, start in (((), learner), ((Slower(), Slower()), slow))
+    )
+    leaves = (jax.tree.leaves(tree.nets.actor) for tree in (learner, plain, slower))
+    for before, whole, short in zip(*leaves, strict=True):
+        np.testing.assert_allclose(short - before, (whole - before) / 16, atol=1e-7)
+    assert changed_roles(learner, slower) == changed_roles(learner, plain)

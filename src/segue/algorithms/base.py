@@ -212,6 +212,11 @@ class Algorithm(HyperParameters):
         """Fresh networks for these spaces."""
         raise NotImplementedError
 
+    @property
+    def uses_rewards(self) -> bool:
+        """Whether it learns from the rewards of a dataset; imitation does not."""
+        return True
+
     def select(self, dataset: Dataset) -> Dataset:
         """The part of the dataset that it learns from."""
         return dataset
@@ -301,6 +306,7 @@ class ActorBased(Algorithm):
             activation=self.activation,
             layer_norm=self.actor_layer_norm,
             orthogonal=self.orthogonal_init,
+            image=spaces.image,
         )
 
     def action_distribution(
@@ -361,6 +367,7 @@ class CriticBased(Algorithm):
             activation=self.activation,
             layer_norm=self.critic_layer_norm,
             orthogonal=self.orthogonal_init,
+            image=spaces.image,
         )
 
     def init_value(self, key: Key, spaces: Spaces) -> MLP:
@@ -373,6 +380,7 @@ class CriticBased(Algorithm):
             activation=self.activation,
             layer_norm=self.critic_layer_norm,
             orthogonal=self.orthogonal_init,
+            image=spaces.image,
         )
 
     def bellman_loss(self, error: Float[jax.Array, "members batch"]) -> Float[jax.Array, "members batch"]:

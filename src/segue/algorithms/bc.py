@@ -36,6 +36,11 @@ class BC(ActorBased):
         super().__post_init__()
         self.require("top_fraction", 0 < self.top_fraction <= 1, "above 0 and at most 1")
 
+    @property
+    def uses_rewards(self) -> bool:
+        """Only to choose the best episodes."""
+        return self.top_fraction < 1
+
     def continuous_actor(self) -> Callable[..., Actor | GaussianActor]:
         """What makes a fresh actor of the chosen distribution; by squared error, the usual one."""
         gaussian = self.loss == "nll" and self.distribution == "gaussian"

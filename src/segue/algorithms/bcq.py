@@ -72,6 +72,7 @@ class BCQ(ActorCritic):
             activation=self.activation,
             layer_norm=self.actor_layer_norm,
             orthogonal=self.orthogonal_init,
+            image=spaces.image,
         )
         behaviour = VAE.init(
             rng.named(key, "behaviour"),
@@ -80,6 +81,7 @@ class BCQ(ActorCritic):
             self.behaviour_hidden_sizes,
             activation=self.activation,
             orthogonal=self.orthogonal_init,
+            image=spaces.image,
         )
         return Nets(
             critic=critic,
@@ -128,7 +130,7 @@ class BCQ(ActorCritic):
         observation = jnp.broadcast_to(batch.next_observation, size)
         latent = rng.normal(key, (*size[:-1], nets.behaviour.latent_size))
         action = self.proposed(nets.behaviour, nets.target_perturbation, observation, latent)
-        q = nets.target_critic(observation, action)
+        q = nets.target_critic(batch.next_observation, action)
         return (self.minimum_weight * q.min(0) + (1 - self.minimum_weight) * q.max(0)).max(0)
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
@@ -150,7 +152,7 @@ class BCQ(ActorCritic):
             repeated = xp.broadcast_to(flat, (self.acting_samples, *flat.shape))
             latent = xp.broadcast_to(codes, (*repeated.shape[:-1], codes.shape[-1]))
             action = self.proposed(nets.behaviour, nets.perturbation, repeated, latent)
-            best = nets.critic.first(repeated, action).argmax(0)
+            best = nets.critic.first(flat, action).argmax(0)
             chosen = xp.take_along_axis(action, best[None, :, None], axis=0)[0]
             return chosen.reshape(*lead, action.shape[-1])
 

@@ -99,8 +99,7 @@ class CQL(SAC):
         target_critic = self.drawn_critics(nets.target_critic, rng.named(key, "critics"))
         noise = rng.normal(rng.named(key, "action"), (self.sampled_actions, *batch.action.shape))
         action, log_prob = nets.actor.sample_with_log_prob(batch.next_observation, noise)
-        observations = jnp.broadcast_to(batch.next_observation, (len(action), *batch.next_observation.shape))
-        q = target_critic(observations, action).min(0)
+        q = target_critic(batch.next_observation, action).min(0)
         best = q.argmax(0)[None]
         value = jnp.take_along_axis(q, best, 0)[0]
         if self.backup_entropy:
@@ -134,8 +133,7 @@ class CQL(SAC):
         def soft_maximum(critic: Any, of_data: Any, given: Any) -> tuple[jax.Array, jax.Array]:
             """Summed over states; in total, and of each member."""
             batch, actions, log_density = given
-            observations = jnp.broadcast_to(batch.observation, (3 * size, *batch.observation.shape))
-            sampled_q = critic(observations, actions.swapaxes(0, 1))  # [members, 3 · size, states]
+            sampled_q = critic(batch.observation, actions.swapaxes(0, 1))  # [members, 3 · size, states]
             sampled_q = jnp.concatenate([sampled_q[:, :size], self.calibrate(sampled_q[:, size:], batch)], axis=1)
             if self.variant == "rho":
                 among = jnp.concatenate([sampled_q, of_data.T[:, None]], axis=1)

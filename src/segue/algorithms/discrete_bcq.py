@@ -45,6 +45,7 @@ class DiscreteBCQ(DQN):
             self.hidden_sizes,
             activation=self.activation,
             orthogonal=self.orthogonal_init,
+            image=spaces.image,
         )
         return super().init(key, spaces).replace(behaviour=behaviour)
 

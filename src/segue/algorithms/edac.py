@@ -48,8 +48,7 @@ class EDAC(SACN):
         size = critic.size
 
         def total(actions: Float[jax.Array, "members batch action"]) -> Float[jax.Array, ""]:
-            observations = jnp.broadcast_to(batch.observation, (size, *batch.observation.shape))
-            return critic.each(observations, actions).sum()
+            return critic.each(batch.observation, actions).sum()
 
         # Each member gets actions of its own, so one backward pass gives every member's own gradient.
         gradient = jax.grad(total)(jnp.broadcast_to(batch.action, (size, *batch.action.shape)))

@@ -70,9 +70,14 @@ class FQL(ActorCritic):
         size = self.chunk * spaces.action_size
         critic = self.init_critic(rng.named(key, "critic"), dataclasses.replace(spaces, action_size=size))
         shape = (spaces.observation_size, size, self.hidden_sizes)
-        build: dict[str, Any] = {"activation": self.activation, "orthogonal": self.orthogonal_init}
-        actor = OneStepActor.init(rng.named(key, "actor"), *shape, layer_norm=self.actor_layer_norm, **build)
-        behaviour = FlowPolicy.init(rng.named(key, "behaviour"), *shape, layer_norm=self.actor_layer_norm, **build)
+        build: dict[str, Any] = {
+            "activation": self.activation,
+            "layer_norm": self.actor_layer_norm,
+            "orthogonal": self.orthogonal_init,
+            "image": spaces.image,
+        }
+        actor = OneStepActor.init(rng.named(key, "actor"), *shape, **build)
+        behaviour = FlowPolicy.init(rng.named(key, "behaviour"), *shape, **build)
         return Nets(behaviour=behaviour, actor=actor, critic=critic, target_critic=copy_arrays(critic))
 
     def steps(self) -> tuple[AnyStep, ...]:

@@ -80,6 +80,7 @@ class PPO(ActorBased):
             1,
             activation=self.activation,
             orthogonal=self.orthogonal_init,
+            image=spaces.image,
         )
         return Nets(actor=actor, value=value, frozen_actor=copy_arrays(actor) if self.kl_weight else None)
 

@@ -100,6 +100,8 @@ class Bridge(HyperParameters):
     """The symptoms that are a reason to suggest it. The report suggests it only where the recipe accepts it."""
     single_actions: ClassVar[bool] = False
     """Whether it needs the critic to rate single actions, which an algorithm with action chunks does not."""
+    images: ClassVar[bool] = True
+    """Whether it can do with observations that are images."""
     on_policy: ClassVar[bool] = False
     """Whether it can act on an on-policy algorithm, which has no critic, no replay and whose policy acts alone."""
 

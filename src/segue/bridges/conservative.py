@@ -23,7 +23,7 @@ from segue.bridges.base import Bridge, Handover, shapes_of
 from segue.core import Key, Learner, Nets, Spaces, Transition
 from segue.describe import Panel, Remedy
 from segue.networks import CategoricalActor
-from segue.replay.base import ReplayStrategy
+from segue.replay.base import ReplayStrategy, take
 
 #: States of the dataset on which the first multiplier is measured.
 SAMPLE = 1024
@@ -97,7 +97,7 @@ class ConservativeUpdate(Bridge):
         multiplier = jnp.asarray(self.initial_multiplier or 1.0, jnp.float32)
         if self.initial_multiplier is None and "critic" in learner.nets and handover.logged is not None:
             rows = jax.random.randint(rng.named(key, "rows"), (SAMPLE,), 0, len(handover.logged.reward))
-            batch = jax.tree.map(lambda column: jnp.asarray(column)[rows], handover.logged)
+            batch = take(handover.logged, rows)
             multiplier = self.balance(handover.algorithm, learner.nets, batch, rng.named(key, "loss"))
         return learner, self.state(learner.nets.actor, multiplier)
 

@@ -19,7 +19,7 @@ import optax
 from segue import rng
 from segue.algorithms.base import Algorithm, Aux, copy_arrays
 from segue.bridges.base import Bridge, Handover
-from segue.core import Array, Key, Learner
+from segue.core import Array, Key, Learner, as_numbers
 from segue.describe import Remedy
 
 #: Updates per dispatch.
@@ -107,7 +107,7 @@ def align(refit: CriticRefit, algorithm: Algorithm, learner: Learner, logged: An
 
     def step(carry: Learner, key: Any) -> tuple[Learner, None]:
         rows = jax.random.randint(rng.named(key, "rows"), (algorithm.batch_size,), 0, len(logged.reward))
-        s = jnp.take(logged.observation, rows, axis=0)
+        s = as_numbers(jnp.take(logged.observation, rows, axis=0))
         nets = carry.nets
         own = nets.actor.mode(s)
         q_own = anchor(s, own).min(0)

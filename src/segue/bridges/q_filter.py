@@ -14,7 +14,7 @@ from segue.algorithms.base import Algorithm, Aux
 from segue.bridges.base import Bridge, Handover, shapes_of
 from segue.core import Array, Key, Learner, Nets, Spaces, Transition
 from segue.describe import Panel
-from segue.replay.base import ReplayStrategy
+from segue.replay.base import ReplayStrategy, take
 
 #: Rows of the dataset whose mean rating is the threshold of the `average` rule.
 SAMPLE = 256
@@ -71,7 +71,8 @@ class QFilter(Bridge):
             return learner, ()
         assert handover.logged is not None
         rows = jax.random.randint(key, (SAMPLE,), 0, len(handover.logged.reward))
-        return learner, (jnp.asarray(handover.logged.observation)[rows], jnp.asarray(handover.logged.action)[rows])
+        sample = take(handover.logged, rows)
+        return learner, (sample.observation, sample.action)
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
         """Observations and actions of the sample."""

@@ -89,6 +89,8 @@ class SAMG(Bridge):
         ),
     )
 
+    images: ClassVar[bool] = False
+
     coefficient: Literal["encoder", "kl", "elbo", "even", "random", "off"] = "encoder"
     """p before the threshold. `encoder`: Σ_j w_j P(|z| > |μ_j(s, a)|), w_j = 1/L; `kl`: exp(−KL / typical KL); `elbo`:
     share of the dataset with a worse ELBO; ablations: `even` (½), `random` (uniform), `off` (0)."""

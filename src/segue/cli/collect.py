@@ -10,10 +10,10 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from segue.cli.console import PlainConsole
 from segue.cli.env_flags import environment_from_flags
 from segue.cli.parse import parse
 from segue.cli.policies import acting
+from segue.console import PlainConsole
 from segue.errors import SegueError
 
 RANDOM = "random"

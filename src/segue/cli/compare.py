@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from segue.cli.launch import PLACE, Again, launch
 from segue.cli.parse import parse
-from segue.cli.recipe_flags import PARTS, names_part, recipe_from_flags, without_part
+from segue.cli.recipe_flags import names_part, recipe_from_flags, without_part
 from segue.errors import SegueError
-from segue.recipe import Recipe, read_recipes
+from segue.recipe import PARTS, Recipe, read_recipes
 
 DESCRIPTION = """Several recipes as the arms of one report; arms with the same offline phase share it.
 

@@ -13,10 +13,11 @@ from typing import Any
 import tyro
 from rich.table import Table
 
-from segue.cli.console import PlainConsole
+from segue.cli.dataset_flags import NO_COLUMNS, ColumnFlags, named, with_one_dataset
 from segue.cli.env_flags import environment_from_flags
 from segue.cli.parse import parse
 from segue.cli.policies import acting, find, is_exported, of_offline_phase
+from segue.console import PlainConsole
 from segue.errors import SegueError
 
 
@@ -42,7 +43,8 @@ class Flags:
     offline: bool = False
     """Judge from a dataset instead (off-policy evaluation): better than the behaviour policy?"""
     dataset: str | None = None
-    """With --offline: a dataset other than the one of the run."""
+    """With --offline: a dataset other than the run's; columns of a table mean what they mean in the run's."""
+    columns: ColumnFlags = NO_COLUMNS
     clip_actions: bool = False
     """With --offline: clip logged actions that lie outside their bounds."""
     method: str | None = None
@@ -68,7 +70,7 @@ LIVE_ONLY = ("episodes", "env", "env_kwargs", "max_episode_steps")
 def main(arguments: list[str]) -> int:
     """Print mean, standard error and range of the returns of every policy of a run; or what a dataset says of it."""
     about = "Judge the policies that a run and its offline phases ended with, over more episodes or from a dataset."
-    flags = parse(Flags, arguments, "evaluate", about)
+    flags = parse(Flags, with_one_dataset(arguments), "evaluate", about)
     for name in LIVE_ONLY if flags.offline else OFFLINE_ONLY:
         if getattr(flags, name) != getattr(Flags, name):
             flag, way = f"--{name.replace('_', '-')}", "without" if flags.offline else "with"
@@ -100,12 +102,22 @@ def main(arguments: list[str]) -> int:
 
 
 def _offline(flags: Flags) -> int:
+    from segue.data import PLUS
     from segue.data import load as load_dataset
     from segue.envs.make import logged_actions
     from segue.ope import FQE, BehaviourModel, evaluate_offline, propensities
     from segue.runner.checkpoint import load
 
-    uri, clip = (flags.dataset, flags.clip_actions) if flags.dataset is not None else _own_dataset(flags.run)
+    own = _own_datasets(flags.run)
+    if flags.dataset is not None:
+        uri, clip = flags.dataset, flags.clip_actions
+        if len(own) == 1 and PLUS not in uri:
+            uri = named(uri, {}, like=own[0][0])
+    elif len(own) == 1:
+        uri, clip = own[0]
+    else:
+        found = ", ".join(uri for uri, _ in own) or "no dataset that can be loaded again"
+        raise SegueError(f"{flags.run}: the run names {found}; expected one dataset: give --dataset")
     dataset = load_dataset(uri, clip_actions=clip or flags.clip_actions)
     # Every policy's would be the same, and takes as long.
     behaviour = functools.cache(lambda: propensities(dataset, BehaviourModel(), flags.seed))
@@ -120,7 +132,7 @@ def _offline(flags: Flags) -> int:
             )
         saved = load(place)
         if saved.environment is not None and saved.spaces.discrete and not dataset.bounds_known:
-            dataset = dataset.with_actions_of(logged_actions(saved.environment))
+            dataset = dataset.in_space(logged_actions(saved.environment).space)
         if saved.spaces != dataset.spaces:
             raise SegueError(
                 f"{place}: the policy has {saved.spaces.describe()}, {dataset.source} has {dataset.spaces.describe()}; "
@@ -151,17 +163,13 @@ def _offline(flags: Flags) -> int:
     return 0
 
 
-def _own_dataset(run: Path) -> tuple[str, bool]:
-    """The dataset that a run, or the run of a checkpoint, learnt from, and whether its actions were clipped."""
+def _own_datasets(run: Path) -> list[tuple[str, bool]]:
+    """The datasets that a run, or the run of a checkpoint, learnt from, and whether their actions were clipped."""
     from segue.recipe import read_recipes
 
     home = next((place for place in (run, *run.resolve().parents) if (place / "recipe.json").exists()), None)
     arms = read_recipes(home).values() if home is not None else ()
-    datasets = sorted({(arm.dataset, arm.clip_actions) for arm in arms if isinstance(arm.dataset, str)})
-    if len(datasets) != 1:
-        found = ", ".join(uri for uri, _ in datasets) or "no dataset that can be loaded again"
-        raise SegueError(f"{run}: the run names {found}; expected one dataset: give --dataset")
-    return datasets[0]
+    return sorted({(arm.dataset, arm.clip_actions) for arm in arms if isinstance(arm.dataset, str)})
 
 
 def _judge(name: str, place: Path, flags: Flags) -> dict[str, Any]:

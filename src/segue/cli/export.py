@@ -7,10 +7,10 @@ from pathlib import Path
 
 import tyro
 
-from segue.cli.console import PlainConsole
 from segue.cli.env_flags import environment_from_flags
 from segue.cli.parse import parse
 from segue.cli.policies import choose
+from segue.console import PlainConsole
 
 
 @dataclasses.dataclass(frozen=True)

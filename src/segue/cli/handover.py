@@ -12,9 +12,9 @@ import tyro
 from rich.table import Table
 from rich.text import Text
 
-from segue.cli.console import PlainConsole
 from segue.cli.parse import parse
 from segue.cli.read import read
+from segue.console import PlainConsole
 from segue.errors import SegueError, unknown
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import tyro
 
-from segue.cli.console import PlainConsole
+from segue.cli.dataset_flags import ColumnFlags, given, named
 from segue.cli.parse import parse
+from segue.console import PlainConsole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Flags:
     """Which log, and how to show it."""
 
     uri: tyro.conf.Positional[str]
-    """segue:NAME, minari:ID, d4rl:FILE.hdf5 or npz:FILE.npz."""
+    """segue:NAME, minari:ID, lerobot:FOLDER, or d4rl:, npz:, csv:, parquet: or ndjson: and a file."""
+    columns: ColumnFlags
     plot: Path | None = None
     """Draw it to this PNG."""
     clip_actions: bool = False
@@ -32,7 +34,7 @@ def main(arguments: list[str]) -> int:
     from segue.data import load
     from segue.data.inspection import inspect, plot
 
-    dataset = load(flags.uri, clip_actions=flags.clip_actions)
+    dataset = load(named(flags.uri, given(flags.columns)), clip_actions=flags.clip_actions)
     inspection = inspect(dataset)
     if flags.json:
         print(json.dumps(inspection.to_dict(), indent=1))

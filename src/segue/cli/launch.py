@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from rich.markup import escape
 
-from segue.cli.console import PlainConsole
-from segue.cli.progress import Watcher
+from segue.console import PlainConsole
 from segue.recipe import CHECKPOINT_EVERY, Recipe
 
 #: Where the results go and who does the work; not part of the recipe.
@@ -53,24 +53,24 @@ def launch(arms: Mapping[str, Recipe], place: Any, arguments: list[str], resume:
     `place` has the fields of PLACE.
     """
     from segue.report import decode, terminal_report
-    from segue.runner import compare
+    from segue.runner import RunFailed, compare
 
-    with Watcher() as watcher:
+    console, failed = PlainConsole(), None
+    try:
         result = compare(
             arms,
             place.out,
             workers=place.workers,
-            on_event=watcher,
+            progress=True,
             command=shlex.join(["segue", *arguments]),
             checkpoint_every=place.checkpoint_every,
             resume=resume,
         )
-    console = PlainConsole()
+    except RunFailed as error:
+        result, failed = error.result, error
     console.print(terminal_report(decode(result.summary, place.out.resolve().name)))
-    for name, arm in result.summary["arms"].items():
-        for seed, outcome in arm["seeds"].items():
-            if outcome["error"]:
-                console.print(f"[red]{name}, seed {seed}: {outcome['error']}[/red]", soft_wrap=True)
+    for name, seed, cause in failed.causes() if failed else ():
+        console.print(f"[red]{name}, seed {seed}: {escape(cause)}[/red]", soft_wrap=True)
     if result.status == "interrupted":
         console.print("Interrupted, and saved: the results so far are in the report; the same command goes on.")
     console.print(f"Report: {result.report}", soft_wrap=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from segue.cli.console import PlainConsole
 from segue.cli.parse import parse
+from segue.console import PlainConsole
 
 
 @dataclasses.dataclass(frozen=True)

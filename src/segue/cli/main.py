@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib
+import io
 import os
 import sys
 
@@ -21,6 +23,7 @@ COMMANDS = {
     "evaluate": "judge a run's final policies over more episodes",
     "export": "write a trained policy for use elsewhere, without the training stack",
     "inspect": "what is in a dataset, and what is wrong with it",
+    "convert": "write a dataset in another format",
     "collect": "record policies in an environment into a dataset",
     "list": "the algorithms, bridges, replay strategies and datasets there are",
 }
@@ -41,6 +44,7 @@ for example:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0 done, 1 a run failed, 2 bad input, 130 stopped by Ctrl-C, 143 by SIGTERM (both can go on)."""
+    _write_any_text()
     try:
         try:
             return _main(sys.argv[1:] if arguments is None else arguments)
@@ -55,6 +59,24 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"segue: {where}{error.strerror or error}", file=sys.stderr)
         _drop_output()
         return 2
+
+
+#: What is written for a character that the encoding of the output lacks; "?" for all others. A minus has to stay one.
+SUBSTITUTES = {"−": "-", "–": "-", "—": "-", "·": "-", "…": "...", "“": '"', "”": '"', "±": "+/-", "─": "-", "│": "|"}
+
+
+def _write_any_text() -> None:
+    """Make no error of a character that the terminal, or a redirected output on Windows, has no code for."""
+
+    def substitute(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        lacking = error.object[error.start : error.end]
+        return "".join(SUBSTITUTES.get(character, "?") for character in lacking), error.end
+
+    codecs.register_error("segue", substitute)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="segue")
 
 
 def _drop_output() -> None:

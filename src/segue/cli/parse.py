@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from segue.errors import SegueError
+from segue.errors import SegueError, nearest
 
 T = TypeVar("T")
 
@@ -48,7 +47,7 @@ def _unknown_argument(word: str, arguments: Sequence[str], spec: Callable[..., A
         return f"unexpected argument {word!r}; see segue {command} --help"
     flags = _flags(spec, config)
     name = word.split("=")[0]
-    near = difflib.get_close_matches(name.replace("_", "-"), flags, n=3, cutoff=0.4)
+    near = nearest(name, flags)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"unknown flag {name!r}: {hint}segue {command} --help lists {len(flags)} flags"
 
@@ -60,3 +59,21 @@ def _flags(spec: Callable[..., Any], config: Any) -> list[str]:
         tyro.cli(spec, args=["--help"], config=config)
     found = re.findall(r"^[│ ]*(--[a-z0-9.-]+)", page.getvalue(), re.MULTILINE)
     return list(dict.fromkeys(found))
+
+
+def docs_of_fields(cls: type) -> dict[str, str]:
+    """The string under each field of a dataclass."""
+    import ast
+    import inspect
+    import textwrap
+
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    return {
+        before.target.id: str(after.value.value)
+        for before, after in zip(body.body, body.body[1:], strict=False)
+        if isinstance(before, ast.AnnAssign)
+        and isinstance(before.target, ast.Name)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+    }

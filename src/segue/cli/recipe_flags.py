@@ -15,12 +15,12 @@ import tyro
 
 from segue.algorithms import ALGORITHMS
 from segue.bridges import BRIDGES
+from segue.cli.dataset_flags import NO_COLUMNS, WEIGHTS, ColumnFlags, with_one_dataset
 from segue.cli.env_flags import json_flag
-from segue.cli.parse import parse
+from segue.cli.parse import docs_of_fields, parse
 from segue.errors import RecipeError, unknown
 from segue.presets import AUTO, RECIPES, auto
-from segue.recipe import Recipe
-from segue.replay import REPLAYS
+from segue.recipe import PARTS, Recipe
 
 NONE = "none"
 PRESET = (
@@ -30,12 +30,6 @@ PRESET = (
 )
 #: Fields whose flag is a JSON text, and its kind.
 AS_JSON = {"env_kwargs": dict, "env_wrappers": list}
-PARTS: dict[str, tuple[str, Mapping[str, type]]] = {
-    "offline": ("algorithm", ALGORITHMS),
-    "online": ("algorithm", ALGORITHMS),
-    "replay": ("replay", REPLAYS),
-    "bridges": ("bridge", BRIDGES),
-}
 
 
 def recipe_from_flags(
@@ -53,6 +47,7 @@ def recipe_from_flags(
         RecipeError: for an unknown part, or parts that do not fit together.
         SegueError: for an unknown flag.
     """
+    arguments = with_one_dataset(arguments)
     named = {part: _named(part, arguments) for part in PARTS}
     preset = last_value("preset", arguments)
     values: dict[str, Any] = {}
@@ -191,7 +186,7 @@ def last_value(flag: str, arguments: Sequence[str]) -> str:
 def _spec(named: Mapping[str, list[str]], values: Mapping[str, Any], extra: Sequence[tuple[str, Any, Any]]) -> type:
     """A dataclass with a field per flag, for tyro; `values` are the defaults that a preset changes."""
     fields: list[Any] = []
-    docs, hints = _field_docs(Recipe), get_type_hints(Recipe)
+    docs, hints = docs_of_fields(Recipe), get_type_hints(Recipe)
     for field in dataclasses.fields(Recipe):
         name = field.name
         if name in PARTS:
@@ -216,26 +211,11 @@ def _spec(named: Mapping[str, list[str]], values: Mapping[str, Any], extra: Sequ
             if name in AS_JSON:
                 kind, default = str, json.dumps(values.get(name, AS_JSON[name]()))
             fields.append((name, Annotated[kind, tyro.conf.arg(help=docs[name])], default))
+    # Only for --help: `with_one_dataset` has taken them.
+    fields.append(("dataset_weights", Annotated[tuple[float, ...], tyro.conf.arg(help=WEIGHTS)], ()))
+    fields.append(("columns", ColumnFlags, NO_COLUMNS))
     fields.append(("preset", Annotated[str | None, tyro.conf.arg(help=PRESET, metavar="NAME")], values["preset"]))
     fields += extra
     return dataclasses.make_dataclass(
         "Flags", [(name, kind, dataclasses.field(default=default)) for name, kind, default in fields]
     )
-
-
-def _field_docs(cls: type) -> dict[str, str]:
-    """The string under each field of a dataclass."""
-    import ast
-    import inspect
-    import textwrap
-
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    return {
-        before.target.id: str(after.value.value)
-        for before, after in zip(body.body, body.body[1:], strict=False)
-        if isinstance(before, ast.AnnAssign)
-        and isinstance(before.target, ast.Name)
-        and isinstance(after, ast.Expr)
-        and isinstance(after.value, ast.Constant)
-    }

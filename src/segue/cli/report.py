@@ -9,9 +9,9 @@ from typing import Annotated
 
 import tyro
 
-from segue.cli.console import PlainConsole
 from segue.cli.parse import parse
 from segue.cli.read import read
+from segue.console import PlainConsole
 from segue.errors import SegueError
 from segue.files import make_directory
 

@@ -11,7 +11,8 @@ from segue.recipe import CHECKPOINT_EVERY
 
 DESCRIPTION = """Go on with a run where it was saved last, to the numbers that it would have had without interruption.
 
-With --online-steps (or, without an online phase, --offline-steps) it goes on to a longer budget."""
+With --online-steps (or, without an online phase, --offline-steps) it goes on to a longer budget; with --seeds it gets
+more seeds, and those that it has stay as they are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Flags:
     """Environment steps of the online phase, those already done included."""
     offline_steps: int | None = None
     """Updates of the offline phase, those already done included; for a run without an online phase."""
+    seeds: int | None = None
+    """How many seeds every arm is to have, those already done included."""
     workers: int | None = None
     """Worker processes."""
     checkpoint_every: float = CHECKPOINT_EVERY
@@ -40,5 +43,5 @@ def main(arguments: list[str]) -> int:
     flags = parse(Flags, arguments, "run", DESCRIPTION)
     from segue.runner.longer import lengthen
 
-    arms = lengthen(flags.resume, flags.online_steps, flags.offline_steps)
+    arms = lengthen(flags.resume, flags.online_steps, flags.offline_steps, flags.seeds)
     return launch(arms, flags, ["run", *arguments], resume=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from segue.cli import resume
-from segue.cli.console import PlainConsole
 from segue.cli.launch import PLACE, Again, launch
 from segue.cli.parse import parse
 from segue.cli.recipe_flags import names_part, recipe_from_flags
+from segue.console import PlainConsole
 from segue.errors import SegueError
 from segue.presets import AUTO
 from segue.recipe import Recipe, read_recipes

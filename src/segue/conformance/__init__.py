@@ -25,6 +25,8 @@ from segue.replay import REPLAYS, Replay
 from segue.training.update import init_learner
 
 CONTINUOUS, DISCRETE = Spaces(observation_size=3, action_size=2), Spaces(3, 4, discrete=True)
+#: Of algorithms that see images.
+IMAGE = (6, 5)
 KINDS = {"continuous": CONTINUOUS, "discrete": DISCRETE}
 #: Names of the parts that are tested; all if there are none.
 WANTED: list[str] = []
@@ -61,9 +63,9 @@ def transitions(spaces: Spaces, rows: int = 64, seed: int = 0) -> Transition:
         action = rng.uniform(-1, 1, (rows, spaces.action_size)).astype(np.float32)
     following = np.roll(action, -1, axis=0)
     following[7::8] = -1 if spaces.discrete else np.nan
-    observation = rng.normal(size=shape).astype(np.float32)
+    observation = seen(rng.normal(size=shape), spaces)
     after = np.roll(observation, -1, axis=0)
-    after[7::8] = rng.normal(size=(len(after[7::8]), spaces.observation_size))
+    after[7::8] = seen(rng.normal(size=(len(after[7::8]), spaces.observation_size)), spaces)
     return Transition(
         observation=observation,
         action=action,
@@ -73,6 +75,11 @@ def transitions(spaces: Spaces, rows: int = 64, seed: int = 0) -> Transition:
         return_to_go=rng.normal(size=rows).astype(np.float32),
         next_action=following,
     )
+
+
+def seen(normal: np.ndarray, spaces: Spaces) -> np.ndarray:
+    """Observations made of normal numbers."""
+    return normal.astype(np.float32) if spaces.image is None else (100 + 50 * normal).clip(0, 255).astype(np.uint8)
 
 
 def dataset(spaces: Spaces, rows: int = 64) -> Dataset:

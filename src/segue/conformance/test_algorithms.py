@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from segue import conformance as suite
 from segue.acting import restart
 from segue.algorithms import ALGORITHMS
 from segue.algorithms.base import BellmanStep, Follow, PolicyStep
-from segue.core import origin
+from segue.core import Normaliser, origin
+from segue.networks.encoder import Encoder
 from segue.policy import Policy
 from segue.recipe import decode, encode
+from segue.replay import Replay
 from segue.runner.checkpoint import Checkpoint, load, save, skeleton
 from segue.training.handover import hand_over
-from segue.training.update import run_updates
+from segue.training.update import init_learner, run_updates
 
 BLOCKS = 3
 
@@ -126,6 +129,31 @@ def test_the_policys_loss_is_per_sample(algorithm: str, kind: str) -> None:
     assert loss.shape == (16,)
 
 
+def test_every_network_encodes_images(algorithm: str) -> None:
+    """An update is only traced: to compile one for every algorithm would take minutes."""
+    own = suite.small(algorithm)
+    plain = suite.spaces_of(own)
+    spaces = dataclasses.replace(plain, observation_size=math.prod(suite.IMAGE), image=suite.IMAGE)
+    nets = own.init(jax.random.key(0), spaces)
+    for role, net in nets.roles().items():
+        assert bool(encoders(net)) == (len(jax.tree.leaves(net)) > 1), role
+    learner = init_learner(own, nets, Normaliser.identity(spaces.observation_size))
+    if not own.on_policy:
+        replay = Replay.create(own.transitions(suite.dataset(spaces), learner.normaliser), 0, spaces)
+        given = jax.random.key(0), jnp.zeros(())
+        after, _ = jax.eval_shape(lambda learner: run_updates(learner, replay, *given, own, blocks=1), learner)
+        assert suite.structure(after) == suite.structure(learner)
+    policy = Policy(own, learner)
+    acted = policy.act(suite.dataset(spaces).observations[:5], policy.start(5), np.random.default_rng(0), True)
+    assert np.shape(acted.action) == ((5,) if spaces.discrete else (5, spaces.action_size))
+
+
+def encoders(net: Any) -> list[Encoder]:
+    """All that a network has."""
+    parts = jax.tree.leaves(net, is_leaf=lambda part: isinstance(part, Encoder))
+    return [part for part in parts if isinstance(part, Encoder)]
+
+
 @pytest.mark.parametrize("explore", [False, True])
 def test_it_acts_within_the_bounds_and_carries_on(algorithm: str, kind: str, explore: bool) -> None:
     """For episodes side by side, also where one begins anew."""
@@ -141,7 +169,11 @@ def test_it_acts_within_the_bounds_and_carries_on(algorithm: str, kind: str, exp
         assert acted.action.max() <= (spaces.action_size - 1 if spaces.discrete else 1)
         assert np.shape(acted.log_prob()) == (5,)
         assert suite.structure(acted.carry) == suite.structure(carry)
-        carry = restart(policy, acted.carry, np.array([True, False, False, True, False]))
+        ended = np.array([True, False, False, True, False])
+        carry = restart(policy, acted.carry, ended)
+        for fresh, before, now in zip(*map(jax.tree.leaves, (policy.start(5), acted.carry, carry)), strict=True):
+            assert np.array_equal(now[ended], np.asarray(fresh)[ended])
+            assert np.array_equal(now[~ended], np.asarray(before)[~ended])
 
 
 def test_a_checkpoint_brings_it_back_bit_for_bit(algorithm: str, kind: str, tmp_path: Path) -> None:

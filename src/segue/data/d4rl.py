@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,9 +21,11 @@ ALWAYS_READ = 64 * 2**20
 
 
 def read(name: str) -> Columns:
-    """Columns of one HDF5 file, with `timeouts` and `next_observations` where it has them.
+    """Columns of one HDF5 file, with `timeouts`, `next_observations` and bounds of actions where it has them.
 
-    Everything else in the file (`infos/…`, `metadata/…`) is ignored.
+    d3rlpy's `episode_terminals` that are no terminals are time-outs.
+
+    Everything else in the file (`infos/…`, `metadata/…`) is ignored with a note.
 
     Raises:
         DataError: the file is missing, empty, truncated, damaged or not HDF5, or a column is missing or not
@@ -39,15 +42,28 @@ def read(name: str) -> Columns:
                     f"{source}: this is a Minari file; use minari:ID, with MINARI_DATASETS_PATH set to the "
                     "folder that the id starts from"
                 )
-            arrays.require(source, file)
-            wanted = [*arrays.REQUIRED, *(name for name in arrays.OPTIONAL if name in file)]
-            columns = {name: _column(source, name, file[name]) for name in wanted}
+            return arrays.read(_Named(source, file), source)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
         raise DataError(
             f"{source}: cannot be read as HDF5 ({files.reason(error)}): the file is truncated, damaged or of "
             "another kind; copy or download it again"
         ) from error
-    return arrays.read(columns, source)
+
+
+class _Named(Mapping[str, np.ndarray]):
+    """The columns of a file, read when they are asked for."""
+
+    def __init__(self, source: str, file: h5py.File) -> None:
+        self.source, self.file = source, file
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.file)
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return _column(self.source, name, self.file[name])
 
 
 def _column(source: str, name: str, item: h5py.Dataset | h5py.Group) -> np.ndarray:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Literal
 
 import gymnasium as gym
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt64
+from jaxtyping import Bool, Float, Int, Real, UInt64
 
 from segue import rng
-from segue.core import Normaliser, Spaces, Transition
-from segue.envs.spaces import Actions as LiveActions
+from segue.core import Normaliser, Spaces, Transition, is_image
+from segue.data.boundaries import Contradiction, boundaries
+from segue.data.encoding import Encoding
 from segue.envs.spec import Environment
 from segue.errors import DataError
 
@@ -23,6 +25,10 @@ OutOfRange = Literal["error", "clip"]
 BOUND_TOLERANCE = 1e-4
 #: Rounding slack of a logarithm of a probability above 0.
 LOG_PROB_TOLERANCE = 1e-4
+#: What TD3+BC and CORL add to standard deviations: an observation that varies by less is constant to a network.
+STD_EPSILON = 1e-3
+#: Largest rounding of observations to 32-bit floats, in their standard deviations.
+MAX_ROUNDING = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +37,10 @@ class Columns:
 
     observations: np.ndarray
     actions: np.ndarray
-    rewards: np.ndarray
     terminals: np.ndarray
     """1 where the episode ended in a true terminal state."""
+    rewards: np.ndarray | None = None
+    """None if the file has none: only imitation learns from it."""
     timeouts: np.ndarray | None = None
     """1 where the episode was cut by a time limit; None if the file does not say."""
     next_observations: np.ndarray | None = None
@@ -49,19 +56,25 @@ class Columns:
     behaviour_log_prob: np.ndarray | None = None
     """log b(a|s) of the logged action under the policy that took it, if the file says: the logged propensity. For
     continuous actions a density over them as they are logged, before they are rescaled."""
+    encoding: Encoding | None = None
+    """What the numbers of observations and actions mean, if the file says."""
+    notes: tuple[str, ...] = ()
+    """What the reader did to the data, in words."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Dataset:
     """A validated log of N transitions in episode order.
 
     Attributes hold read-only arrays. Continuous actions are in [-1, 1]; discrete ones are integers from 0.
     """
 
-    observations: Float[np.ndarray, "N observation"]
+    observations: Real[np.ndarray, "N observation"]
+    """Float32; uint8 where they are images."""
     actions: Float[np.ndarray, "N action"] | Int[np.ndarray, " N"]
     rewards: Float[np.ndarray, " N"]
-    next_observations: Float[np.ndarray, "N observation"]
+    """NaN in every row where the dataset has none."""
+    next_observations: Real[np.ndarray, "N observation"]
     terminals: Bool[np.ndarray, " N"]
     """True where the episode reached a true terminal state: the only place where nothing is bootstrapped."""
     episode_starts: Int[np.ndarray, " episodes"]
@@ -72,15 +85,31 @@ class Dataset:
     env_spec: str | None = None
     """JSON of what belongs to that environment beside its id."""
     bounds_known: bool = False
-    """Whether the dataset names the bounds of its actions, or their number if they are discrete; otherwise they were
-    taken to be ±1, or as many as occur."""
+    """Whether the bounds or the number of the actions were given; otherwise they are ±1, or the largest one and 1."""
     notes: tuple[str, ...] = ()
     """What was done to the dataset while loading, in words."""
     behaviour_log_prob: Float[np.ndarray, " N"] | None = None
     """log b(a|s) of the policy that acted (a density over [-1, 1] for continuous actions); None if unknown."""
+    encoding: Encoding | None = None
+    """What the numbers of observations and actions mean, where the dataset was a table."""
+    part_of_episode: Int[np.ndarray, " episodes"] | None = None
+    """Of a mixture: the number of the part that each episode is from, in ascending order."""
+    part_weights: tuple[float, ...] = ()
+    """Of a mixture with weights: the share of samples drawn from each part."""
 
     def __len__(self) -> int:
         return len(self.rewards)
+
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({self.source}: {len(self):,} transitions in {len(self.episode_starts):,} episodes, "
+            f"{self.spaces.describe()})"
+        )
+
+    @property
+    def rewards_known(self) -> bool:
+        """Whether the dataset has rewards; without them only imitation learns from it."""
+        return not np.isnan(self.rewards).any()
 
     @property
     def environment(self) -> Environment | None:
@@ -88,29 +117,6 @@ class Dataset:
         if self.env_spec is not None:
             return Environment.read(json.loads(self.env_spec))
         return None if self.env_id is None else Environment(self.env_id)
-
-    def with_actions_of(self, actions: LiveActions) -> Dataset:
-        """This dataset, its discrete actions as those of an environment, where it does not say what they mean.
-
-        Its integers are then what that environment takes: they begin with its first action, and some may not occur.
-
-        Raises:
-            DataError: for an integer that is no action of the environment.
-        """
-        if self.bounds_known or not self.spaces.discrete or not isinstance(actions.space, gym.spaces.Discrete):
-            return self
-        first, count = int(actions.start[0]), actions.size
-        bad = (self.actions < first) | (self.actions >= first + count)
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise DataError(
-                f"{self.source}: 'actions' is {self.actions[row]} at row {row}; expected an action of the environment, "
-                f"{first} to {first + count - 1}: if the dataset counts from 0, say so by discrete_actions={count}"
-            )
-        moved = (self.actions - first).astype(np.int32)
-        moved.flags.writeable = False
-        spaces = dataclasses.replace(self.spaces, action_size=count)
-        return dataclasses.replace(self, actions=moved, spaces=spaces, bounds_known=True)
 
     @property
     def episode_lengths(self) -> Int[np.ndarray, " episodes"]:
@@ -128,9 +134,11 @@ class Dataset:
         return self.terminals[np.append(self.episode_starts[1:], len(self)) - 1]
 
     def normaliser(self) -> Normaliser:
-        """Mean and standard deviation of the observations (+1e-3, as TD3+BC and CORL do)."""
+        """Mean and standard deviation of the observations (+1e-3, as TD3+BC and CORL do); the identity for images."""
+        if self.spaces.image is not None:
+            return Normaliser.identity(self.spaces.observation_size)
         mean = self.observations.mean(0, dtype=np.float64)
-        std = self.observations.std(0, dtype=np.float64) + 1e-3
+        std = self.observations.std(0, dtype=np.float64) + STD_EPSILON
         return Normaliser(mean.astype(np.float32), std.astype(np.float32))
 
     def returns_to_go(self, discount: float, failure_reward: float | None = None) -> Float[np.ndarray, " N"]:
@@ -162,21 +170,35 @@ class Dataset:
 
         The episodes held out are chosen at random. The second part is None if there are none.
         """
-        count, held = len(self.episode_starts), self.held_out_count(share)
-        if not held:
+        out, generator = np.zeros(len(self.episode_starts), bool), rng.generator(seed, "held out")
+        for members in self._parts():
+            out[members[generator.permutation(len(members))[: _held_out(len(members), share)]]] = True
+        if not out.any():
             return self, None
-        out = np.zeros(count, bool)
-        out[rng.generator(seed, "held out").permutation(count)[:held]] = True
         return self.episodes(np.flatnonzero(~out)), self.episodes(np.flatnonzero(out))
 
     def held_out_count(self, share: float) -> int:
         """How many episodes `split` holds out: this share, but at least one is left to learn from.
 
-        One episode alone cannot judge a policy, so no episode is held out where it would be one.
+        One episode alone cannot judge a policy, so no episode is held out where it would be one. Each part of a
+        mixture holds out its own.
         """
-        count = len(self.episode_starts)
-        held = min(round(share * count), count - 1)
-        return held if held >= 2 else 0
+        return sum(_held_out(len(members), share) for members in self._parts())
+
+    def _parts(self) -> list[Int[np.ndarray, " members"]]:
+        """The episodes of each part of a mixture; all of them if it is none."""
+        if self.part_of_episode is None:
+            return [np.arange(len(self.episode_starts))]
+        return [np.flatnonzero(self.part_of_episode == part) for part in np.unique(self.part_of_episode)]
+
+    def part_rows(self) -> tuple[Int[np.ndarray, " parts"], Float[np.ndarray, " parts"]] | None:
+        """Of a mixture with weights: how many rows each part has, and its share of the samples; otherwise None."""
+        if not self.part_weights:
+            return None
+        parts = self._parts()
+        assert self.part_of_episode is not None
+        shares = np.array([self.part_weights[self.part_of_episode[members[0]]] for members in parts])
+        return np.array([self.episode_lengths[members].sum() for members in parts]), shares / shares.sum()
 
     def episodes(self, chosen: Int[np.ndarray, " chosen"]) -> Dataset:
         """The episodes with these numbers, in this order."""
@@ -192,19 +214,57 @@ class Dataset:
             terminals=self.terminals[rows],
             episode_starts=starts,
             behaviour_log_prob=None if self.behaviour_log_prob is None else self.behaviour_log_prob[rows],
+            part_of_episode=None if self.part_of_episode is None else self.part_of_episode[chosen],
         )
 
     def transitions(self, discount: float, normaliser: Normaliser, failure_reward: float | None = None) -> Transition:
         """The whole dataset as one batch: normalised observations, γ where bootstrapped and 0 at terminals."""
         return Transition(
-            observation=np.asarray(normaliser(self.observations), np.float32),
+            observation=np.asarray(normaliser(self.observations)),
             action=self.actions,
             reward=self.rewards,
-            next_observation=np.asarray(normaliser(self.next_observations), np.float32),
+            next_observation=np.asarray(normaliser(self.next_observations)),
             discount=np.where(self.terminals, 0.0, discount).astype(np.float32),
             return_to_go=self.returns_to_go(discount, failure_reward),
             next_action=self.next_actions(),
         )
+
+    def in_space(self, space: gym.Space) -> Dataset:
+        """The same dataset, its integer actions read as an environment means them where the dataset does not say.
+
+        A `Discrete` space settles how many there are and which is the first; in a `Box` integers are continuous.
+
+        Raises:
+            DataError: if an action is not in the space.
+        """
+        if self.bounds_known or not self.spaces.discrete:
+            return self
+        low, high = int(self.actions.min()), int(self.actions.max())
+        if isinstance(space, gym.spaces.Box):
+            if high > 1:
+                raise DataError(
+                    f"{self.source}: 'actions' holds integers up to {high}, and the environment has continuous ones; "
+                    "give their bounds: add action_low and action_high to the dataset"
+                )
+            actions = self.actions.astype(np.float32)[:, None]
+            note = "integer actions are continuous ones in the environment"
+            settled = dataclasses.replace(self.spaces, action_size=1, discrete=False)
+        elif isinstance(space, gym.spaces.Discrete):
+            first, last = int(space.start), int(space.start + space.n - 1)
+            if low < first or high > last:
+                raise DataError(
+                    f"{self.source}: 'actions' goes from {low} to {high}, the environment's from {first} to {last}; "
+                    f"expected the same: if the dataset counts from 0, add discrete_actions={space.n} to it"
+                )
+            actions = (self.actions - first).astype(np.int32)
+            note = f"actions {first} to {last} are those of the environment; the dataset holds {low} to {high}"
+            settled = dataclasses.replace(self.spaces, action_size=int(space.n))
+        else:
+            return self
+        actions.flags.writeable = False
+        same = settled == self.spaces and actions[0] == self.actions[0]
+        notes = self.notes if same else (*self.notes, note)
+        return dataclasses.replace(self, actions=actions, spaces=settled, bounds_known=settled.discrete, notes=notes)
 
     def _unit_bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
         size = self.spaces.action_size
@@ -237,18 +297,20 @@ class Dataset:
         """The dataset as a format's writer takes it; loading what it wrote gives the same transitions."""
         ends = np.zeros(len(self), bool)
         ends[np.append(self.episode_starts[1:], len(self)) - 1] = True
+        shape = (len(self), *(self.spaces.image or (-1,)))
         return Columns(
-            observations=self.observations,
+            observations=self.observations.reshape(shape),
             actions=self.actions,
-            rewards=self.rewards,
+            rewards=self.rewards if self.rewards_known else None,
             terminals=self.terminals,
             timeouts=ends & ~self.terminals,
-            next_observations=self.next_observations,
+            next_observations=self.next_observations.reshape(shape),
             env_id=self.env_id,
             env_spec=self.env_spec,
             action_bounds=self._unit_bounds() if self.bounds_known else None,
             discrete_actions=self.spaces.action_size if self.spaces.discrete and self.bounds_known else None,
             behaviour_log_prob=self.behaviour_log_prob,
+            encoding=self.encoding,
         )
 
     @classmethod
@@ -259,6 +321,11 @@ class Dataset:
             DataError: naming the source, the column, the first bad row, and what was expected.
         """
         return _Loading(columns, source, out_of_range).finish()
+
+
+def _held_out(count: int, share: float) -> int:
+    held = min(round(share * count), count - 1)
+    return held if held >= 2 else 0
 
 
 def returns_to_go(
@@ -279,44 +346,66 @@ def returns_to_go(
     return result.astype(np.float32)
 
 
+def _one_hot(actions: np.ndarray) -> bool:
+    """Whether every row is 0 but for a single 1, and not always the same one."""
+    if actions.ndim != 2 or actions.shape[1] < 2 or not ((actions == 0) | (actions == 1)).all():
+        return False
+    return bool((actions.sum(1) == 1).all() and (actions != actions[0]).any())
+
+
+def few(noun: str, indices: Sequence[int] | Int[np.ndarray, " n"]) -> str:
+    """`columns 1, 4 and 7 more`: what these numbers are, and the first of them."""
+    listed = ", ".join(map(str, indices[:8])) + (f" and {len(indices) - 8} more" if len(indices) > 8 else "")
+    return f"{noun}{'s' * (len(indices) != 1)} {listed}"
+
+
 class _Loading:
     """The checks, in the order in which their messages make sense."""
 
     def __init__(self, columns: Columns, source: str, out_of_range: OutOfRange) -> None:
         self.columns, self.source, self.out_of_range = columns, source, out_of_range
-        self.notes: list[str] = []
+        self.notes = list(columns.notes)
+        self.counted = "observations" if columns.rewards is None else "rewards"
 
     def fail(self, message: str) -> DataError:
         return DataError(f"{self.source}: {message}")
 
     def finish(self) -> Dataset:
         columns = self.columns
-        rewards = self.numbers("rewards", columns.rewards).astype(np.float32)
-        if rewards.ndim == 0 or rewards.shape[1:] not in ((), (1,)):
-            raise self.fail(f"'rewards' has shape {rewards.shape}; expected one number per step")
-        rewards = rewards.reshape(-1)
+        rewards = self.rewards()
         rows = len(rewards)
         if rows == 0:
-            raise self.fail("the dataset is empty: 'rewards' has no rows")
-        observations = self.matrix("observations", columns.observations, rows)
+            raise self.fail(f"the dataset is empty: '{self.counted}' has no rows")
+        observations = self.matrix("observations", columns.observations, rows, images=True)
+        self.require_variation(np.asarray(columns.observations).reshape(rows, -1), observations)
         terminals = self.flags("terminals", columns.terminals, rows)
-        timeouts = np.zeros(rows, bool) if columns.timeouts is None else self.flags("timeouts", columns.timeouts, rows)
-        if columns.timeouts is None:
-            self.notes.append(
-                "no 'timeouts': episodes end at terminals only, so one that a time limit cut runs on into the next"
-            )
+        timeouts = None if columns.timeouts is None else self.flags("timeouts", columns.timeouts, rows)
         actions, spaces = self.actions(rows, observations.shape[1])
+        if observations.dtype == np.uint8:
+            spaces = dataclasses.replace(spaces, image=np.shape(columns.observations)[1:])
         log_prob = self.behaviour_log_prob(rows, spaces)
-        ends = self.episode_ends(terminals, timeouts)
+        next_observations = None
         if columns.next_observations is not None:
-            next_observations = self.matrix("next_observations", columns.next_observations, rows)
+            next_observations = self.matrix("next_observations", columns.next_observations, rows, images=True)
+            if next_observations.dtype != observations.dtype:
+                raise self.fail(
+                    f"'next_observations' holds {columns.next_observations.dtype} of shape "
+                    f"{columns.next_observations.shape}, 'observations' {columns.observations.dtype} of shape "
+                    f"{columns.observations.shape}; expected the same: images are uint8 and have two or three axes"
+                )
             if next_observations.shape != observations.shape:
                 raise self.fail(
                     f"'next_observations' has {next_observations.shape[1]} columns, 'observations' has "
                     f"{observations.shape[1]}; expected the same"
                 )
-            keep = np.ones(rows, bool)
-        else:
+        try:
+            found = boundaries(observations, next_observations, terminals, timeouts)
+        except Contradiction as error:
+            raise self.fail(str(error)) from None
+        self.notes += found.notes
+        ends = self.closed(found.ends)
+        keep = ~found.reset
+        if next_observations is None:
             next_observations = np.concatenate([observations[1:], observations[-1:]])
             # What followed a terminal was not logged; the next row starts another episode and is not it.
             next_observations[ends] = observations[ends]
@@ -327,8 +416,8 @@ class _Loading:
                     f"no 'next_observations': they were shifted within each episode, and the last step of "
                     f"{int((~keep).sum())} episodes that did not end in a terminal was left out"
                 )
-            if not keep.any():
-                raise self.fail("no transition is left: every episode is one step long and has no next observation")
+        if not keep.any():
+            raise self.fail("no transition is left: every episode is one step long and has no next observation")
         # An episode whose every row is left out vanishes; the others keep their order.
         episode = np.concatenate([[0], np.cumsum(ends)[:-1]])[keep]
         starts = np.flatnonzero(np.diff(episode, prepend=-1))
@@ -343,14 +432,49 @@ class _Loading:
             source=self.source,
             env_id=columns.env_id,
             env_spec=columns.env_spec,
-            bounds_known=(columns.discrete_actions if spaces.discrete else columns.action_bounds) is not None,
+            bounds_known=columns.action_bounds is not None or columns.discrete_actions is not None,
             notes=tuple(self.notes),
             behaviour_log_prob=None if log_prob is None else log_prob[keep],
+            encoding=columns.encoding,
         )
         for value in vars(dataset).values():
             if isinstance(value, np.ndarray):
                 value.flags.writeable = False
         return dataset
+
+    def rewards(self) -> np.ndarray:
+        if self.columns.rewards is None:
+            self.notes.append("no 'rewards': only imitation (bc) learns from it")
+            observations = self.numbers("observations", self.columns.observations)
+            return np.full(len(observations), np.nan, np.float32)
+        rewards = self.numbers("rewards", self.columns.rewards).astype(np.float32)
+        if rewards.ndim == 0 or rewards.shape[1:] not in ((), (1,)):
+            raise self.fail(f"'rewards' has shape {rewards.shape}; expected one number per step")
+        return rewards.reshape(-1)
+
+    def require_variation(self, wide: np.ndarray, narrow: np.ndarray) -> None:
+        """Refuse observations that vary so little around a large value that 32-bit floats cannot tell them apart."""
+        if wide.dtype.itemsize <= 4:
+            return
+        wide = wide.astype(np.float64)
+        error = np.sqrt(((wide - narrow) ** 2).mean(0))
+        std = wide.std(0)
+        lost = np.flatnonzero((std >= STD_EPSILON) & (error > MAX_ROUNDING * std))
+        if len(lost):
+            worst = lost[np.argmax(error[lost] / std[lost])]
+            raise self.fail(
+                f"'observations' loses its variation in 32-bit floats in {few('column', lost)}: column {worst} is "
+                f"{wide[:, worst].mean():.6g} on average, and varies by {std[worst]:.3g}; subtract an offset from the "
+                "column, in the dataset and in the environment alike"
+            )
+        moves = np.abs(np.diff(wide, axis=0))
+        usual = np.array([np.median(column[column > 0]) if column.any() else np.inf for column in moves.T])
+        blurred = np.flatnonzero((std >= STD_EPSILON) & (error > usual))
+        if len(blurred):
+            self.notes.append(
+                f"'observations' loses its steps in 32-bit floats in {few('column', blurred)}: values are rounded by "
+                f"more than they usually change from row to row. Subtract an offset, in the environment too"
+            )
 
     def numbers(self, name: str, array: np.ndarray) -> np.ndarray:
         array = np.asarray(array)
@@ -378,10 +502,14 @@ class _Loading:
     def rows(self, name: str, array: np.ndarray, rows: int) -> None:
         if array.ndim == 0 or len(array) != rows:
             found = "no rows" if array.ndim == 0 else f"{len(array)} rows"
-            raise self.fail(f"'{name}' has {found}, 'rewards' has {rows}; expected one row per step in every column")
+            raise self.fail(
+                f"'{name}' has {found}, '{self.counted}' has {rows}; expected one row per step in every column"
+            )
 
-    def matrix(self, name: str, array: np.ndarray, rows: int) -> np.ndarray:
-        array = self.numbers(name, array).astype(np.float32)
+    def matrix(self, name: str, array: np.ndarray, rows: int, images: bool = False) -> np.ndarray:
+        array = self.numbers(name, array)
+        if not (images and is_image(array.shape[1:], array.dtype)):
+            array = array.astype(np.float32)
         self.rows(name, array, rows)
         flat = array.reshape(rows, -1)
         if flat.shape[1] == 0:
@@ -398,11 +526,29 @@ class _Loading:
         return array.astype(bool)
 
     def actions(self, rows: int, observation_size: int) -> tuple[np.ndarray, Spaces]:
-        raw = np.asarray(self.columns.actions)
-        if raw.dtype.kind in "iub" and (raw.ndim == 1 or raw.shape[1:] == (1,)):
-            return self.discrete(raw.reshape(-1), rows, observation_size)
-        if self.columns.discrete_actions is not None:
+        columns, raw = self.columns, np.asarray(self.columns.actions)
+        self.rows("actions", raw, rows)
+        numeric = raw.dtype.kind in "fiub" and raw.size > 0
+        single = numeric and raw.size == rows
+        one_hot = numeric and _one_hot(raw)
+        whole = numeric and (raw.dtype.kind != "f" or bool((raw == np.round(raw)).all()))
+        if columns.discrete_actions is not None:
+            if one_hot and raw.shape[1] == columns.discrete_actions:
+                self.notes.append(f"one-hot 'actions' are read as the {columns.discrete_actions} discrete ones")
+                return self.discrete(raw.argmax(1), rows, observation_size)
+            if single and whole:
+                return self.discrete(raw.reshape(-1), rows, observation_size)
             raise self.fail(f"'actions' holds {raw.dtype} of shape {raw.shape}; expected one integer per step")
+        if columns.action_bounds is None:
+            # Integers below 0 count nothing.
+            if single and raw.dtype.kind in "iub" and raw.min() >= 0:
+                return self.discrete(raw.reshape(-1), rows, observation_size)
+            if one_hot:
+                raise self.fail(
+                    f"'actions' holds one-hot rows ({raw.shape[1]} columns, a single 1 in each): for discrete actions "
+                    f"store actions.argmax(1), or add discrete_actions={raw.shape[1]}; for continuous ones add "
+                    "action_low and action_high"
+                )
         array = self.matrix("actions", raw, rows)
         size = array.shape[1]
         low, high = self.bounds(size)
@@ -423,6 +569,11 @@ class _Loading:
                 f"[{low[column]:g}, {high[column]:g}] ({share:.1%} of rows have such a value, the largest is "
                 f"{np.abs(scaled).max():.3g} times the bound)"
             )
+            if self.out_of_range == "error" and single and whole and columns.action_bounds is None:
+                raise self.fail(
+                    f"{what}; they are whole numbers: for the ids of discrete actions store integers "
+                    "(actions.astype(int)), for amounts add their bounds, action_low and action_high"
+                )
             if self.out_of_range == "error":
                 raise self.fail(
                     f"{what}; expected actions within the bounds: load with clip_actions=True "
@@ -464,7 +615,6 @@ class _Loading:
         return np.minimum(array, 0)
 
     def discrete(self, array: np.ndarray, rows: int, observation_size: int) -> tuple[np.ndarray, Spaces]:
-        self.rows("actions", array, rows)
         array = array.astype(np.int64)
         count = self.columns.discrete_actions or int(array.max()) + 1
         bad = (array < 0) | (array >= count)
@@ -473,8 +623,7 @@ class _Loading:
             raise self.fail(f"'actions' is {array[row]} at row {row}; expected an integer from 0 to {count - 1}")
         return array.astype(np.int32), Spaces(observation_size, count, discrete=True)
 
-    def episode_ends(self, terminals: np.ndarray, timeouts: np.ndarray) -> np.ndarray:
-        ends = terminals | timeouts
+    def closed(self, ends: np.ndarray) -> np.ndarray:
         if not ends.any():
             raise self.fail(
                 "the episode that starts at row 0 never ends: neither 'terminals' nor 'timeouts' is set in "

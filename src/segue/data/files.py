@@ -32,6 +32,19 @@ def existing(source: str, name: str) -> Path:
     return path
 
 
+def require_free(source: str, name: str | os.PathLike[str]) -> None:
+    """Make sure that a new file can be written here.
+
+    Raises:
+        DataError: if a file is there already, or the folder is not.
+    """
+    path = Path(name)
+    if path.exists():
+        raise DataError(f"{source}: already exists; choose another name, or delete it first")
+    if not path.parent.is_dir():
+        raise DataError(f"{source}: the folder {path.parent} does not exist; create it first")
+
+
 def require_room(source: str, size: int) -> None:
     """Refuse what unpacks to more than this machine has memory; a few kB of zeros can claim any size.
 

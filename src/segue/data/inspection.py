@@ -67,13 +67,16 @@ class Inspection:
     """Episodes that ended in a true terminal state."""
     timeouts: int
     """Episodes that a time limit, or the end of the dataset, cut."""
-    returns: Spread
-    """Undiscounted, per episode."""
+    returns: Spread | None
+    """Undiscounted, per episode; None without rewards."""
     lengths: Spread
     """Transitions per episode."""
-    rewards: Spread
-    """Per step."""
+    rewards: Spread | None
+    """Per step; None without rewards."""
     observations: tuple[Dimension, ...]
+    """Empty where observations are images."""
+    image: tuple[int, ...] | None
+    """Shape of the images that observations are, if they are."""
     actions: tuple[ActionDimension, ...]
     """Empty where actions are discrete."""
     action_shares: tuple[float, ...]
@@ -123,10 +126,13 @@ def inspect(dataset: Dataset) -> Inspection:
         episodes=len(dataset.episode_starts),
         terminals=ended,
         timeouts=len(dataset.episode_starts) - ended,
-        returns=Spread.of(dataset.episode_returns),
+        returns=Spread.of(dataset.episode_returns) if dataset.rewards_known else None,
         lengths=Spread.of(dataset.episode_lengths),
-        rewards=Spread.of(dataset.rewards),
-        observations=tuple(Dimension(*_moments(column)) for column in dataset.observations.T),
+        rewards=Spread.of(dataset.rewards) if dataset.rewards_known else None,
+        observations=()
+        if dataset.spaces.image
+        else tuple(Dimension(*_moments(column)) for column in dataset.observations.T),
+        image=dataset.spaces.image,
         actions=() if discrete else tuple(_action_dimension(column) for column in dataset.actions.T),
         action_shares=tuple(map(float, _shares(dataset))) if discrete else (),
         notes=dataset.notes,
@@ -153,11 +159,15 @@ def plot(dataset: Dataset, path: str | os.PathLike[str]) -> None:
     else:
         axes = figure.subplot_mosaic("ree;wab", width_ratios=[8, 6, 1])
         _plot_continuous_actions(figure, axes["a"], axes["b"], dataset)
-    _histogram(axes["r"], dataset.episode_returns, "Returns", "undiscounted return of an episode", "episodes")
+    if dataset.rewards_known:
+        _histogram(axes["r"], dataset.episode_returns, "Returns", "undiscounted return of an episode", "episodes")
+        _histogram(axes["w"], dataset.rewards, "Rewards", "reward of a step", "steps (log scale)")
+        axes["w"].set_yscale("log")
+        axes["w"].set_ylim(bottom=0.7)
+    else:
+        for name, title in (("r", "Returns"), ("w", "Rewards")):
+            axes[name].set(title=f"{title}: the dataset has none", xticks=(), yticks=())
     _plot_ends(axes["e"], dataset)
-    _histogram(axes["w"], dataset.rewards, "Rewards", "reward of a step", "steps (log scale)")
-    axes["w"].set_yscale("log")
-    axes["w"].set_ylim(bottom=0.7)
     for panel in axes.values():
         panel.spines[["top", "right"]].set_visible(False)
     try:
@@ -213,7 +223,8 @@ def _spread_table(inspection: Inspection) -> RenderableType:
     table = _table("", "min", "25 %", "median", "75 %", "max", "mean")
     rows = {"return": inspection.returns, "length": inspection.lengths, "reward": inspection.rewards}
     for name, spread in rows.items():
-        table.add_row(name, *(f"{value:,.4g}" for value in dataclasses.astuple(spread)))
+        if spread is not None:
+            table.add_row(name, *(f"{value:,.4g}" for value in dataclasses.astuple(spread)))
     return table
 
 
@@ -231,6 +242,8 @@ def _action_table(inspection: Inspection) -> RenderableType:
 
 
 def _observation_line(inspection: Inspection) -> str:
+    if inspection.image is not None:
+        return f"observations: images of {'×'.join(map(str, inspection.image))}, uint8"
     dimensions = inspection.observations
     low, high = min(d.minimum for d in dimensions), max(d.maximum for d in dimensions)
     stds = [d.std for d in dimensions]
@@ -256,7 +269,7 @@ def _plot_ends(axes: Axes, dataset: Dataset) -> None:
     ):
         axes.scatter(
             dataset.episode_lengths[chosen],
-            dataset.episode_returns[chosen],
+            dataset.episode_returns[chosen] if dataset.rewards_known else np.zeros(int(chosen.sum())),
             label=f"{label} ({int(chosen.sum()):,})",
             color=colour,
             marker=marker,

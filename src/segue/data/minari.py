@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from segue.data.dataset import Columns
 from segue.data.files import reason
 from segue.envs.make import make_raw, portable_spec
-from segue.envs.spaces import Actions, check_observations, flat_observations
+from segue.envs.spaces import Actions, check_observations, logged_observations
 from segue.envs.spec import Environment
 from segue.errors import DataError, RecipeError, unknown
 
@@ -76,16 +77,25 @@ def read(dataset_id: str) -> Columns:
 
 
 def write(
-    dataset_id: str, episodes: Sequence[Episode], *, env_id: str | Environment, description: str, algorithm: str
+    dataset_id: str,
+    episodes: Sequence[Episode],
+    *,
+    env_id: str | Environment | None,
+    description: str,
+    algorithm: str,
+    observation_space: gym.Space | None = None,
+    action_space: gym.Space | None = None,
 ) -> Path:
     """Create the Minari dataset `dataset_id` in the local root and return its folder.
 
     Args:
         dataset_id: `name-v0`, with optional namespaces: `hopper/mixed-v0`.
         episodes: at least one, each with at least one step.
-        env_id: the environment, or its id; the dataset takes its spaces and specification.
+        env_id: the environment, or its id; the dataset takes its specification, and the spaces that are not given.
         description: what a reader should know of the data.
         algorithm: what acted.
+        observation_space: of the recorded observations.
+        action_space: of the recorded actions.
 
     Raises:
         DataError: the id is malformed or taken, or there are no episodes.
@@ -96,9 +106,12 @@ def write(
     folder = require_free(dataset_id)
     if not episodes or not all(len(episode.rewards) for episode in episodes):
         raise DataError(f"{source}: nothing to write; expected one or more episodes of one or more steps")
-    env = make_raw(env_id)
-    spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
-    spec = portable_spec(env)
+    env = None if env_id is None else make_raw(env_id)
+    spaces = {
+        "observation_space": observation_space or getattr(env, "observation_space", None),
+        "action_space": action_space or getattr(env, "action_space", None),
+    }
+    spec = None if env is None else portable_spec(env)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Minari asks for an author and a code link
@@ -181,7 +194,7 @@ def _columns(source: str, dataset: Any, episodes: Sequence[Any]) -> Columns:
     observations, next_observations = [], []
     for episode in episodes:
         steps = len(episode.rewards)
-        flat = flat_observations(dataset.observation_space, episode.observations)
+        flat = logged_observations(dataset.observation_space, episode.observations)
         if len(flat) != steps + 1:
             raise DataError(
                 f"{source}: episode {episode.id} has {len(flat)} observations and {steps} rewards; expected "

@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,8 +36,6 @@ def read(name: str) -> Columns:
             f"{source}: not a complete .npz archive: truncated, damaged or of another kind; copy it again, "
             "or write one with numpy.savez"
         )
-    named: dict[str, np.ndarray] = {}
-    column = "the list of columns"
     try:
         with zipfile.ZipFile(path) as members:
             files.require_room(source, sum(member.file_size for member in members.infolist()))
@@ -44,21 +43,45 @@ def read(name: str) -> Columns:
                 raise DataError(
                     f"{source}: damaged: its list of columns has {len(members.infolist())} of {promised}; copy it again"
                 )
+            for member in members.infolist():
+                members.open(member).close()  # its name is there twice: a damaged one is no other column
         with np.load(path, allow_pickle=False) as archive:
-            for column in archive.files:
-                named[column] = archive[column]
+            named = _Named(source, archive)
+            if "final_observations" in archive.files:
+                arrays.names(source, set(archive.files) - {"final_observations"})
+                whole = dict(named)
+                whole["next_observations"] = _next_observations(source, whole)
+                del whole["final_observations"]
+                return arrays.read(whole, source)
+            return arrays.read(named, source)
     except DataError:
         raise
-    except Exception as error:  # NumPy passes on whatever zipfile, zlib, its own and Python's parser of headers raise
-        raise DataError(
-            f"{source}: '{column}' cannot be read ({files.reason(error)}); expected an array of numbers: "
-            "copy or write the file again"
-        ) from error
-    if "final_observations" in named:
-        arrays.require(source, named)
-        named["next_observations"] = _next_observations(source, named)
-        del named["final_observations"]
-    return arrays.read(named, source)
+    except Exception as error:  # whatever zipfile and zlib raise
+        raise DataError(f"{source}: cannot be read ({files.reason(error)}); copy or write the file again") from error
+
+
+class _Named(Mapping[str, np.ndarray]):
+    """The columns of an archive, read when they are asked for: one that nobody wants may be pickled or damaged."""
+
+    def __init__(self, source: str, archive: Any) -> None:
+        self.source, self.archive = source, archive
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.archive.files)
+
+    def __len__(self) -> int:
+        return len(self.archive.files)
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        try:
+            return self.archive[column]
+        except (
+            Exception
+        ) as error:  # NumPy passes on whatever zipfile, zlib, its own and Python's parser of headers raise
+            raise DataError(
+                f"{self.source}: '{column}' cannot be read ({files.reason(error)}); expected an array of numbers: "
+                "copy or write the file again"
+            ) from error
 
 
 def write(path: str | os.PathLike[str], columns: Columns) -> None:
@@ -70,7 +93,7 @@ def write(path: str | os.PathLike[str], columns: Columns) -> None:
     path = Path(path)
     Dataset.from_columns(columns, f"npz:{path}", out_of_range="clip")
     entries = {name: _narrow(getattr(columns, name)) for name in arrays.REQUIRED}
-    for name in ("timeouts", "behaviour_log_prob"):
+    for name in ("rewards", "timeouts", "behaviour_log_prob"):
         if getattr(columns, name) is not None:
             entries[name] = _narrow(getattr(columns, name))
     if columns.next_observations is not None:
@@ -83,6 +106,8 @@ def write(path: str | os.PathLike[str], columns: Columns) -> None:
         entries["action_low"], entries["action_high"] = columns.action_bounds
     if columns.discrete_actions is not None:
         entries["discrete_actions"] = np.asarray(columns.discrete_actions)
+    if columns.encoding is not None:
+        entries["encoding"] = np.asarray(columns.encoding.to_json())
     archive = io.BytesIO()
     np.savez_compressed(archive, allow_pickle=False, **entries)
     write_atomically(path, archive.getvalue())
@@ -103,11 +128,7 @@ def require_free(path: str | os.PathLike[str]) -> None:
     Raises:
         DataError: if a file is there already, or the folder is not.
     """
-    path = Path(path)
-    if path.exists():
-        raise DataError(f"npz:{path}: already exists; choose another name, or delete it first")
-    if not path.parent.is_dir():
-        raise DataError(f"npz:{path}: the folder {path.parent} does not exist; create it first")
+    files.require_free(f"npz:{path}", path)
 
 
 def _narrow(array: np.ndarray) -> np.ndarray:

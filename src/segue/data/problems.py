@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
+import gymnasium as gym
 import numpy as np
 
 from segue.data.dataset import Dataset
@@ -13,6 +14,12 @@ from segue.data.dataset import Dataset
 AT_BOUND = 0.99
 #: Share of steps at a bound from which the distribution of a policy matters.
 MANY_AT_BOUND = 0.1
+#: Actions that use less than this share of their range have other bounds, or another unit.
+NARROW = 0.05
+#: From this number on, integers that nobody named as ids may be amounts.
+MANY_ACTIONS = 40
+#: Rows from which the timing of rewards is judged.
+SAMPLE = 4000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +32,9 @@ class Problem:
     """What that does to training."""
     advice: str
     """What to do."""
+
+    def __str__(self) -> str:
+        return f"{self.found}; {self.meaning}. What to do: {self.advice}"
 
 
 def problems(dataset: Dataset) -> tuple[Problem, ...]:
@@ -45,10 +55,12 @@ def short_dataset(dataset: Dataset) -> Problem | None:
 
 
 def duplicate_episodes(dataset: Dataset) -> Problem | None:
-    """Episodes that are byte for byte the same."""
+    """Episodes of two steps or more that are byte for byte the same, where observations seldom repeat by chance."""
+    if (dataset.episode_lengths == 1).all() or len(np.unique(dataset.observations, axis=0)) < 0.1 * len(dataset):
+        return None
     _, first, which = np.unique(dataset.episode_fingerprints(), return_index=True, return_inverse=True)
     original = first[which]
-    copies = np.flatnonzero(original != np.arange(len(original)))
+    copies = np.flatnonzero((original != np.arange(len(original))) & (dataset.episode_lengths > 1))
     if not len(copies):
         return None
     return Problem(
@@ -61,7 +73,7 @@ def duplicate_episodes(dataset: Dataset) -> Problem | None:
 
 def constant_rewards(dataset: Dataset) -> Problem | None:
     """Every reward the same."""
-    if np.ptp(dataset.rewards) > 0:
+    if not dataset.rewards_known or np.ptp(dataset.rewards) > 0:
         return None
     return Problem(
         f"every reward is {dataset.rewards[0]:g}",
@@ -73,7 +85,7 @@ def constant_rewards(dataset: Dataset) -> Problem | None:
 def reward_scale(dataset: Dataset) -> Problem | None:
     """Rewards, where there are any, of a size that learning rates and entropy are not made for."""
     sizes = np.abs(dataset.rewards[dataset.rewards != 0], dtype=np.float64)
-    if not sizes.size or 1e-3 <= sizes.mean() <= 100:
+    if not dataset.rewards_known or not sizes.size or 1e-3 <= sizes.mean() <= 100:
         return None
     large = sizes.mean() > 100
     return Problem(
@@ -96,21 +108,97 @@ def no_terminals(dataset: Dataset) -> Problem | None:
     )
 
 
+def late_rewards(dataset: Dataset) -> Problem | None:
+    """Rewards that follow from the step before, or stand in the first rows of episodes."""
+    first = np.zeros(len(dataset), bool)
+    first[dataset.episode_starts[dataset.episode_lengths > 1]] = True
+    if not dataset.rewards_known or not first.any() or np.ptp(dataset.rewards) == 0:
+        return None
+    paid = np.flatnonzero(dataset.rewards)
+    starts = dataset.episode_starts
+    if len(paid) >= 3 and first[paid].all() and len(paid) < 0.5 * len(dataset):
+        evidence = f"rewards are 0 but in the first row of {len(paid):,} episodes (first: row {paid[0]})"
+    elif (
+        first.sum() >= 3
+        and (dataset.rewards[first] == 0).all()
+        and (dataset.rewards[~first] != 0).mean() > 0.95
+        and np.ptp(dataset.observations[starts], axis=0).any()
+    ):
+        evidence = f"the reward is 0 in the first row of all {int(first.sum()):,} episodes and hardly anywhere else"
+    else:
+        explained = _explained_rewards(dataset)
+        if explained is None or not (explained[1] > 0.5 and 1 - explained[1] < 0.5 * (1 - explained[0])):
+            return None
+        evidence = (
+            f"observation and action of the row before explain {explained[1]:.1%} of the rewards' variance, those of "
+            f"their own row {explained[0]:.1%}"
+        )
+    return Problem(
+        f"rewards seem to be one row late: {evidence}",
+        "each action is credited with what the one before it earned",
+        "move 'rewards' up by one row within each episode, if they were recorded with the observation that follows",
+    )
+
+
+def _explained_rewards(dataset: Dataset) -> tuple[float, float] | None:
+    """Share of the rewards' variance that a quadratic fit explains, from the same row and from the one before."""
+    inner = np.ones(len(dataset), bool)
+    inner[dataset.episode_starts] = False
+    rows = np.flatnonzero(inner)
+    rows = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)]
+    discrete, size = dataset.spaces.discrete, dataset.spaces.action_size
+    if 4 * dataset.spaces.observation_size + 2 * size + 1 > len(rows) / 8:
+        return None
+    fitted = np.arange(len(rows)) // 20 % 2 == 0  # in blocks, since neighbours are alike
+    rewards = dataset.rewards[rows].astype(np.float64)
+    if rewards[~fitted].var() == 0:
+        return None
+    explained = []
+    for of in (rows, rows - 1):
+        actions = np.eye(size)[dataset.actions[of]] if discrete else dataset.actions[of]
+        parts = [dataset.observations[of], actions, dataset.next_observations[of]]
+        x = np.concatenate(parts, 1, dtype=np.float64)
+        x = np.clip((x - x.mean(0)) / (x.std(0) + 1e-6), -5, 5)
+        x = np.column_stack([x, x**2, np.ones(len(x))])
+        fit = x[fitted]
+        weights = np.linalg.solve(fit.T @ fit + 1e-6 * len(fit) * np.eye(x.shape[1]), fit.T @ rewards[fitted])
+        errors = rewards[~fitted] - x[~fitted] @ weights
+        explained.append(float(1 - (errors**2).mean() / rewards[~fitted].var()))
+    return explained[0], explained[1]
+
+
 def terminals_at_the_limit(dataset: Dataset) -> Problem | None:
-    """Many terminals at exactly the longest length: probably time-outs."""
-    lengths, ended = dataset.episode_lengths, dataset.episode_terminals
+    """Terminals at the environment's time limit, at one length throughout, or often at the longest length."""
+    ended = dataset.episode_terminals
+    # An end of the recording says nothing of the task.
+    lengths = dataset.episode_lengths[: len(ended) if ended[-1] else -1]
+    ended = ended[: len(lengths)]
+    if not ended.any() or lengths.max() < 10:
+        return None
+    spec = gym.registry.get(dataset.env_id or "")
+    limit = None if spec is None else spec.max_episode_steps
     suspects = int((ended & (lengths == lengths.max())).sum())
-    if lengths.max() < 10 or suspects < 3 or suspects < 0.1 * len(lengths):
+    if not suspects:
+        return None
+    if lengths.max() == limit:
+        place = f"exactly {limit} steps, the time limit of {dataset.env_id}"
+    elif len(lengths) >= 2 and ended.all() and np.ptp(lengths) == 0:
+        place = f"exactly {lengths.max()} steps, the length of every episode"
+    elif suspects >= 3 and suspects >= 0.1 * len(lengths):
+        place = f"exactly {lengths.max()} steps, the longest episode"
+    else:
         return None
     return Problem(
-        f"{suspects} of {int(ended.sum())} terminals come after exactly {lengths.max()} steps, the longest episode",
+        f"{suspects} of {int(ended.sum())} terminals come after {place}",
         "they look like time-outs recorded as terminals; values before them would be far too low",
         "if a time limit ended those episodes, mark their last steps in 'timeouts', not 'terminals'",
     )
 
 
 def constant_observations(dataset: Dataset) -> Problem | None:
-    """Observation dimensions that never change."""
+    """Observation dimensions that never change; the pixels of an image often do not."""
+    if dataset.spaces.image is not None:
+        return None
     constant = np.flatnonzero(np.ptp(dataset.observations, axis=0) == 0)
     if not constant.size:
         return None
@@ -123,7 +211,9 @@ def constant_observations(dataset: Dataset) -> Problem | None:
 
 
 def outlying_observations(dataset: Dataset) -> Problem | None:
-    """Observations more than 20 standard deviations from their mean."""
+    """Observations more than 20 standard deviations from their mean; those of images have bounds."""
+    if dataset.spaces.image is not None:
+        return None
     normaliser = dataset.normaliser()
     low, high = dataset.observations.min(0), dataset.observations.max(0)
     deviations = np.maximum(np.abs(normaliser(low)), np.abs(normaliser(high)))
@@ -160,6 +250,50 @@ def idle_actions(dataset: Dataset) -> Problem | None:
     )
 
 
+def ids_as_floats(dataset: Dataset) -> Problem | None:
+    """A single continuous action that is always 0 or 1."""
+    if dataset.spaces.discrete or dataset.bounds_known or dataset.spaces.action_size > 1:
+        return None
+    if not np.isin(dataset.actions, (0, 1)).all() or np.ptp(dataset.actions) == 0:
+        return None
+    return Problem(
+        f"every action is 0 or 1, stored as a float (1 in {dataset.actions.mean():.0%} of the steps)",
+        "they are learnt as a continuous action from -1 to 1",
+        "if they are the ids of two discrete actions, store them as integers: actions.astype(int)",
+    )
+
+
+def amounts_as_ids(dataset: Dataset) -> Problem | None:
+    """Many discrete actions that nothing but their integers says are discrete."""
+    if not dataset.spaces.discrete or dataset.bounds_known or dataset.spaces.action_size < MANY_ACTIONS:
+        return None
+    taken, count = len(np.unique(dataset.actions)), dataset.spaces.action_size
+    return Problem(
+        f"integer actions up to {count - 1} are taken to be {count} discrete ones, of which {taken} occur",
+        "nothing learnt of one then tells of its neighbours, as it would for amounts (a dose, a price, a speed)",
+        "for amounts add action_low and action_high, and actions are continuous; for ids add discrete_actions="
+        f"{count}, and number them without gaps",
+    )
+
+
+def narrow_actions(dataset: Dataset) -> Problem | None:
+    """Action dimensions that use only a small part of their range."""
+    if dataset.spaces.discrete:
+        return None
+    spans = np.ptp(dataset.actions, axis=0) / 2
+    off = (np.abs(dataset.actions) > 0.999).mean(0) > 0.5  # a brake that is hardly used stays at its bound
+    narrow = np.flatnonzero((spans > 0) & (spans < NARROW) & ~off)
+    if not narrow.size:
+        return None
+    low, high = dataset.actions[:, narrow].min(), dataset.actions[:, narrow].max()
+    return Problem(
+        f"{_count(len(narrow), 'action dimension')} within {spans[narrow].max():.2%} of the range between the bounds: "
+        f"{_few(narrow)} (from {low:.3g} to {high:.3g}, where the bounds are -1 and 1)",
+        "to a network all these actions are one, and exploration goes far beyond them",
+        "give the real bounds (action_low and action_high), in the unit of the actions",
+    )
+
+
 def saturated_actions(dataset: Dataset) -> Problem | None:
     """Action dimensions that are at a bound in 10 % of the steps or more."""
     if dataset.spaces.discrete:
@@ -184,10 +318,14 @@ CHECKS: Sequence[Callable[[Dataset], Problem | None]] = (
     constant_rewards,
     reward_scale,
     no_terminals,
+    late_rewards,
     terminals_at_the_limit,
     constant_observations,
     outlying_observations,
     idle_actions,
+    ids_as_floats,
+    amounts_as_ids,
+    narrow_actions,
     saturated_actions,
 )
 

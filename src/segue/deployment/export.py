@@ -108,6 +108,7 @@ def export_policy(
         "algorithm": encode(saved.algorithm),
         "bridges": [encode(bridge) for bridge in saved.bridges],
         "env": None if env_id is None else env_id.plain(),
+        "encoding": None if saved.encoding is None else saved.encoding.to_dict(),
         "notes": notes,
         "provenance": _provenance(source, saved),
     }
@@ -271,7 +272,7 @@ def _provenance(checkpoint: Path, saved: Checkpoint) -> dict[str, Any]:
     place = checkpoint.resolve()
     try:
         run, arm = place.parents[3], place.parents[1].name
-        recipe = json.loads((run / "recipe.json").read_text())
+        recipe = json.loads((run / "recipe.json").read_bytes())
         arms = recipe["arms"] if set(recipe) == {"arms"} else {"run": recipe}
     except (OSError, ValueError, IndexError):
         return provenance

@@ -236,6 +236,9 @@ class _Graph:
                 return spread
             case "transpose":
                 return self.add("Transpose", x[0], perm=list(given["permutation"]))
+            case "pad" if all(inner == 0 for _, _, inner in given["padding_config"]):
+                before, after, _ = zip(*given["padding_config"], strict=True)
+                return self.add("Pad", x[0], self.integers(*before, *after), x[1])
             case "concatenate":
                 return self.add("Concat", *x, axis=given["dimension"])
             case "stack":

@@ -15,7 +15,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 
 from segue.envs.make import make, spaces_of, time_limit
 from segue.envs.spec import Environment
@@ -24,7 +24,7 @@ from segue.errors import SegueError
 from segue.rng import environment_seed
 
 Stepped = tuple[
-    Float[np.ndarray, "envs observation"],
+    Real[np.ndarray, "envs observation"],
     Float[np.ndarray, " envs"],
     Bool[np.ndarray, " envs"],
     Bool[np.ndarray, " envs"],
@@ -92,7 +92,8 @@ class Episodes:
         self.dtype = seen.dtype
         self.centre, self.scale = _scaling(seen)
         self.actions: list[list[np.ndarray]] = [[] for _ in range(count)]
-        self.observation = np.zeros((count, self.spaces.observation_size), np.float32)
+        stored = np.float32 if self.spaces.image is None else np.uint8
+        self.observation = np.zeros((count, self.spaces.observation_size), stored)
         WATCH.open(patience.step_timeout)
         try:
             for env in range(count):
@@ -260,6 +261,8 @@ class Episodes:
     def _suspicious(self, following: np.ndarray, reward: np.ndarray) -> bool:
         """Whether to look closer; a sum of squares is quick, and NaN and Inf stay in it."""
         flat = following.ravel()
+        if flat.dtype == np.uint8:  # every number is in range
+            return not np.isfinite(reward).all()
         if not (flat.dot(flat) < LARGEST and reward.dot(reward) < LARGEST):
             return True
         if self.scale is None:
@@ -282,7 +285,7 @@ class Episodes:
         flat = np.asarray(seen, self.dtype)
         if flat.shape != self.observation.shape[1:]:
             raise SegueError(f"the observation has shape {flat.shape}; expected {self.observation.shape[1:]}")
-        return flat.astype(np.float32)
+        return flat.astype(self.observation.dtype)
 
 
 def number(reward: Any) -> float:

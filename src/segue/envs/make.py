@@ -1,4 +1,5 @@
-"""Gymnasium environments in the shape the learners expect: flat float32 observations, actions in [-1, 1] or 0..n-1.
+"""Gymnasium environments in the shape the learners expect: flat float32 observations (uint8 for images), actions in
+[-1, 1] or 0..n-1.
 
 The shaping is Gymnasium's own wrappers.
 """
@@ -9,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from segue.core import Spaces
+from segue.core import Spaces, is_image
 from segue.envs.spaces import Actions, check_observations
 from segue.envs.spec import Environment, place_of
 from segue.errors import RecipeError
@@ -68,10 +69,21 @@ def spaces_of(env: gym.Env) -> Spaces:
     """What the algorithms need to know of an environment made by `make`."""
     assert env.observation_space.shape is not None
     size = int(np.prod(env.observation_space.shape))
+    image = _image(env)
     if isinstance(env.action_space, gym.spaces.Discrete):
-        return Spaces(size, int(env.action_space.n), discrete=True)
+        return Spaces(size, int(env.action_space.n), discrete=True, image=image)
     assert env.action_space.shape is not None
-    return Spaces(size, int(env.action_space.shape[0]))
+    return Spaces(size, int(env.action_space.shape[0]), image=image)
+
+
+def _image(env: gym.Env) -> tuple[int, ...] | None:
+    """Shape of the observations before they were flattened, if these are images."""
+    while isinstance(env, gym.Wrapper):
+        flattened, env = isinstance(env, gym.wrappers.FlattenObservation), env.env
+        space = env.observation_space
+        if flattened and isinstance(space, gym.spaces.Box) and is_image(space.shape, space.dtype):
+            return space.shape
+    return None
 
 
 def environment_spaces(environment: str | Environment) -> Spaces:

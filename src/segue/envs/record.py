@@ -14,7 +14,7 @@ from segue.data.dataset import Columns
 from segue.data.minari import Episode
 from segue.envs.episodes import number
 from segue.envs.make import make_raw, shape
-from segue.envs.spaces import Actions, flat_observations
+from segue.envs.spaces import Actions, logged_observations
 from segue.envs.spec import Environment
 
 
@@ -104,7 +104,7 @@ def as_columns(episodes: Sequence[Episode], env_id: str | Environment) -> Column
     space, where = env.observation_space, f"environment {str(environment)!r}"
     actions = Actions.of(env.action_space, where)
     env.close()
-    flat = [flat_observations(space, episode.observations) for episode in episodes]
+    flat = [logged_observations(space, episode.observations) for episode in episodes]
     lasts = [np.arange(len(episode.rewards)) == len(episode.rewards) - 1 for episode in episodes]
     return Columns(
         observations=np.concatenate([observations[:-1] for observations in flat]),

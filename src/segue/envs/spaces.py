@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Float
 
+from segue.core import is_image
 from segue.errors import RecipeError
 
 #: Most discrete actions that a MultiDiscrete or MultiBinary space may have as one.
@@ -59,6 +60,11 @@ def flat_observations(space: gym.Space, value: Any) -> np.ndarray:
         ones = [np.eye(count, dtype=np.float32) for count in counts]
         return np.concatenate([one[rows[:, i] - start[i]] for i, one in enumerate(ones)], axis=1)
     return rows
+
+
+def logged_observations(space: gym.Space, value: Any) -> np.ndarray:
+    """Observations of some steps as a dataset holds them: images as they are, [rows, …], all others flat."""
+    return np.asarray(value) if is_image(space.shape, space.dtype) else flat_observations(space, value)
 
 
 @dataclasses.dataclass(frozen=True)

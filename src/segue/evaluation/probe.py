@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from segue.core import Transition
+from segue.core import Transition, as_numbers
 from segue.data.dataset import returns_to_go
 from segue.evaluation.rollout import Rollouts
 from segue.policy import Policy
@@ -27,7 +27,8 @@ class Probe:
         self.observation = self.action = None
         if logged is not None:
             rows = np.linspace(0, len(logged.reward) - 1, min(ROWS, len(logged.reward))).astype(int)
-            self.observation, self.action = np.asarray(logged.observation)[rows], np.asarray(logged.action)[rows]
+            self.observation = np.asarray(as_numbers(np.asarray(logged.observation)[rows]))
+            self.action = np.asarray(logged.action)[rows]
 
     def measure(self, policy: Policy, rollouts: Rollouts) -> dict[str, float]:
         """Means, by name.

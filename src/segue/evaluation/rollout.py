@@ -67,7 +67,7 @@ def roll_out(
     """
     source = rng.generator(seed, "evaluation", index)
     environments = Episodes(env_id, episodes, seed, f"evaluation-{index}", patience, tell)
-    starts = environments.observation.copy()
+    starts = environments.observation.astype(np.float32)
     rewards: list[np.ndarray] = []
     begins, lengths = np.zeros(episodes, np.int64), np.zeros(episodes, np.int64)
     running = np.ones(episodes, bool)

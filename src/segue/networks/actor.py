@@ -7,6 +7,7 @@ algorithm can hand its policy to any online one.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -87,8 +88,6 @@ class Actor(eqx.Module):
         return 0.5 * (variance_ratio + shift - 1 - 2 * (log_std - other_log_std)).sum(-1)
 
     @classmethod
-    def init(
-        cls, key: Key, observation_size: int, action_size: int, hidden: tuple[int, ...], **options: bool | str
-    ) -> Actor:
+    def init(cls, key: Key, observation_size: int, action_size: int, hidden: tuple[int, ...], **options: Any) -> Actor:
         """A fresh actor whose first actions are near the centre (output weights scaled by 0.01)."""
-        return cls(MLP.init(key, observation_size, hidden, 2 * action_size, head_scale=0.01, **options))  # type: ignore[arg-type]
+        return cls(MLP.init(key, observation_size, hidden, 2 * action_size, head_scale=0.01, **options))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 from jaxtyping import Float, Int
@@ -63,7 +65,7 @@ class CategoricalActor(eqx.Module):
 
     @classmethod
     def init(
-        cls, key: Key, observation_size: int, actions: int, hidden: tuple[int, ...], **options: bool | str
+        cls, key: Key, observation_size: int, actions: int, hidden: tuple[int, ...], **options: Any
     ) -> CategoricalActor:
         """A fresh actor, close to uniform (output weights scaled by 0.01)."""
-        return cls(MLP.init(key, observation_size, hidden, actions, head_scale=0.01, **options))  # type: ignore[arg-type]
+        return cls(MLP.init(key, observation_size, hidden, actions, head_scale=0.01, **options))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+import math
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 from segue import rng
 from segue.core import Array, Key
 from segue.networks.categorical import pick
+from segue.networks.encoder import FEATURES, Encoder
 from segue.networks.mlp import MLP
 
 
@@ -19,6 +21,8 @@ class Ensemble(eqx.Module):
     """N networks of one shape: every leaf of `members` has a leading axis of length N."""
 
     members: MLP
+    encoder: Encoder | None = None
+    """Of images: one for all members."""
 
     @property
     def size(self) -> int:
@@ -27,7 +31,11 @@ class Ensemble(eqx.Module):
 
     def subset(self, members: Int[Array, " subset"]) -> Self:
         """The ensemble of these members."""
-        return type(self)(jax.tree.map(lambda leaf: leaf[members], self.members))
+        return type(self)(jax.tree.map(lambda leaf: leaf[members], self.members), self.encoder)
+
+    def encoded(self, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch features"]:
+        """The features of images; other observations as they are."""
+        return observation if self.encoder is None else self.encoder(observation)
 
     def outputs(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "members *batch outputs"]:
         """What every member makes of the same input, member axis first."""
@@ -39,40 +47,58 @@ class Ensemble(eqx.Module):
 
     @classmethod
     def stack(
-        cls, key: Key, size: int, inputs: int, hidden: tuple[int, ...], outputs: int, **options: bool | str
+        cls,
+        key: Key,
+        size: int,
+        inputs: int,
+        hidden: tuple[int, ...],
+        outputs: int,
+        image: tuple[int, ...] | None = None,
+        **options: Any,
     ) -> Self:
-        """`size` members, each initialised from its own key."""
+        """`size` members, each initialised from its own key; `image` as in `MLP.init`."""
+        encoder = None if image is None else Encoder.init(rng.named(key, "encoder"), image)
+        if image is not None:
+            inputs += FEATURES - math.prod(image)
         keys = [rng.named(key, "member", i) for i in range(size)]
-        members = [MLP.init(k, inputs, hidden, outputs, **options) for k in keys]  # type: ignore[arg-type]
+        members = [MLP.init(k, inputs, hidden, outputs, **options) for k in keys]
 
         # Vectors (biases, LayerNorm) get a batch axis of one, so that they broadcast against [members, batch, width].
         def stacked(*leaves: jax.Array) -> jax.Array:
             together = jnp.stack(leaves)
             return together[:, None] if together.ndim == 2 else together
 
-        return cls(jax.tree.map(stacked, *members))
+        return cls(jax.tree.map(stacked, *members), encoder)
 
 
 class Critic(Ensemble):
     """Q_i(s, a) of continuous actions for i = 1…N."""
 
     def __call__(
-        self, observation: Float[Array, "*batch observation"], action: Float[Array, "*batch action"]
+        self, observation: Float[Array, "*states observation"], action: Float[Array, "*batch action"]
     ) -> Float[Array, "members *batch"]:
-        """Q values of every member, member axis first."""
-        return self.outputs(observation.__array_namespace__().concatenate([observation, action], axis=-1))[..., 0]
+        """Q values of every member, member axis first; one observation may have many actions, in leading axes."""
+        return self.outputs(self._together(observation, action))[..., 0]
 
     def each(
-        self, observation: Float[Array, "members batch observation"], action: Float[Array, "members batch action"]
+        self, observation: Float[Array, "*states observation"], action: Float[Array, "members batch action"]
     ) -> Float[Array, "members batch"]:
-        """Q_i(s_i, a_i): every member at inputs of its own."""
-        return self.members(observation.__array_namespace__().concatenate([observation, action], axis=-1))[..., 0]
+        """Q_i(s_i, a_i): every member at actions of its own, and at states of its own if these have as many axes."""
+        return self.members(self._together(observation, action))[..., 0]
 
     def first(
-        self, observation: Float[Array, "*batch observation"], action: Float[Array, "*batch action"]
+        self, observation: Float[Array, "*states observation"], action: Float[Array, "*batch action"]
     ) -> Float[Array, "*batch"]:
         """Q_1(s, a), without computing the other members."""
-        return Critic(jax.tree.map(lambda leaf: leaf[:1], self.members))(observation, action)[0]
+        return Critic(jax.tree.map(lambda leaf: leaf[:1], self.members), self.encoder)(observation, action)[0]
+
+    def _together(
+        self, observation: Float[Array, "*states observation"], action: Float[Array, "*batch action"]
+    ) -> Float[Array, "*batch inputs"]:
+        xp, seen = observation.__array_namespace__(), self.encoded(observation)
+        if seen.ndim < action.ndim:  # each image is encoded once
+            seen = xp.broadcast_to(seen, (*action.shape[:-1], seen.shape[-1]))
+        return xp.concatenate([seen, action], axis=-1)
 
     @classmethod
     def init(
@@ -82,7 +108,7 @@ class Critic(Ensemble):
         observation_size: int,
         action_size: int,
         hidden: tuple[int, ...],
-        **options: bool | str,
+        **options: Any,
     ) -> Critic:
         """`size` members, each initialised from its own key."""
         return cls.stack(key, size, observation_size + action_size, hidden, 1, **options)
@@ -93,7 +119,7 @@ class DiscreteCritic(Ensemble):
 
     def all(self, observation: Float[Array, "*batch observation"]) -> Float[Array, "members *batch actions"]:
         """Q values of every action."""
-        return self.outputs(observation)
+        return self.outputs(self.encoded(observation))
 
     def __call__(
         self, observation: Float[Array, "*batch observation"], action: Int[Array, "*batch"]
@@ -104,7 +130,7 @@ class DiscreteCritic(Ensemble):
 
     @classmethod
     def init(
-        cls, key: Key, size: int, observation_size: int, actions: int, hidden: tuple[int, ...], **options: bool | str
+        cls, key: Key, size: int, observation_size: int, actions: int, hidden: tuple[int, ...], **options: Any
     ) -> DiscreteCritic:
         """`size` members, each initialised from its own key."""
         return cls.stack(key, size, observation_size, hidden, actions, **options)

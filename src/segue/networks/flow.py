@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -48,11 +48,9 @@ class FlowPolicy(eqx.Module):
         return point.clip(-1, 1)
 
     @classmethod
-    def init(
-        cls, key: Key, observation_size: int, action_size: int, hidden: tuple[int, ...], **options: bool | str
-    ) -> Self:
+    def init(cls, key: Key, observation_size: int, action_size: int, hidden: tuple[int, ...], **options: Any) -> Self:
         """A fresh field."""
-        return cls(MLP.init(key, observation_size + action_size + 1, hidden, action_size, **options))  # type: ignore[arg-type]
+        return cls(MLP.init(key, observation_size + action_size + 1, hidden, action_size, **options))
 
 
 class OneStepActor(eqx.Module):
@@ -89,8 +87,6 @@ class OneStepActor(eqx.Module):
         return jnp.square(self(observation, rng.normal(key, action.shape)) - action).mean(-1)
 
     @classmethod
-    def init(
-        cls, key: Key, observation_size: int, action_size: int, hidden: tuple[int, ...], **options: bool | str
-    ) -> Self:
+    def init(cls, key: Key, observation_size: int, action_size: int, hidden: tuple[int, ...], **options: Any) -> Self:
         """A fresh policy whose first actions are near the centre."""
-        return cls(MLP.init(key, observation_size + action_size, hidden, action_size, head_scale=0.01, **options))  # type: ignore[arg-type]
+        return cls(MLP.init(key, observation_size + action_size, hidden, action_size, head_scale=0.01, **options))

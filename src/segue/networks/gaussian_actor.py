@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -90,8 +91,8 @@ class GaussianActor(eqx.Module):
         *,
         bounds: tuple[float, float] = (LOG_STD_MIN, LOG_STD_MAX),
         smooth: bool = False,
-        **options: bool | str,
+        **options: Any,
     ) -> GaussianActor:
         """A fresh actor whose first actions are near the centre; σ is 1, or in the middle of a smooth range."""
-        mlp = MLP.init(key, observation_size, hidden, action_size, head_scale=0.01, **options)  # type: ignore[arg-type]
+        mlp = MLP.init(key, observation_size, hidden, action_size, head_scale=0.01, **options)
         return cls(mlp, jnp.zeros(action_size), bounds, smooth)

@@ -8,14 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from segue import rng
 from segue.core import same_shape
 from segue.networks.actor import Actor
 from segue.networks.functions import LOG_STD_MAX, LOG_STD_MIN
 from segue.networks.gaussian_actor import GaussianActor
-from segue.networks.mlp import Linear
+from segue.networks.linear import Linear
 
 #: Draws per state by which σ is fitted.
 DRAWS = 16
@@ -35,7 +35,7 @@ def compatible(source: Any, like: Any) -> bool:
 
 
 def recast(
-    source: ContinuousActor, like: ContinuousActor, observation: Float[np.ndarray, "rows observation"]
+    source: ContinuousActor, like: ContinuousActor, observation: Real[np.ndarray, "rows observation"]
 ) -> ContinuousActor:
     """The policy of one actor in the distribution of another, which is `compatible`.
 

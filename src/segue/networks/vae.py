@@ -4,7 +4,7 @@ and the same with the next state as what is reconstructed.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -74,7 +74,7 @@ class VAE(eqx.Module):
         action_size: int,
         hidden: tuple[int, ...],
         target: Target = "action",
-        **options: bool | str,
+        **options: Any,
     ) -> VAE:
         """A fresh encoder and decoder."""
         both, latent = observation_size + action_size, 2 * action_size
@@ -82,6 +82,6 @@ class VAE(eqx.Module):
             inputs, outputs = observation_size + latent, action_size
         else:
             inputs, outputs = both + latent, observation_size
-        encoder = MLP.init(rng.named(key, "encoder"), both, hidden, 2 * latent, **options)  # type: ignore[arg-type]
-        decoder = MLP.init(rng.named(key, "decoder"), inputs, hidden, outputs, **options)  # type: ignore[arg-type]
+        encoder = MLP.init(rng.named(key, "encoder"), both, hidden, 2 * latent, **options)
+        decoder = MLP.init(rng.named(key, "decoder"), inputs, hidden, outputs, **options)
         return cls(encoder, decoder, target)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from scipy import special
 from segue import rng
 from segue.core import Array, Key
 from segue.data.dataset import Dataset
-from segue.errors import DataError, RecipeError, require_types
+from segue.errors import Checked, DataError, RecipeError
 from segue.networks import Actor, CategoricalActor
 from segue.networks.distributions import ACTION_MARGIN
 from segue.ope.policy import in_chunks
@@ -35,8 +35,10 @@ BINS = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BehaviourModel:
+class BehaviourModel(Checked):
     """How b is fitted where its propensities were not logged."""
+
+    name: ClassVar[str] = "behaviour model"
 
     steps: int = 5_000
     """Most updates; the parameters with the best likelihood of the held-out episodes are kept."""
@@ -50,7 +52,6 @@ class BehaviourModel:
     """Share of the episodes that only choose the parameters and measure the calibration."""
 
     def __post_init__(self) -> None:
-        require_types(self, "behaviour model")
         for field in ("steps", "batch_size"):
             if getattr(self, field) < 1:
                 raise RecipeError(f"behaviour model: {field} is {getattr(self, field)}; expected at least 1")
@@ -80,6 +81,11 @@ def propensities(dataset: Dataset, model: BehaviourModel, seed: int) -> Propensi
     """
     if dataset.behaviour_log_prob is not None:
         return Propensities(dataset.behaviour_log_prob.astype(np.float64), estimated=False)
+    if dataset.spaces.image is not None:
+        raise DataError(
+            f"{dataset.source}: the behaviour policy cannot be estimated from images; expected propensities in the "
+            "column 'behaviour_log_prob'"
+        )
     count = len(dataset.episode_starts)
     held = max(round(model.held_out * count), 1)
     if held >= count:

@@ -192,6 +192,8 @@ def evaluate_offline(
             asked for by name and needs a density that the policy does not have.
     """
     dataset = dataset if isinstance(dataset, Dataset) else load(dataset)
+    if not dataset.rewards_known:
+        raise SegueError(f"{dataset.source}: no 'rewards', so no policy has a value on it; add the column")
     chosen = METHODS if methods is None else tuple(methods)
     for method in chosen:
         if method not in METHODS:

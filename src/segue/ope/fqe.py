@@ -31,7 +31,7 @@ from scipy import special
 from segue import rng
 from segue.core import Array, Key, Transition
 from segue.data.dataset import Dataset
-from segue.errors import Diverged, RecipeError, require_types
+from segue.errors import Checked, Diverged, RecipeError
 from segue.networks import Critic, DiscreteCritic, pick
 from segue.ope.episodes import Episodes
 from segue.ope.estimator import Bounds
@@ -46,7 +46,7 @@ DISPATCH = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FQE:
+class FQE(Checked):
     """Fitted Q evaluation."""
 
     steps: int = 10_000
@@ -65,7 +65,6 @@ class FQE:
     """Stored draws of a continuous, stochastic policy per state."""
 
     def __post_init__(self) -> None:
-        require_types(self, "fqe")
 
         def expect(field: str, holds: bool, expected: str) -> None:
             if not holds:
@@ -139,6 +138,8 @@ def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) 
     Raises:
         Diverged: if a value is not finite.
     """
+    if dataset.spaces.image is not None:
+        raise RecipeError(f"{dataset.source}: fqe cannot fit a critic to images; evaluate the policy live instead")
     logged = dataset.transitions(discount, dataset.normaliser())
     # Values of about 1, whatever the rewards' unit: the step size is then right for every dataset.
     scale = max(float(np.sqrt(np.mean(logged.return_to_go.astype(np.float64) ** 2))), 1e-8)

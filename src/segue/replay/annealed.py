@@ -18,6 +18,7 @@ class Annealed(ReplayStrategy):
     """A share of each batch from the dataset that moves linearly from `start` to `end`."""
 
     name: ClassVar[str] = "annealed"
+    mixtures: ClassVar[bool] = True
 
     start: float = 0.5
     """Share of the dataset when the online phase starts."""

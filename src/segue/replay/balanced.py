@@ -69,7 +69,7 @@ class Balanced(ReplayStrategy):
 
     def init(self, replay: Replay, spaces: Spaces, key: Key) -> DensityRatio:
         """A ratio of about 1 everywhere, and priority 1 for the dataset."""
-        net = MLP.init(key, spaces.observation_size + spaces.action_size, self.hidden_sizes, 1)
+        net = MLP.init(key, spaces.observation_size + spaces.action_size, self.hidden_sizes, 1, image=spaces.image)
         net = eqx.tree_at(lambda n: n.layers[-1].bias, net, jnp.ones(1))
         priorities = jnp.ones(replay.offline_size + replay.capacity)
         return DensityRatio(net, self.optimiser().init(net), priorities, jnp.zeros((), jnp.int32))

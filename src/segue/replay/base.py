@@ -16,8 +16,28 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from segue import rng
-from segue.core import Array, Key, Spaces, Transition
+from segue.core import Array, Key, Spaces, Transition, as_numbers
 from segue.hyper import HyperParameters
+
+
+class Shares(eqx.Module):
+    """How a dataset of several parts is sampled: a share from each part, uniformly within it."""
+
+    sizes: Int[jax.Array, " parts"]
+    """Rows of each part; the parts lie one after the other."""
+    until: Float[jax.Array, " parts"]
+    """Cumulative shares; the last one is 1."""
+
+    @classmethod
+    def of(cls, sizes: Int[np.ndarray, " parts"], shares: Float[np.ndarray, " parts"]) -> Shares:
+        """From the rows and the share of each part."""
+        return cls(jnp.asarray(sizes, jnp.int32), jnp.asarray(np.cumsum(shares), jnp.float32).at[-1].set(1.0))
+
+    def draw(self, key: Key, batch_size: int) -> Int[jax.Array, " batch"]:
+        """Row numbers of the dataset."""
+        part = jnp.searchsorted(self.until, jax.random.uniform(rng.named(key, "part"), (batch_size,)), side="right")
+        row = jax.random.randint(rng.named(key, "row"), (batch_size,), 0, self.sizes[part])
+        return jnp.cumsum(self.sizes)[part] - self.sizes[part] + row
 
 
 class Replay(eqx.Module):
@@ -29,6 +49,14 @@ class Replay(eqx.Module):
     """The ring, [capacity, …]; None in the offline phase."""
     count: Int[jax.Array, ""]
     """Live transitions received so far, also those already overwritten."""
+    shares: Shares | None = None
+    """Where the dataset is a mixture with weights: how its rows are drawn. Otherwise uniformly."""
+
+    def draw_dataset(self, key: Key, batch_size: int) -> Int[jax.Array, " batch"]:
+        """Row numbers of the dataset, each part of a mixture with its share."""
+        if self.shares is None:
+            return jax.random.randint(key, (batch_size,), 0, self.offline_size)
+        return self.shares.draw(key, batch_size)
 
     @property
     def offline_size(self) -> int:
@@ -46,14 +74,14 @@ class Replay(eqx.Module):
         return jnp.minimum(self.count, self.capacity)
 
     def gather(self, rows: Int[Array, " batch"]) -> Transition:
-        """The transitions of these row numbers."""
+        """The transitions of these row numbers; images as float32."""
         if self.online is None:
-            return _take(self.offline, rows)
+            return take(self.offline, rows)
         if self.offline is None:
-            return _take(self.online, rows)
+            return take(self.online, rows)
         logged = rows < self.offline_size
-        from_dataset = _take(self.offline, jnp.where(logged, rows, 0))
-        from_ring = _take(self.online, jnp.where(logged, 0, rows - self.offline_size))
+        from_dataset = take(self.offline, jnp.where(logged, rows, 0))
+        from_ring = take(self.online, jnp.where(logged, 0, rows - self.offline_size))
 
         def choose(a: Array, b: Array) -> Array:
             return jnp.where(logged.reshape(-1, *[1] * (a.ndim - 1)), a, b)
@@ -61,39 +89,48 @@ class Replay(eqx.Module):
         return jax.tree.map(choose, from_dataset, from_ring)
 
     def rows_of(self, following: Int[Array, " batch"], rows: Int[Array, " batch"]) -> Int[Array, " batch"]:
-        """The rows that the transitions in `rows` say follow them; −1 where none does, or none is stored any more."""
-        stored = (following >= 0) & (following >= self.count - self.capacity)
-        live = jnp.where(stored, self.offline_size + following % max(self.capacity, 1), -1)
+        """The rows that the transitions in `rows` say follow them; −1 where none does."""
+        # What follows is newer than what is still stored, so that it is stored as well.
+        live = jnp.where(following >= 0, self.offline_size + following % max(self.capacity, 1), -1)
         return jnp.where(rows < self.offline_size, following, live)
 
     @classmethod
-    def create(cls, offline: Transition | None, capacity: int, spaces: Spaces, chunks: bool = False) -> Replay:
+    def create(
+        cls,
+        offline: Transition | None,
+        capacity: int,
+        spaces: Spaces,
+        chunks: bool = False,
+        part_rows: tuple[Int[np.ndarray, " parts"], Float[np.ndarray, " parts"]] | None = None,
+    ) -> Replay:
         """The dataset on the device, and an empty ring of this capacity (0: none), with what `chunks` of actions
-        need."""
+        need; `part_rows` are the rows and shares of a mixture's parts."""
         offline = None if offline is None else jax.tree.map(jnp.asarray, offline)
         ring = empty(capacity, spaces) if capacity else None
         if ring is not None and chunks:
             ring = ring._replace(following=jnp.full(capacity, -1, jnp.int32))
-        return cls(offline, ring, jnp.zeros((), jnp.int32))
+        shares = None if offline is None or part_rows is None else Shares.of(*part_rows)
+        return cls(offline, ring, jnp.zeros((), jnp.int32), shares)
 
 
 def empty(rows: int, spaces: Spaces) -> Transition:
     """A batch of zeros."""
-    observation = (rows, spaces.observation_size)
+    observation = jnp.zeros((rows, spaces.observation_size), jnp.float32 if spaces.image is None else jnp.uint8)
     action = jnp.zeros(rows, jnp.int32) if spaces.discrete else jnp.zeros((rows, spaces.action_size))
     return Transition(
-        observation=jnp.zeros(observation),
+        observation=observation,
         action=action,
         reward=jnp.zeros(rows),
-        next_observation=jnp.zeros(observation),
+        next_observation=jnp.zeros_like(observation),
         discount=jnp.zeros(rows),
         return_to_go=jnp.zeros(rows),
         next_action=jnp.zeros_like(action),
     )
 
 
-def _take(block: Transition | None, rows: Int[Array, " batch"]) -> Transition:
-    return jax.tree.map(lambda column: jnp.take(column, rows, axis=0, mode="clip"), block)
+def take(block: Transition | None, rows: Int[Array, " batch"]) -> Transition:
+    """These rows of a block; images as float32."""
+    return jax.tree.map(lambda column: as_numbers(jnp.take(column, rows, axis=0, mode="clip")), block)
 
 
 @partial(jax.jit, donate_argnames=("ring", "count"))
@@ -117,7 +154,7 @@ def append(replay: Replay, batch: Transition) -> Replay:
         return np.pad(np.asarray(column), [(0, padding), *[(0, 0)] * (column.ndim - 1)])
 
     ring, count = _write(replay.online, replay.count, jax.tree.map(padded, batch), arrived)
-    return Replay(replay.offline, ring, count)
+    return dataclasses.replace(replay, online=ring, count=count)
 
 
 @partial(jax.jit, donate_argnames=("column",))
@@ -147,7 +184,7 @@ def amend(replay: Replay, column: str, numbers: np.ndarray, values: np.ndarray) 
         padded[:count] = values[part]
         data = _overwrite(data, rows, padded)
     ring = replay.online._replace(**{column: data})
-    return Replay(replay.offline, ring, replay.count)
+    return dataclasses.replace(replay, online=ring)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,6 +193,8 @@ class ReplayStrategy(HyperParameters):
 
     needs_dataset: ClassVar[bool] = True
     """Whether it makes sense only with a dataset."""
+    mixtures: ClassVar[bool] = False
+    """Whether it draws rows of the dataset by `Replay.draw_dataset`, so that the weights of a mixture hold."""
 
     capacity: int | None = None
     """Live transitions kept, oldest dropped first; None keeps all of the online phase."""
@@ -189,8 +228,8 @@ def draw_rows(
     replay: Replay,
     from_dataset: Float[jax.Array, ""] | float,
 ) -> Int[jax.Array, " batch"]:
-    """A batch whose first `from_dataset` share is uniform over the dataset and whose rest is uniform over the ring."""
-    logged = jax.random.randint(rng.named(key, "log"), (batch_size,), 0, replay.offline_size)
+    """A batch whose first `from_dataset` share is from the dataset and whose rest is uniform over the ring."""
+    logged = replay.draw_dataset(rng.named(key, "log"), batch_size)
     rows = jax.random.randint(rng.named(key, "ring"), (batch_size,), 0, jnp.maximum(replay.online_size, 1))
     live = replay.offline_size + rows
     count = jnp.where(replay.online_size > 0, jnp.round(from_dataset * batch_size), batch_size)

@@ -17,6 +17,7 @@ class Mixed(ReplayStrategy):
     """A fixed share of each batch from the dataset, the rest from the live transitions."""
 
     name: ClassVar[str] = "mixed"
+    mixtures: ClassVar[bool] = True
 
     offline_fraction: float = 0.5
     """Share of the batch that comes from the dataset."""

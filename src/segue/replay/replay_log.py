@@ -6,6 +6,7 @@ their order make the ring again.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 
 import jax
@@ -85,4 +86,4 @@ def refill(replay: Replay, rows: Mapping[str, np.ndarray]) -> Replay:
         return jax.numpy.array(ring)
 
     ring = Transition(**{name: column(name) for name in COLUMNS if getattr(replay.online, name) is not None})
-    return Replay(replay.offline, ring, jax.numpy.asarray(count, replay.count.dtype))
+    return dataclasses.replace(replay, online=ring, count=jax.numpy.asarray(count, replay.count.dtype))

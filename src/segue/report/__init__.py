@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from segue.files import write_atomically
 from segue.report.aggregate import aggregate
@@ -27,15 +29,15 @@ def write_report(directory: Path) -> Path:
     return render(read_run(directory), Path(directory))
 
 
-def read_run(directory: Path) -> Summary:
-    """What a run recorded: its summary, with the metrics that the report shows.
+def read_run(directory: Path, plain: Mapping[str, Any] | None = None) -> Summary:
+    """What a run recorded: its summary (`plain`, if that is read already), with the metrics that the report shows.
 
     Raises:
         SegueError: if there is no summary, or it cannot be read.
     """
     from segue.report.handover import COMMON, panels_of  # brings JAX in, for the parts' own panels
 
-    plain = read_plain(directory)
+    plain = read_plain(directory) if plain is None else plain
     panels = {panel.metric for arm in plain["arms"].values() for panel in panels_of(arm.get("recipe") or {})}
     history = read_metrics(Path(directory) / "metrics.csv", {*COMMON, "q_data", *panels})
     return decode(plain, Path(directory).resolve().name, history)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from segue.files import write_atomically
 from segue.report.aggregate import Aggregate, why_there_are_none
@@ -66,17 +66,29 @@ def write_curves(summary: Summary, path: Path) -> None:
     """
     rows: list[dict[str, object]] = [
         {
+            **row,
+            "step": f"{row['step']:.0f}",
+            "episode_returns": " ".join(map(repr, row["episode_returns"])),
+        }
+        for row in curve_rows(summary)
+    ]
+    _write(path, ["arm", "seed", "step", "mean_return", "episode_returns"], rows)
+
+
+def curve_rows(summary: Summary) -> list[dict[str, Any]]:
+    """The rows of `write_curves`, as numbers."""
+    return [
+        {
             "arm": arm.name,
-            "seed": key,
-            "step": f"{evaluation.step:.0f}",
+            "seed": int(key),
+            "step": int(evaluation.step),
             "mean_return": evaluation.mean,
-            "episode_returns": " ".join(map(repr, evaluation.returns.tolist())),
+            "episode_returns": evaluation.returns.tolist(),
         }
         for arm in summary.arms.values()
         for key, seed in arm.seeds.items()
         for evaluation in (seed.offline if arm.offline_only else seed.from_handover)
     ]
-    _write(path, ["arm", "seed", "step", "mean_return", "episode_returns"], rows)
 
 
 def _write(path: Path, columns: list[str], rows: list[dict[str, object]]) -> None:

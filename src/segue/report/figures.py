@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -63,19 +64,30 @@ FONTS = ("Inter", "Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "De
 
 def picture(size: tuple[float, float], theme: Theme, draw: Callable[[Figure], None]) -> bytes:
     """What `draw` puts on a figure of this size in inches, as PNG bytes."""
-    import matplotlib as mpl
+    with _style():
+        file = io.BytesIO()
+        drawn(size, theme, draw).savefig(file, format="png", dpi=200)
+    return file.getvalue()
+
+
+def drawn(size: tuple[float, float], theme: Theme, draw: Callable[[Figure], None]) -> Figure:
+    """A figure of this size in inches, with what `draw` puts on it."""
     from matplotlib.figure import Figure
+
+    with _style():
+        figure = Figure(figsize=size, facecolor=theme.paper)
+        draw(figure)
+    return figure
+
+
+def _style() -> AbstractContextManager[None]:
+    import matplotlib as mpl
     from matplotlib.font_manager import fontManager
 
     installed = set(fontManager.get_font_names())
     fonts = [font for font in FONTS if font in installed]
     # Arm names are text: without this, a pair of dollar signs in one would be set as mathematics.
-    with mpl.rc_context({"font.family": fonts, "font.size": 10, "text.parse_math": False}):
-        figure = Figure(figsize=size, facecolor=theme.paper)
-        draw(figure)
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=200)
-    return file.getvalue()
+    return mpl.rc_context({"font.family": fonts, "font.size": 10, "text.parse_math": False})
 
 
 def frame(axes: Axes, theme: Theme, label: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from segue.report.figures import (
     Dash,
     Label,
     Theme,
+    drawn,
     frame,
     handover_line,
     height,
@@ -64,18 +65,29 @@ def learning_curves(summary: Summary, theme: Theme = LIGHT) -> bytes:
     One line per arm: the mean over seeds, dotted on where not every seed got that far. The band is their spread, and
     thin lines are the seeds. A dashed level marks the offline score, a dot where an arm starts.
     """
+    size, draw_on = _canvas(summary, theme)
+    return picture(size, theme, draw_on)
+
+
+def learning_curves_figure(summary: Summary, theme: Theme = LIGHT) -> Figure:
+    """The same as a Matplotlib figure, which a notebook shows."""
+    size, draw_on = _canvas(summary, theme)
+    return drawn(size, theme, draw_on)
+
+
+def _canvas(summary: Summary, theme: Theme) -> tuple[tuple[float, float], Callable[[Figure], None]]:
+    """Size in inches, and what draws on it."""
     if offline_only(summary):
-        size = offline_size(summary)
-        return picture(size, theme, lambda figure: draw_offline(figure, summary, theme))
+        return offline_size(summary), lambda figure: draw_offline(figure, summary, theme)
     panels = {task: arm_lines(summary, names, theme) for task, names in summary.tasks().items()}
     if len(panels) > 1:
         columns = _columns(len(panels))
         legend = 0.25 * legend_rows(panels, columns * COLUMN[columns])
-        size = (columns * COLUMN[columns], 0.7 + legend + 3.15 * math.ceil(len(panels) / columns))
-        return picture(size, theme, lambda figure: draw_tasks(figure, panels, theme))
+        tall = 0.7 + legend + 3.15 * math.ceil(len(panels) / columns)
+        return (columns * COLUMN[columns], tall), lambda figure: draw_tasks(figure, panels, theme)
     arms = next(iter(panels.values()), [])
     tall = max(5.0, 1.2 + sum(height(_named(arm)) for arm in arms))
-    return picture((10, tall), theme, lambda figure: draw(figure, arms, theme))
+    return (10, tall), lambda figure: draw(figure, arms, theme)
 
 
 def offline_only(summary: Summary) -> bool:
@@ -318,9 +330,9 @@ def offline_panels(summary: Summary) -> list[tuple[str, str, Mapping[str, str]]]
 
 
 def _words(metric: str) -> str:
-    """Words for a metric: `bc_loss` is the BC loss."""
+    """Words for a metric; two letters are an abbreviation."""
     first, *rest = metric.split("_")
-    return " ".join([first.upper() if first in ("bc", "kl") else first.capitalize(), *rest])
+    return " ".join([first.upper() if len(first) == 2 else first.capitalize(), *rest])
 
 
 def offline_size(summary: Summary) -> tuple[float, float]:

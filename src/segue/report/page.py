@@ -57,6 +57,11 @@ def html_page(summary: Summary, found: Aggregate | None, reach: float | None = N
         statistics=None if found is None else _statistics(found),
         no_statistics=why_there_are_none(summary) if found is None else "",
         handover=_handover(summary),
+        datasets={
+            without_folder(str(arm.recipe.get("dataset"))): arm.dataset_notes
+            for arm in arms.values()
+            if arm.dataset_notes
+        },
         differing={_words(path): values for path, values in differing.items()},
         shared=parts,
         settings_count=len(shared),

@@ -7,6 +7,8 @@ import csv
 import dataclasses
 import json
 import math
+import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -122,6 +124,8 @@ class Arm:
     run: str = ""
     dataset_return: float = math.nan
     """Mean return of the episodes of its dataset; NaN without one, and in old summaries."""
+    dataset_notes: tuple[str, ...] = ()
+    """What loading did to its dataset, and what the checks found in it."""
     handover: tuple[str, ...] = ()
 
     @property
@@ -169,6 +173,8 @@ class Summary:
     status: str
     arms: Mapping[str, Arm]
     sources: tuple[Source, ...]
+    notes: tuple[str, ...] = ()
+    """What readers should know of how the runs were put together."""
 
     def tasks(self) -> dict[str, list[str]]:
         """Name of each task → its arms, in order.
@@ -227,7 +233,7 @@ def read_plain(directory: Path) -> dict[str, Any]:
     """
     path = Path(directory) / "summary.json"
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = json.loads(path.read_bytes())
     except FileNotFoundError:
         if not Path(directory).is_dir():
             raise SegueError(f"{directory}: no such directory") from None
@@ -277,6 +283,7 @@ def _arm(name: str, plain: Mapping[str, Any], history: History) -> Arm:
         method=str(plain.get("method", name)),
         run=str(plain.get("run", "")),
         dataset_return=_number((plain.get("dataset") or {}).get("mean_return")),
+        dataset_notes=tuple(map(str, (plain.get("dataset") or {}).get("notes") or ())),
         handover=tuple(map(str, plain.get("handover") or ())),
     )
 
@@ -364,27 +371,30 @@ def read_metrics(path: Path, names: Iterable[str]) -> History:
 def merge(summaries: Sequence[Summary]) -> Summary:
     """One summary with the arms of all; arms of one name on several tasks are one method.
 
-    The arm of a run of a single recipe has the name of the run. An arm name that occurs in several runs becomes
-    `run/arm`. What belongs to a run and not to an arm (machine, versions, command, wall time) stays in `sources`.
+    Arms of several runs whose recipes differ only in their seeds are one arm with the seeds of all. The arm of a run
+    of a single recipe has the name of the run. An arm name that occurs in several runs becomes `run/arm`. What
+    belongs to a run and not to an arm (machine, versions, command, wall time) stays in `sources`.
     """
     called = [summary.run or f"run {i}" for i, summary in enumerate(summaries, start=1)]
     runs = _distinct(called)
     alone = [list(summary.arms) == ["run"] for summary in summaries]
-    found = [
+    arms_of_runs = [
         (i, called[i] if alone[i] else name, arm)
         for i, summary in enumerate(summaries)
         for name, arm in summary.arms.items()
     ]
+    tasks = [summary._place(arm) for summary in summaries for arm in summary.arms.values()]
+    found, notes = _pooled(arms_of_runs, tasks, runs)
     occurrences = Counter(name for _, name, _ in found)
     labels = _distinct(
-        [runs[i] if alone[i] else f"{runs[i]}/{name}" if occurrences[name] > 1 else name for i, name, _ in found]
+        [name if occurrences[name] == 1 else runs[i] if alone[i] else f"{runs[i]}/{name}" for i, name, _ in found]
     )
     arms = {
         label: dataclasses.replace(arm, name=label, method=label, run=runs[i])
         for label, (i, _, arm) in zip(labels, found, strict=True)
     }
     sources = tuple(dataclasses.replace(s.sources[0], run=run) for run, s in zip(runs, summaries, strict=True))
-    merged = Summary(", ".join(runs), worst(s.status for s in summaries), arms, sources)
+    merged = Summary(", ".join(runs), worst(s.status for s in summaries), arms, sources, notes)
     bare = dict(zip(labels, (name for _, name, _ in found), strict=True))
     for together in merged.tasks().values():
         within = Counter(bare[label] for label in together)
@@ -392,6 +402,51 @@ def merge(summaries: Sequence[Summary]) -> Summary:
             if within[bare[label]] == 1:
                 arms[label] = dataclasses.replace(arms[label], method=bare[label])
     return merged
+
+
+Found = tuple[int, str, Arm]
+"""Number of the run, name and arm."""
+
+
+def _pooled(
+    found: Sequence[Found], tasks: Sequence[tuple[str, str]], runs: Sequence[str]
+) -> tuple[list[Found], tuple[str, ...]]:
+    """The arms, those of different runs that differ only in their seeds as one; and a note on seeds that came twice."""
+    groups: list[list[Found]] = []
+    homes: dict[str, list[Found]] = {}
+    for one, task in zip(found, tasks, strict=True):
+        run, _, arm = one
+        recipe = {name: value for name, value in arm.recipe.items() if name not in ("seed", "seeds")}
+        key = json.dumps([task, recipe], sort_keys=True)
+        group = homes.get(key) if arm.recipe else None
+        if group is None or group[0][0] == run:  # arms of one run are told apart by their names
+            group = []
+            groups.append(group)
+            homes.setdefault(key, group)
+        group.append(one)
+    pooled, notes = [], []
+    for group in groups:
+        i, _, first = group[0]
+        name = _stem([called for _, called, _ in group])
+        seeds: dict[str, Seed] = {}
+        for run, _, arm in group:
+            twice = sorted(seeds.keys() & arm.seeds.keys(), key=int)
+            if twice:
+                notes.append(
+                    f"WARNING: of “{name}” seed {', '.join(twice)} of {runs[run]} was there before: counted once."
+                )
+            seeds |= {key: seed for key, seed in arm.seeds.items() if not (key in seeds and seeds[key].finished)}
+        ordered = {key: seeds[key] for key in sorted(seeds, key=int)} if len(group) > 1 else first.seeds
+        pooled.append((i, name, dataclasses.replace(first, seeds=ordered)))
+    return pooled, tuple(notes)
+
+
+def _stem(names: Sequence[str]) -> str:
+    """What runs that differ in their seeds are called together: `x` of `x-seed-1` and `x-seed-2`."""
+    if len(set(names)) == 1:
+        return names[0]
+    common = os.path.commonprefix(names)  # noqa: RUF071 - these are names, not paths
+    return re.sub(r"[-_. ]*(seeds?)?[-_. =]*\d*$", "", common) or names[0]
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

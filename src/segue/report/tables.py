@@ -92,9 +92,29 @@ def measures_tables(summary: Summary, reach: float | None = None) -> Measures:
     built = [_task(summary, task, names, reach, extra) for task, names in grouped.items()]
     shown = {column for measures in built for table in measures.tables for column in table.columns}
     notes = [", ".join(alike).capitalize() + (" for all arms." if len(summary.arms) > 1 else ".")] if alike else []
+    notes += summary.notes
     notes += [*_spread_notes(summary), *(m.about for m in (*LEVELS, *HANDOVER) if m.name in shown)]
     notes += [*_reach_notes(summary, grouped, reach), *_reference_notes(grouped, summary), *_dataset_notes(summary)]
     return Measures(tuple(built), few_seeds(summary), tuple(notes))
+
+
+def mean_rows(summary: Summary) -> list[dict[str, Any]]:
+    """Per arm its measures as numbers: the mean over its seeds, of steps the median; without columns of no numbers."""
+    rows: list[dict[str, Any]] = []
+    for task, names in summary.tasks().items():
+        for arm in (summary.arms[name] for name in names):
+            seeds = list(arm_measures(arm).values())
+            row = {"task": task, "arm": arm.name, "status": arm.status, "seeds": len(arm.seeds)}
+            rows.append({**row, **{m.name: _middle(m, [of[m.name] for of in seeds]) for m in (*LEVELS, *HANDOVER)}})
+    empty = {m.name for m in (*LEVELS, *HANDOVER) if all(math.isnan(row[m.name]) for row in rows)}
+    return [{name: value for name, value in row.items() if name not in empty} for row in rows]
+
+
+def _middle(measure: Measure, seeds: Sequence[float]) -> float:
+    known = [value for value in seeds if not math.isnan(value)]
+    if measure.kind == "steps":
+        return float(np.median(known)) if known else math.nan
+    return estimate(known).mean
 
 
 def few_seeds(summary: Summary) -> str:
@@ -251,8 +271,8 @@ def _dataset_notes(summary: Summary) -> list[str]:
     if not any(arm.recipe.get("dataset") and math.isnan(arm.dataset_return) for arm in arms):
         return []
     return [
-        "No stability and plasticity where the run's summary does not hold the dataset's mean return, as older ones do "
-        "not."
+        "No stability and plasticity where the run's summary does not hold the dataset's mean return: the dataset has "
+        "no rewards, or the summary is an older one."
     ]
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import segue
 from segue.compiled import visible_cores
-from segue.data import npz
+from segue.data import Mixture, npz, parts_of, uri_of, with_categories
+from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
-from segue.data.problems import saturated_actions
+from segue.data.problems import problems
 from segue.envs import Environment, environment_spaces
 from segue.envs.make import logged_actions, make_raw, same, time_limit
 from segue.errors import RecipeError, SegueError
@@ -27,27 +28,15 @@ from segue.runner.directory import RunDirectory, WallTime, slug
 from segue.runner.executor import run_jobs
 from segue.runner.jobs import Event, Job
 from segue.runner.machine import describe_machine, versions
+from segue.runner.progress import Watcher
+from segue.runner.result import Result, RunFailed
 from segue.runner.start import dataset_of, environment_of
 from segue.runner.stopping import Stopped, say
 
 #: Fewest seconds between two writes of the time spent, also where `checkpoint_every` is less.
 TICK = 1.0
 
-__all__ = ["Checkpoint", "Result", "compare", "load_checkpoint", "run"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """Where a run is and what came of it."""
-
-    directory: Path
-    summary: dict[str, Any]
-    report: Path
-
-    @property
-    def status(self) -> str:
-        """`complete`, `interrupted` or `failed`."""
-        return self.summary["status"]
+__all__ = ["Checkpoint", "Result", "RunFailed", "compare", "load_checkpoint", "run"]
 
 
 def run(recipe: Recipe, out: str | Path = "runs/latest", **options: Any) -> Result:
@@ -60,6 +49,7 @@ def compare(
     out: str | Path,
     *,
     workers: int | None = None,
+    progress: bool | None = None,
     on_event: Callable[[Job, Event], None] = lambda job, event: None,
     command: str | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
@@ -75,12 +65,17 @@ def compare(
         out: the run directory; created, or holding the same recipes.
         workers: worker processes; by default one per core, and none (all in this process, with every core) if there is
             one job to do at a time.
+        progress: show bars (where they cannot be drawn, lines); by default on a terminal and in a notebook.
         on_event: called with progress, evaluations and notes as they happen.
         command: the command line, for the report.
         checkpoint_every: seconds between saves; 0 saves as often as possible. The results do not depend on it.
         resume: continue even if the number of cores per job changed; prints a warning, because the numbers may differ.
 
+    Returns:
+        What came of it; its status is `complete`, or `interrupted` after Ctrl-C.
+
     Raises:
+        RunFailed: if a seed failed, with the cause and the result. The seeds that completed are kept.
         RecipeError: if parts do not fit together; nothing was written.
         SegueError: if the directory holds something else, or cannot be written.
         Stopped: on SIGTERM; the run is saved and can go on.
@@ -111,38 +106,42 @@ def compare(
     provenance = {"datasets": {uri: dataset.fingerprint() for uri, dataset in datasets.items()}, "cores_per_job": cores}
 
     def keep_datasets() -> None:
-        for name, recipe in arms.items():
-            if recipe.dataset is not None and not isinstance(recipe.dataset, str):
-                saved, dataset = checked[name]
-                assert dataset is not None
-                file = Path(str(saved.dataset).removeprefix("npz:"))
-                if not file.exists():
-                    npz.write(file, dataset.columns())
+        for recipe in arms.values():
+            for part in parts_of(recipe.dataset):
+                if uri_of(part) is None:
+                    dataset = load_dataset(part, clip_actions=recipe.clip_actions)
+                    file = _file_of(dataset, out)
+                    if not file.exists():
+                        npz.write(file, dataset.columns())
 
     held_out = [_held_out(recipe, dataset) for recipe, dataset in checked.values() if dataset is not None]
+    remarks = {uri: [*dataset.notes, *map(str, problems(dataset))] for uri, dataset in datasets.items()}
     notes = []
     if directory.provenance() is None:
         live = [note for recipe, dataset in checked.values() for note in _environment_notes(recipe, dataset)]
         notes = list(dict.fromkeys([*filter(None, [*held_out, stuck]), *live]))
+        notes += [f"{uri}: {remark}" for uri, found in remarks.items() for remark in found]
     notes += directory.claim(provenance, resume, keep_datasets)
-    for uri, dataset in datasets.items():
-        saturated = saturated_actions(dataset)
-        if saturated is not None:
-            notes.append(f"{uri}: {saturated.found}; {saturated.meaning}. {saturated.advice}")
     jobs = directory.jobs()
     finished = directory.complete()
     if finished is not None:
         directory.write_metrics(out)
-        return Result(out, finished, write_report(out))
-    with directory.lock() as held:
+        write_report(out)
+        return Result(out, finished)
+    with directory.lock() as held, Watcher(progress) as watcher:
+
+        def tell(job: Job, event: Event) -> None:
+            watcher(job, event)
+            on_event(job, event)
+
         for note in notes:
-            on_event(jobs[0], {"event": "note", "message": note})
+            tell(jobs[0], {"event": "note", "message": note})
         earlier = directory.begin()
         clock = WallTime(out, earlier["wall_time_s"] if earlier else 0.0)
 
         def watched(job: Job, event: Event) -> None:
             clock.tick(max(checkpoint_every, TICK))
-            on_event(job, event)
+            tell(job, event)
 
         outcomes, stopped = run_jobs(jobs, workers, watched, held)
         clock.tick()
@@ -157,21 +156,26 @@ def compare(
         }
         with _undisturbed():
             described = {
-                name: _describe(recipe, dataset) for name, (recipe, dataset) in checked.items() if dataset is not None
+                name: {**_describe(recipe, dataset), "notes": remarks[str(recipe.dataset)]}
+                for name, (recipe, dataset) in checked.items()
+                if dataset is not None
             }
             summary = directory.summarise(outcomes, about, described)
         try:
-            report = write_report(out)
+            write_report(out)
         except KeyboardInterrupt:  # the pictures take seconds, and everything else is written
             say(f"the report is not finished: segue report {out} writes it")
-            report = out / "report.html"
-        return Result(out, summary, report)
+    result = Result(out, summary)
+    if result.status == "failed":
+        raise RunFailed(result)
+    return result
 
 
 def _describe(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
     """What reports compare policies with: the size of the whole dataset, and the mean return of its episodes."""
     returns, held = dataset.episode_returns, dataset.held_out_count(recipe.held_out)
-    return {"steps": len(dataset), "episodes": len(returns), "held_out": held, "mean_return": float(returns.mean())}
+    mean = float(returns.mean()) if dataset.rewards_known else None
+    return {"steps": len(dataset), "episodes": len(returns), "held_out": held, "mean_return": mean}
 
 
 def _held_out(recipe: Recipe, dataset: Dataset) -> str | None:
@@ -198,8 +202,20 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _check_names(arms: Mapping[str, Recipe]) -> None:
+    if not isinstance(arms, Mapping):
+        raise RecipeError(
+            f"the arms are a {type(arms).__name__}; expected recipes by name: {{'one': Recipe(…), 'other': Recipe(…)}}"
+        )
     if not arms:
         raise RecipeError("nothing to compare: no arm was given")
+    for name, recipe in arms.items():
+        if not isinstance(recipe, Recipe):
+            what = "the recipe" if name == "run" else f"arm {name!r}"
+            kind = "class" if isinstance(recipe, type) else type(recipe).__name__
+            raise RecipeError(
+                f"{what} is a {kind}; expected a "
+                "segue.Recipe(dataset=…, offline=…); from a file: segue.recipe.read_recipes(PATH)"
+            )
     slugs = [slug(name) for name in arms]
     for name, short in zip(arms, slugs, strict=True):
         if slugs.count(short) > 1:
@@ -221,9 +237,7 @@ def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None
         recipe.check_fit(dataset, None if environment is None else environment_spaces(environment))
         if dataset is not None and environment is not None:
             _check_bounds(dataset, environment)
-        uri = recipe.dataset
-        if dataset is not None and not isinstance(uri, str):
-            uri = f"npz:{out.resolve() / f'log-{dataset.fingerprint()}.npz'}"
+        uri = None if dataset is None else _uri_in_files(recipe, dataset, out)
         live: dict[str, Any] = {}
         if recipe.online is not None and not recipe.online.on_policy:
             live = {"replay": recipe.effective_replay, "updates_per_step": recipe.effective_updates_per_step}
@@ -239,6 +253,22 @@ def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None
         return dataclasses.replace(recipe, dataset=uri, **live), dataset
     except SegueError as error:
         raise type(error)(f"{where}{error}") from error
+
+
+def _uri_in_files(recipe: Recipe, dataset: Dataset, out: Path) -> str:
+    """The recipe's dataset, what is held in memory named by the file that the run keeps it in."""
+    names = []
+    for part in parts_of(recipe.dataset):
+        name = uri_of(part)
+        if name is None:
+            name = f"npz:{_file_of(load_dataset(part, clip_actions=recipe.clip_actions), out)}"
+        names.append(name)
+    weights = recipe.dataset.weights if isinstance(recipe.dataset, Mixture) else None
+    return with_categories(Mixture(names, weights).text(names) if len(names) > 1 else names[0], dataset)
+
+
+def _file_of(dataset: Dataset, out: Path) -> Path:
+    return out.resolve() / f"log-{dataset.fingerprint()}.npz"
 
 
 def _check_bounds(dataset: Dataset, environment: Environment) -> None:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from segue.data import Mixture
 from segue.envs import environment_spaces
 from segue.errors import RecipeError, SegueError, unknown
 from segue.files import in_words, write_atomically
@@ -123,8 +124,10 @@ def _stage(staged: Path, directory: Path, source: Mapping[int, Job], changed: Re
     staged.mkdir(parents=True)
     held = portable(changed.dataset, directory)
     branch = RunDirectory(staged, {"run": dataclasses.replace(changed, dataset=located(held, staged))})
-    if held != changed.dataset:
-        place = str(held).removeprefix(HELD)
+    for part in Mixture.parse(str(held)).parts:
+        if not part.startswith(HELD):
+            continue
+        place = part.removeprefix(HELD)
         (staged / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(directory / place, staged / place)
     for job in branch.jobs():

@@ -25,6 +25,7 @@ from safetensors.numpy import save as save_arrays
 from segue.algorithms import ALGORITHMS, Algorithm
 from segue.bridges import BRIDGES, Bridge
 from segue.core import Learner, Normaliser, Spaces, same_shape
+from segue.data.encoding import Encoding
 from segue.envs import Environment, environment_spaces
 from segue.errors import RecipeError, SegueError
 from segue.files import write_directory
@@ -58,6 +59,8 @@ class Checkpoint:
     """Sorted fingerprints of the dataset's episodes that the learner has learnt from."""
     progress: float = 0.0
     """Share of the online phase that was over, in [0, 1]; 0 at the end of an offline phase, before exploration."""
+    encoding: Encoding | None = None
+    """What the numbers of observations and actions mean, where the dataset was a table."""
 
     def require_fit(self, env_id: str | Environment) -> Checkpoint:
         """This checkpoint, if its policy can act in that environment.
@@ -103,6 +106,7 @@ def save(directory: Path, checkpoint: Checkpoint) -> str:
         "spaces": dataclasses.asdict(checkpoint.spaces),
         "env": None if checkpoint.environment is None else checkpoint.environment.plain(),
         "progress": checkpoint.progress,
+        "encoding": None if checkpoint.encoding is None else checkpoint.encoding.to_dict(),
         "parameters_sha256": digest,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
@@ -119,12 +123,13 @@ def load(directory: Path | str) -> Checkpoint:
     """
     directory = Path(directory)
     try:
-        manifest = json.loads((directory / "manifest.json").read_text())
+        manifest = json.loads((directory / "manifest.json").read_bytes())
         if manifest["format"] != FORMAT:
             raise OtherFormat(f"{directory}: checkpoint format {manifest['format']}; this version reads {FORMAT}")
         algorithm = decode("algorithm", manifest["algorithm"], ALGORITHMS)
         bridges = tuple(decode("bridge", part, BRIDGES) for part in manifest["bridges"])
-        spaces = Spaces(**manifest["spaces"])
+        image = manifest["spaces"].get("image")
+        spaces = Spaces(**{**manifest["spaces"], "image": image and tuple(image)})
         content = (directory / ARRAYS).read_bytes()
         if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
             raise ValueError(f"{ARRAYS} is not what was written")
@@ -136,6 +141,8 @@ def load(directory: Path | str) -> Checkpoint:
             raise ValueError("its arrays have other shapes than manifest.json describes")
         digest, progress = manifest["parameters_sha256"], float(manifest["progress"])
         environment = None if manifest["env"] is None else Environment.read(manifest["env"])
+        means = manifest.get("encoding")
+        encoding = None if means is None else Encoding.from_dict(means)
     except (OtherFormat, PluginError, RecipeError):
         raise
     except FileNotFoundError as error:
@@ -144,7 +151,7 @@ def load(directory: Path | str) -> Checkpoint:
         raise SegueError(f"{directory}: the checkpoint is damaged ({error}); use another one") from error
     if parameters_sha256(learner) != digest:
         raise SegueError(f"{directory}: the checkpoint is damaged (its hash does not match); use another one")
-    return Checkpoint(algorithm, bridges, spaces, environment, learner, seen, progress)
+    return Checkpoint(algorithm, bridges, spaces, environment, learner, seen, progress, encoding)
 
 
 #: What reading a damaged file raises.

@@ -71,7 +71,7 @@ class WallTime:
         self.file, self.now, self.start, self.last = directory / "wall_time.json", now, now(), -math.inf
         self.before = earlier
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            self.before = max(earlier, float(json.loads(self.file.read_text())["seconds"]))
+            self.before = max(earlier, float(json.loads(self.file.read_bytes())["seconds"]))
 
     @property
     def total(self) -> float:
@@ -126,7 +126,7 @@ class RunDirectory:
         file = self.path / "recipe.json"
         try:
             if file.exists():
-                before = json.loads(file.read_text())
+                before = json.loads(file.read_bytes())
                 self._begin_with(before)
                 notes = self._same_provenance(provenance, resume)
                 if before == self.plain:
@@ -201,7 +201,7 @@ class RunDirectory:
     def provenance(self) -> dict[str, Any] | None:
         """What was written when the run began; None if that is damaged or gone."""
         try:
-            found = json.loads((self.path / "provenance.json").read_text())
+            found = json.loads((self.path / "provenance.json").read_bytes())
         except (FileNotFoundError, ValueError, RecursionError):
             return None
         whole = isinstance(found, dict) and isinstance(found.get("datasets"), dict)
@@ -292,10 +292,16 @@ class RunDirectory:
         first = next(arm for arm in self.arms.values() if arm["offline"] and arm["offline"]["name"] == algorithm)
         return f"offline {algorithm}" if _key(plain) == _key(first) else f"offline {algorithm} {_key(plain)}"
 
+    def final(self, arm: str, seed: int) -> Path:
+        """The checkpoint that an arm ends with, online or offline."""
+        plain = self.arms[arm]
+        name = arm if plain["online"] is not None else self._offline_name(plain)
+        return self.path / "checkpoints" / slug(name) / f"seed-{seed}" / "final"
+
     def earlier_summary(self) -> dict[str, Any] | None:
         """The summary that an earlier call wrote here, if there is a whole one; else the records make it again."""
         try:
-            found = json.loads((self.path / "summary.json").read_text())
+            found = json.loads((self.path / "summary.json").read_bytes())
         except (OSError, ValueError, RecursionError):
             return None
         return found if _is_summary(found, set(self.arms)) else None

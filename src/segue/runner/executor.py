@@ -26,7 +26,7 @@ from segue.compiled import visible_cores
 from segue.errors import SegueError
 from segue.plugins import search_path
 from segue.runner.job import Inputs, execute
-from segue.runner.jobs import Event, Job
+from segue.runner.jobs import Event, Exited, Job
 from segue.runner.machine import has_accelerator, release_programs
 from segue.runner.stopping import Stop, Stopped, raising, say
 from segue.runner.vmapped_seeds import NotTogether, run_vmapped
@@ -173,12 +173,12 @@ def _side_by_side(
     cores = visible_cores()
     share = max(len(cores) // workers, 1)
     free = [cores[i * share : (i + 1) * share] for i in range(workers) if cores[i * share : (i + 1) * share]]
-    events: queue.Queue[tuple[Job, Event]] = queue.Queue()
+    events: queue.Queue[tuple[Job, Event | Exited]] = queue.Queue()
     running: dict[str, tuple[Job, subprocess.Popen[str], list[int]]] = {}
     stopping: int | None = None
     waiting = [job for job in jobs if outcomes[job.label].status == "pending"]
 
-    def settle(job: Job, event: Event) -> None:
+    def settle(job: Job, event: Event | Exited) -> None:
         if event["event"] != "exit":
             on_event(job, event)
             return
@@ -222,7 +222,7 @@ def _side_by_side(
 
 
 def _start(
-    job: Job, cores: list[int], events: queue.Queue[tuple[Job, Event]], held: int | None
+    job: Job, cores: list[int], events: queue.Queue[tuple[Job, Event | Exited]], held: int | None
 ) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "segue.runner.worker", json.dumps(cores), job.to_json()],
@@ -232,6 +232,7 @@ def _start(
         pass_fds=() if held is None else (held,),  # so that the directory is in use as long as one of them lives
         text=True,
         env={**os.environ, "PYTHONPATH": search_path()},
+        errors="replace",  # libraries write what they like
         start_new_session=True,  # a Ctrl-C reaches this process alone, which then passes it on once
     )
     errors: list[str] = []
@@ -261,7 +262,7 @@ def _keep_trace(job: Job, text: str) -> str:
     """Write the trace down, and say where."""
     job.records.mkdir(parents=True, exist_ok=True)
     file = job.records / "error.log"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8", errors="replace")
     return f" (the trace is in {file})"
 
 

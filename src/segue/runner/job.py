@@ -67,8 +67,9 @@ class Inputs:
         algorithm, dataset = self.recipe.offline, self.dataset
         assert algorithm is not None
         assert dataset is not None
-        logged = algorithm.transitions(algorithm.select(dataset), normaliser_of(self.recipe, dataset))
-        return Replay.create(logged, 0, dataset.spaces)
+        selected = algorithm.select(dataset)
+        logged = algorithm.transitions(selected, normaliser_of(self.recipe, dataset))
+        return Replay.create(logged, 0, dataset.spaces, part_rows=selected.part_rows())
 
 
 def execute(job: Job, inputs: Inputs, send: Callable[[Event], None], stop: Stop) -> Asking[None]:
@@ -121,12 +122,13 @@ def _offline(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobC
         eval_episodes=recipe.eval_episodes,
         patience=Patience(recipe.step_timeout, recipe.bad_steps),
         keep=lambda learner: checkpoint.save(
-            job.checkpoints / LATEST, Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen)
+            job.checkpoints / LATEST,
+            Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, encoding=dataset.encoding),
         ),
         checkpointer=checkpointer,
         position=checkpointer.position(learner),
     )
-    return Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen)
+    return Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, encoding=dataset.encoding)
 
 
 def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCheckpointer) -> Checkpoint:
@@ -141,7 +143,8 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
     if not algorithm.on_policy:
         strategy = recipe.effective_replay
         rows, capacity = logged if strategy.needs_dataset else None, _ring(recipe) or recipe.online_steps
-        replay = Replay.create(rows, capacity, spaces, chunks=algorithm.chunk_length > 1)
+        parts = None if dataset is None else dataset.part_rows()
+        replay = Replay.create(rows, capacity, spaces, algorithm.chunk_length > 1, parts)
         sampler = strategy.init(replay, spaces, rng.stream(job.seed, "sampler"))
     if checkpointer.state is None:
         learner, checkpointer.lines = hand_over_to_online(job, recipe, dataset, logged, spaces, recorder)
@@ -171,12 +174,13 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
         patience=Patience(recipe.step_timeout, recipe.bad_steps),
     )
     probe = Probe(logged)
+    encoding = None if dataset is None else dataset.encoding
 
     def keep(step: int, learner: Learner) -> None:
         if step == 0 and job.pretrained is not None and dataset is not None:
             _warn_of_a_weak_start(recorder, float(dataset.episode_returns.mean()), recipe.eval_episodes)
         name = f"step-{step}" if recipe.keep_policies else LATEST
-        now = Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, step / recipe.online_steps)
+        now = Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, step / recipe.online_steps, encoding)
         checkpoint.save(job.checkpoints / name, now)
 
     if isinstance(algorithm, PPO):
@@ -186,7 +190,7 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
         learner = train_online(
             algorithm, bridges, strategy, learner, replay, recorder, settings, probe, keep, checkpointer, position
         )
-    return Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, progress=1.0)
+    return Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, 1.0, encoding)
 
 
 def _warn_of_a_weak_start(recorder: JobRecorder, dataset_return: float, episodes: int) -> None:

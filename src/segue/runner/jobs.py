@@ -5,11 +5,68 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from segue.recipe import CHECKPOINT_EVERY
 
-Event = dict[str, Any]
+
+class Started(TypedDict):
+    """A job began, or goes on."""
+
+    event: Literal["start"]
+
+
+class Progress(TypedDict):
+    """How far a phase is: updates offline, environment steps online."""
+
+    event: Literal["progress"]
+    phase: str
+    step: int
+    total: int
+
+
+class Evaluation(TypedDict):
+    """The policy was judged: undiscounted returns of whole episodes, and their mean."""
+
+    event: Literal["evaluation"]
+    phase: str
+    step: int
+    mean_return: float
+    returns: list[float]
+
+
+class Metrics(TypedDict):
+    """What the updates reported since the last metrics, by name: losses, Q values and the like."""
+
+    event: Literal["metrics"]
+    phase: str
+    step: int
+    values: dict[str, float]
+
+
+class Note(TypedDict):
+    """A sentence for people."""
+
+    event: Literal["note"]
+    message: str
+
+
+class Finished(TypedDict):
+    """A job ended: complete, interrupted or failed."""
+
+    event: Literal["end"]
+    status: str
+
+
+class Exited(TypedDict):
+    """A worker process ended; not passed on to `on_event`."""
+
+    event: Literal["exit"]
+    error: str
+
+
+#: What `on_event` is told, as plain data; `event["event"]` says which one it is.
+Event = Started | Progress | Evaluation | Metrics | Note | Finished
 #: What a result holds besides the handover's sentences, which a summary can do without.
 FIELDS = {
     "steps",
@@ -65,7 +122,7 @@ class Job:
         A damaged result is none: the job goes on from its last state, which is that of its end, and writes it again.
         """
         try:
-            result = json.loads((self.records / "result.json").read_text())
+            result = json.loads((self.records / "result.json").read_bytes())
         except (OSError, ValueError, RecursionError):
             return None
         whole = isinstance(result, dict) and result.keys() >= FIELDS

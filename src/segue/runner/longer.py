@@ -1,4 +1,4 @@
-"""A run with a longer budget: it goes on from its last state, under the recipe that it would have had."""
+"""A run with a longer budget or more seeds: it goes on from its last state, under the recipe that it would have had."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ from segue.runner.branching import require_fit
 from segue.runner.directory import RunDirectory
 
 
-def lengthen(directory: Path, online_steps: int | None = None, offline_steps: int | None = None) -> dict[str, Recipe]:
-    """Give every arm of a run these budgets, and return the recipes; running them there goes on.
+def lengthen(
+    directory: Path, online_steps: int | None = None, offline_steps: int | None = None, seeds: int | None = None
+) -> dict[str, Recipe]:
+    """Give every arm of a run these budgets and so many seeds, and return the recipes; running them there goes on.
+
+    The seeds that it has stay as they are.
 
     What depends on the budget (schedules, annealed replay, evaluations where `eval_every` is not given) follows the new
     one from here on; a run without such parts is then, to the bit, the run that was longer from the start.
 
     Raises:
-        RecipeError: for a smaller budget, a phase that there is not, or an offline phase that cannot become longer.
+        RecipeError: for a smaller budget, fewer seeds, a phase that there is not, or an offline phase that cannot grow.
         SegueError: if the run is in use, or its dataset is gone or has changed; nothing is changed then.
     """
     arms = read_recipes(directory)
     if offline_steps is not None and len(arms) > 1:
         raise RecipeError(f"{directory} has several arms; the offline phase of a single run only can become longer")
     longer = {
-        name: _longer(directory, recipe, {"offline": offline_steps, "online": online_steps})
+        name: _longer(directory, recipe, {"offline": offline_steps, "online": online_steps}, seeds)
         for name, recipe in arms.items()
     }
     if longer != arms:
@@ -46,7 +50,7 @@ def _require_as_written(directory: Path, arms: dict[str, Recipe]) -> None:
     Raises:
         RecipeError: if the recipes, as they are read today, are not those in the file.
     """
-    stored = json.loads((directory / "recipe.json").read_text())
+    stored = json.loads((directory / "recipe.json").read_bytes())
     now = RunDirectory(directory, arms).plain
     for name, arm in now.get("arms", {"run": now}).items():
         before = stored.get("arms", {"run": stored})[name]
@@ -58,8 +62,12 @@ def _require_as_written(directory: Path, arms: dict[str, Recipe]) -> None:
             )
 
 
-def _longer(directory: Path, recipe: Recipe, budgets: dict[str, int | None]) -> Recipe:
+def _longer(directory: Path, recipe: Recipe, budgets: dict[str, int | None], seeds: int | None) -> Recipe:
     changes: dict[str, int] = {}
+    if seeds is not None:
+        if seeds < recipe.seeds:
+            raise RecipeError(f"{directory}: seeds is {seeds}; expected at least the {recipe.seeds} that it has")
+        changes["seeds"] = seeds
     for phase, steps in budgets.items():
         before = getattr(recipe, f"{phase}_steps")
         if steps is None or steps == before:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from segue.errors import SegueError
-from segue.runner.jobs import Event, Job
+from segue.runner.jobs import Evaluation, Event, Job
 
 FILES = ("metrics", "evaluations", "events")
 
@@ -72,18 +72,25 @@ class JobRecorder:
         self.send({"event": "progress", "phase": phase, "step": step, "total": total})
 
     def metrics(self, phase: str, step: int, values: dict[str, float]) -> None:
-        """Writes a line, and TensorBoard's."""
+        """Writes a line, and TensorBoard's, and passes it on."""
         self.files["metrics"].write({"phase": phase, "step": step, **values})
+        self.send({"event": "metrics", "phase": phase, "step": step, "values": values})
         for name, value in values.items():
             self.writer.add_scalar(f"{phase}/{name}", value, step)
 
     def evaluation(self, phase: str, step: int, returns: np.ndarray) -> None:
         """Writes a line, and passes it on."""
         self.last_score = float(np.mean(returns))
-        record = {"phase": phase, "step": step, "mean_return": self.last_score, "returns": returns.tolist()}
-        self.files["evaluations"].write(record)
+        record: Evaluation = {
+            "event": "evaluation",
+            "phase": phase,
+            "step": step,
+            "mean_return": self.last_score,
+            "returns": returns.tolist(),
+        }
+        self.files["evaluations"].write({name: value for name, value in record.items() if name != "event"})
         self.writer.add_scalar(f"{phase}/mean_return", self.last_score, step)
-        self.send({"event": "evaluation", **record})
+        self.send(record)
 
     @contextlib.contextmanager
     def clock(self, phase: str, what: str) -> Iterator[None]:

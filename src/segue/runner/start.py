@@ -49,7 +49,7 @@ def hand_over_to_online(
             train_offline(
                 dataclasses.replace(algorithm, **dict.fromkeys(algorithm.conservatism, 0.0)),  # type: ignore[arg-type]
                 learner,
-                Replay.create(logged, 0, spaces),
+                Replay.create(logged, 0, spaces, part_rows=None if dataset is None else dataset.part_rows()),
                 recorder,
                 steps=steps,
                 seed=job.seed,
@@ -142,7 +142,7 @@ def dataset_of(recipe: Recipe, home: Path | None = None) -> Dataset | None:
         uri = dataset if home is None else located(dataset, home)
         dataset = load_dataset(uri, clip_actions=recipe.clip_actions)
     environment = recipe.environment_with(dataset)
-    return dataset if environment is None else dataset.with_actions_of(logged_actions(environment))
+    return dataset if environment is None else dataset.in_space(logged_actions(environment).space)
 
 
 def normaliser_of(recipe: Recipe, dataset: Dataset | None) -> Normaliser:

@@ -28,7 +28,7 @@ from segue.errors import SegueError
 from segue.files import set_aside, write_atomically, write_directory
 from segue.replay.replay_log import assemble
 
-FORMAT = 1
+FORMAT = 2
 #: States kept: if the newest proves damaged there is one before it.
 KEPT = 2
 #: The name of a part; other files are ignored.
@@ -74,7 +74,7 @@ class StateStore:
             self.count = stop
         state = json.dumps({"step": step, "rows": self.count, "plain": plain}).encode()
         files = {"state.json": state, "arrays.safetensors": save_arrays({k: np.asarray(v) for k, v in arrays.items()})}
-        digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        digests = {name: _digest(FORMAT, content) for name, content in files.items()}
         manifest = json.dumps({"format": FORMAT, "sha256": digests}, indent=1).encode()
         write_directory(self.directory / f"step-{step:012d}", {**files, "manifest.json": manifest})
         with contextlib.suppress(OSError):  # what could not be removed is removed after the next save
@@ -115,13 +115,13 @@ class StateStore:
         self._prune(1)
 
     def _read(self, place: Path) -> State:
-        manifest = json.loads((place / "manifest.json").read_text())
-        if manifest["format"] != FORMAT:
-            raise _OtherFormat(f"{place}: state format {manifest['format']}; this version of Segue reads {FORMAT}")
+        manifest = json.loads((place / "manifest.json").read_bytes())
         content = {name: (place / name).read_bytes() for name in ("state.json", "arrays.safetensors")}
         for name, data in content.items():
-            if hashlib.sha256(data).hexdigest() != manifest["sha256"][name]:
+            if _digest(manifest["format"], data) != manifest["sha256"][name]:
                 raise SegueError(f"{name} is not what was written")
+        if manifest["format"] != FORMAT:
+            raise _OtherFormat(f"{place}: state format {manifest['format']}; this version of Segue reads {FORMAT}")
         state = json.loads(content["state.json"])
         rows = self._read_rows(state["rows"])
         self.count = state["rows"]
@@ -170,7 +170,7 @@ class StateStore:
             os.replace(place, removed)
             shutil.rmtree(removed, ignore_errors=True)
         if self.capacity is not None and places:
-            oldest = json.loads((places[-keep:][0] / "state.json").read_text())["rows"] - self.capacity
+            oldest = json.loads((places[-keep:][0] / "state.json").read_bytes())["rows"] - self.capacity
             self._forget_rows(lambda first, stop: stop <= oldest)
 
     @staticmethod
@@ -196,3 +196,8 @@ _UNREADABLE = (
 
 class _OtherFormat(SegueError):
     """A state that another version of Segue wrote."""
+
+
+def _digest(number: int, content: bytes) -> str:
+    """SHA-256 of the format's number and a file: a damaged number is no other format."""
+    return hashlib.sha256(f"{number} ".encode() + content).hexdigest()

@@ -254,8 +254,11 @@ class Agent:
         return plain, {**reviews.learners(self.learner), "recovery": self.recovery.good}
 
     def _observation(self, given: Any) -> np.ndarray:
-        observation = np.asarray(given, np.float32)
-        expected = self.policy.normaliser.mean.shape
+        assert self.replay.online is not None
+        column, expected = self.replay.online.observation, self.policy.normaliser.mean.shape
+        observation = np.asarray(given, column.dtype)
+        if column.dtype == np.uint8:
+            observation = observation.reshape(-1)
         if observation.shape != expected or not np.isfinite(observation).all():
             raise SegueError(f"the observation is {given!r}; expected {expected[0]} finite numbers")
         return observation

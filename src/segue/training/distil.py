@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 
 from segue import rng
 from segue.algorithms.base import Algorithm, Aux
-from segue.core import Array, Key, Learner
+from segue.core import Array, Key, Learner, as_numbers
 from segue.policy import Policy
 from segue.training.update import descend
 
@@ -26,7 +26,7 @@ def distil(
     teacher: Policy,
     learner: Learner,
     algorithm: Algorithm,
-    observations: Float[np.ndarray, "rows observation"],
+    observations: Real[np.ndarray, "rows observation"],
     steps: int,
     seed: int,
 ) -> tuple[Learner, float]:
@@ -50,7 +50,7 @@ def distil(
     states = observations[np.sort(chosen)]
     source = rng.generator(seed, "distil", "teacher")
     actions = np.concatenate([teacher(states[i : i + CHUNK], source) for i in range(0, len(states), CHUNK)])
-    normalised = np.asarray(teacher.normaliser(states), np.float32)
+    normalised = np.asarray(teacher.normaliser(states))
     learner, losses = _fit(learner, normalised, actions, rng.stream(seed, "distil"), algorithm, steps)
     return learner, float(losses[-max(steps // 10, 1) :].mean())
 
@@ -58,7 +58,7 @@ def distil(
 @partial(jax.jit, static_argnames=("steps",))
 def _fit(
     learner: Learner,
-    observation: Float[Array, "rows observation"],
+    observation: Real[Array, "rows observation"],
     action: Float[Array, "rows action"] | Int[Array, " rows"],
     key: Key,
     algorithm: Algorithm,
@@ -69,7 +69,7 @@ def _fit(
 
     def step(carry: Learner, step_key: Key) -> tuple[Learner, jax.Array]:
         rows = jax.random.randint(rng.named(step_key, "rows"), (algorithm.batch_size,), 0, len(observation))
-        seen, done = jnp.take(observation, rows, axis=0), jnp.take(action, rows, axis=0)
+        seen, done = as_numbers(jnp.take(observation, rows, axis=0)), jnp.take(action, rows, axis=0)
 
         def loss(actor: Any) -> tuple[jax.Array, Aux]:
             error = actor.imitation_loss(seen, done, rng.named(step_key, "loss")).mean()

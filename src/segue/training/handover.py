@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Real
 
 from segue.algorithms.base import Algorithm, copy_arrays
 from segue.core import TARGET, Array, Key, Learner, Spaces, origin, same_shape
@@ -26,7 +26,7 @@ STATES = 1_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Handover:
+class HandedOver:
     """What happened to each role."""
 
     carried: tuple[str, ...]
@@ -41,8 +41,8 @@ def hand_over(
     online: Algorithm,
     spaces: Spaces,
     key: Key,
-    observations: Float[np.ndarray, "rows observation"] | None = None,
-) -> tuple[Learner, Handover]:
+    observations: Real[np.ndarray, "rows observation"] | None = None,
+) -> tuple[Learner, HandedOver]:
     """A learner for `online` with everything of `source` that fits.
 
     The optimiser state of a carried role is carried too, so that an algorithm that goes on with itself goes on exactly.
@@ -103,7 +103,7 @@ def hand_over(
     lines.append("optimisers: " + (f"carried over for {', '.join(kept)}" if kept else "fresh"))
     learner = replace(learner, optimisers={**learner.optimisers, **kept})
     fresh_roles = tuple(role for role in wanted if role not in carried)
-    return learner, Handover(tuple(carried), fresh_roles, tuple(lines))
+    return learner, HandedOver(tuple(carried), fresh_roles, tuple(lines))
 
 
 def _without_effect(role: str, given: Any, offline: Algorithm, online: Algorithm) -> str:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from segue import rng
 from segue.algorithms.ppo import PPO
 from segue.bridges.base import Bridge
-from segue.core import Array, Key, Learner, Metrics, Transition
+from segue.core import Array, Key, Learner, Metrics, Transition, as_numbers
 from segue.envs import Episodes
 from segue.evaluation import Probe
 from segue.policy import Policy
@@ -184,6 +184,7 @@ def learn(
     current: PPO = algorithm.at(progress)
     for bridge, state in zip(bridges, learner.bridges, strict=True):
         current = bridge.adjust(state, current, progress)  # type: ignore[assignment]
+    rollout = jax.tree.map(as_numbers, rollout)
     rollout = current.advantages(rollout, done, learner.nets.value, current.gae_lambda if train_policy else 1.0)
     batch: Transition = jax.tree.map(lambda column: jnp.reshape(column, (-1, *column.shape[2:])), rollout)
     # From the action as it is stored, so that the ratio of the first minibatch is 1, but for rounding.

@@ -28,6 +28,7 @@ from segue.bridges.base import Bridge, weighted_mean
 from segue.chunks import chunk_batch
 from segue.core import Key, Learner, Metrics, Nets, Transition, origin
 from segue.errors import SegueError
+from segue.networks.encoder import image_shape, randomly_shifted
 from segue.replay.base import Replay, ReplayStrategy
 
 Bridges = tuple[Bridge, ...]
@@ -238,18 +239,19 @@ def run_updates(
 
     `progress` is the share of the phase that is over, for replay strategies and schedules. `key` is the phase's; each
     block folds in the learner's step, so results do not depend on how many blocks share a dispatch. `strategy` None
-    samples the dataset uniformly. Returns metrics averaged over the blocks.
+    samples the dataset uniformly. Images are randomly shifted. Returns metrics averaged over the blocks.
     """
     current = algorithm.at(progress)
     for bridge, state in zip(bridges, learner.bridges, strict=True):
         current = bridge.adjust(state, current, progress)
     length, steps = algorithm.updates_per_block, steps_of(current, train_policy)
+    image = image_shape(learner.nets)
     often, seldom = (tuple(step for step in steps if (step.every == 1) == due) for due in (True, False))
 
     def sample(carry: Learner, sample_key: Key) -> tuple[Learner, Transition]:
         rows_key = rng.named(sample_key, "rows")
         if strategy is None:
-            rows = jax.random.randint(rows_key, (algorithm.batch_size,), 0, replay.offline_size)
+            rows = replay.draw_dataset(rows_key, algorithm.batch_size)
             batch = replay.gather(rows)
         else:
             rows = strategy.rows(carry.sampler, rows_key, algorithm.batch_size, replay, progress)
@@ -258,6 +260,8 @@ def run_updates(
             carry = replace(carry, sampler=sampler)
         if algorithm.chunk_length > 1:
             batch = chunk_batch(replay, rows, batch, algorithm.chunk_length)
+        if image is not None:
+            batch = randomly_shifted(batch, image, rng.named(sample_key, "shift"))
         return carry, batch
 
     def update(carry: Learner, update_key: Key) -> tuple[Learner, tuple[Transition, Aux]]:

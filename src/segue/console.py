@@ -1,4 +1,4 @@
-"""The console that every command prints to."""
+"""The console that commands, and runs started from Python, print to."""
 
 from __future__ import annotations
 

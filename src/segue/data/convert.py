@@ -1,0 +1,132 @@
+"""Writing a dataset in another format: `npz:FILE`, `parquet:FILE`, `csv:FILE` or `minari:ID`."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from gymnasium import spaces
+
+from segue.data import files, minari, npz
+from segue.data.dataset import Dataset
+from segue.data.table import Table, scheme_of
+from segue.data.tabular import LOG_PROPENSITY, PARQUET_ENCODING, PARQUET_OPTIONS
+from segue.errors import DataError
+from segue.files import write_atomically
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+WRITERS = ("npz", "parquet", "csv", "minari")
+
+
+def target(to: str) -> tuple[str, str]:
+    """Scheme and place of a dataset to be written, once it is known that nothing is there.
+
+    Raises:
+        DataError: the scheme cannot be written, something is there already, or the folder is missing.
+    """
+    scheme, colon, place = to.partition(":")
+    if not colon:
+        scheme, place = scheme_of(to) or Path(to).suffix.removeprefix("."), to
+    if scheme not in WRITERS or not place:
+        raise DataError(f"{to}: cannot be written; expected {', '.join(f'{name}:…' for name in WRITERS)}")
+    if scheme == "minari":
+        minari.require_free(place)
+    else:
+        files.require_free(f"{scheme}:{place}", place)
+    return scheme, place
+
+
+def convert(dataset: Dataset, to: str) -> tuple[str, str | None]:
+    """Write a dataset, and return the URI that reads it, and what could not be kept.
+
+    Continuous actions are written as they are learnt from, rescaled to [-1, 1].
+
+    Raises:
+        DataError: the format cannot be written, something is there already, or the dataset does not fit it.
+    """
+    scheme, place = target(to)
+    if scheme == "npz":
+        npz.write(place, dataset.columns())
+        return f"npz:{place}", None
+    lost = None if dataset.encoding is None else "the names and categories of the columns; Parquet and npz keep them"
+    if scheme == "minari":
+        _write_minari(dataset, place)
+        return f"minari:{place}", lost
+    content, table = io.BytesIO(), _table(dataset)
+    options = Table(
+        [place],
+        discrete=dataset.spaces.action_size if dataset.spaces.discrete else "no",
+        action_low=-1 if dataset.bounds_known and not dataset.spaces.discrete else None,
+        action_high=1 if dataset.bounds_known and not dataset.spaces.discrete else None,
+        env_id=dataset.env_id,
+    )
+    if scheme == "parquet":
+        import pyarrow.parquet
+
+        metadata = {PARQUET_OPTIONS: options.place.partition("?")[2]}
+        if dataset.encoding is not None:
+            metadata[PARQUET_ENCODING] = dataset.encoding.to_json()
+        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), content)
+        lost, uri = None, f"parquet:{place}"
+    else:
+        import pyarrow.csv
+
+        pyarrow.csv.write_csv(table, content)
+        uri = f"csv:{options.place}"
+    whole = content.getvalue()
+    write_atomically(Path(place), gzip.compress(whole, mtime=0) if place.endswith(".gz") else whole)
+    return uri, lost
+
+
+def _table(dataset: Dataset) -> pa.Table:
+    """One row per step, under the names that are found without being named."""
+    import pyarrow as pa
+
+    rows, columns = np.arange(len(dataset)), dataset.columns()
+    episode = np.searchsorted(dataset.episode_starts, rows, side="right") - 1
+    named = {"episode": episode, "step": rows - dataset.episode_starts[episode]}
+    for name in ("observations", "actions", "next_observations"):
+        array = getattr(columns, name)
+        if array.ndim == 1:
+            named[name] = array
+        else:
+            named |= {f"{name}_{i}": array[:, i] for i in range(array.shape[1])}
+    for name in ("rewards", "terminals", "timeouts"):
+        if getattr(columns, name) is not None:
+            named[name] = getattr(columns, name)
+    if columns.behaviour_log_prob is not None:
+        named[LOG_PROPENSITY] = columns.behaviour_log_prob
+    return pa.table(named)
+
+
+def _write_minari(dataset: Dataset, place: str) -> None:
+    stops = [*dataset.episode_starts[1:].tolist(), len(dataset)]
+    episodes = []
+    for start, stop in zip(dataset.episode_starts.tolist(), stops, strict=True):
+        log_probs = dataset.behaviour_log_prob
+        episodes.append(
+            minari.Episode(
+                observations=np.concatenate(
+                    [dataset.observations[start:stop], dataset.next_observations[stop - 1 : stop]]
+                ),
+                actions=dataset.actions[start:stop],
+                rewards=dataset.rewards[start:stop],
+                terminal=bool(dataset.terminals[stop - 1]),
+                log_probs=None if log_probs is None else log_probs[start:stop],
+            )
+        )
+    size, action = dataset.spaces.observation_size, dataset.spaces.action_size
+    minari.write(
+        place,
+        episodes,
+        env_id=dataset.environment,
+        description=f"segue convert {dataset.source}",
+        algorithm="segue convert",
+        observation_space=spaces.Box(-np.inf, np.inf, (size,), np.float32),
+        action_space=spaces.Discrete(action) if dataset.spaces.discrete else spaces.Box(-1, 1, (action,), np.float32),
+    )

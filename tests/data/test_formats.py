@@ -1,0 +1,184 @@
+"""LeRobot, NeoRL and d3rlpy; converting; mixtures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from made_logs import as_dict, make_episodes, same_log
+
+import segue
+from segue.data import uri_of
+from segue.data.convert import convert
+from segue.errors import DataError
+
+MADE = make_episodes([(3, True), (4, False)])
+
+
+def lerobot(folder: Path, version: str, made=MADE, promised: int = 2) -> str:
+    """A LeRobot dataset: one file per episode in version 2, one for all in version 3."""
+    (folder / "meta").mkdir(parents=True)
+    (folder / "data/chunk-000").mkdir(parents=True)
+    log = as_dict(made, next_observations=False)
+    length = [len(episode.rewards) for episode in made]
+    rows = pa.table(
+        {
+            "observation.state": log["observations"].tolist(),
+            "action": log["actions"].tolist(),
+            "frame_index": np.concatenate([np.arange(n) for n in length]),
+            "episode_index": np.repeat(np.arange(len(made)), length),
+        }
+    )
+    names = {"motors": ["hip", "knee", "foot"]}
+    info = {
+        "codebase_version": version,
+        "total_episodes": promised,
+        "features": {"observation.state": {"names": names}},
+    }
+    (folder / "meta/info.json").write_text(json.dumps(info))
+    known = [{"episode_index": i, "length": n} for i, n in enumerate([*length, 9])][:promised]
+    if version == "v2.1":
+        (folder / "meta/episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in known))
+        for i in range(len(made)):
+            part = rows.filter(pa.compute.equal(rows["episode_index"], i))
+            pa.parquet.write_table(part, folder / f"data/chunk-000/episode_{i:06d}.parquet")
+    else:
+        (folder / "meta/episodes/chunk-000").mkdir(parents=True)
+        pa.parquet.write_table(pa.Table.from_pylist(known), folder / "meta/episodes/chunk-000/file-000.parquet")
+        pa.parquet.write_table(rows, folder / "data/chunk-000/file-000.parquet")
+    return f"lerobot:{folder}"
+
+
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+def test_lerobot_gives_state_action_and_a_reward_by_rule(version: str, tmp_path: Path) -> None:
+    uri = lerobot(tmp_path / "robot", version, promised=3)
+    dataset = segue.load(f"{uri}?reward=success")
+    assert dataset.episode_lengths.tolist() == [3, 4]
+    assert dataset.episode_terminals.all()
+    assert dataset.rewards.tolist() == [0, 0, 1, 0, 0, 0, 1]
+    assert dataset.encoding.observations[0] == "observation.state[hip]"
+    assert "2 of 3 episodes are here; missing: 2" in dataset.notes
+    assert any("no rewards" in note for note in segue.load(tmp_path / "robot").notes)
+
+
+def test_lerobot_episodes_that_are_cut_short_are_refused(tmp_path: Path) -> None:
+    lerobot(tmp_path / "robot", "v2.1")
+    lines = tmp_path / "robot/meta/episodes.jsonl"
+    lines.write_text(lines.read_text().replace('"length": 4', '"length": 5'))
+    with pytest.raises(DataError, match="episode 1 has 4 rows, its metadata say 5"):
+        segue.load(tmp_path / "robot")
+
+
+def test_neorl_archives_are_read_by_their_names(tmp_path: Path) -> None:
+    log = as_dict(MADE)
+    names = {
+        "obs": "observations",
+        "action": "actions",
+        "reward": "rewards",
+        "next_obs": "next_observations",
+        "done": "terminals",
+        "truncated": "timeouts",
+    }
+    np.savez(tmp_path / "a.npz", index=np.array([0, 3]), **{ours: log[name] for ours, name in names.items()})
+    assert same_log(segue.load(tmp_path / "a.npz"), segue.load(log))
+
+
+def test_d3rlpy_marks_ends_and_hdf5_may_name_bounds(tmp_path: Path) -> None:
+    log = as_dict(MADE)
+    ends = log["terminals"] | log.pop("timeouts")
+    bounds = {"action_low": np.full(2, -2.0), "action_high": np.full(2, 2.0)}
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, array in {**log, **bounds, "episode_terminals": ends.astype(np.float32)}.items():
+            file[name] = array
+    dataset = segue.load(f"d4rl:{tmp_path / 'a.h5'}")
+    assert dataset.episode_lengths.tolist() == [3, 4]
+    assert dataset.actions == pytest.approx(log["actions"] / 2)
+
+
+@pytest.mark.parametrize("to", ["npz:{}/b.npz", "{}/b.parquet", "csv:{}/b.csv.gz", "minari:made/log-v0"])
+@pytest.mark.parametrize("kind", ["continuous", "discrete"])
+def test_a_converted_dataset_is_the_same_one_and_nothing_is_overwritten(
+    to: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    log = as_dict(MADE) | {"behaviour_log_prob": -np.ones(7), "env_id": "Hopper-v5"}
+    if kind == "discrete":
+        log |= {"actions": np.arange(7) % 3, "discrete_actions": 5}
+    before = segue.load(log)
+    uri, lost = convert(before, to.format(tmp_path))
+    after = segue.load(uri)
+    assert lost is None
+    assert after.fingerprint() == before.fingerprint()
+    assert (after.spaces, after.env_id) == (before.spaces, before.env_id)
+    with pytest.raises(DataError, match="already exists"):
+        convert(before, to.format(tmp_path))
+
+
+def test_a_next_observation_that_is_not_the_next_row_ends_an_episode_and_minari_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    log = as_dict(MADE)
+    log["next_observations"][1] = 7
+    before = segue.load(log)
+    after = segue.load(convert(before, "minari:made/log-v0")[0])
+    assert (after.next_observations[1] == 7).all()
+    assert after.episode_starts.tolist() == before.episode_starts.tolist()
+
+
+@pytest.mark.parametrize("name", ["b.npz", "b.parquet"])
+def test_what_the_numbers_mean_is_converted_too(name: str, tmp_path: Path) -> None:
+    table = pa.table({"obs": ["x", "y"], "action": ["l", "r"], "reward": [0.0, 1.0], "done": [0, 1]})
+    before = segue.load(table)
+    assert segue.load(convert(before, str(tmp_path / name))[0]).encoding == before.encoding
+
+
+def test_a_mixture_reads_as_it_is_written_and_holds_out_of_every_part() -> None:
+    many, few = (as_dict(make_episodes([(2, True)] * count, seed=count)) for count in (20, 5))
+    dataset = segue.load(segue.Mixture([many, few], [3, 1]))
+    sizes, shares = dataset.part_rows()
+    assert sizes.tolist() == [40, 10]
+    assert shares.tolist() == [0.75, 0.25]
+    learnt, held = dataset.split(0.4, seed=0)
+    assert learnt.part_rows()[0].tolist() == [24, 6]
+    assert held.part_rows()[0].tolist() == [16, 4]
+    uri = uri_of(segue.Mixture(["npz:a@2x.npz", "b.csv"], [0.7, 0.3]))
+    assert uri == "npz:a@2x.npz@0.7 + csv:b.csv@0.3"
+    assert uri_of(uri) == uri
+
+
+def test_without_weights_a_mixture_is_one_dataset() -> None:
+    parts = [as_dict([episode]) for episode in MADE]
+    dataset = segue.load(segue.Mixture(parts))
+    assert same_log(dataset, segue.load(as_dict(MADE)))
+    assert dataset.part_rows() is None
+
+
+@pytest.mark.parametrize(
+    ("mixture", "words"),
+    [
+        (lambda a, b: segue.Mixture([a, b | {"actions": b["actions"][:, :1]}]), "different spaces: .*2.* and .*1"),
+        (lambda a, b: segue.Mixture([a | {"env_id": "A-v0"}, b | {"env_id": "B-v0"}]), "environments: A-v0 and B"),
+        (lambda a, b: segue.Mixture([a, b], [1.0]), "2 datasets and 1 weights"),
+        (lambda a, b: segue.Mixture([a, b], [1.0, 0.0]), "expected numbers above 0"),
+        (lambda a, b: "npz:a@0.7 + npz:b", "some parts have a weight"),
+        (lambda a, b: [a, b], "concatenate the trajectories"),
+        (lambda a, b: 5, "given as a int"),
+        (lambda a, b: {1: a}, "missing 'observations'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_loaded_is_explained_without_printing_it(mixture, words) -> None:
+    log = as_dict(MADE)
+    with pytest.raises(DataError, match=words) as caught:
+        segue.load(mixture(log, log))
+    assert len(str(caught.value)) < 600
+
+
+def test_a_dataset_is_returned_as_it_is() -> None:
+    dataset = segue.load(as_dict(MADE))
+    assert segue.load(dataset) is dataset

@@ -1,0 +1,213 @@
+"""Tables: which column means what, rows in order, and errors that name file, row and column."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_logs import as_dict, episodes, make_episodes, same_log
+
+import segue
+from segue.data.table import Table
+from segue.errors import DataError
+
+LOG = """user,t,f_0,f_1,city,a,r,p
+u2,1,0.3,3,Rome,right,1.5,0.25
+u1,2,0.2,2,Bern,left,0.5,0.5
+u1,1,0.1,1,Rome,right,0.0,0.5
+u2,2,0.4,4,Bern,left,2.5,1
+"""
+FLAGS = ["--episode", "user", "--step", "t", "--action", "a", "--reward", "r", "--propensity", "p"]
+FLAGS += ["--observation", "f_*,city"]
+MAPPING = {"episode": "user", "step": "t", "action": "a", "reward": "r", "propensity": "p"}
+
+
+def frame(made, **changes) -> pa.Table:
+    """Episodes as a table under the usual names."""
+    log = as_dict(made)
+    length = [len(episode.rewards) for episode in made]
+    columns = {
+        "episode_id": np.repeat(np.arange(len(made)), length),
+        "step": np.concatenate([np.arange(n) for n in length]),
+        **{f"{to}_{i}": log[name][:, i] for name, to in (("observations", "obs"), ("next_observations", "next_obs"))
+           for i in range(log[name].shape[1])},
+        **{f"action_{i}": log["actions"][:, i] for i in range(2)},
+        "reward": log["rewards"],
+        "terminated": log["terminals"],
+        "truncated": log["timeouts"],
+    }  # fmt: skip
+    return pa.table({**columns, **changes})
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> str:
+    return write(tmp_path / "log.csv", LOG)
+
+
+def test_a_table_is_sorted_grouped_and_encoded_by_its_mapping(log: str) -> None:
+    dataset = segue.load(segue.Table(log, observation=["f_*", "city"], terminal="end", **MAPPING))
+    # u2 occurs first; within an episode the steps are in order.
+    assert dataset.observations.tolist() == np.float32(
+        [[0.3, 3, 0, 1], [0.4, 4, 1, 0], [0.1, 1, 0, 1], [0.2, 2, 1, 0]]
+    ).tolist()  # fmt: skip
+    assert dataset.episode_starts.tolist() == [0, 2]
+    assert dataset.actions.tolist() == [1, 0, 1, 0]
+    assert dataset.behaviour_log_prob == pytest.approx(np.log([0.25, 1, 0.5, 0.5]))
+    assert dataset.encoding.observations == ("f_0", "f_1", "city=Bern", "city=Rome")
+    assert dataset.encoding.actions == ("left", "right")
+    assert any("sorted by episode and step: 2 of 4" in note for note in dataset.notes)
+
+
+@given(made=episodes(), seed=st.integers(0, 2**32 - 1))
+def test_rows_in_any_order_are_the_same_dataset(made, seed) -> None:
+    rows = frame(made)
+    mixed = rows.take(np.random.default_rng(seed).permutation(len(rows)))
+    ours, expected = segue.load(mixed), segue.load(as_dict(made))
+    theirs = sorted(zip(ours.episode_lengths, ours.episode_returns, strict=True))
+    assert theirs == sorted(zip(expected.episode_lengths, expected.episode_returns, strict=True))
+    assert sorted(ours.observations.tolist()) == sorted(expected.observations.tolist())
+    assert same_log(segue.load(rows), expected)
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet", "jsonl", "pandas", "polars", "folder"])
+def test_every_kind_of_table_holds_the_same_dataset(kind: str, tmp_path: Path) -> None:
+    made = make_episodes([(3, True), (4, False)])
+    rows, path = frame(made), tmp_path / f"log.{kind}"
+    source: object = path
+    if kind.startswith("csv"):
+        with pa.output_stream(path, compression="detect") as stream:
+            pa.csv.write_csv(rows, stream)
+    elif kind == "parquet":
+        pa.parquet.write_table(rows, path)
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows.to_pylist()))
+    elif kind == "folder":
+        pa.csv.write_csv(rows.slice(0, 5), tmp_path / "part-1.csv")
+        pa.csv.write_csv(rows.slice(5), tmp_path / "part-2.csv")
+        source = f"csv:{tmp_path}/part-*.csv"
+    else:
+        source = rows.to_pandas() if kind == "pandas" else pl.from_arrow(rows)
+    assert same_log(segue.load(source), segue.load(as_dict(made)))
+
+
+def test_numbered_columns_are_ordered_by_their_numbers() -> None:
+    columns = {f"obs_{i}": [float(i)] * 2 for i in (10, 2, 0)}
+    dataset = segue.load(pa.table({**columns, "action": [0, 1], "reward": [0.0, 1.0], "done": [0, 1]}))
+    assert dataset.encoding.observations == ("obs_0", "obs_2", "obs_10")
+
+
+@given(
+    options=st.fixed_dictionaries(
+        {},
+        optional={name: st.text(min_size=1, max_size=8) for name in ("episode", "reward", "terminal", "observation")},
+    ),
+    categories=st.dictionaries(st.text(min_size=1), st.lists(st.text(), min_size=1, unique=True), max_size=2),
+)
+def test_a_mapping_reads_as_it_was_written(options, categories) -> None:
+    written = Table(["log.csv"], **options, categories=categories)
+    assert Table.parse(written.place) == written
+
+
+@pytest.mark.parametrize(
+    ("change", "mapping", "words"),
+    [
+        (("0.2,2", ",2"), {}, r"log\.csv, row 1 \(line 3\): column 'f_0' has no value"),
+        (("u1,2", ",2"), {}, r"row 1 \(line 3\): column 'user' has no value"),
+        (("Bern,left,0.5", ",left,0.5"), {}, r"row 1 \(line 3\): column 'city' has no value"),
+        (("0.5,0.5", "0.5,0"), {}, r"row 1 \(line 3\): column 'p' is 0 .*above 0 and at most 1"),
+        (("0.5,0.5", "0.5,1.5"), {}, r"row 1 \(line 3\): column 'p' is 1.5 .*above 0 and at most 1"),
+        (("u1,2", "u1,1"), {}, r"row 2 \(line 4\): the same 'user' and 't' as .*row 1"),
+        (("", ""), {"reward": "f_O"}, "no column 'f_O': did you mean 'f_"),
+        (("", ""), {"observation": "x_*"}, r"--observation: no column 'x_\*'"),
+        (("", ""), {"terminal": "f_1"}, "column 'f_1' is 3; expected 0 or 1"),
+        (("", ""), {"observation": "city", "categories": {"city": ["Bern"]}}, "unknown category 'Rome'"),
+        (("", ""), {"observation": None}, "which columns are the observation"),
+        ((",t,", ",time,"), {"episode": None, "step": None}, "where does an episode end"),
+        (("", ""), {"action": "f_0", "action_low": "0"}, "--action-low and --action-high"),
+        (("", ""), {"action": ["f_0", "f_1"]}, r"every column of 'f_\*' has another meaning"),
+        (("", ""), {"action": "f_0", "action_low": 0, "action_high": [1, 2, 3]}, "1 dimensions, a bound has 3"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_by_file_row_and_column(tmp_path: Path, change, mapping, words) -> None:
+    path = write(tmp_path / "log.csv", LOG.replace(*change, 1))
+    with pytest.raises(DataError, match=words):
+        segue.load(Table(path, **{**MAPPING, "observation": ["f_*", "city"], **mapping}))
+
+
+def test_every_row_may_be_an_episode_of_its_own(log: str) -> None:
+    dataset = segue.load(Table(log, **{**MAPPING, "episode": "row"}, observation="f_*"))
+    assert len(dataset.episode_starts) == 4
+    assert dataset.terminals.all()
+
+
+def test_the_same_episode_numbers_in_two_files_are_different_episodes(tmp_path: Path) -> None:
+    made = make_episodes([(3, True), (2, True)])
+    for number, one in enumerate(made):
+        pa.csv.write_csv(frame([one]), tmp_path / f"{number}.csv")
+    assert same_log(segue.load([f"{tmp_path}/0.csv", f"{tmp_path}/1.csv"]), segue.load(as_dict(made)))
+    assert same_log(segue.load(Table([tmp_path / "0.csv", tmp_path / "1.csv"])), segue.load(as_dict(made)))
+
+
+def test_rewards_by_a_rule_of_the_user(log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_rewards.py").write_text("def speed(episode):\n    return episode['f_0'] * 10\n\nwrong = len\n")
+    mapping = {**MAPPING, "observation": "f_*", "terminal": "end"}
+    assert segue.load(Table(log, **mapping | {"reward": "my_rewards:speed"})).rewards == pytest.approx([3, 4, 1, 2])
+    assert segue.load(Table(log, **mapping | {"reward": "success"})).rewards.tolist() == [0, 1, 0, 1]
+    assert segue.load(Table(log, **mapping | {"reward": "none"})).rewards.tolist() == [0, 0, 0, 0]
+    for rule, words in {"my_rewards:wrong": r"returned shape \(\)", "my_rewards:no": "no function 'no'"}.items():
+        with pytest.raises(DataError, match=words):
+            segue.load(Table(log, **mapping | {"reward": rule}))
+
+
+def test_bounds_of_the_actions_are_given_or_taken_from_the_data(log: str) -> None:
+    mapping = {**MAPPING, "action": "f_1", "observation": "f_0", "discrete": "no", "terminal": "end"}
+    given_bounds = segue.load(Table(log, **mapping, action_low=0, action_high=10))
+    assert given_bounds.actions[:, 0] == pytest.approx([-0.4, -0.2, -0.8, -0.6])
+    assert segue.load(Table(log, **mapping, action_low="data", action_high="data")).actions.min() == -1
+
+
+@pytest.mark.parametrize("made", [pl.DataFrame, pd.DataFrame, lambda rows: pd.DataFrame(rows, dtype="category")])
+def test_the_texts_of_every_library_are_categories(made) -> None:
+    rows = {"run": ["b", "b", "a"], "obs": ["x", "y", "x"], "act": ["l", "r", "l"]}
+    dataset = segue.load(Table(made(rows), episode="run", reward="none", terminal="end"))
+    assert dataset.encoding.observations == ("obs=x", "obs=y")
+    assert dataset.actions.tolist() == [0, 1, 0]
+    assert dataset.episode_starts.tolist() == [0, 2]
+
+
+def test_a_list_column_is_a_vector() -> None:
+    rows = pa.table({"state": [[1.0, 2.0], [3.0, 4.0]], "action": [0, 1], "reward": [0.0, 1.0], "done": [False, True]})
+    dataset = segue.load(rows)
+    assert dataset.observations.tolist() == [[1, 2], [3, 4]]
+    assert dataset.encoding.observations == ("state[0]", "state[1]")
+    with pytest.raises(DataError, match="row 1: the list in column 'state' has another length"):
+        segue.load(rows.set_column(0, "state", [[[1.0, 2.0], [3.0]]]))
+
+
+def test_scattered_numbers_of_actions_are_numbered_anew() -> None:
+    rows = {"obs": [0.0, 1.0], "action": [1001, 70], "reward": [0.0, 1.0], "done": [0, 1]}
+    dataset = segue.load(pa.table(rows))
+    assert dataset.actions.tolist() == [1, 0]
+    assert dataset.encoding.actions == ("70", "1001")
+
+
+@pytest.mark.parametrize(("header", "value"), [("größe", "1"), ("size", "größe")])
+def test_a_file_in_a_code_page_of_windows_is_named(tmp_path: Path, header: str, value: str) -> None:
+    (tmp_path / "log.csv").write_bytes(f"obs,action,reward,done,{header}\n1,0.5,1,1,{value}\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"log\.csv: .*not UTF-8 text; save the file as UTF-8"):
+        segue.load(f"csv:{tmp_path / 'log.csv'}")
