@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import equinox as eqx
 import gymnasium as gym
@@ -91,6 +91,9 @@ class Recipe(Checked):
     REDQ and RLPD, 1 for the others."""
     environments: int = 1
     """Environments stepped together."""
+    environment_processes: Literal["auto", "yes", "no"] = "auto"
+    """Whether they step in processes of their own; auto: if a step takes a millisecond or more. Results are
+    the same."""
     eval_every: int | None = None
     """Environment steps (offline: updates) between evaluations; by default a twentieth of the online phase."""
     handover_eval_every: int | None = None

@@ -18,8 +18,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Real
 
 from segue.envs.make import make, spaces_of, time_limit
+from segue.envs.process import Remote
 from segue.envs.spec import Environment
-from segue.envs.watch import WATCH, Hangs
+from segue.envs.watch import WATCH, Hangs, in_words
 from segue.errors import SegueError
 from segue.rng import environment_seed
 
@@ -57,7 +58,7 @@ USUAL = Patience()
 
 
 class Episodes:
-    """Environments side by side, in this process.
+    """Environments side by side, in this process or in processes of their own.
 
     Attributes:
         observation: what the policy sees now, [environments, observation].
@@ -77,25 +78,36 @@ class Episodes:
         role: str,
         patience: Patience = USUAL,
         tell: Callable[[str], None] = lambda message: None,
+        processes: bool = False,
     ) -> None:
         self.env_id, self.seed, self.role, self.patience, self.tell = Environment.of(env_id), seed, role, patience, tell
         # First: a count beyond all memory fails here, at once, and not one environment after the other.
         self.episode, self.time = np.zeros(count, np.int64), np.zeros(count, np.int64)
         self.lost, self.any_lost = np.zeros(count, bool), False
         self.steps = self.bad = 0
-        self.envs = [make(self.env_id) for _ in range(count)]
-        self.spaces, self.limit = spaces_of(self.envs[0]), time_limit(self.envs[0])
-        space = self.envs[0].action_space
+        model = make(self.env_id)
+        self.spaces, self.limit = spaces_of(model), time_limit(model)
+        space = model.action_space
         self.start = int(space.start) if isinstance(space, gym.spaces.Discrete) else 0
-        seen = self.envs[0].observation_space
+        seen = model.observation_space
         assert isinstance(seen, gym.spaces.Box)
         self.dtype = seen.dtype
         self.centre, self.scale = _scaling(seen)
         self.actions: list[list[np.ndarray]] = [[] for _ in range(count)]
         stored = np.float32 if self.spaces.image is None else np.uint8
         self.observation = np.zeros((count, self.spaces.observation_size), stored)
-        WATCH.open(patience.step_timeout)
+        self.processes = processes
+        self.envs: list[Any] = []
+        if not processes:  # they have a limit of their own, and are killed
+            WATCH.open(patience.step_timeout)
         try:
+            if processes:
+                model.close()
+                self.envs += [Remote(self.env_id, patience.step_timeout) for _ in range(count)]
+                for remote in self.envs:
+                    remote.ready()
+            else:
+                self.envs += [model, *(make(self.env_id) for _ in range(count - 1))]
             for env in range(count):
                 self._begin_safely(env)
         except BaseException:
@@ -119,15 +131,20 @@ class Episodes:
         self.lost, self.any_lost = np.zeros(count, bool), False
         wrong: dict[int, str] = {}
         stepped = range(count) if only is None else np.flatnonzero(only).tolist()
+        if self.processes:  # all of them at the same time
+            for i in stepped:
+                self.envs[i].ask("step", action[i] + self.start)
         for i in stepped:
             try:
                 WATCH.since = time.monotonic()
-                seen, paid, terminated[i], truncated[i], _ = self.envs[i].step(action[i] + self.start)
+                stepping = self.envs[i]
+                result = stepping.answer() if self.processes else stepping.step(action[i] + self.start)
+                seen, paid, terminated[i], truncated[i], _ = result
                 WATCH.since = 0.0
                 following[i], reward[i] = self._flat(seen), number(paid)
             except (Exception, Hangs) as error:
                 WATCH.since = 0.0
-                wrong[i] = _words(error)
+                wrong[i] = in_words(error)
             self.actions[i].append(action[i])
         self.steps += len(stepped)
         self.time += 1 if only is None else only
@@ -173,7 +190,8 @@ class Episodes:
         for env in self.envs:
             with contextlib.suppress(Exception):
                 env.close()
-        WATCH.close()
+        if not self.processes:
+            WATCH.close()
 
     def _replay(self, env: int, actions: np.ndarray, expected: np.ndarray) -> bool:
         try:
@@ -210,7 +228,7 @@ class Episodes:
         try:
             self._begin(env)
         except (Exception, Hangs) as error:
-            self._count(env, f"reset: {_words(error)}")
+            self._count(env, f"reset: {in_words(error)}")
             self._rebuild(env)
 
     def _quarantine(self, env: int, words: str) -> None:
@@ -237,7 +255,11 @@ class Episodes:
                 with contextlib.suppress(Exception):
                     WATCH.since = time.monotonic()
                     self.envs[env].close()
-                self.envs[env] = make(self.env_id)
+                if self.processes:
+                    self.envs[env] = Remote(self.env_id, self.patience.step_timeout)
+                    self.envs[env].ready()
+                else:
+                    self.envs[env] = make(self.env_id)
                 self.episode[env] += 1
                 self._begin(env)
                 return
@@ -247,7 +269,7 @@ class Episodes:
                 WATCH.since = 0.0
         assert problem is not None
         raise SegueError(
-            f"environment {str(self.env_id)!r} cannot be built anew, in {ATTEMPTS} attempts: {_words(problem)}"
+            f"environment {str(self.env_id)!r} cannot be built anew, in {ATTEMPTS} attempts: {in_words(problem)}"
         )
 
     def _cut(self, truncated: np.ndarray) -> None:
@@ -310,9 +332,3 @@ def _scaling(space: gym.spaces.Box) -> tuple[np.ndarray, np.ndarray | None]:
         centre = np.where(bounded, (low + high) / 2, 0.0).astype(np.float32)
         scale = np.where(bounded, 2 / (high - low), 0.0).astype(np.float32)
     return centre, scale if bounded.any() else None
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, SegueError | Hangs):
-        return str(error)
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -12,9 +12,18 @@ import threading
 import time
 from types import FrameType
 
+from segue.errors import SegueError
+
 
 class Hangs(BaseException):
     """A call took too long. No `Exception`: an environment might catch that."""
+
+
+def in_words(error: BaseException) -> str:
+    """What an environment did wrong, in a line."""
+    if isinstance(error, SegueError | Hangs):
+        return str(error)
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 class Watch:

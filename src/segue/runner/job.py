@@ -167,6 +167,7 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
         random_warmup=job.pretrained is None,
         updates_per_step=recipe.effective_updates_per_step,
         environments=recipe.environments,
+        environment_processes=recipe.environment_processes,
         eval_every=recipe.online_eval_every,
         handover_eval_every=recipe.handover_eval_every,
         eval_episodes=recipe.eval_episodes,

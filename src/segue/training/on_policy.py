@@ -17,7 +17,6 @@ from segue import rng
 from segue.algorithms.ppo import PPO
 from segue.bridges.base import Bridge
 from segue.core import Array, Key, Learner, Metrics, Transition, as_numbers
-from segue.envs import Episodes
 from segue.evaluation import Probe
 from segue.policy import Policy
 from segue.replay.replay_log import COLUMNS
@@ -55,7 +54,7 @@ def train_on_policy(
     def tell(message: str) -> None:
         recorder.event("online", step, message)
 
-    episodes = Episodes(s.env_id, s.environments, s.seed, "training", s.patience, tell)
+    episodes = s.episodes(recorder, tell)
     collector = Collector(algorithm, episodes, s.seed)
     rows: list[tuple[Transition, np.ndarray]] = []
     reviews: BridgeReviews | None = None

@@ -21,6 +21,7 @@ from segue.algorithms.base import Algorithm
 from segue.bridges.base import Bridge
 from segue.core import Learner
 from segue.envs import USUAL, Environment, Episodes, Patience
+from segue.envs.process import Choice, in_processes
 from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
 from segue.replay import Replay, ReplayStrategy
@@ -53,6 +54,13 @@ class OnlineSettings:
     seed: int
     handover_eval_every: int | None = None
     patience: Patience = USUAL
+    environment_processes: Choice = "no"
+
+    def episodes(self, recorder: Recorder, tell: Callable[[str], None]) -> Episodes:
+        """The environments to train in."""
+        environment = Environment.of(self.env_id)
+        processes = in_processes(environment, self.environments, self.environment_processes, recorder.note)
+        return Episodes(environment, self.environments, self.seed, "training", self.patience, tell, processes)
 
     def next_evaluation(self, step: int) -> int:
         """The first step after this one at which the policy is evaluated."""
@@ -108,7 +116,7 @@ def train_online(
         slots=s.environments,
     )
     agent = Agent(algorithm, bridges, strategy, learner, replay, recorder, budget, checkpointer.replay_log, position)
-    episodes = Episodes(s.env_id, s.environments, s.seed, "training", s.patience, tell)
+    episodes = s.episodes(recorder, tell)
     collector = Collector(algorithm, episodes, s.seed)
     if position is not None:
         evaluate_at = s.next_evaluation(position.plain["began"])

@@ -1,0 +1,189 @@
+"""An environment in a process of its own, so that several slow ones step at the same time.
+
+`main` is what runs in that process: it does what it is asked over a pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any, Literal
+
+import gymnasium as gym
+
+from segue.compiled import visible_cores
+from segue.envs.make import make
+from segue.envs.spec import Environment
+from segue.envs.watch import WATCH, Hangs, in_words
+from segue.errors import RecipeError, SegueError
+from segue.plugins import search_path
+
+Choice = Literal["auto", "yes", "no"]
+#: What that process runs, with the descriptor of the pipe and the environment as arguments.
+MAIN = "from segue.envs.process import main; main()"
+#: Seconds from which a step is slow: several times what it costs to ask another process.
+SLOW_STEP = 1e-3
+#: Steps that are timed, and seconds that this may take.
+TIMED_STEPS, TIMED_SECONDS = 20, 1.0
+#: Seconds that a process may take to start and to make its environment.
+START_SECONDS = 120.0
+#: Seconds that it may take to end.
+CLOSE_SECONDS = 1.0
+
+
+class Remote:
+    """An environment in a process, with Gymnasium's `reset`, `step` and `close`; infos stay there.
+
+    `ask` and `answer` are the two halves of a call.
+    """
+
+    def __init__(self, environment: Environment, timeout: float) -> None:
+        self.timeout = timeout
+        self.connection, theirs = Pipe()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", MAIN, str(theirs.fileno()), json.dumps(environment.plain())],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(),),
+            env={**os.environ, "PYTHONPATH": search_path()},
+            start_new_session=True,  # a Ctrl-C reaches this process alone, which then closes that one
+        )
+        theirs.close()
+
+    def ask(self, what: str, argument: Any) -> None:
+        """Begin a call of `reset` or `step`."""
+        with contextlib.suppress(OSError):  # that process has ended, which `answer` says
+            self.connection.send((what, argument))
+
+    def answer(self, timeout: float | None = None) -> Any:
+        """What the call returns.
+
+        Raises:
+            Hangs: if that takes too long.
+            SegueError: if the environment raised, or its process ended.
+        """
+        timeout = timeout or self.timeout
+        try:
+            if not self.connection.poll(timeout):
+                self.process.kill()
+                raise Hangs(f"it did not come back for {timeout:g} seconds")
+            fine, value = self.connection.recv()
+        except (EOFError, OSError):
+            raise SegueError(f"its process ended (exit code {self.process.wait()})") from None
+        if not fine:
+            raise SegueError(value)
+        return value
+
+    def ready(self) -> Remote:
+        """This environment, once it is made."""
+        self.answer(START_SECONDS)
+        return self
+
+    def reset(self, *, seed: int) -> Any:
+        """First observation, and no info."""
+        self.ask("reset", seed)
+        return self.answer()
+
+    def step(self, action: Any) -> Any:
+        """Observation, reward, terminated, truncated, and no info."""
+        self.ask("step", action)
+        return self.answer()
+
+    def close(self) -> None:
+        """End the process, also one that hangs."""
+        self.connection.close()
+        try:
+            self.process.wait(CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def in_processes(environment: Environment, count: int, choice: Choice, tell: Callable[[str], None]) -> bool:
+    """Whether `count` environments that step together should do so in processes; results are the same either way.
+
+    Raises:
+        RecipeError: if they should, and cannot.
+    """
+    if choice == "no" or count == 1:
+        return False
+    if choice == "yes":
+        environment.portable()
+        if os.name != "posix":
+            raise RecipeError("environment_processes is yes, which needs Linux or macOS; expected no or auto")
+        return True
+    if os.name != "posix" or len(visible_cores()) == 1:
+        return False
+    try:
+        environment.portable()
+    except RecipeError:  # it is defined in the script itself
+        return False
+    seconds = _step_time(environment)
+    if seconds < SLOW_STEP:
+        return False
+    tell(
+        f"a step of {environment} takes {1000 * seconds:.1f} ms, so the {count} environments step in processes of "
+        "their own (--environment-processes no keeps them in this one)"
+    )
+    return True
+
+
+def _step_time(environment: Environment) -> float:
+    """Median seconds of a step with a random action; 0 if the environment misbehaves, which is dealt with elsewhere."""
+    times: list[float] = []
+    env = make(environment)
+    WATCH.open(TIMED_SECONDS)
+    try:
+        env.action_space.seed(0)
+        WATCH.since = began = time.monotonic()
+        env.reset(seed=0)
+        while len(times) < TIMED_STEPS and time.monotonic() - began < TIMED_SECONDS:
+            action = env.action_space.sample()
+            WATCH.since = before = time.monotonic()
+            _, _, terminated, truncated, _ = env.step(action)
+            times.append(time.monotonic() - before)
+            if terminated or truncated:
+                env.reset(seed=0)
+    except (Exception, Hangs):
+        return 0.0
+    finally:
+        WATCH.since = 0.0
+        WATCH.close()
+        env.close()
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Make the environment and do what is asked, until nobody can ask any more."""
+    connection, plain = Connection(int(sys.argv[1])), json.loads(sys.argv[2])
+    os.dup2(2, 1)  # standard output belongs to the results of the run
+
+    def said(do: Callable[[], Any]) -> None:
+        try:
+            connection.send((True, do()))
+        except Exception as error:
+            connection.send((False, in_words(error)))
+
+    made: list[gym.Env] = []
+
+    def act(what: str, argument: Any) -> Any:
+        if what == "reset":
+            seen, _ = made[0].reset(seed=argument)
+            return seen, {}
+        seen, reward, terminated, truncated, _ = made[0].step(argument)
+        return seen, reward, terminated, truncated, {}
+
+    with contextlib.suppress(EOFError, OSError):
+        said(lambda: made.append(make(Environment.read(plain))))
+        while made:
+            said(functools.partial(act, *connection.recv()))
+    for env in made:
+        env.close()
