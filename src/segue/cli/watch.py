@@ -50,7 +50,14 @@ def main(arguments: list[str]) -> int:
     if not flags.video.absolute().parent.is_dir():
         raise SegueError(f"--video is {flags.video}; its folder does not exist")
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
-        os.environ.setdefault("MUJOCO_GL", "egl")  # before MuJoCo is imported
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    try:
+        import mujoco  # noqa: F401 - it looks for its driver as it is imported
+    except Exception as error:
+        raise SegueError(
+            f"MUJOCO_GL is {os.environ.get('MUJOCO_GL')}, and MuJoCo cannot be imported with that "
+            f"({type(error).__name__}: {' '.join(str(error).split())}): unset it, use egl, or install osmesa"
+        ) from error
     from segue.envs.film import film
 
     place = flags.run if is_exported(flags.run) else choose(flags.run, flags.arm, flags.seed)

@@ -49,10 +49,7 @@ def film(
         raise SegueError(
             f"{path}: .mp4 needs a package that is not installed: pip install 'segue[video]', or write a .gif"
         )
-    try:
-        raw = make_raw(environment)
-    except RecipeError as error:  # MuJoCo cannot even be imported where MUJOCO_GL names a driver that is not there
-        raise RecipeError(f"{error}{_driver(error)}") from error
+    raw = make_raw(environment)
     assert raw.spec is not None
     spec, speed = raw.spec, raw.metadata.get("render_fps", FRAMES_PER_SECOND)
     raw.close()
@@ -111,7 +108,7 @@ def _picture(env: gym.Env, environment: Environment) -> Frame:
 
 def _driver(error: Exception) -> str:
     """What MuJoCo draws with, if the error is of it."""
-    if not any("mujoco" in frame.filename for frame in traceback.extract_tb((error.__cause__ or error).__traceback__)):
+    if not any("mujoco" in frame.filename for frame in traceback.extract_tb(error.__traceback__)):
         return ""
     used = os.environ.get("MUJOCO_GL", "not set")
     return f"; MUJOCO_GL is {used}: MuJoCo draws without a screen by egl (a GPU or Mesa) or osmesa, if it is installed"
