@@ -21,6 +21,7 @@ COMMANDS = {
     "report": "write the report of one or more runs again",
     "handover": "what happened at the handover, and what the numbers say about it",
     "evaluate": "judge a run's final policies over more episodes",
+    "watch": "a video of a run's policy",
     "export": "write a trained policy for use elsewhere, without the training stack",
     "inspect": "what is in a dataset, and what is wrong with it",
     "convert": "write a dataset in another format",
