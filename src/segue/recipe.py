@@ -104,6 +104,8 @@ class Recipe(Checked):
     """Seconds after which a step of the environment counts as hanging: its episode is quarantined."""
     bad_steps: float = 0.01
     """Share of steps in which the environment may misbehave (raise, hang, give NaN…) before the run stops."""
+    reference: tuple[float, ...] | None = None
+    """Returns that count as 0 and as 100 in normalised scores; by default the published ones of the environment."""
     seed: int = 0
     """The first seed."""
     seeds: int = 1
@@ -152,6 +154,12 @@ class Recipe(Checked):
             expect(field, getattr(self, field) >= 1, "at least 1")
         expect("max_episode_steps", self.max_episode_steps is None or self.max_episode_steps >= 1, "at least 1")
         expect("env", self.env != "", f"an environment, or {NO_ENVIRONMENT}")
+        low_high = self.reference
+        expect(
+            "reference",
+            low_high is None or (len(low_high) == 2 and low_high[0] < low_high[1]),
+            "two returns, the lower one first",
+        )
         expect("held_out", 0 <= self.held_out < 1, "at least 0 and below 1")
         expect("step_timeout", self.step_timeout > 0, "above 0")
         expect("bad_steps", 0 <= self.bad_steps <= 1, "between 0 and 1")

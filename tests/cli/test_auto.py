@@ -89,3 +89,10 @@ def test_nothing_at_all_is_not_guessed(capsys: pytest.CaptureFixture[str]) -> No
     assert "nothing to do" in capsys.readouterr().err
     with pytest.raises(RecipeError, match="give a dataset"):
         segue.preset("auto")
+
+
+@pytest.mark.parametrize("flag", [["--reference", "10,300"], ["--reference=-20,300"]])
+def test_reference_returns_are_two_numbers_with_a_comma(flag: list[str]) -> None:
+    arguments = ["--env", "CartPole-v1", "--online", "dqn", "--online-steps", "2000", *flag]
+    recipe, _ = recipe_from_flags(arguments, "segue run", "")
+    assert recipe.reference == tuple(map(float, flag[-1].removeprefix("--reference=").split(",")))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import page, read
 
 from segue.report.measures import (
     area_under_curve,
@@ -230,3 +231,10 @@ def test_measures_move_with_the_scale_of_returns(returns: list[float], shift: fl
     assert area_under_curve(steps, moved) == pytest.approx(
         factor * area_under_curve(steps, values) + shift, rel=1e-6, abs=1e-6
     )
+
+
+def test_the_returns_that_a_recipe_names_are_its_reference(arm, seed):
+    own = {"reference": [10, 60], "env": "Own-v0"}
+    summary = read({"arms": {"a": arm([seed({0: 10.0, 100: 35.0}, 10.0)], **own)}})
+    assert summary.arms["a"].reference.scores(np.array([35.0])).tolist() == [50.0]
+    assert "Reference of normalised scores: given in the recipe (0 is 10, 100 is 60)." in page(summary)

@@ -34,6 +34,10 @@ PRETRAINED = {**SCRATCH, "dataset": "npz:x.npz", "offline": segue.BC(), "offline
         (PRETRAINED | {"offline": segue.PPO()}, "ppo does not learn offline; there is bc"),
         (PRETRAINED | {"online": segue.BCQ()}, "bcq does not learn online; there is"),
         (PRETRAINED | {"distil_steps": -1}, "distil_steps is -1; expected at least 0"),
+        (
+            PRETRAINED | {"reference": (60.0, 10.0)},
+            r"reference is \(60.0, 10.0\); expected two returns, the lower",
+        ),
     ],
 )
 def test_a_recipe_that_asks_for_what_has_no_meaning_is_refused_when_it_is_built(recipe, message):

@@ -172,6 +172,20 @@ def _require_named(named: Mapping[str, list[str]], arguments: Sequence[str]) -> 
             raise RecipeError(f"{word.split('=')[0]}: no {PARTS[part][0]} is named; add --{part} NAME")
 
 
+def _low_high(words: list[str]) -> tuple[float, ...]:
+    return tuple(map(float, words[0].split(",")))
+
+
+#: `--reference LOW,HIGH`.
+LOW_HIGH = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="LOW,HIGH",
+    instance_from_str=_low_high,
+    is_instance=lambda value: value is None or isinstance(value, tuple),
+    str_from_instance=lambda value: ["None" if value is None else ",".join(map(str, value))],
+)
+
+
 def last_value(flag: str, arguments: Sequence[str]) -> str:
     """The last value given to a flag, or nothing."""
     value = ""
@@ -208,6 +222,8 @@ def _spec(named: Mapping[str, list[str]], values: Mapping[str, Any], extra: Sequ
         else:
             kind: Any = str | None if name in ("dataset", "env") else hints[name]
             default = values.get(name, field.default)
+            if name == "reference":
+                kind = Annotated[kind, LOW_HIGH]
             if name in AS_JSON:
                 kind, default = str, json.dumps(values.get(name, AS_JSON[name]()))
             fields.append((name, Annotated[kind, tyro.conf.arg(help=docs[name])], default))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segue.report.measures import arm_measures
-from segue.report.references import Reference, reference
+from segue.report.references import Reference
 from segue.report.statistics import FEW_SEEDS, Interval, Profile, improvement, iqm, performance_profile
 from segue.report.summary import Array, Summary
 
@@ -63,7 +63,7 @@ def aggregate(summary: Summary) -> Aggregate | None:
     baseline = next((name for name in compared if name in fresh), compared[0])
     notes = [f"{name} {lack} and is left out." for name, of in final.items() if (lack := _lacks(of, grouped))]
     notes += [note for names in grouped.values() for note in _unfinished(summary, names)]
-    known = {task: reference(summary.arms[names[0]].environment) for task, names in grouped.items()}
+    known = {task: summary.arms[names[0]].reference for task, names in grouped.items()}
     conventions = known if len(grouped) == 1 else {task: found for task, found in known.items() if found is not None}
     refusal = "" if len(grouped) == 1 else why_not_averaged(known)
     if refusal:

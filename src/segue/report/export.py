@@ -14,7 +14,6 @@ from segue.files import write_atomically
 from segue.report.aggregate import Aggregate, why_there_are_none
 from segue.report.conclusion import conclusion
 from segue.report.measures import arm_measures, steps_to_reach
-from segue.report.references import reference
 from segue.report.summary import Summary
 from segue.report.tables import (
     EXTENT,
@@ -39,7 +38,7 @@ def write_measures(summary: Summary, path: Path, reach: float | None = None) -> 
     for task, names in summary.tasks().items():
         level = reach_level(summary, names, reach)
         for arm in (summary.arms[name] for name in names):
-            convention = reference(arm.environment)
+            convention = arm.reference
             for key, measures in arm_measures(arm).items():
                 steps, returns = arm.seeds[key].online_curve
                 about: dict[str, object] = {"task": task, "method": arm.method, "arm": arm.name, "seed": key}

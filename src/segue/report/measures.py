@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from segue.report.references import Reference, reference
+from segue.report.references import Reference
 from segue.report.statistics import fall, highest, lowest, split_means
 from segue.report.summary import Arm, Seed
 
@@ -156,5 +156,5 @@ def seed_measures(
 
 def arm_measures(arm: Arm) -> dict[str, dict[str, float]]:
     """Seed → every measure of it."""
-    convention = reference(arm.environment)
+    convention = arm.reference
     return {key: seed_measures(seed, convention, arm.dataset_return) for key, seed in arm.seeds.items()}

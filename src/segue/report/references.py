@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 D4RL = "D4RL"
+OWN = "given in the recipe"
 GYMNASIUM = "random policy and Gymnasium's reward threshold"
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.errors import SegueError
+from segue.report.references import OWN, Reference, reference
 
 Array = NDArray[np.float64]
 Curve = tuple[Array, Array]
@@ -137,6 +138,12 @@ class Arm:
     def environment(self) -> str | None:
         """Gymnasium id."""
         return None if self.recipe.get("env") is None else str(self.recipe["env"])
+
+    @property
+    def reference(self) -> Reference | None:
+        """What its normalised scores refer to: the recipe's own returns, or the convention for its environment."""
+        own = self.recipe.get("reference")
+        return reference(self.environment) if own is None else Reference(OWN, *map(float, own))
 
     @property
     def pretrained(self) -> bool:

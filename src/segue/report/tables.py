@@ -12,7 +12,6 @@ import numpy as np
 
 from segue.report.aggregate import Aggregate, Method
 from segue.report.measures import HANDOVER, LEVELS, Kind, Measure, arm_measures, steps_to_reach
-from segue.report.references import reference
 from segue.report.statistics import FEW_SEEDS, Estimate, Interval, estimate, mean_curve
 from segue.report.summary import Summary
 from segue.report.text import ABSENT, decimals, number, range_text, setting
@@ -254,7 +253,7 @@ def _reference_notes(grouped: Mapping[str, Sequence[str]], summary: Summary) -> 
     found: dict[str, list[str]] = {}
     missing = []
     for task, names in grouped.items():
-        convention = reference(summary.arms[names[0]].environment)
+        convention = summary.arms[names[0]].reference
         if convention is None:
             missing.append(task)
         else:
