@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from segue.bridges import JumpStart as JumpStart
     from segue.bridges import LetGo as LetGo
     from segue.bridges import PolicyExpansion as PolicyExpansion
+    from segue.bridges import Promotion as Promotion
     from segue.bridges import QFilter as QFilter
     from segue.data import Mixture as Mixture
     from segue.data import Table as Table
@@ -92,7 +93,10 @@ _HOME = {
         "segue.algorithms",
     ),
     **dict.fromkeys(
-        ("SAMG", "ConservativeUpdate", "CriticRefit", "Guard", "JumpStart", "LetGo", "PolicyExpansion", "QFilter"),
+        (
+            *("SAMG", "ConservativeUpdate", "CriticRefit", "Guard", "JumpStart", "LetGo", "PolicyExpansion"),
+            *("Promotion", "QFilter"),
+        ),
         "segue.bridges",
     ),
     **dict.fromkeys(("Mixture", "Table", "load"), "segue.data"),

@@ -40,6 +40,7 @@ from segue.bridges import (
     JumpStart,
     LetGo,
     PolicyExpansion,
+    Promotion,
     QFilter,
     Report,
 )
@@ -77,6 +78,7 @@ FORMS: dict[str, tuple[Bridge, ...]] = {
     "policy-expansion": (PolicyExpansion(),),
     "jump-start": (JumpStart(), JumpStart(rule="conservative", longest=3)),
     "guard": (Guard(),),
+    "promotion": (Promotion(), Promotion(share=0.5)),
 }
 DEFAULT = {name: forms[0] for name, forms in FORMS.items()}
 #: (algorithm, kind of actions) for all that learn online.
@@ -143,11 +145,15 @@ PAIRS = {
     for algorithm in [name for name in candidates if refusal(name, a, b) is None][:1]
 }
 #: Bridges that hold on to the policy that was handed over, while another puts a fresh one in its place.
-AT_ODDS = {frozenset(("policy-expansion", name)) for name in ("guard", "conservative-update")}
-#: Everything at once, as far as the algorithm supports it; what policy expansion is at odds with instead of it.
+AT_ODDS = {frozenset(("policy-expansion", name)) for name in ("guard", "conservative-update")} | {
+    frozenset(("promotion", name)) for name in ("guard", "jump-start", "policy-expansion")
+}
+#: Everything at once, as far as the algorithm supports it; but not policy expansion and promotion, which are at odds.
 TOGETHER = {
     name: (
-        tuple(b for b in DEFAULT.values() if refusal(name, b) is None and b.name != "policy-expansion"),
+        tuple(
+            b for b in DEFAULT.values() if refusal(name, b) is None and b.name not in ("policy-expansion", "promotion")
+        ),
         name,
         kind,
     )
@@ -387,6 +393,7 @@ REFUSED = {
     "policy-expansion": ACTORLESS | {"ppo"},
     "jump-start": {"ppo"},
     "guard": set(),
+    "promotion": {"ppo"},
 }
 
 
@@ -429,7 +436,7 @@ def test_a_bridge_says_what_the_algorithm_lacks(name, bridge, reason):
 def test_a_bridge_that_needs_a_dataset_or_a_pretrained_policy_says_so(form):
     scratch = {"offline": None, "offline_steps": 0}
     from_dataset = form.name in ("samg", "critic-refit", "jump-start") or getattr(form, "rule", None) == "average"
-    pretrained = form.name in ("samg", "critic-refit", "policy-expansion", "jump-start", "guard")
+    pretrained = form.name in ("samg", "critic-refit", "policy-expansion", "jump-start", "guard", "promotion")
     online = "sac" if getattr(form, "distance", None) == "kl" else "td3-bc"
     no_log = refusal(online, form, dataset=None, **scratch)
     no_policy = refusal(online, form, **scratch)

@@ -14,7 +14,8 @@ import pytest
 
 from helpers import random_learner, same_bits, small
 from segue.algorithms import PPO, TD3
-from segue.bridges import Bridge, Guard, Review
+from segue.bridges import Bridge, Guard, Promotion, Review
+from segue.bridges.base import acting_nets
 from segue.core import Learner, Normaliser, Spaces
 from segue.errors import Diverged
 from segue.replay import OnlineOnly, Replay
@@ -128,7 +129,24 @@ def test_after_a_roll_back_an_episode_that_two_policies_share_does_not_count():
     reviews.watch(np.ones(2), np.array([True, False]))
     assert reviews.ended == []
     reviews.watch(np.full(2, 5.0), np.array([True, True]))
-    assert reviews.ended == [(5.0, True), (6.0, True)]
+    assert sorted((one.value, one.whole) for one in reviews.ended) == [(5.0, True), (6.0, True)]
+
+
+def test_episodes_are_reviewed_in_the_order_in_which_they_began():
+    """Episodes that end early are not like the others: in the order of their ends they would be judged first."""
+    looks = []
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Looking(Bridge):
+        def review(self, state: Any, report: Any) -> Review:
+            looks.append(report.returns.tolist())
+            return Review(state)
+
+    reviews = BridgeReviews((Looking(),), learner_of(0, 0), np.zeros(0), Notes(), 2)
+    for step, done in enumerate([(0, 1), (0, 1), (1, 0), (0, 1)]):
+        reviews.watch(np.array([1.0, 10.0]), np.array(done, bool))
+        reviews.review(learner_of(0, 0), step)
+    assert looks == [[], [], [3, 10, 10], [20]], "the first environment's episode began first and ended third"
 
 
 @pytest.mark.parametrize("verdict", ["mark", "keep", "renewed"])
@@ -147,7 +165,7 @@ def test_an_episode_begun_before_a_mark_counts_but_does_not_show_what_followed_i
     reviews.watch(np.full(2, 4.0), np.array([True, True]))
     reviews.watch(np.full(2, 7.0), np.array([True, False]))
     reviews.review(learner_of(1, 0), 3)
-    assert looks == [([1], [True]), ([5, 4, 7], [False, True, True])]
+    assert looks == [([], []), ([5, 1, 4, 7], [False, False, True, True])]
 
 
 def test_the_pace_is_the_product_of_the_bridges():
@@ -221,6 +239,20 @@ def test_the_guard_saves_a_policy_that_is_made_to_collapse():
     assert 1 <= len(alarms) <= 10
     assert all(message.startswith("guard: alarm") for message in alarms)
     assert guarded.evaluated[600].mean() > 0.8
+
+
+def test_promotion_goes_on_showing_a_policy_that_the_learner_ruins():
+    algorithm, notes, bridge = (
+        Ruinous(hidden_sizes=(16,), batch_size=16, actor_learning_rate=3e-3),
+        Notes(),
+        Promotion(),
+    )
+    learner = good(algorithm)
+    learner = replace(learner, bridges=(bridge.state(acting_nets(learner.nets)),))
+    train_online(algorithm, (bridge,), OnlineOnly(), learner, Replay.create(None, 600, ONE), notes, settings())
+    assert min(returns.mean() for returns in notes.evaluated.values()) > 0.99
+    lived = [values["training_return"] for _, values in notes.measured if "training_return" in values]
+    assert min(lived) < 0.2, "the learner itself did fall"
 
 
 def test_an_on_policy_learner_that_is_slowed_down_makes_fewer_passes_but_one_at_least(monkeypatch):

@@ -7,11 +7,12 @@ from segue.bridges.guard import Guard
 from segue.bridges.jump_start import JumpStart
 from segue.bridges.let_go import LetGo
 from segue.bridges.policy_expansion import PolicyExpansion
+from segue.bridges.promotion import Promotion
 from segue.bridges.q_filter import QFilter
 from segue.bridges.samg import SAMG
 from segue.plugins import Registry
 
-_ALL = (QFilter, ConservativeUpdate, SAMG, LetGo, CriticRefit, PolicyExpansion, JumpStart, Guard)
+_ALL = (QFilter, ConservativeUpdate, SAMG, LetGo, CriticRefit, PolicyExpansion, JumpStart, Guard, Promotion)
 
 BRIDGES: Registry[type[Bridge]] = Registry("bridge", {cls.name: cls for cls in _ALL})
 
@@ -26,6 +27,7 @@ __all__ = [
     "JumpStart",
     "LetGo",
     "PolicyExpansion",
+    "Promotion",
     "QFilter",
     "Report",
     "Review",

@@ -15,12 +15,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from segue import rng
 from segue.acting import Acted, Carry
 from segue.algorithms.base import Algorithm, Aux, Progress
-from segue.core import Array, Key, Learner, Nets, Spaces, Transition
+from segue.core import Array, Key, Learner, Nets, Spaces, Transition, origin
 from segue.data.dataset import Dataset
 from segue.describe import Panel, Remedy
 from segue.hyper import HyperParameters
@@ -61,6 +61,8 @@ class Report:
     """Returns of the policy that was handed over, with its exploration, before it learnt anything live."""
     learner: Learner
     """As it is now."""
+    arms: Int[np.ndarray, " episodes"] | None = None
+    """Which of the bridge's policies acted in each episode, by its `arms`; None for a bridge that has only one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +186,10 @@ class Bridge(HyperParameters):
         """What the bridge carries into the first step of so many episodes (segue.acting)."""
         return ()
 
+    def arms(self, carry: Carry) -> Int[np.ndarray, " batch"] | None:
+        """Which of its policies act, by what it carries in these episodes; None if there is only one."""
+        return None
+
     def act(
         self,
         state: Any,
@@ -200,6 +206,12 @@ class Bridge(HyperParameters):
         It runs on the host, and is traced by an export. `carry` is this bridge's own, and so is the one returned.
         """
         return acted._replace(carry=carry)
+
+
+def acting_nets(nets: Nets) -> Nets:
+    """Without what only learning needs."""
+    needed = {role: net for role, net in nets.roles().items() if origin(role) is None}
+    return Nets(**{role: net for role, net in needed.items() if role not in ("temperature", "multiplier")})
 
 
 def shapes_of(build: Callable[[], Any]) -> Any:

@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from segue import rng
 from segue.acting import Acted
 from segue.algorithms.base import Algorithm, copy_arrays
-from segue.bridges.base import Bridge, Handover, Report, Review, shapes_of
-from segue.core import Array, Key, Learner, Nets, Spaces, origin
+from segue.bridges.base import Bridge, Handover, Report, Review, acting_nets, shapes_of
+from segue.core import Array, Key, Learner, Nets, Spaces
 from segue.describe import Panel
 from segue.replay.base import ReplayStrategy
 from segue.student_t import student_t
@@ -100,7 +100,7 @@ class JumpStart(Bridge):
             assert handover.dataset is not None
             better = handover.dataset.episode_returns >= np.median(handover.dataset.episode_returns)
             longest = max(int(handover.dataset.episode_lengths[better].mean()), 1)
-        return learner, self.state(_acting(learner.nets), longest)
+        return learner, self.state(acting_nets(learner.nets), longest)
 
     def state(self, guide: Nets, longest: int) -> State:
         """The state at the handover."""
@@ -115,7 +115,7 @@ class JumpStart(Bridge):
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
         """Networks and a few numbers."""
-        return shapes_of(lambda: self.state(_acting(algorithm.init(jax.random.key(0), spaces)), 1))
+        return shapes_of(lambda: self.state(acting_nets(algorithm.init(jax.random.key(0), spaces)), 1))
 
     def describe(self, state: State) -> tuple[str, ...]:
         """The horizon."""
@@ -187,9 +187,3 @@ class JumpStart(Bridge):
             lambda: xp.where(guided, guide.log_prob(), acted.log_prob()),
             carry + 1,
         )
-
-
-def _acting(nets: Nets) -> Nets:
-    """Without what only learning needs."""
-    needed = {role: net for role, net in nets.roles().items() if origin(role) is None}
-    return Nets(**{role: net for role, net in needed.items() if role not in ("temperature", "multiplier")})

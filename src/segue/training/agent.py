@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from segue import rng
+from segue.acting import Carry
 from segue.algorithms.base import Algorithm
 from segue.bridges.base import Bridge
 from segue.core import Learner, Metrics, Transition
@@ -143,13 +144,15 @@ class Agent:
         reward: Float[np.ndarray, " rows"],
         done: Bool[np.ndarray, " rows"],
         slots: Int[np.ndarray, " rows"] | None = None,
+        carry: Carry = None,
     ) -> None:
         """A transition of the episode in each of these slots, by default in all, with normalised observations.
 
-        `reward` is the environment's own, of which `batch` has what the algorithm learns from.
+        `reward` is the environment's own, of which `batch` has what the algorithm learns from. `carry` is what the
+        policy carried out of these steps; without it a bridge cannot know which of its policies acted.
         """
         self.backfill.watch(batch, done, slots)
-        self._reviewed().watch(reward, done, slots)
+        self._reviewed().watch(reward, done, slots, carry)
         self.told.append(batch)
         self.step += len(done)
 

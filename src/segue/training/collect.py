@@ -28,6 +28,8 @@ class Collected(NamedTuple):
     """Where an episode ended with this step."""
     broken: Bool[np.ndarray, " environments"] | None
     """Where the episode before was quarantined, so that this step is the first of another one; None: nowhere."""
+    carry: Any
+    """What the policy carried out of the step, before it starts anew where an episode ended."""
 
 
 class Collector:
@@ -64,7 +66,7 @@ class Collector:
                 _where(lost, new, old)
                 for new, old in zip(anew, (next_observation, reward, terminated, truncated), strict=True)
             )
-        done = terminated | truncated
+        done, carry = terminated | truncated, self.carry
         if done.any():
             self.carry = restart(policy, self.carry, done)
         batch = Transition(
@@ -78,7 +80,7 @@ class Collector:
             next_action=np.full_like(action, -1 if self.spaces.discrete else np.nan),
             following=np.full(count, -1, np.int32) if self.algorithm.chunk_length > 1 else None,
         )
-        return Collected(batch, reward, done, broken)
+        return Collected(batch, reward, done, broken, carry)
 
     def position(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Where it stands, as JSON and as arrays."""

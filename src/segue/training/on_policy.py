@@ -85,13 +85,13 @@ def train_on_policy(
             reviews = BridgeReviews(bridges, learner, returns, recorder, s.environments)
         while True:
             while not full() and step < s.steps:
-                batch, reward, ended, broken = collector.step(policy)
+                batch, reward, ended, broken, carry = collector.step(policy)
                 if broken is not None:
                     reviews.abandon(broken)
                     if rows:  # what came before is cut off there, and bootstraps
                         rows[-1][1][broken] = True
                 rows.append((batch, ended))
-                reviews.watch(reward, ended)
+                reviews.watch(reward, ended, carry=carry)
                 step += s.environments
                 if due() and step < s.steps and not full():
                     look()  # with the policy that collects; at the end of a rollout, with what was learnt from it

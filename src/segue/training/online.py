@@ -139,10 +139,10 @@ def train_online(
             stop = min(agent.step + length, evaluate_at)
             while agent.step < stop:
                 random_action = s.random_warmup and agent.step < s.warmup_steps
-                batch, reward, done, broken = collector.step(agent.policy, random_action)
+                batch, reward, done, broken, carry = collector.step(agent.policy, random_action)
                 if broken is not None:
                     agent.abandon(np.flatnonzero(broken).tolist())
-                agent.tell(batch, reward, done)
+                agent.tell(batch, reward, done, carry=carry)
             agent.take_in()
             if agent.step >= s.steps or checkpointer.due():
                 (at, arrays), (plain, learners) = collector.position(), agent.position()

@@ -1,0 +1,262 @@
+"""Promotion: the policy that was handed over stays the one that counts until live episodes show a better one.
+
+The learner explores, and may fall. When one of its episodes is better than what the incumbent earns, the Polyak average
+of its policies becomes a candidate: it is frozen, and acts unchanged until its own episodes decide. A candidate that
+wins replaces the incumbent, which is what evaluations show and exports contain.
+
+The test bets on wins (Waudby-Smith & Ramdas 2023, arXiv 2010.09686): a candidate's episode wins if its return is above
+m, an upper confidence bound of the incumbent's median return, and a gambler's wealth is multiplied by 1 ± BET. If the
+candidate wins at most every second episode, no factor is above 1 in expectation, so the probability that a candidate no
+better than the incumbent is ever promoted is at most α, half of it for an m that is too low. The combination of the
+parts is ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float, Int
+from scipy.special import bdtr
+
+from segue import rng
+from segue.acting import Acted
+from segue.algorithms.base import Algorithm, Aux, copy_arrays
+from segue.bridges.base import Bridge, Handover, Report, Review, acting_nets, shapes_of
+from segue.core import Array, Key, Learner, Nets, Spaces, Transition
+from segue.describe import Panel, Remedy
+from segue.replay.base import ReplayStrategy
+
+#: Share of the wealth that is staked on each episode: five wins in a row multiply it by 24.8.
+BET = 0.9
+#: A candidate is dropped when the wealth has fallen below this: at its first episode if it loses that.
+HOPELESS = 0.5
+#: Returns of the incumbent that m is made of: at least so many, at most the last so many.
+FEWEST, RECENT = 5, 20
+#: Who acts in an episode.
+NOBODY, INCUMBENT, LEARNER, CANDIDATE = -1, 0, 1, 2
+
+
+class State(NamedTuple):
+    """The policies, and the returns that decide between them."""
+
+    incumbent: Nets
+    candidate: Nets
+    average: Nets
+    """Polyak average of the learner."""
+    earned: Array
+    """Last returns of the incumbent, [RECENT], oldest first; NaN where there are not as many."""
+    tried: Array
+    """Returns of the candidate in the order in which its episodes began, [RECENT]; NaN where there are none yet."""
+    wealth: Array
+    """The gambler's, at first 1; 0 while there is no candidate."""
+    promotions: Array
+    candidates: Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Promotion(Bridge):
+    """Deploys a learnt policy only after live episodes have shown that it is better than the one deployed before."""
+
+    name: ClassVar[str] = "promotion"
+    needs_pretrained: ClassVar[bool] = True
+    single_actions: ClassVar[bool] = True
+    attach_order: ClassVar[int] = 1
+    remedies: ClassVar[tuple[Remedy, ...]] = (
+        Remedy("fall", "the policy deployed changes only when live episodes show a better one"),
+    )
+
+    alpha: float = 0.1
+    """Largest probability of promoting a candidate that is no better than the incumbent."""
+    average: float = 0.005
+    """τ of the average that candidates are made of: average ← τ·policy + (1 − τ)·average; 1: the policy itself."""
+    share: float = 1.0
+    """Share of the training episodes in which the learner or its candidate acts; the incumbent acts in the others."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("alpha", 0 < self.alpha < 1, "between 0 and 1, both excluded")
+        self.require("average", 0 < self.average <= 1, "above 0 and at most 1")
+        self.require("share", 0 < self.share <= 1, "above 0 and at most 1")
+
+    def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
+        """Each decides who acts, or what the returns of what acts mean."""
+        for other in others:
+            if other.name in ("guard", "jump-start", "policy-expansion"):
+                return f"{other.name} decides who acts, too; leave one of them out"
+        return None
+
+    def inherits(self, online: Algorithm) -> tuple[str, ...]:
+        """What acts."""
+        return ("critic" if online.policy_step is None else online.policy_step.role,)
+
+    def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, State]:
+        """The incumbent is what was handed over."""
+        return learner, self.state(acting_nets(learner.nets))
+
+    def state(self, nets: Nets) -> State:
+        """The state at the handover."""
+        return State(
+            copy_arrays(nets),
+            copy_arrays(nets),
+            copy_arrays(nets),
+            jnp.full(RECENT, jnp.nan, jnp.float32),
+            jnp.full(RECENT, jnp.nan, jnp.float32),
+            jnp.zeros((), jnp.float32),
+            jnp.zeros((), jnp.int32),
+            jnp.zeros((), jnp.int32),
+        )
+
+    def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
+        """Two policies and a few numbers."""
+        return shapes_of(lambda: self.state(acting_nets(algorithm.init(jax.random.key(0), spaces))))
+
+    def describe(self, state: State) -> tuple[str, ...]:
+        """Who acts first."""
+        return (
+            f"promotion: the policy that was handed over acts for {FEWEST} episodes and is what counts until a "
+            "candidate's episodes are better",
+        )
+
+    def panels(self) -> tuple[Panel, ...]:
+        """What the incumbent and the last candidate earn, and the evidence."""
+        return (
+            Panel(
+                "promotion_log_wealth",
+                "Promotion: evidence for the candidate",
+                "log e-value",
+                threshold=math.log(self.threshold),
+                threshold_name=f"promoted, log {self.threshold:g}",
+            ),
+            Panel("promotions", "Promotion: candidates promoted", "so far", "candidates promoted", counts=True),
+            Panel("incumbent_return", "Promotion: return of the incumbent", "mean return"),
+        )
+
+    @property
+    def threshold(self) -> float:
+        """The wealth of a promotion, 2/α: by Ville's inequality it is ever reached with probability at most α/2."""
+        return 2 / self.alpha
+
+    def bar(self, earned: Float[np.ndarray, " episodes"]) -> float:
+        """m: the smallest of these returns above which the median lies with probability at most α/2; else the largest.
+
+        k of n independent returns are below the median with the binomial probability of k heads.
+        """
+        ordered = np.sort(earned)
+        covered = np.flatnonzero(bdtr(np.arange(len(ordered)), len(ordered), 0.5) >= 1 - self.alpha / 2)
+        return float(ordered[covered[0]] if len(covered) else ordered[-1])
+
+    def update(
+        self, state: State, algorithm: Algorithm, nets: Nets, batch: Transition, aux: Aux, key: Key
+    ) -> tuple[State, Aux]:
+        """The average moves."""
+        return state._replace(average=optax.incremental_update(acting_nets(nets), state.average, self.average)), {}
+
+    def review(self, state: State, report: Report) -> Review:
+        """Counts whole episodes by who acted in them, in the order in which they began."""
+        if report.arms is None or not len(report.returns):
+            return Review(state)
+        earned, tried = (np.asarray(column)[~np.isnan(column)] for column in (state.earned, state.tried))
+        wealth, promotions, candidates = float(state.wealth), int(state.promotions), int(state.candidates)
+        counted = zip(report.arms[report.whole].tolist(), report.returns[report.whole].tolist(), strict=True)
+        event: str | None = None
+        renewed = False
+        incumbent, candidate = state.incumbent, state.candidate
+        for arm, value in counted:
+            if arm == INCUMBENT:
+                earned = np.append(earned, value)[-RECENT:]
+            if len(earned) < FEWEST:
+                continue
+            bar = self.bar(earned)
+            if arm == LEARNER and wealth == 0 and value > bar:
+                candidate = copy_arrays(state.average)
+                tried, wealth, candidates, renewed = np.zeros(0), 1.0, candidates + 1, True
+                event = f"candidate {candidates} at step {report.step}: the learner earned {value:.4g}, above {bar:.4g}"
+                break
+            if arm == CANDIDATE and wealth > 0:
+                tried, wealth = np.append(tried, value), wealth * (1 + BET if value > bar else 1 - BET)
+                if wealth >= self.threshold and tried.mean() > earned.mean():
+                    event = (
+                        f"candidate {candidates} promoted at step {report.step}: {tried.mean():.4g} on average of "
+                        f"{len(tried)} episodes, where the incumbent earned {earned.mean():.4g}"
+                    )
+                    incumbent, earned, promotions = candidate, tried, promotions + 1
+                elif wealth >= HOPELESS and len(tried) < RECENT:
+                    continue
+                wealth, renewed = 0.0, True
+                break
+        metrics = {"promotions": float(promotions), "promotion_log_wealth": math.log(wealth) if wealth else 0.0}
+        if len(earned):
+            metrics["incumbent_return"] = float(earned.mean())
+        state = State(
+            incumbent,
+            candidate,
+            state.average,
+            _filled(earned),
+            _filled(tried),
+            np.asarray(wealth, np.float32),
+            np.asarray(promotions, np.int32),
+            np.asarray(candidates, np.int32),
+        )
+        return Review(state, metrics=metrics, event=event, renewed=renewed)
+
+    def start(self, batch: int) -> Int[np.ndarray, " batch"]:
+        """Who acts in an episode is drawn with its first step."""
+        return np.full(batch, NOBODY, np.int64)
+
+    def arms(self, carry: Int[np.ndarray, " batch"]) -> Int[np.ndarray, " batch"]:
+        """Who acts."""
+        return carry
+
+    def act(
+        self,
+        state: State,
+        algorithm: Algorithm,
+        nets: Nets,
+        observation: Float[Array, "batch observation"],
+        acted: Acted,
+        carry: Int[Array, " batch"],
+        source: rng.Source,
+        explore: bool,
+    ) -> Acted:
+        """The incumbent, unless exploring; then who was drawn for the episode."""
+        xp = observation.__array_namespace__()
+
+        def act(nets: Nets, who: str) -> Acted:
+            own = algorithm.start(nets, 1)
+            own = jax.tree.map(lambda leaf: xp.broadcast_to(leaf, (*carry.shape, *leaf.shape[1:])), own)
+            return algorithm.act(nets, observation, own, rng.named(source, who), explore)
+
+        if not explore:
+            return act(state.incumbent, "incumbent")._replace(carry=xp.full_like(carry, INCUMBENT))
+        on_trial = float(state.wealth) > 0
+        challenger = CANDIDATE if on_trial else LEARNER
+        if np.isnan(state.earned).sum() > RECENT - FEWEST:
+            challenger = INCUMBENT
+        drawn = rng.uniform(rng.named(source, "who"), carry.shape, 0.0, 1.0) < self.share
+        carry = xp.where(carry == NOBODY, xp.where(drawn, challenger, INCUMBENT), carry)
+        chosen = acted
+        for arm, theirs, who in (
+            (INCUMBENT, state.incumbent, "incumbent"),
+            (CANDIDATE, state.candidate, "candidate"),
+        ):
+            acts = (carry == arm) & (on_trial or arm != CANDIDATE)
+            if xp is not np or acts.any():
+                chosen = _where(acts, act(theirs, who), chosen, xp)
+        return chosen._replace(carry=carry)
+
+
+def _where(mask: Any, one: Acted, other: Acted, xp: Any) -> Acted:
+    rows = mask if one.action.ndim == 1 else mask[:, None]
+    action = xp.where(rows, one.action, other.action)
+    return Acted(action, lambda: xp.where(mask, one.log_prob(), other.log_prob()), other.carry)
+
+
+def _filled(values: Float[np.ndarray, " episodes"]) -> Float[np.ndarray, " recent"]:
+    return np.append(np.full(RECENT - len(values), np.nan), values).astype(np.float32)

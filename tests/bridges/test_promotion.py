@@ -1,0 +1,176 @@
+"""Promotion: who acts in an episode, which policy counts, and how rarely a policy that is no better is promoted."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import random_learner, small
+from segue.bridges import Promotion, Report
+from segue.bridges.base import acting_nets
+from segue.bridges.promotion import CANDIDATE, FEWEST, INCUMBENT, LEARNER, NOBODY, RECENT, State
+from segue.core import Learner, Nets, Spaces
+from segue.policy import Policy
+from segue.training.update import replace
+
+BRIDGE = Promotion()
+
+
+def named(name: int) -> Learner:
+    """A learner that is known by one number."""
+    return dataclasses.replace(random_learner(small("td3")), nets=Nets(actor=jnp.asarray(float(name))))
+
+
+def after(*episodes: tuple[int, float], bridge: Promotion = BRIDGE, state: State | None = None) -> tuple[State, list]:
+    """The state after each of these episodes (who acted, what it earned) was reviewed by itself; and all events."""
+    state = bridge.state(named(0).nets) if state is None else state
+    events = []
+    for i, (arm, value) in enumerate(episodes):
+        state = state._replace(average=named(i).nets)
+        arms, one = np.array([arm]), np.array([value])
+        review = bridge.review(state, Report(i, one, np.ones(1, bool), np.zeros(0), named(i), arms))
+        state, events = review.state, [*events, *filter(None, [review.event])]
+    return state, events
+
+
+KNOWN = tuple((INCUMBENT, value) for value in (10.0, 11.0, 12.0, 13.0, 14.0))
+
+
+def test_a_candidate_that_wins_five_episodes_in_a_row_is_promoted():
+    beginning = (*KNOWN, (LEARNER, 13.0), (LEARNER, 15.0))
+    state, events = after(*beginning, *[(CANDIDATE, 20.0)] * 4)
+    assert int(state.promotions) == 0
+    assert float(state.candidate.actor) == 6, "the average as it was when an episode of the learner was better"
+    state, events = after(*beginning, *[(CANDIDATE, 20.0)] * 5)
+    assert int(state.promotions) == 1
+    assert float(state.incumbent.actor) == 6
+    assert float(state.wealth) == 0
+    assert [value for value in state.earned.tolist() if value == value] == [20.0] * 5
+    assert events == [
+        "candidate 1 at step 6: the learner earned 15, above 14",
+        "candidate 1 promoted at step 11: 20 on average of 5 episodes, where the incumbent earned 12",
+    ]
+
+
+def test_a_candidate_that_loses_its_first_episode_is_dropped():
+    state, _ = after(*KNOWN, (LEARNER, 15.0), (CANDIDATE, 14.0))
+    assert float(state.wealth) == 0
+    assert float(state.incumbent.actor) == 0
+    state, _ = after((CANDIDATE, 99.0), (LEARNER, 15.0), state=state)
+    assert int(state.candidates) == 2, "the episodes of a candidate that was dropped say nothing"
+
+
+def test_one_lost_episode_asks_for_nine_that_are_won():
+    beginning = (*KNOWN, (LEARNER, 15.0), *[(CANDIDATE, 20.0)] * 4, (CANDIDATE, 0.0))
+    for more, promoted in ((4, 0), (5, 1)):
+        assert int(after(*beginning, *[(CANDIDATE, 20.0)] * more)[0].promotions) == promoted
+
+
+def test_frequent_wins_do_not_outweigh_a_lower_mean():
+    episodes = [(CANDIDATE, 15.0)] * 4 + [(CANDIDATE, -1000.0)] + [(CANDIDATE, 15.0)] * 12
+    assert int(after(*KNOWN, (LEARNER, 15.0), *episodes)[0].promotions) == 0
+
+
+def test_nothing_is_tried_before_the_incumbent_is_known():
+    state, events = after(*KNOWN[:4], (LEARNER, 99.0))
+    assert float(state.wealth) == 0
+    assert events == []
+
+
+def test_episodes_that_two_policies_share_or_of_unknown_policies_do_not_count():
+    bridge, state = BRIDGE, BRIDGE.state(named(0).nets)
+    returns, learner = np.full(6, 10.0), named(1)
+    shared = Report(1, returns, np.zeros(6, bool), np.zeros(0), learner, np.zeros(6, np.int64))
+    untold = Report(1, returns, np.ones(6, bool), np.zeros(0), learner)
+    nobody = Report(1, returns, np.ones(6, bool), np.zeros(0), learner, np.full(6, NOBODY))
+    for report in (shared, untold, nobody):
+        assert np.isnan(bridge.review(state, report).state.earned).all()
+
+
+@given(st.lists(st.integers(0, 30), min_size=FEWEST, max_size=RECENT))
+def test_the_bar_is_one_of_the_returns_and_at_least_their_median(values):
+    bar = BRIDGE.bar(np.array(values, float))
+    assert bar in values
+    assert bar >= np.median(values)
+
+
+@pytest.mark.parametrize("draw", ["normal", "standard_cauchy"])
+def test_a_candidate_that_is_no_better_is_promoted_with_at_most_the_stated_probability(draw):
+    """The same distribution for both; the incumbent's episodes are fresh in each of 400 repetitions."""
+    source, promoted = np.random.default_rng(0), 0
+    for _ in range(400):
+        values = getattr(source, draw)(size=FEWEST + RECENT)
+        state = BRIDGE.state(named(0).nets)._replace(wealth=np.ones((), np.float32))
+        state = state._replace(earned=np.append(np.full(RECENT - FEWEST, np.nan), values[:FEWEST]))
+        returns, arms = values[FEWEST:], np.full(RECENT, CANDIDATE)
+        report = Report(1, returns, np.ones(RECENT, bool), np.zeros(0), named(1), arms)
+        promoted += int(BRIDGE.review(state, report).state.promotions)
+    assert promoted / 400 <= BRIDGE.alpha
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sac", "continuous"), ("td3", "continuous"), ("dqn", "discrete")])
+def test_the_incumbent_acts_unless_exploring_and_then_who_was_drawn_for_the_episode(name, kind):
+    algorithm = small(name)
+    learner, incumbent, candidate = (random_learner(algorithm, seed, kind) for seed in range(3))
+    state = BRIDGE.state(acting_nets(incumbent.nets))
+    state = state._replace(candidate=acting_nets(candidate.nets), wealth=jnp.ones(()), earned=jnp.zeros(RECENT))
+    together = Policy(algorithm, replace(learner, bridges=(state,)), (BRIDGE,))
+    observation = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+    own, _ = together.start(3)
+    arms = np.array([INCUMBENT, LEARNER, CANDIDATE])
+
+    def acts(explore: bool) -> Any:
+        return together.act(observation, (own, (arms,)), np.random.default_rng(5), explore)
+
+    greedy = Policy(algorithm, incumbent)(observation)
+    assert np.array_equal(acts(False).action, greedy)
+    exploring = acts(True)
+    assert np.array_equal(exploring.carry[1][0], arms)
+    assert exploring.action.dtype == greedy.dtype
+    if name == "sac":
+        densities = [Policy(algorithm, who) for who in (incumbent, learner, candidate)]
+        for row, who in enumerate(densities):
+            of = algorithm.action_distribution(who.nets, who.normaliser(observation), True)
+            expected = of.log_prob(exploring.action)[row]
+            assert exploring.log_prob()[row] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("known", "wealth", "expected"), [(FEWEST - 1, 0, INCUMBENT), (FEWEST, 0, LEARNER), (FEWEST, 1, CANDIDATE)]
+)
+def test_who_acts_in_a_new_episode(known, wealth, expected):
+    algorithm, learner = small("td3"), random_learner(small("td3"))
+    earned = np.append(np.full(RECENT - known, np.nan), np.zeros(known))
+    for share in (1.0, 0.25):
+        bridge = Promotion(share=share)
+        state = bridge.state(acting_nets(learner.nets))._replace(earned=earned, wealth=np.float32(wealth))
+        policy = Policy(algorithm, replace(learner, bridges=(state,)), (bridge,))
+        acted = policy.act(np.zeros((400, 3), np.float32), policy.start(400), np.random.default_rng(0), True)
+        arms = acted.carry[1][0]
+        assert set(arms.tolist()) <= {INCUMBENT, expected}
+        if expected != INCUMBENT:
+            assert (arms == expected).mean() == pytest.approx(share, abs=0.06)
+
+
+def test_candidates_are_made_of_the_average_of_the_policies():
+    bridge, state = Promotion(average=0.25), BRIDGE.state(Nets(actor=jnp.asarray(0.0)))
+    for now in (4.0, 8.0):
+        nets = Nets(actor=jnp.asarray(now), temperature=jnp.asarray(1.0))
+        state, _ = bridge.update(state, small("sac"), nets, None, {}, jax.random.key(0))
+    assert float(state.average.actor) == 0.75 * (0.25 * 4) + 0.25 * 8
+
+
+def test_the_state_has_the_structure_that_a_checkpoint_is_read_with():
+    algorithm = small("sac")
+    learner = random_learner(algorithm)
+    spaces = Spaces(3, 1)
+    built = jax.tree.structure(BRIDGE.state(acting_nets(algorithm.init(jax.random.key(0), spaces))))
+    assert built == jax.tree.structure(BRIDGE.skeleton(algorithm, spaces))
+    assert built == jax.tree.structure(BRIDGE.state(acting_nets(learner.nets)))
