@@ -52,6 +52,8 @@ def test_a_candidate_that_wins_five_episodes_in_a_row_is_promoted():
     assert int(state.promotions) == 1
     assert float(state.incumbent.actor) == 6
     assert float(state.wealth) == 0
+    buffers = [leaf.unsafe_buffer_pointer() for net in state[:3] for leaf in jax.tree.leaves(net)]
+    assert len(set(buffers)) == 3, "the next dispatch takes over the buffers of each"
     assert [value for value in state.earned.tolist() if value == value] == [20.0] * 5
     assert events == [
         "candidate 1 at step 6: the learner earned 15, above 14",

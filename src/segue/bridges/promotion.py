@@ -186,7 +186,8 @@ class Promotion(Bridge):
                         f"candidate {candidates} promoted at step {report.step}: {tried.mean():.4g} on average of "
                         f"{len(tried)} episodes, where the incumbent earned {earned.mean():.4g}"
                     )
-                    incumbent, earned, promotions = candidate, tried, promotions + 1
+                    # In buffers of its own: the next dispatch takes over those of the candidate, too.
+                    incumbent, earned, promotions = copy_arrays(candidate), tried, promotions + 1
                 elif wealth >= HOPELESS and len(tried) < RECENT:
                     continue
                 wealth, renewed = 0.0, True

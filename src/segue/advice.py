@@ -1,0 +1,244 @@
+"""What to do with a dataset: what is in it, what its handover is likely to do, the recipe, and what it costs here.
+
+Everything that is said rests on the dataset itself, on a short trial on this machine, or on a study that is named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segue.data.dataset import Dataset
+from segue.errors import RecipeError
+from segue.presets import AUTO, BEST_SHARE, FEWEST_EPISODES, preset
+from segue.recipe import Recipe
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+#: States whose neighbours are looked for, and how many of them.
+STATES, NEIGHBOURS = 1_000, 40
+#: Updates and live steps of the trial: enough to outlast what is compiled first.
+TRIAL_UPDATES, TRIAL_STEPS = 400, 4_096
+#: Differences of actions in alike states, as a share of those of any two states: below, between and above.
+NARROW, WIDE = 0.35, 0.65
+STUDIES = {
+    "recipes": "docs/recipes.md",
+    "collapse": "studies/collapse/README.md",
+    "leaderboard": "studies/leaderboard/README.md",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One sentence, and what it rests on."""
+
+    text: str
+    basis: str
+    """`this dataset`, `a trial here`, or the page of a study."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a recipe takes on this machine, by a short trial."""
+
+    offline_minutes: float
+    online_minutes: float
+    """Of one seed, without evaluations."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Advice:
+    """`print`ed by rich as a page; `to_dict` for machines."""
+
+    source: str
+    findings: tuple[Finding, ...]
+    outlook: tuple[Finding, ...]
+    recipe: Recipe
+    command: str
+    cost: Cost | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, numbers and strings, ready for JSON."""
+        plain = {name: getattr(self, name) for name in ("source", "command")}
+        lists = {name: [dataclasses.asdict(f) for f in getattr(self, name)] for name in ("findings", "outlook")}
+        cost = None if self.cost is None else dataclasses.asdict(self.cost)
+        return {**plain, **lists, "recipe": self.recipe.to_dict(), "cost": cost}
+
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.padding import Padding
+        from rich.text import Text
+
+        blocks: list[RenderableType] = []
+        for title, findings in (("The dataset", self.findings), ("At the handover", self.outlook)):
+            blocks.append(Text(title, style="bold"))
+            for finding in findings:
+                basis = "" if finding.basis == "this dataset" else f"  [{finding.basis}]"
+                blocks.append(Padding(Text.assemble(finding.text, (basis, "dim")), (0, 0, 0, 2)))
+        blocks.append(Text("What to run", style="bold"))
+        blocks.append(Padding(Text(self.command), (0, 0, 0, 2)))
+        if self.cost is not None:
+            live = "" if self.recipe.online is None else f", about {_minutes(self.cost.online_minutes)} live"
+            cost = (
+                f"one seed takes about {_minutes(self.cost.offline_minutes)} on the dataset{live}, without evaluations"
+            )
+            blocks.append(Padding(Text.assemble(cost, ("  [a trial here]", "dim")), (0, 0, 0, 2)))
+        return Group(*blocks)
+
+
+def advise(dataset: str | Dataset, trial: bool = True, **task: Any) -> Advice:
+    """Look at a dataset, and say what to do with it.
+
+    Args:
+        dataset: a URI, or a dataset.
+        trial: time some updates and live steps here, which takes about half a minute.
+        task: fields of a recipe that say more of the task: env, env_kwargs, clip_actions, max_episode_steps.
+
+    Raises:
+        DataError: if the dataset cannot be read.
+        RecipeError: if its environment cannot be made.
+    """
+    from segue.data import load
+
+    loaded = dataset if isinstance(dataset, Dataset) else load(dataset, clip_actions=task.get("clip_actions", False))
+    recipe = preset(AUTO, dataset=dataset, seeds=3, **task)
+    return Advice(
+        loaded.source,
+        _about(loaded),
+        _outlook(loaded, recipe),
+        recipe,
+        _command(loaded, task),
+        _cost(recipe) if trial else None,
+    )
+
+
+def best_episodes(dataset: Dataset) -> np.ndarray:
+    """Returns of the episodes that `auto` would clone, the best first."""
+    count = max(round(BEST_SHARE * len(dataset.episode_starts)), FEWEST_EPISODES)
+    return np.sort(dataset.episode_returns)[::-1][:count]
+
+
+def diversity(dataset: Dataset) -> float | None:
+    """How different the actions of different episodes in alike states are, as a share of that of any two rows.
+
+    0: the same action in the same state, always; 1: the state says nothing of the action. None where there is too
+    little to compare, or observations are images.
+    """
+    if dataset.spaces.image or len(dataset.episode_starts) < 2 or len(dataset) < STATES:
+        return None
+    from scipy.spatial import cKDTree
+
+    source = np.random.default_rng(0)
+    observations = (dataset.observations - dataset.observations.mean(0)) / (dataset.observations.std(0) + 1e-6)
+    episode = np.repeat(np.arange(len(dataset.episode_lengths)), dataset.episode_lengths)
+    rows = source.choice(len(dataset), STATES, replace=False)
+    _, near = cKDTree(observations).query(observations[rows], k=NEIGHBOURS)
+    elsewhere = episode[near] != episode[rows][:, None]
+    found = elsewhere.any(1)
+    if found.sum() < STATES / 10:
+        return None
+    one, other = rows[found], near[found, elsewhere[found].argmax(1)]
+    any_two = source.permutation(len(dataset))[: len(one)]
+
+    def distance(left: np.ndarray, right: np.ndarray) -> float:
+        a, b = dataset.actions[left], dataset.actions[right]
+        return float((a != b).mean() if dataset.spaces.discrete else np.abs(a - b).mean())
+
+    chance = distance(one, any_two)
+    return None if chance == 0 else min(distance(one, other) / chance, 1.0)
+
+
+def _about(dataset: Dataset) -> tuple[Finding, ...]:
+    texts = [f"{len(dataset):,} transitions in {len(dataset.episode_starts):,} episodes"]
+    if dataset.rewards_known:
+        returns, best = dataset.episode_returns, best_episodes(dataset)
+        texts.append(
+            f"returns: {returns.mean():,.4g} on average, {best.mean():,.4g} in the best {len(best)} episodes, "
+            f"{returns.max():,.4g} in the best"
+        )
+        spread = float(best.std(ddof=1)) / np.sqrt(10) if len(best) > 1 else 0.0
+        texts.append(
+            f"noise: by the spread of the best episodes, a mean of 10 evaluation episodes is uncertain by "
+            f"±{2 * spread:,.3g}"
+        )
+    else:
+        texts.append("no rewards: it can be imitated, and nothing can be said of how good it is")
+    found = diversity(dataset)
+    if found is not None:
+        kind = "narrow" if found < NARROW else "wide" if found > WIDE else "medium"
+        texts.append(
+            f"coverage of actions: {kind}; actions in alike states of different episodes differ by {found:.0%} of what "
+            "any two differ by"
+        )
+    return tuple(Finding(text, "this dataset") for text in texts)
+
+
+def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
+    found = []
+    if recipe.offline is not None and recipe.offline.name == "bc" and dataset.rewards_known:
+        best = best_episodes(dataset).mean()
+        words = f"cloning the best episodes hands over about what they earn, {best:,.4g}"
+        found.append(Finding(f"{words} (in our studies 81 to 107 % of it)", STUDIES["leaderboard"]))
+    if recipe.online is None:
+        found.append(Finding("no environment is known, so the recipe ends at the handover: give --env", "this dataset"))
+    elif dataset.spaces.discrete:
+        words = "discrete CQL that goes on as it is held its start and improved it; handed to an entropy bonus it fell"
+        found.append(Finding(f"{words} (CartPole)", STUDIES["recipes"]))
+    else:
+        words = "a plain handover to an off-policy algorithm is likely to lose much of that at first"
+        found.append(Finding(f"{words}: TD3 lost 7 to 98 % on three datasets of Hopper", STUDIES["collapse"]))
+    return tuple(found)
+
+
+def _command(dataset: Dataset, task: dict[str, Any]) -> str:
+    words = ["segue", "run", "--dataset", dataset.source]
+    if isinstance(task.get("env"), str):
+        words += ["--env", task["env"]]
+    if task.get("clip_actions"):
+        words.append("--clip-actions")
+    return shlex.join([*words, "--seeds", "3", "--out", "runs/first"])
+
+
+def _cost(recipe: Recipe) -> Cost:
+    """Times a short form of the recipe, in a directory that is thrown away."""
+    from segue.runner import run
+
+    live = recipe.online is not None
+    short = dataclasses.replace(
+        recipe,
+        seeds=1,
+        offline_steps=min(TRIAL_UPDATES, recipe.offline_steps),
+        online_steps=min(TRIAL_STEPS, recipe.online_steps),
+        eval_every=10**9,
+        eval_episodes=1,
+        held_out=0.0,
+    )
+    with tempfile.TemporaryDirectory(prefix="segue-trial-") as folder:
+        summary = run(short, Path(folder) / "trial", progress=False, workers=1).summary
+    (arm,) = summary["arms"].values()
+    (seed,) = arm["seeds"].values()
+
+    def minutes(phase: str, done: int, wanted: int) -> float:
+        spent = seed["wall_time_s"][phase]
+        if not spent or not done:
+            return 0.0
+        once = seed["compile_s"][phase] or 0.0
+        training = max(spent - once - (seed["evaluation_s"][phase] or 0.0), 0.0)
+        return (once + training * wanted / done) / 60
+
+    if short.offline is None and not live:
+        raise RecipeError("nothing to time: the recipe has neither an offline nor an online phase")
+    return Cost(
+        minutes("offline", short.offline_steps, recipe.offline_steps),
+        minutes("online", short.online_steps, recipe.online_steps),
+    )
+
+
+def _minutes(value: float) -> str:
+    return f"{value:.0f} minutes" if value >= 1.5 else f"{60 * value:.0f} seconds"

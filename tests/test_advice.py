@@ -1,0 +1,71 @@
+"""What is said about a dataset, and that it follows from the dataset."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import segue
+from segue.advice import advise, best_episodes, diversity
+from segue.cli.main import main
+from segue.data import load
+from segue.recipe import Recipe
+
+
+def made(actions: np.ndarray, observations: np.ndarray, **columns: np.ndarray):
+    ends = np.zeros(len(actions), bool)
+    ends[49::50] = True
+    arrays = {"observations": observations, "actions": actions, "rewards": observations[:, 0].copy(), "timeouts": ends}
+    return load({**arrays, "terminals": np.zeros(len(actions), bool), **columns})
+
+
+def test_actions_that_follow_from_the_state_are_narrow_and_random_ones_wide():
+    source = np.random.default_rng(0)
+    observations = source.uniform(-1, 1, (4000, 2)).astype(np.float32)
+    decided = np.tanh(observations[:, :1])
+    drawn = source.uniform(-1, 1, (4000, 1)).astype(np.float32)
+    assert diversity(made(decided, observations)) < 0.1
+    assert diversity(made(drawn, observations)) > 0.9
+
+
+def test_what_is_too_little_to_compare_is_not_compared():
+    observations = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
+    assert diversity(made(np.tanh(observations[:, :1]), observations)) is None
+
+
+def test_the_best_episodes_are_those_that_auto_clones():
+    dataset = load("segue:hopper-mixed")
+    fraction = segue.preset("auto", dataset="segue:hopper-mixed", held_out=0.0).offline.top_fraction
+    cloned = dataset.best_episodes(fraction)
+    assert sorted(cloned.episode_returns.tolist(), reverse=True) == pytest.approx(best_episodes(dataset).tolist())
+
+
+def test_the_advice_for_a_dataset_with_an_environment_is_auto_and_says_what_it_rests_on():
+    advice = advise("segue:hopper-mixed", trial=False)
+    assert advice.recipe == segue.preset("auto", dataset="segue:hopper-mixed", seeds=3)
+    assert advice.command == "segue run --dataset segue:hopper-mixed --seeds 3 --out runs/first"
+    earned = best_episodes(load("segue:hopper-mixed")).mean()
+    assert any(f"{earned:,.4g}" in finding.text for finding in advice.outlook)
+    assert all(finding.basis.startswith(("this dataset", "docs/", "studies/")) for finding in advice.outlook)
+
+
+def test_without_an_environment_it_says_that_the_recipe_ends_at_the_handover():
+    advice = advise("segue:hopper-mixed", trial=False, env="none")
+    assert advice.recipe.online is None
+    assert any("give --env" in finding.text for finding in advice.outlook)
+
+
+def test_a_trial_times_both_phases(capsys):
+    """Of a recipe with environment: one that ends at the handover has the offline half only."""
+    assert main(["advise", "segue:cartpole-mixed", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["cost"]["offline_minutes"] > 0
+    assert told["cost"]["online_minutes"] > 0
+    assert Recipe.from_dict(told["recipe"]).offline.name == "discrete-cql"
+
+
+def test_a_dataset_that_is_not_there_is_one_line(capsys):
+    assert main(["advise", "no-such.npz"]) == 2
+    assert "no-such.npz" in capsys.readouterr().err
