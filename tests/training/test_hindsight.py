@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import segue
 from helpers import few
 from segue import rng
 from segue.algorithms import CalQL
@@ -105,16 +107,8 @@ def trained(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> tuple[online.Age
     learner = init_learner(algorithm, algorithm.init(jax.random.key(0), spaces), normaliser)
     given = {"steps": 100, "warmup_steps": 50, "hindsight": 3, "capacity": 100, **changes}
     rows = given.pop("capacity") * (1 + given["hindsight"])
-    settings = online.OnlineSettings(
-        env_id=REACH,
-        random_warmup=True,
-        updates_per_step=1.0,
-        environments=2,
-        eval_every=100,
-        eval_episodes=1,
-        seed=0,
-        **given,
-    )
+    fixed = {"updates_per_step": 1.0, "eval_every": 100, "eval_episodes": 1, "seed": 0, "random_warmup": True}
+    settings = online.OnlineSettings(**{"env_id": REACH, "environments": 2, **fixed, **given})
     replay = Replay.create(None, rows, spaces)
     online.train_online(algorithm, (), OnlineOnly(), learner, replay, Notes(), settings)
     return kept[0], rows
@@ -149,3 +143,45 @@ def test_a_ring_that_runs_over_keeps_the_newest_steps_and_their_copies(monkeypat
     for name in ("observation", "action", "reward", "return_to_go", "discount"):
         whole, part = (np.asarray(getattr(one.online, name)) for one in (everything, newest))
         np.testing.assert_array_equal(part[numbers % 120], whole[numbers])
+
+
+class Fragile(Reach):
+    """Raises in the tenth step of its second episode."""
+
+    episodes = 0
+
+    def reset(self, **options: Any) -> Any:
+        self.episodes, self.steps = self.episodes + 1, 0
+        return super().reset(**options)
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        if (self.episodes, self.steps) == (2, 10):
+            raise RuntimeError("the arm is stuck")
+        return super().step(action)
+
+
+def test_an_episode_that_is_quarantined_has_no_copies(monkeypatch):
+    fragile = Environment.of(Fragile).changed(Environment("", {}, 25, ()))
+    agent, _ = trained(monkeypatch, env_id=fragile, environments=1, warmup_steps=100)
+    whole, quarantined, running = 3 * 25, 9, 16
+    assert agent.step == whole + quarantined + running
+    assert int(agent.replay.count) == agent.step + 3 * whole
+
+
+@pytest.mark.slow
+def test_td3_reaches_goals_in_3000_steps_with_hindsight_and_hardly_any_without(tmp_path):
+    # Measured: −5.2 with, −24.9 without, of −25 for an episode that never reaches its goal.
+    recipe = segue.Recipe(
+        env=REACH,
+        online=segue.TD3(hidden_sizes=(64, 64), batch_size=128, discount=0.95),
+        online_steps=3000,
+        warmup_steps=500,
+        eval_every=3000,
+        eval_episodes=30,
+    )
+    arms = {str(copies): dataclasses.replace(recipe, hindsight=copies) for copies in (0, 4)}
+    result = segue.compare(arms, tmp_path / "run", workers=1)
+    without, with_copies = (result.summary["arms"][name]["seeds"]["0"]["final_score"] for name in arms)
+    assert without < -20
+    assert with_copies > -10
