@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +13,8 @@ import segue
 from segue.envs import Environment, make
 from segue.envs.goals import Goals
 from segue.errors import RecipeError, SegueError
-from toys import PENDULUM, SMALL, Reach
+from segue.runner.start import check_fit, dataset_of
+from toys import PENDULUM, REACH, SMALL, Reach
 
 
 class OneByOne(Reach):
@@ -110,7 +112,7 @@ def test_discrete_goals_are_given_as_the_environment_has_them():
         (NoReward, "has no compute_reward"),
         (AskingInfo, "KeyError: 'reward'; hindsight calls it with an empty info"),
         (PaysOtherwise, "compute_reward gives -1 where step paid -2"),
-        (OddGoals, "of one shape"),
+        (OddGoals, "achieved_goal is a Box of 2 numbers, desired_goal a Box of 3 numbers"),
         (PENDULUM, "expects a Dict with achieved_goal"),
     ],
 )
@@ -147,3 +149,25 @@ def test_recipes_that_hindsight_does_not_fit_are_refused(changes, words):
     with pytest.raises(RecipeError) as refused:
         segue.Recipe(**(values | changes))
     assert words in str(refused.value)
+
+
+def test_a_dataset_whose_goals_hardly_vary_is_refused_with_the_way_out(tmp_path):
+    source = np.random.default_rng(0)
+    observations = source.uniform(-1, 1, (60, 6)).astype(np.float32)
+    observations[:, :2] = 0.5  # the desired goal comes first
+    dataset = {
+        "observations": observations,
+        "actions": source.uniform(-1, 1, (60, 2)),
+        "rewards": -np.ones(60),
+        "terminals": np.zeros(60),
+        "timeouts": np.arange(60) % 20 == 19,
+        "action_low": -np.ones(2),
+        "action_high": np.ones(2),
+    }
+    recipe = segue.Recipe(
+        dataset=dataset, env=REACH, online=segue.TD3(**SMALL), online_steps=50, warmup_steps=10, hindsight=1
+    )
+    with pytest.raises(RecipeError, match=r"hardly vary.*give --no-normalise-observations"):
+        segue.run(recipe, out=tmp_path / "run")
+    raw = dataclasses.replace(recipe, normalise_observations=False)
+    check_fit(raw, dataset_of(raw), raw.environment)

@@ -82,15 +82,15 @@ class Goals:
         space = self.env.observation_space
         if not isinstance(space, spaces.Dict) or not {"achieved_goal", "desired_goal"} <= space.spaces.keys():
             raise RecipeError(
-                f"{self.where}: the observations are {space}; hindsight expects a Dict with achieved_goal and "
+                f"{self.where}: the observations are {_words(space)}; hindsight expects a Dict with achieved_goal and "
                 "desired_goal: leave hindsight out"
             )
         achieved, desired = space["achieved_goal"], space["desired_goal"]
         alike = isinstance(achieved, FLAT) and type(achieved) is type(desired) and achieved.shape == desired.shape
         if not alike or spaces.flatdim(achieved) != spaces.flatdim(desired):
             raise RecipeError(
-                f"{self.where}: achieved_goal is {achieved} and desired_goal is {desired}; hindsight expects two Boxes "
-                "(or Discrete, MultiBinary, MultiDiscrete) of one shape"
+                f"{self.where}: achieved_goal is {_words(achieved)}, desired_goal {_words(desired)}; hindsight expects "
+                "two of the same shape that are Box, Discrete, MultiBinary or MultiDiscrete: leave hindsight out"
             )
         names = list(space.spaces)
         stops = dict(zip(names, np.cumsum([spaces.flatdim(space[name]) for name in names]).tolist(), strict=True))
@@ -183,3 +183,10 @@ class Goals:
         except AttributeError:
             return None
         return function if callable(function) else None
+
+
+def _words(space: gym.Space) -> str:
+    """A space without its bounds, which may be long."""
+    if isinstance(space, spaces.Dict):
+        return f"a Dict of {', '.join(space.spaces)}"
+    return f"a {type(space).__name__} of {spaces.flatdim(space)} numbers"
