@@ -51,6 +51,22 @@ class NoReward(Reach):
     compute_reward = None  # type: ignore[assignment]
 
 
+class Unwritten(Reach):
+    def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
+        raise NotImplementedError
+
+
+class Endless(Reach):
+    """As of a base class that leaves the end to others."""
+
+    def step(self, action: Any) -> Any:
+        self.place = np.zeros(2)
+        return self.seen(), self.compute_reward(self.place, self.goal, {}), False, False, {}
+
+    def compute_terminated(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
+        raise NotImplementedError
+
+
 class AskingInfo(Reach):
     def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
         return info["reward"]
@@ -106,10 +122,16 @@ def test_discrete_goals_are_given_as_the_environment_has_them():
     assert goals.ends(one_hot, one_hot) is None
 
 
+def test_what_is_left_to_others_ends_nothing():
+    goals = Goals(Environment.of(Endless))
+    assert goals.ends(np.zeros((2, 2), np.float32), np.zeros((2, 2), np.float32)) is None
+
+
 @pytest.mark.parametrize(
     ("env", "words"),
     [
         (NoReward, "has no compute_reward"),
+        (Unwritten, "cannot be stepped: NotImplementedError"),
         (AskingInfo, "KeyError: 'reward'; hindsight calls it with an empty info"),
         (PaysOtherwise, "compute_reward gives -1 where step paid -2"),
         (OddGoals, "achieved_goal is a Box of 2 numbers, desired_goal a Box of 3 numbers"),

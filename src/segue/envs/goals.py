@@ -30,6 +30,7 @@ class Goals:
 
     Attributes:
         achieved, desired: where they are in a flat observation.
+        at_once: by the name of each function that there is, whether it takes several rows.
 
     Raises:
         RecipeError: if it has no such goals or no `compute_reward`, or computes another reward than it pays.
@@ -119,10 +120,10 @@ class Goals:
             self.at_once[name] = False
             try:
                 one_by_one = self._compute(name, left, right)
-            except NotImplementedError:  # Gymnasium-Robotics' base class has it, and leaves it to others
-                del self.at_once[name]
-                continue
             except SegueError as error:
+                if name == "compute_terminated" and isinstance(error.__cause__, NotImplementedError):
+                    del self.at_once[name]  # Gymnasium-Robotics' base class has it, and leaves it to others
+                    continue
                 raise RecipeError(f"{error}; hindsight calls it with an empty info") from error
             self.at_once[name] = self._takes_rows(name, left, right, one_by_one)
             if name == "compute_reward" and not np.allclose(one_by_one[: len(paid)], paid, rtol=1e-3, atol=1e-5):
@@ -131,8 +132,6 @@ class Goals:
                     f"{self.where}: compute_reward gives {one_by_one[row]:g} where step paid {paid[row]:g}; expected "
                     "the same, or hindsight would mix two rewards (does a wrapper change the reward?)"
                 )
-        if "compute_reward" not in self.at_once:
-            raise RecipeError(f"{self.where}: compute_reward is not implemented: write it, or leave hindsight out")
 
     def _steps(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Goals achieved and desired, flat, and rewards of some random steps."""
@@ -166,8 +165,6 @@ class Goals:
                 )
             pairs = zip(self._goals(achieved), self._goals(desired), strict=True)
             return np.array([number(function(one, other, {})) for one, other in pairs], np.float64)
-        except NotImplementedError:
-            raise
         except Exception as error:
             raise SegueError(f"{self.where}: {name} raises: {in_words(error)}") from error
 
