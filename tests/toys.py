@@ -88,6 +88,38 @@ class Spot(_OneStep):
         return 1 - (float(2 * action - 1 if discrete else action[0]) - self.state) ** 2
 
 
+class Reach(gym.Env):
+    """A point in a square of ±1 that is moved by up to 0.15 per step, and a place to take it to: −1 for each step until
+    it is within `near` of it, which is `desired_goal`."""
+
+    action_space = gym.spaces.Box(-1, 1, (2,))
+
+    def __init__(self, near: float = 0.1, ends: bool = False) -> None:
+        self.near, self.ends = near, ends
+        box = gym.spaces.Box(-2, 2, (2,), np.float64)
+        # Not in the order of their names, as an environment may have it.
+        self.observation_space = gym.spaces.Dict(desired_goal=box, observation=box, achieved_goal=box)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.place, self.goal = self.np_random.uniform(-1, 1, (2, 2))
+        return self.seen(), {}
+
+    def step(self, action: Any) -> Any:
+        self.place = np.clip(self.place + 0.15 * np.clip(np.asarray(action, np.float64), -1, 1), -1, 1)
+        reward = float(self.compute_reward(self.place, self.goal, {}))
+        return self.seen(), reward, bool(self.compute_terminated(self.place, self.goal, {})), False, {}
+
+    def seen(self) -> Any:
+        return {"observation": self.place.copy(), "achieved_goal": self.place.copy(), "desired_goal": self.goal.copy()}
+
+    def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
+        return -(np.linalg.norm(achieved_goal - desired_goal, axis=-1) > self.near).astype(np.float32)
+
+    def compute_terminated(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
+        return self.ends & (np.linalg.norm(achieved_goal - desired_goal, axis=-1) <= self.near)
+
+
 AIM, PICK, CLOCK = "SegueTestAim-v0", "SegueTestPick-v0", "SegueTestClock-v0"
 #: Pendulum with episodes of 20 steps, by a name that worker processes understand.
 PENDULUM = "toys:SegueTestPendulum-v0"
@@ -97,6 +129,9 @@ gym.register("SegueTestSpot-v0", Spot, disable_env_checker=True)
 gym.register("SegueTestSide-v0", Spot, disable_env_checker=True, kwargs={"discrete": True})
 for name, env in ((AIM, Aim), (PICK, Pick), (CLOCK, Clock)):
     gym.register(name, env, disable_env_checker=True)
+#: The point with episodes of 25 steps, which reaching the goal does not end.
+REACH = "toys:SegueTestReach-v0"
+gym.register("SegueTestReach-v0", Reach, disable_env_checker=True, max_episode_steps=25)
 gym.register("SegueTestPendulum-v0", PendulumEnv, max_episode_steps=20)
 
 

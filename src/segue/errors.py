@@ -50,6 +50,8 @@ SYNONYMS = {
     "eval_period": "eval_every",
     "gamma": "discount",
     "discount_factor": "discount",
+    "her": "hindsight",
+    "n_sampled_goal": "hindsight",
     "gradient_steps": "updates_per_step",
     "replay_ratio": "updates_per_step",
     "utd": "updates_per_step",

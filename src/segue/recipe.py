@@ -80,6 +80,9 @@ class Recipe(Checked):
     """What acts at the handover and after it."""
     replay: ReplayStrategy | None = None
     """What the online phase samples; by default half dataset, half live with a dataset, live only without."""
+    hindsight: int = 0
+    """Goal-conditioned environments: copies of each live transition whose goal is one that its episode reached later
+    (HER, `future`); the paper has 4; 0: none."""
     normalise_observations: bool = True
     """Normalise observations by the dataset's mean and standard deviation, also online and in the saved policy."""
     distil_steps: int = 5000
@@ -148,7 +151,15 @@ class Recipe(Checked):
             if not holds:
                 raise RecipeError(f"{field} is {getattr(self, field)!r}; expected {expected}")
 
-        for field in ("offline_steps", "online_steps", "distil_steps", "warmup_steps", "seed", "held_out_seed"):
+        for field in (
+            "offline_steps",
+            "online_steps",
+            "distil_steps",
+            "warmup_steps",
+            "hindsight",
+            "seed",
+            "held_out_seed",
+        ):
             expect(field, getattr(self, field) >= 0, "at least 0")
         for field in ("environments", "eval_episodes", "seeds"):
             expect(field, getattr(self, field) >= 1, "at least 1")
@@ -183,6 +194,8 @@ class Recipe(Checked):
             raise RecipeError(f"the offline algorithm {self.offline.name} needs a dataset")
         if self.online is not None:
             self._check_online(self.online)
+        elif self.hindsight:
+            raise RecipeError("hindsight relabels live transitions and needs an online phase; leave it out")
         elif self.bridges:
             raise RecipeError(f"bridges ({', '.join(b.name for b in self.bridges)}) need an online phase to act in")
 
@@ -205,6 +218,11 @@ class Recipe(Checked):
             )
         if online.on_policy:
             self._check_on_policy(online)
+        if self.hindsight and online.chunk_length > 1:
+            raise RecipeError(
+                f"hindsight gives each step a goal of its own, and {online.name} learns from chunks of "
+                f"{online.chunk_length} steps; set chunk to 1, or leave hindsight out"
+            )
         if self.offline is not None and not set(self.offline.actions) & set(online.actions):
             raise RecipeError(
                 f"{self.offline.name} has {' and '.join(self.offline.actions)} actions, {online.name} "
@@ -281,6 +299,8 @@ class Recipe(Checked):
         learns = f"{online.name} learns from its own rollouts"
         if self.replay is not None:
             raise RecipeError(f"replay {self.replay.name} has no use: {learns}; leave replay out")
+        if self.hindsight:
+            raise RecipeError(f"hindsight has no use: {learns}, whose goals are those that it acted for; leave it out")
         if self.updates_per_step is not None:
             raise RecipeError(f"updates_per_step has no use: {learns}; its own fields are epochs and rollout_steps")
         if getattr(online, "kl_weight", 0) and self.offline is None:

@@ -454,7 +454,7 @@ def test_the_worked_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest
 
     page = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
     code, script = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (commands,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    commands, *_ = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pole.py").write_text(code)
     collect, train = commands.replace("\\\n", "").strip().splitlines()

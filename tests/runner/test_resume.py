@@ -21,7 +21,7 @@ from segue.runner.directory import RunDirectory, WallTime
 from segue.runner.longer import lengthen
 from segue.runner.result import RunFailed
 from segue.runner.stopping import Stopped
-from toys import PICK, SMALL, log_of, pendulum
+from toys import PICK, REACH, SMALL, log_of, pendulum
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -50,6 +50,16 @@ RECIPES = {
         online=segue.IQL(**SMALL), replay=segue.Balanced(capacity=100, hidden_sizes=(8,)), offline=segue.IQL(**SMALL)
     ),
     "from-scratch": longer(dataset=None, offline=None, offline_steps=0, online=segue.TD3(**SMALL)),
+    "hindsight": longer(
+        dataset=None,
+        env=REACH,
+        offline=None,
+        offline_steps=0,
+        online=segue.TD3(**SMALL),
+        hindsight=2,
+        replay=segue.OnlineOnly(capacity=100),
+        environments=2,
+    ),
     "on-policy": longer(
         dataset=log_of(PICK),
         env=PICK,
@@ -99,7 +109,7 @@ def until_done(directory: Path) -> None:
     raise AssertionError("it never ends")
 
 
-QUICK = ("bridges-with-states",)
+QUICK = ("bridges-with-states", "hindsight")
 
 
 @pytest.mark.parametrize(

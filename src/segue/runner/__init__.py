@@ -18,7 +18,7 @@ from segue.data import Mixture, npz, parts_of, uri_of, with_categories
 from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
 from segue.data.problems import problems
-from segue.envs import Environment, environment_spaces
+from segue.envs import Environment
 from segue.envs.make import logged_actions, make_raw, same, time_limit
 from segue.errors import RecipeError, SegueError
 from segue.recipe import CHECKPOINT_EVERY, Recipe
@@ -31,7 +31,7 @@ from segue.runner.jobs import Event, Job
 from segue.runner.machine import describe_machine, versions
 from segue.runner.progress import Watcher
 from segue.runner.result import Result, RunFailed
-from segue.runner.start import dataset_of, environment_of
+from segue.runner.start import check_fit, dataset_of, environment_of
 from segue.runner.stopping import Stopped, say
 
 #: Fewest seconds between two writes of the time spent, also where `checkpoint_every` is less.
@@ -239,7 +239,7 @@ def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None
     try:
         dataset = dataset_of(recipe)
         environment = environment_of(recipe, dataset)
-        recipe.check_fit(dataset, None if environment is None else environment_spaces(environment))
+        check_fit(recipe, dataset, environment)
         if dataset is not None and environment is not None:
             _check_bounds(dataset, environment)
         uri = None if dataset is None else _uri_in_files(recipe, dataset, out)

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from segue.data import Mixture
-from segue.envs import environment_spaces
 from segue.errors import RecipeError, SegueError, unknown
 from segue.files import in_words, write_atomically
 from segue.recipe import HELD, Recipe, located, portable, read_recipes
 from segue.runner import checkpoint
 from segue.runner.directory import OFFLINE_FIELDS, RunDirectory
 from segue.runner.jobs import Job
-from segue.runner.start import dataset_of, environment_of
+from segue.runner.start import check_fit, dataset_of, environment_of
 
 
 def trunk(directory: Path, arm: str | None = None) -> Recipe:
@@ -93,8 +92,7 @@ def require_fit(directory: Path, changed: Recipe) -> None:
         SegueError: if it does not fit log and environment, or the dataset is not that of the run any more.
     """
     dataset = dataset_of(changed)
-    env_id = environment_of(changed, dataset)
-    changed.check_fit(dataset, None if env_id is None else environment_spaces(env_id))
+    check_fit(changed, dataset, environment_of(changed, dataset))
     before = RunDirectory(directory, {}).provenance()
     if (
         dataset is not None

@@ -142,7 +142,7 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
     sampler: Any = ()
     if not algorithm.on_policy:
         strategy = recipe.effective_replay
-        rows, capacity = logged if strategy.needs_dataset else None, _ring(recipe) or recipe.online_steps
+        rows, capacity = logged if strategy.needs_dataset else None, _ring(recipe) or _arriving(recipe)
         parts = None if dataset is None else dataset.part_rows()
         replay = Replay.create(rows, capacity, spaces, algorithm.chunk_length > 1, parts)
         sampler = strategy.init(replay, spaces, rng.stream(job.seed, "sampler"))
@@ -168,6 +168,7 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
         updates_per_step=recipe.effective_updates_per_step,
         environments=recipe.environments,
         environment_processes=recipe.environment_processes,
+        hindsight=recipe.hindsight,
         eval_every=recipe.online_eval_every,
         handover_eval_every=recipe.handover_eval_every,
         eval_episodes=recipe.eval_episodes,
@@ -208,9 +209,14 @@ def _warn_of_a_weak_start(recorder: JobRecorder, dataset_return: float, episodes
 
 
 def _ring(recipe: Recipe) -> int | None:
-    """Rows of the ring, if that is fewer than there are steps."""
+    """Rows of the ring, if that is fewer than come in."""
     capacity = recipe.effective_replay.capacity
-    return capacity if capacity is not None and capacity < recipe.online_steps else None
+    return None if capacity is None or capacity >= recipe.online_steps else capacity * (1 + recipe.hindsight)
+
+
+def _arriving(recipe: Recipe) -> int:
+    """Rows that come into the ring at most: the live transitions, and copies of each."""
+    return recipe.online_steps * (1 + recipe.hindsight)
 
 
 def _result(job: Job, recorder: JobRecorder, final: Checkpoint, handover: list[str]) -> dict[str, Any]:

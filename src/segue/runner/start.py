@@ -15,6 +15,7 @@ from segue.core import Learner, Normaliser, Spaces, Transition, origin
 from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
 from segue.envs import Environment, environment_spaces
+from segue.envs.goals import Goals
 from segue.envs.make import logged_actions
 from segue.errors import RecipeError
 from segue.recipe import Recipe, located
@@ -26,6 +27,9 @@ from segue.training.handover import hand_over
 from segue.training.offline import alone, train_offline
 from segue.training.recorder import Recorder
 from segue.training.update import init_learner, replace
+
+#: Goals that vary less than this share of what is achieved are no scale for what is achieved.
+NARROW = 0.1
 
 
 def hand_over_to_online(
@@ -127,6 +131,30 @@ def environment_of(recipe: Recipe, dataset: Dataset | None) -> Environment | Non
     if environment is None and recipe.online is not None:
         raise RecipeError("the online phase needs an environment, and the dataset names none: give --env")
     return environment
+
+
+def check_fit(recipe: Recipe, dataset: Dataset | None, environment: Environment | None) -> None:
+    """Refuse a dataset, an environment and a recipe that do not fit together.
+
+    Raises:
+        RecipeError: naming what does not fit.
+    """
+    recipe.check_fit(dataset, None if environment is None else environment_spaces(environment))
+    if not recipe.hindsight:
+        return
+    assert environment is not None
+    goals = Goals(environment)
+    goals.close()
+    if dataset is None or not recipe.normalise_observations:
+        return
+    scale = dataset.normaliser().std
+    wide, narrow = float(scale[goals.achieved].max()), float(scale[goals.desired].max())
+    if narrow < wide * NARROW:
+        raise RecipeError(
+            f"the desired goals of {dataset.source} hardly vary (standard deviation {narrow:.2g}, that of the achieved "
+            f"ones {wide:.2g}), so the goals of hindsight, normalised by them, would be huge: give "
+            "--no-normalise-observations"
+        )
 
 
 def dataset_of(recipe: Recipe, home: Path | None = None) -> Dataset | None:

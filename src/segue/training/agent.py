@@ -95,6 +95,7 @@ class Agent:
         self.backfill = ReturnBackfill(columns, algorithm.discount, settings.slots, algorithm.sparse_failure_reward)
         self.reviews: BridgeReviews | None = None
         self.told: list[Transition] = []
+        self.copied: list[Transition] = []
         self.begun: list[deque[_Begun]] = [deque() for _ in range(settings.slots)]
         if position is not None:
             there = position.plain
@@ -155,6 +156,10 @@ class Agent:
         self._reviewed().watch(reward, done, slots, carry)
         self.told.append(batch)
         self.step += len(done)
+
+    def tell_copies(self, copies: Transition) -> None:
+        """Transitions that were made of others, as hindsight does: they may be sampled, and do not count as steps."""
+        self.copied.append(copies)
 
     def abandon(self, slots: Sequence[int]) -> None:
         """The episodes in the slots with these numbers will never end; others begin with the next step."""
@@ -217,14 +222,13 @@ class Agent:
             self._act_anew()
         if not self.told:
             return
-        arrived: Transition = jax.tree.map(lambda *parts: np.concatenate(parts), *self.told)
-        self.told = []
-        self.replay = append(self.replay, arrived)
-        if self.replay_log is not None:
-            self.replay_log.append(arrived)
+        told, copied, self.told, self.copied = self.told, self.copied, [], []
+        steps = self._append(told)  # first: the backfill has numbered these already
+        if copied:
+            self.backfill.count += self._append(copied)
         self.replay = self.backfill.apply(self.replay, self.replay_log)
         if self.step > self.settings.warmup_steps:
-            self.owed += len(arrived.reward) * self.settings.updates_per_step * self._reviewed().pace
+            self.owed += steps * self.settings.updates_per_step * self._reviewed().pace
 
     def before_judging(self) -> None:
         """The policy of now; of the last good learner, if the updates under way have diverged."""
@@ -255,6 +259,14 @@ class Agent:
             "recovery": self.recovery.position(),
         }
         return plain, {**reviews.learners(self.learner), "recovery": self.recovery.good}
+
+    def _append(self, batches: list[Transition]) -> int:
+        """Put these into the ring, and return how many they are."""
+        arrived: Transition = jax.tree.map(lambda *parts: np.concatenate(parts), *batches)
+        self.replay = append(self.replay, arrived)
+        if self.replay_log is not None:
+            self.replay_log.append(arrived)
+        return len(arrived.reward)
 
     def _observation(self, given: Any) -> np.ndarray:
         assert self.replay.online is not None

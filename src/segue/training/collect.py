@@ -15,6 +15,7 @@ from segue.core import Spaces, Transition
 from segue.envs import Episodes
 from segue.policy import Policy
 from segue.training.checkpointing import Position, generator_state, restore_generator
+from segue.training.hindsight import Hindsight, Steps
 
 
 class Collected(NamedTuple):
@@ -33,10 +34,13 @@ class Collected(NamedTuple):
 
 
 class Collector:
-    """Steps environments with a policy, and remembers what the policy carries from step to step."""
+    """Steps environments with a policy, and remembers what the policy carries from step to step.
 
-    def __init__(self, algorithm: Algorithm, episodes: Episodes, seed: int) -> None:
-        self.algorithm, self.episodes = algorithm, episodes
+    With `hindsight`, it also gives copies of finished episodes with other goals.
+    """
+
+    def __init__(self, algorithm: Algorithm, episodes: Episodes, seed: int, hindsight: Hindsight | None = None) -> None:
+        self.algorithm, self.episodes, self.hindsight = algorithm, episodes, hindsight
         self.source = rng.generator(seed, "online", "exploration")
         self.carry: Any = None
 
@@ -69,23 +73,29 @@ class Collector:
         done, carry = terminated | truncated, self.carry
         if done.any():
             self.carry = restart(policy, self.carry, done)
-        batch = Transition(
-            observation=np.asarray(policy.normaliser(observation)),
-            action=action,
-            reward=self.algorithm.learning_rewards(reward),
-            next_observation=np.asarray(policy.normaliser(next_observation)),
-            discount=np.where(terminated, 0.0, self.algorithm.discount).astype(np.float32),
-            # Not known yet; backfill fills them in for the algorithms that use them.
-            return_to_go=np.full(count, -np.inf, np.float32),
-            next_action=np.full_like(action, -1 if self.spaces.discrete else np.nan),
-            following=np.full(count, -1, np.int32) if self.algorithm.chunk_length > 1 else None,
-        )
-        return Collected(batch, reward, done, broken, carry)
+        steps = Steps(observation, action, next_observation, terminated)
+        if self.hindsight is not None:
+            if broken is not None:
+                self.hindsight.abandon(broken)
+            self.hindsight.watch(steps, done)
+        # Backfill fills the next action in, for the algorithms that use it.
+        unknown = np.full_like(action, -1 if self.spaces.discrete else np.nan)
+        return Collected(self._transitions(policy, steps, reward, unknown), reward, done, broken, carry)
+
+    def copies(self, policy: Policy) -> list[Transition]:
+        """What hindsight makes of the episodes that have ended since the last call, to learn from."""
+        if self.hindsight is None:
+            return []
+        return [self._transitions(policy, *relabelled) for relabelled in self.hindsight.take()]
 
     def position(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Where it stands, as JSON and as arrays."""
         carried = {f"carry.{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(self.carry))}
-        return {"source": generator_state(self.source)}, {**self.episodes.position(), **carried}
+        plain, running = ({}, {}) if self.hindsight is None else self.hindsight.position()
+        return (
+            {"source": generator_state(self.source), **plain},
+            {**self.episodes.position(), **carried, **running},
+        )
 
     def restore(self, position: Position, policy: Policy) -> None:
         """Go back to a position; the policy is one that acts as it did then."""
@@ -94,6 +104,24 @@ class Collector:
         start = policy.start(len(self.episodes.observation))
         leaves = [position.arrays[f"carry.{i}"] for i in range(len(jax.tree.leaves(start)))]
         self.carry = jax.tree.unflatten(jax.tree.structure(start), leaves)
+        if self.hindsight is not None:
+            self.hindsight.restore(position.plain, position.arrays)
+
+    def _transitions(
+        self, policy: Policy, steps: Steps, reward: Float[np.ndarray, " rows"], next_action: np.ndarray
+    ) -> Transition:
+        count = len(reward)
+        return Transition(
+            observation=np.asarray(policy.normaliser(steps.observation)),
+            action=steps.action,
+            reward=self.algorithm.learning_rewards(reward),
+            next_observation=np.asarray(policy.normaliser(steps.next_observation)),
+            discount=np.where(steps.terminated, 0.0, self.algorithm.discount).astype(np.float32),
+            # Backfill fills it in, for the algorithms that use it; of copies it stays unknown.
+            return_to_go=np.full(count, -np.inf, np.float32),
+            next_action=next_action,
+            following=np.full(count, -1, np.int32) if self.algorithm.chunk_length > 1 else None,
+        )
 
     def _choose(
         self, policy: Policy, random_action: bool, only: Bool[np.ndarray, " environments"] | None = None

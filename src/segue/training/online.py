@@ -21,6 +21,7 @@ from segue.algorithms.base import Algorithm
 from segue.bridges.base import Bridge
 from segue.core import Learner
 from segue.envs import USUAL, Environment, Episodes, Patience
+from segue.envs.goals import Goals
 from segue.envs.process import Choice, in_processes
 from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
@@ -29,6 +30,7 @@ from segue.training.agent import Agent, AgentSettings
 from segue.training.bridge_reviews import REFERENCE_EPISODES
 from segue.training.checkpointing import NO_CHECKPOINTS, Checkpointer, Position
 from segue.training.collect import Collector
+from segue.training.hindsight import Hindsight
 from segue.training.recorder import Recorder
 
 #: Looks at values and returns only.
@@ -55,6 +57,7 @@ class OnlineSettings:
     handover_eval_every: int | None = None
     patience: Patience = USUAL
     environment_processes: Choice = "no"
+    hindsight: int = 0
 
     def episodes(self, recorder: Recorder, tell: Callable[[str], None]) -> Episodes:
         """The environments to train in."""
@@ -116,8 +119,10 @@ def train_online(
         slots=s.environments,
     )
     agent = Agent(algorithm, bridges, strategy, learner, replay, recorder, budget, checkpointer.replay_log, position)
+    goals = Goals(s.env_id) if s.hindsight else None
+    hindsight = None if goals is None else Hindsight(goals, s.hindsight, s.seed, s.environments)
     episodes = s.episodes(recorder, tell)
-    collector = Collector(algorithm, episodes, s.seed)
+    collector = Collector(algorithm, episodes, s.seed, hindsight)
     if position is not None:
         evaluate_at = s.next_evaluation(position.plain["began"])
         collector.restore(position, agent.policy)
@@ -143,12 +148,16 @@ def train_online(
                 if broken is not None:
                     agent.abandon(np.flatnonzero(broken).tolist())
                 agent.tell(batch, reward, done, carry=carry)
+            for copies in collector.copies(agent.policy):
+                agent.tell_copies(copies)
             agent.take_in()
             if agent.step >= s.steps or checkpointer.due():
                 (at, arrays), (plain, learners) = collector.position(), agent.position()
                 checkpointer.save(Position(agent.step, learners, {**at, **plain, "began": began}, arrays))
     finally:
         episodes.close()
+        if goals is not None:
+            goals.close()
 
 
 def judge(
