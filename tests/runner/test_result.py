@@ -72,6 +72,7 @@ def test_a_policy_is_chosen_by_arm_and_seed(result: segue.Result) -> None:
         assert np.abs(result.policy(arm, seed)(observation)).max() <= 1
     saved = segue.load_checkpoint(str(result.directory / "checkpoints/plain/seed-1/final")).policy()
     np.testing.assert_array_equal(result.policy("plain", 1)(observation), saved(observation))
+    assert "td3-bc; observations (3,), normalised by the dataset; actions (1,)" in repr(result.policy("cloned"))
     for arguments, message in (
         ((), "has the arms plain, cloned; say which"),
         (("plian",), "did you mean 'plain'"),

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from segue.data.dataset import Dataset
-from segue.errors import DataError
+from segue.errors import Checked, DataError
 
 #: Between the parts of a mixture's text.
 PLUS = " + "
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixture:
+class Mixture(Checked):
     """Datasets with equal spaces, and the share of samples that each of them gives.
 
     Args:
