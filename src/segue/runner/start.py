@@ -15,7 +15,7 @@ from segue.core import Learner, Normaliser, Spaces, Transition, origin
 from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
 from segue.envs import Environment, environment_spaces
-from segue.envs.make import logged_actions
+from segue.envs.make import Looks
 from segue.errors import RecipeError
 from segue.recipe import Recipe, located
 from segue.replay import Replay
@@ -129,7 +129,7 @@ def environment_of(recipe: Recipe, dataset: Dataset | None) -> Environment | Non
     return environment
 
 
-def dataset_of(recipe: Recipe, home: Path | None = None) -> Dataset | None:
+def dataset_of(recipe: Recipe, home: Path | None = None, look: Looks | None = None) -> Dataset | None:
     """The recipe's dataset, if it has one, its actions as those of the live environment; `home` is a run's directory.
 
     Raises:
@@ -144,7 +144,7 @@ def dataset_of(recipe: Recipe, home: Path | None = None) -> Dataset | None:
     environment = recipe.environment_with(dataset)
     if environment is None or dataset.bounds_known or not dataset.spaces.discrete:
         return dataset  # nothing is left to settle, for which an environment would have to be made
-    return dataset.in_space(logged_actions(environment).space)
+    return dataset.in_space((look or Looks())(environment).actions.space)
 
 
 def normaliser_of(recipe: Recipe, dataset: Dataset | None) -> Normaliser:
