@@ -158,7 +158,7 @@ def test_a_next_observation_that_is_not_the_next_row_ends_an_episode_and_minari_
 
 @pytest.mark.parametrize("name", ["b.npz", "b.parquet"])
 def test_what_the_numbers_mean_is_converted_too(name: str, tmp_path: Path) -> None:
-    table = pa.table({"obs": ["x", "y"], "action": ["l", "r"], "reward": [0.0, 1.0], "done": [0, 1]})
+    table = pa.table({"obs": ["x", "y"], "action": ["l", "r"], "reward": [0.0, 1.0], "terminal": [0, 1]})
     before = segue.load(table)
     assert segue.load(convert(before, str(tmp_path / name))[0]).encoding == before.encoding
 

@@ -436,9 +436,11 @@ class _Loading:
             # The last row of a cut episode has no next observation to bootstrap from.
             keep = ~ends | terminals
             if not keep.all():
+                cut, gone = int((~keep).sum()), int((~keep & np.append(True, ends[:-1])).sum())
                 self.notes.append(
                     f"no 'next_observations': they were shifted within each episode, and the last step of "
-                    f"{int((~keep).sum())} episodes that did not end in a terminal was left out"
+                    f"{cut} episodes that did not end in a terminal was left out"
+                    + (f"; {gone} of these episodes had but that step and are left out as a whole" if gone else "")
                 )
         if not keep.any():
             raise self.fail("no transition is left: every episode is one step long and has no next observation")

@@ -33,8 +33,8 @@ Bound = str | int | float | Sequence[float] | None
 class Table(Checked):
     """CSV, Parquet or NDJSON files, or a DataFrame, with one row per step, and what its columns mean.
 
-    What is not named is looked for under the usual names (`episode_id`, `obs_0 …`, `action`, `reward`, `done`,
-    `truncated` …), and a note says what was found. `segue.load` and `Recipe(dataset=…)` take a Table.
+    What is not named is looked for under the usual names (`episode_id`, `obs_0 …`, `action`, `reward`,
+    `terminated`, `truncated` …), and a note says what was found. `segue.load` and `Recipe(dataset=…)` take a Table.
 
     Args:
         data: a path, a glob (`logs/*.csv`), a list of them, or a DataFrame (pandas, Polars, Arrow).
