@@ -237,8 +237,8 @@ def outlying_observations(dataset: Dataset) -> Problem | None:
     kind = "dimension" if dataset.encoding is None else "column"
     return Problem(
         f"{_count(len(outlying), 'observation dimension')} with outliers: {_few(_observed(dataset, outlying))}; the "
-        f"worst, {kind} {_observed(dataset, [worst])[0]}, is {deviations[worst]:.0f} standard deviations off at row {row} "
-        f"({dataset.observations[row, worst]:.4g})",
+        f"worst, {kind} {_observed(dataset, [worst])[0]}, is {deviations[worst]:.0f} standard deviations off at row "
+        f"{row} ({dataset.observations[row, worst]:.4g})",
         "a network extrapolates there, and a few such rows can dominate a loss",
         "look at those rows: a sensor fault or a diverged simulation should be removed, a rare event can stay",
     )
