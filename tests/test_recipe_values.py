@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import segue
 from segue.errors import RecipeError, nearest
+from segue.recipe import read_recipes
 
 KINDS: list[Any] = [int, np.int64, np.int32, np.uint16, np.array, jnp.int32, float, np.float32]
 
@@ -80,11 +81,33 @@ def test_parts_may_be_named_and_sequences_be_lists_and_datasets_be_paths() -> No
         (segue.Recipe, "offline_step", "'offline_steps'"),
         (segue.Recipe, "n_envs", "'environments'"),
         (segue.Recipe, "total_timesteps", "'online_steps'"),
+        (segue.Table, "observaton", "'observation'"),
+        (segue.Mixture, "weight", "'weights'"),
     ],
 )
-def test_keywords_of_other_libraries_are_answered_with_ours(part: Any, keyword: str, meant: str) -> None:
-    with pytest.raises(RecipeError, match=rf"unknown field of .* '{keyword}': did you mean {meant}\?"):
+def test_keywords_of_other_libraries_and_misspelt_ones_are_answered_with_ours_alone(
+    part: Any, keyword: str, meant: str
+) -> None:
+    with pytest.raises(RecipeError, match=rf"unknown field of .* '{keyword}': did you mean {meant}\?$"):
         part(**{keyword: 1})
+
+
+def test_a_keyword_that_may_mean_anything_is_answered_with_all_there_are() -> None:
+    with pytest.raises(RecipeError, match=r"unknown field of table 'speed': .* there is action, action_high, "):
+        segue.Table("log.csv", speed=1)  # type: ignore[call-arg]
+    with pytest.raises(RecipeError, match="table: data is missing"):
+        segue.Table()  # type: ignore[call-arg]
+    with pytest.raises(RecipeError, match="mixture: parts is given twice"):
+        segue.Mixture(["a.npz"], parts=["b.npz"])  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("content", ["", " \n", "{", "[]", '"x"', "\x00"])
+def test_a_recipe_file_that_holds_no_recipe_is_named_in_one_line(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "recipe.json"
+    file.write_text(content)
+    with pytest.raises(RecipeError, match=r"recipe\.json: .*; expected a recipe") as refused:
+        read_recipes(file)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_value_without_a_name_is_refused() -> None:

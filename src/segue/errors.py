@@ -104,15 +104,29 @@ SYNONYMS = {
 }
 
 
+#: A spelling this similar to a name that exists is taken for it.
+SURE = 0.75
+
+
 class _Checked(type):
     def __call__(cls, *positional: Any, **values: Any) -> Any:
         what = getattr(cls, "name", cls.__name__.lower())
-        fields = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-        if positional:
-            raise RecipeError(f"{what}: {positional[0]!r} has no name; expected FIELD=VALUE, of {', '.join(fields)}")
+        declared = dataclasses.fields(cls)  # type: ignore[arg-type]
+        fields = [field.name for field in declared]
+        unnamed = [field.name for field in declared if not field.kw_only]
+        if len(positional) > len(unnamed):
+            one = positional[len(unnamed)]
+            raise RecipeError(f"{what}: {one!r:.200} has no name; expected FIELD=VALUE, of {', '.join(fields)}")
+        twice = [name for name, _ in zip(unnamed, positional, strict=False) if name in values]
+        if twice:
+            raise RecipeError(f"{what}: {twice[0]} is given twice")
         for name in values:
             if name not in fields:
                 raise RecipeError(unknown(f"field of {what}", name, fields))
+        values |= dict(zip(unnamed, positional, strict=False))
+        for field in declared:
+            if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
+                raise RecipeError(f"{what}: {field.name} is missing; expected it")
         hints = typing.get_type_hints(cls)
         named = cls.named(values)  # type: ignore[attr-defined]
         return super().__call__(**{name: _typed(what, name, value, hints[name]) for name, value in named.items()})
@@ -187,10 +201,10 @@ def _words(hint: Any) -> str:
     return plain.get(hint, getattr(hint, "__name__", str(hint)))
 
 
-def nearest(name: str, known: Iterable[str]) -> list[str]:
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.4) -> list[str]:
     """What may be meant by a name that does not exist: other libraries' name for it, else the nearest spelling.
 
-    Names may be flags with an owner (`--online.lr`).
+    Names may be flags with an owner (`--online.lr`). The `cutoff` is the least similarity of a spelling, up to 1.
     """
     plain = {choice: choice.rpartition(".")[2].lstrip("-").replace("-", "_") for choice in known}
     owner, _, word = name.rpartition(".")
@@ -202,12 +216,15 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     found = [c for c in found if plain[c].startswith(("actor_", "critic_"))] or found
     spelt = {choice.lower(): choice for choice in plain}
     similar = name.lower().replace("_", "-") if name.startswith("-") else name.lower()
-    return found[:4] or [spelt[s] for s in difflib.get_close_matches(similar, spelt, n=1, cutoff=0.4)]
+    return found[:4] or [spelt[s] for s in difflib.get_close_matches(similar, spelt, n=1, cutoff=cutoff)]
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """One line for a name that does not exist: what may be meant first, then everything there is."""
+    """One line for a name that does not exist: what is meant, or, where that is a guess, also everything there is."""
     choices = sorted(known)
-    near = " or ".join(map(repr, nearest(name, choices)))
-    hint = f"did you mean {near}? " if near else ""
-    return f"unknown {kind} {name!r}: {hint}there is {', '.join(choices) or 'none'}"
+    meant = nearest(name, choices, SURE)
+    near = " or ".join(map(repr, meant or nearest(name, choices)))
+    hint = f"did you mean {near}?" if near else ""
+    if meant:
+        return f"unknown {kind} {name!r}: {hint}"
+    return " ".join(filter(None, [f"unknown {kind} {name!r}:", hint, f"there is {', '.join(choices) or 'none'}"]))

@@ -41,6 +41,15 @@ class Policy:
         self.algorithm, self.bridges, self.seen = jax.tree.map(float, algorithm), bridges, seen
         self.nets, self.states, self.normaliser = host.nets, host.bridges, host.normaliser
 
+    def __repr__(self) -> str:
+        size = self.normaliser.mean.size
+        action = self(np.zeros(size, np.float32))
+        parts = " + ".join(part.name for part in (self.algorithm, *self.bridges))
+        plain = not self.normaliser.mean.any() and (self.normaliser.std == 1).all()
+        how = "not normalised" if plain else "normalised by the dataset"
+        gives = "integers" if action.dtype.kind in "iu" else "numbers in [-1, 1]"
+        return f"Policy({parts}; observations {(size,)}, {how}; actions {action.shape}, {gives})"
+
     def start(self, batch: int) -> Carry:
         """What is carried into the first step of so many episodes."""
         return self.algorithm.start(self.nets, batch), tuple(bridge.start(batch) for bridge in self.bridges)

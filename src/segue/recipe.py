@@ -477,11 +477,14 @@ def read_recipes(path: str | Path) -> dict[str, Recipe]:
     if path.is_dir():
         path = path / "recipe.json"
     try:
-        plain = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        if not content.strip():
+            raise RecipeError(f"{path}: the file is empty; expected a recipe.json written by a run")
+        plain = json.loads(content)
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such file; expected a recipe.json written by a run") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise RecipeError(f"{path}: not a readable JSON file ({error})") from error
+        raise RecipeError(f"{path}: not JSON ({error}); expected a recipe.json written by a run") from error
     if not isinstance(plain, dict):
         raise RecipeError(f"{path}: holds a {type(plain).__name__}; expected a recipe")
     arms = plain["arms"] if set(plain) == {"arms"} else {"run": plain}

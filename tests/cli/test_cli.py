@@ -10,8 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from segue.cli.main import COMMANDS, main
+from segue.cli.parse import whole_number
 from segue.data import npz
 from segue.data.dataset import Columns
 
@@ -37,6 +40,18 @@ def log(tmp_path: Path) -> str:
     return f"npz:{tmp_path / 'log.npz'}"
 
 
+@given(st.integers(0, 10**9))
+def test_whole_numbers_are_read_as_people_write_them(number: int) -> None:
+    for text in (str(number), f"{number:_}", f"{number}.0", f"{number}e0", f"{number / 1000}k", f"{number}k"):
+        assert whole_number(text) == (number * 1000 if text == f"{number}k" else number)
+
+
+@pytest.mark.parametrize("text", ["1.5", "1e-1", "abc", "nan", "inf", "1e99999999999", "k", "", "1_5.5k1"])
+def test_what_is_no_whole_number_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a whole number; expected one such as"):
+        whole_number(text)
+
+
 def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert main(arguments) == 2
     text = capsys.readouterr().err
@@ -56,6 +71,7 @@ def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             ["run", "--online", "sac", "--online.lr", "3"],
             "--online.actor-learning-rate or --online.critic-learning-rate?",
         ),
+        (["run", "--online", "sac", "--env", "none", "--online-steps", "1e5", "--seeds", "2"], "but env is none"),
         (["run", "--online", "sac", "--n-envs", "3"], "did you mean --environments?"),
         (["run", "--online", "sac", "--online.batchsize", "3"], "did you mean --online.batch-size"),
         (

@@ -35,7 +35,7 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     arrays = as_dict(made, next_observations=False)
     episode = np.repeat([0, 1], [3, 4])
     columns = {"episode": episode, "action_0": arrays["actions"][:, 0], "reward": arrays["rewards"]}
-    columns["done"] = arrays["terminals"]
+    columns["terminated"] = arrays["terminals"]
     foreign = pa.table({**columns, **{f"f_{i}": arrays["observations"][:, i] for i in range(3)}})
     frame = pa.table({**columns, **{f"obs_{i}": arrays["observations"][:, i] for i in range(3)}})
     for name in ("log.csv", "logs/a.csv", "logs/b.csv"):

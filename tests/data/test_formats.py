@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from made_logs import as_dict, make_episodes, same_log
 
 import segue
@@ -18,6 +20,7 @@ from segue.data.convert import convert
 from segue.errors import DataError
 
 MADE = make_episodes([(3, True), (4, False)])
+LOW, SPAN = st.floats(-50, 50, width=32), st.floats(0.5, 60, width=32)
 
 
 def lerobot(folder: Path, version: str, made=MADE, promised: int = 2) -> str:
@@ -119,6 +122,28 @@ def test_a_converted_dataset_is_the_same_one_and_nothing_is_overwritten(
         convert(before, to.format(tmp_path))
 
 
+@pytest.mark.parametrize("to", ["npz:{}/b.npz", "{}/b.parquet", "csv:{}/b.csv", "minari:made/log-v0"])
+@given(lows=st.tuples(LOW, LOW), spans=st.tuples(SPAN, SPAN | st.just(0.0)))
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_actions_are_converted_in_the_unit_of_the_environment(
+    to: str, lows: tuple[float, float], spans: tuple[float, float], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = tmp_path_factory.mktemp("made")
+    low, span = np.array(lows), np.array(spans)
+    log = as_dict(MADE) | {"action_low": low, "action_high": low + span, "behaviour_log_prob": np.zeros(7)}
+    log["actions"] = (low + span * (log["actions"] + 1) / 2).astype(np.float32)
+    before = segue.load(log)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(place))
+        after = segue.load(convert(before, to.format(place))[0])
+    written = after.in_units()
+    for dataset in (before.in_units(), written):
+        np.testing.assert_allclose(dataset.actions, log["actions"], rtol=1e-6, atol=1e-5)
+        np.testing.assert_allclose(dataset.behaviour_log_prob, log["behaviour_log_prob"], atol=1e-5)
+    np.testing.assert_allclose(written.action_bounds, [low, low + span], rtol=1e-6, atol=1e-6)
+    assert np.array_equal(after.terminals, before.terminals)
+
+
 def test_a_next_observation_that_is_not_the_next_row_ends_an_episode_and_minari_keeps_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,7 +158,7 @@ def test_a_next_observation_that_is_not_the_next_row_ends_an_episode_and_minari_
 
 @pytest.mark.parametrize("name", ["b.npz", "b.parquet"])
 def test_what_the_numbers_mean_is_converted_too(name: str, tmp_path: Path) -> None:
-    table = pa.table({"obs": ["x", "y"], "action": ["l", "r"], "reward": [0.0, 1.0], "done": [0, 1]})
+    table = pa.table({"obs": ["x", "y"], "action": ["l", "r"], "reward": [0.0, 1.0], "terminal": [0, 1]})
     before = segue.load(table)
     assert segue.load(convert(before, str(tmp_path / name))[0]).encoding == before.encoding
 

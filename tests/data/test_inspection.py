@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from made_logs import as_dict, episodes, make_episodes
 from rich.console import Console
 
+from segue.cli.main import main
 from segue.data import bundled, load
 from segue.data.inspection import inspect, plot
 from segue.data.problems import (
@@ -224,3 +226,27 @@ def test_a_plot_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written"):
         plot(load(HEALTHY), tmp_path / "file/log.png")
+
+
+def test_actions_of_a_narrow_range_are_found_beside_rare_large_ones() -> None:
+    actions = np.random.default_rng(0).uniform(-0.9, -0.87, size=HEALTHY["actions"].shape)
+    actions[:20] = 1
+    found = narrow_actions(load(healthy(actions=actions)))
+    assert found is not None
+    assert "in 98% of the steps: 0, 1" in found.found
+
+
+def test_advice_on_actions_that_never_vary_asks_for_other_ones() -> None:
+    found = idle_actions(load(healthy(actions=np.full_like(HEALTHY["actions"], 0.5))))
+    assert found is not None
+    assert "check that the column of actions is the right one" in found.advice
+
+
+def test_actions_outside_their_bounds_are_shown_and_reported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    np.savez(tmp_path / "log.npz", **healthy(actions=2 * HEALTHY["actions"]))
+    assert main(["inspect", str(tmp_path / "log.npz"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "actions outside their bounds" in found["problems"][0]["found"]
+    assert any(": clipped" in note for note in found["notes"])
+    with pytest.raises(DataError, match="outside"):
+        load(tmp_path / "log.npz")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from made_logs import as_dict, episodes, make_episodes, same_log
 
 import segue
+from segue.data.problems import outlying_observations
 from segue.data.table import Table
 from segue.errors import DataError
 
@@ -106,7 +107,7 @@ def test_every_kind_of_table_holds_the_same_dataset(kind: str, tmp_path: Path) -
 
 def test_numbered_columns_are_ordered_by_their_numbers() -> None:
     columns = {f"obs_{i}": [float(i)] * 2 for i in (10, 2, 0)}
-    dataset = segue.load(pa.table({**columns, "action": [0, 1], "reward": [0.0, 1.0], "done": [0, 1]}))
+    dataset = segue.load(pa.table({**columns, "action": [0, 1], "reward": [0.0, 1.0], "terminal": [0, 1]}))
     assert dataset.encoding.observations == ("obs_0", "obs_2", "obs_10")
 
 
@@ -191,7 +192,9 @@ def test_the_texts_of_every_library_are_categories(made) -> None:
 
 
 def test_a_list_column_is_a_vector() -> None:
-    rows = pa.table({"state": [[1.0, 2.0], [3.0, 4.0]], "action": [0, 1], "reward": [0.0, 1.0], "done": [False, True]})
+    rows = pa.table(
+        {"state": [[1.0, 2.0], [3.0, 4.0]], "action": [0, 1], "reward": [0.0, 1.0], "terminal": [False, True]}
+    )
     dataset = segue.load(rows)
     assert dataset.observations.tolist() == [[1, 2], [3, 4]]
     assert dataset.encoding.observations == ("state[0]", "state[1]")
@@ -200,14 +203,61 @@ def test_a_list_column_is_a_vector() -> None:
 
 
 def test_scattered_numbers_of_actions_are_numbered_anew() -> None:
-    rows = {"obs": [0.0, 1.0], "action": [1001, 70], "reward": [0.0, 1.0], "done": [0, 1]}
+    rows = {"obs": [0.0, 1.0], "action": [1001, 70], "reward": [0.0, 1.0], "terminal": [0, 1]}
     dataset = segue.load(pa.table(rows))
     assert dataset.actions.tolist() == [1, 0]
     assert dataset.encoding.actions == ("70", "1001")
 
 
+def test_done_is_asked_about_in_a_table_as_in_a_dict_of_arrays() -> None:
+    rows = {"obs": [0.0, 1.0, 2.0], "action": [0, 1, 1], "reward": [0.0, 1.0, 1.0], "done": [0, 1, 1]}
+    with pytest.raises(DataError, match="'done' does not tell terminal states from time limits; give --terminal done"):
+        segue.load(pa.table(rows))
+    assert segue.load(Table(pa.table(rows), terminal="done")).terminals.tolist() == [False, True, True]
+    cut = rows | {"truncated": [0, 1, 0]}
+    for source in (pa.table(cut), {name: np.array(column) for name, column in cut.items()}):
+        assert segue.load(source).episode_terminals.tolist()[-1] is True
+        assert segue.load(source).terminals.sum() == 1, "a time-out is no terminal"
+
+
+@pytest.mark.parametrize("column", ["obs", "action", "reward"])
+def test_numbers_with_decimal_commas_are_no_categories(tmp_path: Path, column: str) -> None:
+    rows = {"obs": ["1", "2"], "action": ["0.5", "0.1"], "reward": ["1", "0"], "terminal": ["0", "1"]} | {
+        column: ["3", "-3,14"]
+    }
+    lines = [";".join(rows), *(";".join(row) for row in zip(*rows.values(), strict=True))]
+    file = write(tmp_path / "log.csv", "\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=rf"row 1 \(line 3\): column '{column}' is '-3,14', a number with a comma"):
+        segue.load(file)
+
+
+def test_episodes_of_one_step_that_vanish_are_counted() -> None:
+    rows = {"obs": [0.0, 1.0, 2.0, 3.0], "action": [0, 1, 1, 0], "reward": [0.0] * 4, "episode": [0, 1, 1, 2]}
+    (note,) = [note for note in segue.load(pa.table(rows)).notes if "no 'next_observations'" in note]
+    assert "of 3 episodes" in note
+    assert "2 of these episodes had but that step" in note
+
+
+def test_outliers_are_named_by_their_column_and_a_rare_category_is_none() -> None:
+    speed = np.random.default_rng(0).normal(size=1000)
+    speed[7] = 1e4
+    city = np.array(["Bern"] * 1000)
+    city[0] = "Rome"
+    table = {"speed": speed, "city": city, "a": speed, "r": speed, "terminal": np.arange(1000) % 50 == 49}
+    named = {
+        "observation": ["speed", "city"],
+        "action": "a",
+        "action_low": "data",
+        "action_high": "data",
+        "reward": "r",
+    }
+    found = outlying_observations(segue.load(Table(pd.DataFrame(table), **named)))
+    assert found is not None
+    assert "1 observation dimension with outliers: 'speed'; the worst, column 'speed', is" in found.found
+
+
 @pytest.mark.parametrize(("header", "value"), [("größe", "1"), ("size", "größe")])
 def test_a_file_in_a_code_page_of_windows_is_named(tmp_path: Path, header: str, value: str) -> None:
-    (tmp_path / "log.csv").write_bytes(f"obs,action,reward,done,{header}\n1,0.5,1,1,{value}\n".encode("latin-1"))
+    (tmp_path / "log.csv").write_bytes(f"obs,action,reward,terminal,{header}\n1,0.5,1,1,{value}\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"log\.csv: .*not UTF-8 text; save the file as UTF-8"):
         segue.load(f"csv:{tmp_path / 'log.csv'}")

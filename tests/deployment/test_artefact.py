@@ -54,6 +54,13 @@ def test_actions_are_what_the_environment_gets_in_training(crane: Made) -> None:
         assert env.action_space.contains(action.astype(np.float64))
 
 
+def test_an_exported_policy_says_what_it_takes_and_gives(crane: Made, switch: Made) -> None:
+    assert repr(crane.exported) == (
+        "ExportedPolicy(sac; observations Dict (3,) as the environment gives them; actions (2,) from -2 to 3)"
+    )
+    assert repr(switch.exported).endswith("actions () from 1 to 4)")
+
+
 def test_bounds_hold_where_the_policy_saturates_and_float32_rounds_up(crane: Made) -> None:
     x = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32) * 1e6
     for action in (crane.exported(x), crane.onnx(x)["action"], crane.exported(x, explore=True)):

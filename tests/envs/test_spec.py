@@ -25,13 +25,13 @@ from segue.cli.main import main
 from segue.data.dataset import Columns, Dataset
 from segue.envs import Environment, Episodes, environment_spaces, make
 from segue.envs.episodes import number
-from segue.envs.make import make_raw, same
+from segue.envs.make import Looks, make_raw, same
 from segue.envs.record import as_columns, record
 from segue.envs.spaces import Actions
 from segue.errors import DataError, RecipeError
 from segue.evaluation import roll_out
 from segue.recipe import Recipe
-from segue.runner import _check, _environment_notes
+from segue.runner import _check, _environment_notes, _Loaded
 from toys import PENDULUM, SMALL, Aim, pendulum_log
 
 ONLINE: dict[str, Any] = {"online": segue.SAC(**SMALL), "online_steps": 20, "warmup_steps": 10, "eval_every": 10}
@@ -345,7 +345,7 @@ def test_the_environment_settles_what_the_integers_of_a_dataset_mean(start: int,
         offline=segue.DiscreteCQL(),
         offline_steps=1,
     )
-    dataset = _check("run", recipe, Path("x"))[1]
+    dataset = _check("run", recipe, Path("x"), Looks(), _Loaded())[1]
     assert dataset is not None
     assert (dataset.actions.tolist(), dataset.spaces.action_size) == (learnt, 3)
     wrong = log_of_integers(np.array([0, 3]))
@@ -371,7 +371,7 @@ def test_an_environment_without_a_time_limit_is_noticed_in_time(monkeypatch: pyt
     assert [len(rewards) for rewards in later.rewards] == [40, 40]
     cut = roll_out(STILL, Environment(environment.name, max_episode_steps=15), 2, 0)
     assert [len(rewards) for rewards in cut.rewards] == [15, 15]
-    (note,) = _environment_notes(Recipe(env=environment.name, **ONLINE), None)
+    (note,) = _environment_notes(Recipe(env=environment.name, **ONLINE), None, Looks())
     assert "has no time limit" in note
 
 
@@ -396,15 +396,17 @@ def test_a_dataset_of_minari_names_its_whole_environment(minari_root: Path):
     )
     dataset = segue.load("minari:moon-v0")
     offline: dict[str, Any] = {"offline": segue.BC(), "offline_steps": 1, "dataset": dataset}
-    checked, _ = _check("run", Recipe(**offline), Path("x"))
+    checked, _ = _check("run", Recipe(**offline), Path("x"), Looks(), _Loaded())
     assert (checked.env, checked.env_kwargs, checked.max_episode_steps) == ("Pendulum-v1", {"g": 3.0}, 20)
     assert [wrapper["name"] for wrapper in checked.env_wrappers] == ["ClipReward"]
     live: Any = make_raw(checked.environment)
     assert live.unwrapped.g == 3.0
     assert live.spec.additional_wrappers == made.recover_environment().spec.additional_wrappers
-    assert "is the dataset's: Pendulum-v1 (g=3.0, max_episode_steps=20" in _environment_notes(checked, dataset)[0]
-    other, _ = _check("run", Recipe(env="Pendulum-v1", **offline), Path("x"))
-    assert "they differ" in _environment_notes(other, dataset)[0]
+    assert (
+        "is the dataset's: Pendulum-v1 (g=3.0, max_episode_steps=20" in _environment_notes(checked, dataset, Looks())[0]
+    )
+    other, _ = _check("run", Recipe(env="Pendulum-v1", **offline), Path("x"), Looks(), _Loaded())
+    assert "they differ" in _environment_notes(other, dataset, Looks())[0]
     assert segue.Recipe(env="none", **offline).environment_with(dataset) is None
 
 
@@ -422,7 +424,7 @@ def test_the_command_line_reaches_an_environment_in_the_current_folder(
         assert main(["collect", "random:20", *env, "--to", place]) == 0
         found = segue.load(place).environment
         assert found == Environment("segue_test_beside:aim", {"scale": 2.0}, 3)
-        assert same(found, Environment(f"segue_test_beside:{name}", {"scale": 2.0}, 3))
+        assert same(found, Environment(f"segue_test_beside:{name}", {"scale": 2.0}, 3), Looks())
     steps = ["--online", "sac", "--online-steps", "20", "--warmup-steps", "10", "--eval-every", "20"]
     small = ["--online.hidden-sizes", "8", "8", "--online.batch-size", "16", "--eval-episodes", "1"]
     assert main(["run", *env, *steps, *small, "--out", "run"]) == 0

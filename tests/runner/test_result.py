@@ -64,6 +64,7 @@ def test_a_result_reads_well_and_draws_its_curves(result: segue.Result) -> None:
     assert "offline score" in str(result)
     assert "<pre>" in result._repr_html_()
     assert result.plot().axes
+    assert result.plot()._repr_png_().startswith(b"\x89PNG"), "a notebook shows it"
 
 
 def test_a_policy_is_chosen_by_arm_and_seed(result: segue.Result) -> None:
@@ -72,6 +73,7 @@ def test_a_policy_is_chosen_by_arm_and_seed(result: segue.Result) -> None:
         assert np.abs(result.policy(arm, seed)(observation)).max() <= 1
     saved = segue.load_checkpoint(str(result.directory / "checkpoints/plain/seed-1/final")).policy()
     np.testing.assert_array_equal(result.policy("plain", 1)(observation), saved(observation))
+    assert "td3-bc; observations (3,), normalised by the dataset; actions (1,)" in repr(result.policy("cloned"))
     for arguments, message in (
         ((), "has the arms plain, cloned; say which"),
         (("plian",), "did you mean 'plain'"),
@@ -128,3 +130,12 @@ def test_a_finished_run_gets_more_seeds_and_those_that_it_has_stay_as_they_are(t
 def test_packages_that_the_documentation_names_are_there_after_import_segue() -> None:
     check = "import segue; segue.ope.DiscretePolicy, segue.runner.run, segue.errors.DataError"
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_a_run_goes_on_with_another_seed(tmp_path: Path) -> None:
+    first = segue.run(pendulum(), tmp_path / "x", workers=1)
+    again = first.resume(seeds=2)
+    assert "2 of 2 seeds complete" in repr(again)
+    assert again.summary["arms"]["run"]["seeds"]["0"] == first.summary["arms"]["run"]["seeds"]["0"]
+    with pytest.raises(RecipeError, match="seeds is 1; expected at least the 2 that it has"):
+        again.resume(seeds=1)

@@ -8,10 +8,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
 import segue
+from segue.data.dataset import Dataset
 from segue.data.problems import problems
 from segue.errors import RecipeError, SegueError
 from segue.ope import FQE
@@ -351,7 +353,7 @@ def test_a_recipe_that_an_editor_of_windows_saved_is_read(encoding: str, tmp_pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not a readable JSON"),
+        ("", "the file is empty"),
         ("[]", "holds a list"),
         ('{"online": "sacc", "online_steps": 10}', "unknown algorithm 'sacc': did you mean 'sac'"),
         ('{"online": {"name": "sac", "discout": 1}, "online_steps": 10}', "did you mean 'discount'"),
@@ -396,3 +398,28 @@ def test_what_is_no_recipe_is_named(tmp_path: Path) -> None:
         compare([pendulum()], tmp_path / "x")  # type: ignore[arg-type]
     assert pendulum(bridges=["Q_filter"]).bridges[0].name == "q-filter"
     assert not (tmp_path / "x").exists()
+
+
+def test_before_anything_trains_the_environment_is_made_and_a_dataset_in_memory_validated_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, validated, before = [], [], []
+    make, read = gym.make, Dataset.from_columns
+    monkeypatch.setattr(gym, "make", lambda *given, **named: made.append(given) or make(*given, **named))
+    monkeypatch.setattr(Dataset, "from_columns", lambda *given: validated.append(given) or read(*given))
+
+    def started(job: object, event: Any) -> None:
+        if event["event"] == "start" and not before:
+            before[:] = len(made), len(validated)
+
+    log = pendulum_log()
+    arms = {name: pendulum(dataset=log, eval_episodes=episodes) for name, episodes in (("a", 1), ("b", 2))}
+    compare(arms, tmp_path / "x", workers=1, on_event=started)
+    assert before == [1, 1]
+
+
+def test_a_run_that_only_pretrains_counts_its_seed_as_complete(tmp_path: Path) -> None:
+    said = str(run_recipe(pendulum(env="none", online=None, online_steps=0, warmup_steps=0), tmp_path / "x", workers=1))
+    assert "Seeds 1." in said
+    assert " of 1" not in said
+    assert "Online steps" not in said

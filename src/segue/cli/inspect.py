@@ -11,6 +11,7 @@ import tyro
 from segue.cli.dataset_flags import ColumnFlags, given, named
 from segue.cli.parse import parse
 from segue.console import PlainConsole
+from segue.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Flags:
     plot: Path | None = None
     """Draw it to this PNG."""
     clip_actions: bool = False
-    """Clip actions outside their bounds instead of refusing the dataset."""
+    """Clip actions outside their bounds, and do not report it as a problem."""
     json: bool = False
     """Print JSON."""
 
@@ -33,9 +34,16 @@ def main(arguments: list[str]) -> int:
     flags = parse(Flags, arguments, "inspect", "What is in a dataset, and what is wrong with it.")
     from segue.data import load
     from segue.data.inspection import inspect, plot
+    from segue.data.problems import OUT_OF_BOUNDS
 
-    dataset = load(named(flags.uri, given(flags.columns)), clip_actions=flags.clip_actions)
+    uri = named(flags.uri, given(flags.columns))
+    try:
+        dataset, refused = load(uri, clip_actions=flags.clip_actions), False
+    except DataError:  # what can be loaded when it is clipped is shown
+        dataset, refused = load(uri, clip_actions=True), True
     inspection = inspect(dataset)
+    if refused:
+        inspection = dataclasses.replace(inspection, problems=(OUT_OF_BOUNDS, *inspection.problems))
     if flags.json:
         print(json.dumps(inspection.to_dict(), indent=1))
     else:

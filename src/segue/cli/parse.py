@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import decimal
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -13,6 +14,38 @@ import tyro
 from segue.errors import SegueError, nearest
 
 T = TypeVar("T")
+#: What a number may end in, and its factor.
+UNITS = {"k": 1_000, "K": 1_000, "M": 1_000_000}
+_REGISTRY = tyro.constructors.ConstructorRegistry()
+
+
+def whole_number(text: str) -> int:
+    """A whole number as people write it: 1000, 1_000, 1e3, 10k or 2M.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    factor = UNITS.get(text[-1:], 1)
+    try:
+        value = decimal.Decimal(text[:-1] if factor > 1 else text) * factor
+        if value == value.to_integral_value() and abs(value) < 2**63:
+            return int(value)
+    except decimal.DecimalException:  # no number, NaN, or too large
+        pass
+    raise ValueError(f"{text!r} is not a whole number; expected one such as 1000, 1_000, 1e3 or 10k")
+
+
+@_REGISTRY.primitive_rule
+def _whole_numbers(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[int] | None:
+    if info.type is not int:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: whole_number(words[0]),
+        is_instance=lambda value: type(value) is int,
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 def parse(spec: Callable[..., T], arguments: Sequence[str], command: str, description: str) -> T:
@@ -30,6 +63,7 @@ def parse(spec: Callable[..., T], arguments: Sequence[str], command: str, descri
         description=description,
         return_unknown_args=True,
         config=config,
+        registry=_REGISTRY,
     )
     if rest:
         raise SegueError(_unknown_argument(rest[0], arguments, spec, command, config))

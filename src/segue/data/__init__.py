@@ -59,8 +59,7 @@ def load(source: Source, *, clip_actions: bool = False) -> Dataset:
     if isinstance(source, str) and PLUS in source:
         source = Mixture.parse(source)
     if isinstance(source, list | tuple):
-        _refuse_trajectories(source)
-        source = Mixture(source)
+        source = Mixture(parts_of(source))
     if isinstance(source, Mixture):
         parts = [load(part, clip_actions=clip_actions) for part in source.parts]
         return combined(parts, source.weights, source.text([part.source for part in parts]))
@@ -107,12 +106,19 @@ def uri_of(source: Source) -> str | None:
 
 
 def parts_of(source: Source) -> tuple[Source, ...]:
-    """The datasets that a mixture in memory is made of; otherwise the dataset alone, and nothing for None."""
+    """The datasets that a mixture in memory is made of; otherwise the dataset alone, and nothing for None.
+
+    Raises:
+        DataError: for a list of trajectories.
+    """
     if source is None:
         return ()
     if isinstance(source, Mixture):
         return tuple(source.parts)
-    return tuple(source) if isinstance(source, list | tuple) else (source,)
+    if isinstance(source, list | tuple):
+        _refuse_trajectories(source)
+        return tuple(source)
+    return (source,)
 
 
 def with_options(uri: str, options: Mapping[str, Any], like: str | None = None) -> str:

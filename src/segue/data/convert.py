@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from segue.data import files, minari, npz
-from segue.data.dataset import Dataset
+from segue.data.dataset import Columns, Dataset
 from segue.data.table import Table, scheme_of
 from segue.data.tabular import LOG_PROPENSITY, PARQUET_ENCODING, PARQUET_OPTIONS
 from segue.errors import DataError
@@ -44,25 +44,27 @@ def target(to: str) -> tuple[str, str]:
 def convert(dataset: Dataset, to: str) -> tuple[str, str | None]:
     """Write a dataset, and return the URI that reads it, and what could not be kept.
 
-    Continuous actions are written as they are learnt from, rescaled to [-1, 1].
+    Continuous actions are written in the unit that they were logged in; a unit of its own costs them up to a digit of
+    float32.
 
     Raises:
         DataError: the format cannot be written, something is there already, or the dataset does not fit it.
     """
     scheme, place = target(to)
+    columns = dataset.in_units()
     if scheme == "npz":
-        npz.write(place, dataset.columns())
+        npz.save(place, columns)
         return f"npz:{place}", None
     lost = None if dataset.encoding is None else "the names and categories of the columns; Parquet and npz keep them"
     if scheme == "minari":
-        _write_minari(dataset, place)
+        _write_minari(dataset, columns, place)
         return f"minari:{place}", lost
-    content, table = io.BytesIO(), _table(dataset)
+    content, table = io.BytesIO(), _table(dataset, columns)
     options = Table(
         [place],
         discrete=dataset.spaces.action_size if dataset.spaces.discrete else "no",
-        action_low=-1 if dataset.bounds_known and not dataset.spaces.discrete else None,
-        action_high=1 if dataset.bounds_known and not dataset.spaces.discrete else None,
+        action_low=None if columns.action_bounds is None else _plain(columns.action_bounds[0]),
+        action_high=None if columns.action_bounds is None else _plain(columns.action_bounds[1]),
         env_id=dataset.env_id,
     )
     if scheme == "parquet":
@@ -83,11 +85,16 @@ def convert(dataset: Dataset, to: str) -> tuple[str, str | None]:
     return uri, lost
 
 
-def _table(dataset: Dataset) -> pa.Table:
+def _plain(bounds: np.ndarray) -> float | list[float]:
+    """One bound where all are the same."""
+    return bounds.tolist() if np.ptp(bounds) else float(bounds[0])
+
+
+def _table(dataset: Dataset, columns: Columns) -> pa.Table:
     """One row per step, under the names that are found without being named."""
     import pyarrow as pa
 
-    rows, columns = np.arange(len(dataset)), dataset.columns()
+    rows = np.arange(len(dataset))
     episode = np.searchsorted(dataset.episode_starts, rows, side="right") - 1
     named = {"episode": episode, "step": rows - dataset.episode_starts[episode]}
     for name in ("observations", "actions", "next_observations"):
@@ -104,23 +111,24 @@ def _table(dataset: Dataset) -> pa.Table:
     return pa.table(named)
 
 
-def _write_minari(dataset: Dataset, place: str) -> None:
+def _write_minari(dataset: Dataset, columns: Columns, place: str) -> None:
     stops = [*dataset.episode_starts[1:].tolist(), len(dataset)]
     episodes = []
     for start, stop in zip(dataset.episode_starts.tolist(), stops, strict=True):
-        log_probs = dataset.behaviour_log_prob
+        log_probs = columns.behaviour_log_prob
         episodes.append(
             minari.Episode(
                 observations=np.concatenate(
                     [dataset.observations[start:stop], dataset.next_observations[stop - 1 : stop]]
                 ),
-                actions=dataset.actions[start:stop],
+                actions=columns.actions[start:stop],
                 rewards=dataset.rewards[start:stop],
                 terminal=bool(dataset.terminals[stop - 1]),
                 log_probs=None if log_probs is None else log_probs[start:stop],
             )
         )
     size, action = dataset.spaces.observation_size, dataset.spaces.action_size
+    low, high = columns.action_bounds or (-np.ones(action), np.ones(action))
     minari.write(
         place,
         episodes,
@@ -128,5 +136,7 @@ def _write_minari(dataset: Dataset, place: str) -> None:
         description=f"segue convert {dataset.source}",
         algorithm="segue convert",
         observation_space=spaces.Box(-np.inf, np.inf, (size,), np.float32),
-        action_space=spaces.Discrete(action) if dataset.spaces.discrete else spaces.Box(-1, 1, (action,), np.float32),
+        action_space=spaces.Discrete(action)
+        if dataset.spaces.discrete
+        else spaces.Box(low.astype(np.float32), high.astype(np.float32)),
     )

@@ -86,6 +86,8 @@ class Dataset:
     """JSON of what belongs to that environment beside its id."""
     bounds_known: bool = False
     """Whether the bounds or the number of the actions were given; otherwise they are ±1, or the largest one and 1."""
+    action_bounds: tuple[Float[np.ndarray, " action"], Float[np.ndarray, " action"]] | None = None
+    """Low and high of continuous actions in the unit that they were logged in; None if that is [-1, 1]."""
     notes: tuple[str, ...] = ()
     """What was done to the dataset while loading, in words."""
     behaviour_log_prob: Float[np.ndarray, " N"] | None = None
@@ -313,6 +315,23 @@ class Dataset:
             encoding=self.encoding,
         )
 
+    def in_units(self) -> Columns:
+        """`columns`, but continuous actions (and their densities) are in the unit that they were logged in, float32."""
+        columns = self.columns()
+        if self.action_bounds is None:
+            return columns
+        low, high = self.action_bounds
+        actions = (low + high) / 2 + (high - low) / 2 * self.actions.astype(np.float64)
+        density = None
+        if self.behaviour_log_prob is not None:
+            density = self.behaviour_log_prob - np.float32(_log_volume(low, high))
+        return dataclasses.replace(
+            columns,
+            actions=np.clip(actions, low, high).astype(np.float32),
+            action_bounds=self.action_bounds,
+            behaviour_log_prob=density,
+        )
+
     @classmethod
     def from_columns(cls, columns: Columns, source: str, out_of_range: OutOfRange = "error") -> Dataset:
         """Validate and put in shape.
@@ -321,6 +340,11 @@ class Dataset:
             DataError: naming the source, the column, the first bad row, and what was expected.
         """
         return _Loading(columns, source, out_of_range).finish()
+
+
+def _log_volume(low: np.ndarray, high: np.ndarray) -> float:
+    """log of how much larger a box of actions is than [-1, 1]; dimensions with nothing to choose do not count."""
+    return float(np.log((high - low)[high > low] / 2).sum())
 
 
 def _held_out(count: int, share: float) -> int:
@@ -412,9 +436,11 @@ class _Loading:
             # The last row of a cut episode has no next observation to bootstrap from.
             keep = ~ends | terminals
             if not keep.all():
+                cut, gone = int((~keep).sum()), int((~keep & np.append(True, ends[:-1])).sum())
                 self.notes.append(
                     f"no 'next_observations': they were shifted within each episode, and the last step of "
-                    f"{int((~keep).sum())} episodes that did not end in a terminal was left out"
+                    f"{cut} episodes that did not end in a terminal was left out"
+                    + (f"; {gone} of these episodes had but that step and are left out as a whole" if gone else "")
                 )
         if not keep.any():
             raise self.fail("no transition is left: every episode is one step long and has no next observation")
@@ -433,6 +459,7 @@ class _Loading:
             env_id=columns.env_id,
             env_spec=columns.env_spec,
             bounds_known=columns.action_bounds is not None or columns.discrete_actions is not None,
+            action_bounds=None if spaces.discrete or columns.action_bounds is None else self.bounds(spaces.action_size),
             notes=tuple(self.notes),
             behaviour_log_prob=None if log_prob is None else log_prob[keep],
             encoding=columns.encoding,
@@ -602,9 +629,7 @@ class _Loading:
         array = array.reshape(rows).astype(np.float32)
         if not spaces.discrete:
             # A density changes with the scale of what it is a density of.
-            low, high = self.bounds(spaces.action_size)
-            half = (high - low)[high > low] / 2
-            return array + np.float32(np.log(half).sum())
+            return array + np.float32(_log_volume(*self.bounds(spaces.action_size)))
         bad = array > LOG_PROB_TOLERANCE
         if bad.any():
             row = int(np.argmax(bad))

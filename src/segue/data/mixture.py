@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from segue.data.dataset import Dataset
-from segue.errors import DataError
+from segue.errors import Checked, DataError
 
 #: Between the parts of a mixture's text.
 PLUS = " + "
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixture:
+class Mixture(Checked):
     """Datasets with equal spaces, and the share of samples that each of them gives.
 
     Args:
@@ -106,6 +106,8 @@ def combined(parts: Sequence[Dataset], weights: Sequence[float] | None, source: 
                 f"{known.source} names the bounds of its actions, {other.source} does not; expected both to: give the "
                 "second one action_low and action_high"
             )
+    bounds = [part.action_bounds and [bound.tolist() for bound in part.action_bounds] for part in parts]
+    alike = all(own == bounds[0] for own in bounds)
     named = next((part for part in parts if part.env_id is not None), first)
     propensities = [part.behaviour_log_prob for part in parts]
     notes = [f"{part.source}: {note}" for part in parts for note in part.notes]
@@ -124,6 +126,7 @@ def combined(parts: Sequence[Dataset], weights: Sequence[float] | None, source: 
             [part.episode_starts + offset for part, offset in zip(parts, offsets, strict=False)]
         ),
         source=source,
+        action_bounds=first.action_bounds if alike else None,
         env_id=named.env_id,
         env_spec=named.env_spec,
         encoding=next((part.encoding for part in parts if part.encoding is not None), None),

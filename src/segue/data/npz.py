@@ -88,8 +88,12 @@ def write(path: str | os.PathLike[str], columns: Columns) -> None:
     Raises:
         DataError: the columns are not a valid log (actions may exceed their bounds).
     """
-    path = Path(path)
     Dataset.from_columns(columns, f"npz:{path}", out_of_range="clip")
+    save(path, columns)
+
+
+def save(path: str | os.PathLike[str], columns: Columns) -> None:
+    """The same for the columns of a Dataset, which are valid."""
     entries = {name: _narrow(getattr(columns, name)) for name in arrays.REQUIRED}
     for name in ("rewards", "timeouts", "behaviour_log_prob"):
         if getattr(columns, name) is not None:
@@ -108,7 +112,7 @@ def write(path: str | os.PathLike[str], columns: Columns) -> None:
         entries["encoding"] = np.asarray(columns.encoding.to_json())
     archive = io.BytesIO()
     np.savez_compressed(archive, allow_pickle=False, **entries)
-    write_atomically(path, archive.getvalue())
+    write_atomically(Path(path), archive.getvalue())
 
 
 def _members(path: Path) -> int:

@@ -16,6 +16,8 @@ AT_BOUND = 0.99
 MANY_AT_BOUND = 0.1
 #: Actions that use less than this share of their range have other bounds, or another unit.
 NARROW = 0.05
+#: Share of actions, at either end, that do not count as using the range.
+RARE = 0.01
 #: From this number on, integers that nobody named as ids may be amounts.
 MANY_ACTIONS = 40
 #: Rows from which the timing of rewards is judged.
@@ -35,6 +37,14 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.found}; {self.meaning}. What to do: {self.advice}"
+
+
+#: Of a dataset that loads only if its actions are clipped.
+OUT_OF_BOUNDS = Problem(
+    "actions outside their bounds (see the note)",
+    "a run refuses the dataset as it is, and what is shown here is of the clipped actions",
+    "add --clip-actions if the environment clips them too; otherwise give the real bounds, or rescale the actions",
+)
 
 
 def problems(dataset: Dataset) -> tuple[Problem, ...]:
@@ -204,7 +214,7 @@ def constant_observations(dataset: Dataset) -> Problem | None:
         return None
     return Problem(
         f"{_count(len(constant), 'observation dimension')} of {dataset.spaces.observation_size} never "
-        f"changing: {_few(constant)}",
+        f"changing: {_few(_observed(dataset, constant))}",
         "nothing can be learnt from them; if they move online, normalisation makes a difference of 0.01 into 10",
         "if they can move online, record logs in which they do, or train without normalisation",
     )
@@ -217,15 +227,18 @@ def outlying_observations(dataset: Dataset) -> Problem | None:
     normaliser = dataset.normaliser()
     low, high = dataset.observations.min(0), dataset.observations.max(0)
     deviations = np.maximum(np.abs(normaliser(low)), np.abs(normaliser(high)))
+    # A rare category is no outlier.
+    deviations[np.isin(dataset.observations, (0, 1)).all(0)] = 0
     outlying = np.flatnonzero(deviations > 20)
     if not outlying.size:
         return None
     worst = int(np.argmax(deviations))
     row = int(np.argmax(np.abs(normaliser(dataset.observations)[:, worst])))
+    kind = "dimension" if dataset.encoding is None else "column"
     return Problem(
-        f"{_count(len(outlying), 'observation dimension')} with outliers: {_few(outlying)}; the worst, "
-        f"dimension {worst}, is {deviations[worst]:.0f} standard deviations off at row {row} "
-        f"({dataset.observations[row, worst]:.4g})",
+        f"{_count(len(outlying), 'observation dimension')} with outliers: {_few(_observed(dataset, outlying))}; the "
+        f"worst, {kind} {_observed(dataset, [worst])[0]}, is {deviations[worst]:.0f} standard deviations off at row "
+        f"{row} ({dataset.observations[row, worst]:.4g})",
         "a network extrapolates there, and a few such rows can dominate a loss",
         "look at those rows: a sensor fault or a diverged simulation should be removed, a rare event can stay",
     )
@@ -243,6 +256,12 @@ def idle_actions(dataset: Dataset) -> Problem | None:
         what = f"{_count(len(idle), 'action dimension')} of {of} never varying: {_few(idle)}"
     if not idle.size:
         return None
+    if not dataset.spaces.discrete and idle.size == dataset.spaces.action_size:
+        return Problem(
+            what,
+            "every step has the same action, so the dataset tells nothing of what actions do, and no method can choose",
+            "check that the column of actions is the right one; if it is, record steps with other actions",
+        )
     return Problem(
         what,
         "the dataset cannot say what they do: their value is a guess, and fine-tuning starts by testing it",
@@ -280,15 +299,16 @@ def narrow_actions(dataset: Dataset) -> Problem | None:
     """Action dimensions that use only a small part of their range."""
     if dataset.spaces.discrete:
         return None
-    spans = np.ptp(dataset.actions, axis=0) / 2
+    low, high = np.quantile(dataset.actions, [RARE, 1 - RARE], axis=0)
+    spans = (high - low) / 2
     off = (np.abs(dataset.actions) > 0.999).mean(0) > 0.5  # a brake that is hardly used stays at its bound
-    narrow = np.flatnonzero((spans > 0) & (spans < NARROW) & ~off)
+    narrow = np.flatnonzero((np.ptp(dataset.actions, axis=0) > 0) & (spans < NARROW) & ~off)
     if not narrow.size:
         return None
-    low, high = dataset.actions[:, narrow].min(), dataset.actions[:, narrow].max()
     return Problem(
-        f"{_count(len(narrow), 'action dimension')} within {spans[narrow].max():.2%} of the range between the bounds: "
-        f"{_few(narrow)} (from {low:.3g} to {high:.3g}, where the bounds are -1 and 1)",
+        f"{_count(len(narrow), 'action dimension')} within {spans[narrow].max():.2%} of the range of the bounds in "
+        f"{1 - 2 * RARE:.0%} of the steps: {_few(narrow)} (from {low[narrow].min():.3g} to {high[narrow].max():.3g}, "
+        "where the bounds are -1 and 1)",
         "to a network all these actions are one, and exploration goes far beyond them",
         "give the real bounds (action_low and action_high), in the unit of the actions",
     )
@@ -334,6 +354,12 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _few(indices: Iterable[int]) -> str:
+def _observed(dataset: Dataset, dimensions: Iterable[int]) -> list[str]:
+    """What these dimensions of the observations are called: by their column, if the dataset was a table."""
+    names = None if dataset.encoding is None else dataset.encoding.observations
+    return [str(i) if names is None else repr(names[i]) for i in dimensions]
+
+
+def _few(indices: Iterable[int | str]) -> str:
     indices = list(indices)
     return ", ".join(map(str, indices[:8])) + (f" and {len(indices) - 8} more" if len(indices) > 8 else "")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
-from segue.errors import DataError, unknown
+from segue.errors import Checked, DataError, unknown
 
 #: Scheme by the end of a file's name.
 SUFFIXES = {
@@ -26,15 +26,15 @@ _CATEGORY = "category."
 _OPTIONS = re.compile(rf"\?(?=[a-z_]+=|{re.escape(_CATEGORY)})")
 
 Names = str | Sequence[str] | None
-Bound = str | float | Sequence[float] | None
+Bound = str | int | float | Sequence[float] | None
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class Table(Checked):
     """CSV, Parquet or NDJSON files, or a DataFrame, with one row per step, and what its columns mean.
 
-    What is not named is looked for under the usual names (`episode_id`, `obs_0 …`, `action`, `reward`, `done`,
-    `truncated` …), and a note says what was found. `segue.load` and `Recipe(dataset=…)` take a Table.
+    What is not named is looked for under the usual names (`episode_id`, `obs_0 …`, `action`, `reward`,
+    `terminated`, `truncated` …), and a note says what was found. `segue.load` and `Recipe(dataset=…)` take a Table.
 
     Args:
         data: a path, a glob (`logs/*.csv`), a list of them, or a DataFrame (pandas, Polars, Arrow).

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from segue.data import files
-from segue.data.arrays import FOREIGN
+from segue.data.arrays import EITHER, FOREIGN
 from segue.data.dataset import Columns
 from segue.data.encoding import Encoding
 from segue.data.table import Table, completed
@@ -34,7 +34,7 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     "action": ("actions", *FOREIGN["actions"]),
     "reward": ("rewards", *FOREIGN["rewards"]),
     "propensity": ("propensity", "propensity_score", "pscore", "action_prob"),
-    "terminal": ("terminals", *FOREIGN["terminals"], "dones", "done"),
+    "terminal": ("terminals", *FOREIGN["terminals"], *EITHER),
     "timeout": ("timeouts", *FOREIGN["timeouts"]),
     "next_observation": ("next_observations", *FOREIGN["next_observations"]),
 }
@@ -276,6 +276,13 @@ class Reading:
         if found and PARQUET_OPTIONS not in (self.whole.schema.metadata or {}):
             words = (f"{option} = {_span(names)}" for option, names in found.items())
             self.notes.append(f"columns found by their names: {', '.join(words)}")
+        ends = found.get("terminal")
+        self.ends_of_either_kind = ends is not None and _plain(ends) in EITHER
+        if self.ends_of_either_kind and table.timeout is None and "timeout" not in found:
+            raise self.fail(
+                f"column {ends!r} does not tell terminal states from time limits; give --terminal {ends} if every 1 is "
+                f"a true terminal state, where nothing follows, or --timeout {ends} if a limit cut the episode"
+            )
         table = completed(table, Table(None, **found))
         for option in ("observation", "action", "reward"):
             if getattr(table, option) is None:
@@ -285,7 +292,7 @@ class Reading:
         return table
 
     def _usual(self, usual: Sequence[str], several: bool) -> list[str]:
-        plain = {re.sub(r"\W", "_", name.lower()): name for name in self.names}
+        plain = {_plain(name): name for name in self.names}
         for name in usual:
             if name in plain:
                 return [plain[name]]
@@ -361,7 +368,26 @@ class Reading:
         text = any(of(kind) for of in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
         if name not in self.categories and not text:
             return None
+        if name not in self.categories:
+            self._refuse_decimal_commas(name)
         return [str(value) for value in self._whole(name).to_pylist()]
+
+    def _refuse_decimal_commas(self, name: str) -> None:
+        """Numbers such as 3,14 would be categories."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        column = self._whole(name)
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            return
+        numbers = pc.match_substring_regex(column, r"^\s*[+-]?[0-9]*(,[0-9]+)?([eE][+-]?[0-9]+)?\s*$")
+        commas = pc.match_substring(column, ",")
+        if pc.all(numbers).as_py() and pc.any(commas).as_py():
+            row = pc.index(commas, True).as_py()
+            raise DataError(
+                f"{self.at(row)}: column {name!r} is {column[row].as_py()!r}, a number with a comma; expected decimal "
+                f"points: save the file with them, or give segue.Table(pandas.read_csv(FILE, sep=…, decimal=','), …)"
+            )
 
     def _numbered(self, name: str, texts: Sequence[str], known: str) -> Int[np.ndarray, " rows"]:
         """Each text by its place among the categories of the column `known`."""
@@ -390,6 +416,7 @@ class Reading:
                 raise DataError(f"{self.at(row)}: the list in column {name!r} has another length than in the first row")
             column = column.flatten()
             shape.append(size)
+        self._refuse_decimal_commas(name)
         if pa.types.is_decimal(column.type):
             column = column.cast(pa.float64())
         if not (
@@ -579,7 +606,7 @@ class Reading:
         """Terminals and time-outs, in order."""
         timeouts = self.flags("timeout")[order] if self._has_column("timeout") else np.zeros(self.rows, bool)
         if self._has_column("terminal"):
-            terminals = self.flags("terminal")[order]
+            terminals = self.flags("terminal")[order] & ~(timeouts & self.ends_of_either_kind)
         elif self.table.terminal == END or self.table.reward == SUCCESS:
             terminals = ends & ~timeouts
         elif ends.all():
@@ -654,6 +681,11 @@ class Reading:
                 "probability, above 0 and at most 1"
             )
         return np.log(array)[order]
+
+
+def _plain(name: str) -> str:
+    """A column's name as `USUAL` has it."""
+    return re.sub(r"\W", "_", name.lower())
 
 
 def _listed(given: Any) -> list[str]:

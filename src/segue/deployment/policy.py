@@ -124,6 +124,16 @@ class ExportedPolicy:
         self._fresh = [np.array([part["start"]], part["dtype"]) for part in about["carry"]]
         self._asked = ["decision", *(f"next_carry_{i}" for i in range(len(self._fresh)))]
 
+    def __repr__(self) -> str:
+        parts = " + ".join(part["name"] for part in (self.about["algorithm"], *self.about["bridges"]))
+        actions = self.actions
+        if isinstance(actions, DiscreteActions):
+            gives = f"() from {actions.start} to {actions.start + actions.size - 1}"
+        else:
+            gives = f"({actions.size},) from {actions.low.min():g} to {actions.high.max():g}"
+        seen = f"{self.space['type']} ({flat_size(self.space)},) as the environment gives them"
+        return f"ExportedPolicy({parts}; observations {seen}; actions {gives})"
+
     def __call__(
         self, observation: Any, *, explore: bool = False, source: np.random.Generator | None = None
     ) -> Float[np.ndarray, "*batch action"] | Int[np.ndarray, "*batch"]:

@@ -6,6 +6,9 @@ The shaping is Gymnasium's own wrappers.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
@@ -86,6 +89,46 @@ def _image(env: gym.Env) -> tuple[int, ...] | None:
     return None
 
 
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What an environment is like, found out by making it."""
+
+    spaces: Spaces
+    actions: Actions
+    spec: EnvSpec | None
+    """Its own specification, which can be written."""
+    time_limit: int | None
+    """What its specification promises, in steps."""
+
+
+class Looks:
+    """Looks at environments; each is made once, since one may take seconds to make."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[Environment, Look]] = []
+
+    def __call__(self, environment: Environment) -> Look:
+        """What it is like.
+
+        Raises:
+            RecipeError: as `make` does.
+        """
+        key = environment
+        with contextlib.suppress(RecipeError):  # one that only this process can make has but this name
+            key = environment.portable()
+        for known, look in self._found:
+            if known == key:
+                return look
+        raw = make_raw(environment)
+        try:
+            actions = Actions.of(raw.action_space, f"environment {str(environment)!r}")
+            look = Look(spaces_of(shape(raw, environment)), actions, portable_spec(raw), time_limit(raw))
+        finally:
+            raw.close()
+        self._found.append((key, look))
+        return look
+
+
 def environment_spaces(environment: str | Environment) -> Spaces:
     """What the algorithms need to know of an environment, by its name.
 
@@ -109,18 +152,16 @@ def portable_spec(env: gym.Env) -> EnvSpec | None:
     return spec
 
 
-def same(one: Environment, other: Environment) -> bool:
+def same(one: Environment, other: Environment, look: Looks) -> bool:
     """Whether two descriptions make the same environment; False if one cannot be made here."""
     if one == other:
         return True
     found = []
     for environment in (one, other):
         try:
-            env = make_raw(environment)
+            spec = look(environment).spec
         except RecipeError:
             return False
-        spec = portable_spec(env)
-        env.close()
         if spec is None:
             return False
         kwargs = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}

@@ -74,8 +74,16 @@ def drawn(size: tuple[float, float], theme: Theme, draw: Callable[[Figure], None
     """A figure of this size in inches, with what `draw` puts on it."""
     from matplotlib.figure import Figure
 
+    class Shown(Figure):
+        """One that a notebook shows; pyplot, which the others need for that, would keep every figure in memory."""
+
+        def _repr_png_(self) -> bytes:
+            file = io.BytesIO()
+            self.savefig(file, format="png")
+            return file.getvalue()
+
     with _style():
-        figure = Figure(figsize=size, facecolor=theme.paper)
+        figure = Shown(figsize=size, facecolor=theme.paper)
         draw(figure)
     return figure
 

@@ -87,7 +87,8 @@ def measures_tables(summary: Summary, reach: float | None = None) -> Measures:
     grouped = summary.tasks()
     extents = dict(zip(EXTENT, (_reached(summary), _started(summary)), strict=True))
     extra = {what: cells for what, cells in extents.items() if len({cell.value for cell in cells.values()}) > 1}
-    alike = [f"{what} {next(iter(c.values())).value}" for what, c in extents.items() if c and what not in extra]
+    same = {what: next(iter(cells.values())).value for what, cells in extents.items() if cells and what not in extra}
+    alike = [f"{what} {value}" for what, value in same.items() if value != ABSENT]
     built = [_task(summary, task, names, reach, extra) for task, names in grouped.items()]
     shown = {column for measures in built for table in measures.tables for column in table.columns}
     notes = [", ".join(alike).capitalize() + (" for all arms." if len(summary.arms) > 1 else ".")] if alike else []
@@ -228,7 +229,10 @@ def _counts(summary: Summary) -> dict[str, int]:
 def _started(summary: Summary) -> dict[str, Cell]:
     """Per arm how many of its seeds have results."""
     totals = {name: len(arm.seeds) for name, arm in summary.arms.items()}
-    counts = _counts(summary)
+    counts = {
+        name: sum(seed.finished or bool(seed.online_curve[0].size) for seed in arm.seeds.values())
+        for name, arm in summary.arms.items()
+    }
     return {n: Cell(f"{counts[n]} of {total}" if counts[n] < total else f"{total}") for n, total in totals.items()}
 
 
@@ -254,9 +258,9 @@ def _reference_notes(grouped: Mapping[str, Sequence[str]], summary: Summary) -> 
     missing = []
     for task, names in grouped.items():
         convention = summary.arms[names[0]].reference
-        if convention is None:
+        if convention is None and any(steps.size for name in names for steps, _ in summary.arms[name].curves()):
             missing.append(task)
-        else:
+        elif convention is not None:
             limits = f"0 is {convention.low:,.6g}, 100 is {convention.high:,.6g}".replace("-", "−")
             found.setdefault(convention.source, []).append(f"{task}: {limits}" if len(grouped) > 1 else limits)
     notes = [f"Reference of normalised scores: {source} ({'; '.join(of)})." for source, of in found.items()]

@@ -14,12 +14,12 @@ from typing import Any
 
 import segue
 from segue.compiled import visible_cores
-from segue.data import Mixture, npz, parts_of, uri_of, with_categories
+from segue.data import Mixture, Source, npz, parts_of, uri_of, with_categories
 from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
 from segue.data.problems import problems
 from segue.envs import Environment
-from segue.envs.make import logged_actions, make_raw, same, time_limit
+from segue.envs.make import Looks, same
 from segue.errors import RecipeError, SegueError
 from segue.recipe import CHECKPOINT_EVERY, Recipe
 from segue.report import write_report
@@ -89,7 +89,8 @@ def compare(
         raise RecipeError(f"workers is {workers}; expected at least 1")
     if not checkpoint_every >= 0:
         raise RecipeError(f"checkpoint_every is {checkpoint_every}; expected seconds, at least 0")
-    checked = {name: _check(name, recipe, out) for name, recipe in arms.items()}
+    look, loaded = Looks(), _Loaded()
+    checked = {name: _check(name, recipe, out, look, loaded) for name, recipe in arms.items()}
     directory = RunDirectory(out, {name: recipe for name, (recipe, _) in checked.items()}, checkpoint_every)
     stuck = _bound_to_this_process(recipe for recipe, _ in checked.values())
     if stuck is not None and workers is not None and workers > 1:
@@ -108,12 +109,9 @@ def compare(
 
     def keep_datasets() -> None:
         for recipe in arms.values():
-            for part in parts_of(recipe.dataset):
-                if uri_of(part) is None:
-                    dataset = load_dataset(part, clip_actions=recipe.clip_actions)
-                    file = _file_of(dataset, out)
-                    if not file.exists():
-                        npz.write(file, dataset.columns())
+            for part in loaded.parts(recipe):
+                if isinstance(part, Dataset) and not _file_of(part, out).exists():
+                    npz.save(_file_of(part, out), part.columns())
 
     held_out = [_held_out(recipe, dataset) for recipe, dataset in checked.values() if dataset is not None]
 
@@ -123,7 +121,7 @@ def compare(
 
     notes = []
     if directory.provenance() is None:
-        live = [note for recipe, dataset in checked.values() for note in _environment_notes(recipe, dataset)]
+        live = [note for recipe, dataset in checked.values() for note in _environment_notes(recipe, dataset, look)]
         notes = list(dict.fromkeys([*filter(None, [*held_out, stuck]), *live]))
         notes += [f"{uri}: {remark}" for uri in datasets for remark in remarks(uri)]
     notes += directory.claim(provenance, resume, keep_datasets)
@@ -229,7 +227,35 @@ def _check_names(arms: Mapping[str, Recipe]) -> None:
             raise RecipeError(f"arm {name!r}: names starting with 'offline' are kept for offline phases; rename it")
 
 
-def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None]:
+class _Loaded:
+    """The datasets that recipes hold in memory, each validated once."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, bool], Dataset] = {}
+
+    def parts(self, recipe: Recipe) -> list[Source]:
+        """The parts of the recipe's dataset: URIs, and Datasets for what is held in memory.
+
+        Raises:
+            DataError: as `segue.load` does.
+        """
+        return [uri_of(part) or self._loaded(part, recipe.clip_actions) for part in parts_of(recipe.dataset)]
+
+    def __call__(self, recipe: Recipe) -> Source:
+        """The recipe's dataset, made of these parts."""
+        if recipe.dataset is None or uri_of(recipe.dataset) is not None:
+            return recipe.dataset
+        parts, weights = self.parts(recipe), getattr(recipe.dataset, "weights", None)
+        return Mixture(parts, weights) if len(parts) > 1 or weights else parts[0]
+
+    def _loaded(self, part: Source, clip_actions: bool) -> Dataset:
+        key = id(part), clip_actions
+        if key not in self._found:
+            self._found[key] = load_dataset(part, clip_actions=clip_actions)
+        return self._found[key]
+
+
+def _check(name: str, recipe: Recipe, out: Path, look: Looks, loaded: _Loaded) -> tuple[Recipe, Dataset | None]:
     """The recipe with its environment, its dataset and what it leaves to the online algorithm named, once dataset,
     environment and algorithms are known to fit; and the dataset.
 
@@ -237,11 +263,12 @@ def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None
     """
     where = "" if name == "run" else f"arm {name!r}: "
     try:
-        dataset = dataset_of(recipe)
+        recipe = dataclasses.replace(recipe, dataset=loaded(recipe))
+        dataset = dataset_of(recipe, look=look)
         environment = environment_of(recipe, dataset)
-        check_fit(recipe, dataset, environment)
+        check_fit(recipe, dataset, environment, look)
         if dataset is not None and environment is not None:
-            _check_bounds(dataset, environment)
+            _check_bounds(dataset, environment, look)
         uri = None if dataset is None else _uri_in_files(recipe, dataset, out)
         live: dict[str, Any] = {}
         if recipe.online is not None and not recipe.online.on_policy:
@@ -262,12 +289,8 @@ def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None
 
 def _uri_in_files(recipe: Recipe, dataset: Dataset, out: Path) -> str:
     """The recipe's dataset, what is held in memory named by the file that the run keeps it in."""
-    names = []
-    for part in parts_of(recipe.dataset):
-        name = uri_of(part)
-        if name is None:
-            name = f"npz:{_file_of(load_dataset(part, clip_actions=recipe.clip_actions), out)}"
-        names.append(name)
+    parts = parts_of(recipe.dataset)
+    names = [f"npz:{_file_of(part, out)}" if isinstance(part, Dataset) else str(uri_of(part)) for part in parts]
     weights = recipe.dataset.weights if isinstance(recipe.dataset, Mixture) else None
     return with_categories(Mixture(names, weights).text(names) if len(names) > 1 else names[0], dataset)
 
@@ -276,11 +299,11 @@ def _file_of(dataset: Dataset, out: Path) -> Path:
     return out.resolve() / f"log-{dataset.fingerprint()}.npz"
 
 
-def _check_bounds(dataset: Dataset, environment: Environment) -> None:
+def _check_bounds(dataset: Dataset, environment: Environment, look: Looks) -> None:
     """Refuse to guess what unit the dataset's actions are in."""
     if dataset.bounds_known:
         return
-    actions = logged_actions(environment)
+    actions = look(environment).actions
     if actions.low is None or actions.high is None:
         return
     if (actions.low != -1).any() or (actions.high != 1).any():
@@ -302,20 +325,17 @@ def _bound_to_this_process(recipes: Iterable[Recipe]) -> str | None:
     return None
 
 
-def _environment_notes(recipe: Recipe, dataset: Dataset | None) -> list[str]:
+def _environment_notes(recipe: Recipe, dataset: Dataset | None, look: Looks) -> list[str]:
     """What a user should know of the live environment before anything is learnt in it."""
     live, logged = recipe.environment, None if dataset is None else dataset.environment
     notes = []
-    if live is not None and logged is not None and not same(live, logged):
+    if live is not None and logged is not None and not same(live, logged, look):
         notes.append(f"the live environment is {live}, the dataset was recorded in {logged}: they differ")
     elif live is not None and logged is not None and logged.options() is not None:
         notes.append(f"the live environment is the dataset's: {live}")
-    if live is not None:
-        env = make_raw(live)
-        if time_limit(env) is None:
-            notes.append(
-                f"environment {live} has no time limit: an episode ends where the environment ends it, or by "
-                "--max-episode-steps N (in Python: max_episode_steps)"
-            )
-        env.close()
+    if live is not None and look(live).time_limit is None:
+        notes.append(
+            f"environment {live} has no time limit: an episode ends where the environment ends it, or by "
+            "--max-episode-steps N (in Python: max_episode_steps)"
+        )
     return notes

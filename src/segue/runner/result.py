@@ -106,6 +106,20 @@ class Result:
         run = RunDirectory(self.directory, read_recipes(self.directory))
         return checkpoint.load(run.final(name, int(key))).policy()
 
+    def resume(self, *, seeds: int | None = None, online_steps: int | None = None) -> Result:
+        """Go on with the run, with so many seeds and online steps in all; by default with those that it has.
+
+        The seeds that it has stay as they are.
+
+        Raises:
+            RecipeError: for fewer seeds or steps than it has.
+            SegueError: as `segue.compare` does; also if the dataset has changed.
+        """
+        from segue.runner import compare
+        from segue.runner.longer import lengthen
+
+        return compare(lengthen(self.directory, online_steps, seeds=seeds), self.directory)
+
     def __repr__(self) -> str:
         arms = [f"{arm.name}: {_finals(arm.seeds)}" for arm in self._read.arms.values()]
         return f"Result({self.directory}, {self.status}; {'; '.join(arms)})"

@@ -16,7 +16,7 @@ from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
 from segue.envs import Environment, environment_spaces
 from segue.envs.goals import Goals
-from segue.envs.make import logged_actions
+from segue.envs.make import Looks
 from segue.errors import RecipeError
 from segue.recipe import Recipe, located
 from segue.replay import Replay
@@ -133,13 +133,16 @@ def environment_of(recipe: Recipe, dataset: Dataset | None) -> Environment | Non
     return environment
 
 
-def check_fit(recipe: Recipe, dataset: Dataset | None, environment: Environment | None) -> None:
+def check_fit(
+    recipe: Recipe, dataset: Dataset | None, environment: Environment | None, look: Looks | None = None
+) -> None:
     """Refuse a dataset, an environment and a recipe that do not fit together.
 
     Raises:
         RecipeError: naming what does not fit.
     """
-    recipe.check_fit(dataset, None if environment is None else environment_spaces(environment))
+    look = look or Looks()
+    recipe.check_fit(dataset, None if environment is None else look(environment).spaces)
     if not recipe.hindsight:
         return
     assert environment is not None
@@ -157,7 +160,7 @@ def check_fit(recipe: Recipe, dataset: Dataset | None, environment: Environment 
         )
 
 
-def dataset_of(recipe: Recipe, home: Path | None = None) -> Dataset | None:
+def dataset_of(recipe: Recipe, home: Path | None = None, look: Looks | None = None) -> Dataset | None:
     """The recipe's dataset, if it has one, its actions as those of the live environment; `home` is a run's directory.
 
     Raises:
@@ -172,7 +175,7 @@ def dataset_of(recipe: Recipe, home: Path | None = None) -> Dataset | None:
     environment = recipe.environment_with(dataset)
     if environment is None or dataset.bounds_known or not dataset.spaces.discrete:
         return dataset  # nothing is left to settle, for which an environment would have to be made
-    return dataset.in_space(logged_actions(environment).space)
+    return dataset.in_space((look or Looks())(environment).actions.space)
 
 
 def normaliser_of(recipe: Recipe, dataset: Dataset | None) -> Normaliser:
