@@ -107,11 +107,13 @@ def combined(parts: Sequence[Dataset], weights: Sequence[float] | None, source: 
                 "second one action_low and action_high"
             )
     named = next((part for part in parts if part.env_id is not None), first)
-    propensities = [part.behaviour_log_prob for part in parts]
     notes = [f"{part.source}: {note}" for part in parts for note in part.notes]
-    lost = [part.source for part in parts if part.behaviour_log_prob is None]
-    if lost and len(lost) < len(parts):
-        notes.append(f"propensities are left out: {', '.join(lost)} has none")
+    optional: dict[str, Any] = {}
+    for name, words in (("behaviour_log_prob", "propensities"), ("cost", "costs")):
+        lost = [part.source for part in parts if getattr(part, name) is None]
+        optional[name] = None if lost else np.concatenate([getattr(part, name) for part in parts])
+        if lost and len(lost) < len(parts):
+            notes.append(f"{words} are left out: {', '.join(lost)} has none")
     offsets = np.cumsum([0, *map(len, parts)])
     joined: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts])
@@ -120,6 +122,7 @@ def combined(parts: Sequence[Dataset], weights: Sequence[float] | None, source: 
     return dataclasses.replace(
         first,
         **joined,
+        **optional,
         episode_starts=np.concatenate(
             [part.episode_starts + offset for part, offset in zip(parts, offsets, strict=False)]
         ),
@@ -128,7 +131,6 @@ def combined(parts: Sequence[Dataset], weights: Sequence[float] | None, source: 
         env_spec=named.env_spec,
         encoding=next((part.encoding for part in parts if part.encoding is not None), None),
         notes=tuple(notes),
-        behaviour_log_prob=None if lost else np.concatenate([column for column in propensities if column is not None]),
         part_of_episode=np.repeat(np.arange(len(parts)), [len(part.episode_starts) for part in parts]),
         part_weights=() if weights is None else tuple(float(weight) / math.fsum(weights) for weight in weights),
     )

@@ -91,7 +91,7 @@ def write(path: str | os.PathLike[str], columns: Columns) -> None:
     path = Path(path)
     Dataset.from_columns(columns, f"npz:{path}", out_of_range="clip")
     entries = {name: _narrow(getattr(columns, name)) for name in arrays.REQUIRED}
-    for name in ("rewards", "timeouts", "behaviour_log_prob"):
+    for name in ("rewards", "timeouts", "behaviour_log_prob", "cost"):
         if getattr(columns, name) is not None:
             entries[name] = _narrow(getattr(columns, name))
     if columns.next_observations is not None:

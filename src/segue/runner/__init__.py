@@ -19,6 +19,7 @@ from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
 from segue.data.problems import problems
 from segue.envs import Environment, environment_spaces
+from segue.envs.cost import require_cost
 from segue.envs.make import logged_actions, make_raw, same, time_limit
 from segue.errors import RecipeError, SegueError
 from segue.recipe import CHECKPOINT_EVERY, Recipe
@@ -255,6 +256,10 @@ def _check(name: str, recipe: Recipe, out: Path) -> tuple[Recipe, Dataset | None
         recipe.check_fit(dataset, None if environment is None else environment_spaces(environment))
         if dataset is not None and environment is not None:
             _check_bounds(dataset, environment)
+        if recipe.cost is not None:
+            if environment is None:
+                raise RecipeError(f"cost is {recipe.cost!r}, but there is no environment that reports it")
+            require_cost(environment, recipe.cost)
         uri = None if dataset is None else _uri_in_files(recipe, dataset, out)
         live: dict[str, Any] = {}
         if recipe.online is not None and not recipe.online.on_policy:

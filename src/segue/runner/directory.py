@@ -53,6 +53,7 @@ OFFLINE_FIELDS = (
     "normalise_observations",
     "eval_every",
     "eval_episodes",
+    "cost",
 )
 
 #: The status of a summary whose run has gone on since.
@@ -399,7 +400,8 @@ def _summarise_seed(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> tup
     def evaluations(job: Job | None) -> list[dict[str, Any]]:
         found = read_lines(job.records / "evaluations.jsonl") if job else []
         fields = ("step", "mean_return", "returns")
-        return [{name: row[name] for name in fields} for row in found if row.keys() >= set(fields)]
+        kept = (*fields, "mean_cost", "costs")
+        return [{name: row[name] for name in kept if name in row} for row in found if row.keys() >= set(fields)]
 
     online_evaluations = evaluations(online)
     # The handed-over policy is judged again as the online phase starts, with that phase's evaluation episodes.

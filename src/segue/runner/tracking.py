@@ -293,10 +293,14 @@ def _label(key: tuple[str, int]) -> str:
 def _row(event: Mapping[str, Any]) -> tuple[str, int, dict[str, float]] | None:
     """Phase, step and numbers of an event that has them."""
     if event["event"] == "evaluation":
-        return event["phase"], event["step"], {"mean_return": event["mean_return"]}
+        return event["phase"], event["step"], _means(event)
     if event["event"] == "metrics":
         return event["phase"], event["step"], event["values"]
     return None
+
+
+def _means(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    return {name: evaluation[name] for name in ("mean_return", "mean_cost") if name in evaluation}
 
 
 def _kind(row: tuple[str, int, dict[str, float]]) -> str:
@@ -307,7 +311,7 @@ def _recorded(job: Job) -> Iterator[tuple[str, int, dict[str, float]]]:
     """The rows that a job recorded before, as its events gave them."""
     for record in read_lines(job.records / "evaluations.jsonl"):
         if record.keys() >= {"phase", "step", "mean_return"}:
-            yield record["phase"], record["step"], {"mean_return": record["mean_return"]}
+            yield record["phase"], record["step"], _means(record)
     for record in read_lines(job.records / "metrics.jsonl"):
         values = {name: value for name, value in record.items() if name not in ("phase", "step")}
         if record.keys() >= {"phase", "step"}:

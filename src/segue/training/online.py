@@ -55,6 +55,7 @@ class OnlineSettings:
     handover_eval_every: int | None = None
     patience: Patience = USUAL
     environment_processes: Choice = "no"
+    cost: str | None = None
 
     def episodes(self, recorder: Recorder, tell: Callable[[str], None]) -> Episodes:
         """The environments to train in."""
@@ -162,9 +163,11 @@ def judge(
     """Evaluate a policy in environments of its own and record what it earns and what its critic expects."""
     s = settings
     with recorder.clock("online", "evaluation"):
-        rollouts = roll_out(policy, s.env_id, s.eval_episodes, s.seed, 1000 + step, False, s.patience, tell, step == 0)
+        rollouts = roll_out(
+            policy, s.env_id, s.eval_episodes, s.seed, 1000 + step, False, s.patience, tell, step == 0, s.cost
+        )
         recorder.metrics("online", step, probe.measure(policy, rollouts))
-    recorder.evaluation("online", step, rollouts.returns)
+    recorder.evaluation("online", step, rollouts.returns, rollouts.costs)
 
 
 def reference(
