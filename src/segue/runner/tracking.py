@@ -1,6 +1,7 @@
 """Passes a run on to an experiment tracker, W&B or MLflow: one tracked run for each seed of each arm.
 
-`tracking.json` in the run directory keeps the ids of the tracked runs, so that a resumed run goes on in the same ones.
+`tracking.json` in the run directory keeps the ids of the tracked runs and how far they are, so that a resumed run
+goes on in the same ones.
 """
 
 from __future__ import annotations
@@ -176,6 +177,7 @@ class Tracking:
         self.directory, self.name, self.say = directory, name or "", say
         self.active = name is not None
         self.runs: dict[tuple[str, int], TrackedRun] = {}
+        self.tracked: dict[tuple[str, int], dict[str, dict[str, int]]] = {}
         self.jobs: dict[tuple[str, int], list[Job]] = {}
         self.recorded: dict[str, list[tuple[str, int, dict[str, float]]]] = {}
         if self.active:
@@ -212,10 +214,12 @@ class Tracking:
             return
         with self._tolerant():
             for key in [key for key, jobs in self.jobs.items() if job.label in [one.label for one in jobs]]:
-                run = self._run(key)
-                # What a job that goes on does again was recorded, and so tracked, before.
-                if row is not None and row[1] > self.last[job.label][_kind(row)]:
-                    run.log(*row)
+                self._run(key)
+                # What a job that goes on does again was recorded before, and tracked when the run was opened.
+                if row is not None:
+                    self._log(key, job, row, self.last[job.label])
+                if event["event"] == "evaluation":
+                    self._keep(key, "running")
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Pass on what came of every seed that has begun.
@@ -248,22 +252,34 @@ class Tracking:
         """The tracked run of a seed, begun at its first use with what was recorded before."""
         if key not in self.runs:
             arm, seed = key
-            known = self._entries().get(_label(key), {}).get("id")
+            stored = self._entries().get(_label(key), {})
+            known = stored.get("id")
             group = self.directory.path.resolve().name
             group = group if set(self.directory.arms) == {"run"} else f"{group} {arm}"
             parameters = {"arm": arm, **_flat(self.directory.arms[arm]), "seed": seed}
             run = TRACKERS[self.name](known, f"{group} seed {seed}", group, parameters)
             self.runs[key] = run
+            self.tracked[key] = {job.phase: dict(stored.get(job.phase, {})) for job in self.jobs[key]}
             self._keep(key, "running")
-            if known is None:
-                for job in self.jobs[key]:
-                    for row in self.recorded[job.label]:
-                        run.log(*row)
+            for job in self.jobs[key]:
+                before = dict(self.tracked[key][job.phase])
+                for row in self.recorded[job.label]:
+                    self._log(key, job, row, before)
         return self.runs[key]
+
+    def _log(
+        self, key: tuple[str, int], job: Job, row: tuple[str, int, dict[str, float]], before: Mapping[str, int]
+    ) -> None:
+        """Pass on what of a row is later than `before`, the last step of every quantity."""
+        phase, step, values = row
+        new = {name: value for name, value in values.items() if step > before.get(name, -1)}
+        if new:
+            self.runs[key].log(phase, step, new)
+            self.tracked[key][phase] |= dict.fromkeys(new, step)
 
     def _stored(self) -> dict[str, Any]:
         """What earlier calls kept, by tracker; a damaged file is none: new tracked runs are begun."""
-        with contextlib.suppress(OSError, ValueError, RecursionError):
+        with contextlib.suppress(OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
             found = json.loads((self.directory.path / FILE).read_bytes())
             if all(isinstance(e["id"], str) and "status" in e for runs in found.values() for e in runs.values()):
                 return found
@@ -273,7 +289,7 @@ class Tracking:
         return self._stored().get(self.name, {})
 
     def _keep(self, key: tuple[str, int], status: str) -> None:
-        entry = {_label(key): {"id": self.runs[key].id, "status": status}}
+        entry = {_label(key): {"id": self.runs[key].id, "status": status, **self.tracked[key]}}
         plain = {**self._stored(), self.name: {**self._entries(), **entry}}
         write_atomically(self.directory.path / FILE, json.dumps(plain, indent=1) + "\n")
 
@@ -303,27 +319,20 @@ def _means(evaluation: Mapping[str, Any]) -> dict[str, float]:
     return {name: evaluation[name] for name in ("mean_return", "mean_cost") if name in evaluation}
 
 
-def _kind(row: tuple[str, int, dict[str, float]]) -> str:
-    return "evaluation" if "mean_return" in row[2] else "metrics"
-
-
 def _recorded(job: Job) -> Iterator[tuple[str, int, dict[str, float]]]:
-    """The rows that a job recorded before, as its events gave them."""
-    for record in read_lines(job.records / "evaluations.jsonl"):
-        if record.keys() >= {"phase", "step", "mean_return"}:
-            yield record["phase"], record["step"], _means(record)
+    """The rows that a job recorded before, as its events gave them; last the evaluations, with which all is sent."""
     for record in read_lines(job.records / "metrics.jsonl"):
         values = {name: value for name, value in record.items() if name not in ("phase", "step")}
         if record.keys() >= {"phase", "step"}:
             yield record["phase"], record["step"], values
+    for record in read_lines(job.records / "evaluations.jsonl"):
+        if record.keys() >= {"phase", "step", "mean_return"}:
+            yield record["phase"], record["step"], _means(record)
 
 
 def _last(rows: list[tuple[str, int, dict[str, float]]]) -> dict[str, int]:
-    """The last step of each kind of row; −1 without any."""
-    last = {"evaluation": -1, "metrics": -1}
-    for row in rows:
-        last[_kind(row)] = max(last[_kind(row)], row[1])
-    return last
+    """The last step of every quantity."""
+    return {name: step for _, step, values in sorted(rows, key=lambda row: row[1]) for name in values}
 
 
 def _flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
