@@ -120,9 +120,18 @@ class Reach(gym.Env):
         return self.ends & (np.linalg.norm(achieved_goal - desired_goal, axis=-1) <= self.near)
 
 
+class Risk(PendulumEnv):
+    """Pendulum that costs 0.5 a step, and reports whether the action was above 0."""
+
+    def step(self, action: Any) -> Any:
+        return *super().step(action)[:4], {"cost": 0.5, "pushed": np.bool_(action[0] > 0), "names": ["a", "b"]}
+
+
 AIM, PICK, CLOCK = "SegueTestAim-v0", "SegueTestPick-v0", "SegueTestClock-v0"
 #: Pendulum with episodes of 20 steps, by a name that worker processes understand.
 PENDULUM = "toys:SegueTestPendulum-v0"
+#: The same with costs in `info`.
+RISK = "toys:SegueTestRisk-v0"
 #: Of images, with continuous and with discrete actions.
 SPOT, SIDE = "toys:SegueTestSpot-v0", "toys:SegueTestSide-v0"
 gym.register("SegueTestSpot-v0", Spot, disable_env_checker=True)
@@ -133,6 +142,7 @@ for name, env in ((AIM, Aim), (PICK, Pick), (CLOCK, Clock)):
 REACH = "toys:SegueTestReach-v0"
 gym.register("SegueTestReach-v0", Reach, disable_env_checker=True, max_episode_steps=25)
 gym.register("SegueTestPendulum-v0", PendulumEnv, max_episode_steps=20)
+gym.register("SegueTestRisk-v0", Risk, max_episode_steps=20)
 
 
 class Notes:
@@ -153,7 +163,7 @@ class Notes:
     def metrics(self, phase: str, step: int, values: dict[str, float]) -> None:
         self.measured.append((step, values))
 
-    def evaluation(self, phase: str, step: int, returns: np.ndarray) -> None:
+    def evaluation(self, phase: str, step: int, returns: np.ndarray, costs: Any = None) -> None:
         assert step not in self.evaluated
         self.evaluated[step] = returns
 

@@ -109,6 +109,9 @@ class Recipe(Checked):
     """Share of steps in which the environment may misbehave (raise, hang, give NaN…) before the run stops."""
     reference: tuple[float, ...] | None = None
     """Returns that count as 0 and as 100 in normalised scores; by default the published ones of the environment."""
+    cost: str | None = None
+    """Key of the environment's `info` that holds the cost of a step, such as cost or crashed: evaluations record its
+    sum per episode beside the return. Learning does not use it."""
     seed: int = 0
     """The first seed."""
     seeds: int = 1

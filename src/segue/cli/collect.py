@@ -35,6 +35,8 @@ class Flags:
     """Time limit of an episode in steps; by default the environment's own."""
     explore: bool = True
     """Act with the policy's own exploration noise; --no-explore records its mean actions."""
+    cost: str | None = None
+    """Key of the environment's `info` that holds the cost of a step; it becomes the column `cost`."""
     seed: int = 0
     """Seed of episodes and actions."""
 
@@ -56,16 +58,20 @@ def main(arguments: list[str]) -> int:
     assert environment is not None
     (minari if scheme == "minari" else npz).require_free(place)  # before hours of recording, not after
     table = Table(box=None, pad_edge=False)
-    for heading in ("policy", "episodes", "steps", "mean return", "lowest", "highest"):
+    costs = () if flags.cost is None else ("mean cost",)
+    for heading in ("policy", "episodes", "steps", "mean return", "lowest", "highest", *costs):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
     episodes = []
     for index, (what, steps) in enumerate(parts):
         policy = None if what == RANDOM else acting(Path(what), environment)[0]
-        recorded = record(policy, environment, steps, explore=flags.explore, seed=flags.seed, part=index)
+        recorded = record(
+            policy, environment, steps, explore=flags.explore, seed=flags.seed, part=index, cost_key=flags.cost
+        )
         returns = [float(np.sum(episode.rewards)) for episode in recorded]
         count = sum(len(episode.rewards) for episode in recorded)
         row = (len(recorded), count, np.mean(returns), min(returns), max(returns))
-        table.add_row(what, *(f"{value:.0f}" for value in row))
+        cost = [f"{np.mean([e.costs.sum() for e in recorded if e.costs is not None]):.2f}"] if costs else []
+        table.add_row(what, *(f"{value:.0f}" for value in row), *cost)
         episodes += recorded
     if scheme == "npz":
         npz.write(place, as_columns(episodes, environment))

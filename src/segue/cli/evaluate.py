@@ -36,6 +36,8 @@ class Flags:
     """Keyword arguments of the environment's constructor, as JSON."""
     max_episode_steps: int | None = None
     """Time limit of an episode in steps; by default the environment's own."""
+    cost: str | None = None
+    """Key of the environment's `info` that holds the cost of a step; its sum per episode is shown beside the return."""
     seed: int = 0
     """Of the episodes (every policy gets the same starting states); with --offline, of fits and resamples."""
     json: bool = False
@@ -64,7 +66,7 @@ class Flags:
 
 #: Flags of the one way to judge that mean nothing in the other.
 OFFLINE_ONLY = ("dataset", "clip_actions", "method", "confidence", "discount", "explore", "fresh", "fqe_steps")
-LIVE_ONLY = ("episodes", "env", "env_kwargs", "max_episode_steps")
+LIVE_ONLY = ("episodes", "env", "env_kwargs", "max_episode_steps", "cost")
 
 
 def main(arguments: list[str]) -> int:
@@ -85,7 +87,8 @@ def main(arguments: list[str]) -> int:
         return 0
     table = Table(box=None, pad_edge=False)
     table.add_column("policy")
-    for heading in ("mean return", "± std. error", "lowest", "highest", "episodes"):
+    headings = ["mean return", "± std. error", "lowest", "highest", "episodes"]
+    for heading in [*headings, "mean cost"] if flags.cost else headings:
         table.add_column(heading, justify="right")
     for row in rows:
         returns = row["returns"]
@@ -96,6 +99,7 @@ def main(arguments: list[str]) -> int:
             f"{min(returns):.1f}",
             f"{max(returns):.1f}",
             str(len(returns)),
+            *([f"{row['mean_cost']:.2f}"] if flags.cost else []),
         )
     PlainConsole().print(table)
     return 0
@@ -175,14 +179,16 @@ def _own_datasets(run: Path) -> list[tuple[str, bool]]:
 def _judge(name: str, place: Path, flags: Flags) -> dict[str, Any]:
     import numpy as np
 
-    from segue.evaluation import evaluate
+    from segue.evaluation import roll_out
 
     policy, environment = acting(place, environment_from_flags(flags.env, flags.env_kwargs, flags.max_episode_steps))
-    returns = evaluate(policy, environment, flags.episodes, flags.seed)
+    found = roll_out(policy, environment, flags.episodes, flags.seed, cost_key=flags.cost)
+    returns, costs = found.returns, found.costs
     return {
         "policy": name,
         "env": environment.plain(),
         "mean_return": float(np.mean(returns)),
         "standard_error": float(np.std(returns, ddof=1) / math.sqrt(len(returns))) if len(returns) > 1 else None,
         "returns": returns.tolist(),
+        **({} if costs is None else {"mean_cost": float(np.mean(costs)), "costs": costs.tolist()}),
     }

@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.markup import escape
@@ -14,6 +14,8 @@ from rich.markup import escape
 from segue.console import PlainConsole
 from segue.recipe import CHECKPOINT_EVERY, Recipe
 
+#: An experiment tracker.
+Tracker = Literal["wandb", "mlflow"]
 #: Where the results go and who does the work; not part of the recipe.
 PLACE: list[tuple[str, Any, Any]] = [
     ("out", Annotated[Path, tyro.conf.arg(help="The run directory.")], Path("runs/latest")),
@@ -30,6 +32,11 @@ PLACE: list[tuple[str, Any, Any]] = [
         Annotated[float, tyro.conf.arg(help="Seconds between saves of where the run stands; changes no result.")],
         CHECKPOINT_EVERY,
     ),
+    (
+        "track",
+        Annotated[Tracker | None, tyro.conf.arg(help="Pass what happens on to this experiment tracker.")],
+        None,
+    ),
 ]
 
 
@@ -45,6 +52,8 @@ class Again:
     """Worker processes."""
     checkpoint_every: float = CHECKPOINT_EVERY
     """Seconds between saves."""
+    track: Tracker | None = None
+    """Pass what happens on to this experiment tracker."""
 
 
 def launch(arms: Mapping[str, Recipe], place: Any, arguments: list[str], resume: bool = False) -> int:
@@ -62,6 +71,7 @@ def launch(arms: Mapping[str, Recipe], place: Any, arguments: list[str], resume:
             place.out,
             workers=place.workers,
             progress=True,
+            track=place.track,
             command=shlex.join(["segue", *arguments]),
             checkpoint_every=place.checkpoint_every,
             resume=resume,

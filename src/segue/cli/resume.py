@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from segue.cli.launch import launch
+from segue.cli.launch import Tracker, launch
 from segue.cli.parse import parse
 from segue.recipe import CHECKPOINT_EVERY
 
@@ -31,6 +31,8 @@ class Flags:
     """Worker processes."""
     checkpoint_every: float = CHECKPOINT_EVERY
     """Seconds between saves."""
+    track: Tracker | None = None
+    """Pass what happens on to this experiment tracker; in the same tracked runs if it was given before."""
 
     @property
     def out(self) -> Path:

@@ -15,7 +15,7 @@ from segue.envs.spec import Environment
 from segue.errors import DataError, RecipeError
 
 REQUIRED = ("observations", "actions", "terminals")
-OPTIONAL = ("rewards", "timeouts", "next_observations", "behaviour_log_prob")
+OPTIONAL = ("rewards", "timeouts", "next_observations", "behaviour_log_prob", "cost")
 #: What a dataset may say about itself next to its columns.
 METADATA = ("env_id", "env_spec", "action_low", "action_high", "discrete_actions", "encoding")
 KNOWN = (*REQUIRED, *OPTIONAL, *METADATA)
@@ -29,6 +29,7 @@ FOREIGN = {
     "timeouts": ("timeout", "truncations", "truncation", "truncated"),
     "next_observations": ("next_observation", "next_obs", "next_states", "next_state"),
     "behaviour_log_prob": ("behavior_log_prob",),
+    "cost": ("costs", "infos/cost"),
 }
 #: Episode ends of either kind.
 EITHER = ("dones", "done", "dones_float", "episode_ends", "episode_terminals", "is_last")
@@ -93,7 +94,15 @@ def read(named: Mapping[str, Any], source: str) -> Columns:
         DataError: a name that is missing or misspelt, ragged rows, or metadata that makes no sense.
     """
     used, notes = names(source, named)
-    arrays: dict[str, Any] = {name: _array(source, other, named[other]) for name, other in used.items()}
+    arrays: dict[str, Any] = {}
+    for name, other in used.items():
+        try:
+            arrays[name] = _array(source, other, named[other])
+        except DataError as error:
+            if name != "cost":
+                raise
+            # Nobody asked for it, and learning does without it.
+            notes += (f"left out: {str(error).removeprefix(f'{source}: ')}",)
     marks = [name for name in ("terminals", "ends", "timeouts") if name in arrays]
     if "masks" in arrays:
         flags = _flags(source, arrays, ["masks", *marks])

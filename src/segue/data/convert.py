@@ -103,7 +103,7 @@ def _table(dataset: Dataset, columns: Columns) -> pa.Table:
             named[name] = array
         else:
             named |= {f"{name}_{i}": array[:, i] for i in range(array.shape[1])}
-    for name in ("rewards", "terminals", "timeouts"):
+    for name in ("rewards", "terminals", "timeouts", "cost"):
         if getattr(columns, name) is not None:
             named[name] = getattr(columns, name)
     if columns.behaviour_log_prob is not None:
@@ -115,7 +115,7 @@ def _write_minari(dataset: Dataset, columns: Columns, place: str) -> None:
     stops = [*dataset.episode_starts[1:].tolist(), len(dataset)]
     episodes = []
     for start, stop in zip(dataset.episode_starts.tolist(), stops, strict=True):
-        log_probs = columns.behaviour_log_prob
+        log_probs, costs = columns.behaviour_log_prob, dataset.cost
         episodes.append(
             minari.Episode(
                 observations=np.concatenate(
@@ -125,6 +125,7 @@ def _write_minari(dataset: Dataset, columns: Columns, place: str) -> None:
                 rewards=dataset.rewards[start:stop],
                 terminal=bool(dataset.terminals[stop - 1]),
                 log_probs=None if log_probs is None else log_probs[start:stop],
+                costs=None if costs is None else costs[start:stop],
             )
         )
     size, action = dataset.spaces.observation_size, dataset.spaces.action_size

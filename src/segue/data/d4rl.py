@@ -14,6 +14,8 @@ from segue.errors import DataError
 if TYPE_CHECKING:
     import h5py
 
+#: The one column that is looked for below the top.
+COST = "infos/cost"
 #: Deflate cannot shrink data further than this, so a column that claims more was never written.
 MAX_COMPRESSION = 1100
 #: Columns up to this size are read without asking how much of them the file holds (bytes).
@@ -25,7 +27,7 @@ def read(name: str) -> Columns:
 
     d3rlpy's `episode_terminals` that are no terminals are time-outs.
 
-    Everything else in the file (`infos/…`, `metadata/…`) is ignored with a note.
+    Everything else in the file (`infos/…` but for `infos/cost`, `metadata/…`) is ignored with a note.
 
     Raises:
         DataError: the file is missing, empty, truncated, damaged or not HDF5, or a column is missing or not
@@ -57,10 +59,12 @@ class _Named(Mapping[str, np.ndarray]):
         self.source, self.file = source, file
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.file)
+        yield from self.file
+        if COST in self.file:
+            yield COST
 
     def __len__(self) -> int:
-        return len(self.file)
+        return len(list(self))
 
     def __getitem__(self, name: str) -> np.ndarray:
         return _column(self.source, name, self.file[name])

@@ -56,6 +56,8 @@ class Columns:
     behaviour_log_prob: np.ndarray | None = None
     """log b(a|s) of the logged action under the policy that took it, if the file says: the logged propensity. For
     continuous actions a density over them as they are logged, before they are rescaled."""
+    cost: np.ndarray | None = None
+    """Cost of each step, a safety signal, if the file says."""
     encoding: Encoding | None = None
     """What the numbers of observations and actions mean, if the file says."""
     notes: tuple[str, ...] = ()
@@ -92,6 +94,8 @@ class Dataset:
     """What was done to the dataset while loading, in words."""
     behaviour_log_prob: Float[np.ndarray, " N"] | None = None
     """log b(a|s) of the policy that acted (a density over [-1, 1] for continuous actions); None if unknown."""
+    cost: Float[np.ndarray, " N"] | None = None
+    """Cost of each step, a safety signal; kept and described, not learnt from. None if unknown."""
     encoding: Encoding | None = None
     """What the numbers of observations and actions mean, where the dataset was a table."""
     part_of_episode: Int[np.ndarray, " episodes"] | None = None
@@ -129,6 +133,11 @@ class Dataset:
     def episode_returns(self) -> Float[np.ndarray, " episodes"]:
         """Undiscounted sum of rewards per episode."""
         return np.add.reduceat(self.rewards.astype(np.float64), self.episode_starts)
+
+    @property
+    def episode_costs(self) -> Float[np.ndarray, " episodes"] | None:
+        """Sum of costs per episode; None if they are unknown."""
+        return None if self.cost is None else np.add.reduceat(self.cost.astype(np.float64), self.episode_starts)
 
     @property
     def episode_terminals(self) -> Bool[np.ndarray, " episodes"]:
@@ -216,6 +225,7 @@ class Dataset:
             terminals=self.terminals[rows],
             episode_starts=starts,
             behaviour_log_prob=None if self.behaviour_log_prob is None else self.behaviour_log_prob[rows],
+            cost=None if self.cost is None else self.cost[rows],
             part_of_episode=None if self.part_of_episode is None else self.part_of_episode[chosen],
         )
 
@@ -278,8 +288,9 @@ class Dataset:
         for array in (self.observations, self.actions, self.rewards, self.next_observations, self.terminals):
             digest.update(np.ascontiguousarray(array).tobytes())
         digest.update(self.episode_starts.tobytes())
-        if self.behaviour_log_prob is not None:
-            digest.update(np.ascontiguousarray(self.behaviour_log_prob).tobytes())
+        for optional in (self.behaviour_log_prob, self.cost):
+            if optional is not None:
+                digest.update(np.ascontiguousarray(optional).tobytes())
         return digest.hexdigest()[:12]
 
     def episode_fingerprints(self) -> UInt64[np.ndarray, " episodes"]:
@@ -312,6 +323,7 @@ class Dataset:
             action_bounds=self._unit_bounds() if self.bounds_known else None,
             discrete_actions=self.spaces.action_size if self.spaces.discrete and self.bounds_known else None,
             behaviour_log_prob=self.behaviour_log_prob,
+            cost=self.cost,
             encoding=self.encoding,
         )
 
@@ -408,6 +420,7 @@ class _Loading:
         if observations.dtype == np.uint8:
             spaces = dataclasses.replace(spaces, image=np.shape(columns.observations)[1:])
         log_prob = self.behaviour_log_prob(rows, spaces)
+        cost = self.cost(rows)
         next_observations = None
         if columns.next_observations is not None:
             next_observations = self.matrix("next_observations", columns.next_observations, rows, images=True)
@@ -462,6 +475,7 @@ class _Loading:
             action_bounds=None if spaces.discrete or columns.action_bounds is None else self.bounds(spaces.action_size),
             notes=tuple(self.notes),
             behaviour_log_prob=None if log_prob is None else log_prob[keep],
+            cost=None if cost is None else cost[keep],
             encoding=columns.encoding,
         )
         for value in vars(dataset).values():
@@ -622,11 +636,7 @@ class _Loading:
         name = "behaviour_log_prob"
         if self.columns.behaviour_log_prob is None:
             return None
-        array = self.numbers(name, self.columns.behaviour_log_prob)
-        self.rows(name, array, rows)
-        if array.shape[1:] not in ((), (1,)):
-            raise self.fail(f"'{name}' has shape {array.shape}; expected one number per step")
-        array = array.reshape(rows).astype(np.float32)
+        array = self.per_step(name, self.columns.behaviour_log_prob, rows)
         if not spaces.discrete:
             # A density changes with the scale of what it is a density of.
             return array + np.float32(_log_volume(*self.bounds(spaces.action_size)))
@@ -638,6 +648,22 @@ class _Loading:
                 "of a probability, 0 or less: store numpy.log(probability)"
             )
         return np.minimum(array, 0)
+
+    def cost(self, rows: int) -> np.ndarray | None:
+        if self.columns.cost is None:
+            return None
+        try:
+            return self.per_step("cost", self.columns.cost, rows)
+        except DataError as error:  # learning does without it
+            self.notes.append(f"left out: {str(error).removeprefix(f'{self.source}: ')}")
+            return None
+
+    def per_step(self, name: str, array: np.ndarray, rows: int) -> np.ndarray:
+        array = self.numbers(name, array)
+        self.rows(name, array, rows)
+        if array.shape[1:] not in ((), (1,)):
+            raise self.fail(f"'{name}' has shape {array.shape}; expected one number per step")
+        return array.reshape(rows).astype(np.float32)
 
     def discrete(self, array: np.ndarray, rows: int, observation_size: int) -> tuple[np.ndarray, Spaces]:
         array = array.astype(np.int64)

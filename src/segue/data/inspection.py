@@ -73,6 +73,8 @@ class Inspection:
     """Transitions per episode."""
     rewards: Spread | None
     """Per step; None without rewards."""
+    costs: Spread | None
+    """Summed per episode; None without costs."""
     observations: tuple[Dimension, ...]
     """Empty where observations are images."""
     image: tuple[int, ...] | None
@@ -129,6 +131,7 @@ def inspect(dataset: Dataset) -> Inspection:
         returns=Spread.of(dataset.episode_returns) if dataset.rewards_known else None,
         lengths=Spread.of(dataset.episode_lengths),
         rewards=Spread.of(dataset.rewards) if dataset.rewards_known else None,
+        costs=None if dataset.episode_costs is None else Spread.of(dataset.episode_costs),
         observations=()
         if dataset.spaces.image
         else tuple(Dimension(*_moments(column)) for column in dataset.observations.T),
@@ -221,7 +224,12 @@ def _table(*headings: str) -> Any:
 
 def _spread_table(inspection: Inspection) -> RenderableType:
     table = _table("", "min", "25 %", "median", "75 %", "max", "mean")
-    rows = {"return": inspection.returns, "length": inspection.lengths, "reward": inspection.rewards}
+    rows = {
+        "return": inspection.returns,
+        "length": inspection.lengths,
+        "reward": inspection.rewards,
+        "cost": inspection.costs,
+    }
     for name, spread in rows.items():
         if spread is not None:
             table.add_row(name, *(f"{value:,.4g}" for value in dataclasses.astuple(spread)))

@@ -23,6 +23,8 @@ from segue.errors import DataError, RecipeError, unknown
 
 #: Where a dataset's infos hold log b(a|s), one more than there are steps, as Minari stores infos.
 PROPENSITY = "behaviour_log_prob"
+#: Where they hold costs: row t + 1 is of step t, since Minari's recorder puts the info of the reset first.
+COST = "cost"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Episode:
     log_probs: np.ndarray | None = None
     """[T]: log b(a|s) under the policy that acted, for continuous actions a density over the environment's own box; NaN
     where it is not known."""
+    costs: np.ndarray | None = None
+    """[T]: the cost of each step."""
 
 
 def read(dataset_id: str) -> Columns:
@@ -218,6 +222,7 @@ def _columns(source: str, dataset: Any, episodes: Sequence[Any]) -> Columns:
         action_bounds=None if space.low is None or space.high is None else (space.low, space.high),
         discrete_actions=space.size if space.discrete else None,
         behaviour_log_prob=_propensities(episodes),
+        cost=_costs(episodes),
     )
 
 
@@ -228,11 +233,23 @@ def _propensities(episodes: Sequence[Any]) -> np.ndarray | None:
     return np.concatenate(found) if whole else None
 
 
+def _costs(episodes: Sequence[Any]) -> np.ndarray | None:
+    """The cost of every step, if every episode has it as one number per step."""
+    found = [np.asarray((episode.infos or {}).get(COST, ())) for episode in episodes]
+    whole = all(part.shape == (len(e.rewards) + 1,) for part, e in zip(found, episodes, strict=True))
+    return np.concatenate([part[1:] for part in found]) if whole else None
+
+
 def _buffer(episode: Episode) -> Any:
     from minari.data_collector import EpisodeBuffer
 
     steps = len(episode.rewards)
     last = np.arange(steps) == steps - 1
+    infos = {}
+    if episode.log_probs is not None:
+        infos[PROPENSITY] = np.append(episode.log_probs, np.nan)
+    if episode.costs is not None:
+        infos[COST] = np.insert(episode.costs, 0, 0.0)
     return EpisodeBuffer(
         seed=episode.seed,
         observations=episode.observations,
@@ -240,5 +257,5 @@ def _buffer(episode: Episode) -> Any:
         rewards=episode.rewards,
         terminations=last & episode.terminal,
         truncations=last & (not episode.terminal),
-        infos=None if episode.log_probs is None else {PROPENSITY: np.append(episode.log_probs, np.nan)},
+        infos=infos or None,
     )

@@ -109,11 +109,13 @@ def combined(parts: Sequence[Dataset], weights: Sequence[float] | None, source: 
     bounds = [part.action_bounds and [bound.tolist() for bound in part.action_bounds] for part in parts]
     alike = all(own == bounds[0] for own in bounds)
     named = next((part for part in parts if part.env_id is not None), first)
-    propensities = [part.behaviour_log_prob for part in parts]
     notes = [f"{part.source}: {note}" for part in parts for note in part.notes]
-    lost = [part.source for part in parts if part.behaviour_log_prob is None]
-    if lost and len(lost) < len(parts):
-        notes.append(f"propensities are left out: {', '.join(lost)} has none")
+    optional: dict[str, Any] = {}
+    for name, words in (("behaviour_log_prob", "propensities"), ("cost", "costs")):
+        lost = [part.source for part in parts if getattr(part, name) is None]
+        optional[name] = None if lost else np.concatenate([getattr(part, name) for part in parts])
+        if lost and len(lost) < len(parts):
+            notes.append(f"{words} are left out: {', '.join(lost)} has none")
     offsets = np.cumsum([0, *map(len, parts)])
     joined: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts])
@@ -122,6 +124,7 @@ def combined(parts: Sequence[Dataset], weights: Sequence[float] | None, source: 
     return dataclasses.replace(
         first,
         **joined,
+        **optional,
         episode_starts=np.concatenate(
             [part.episode_starts + offset for part, offset in zip(parts, offsets, strict=False)]
         ),
@@ -131,7 +134,6 @@ def combined(parts: Sequence[Dataset], weights: Sequence[float] | None, source: 
         env_spec=named.env_spec,
         encoding=next((part.encoding for part in parts if part.encoding is not None), None),
         notes=tuple(notes),
-        behaviour_log_prob=None if lost else np.concatenate([column for column in propensities if column is not None]),
         part_of_episode=np.repeat(np.arange(len(parts)), [len(part.episode_starts) for part in parts]),
         part_weights=() if weights is None else tuple(float(weight) / math.fsum(weights) for weight in weights),
     )

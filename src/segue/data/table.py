@@ -55,6 +55,8 @@ class Table(Checked):
     which gets the columns of one episode as a dict of arrays and returns its rewards."""
     propensity: str | None = None
     """Column with the probability of the logged action under the policy that took it, above 0 and at most 1."""
+    cost_column: str | None = None
+    """Column with the cost of a step, a safety signal. It is kept and described; learning does not use it."""
     terminal: str | None = None
     """Column that is 1 where an episode ended in a true terminal state; `end` says that every episode did."""
     timeout: str | None = None

@@ -34,6 +34,7 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     "action": ("actions", *FOREIGN["actions"]),
     "reward": ("rewards", *FOREIGN["rewards"]),
     "propensity": ("propensity", "propensity_score", "pscore", "action_prob"),
+    "cost_column": ("cost", *FOREIGN["cost"]),
     "terminal": ("terminals", *FOREIGN["terminals"], *EITHER),
     "timeout": ("timeouts", *FOREIGN["timeouts"]),
     "next_observation": ("next_observations", *FOREIGN["next_observations"]),
@@ -247,6 +248,7 @@ class Reading:
             action_bounds=None if discrete_actions is not None else self.bounds(actions),
             discrete_actions=discrete_actions,
             behaviour_log_prob=self.log_propensities(order, discrete_actions is not None),
+            cost=None if table.cost_column is None else self.numbers(self.one("cost_column")).reshape(-1)[order],
             encoding=self.encoding(observation_names, action_names),
             notes=tuple(self.notes),
         )
@@ -271,7 +273,9 @@ class Reading:
         for option, usual in USUAL.items():
             if getattr(table, option) is None:
                 names = self._usual(usual, several=option in ("observation", "action", "next_observation"))
-                if names:
+                if option == "cost_column" and names and not self._numeric(names[0]):
+                    self.notes.append(f"column {names[0]!r} is left out: it is no cost, which is a number in every row")
+                elif names:
                     found[option] = names if len(names) > 1 else names[0]
         if found and PARQUET_OPTIONS not in (self.whole.schema.metadata or {}):
             words = (f"{option} = {_span(names)}" for option, names in found.items())
@@ -290,6 +294,12 @@ class Reading:
                 rule = ", or --reward success, none or module:function" if option == "reward" else ""
                 raise self.fail(f"which columns are the {option}? Give --{flag} NAME{rule}; there is {self._listed()}")
         return table
+
+    def _numeric(self, name: str) -> bool:
+        try:
+            return self.numbers(name).size == self.rows
+        except DataError:
+            return False
 
     def _usual(self, usual: Sequence[str], several: bool) -> list[str]:
         plain = {_plain(name): name for name in self.names}

@@ -17,6 +17,7 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Bool, Float, Real
 
+from segue.envs.cost import cost_of
 from segue.envs.make import make, spaces_of, time_limit
 from segue.envs.process import Remote
 from segue.envs.spec import Environment
@@ -67,6 +68,7 @@ class Episodes:
         actions: the actions of the running episode of each environment.
         lost: where the last step was bad: there is nothing to learn from it, and the next episode has begun.
         steps, bad: how many steps there were, and how many were bad.
+        cost: of the last step of each environment, where a `cost_key` says what to record.
         limit: steps after which the environment cuts an episode; None if it is not known to do that.
     """
 
@@ -79,12 +81,14 @@ class Episodes:
         patience: Patience = USUAL,
         tell: Callable[[str], None] = lambda message: None,
         processes: bool = False,
+        cost_key: str | None = None,
     ) -> None:
         self.env_id, self.seed, self.role, self.patience, self.tell = Environment.of(env_id), seed, role, patience, tell
         # First: a count beyond all memory fails here, at once, and not one environment after the other.
         self.episode, self.time = np.zeros(count, np.int64), np.zeros(count, np.int64)
         self.lost, self.any_lost = np.zeros(count, bool), False
         self.steps = self.bad = 0
+        self.cost_key, self.cost = cost_key, np.zeros(count)
         model = make(self.env_id)
         self.spaces, self.limit = spaces_of(model), time_limit(model)
         space = model.action_space
@@ -123,6 +127,7 @@ class Episodes:
 
         Raises:
             SegueError: if more steps are bad than tolerated.
+            RecipeError: if a step does not report its cost.
         """
         count = len(self.envs)
         following = np.zeros_like(self.observation)
@@ -130,6 +135,7 @@ class Episodes:
         terminated, truncated = np.zeros(count, bool), np.zeros(count, bool)
         self.lost, self.any_lost = np.zeros(count, bool), False
         wrong: dict[int, str] = {}
+        infos: dict[int, Any] = {}
         stepped = range(count) if only is None else np.flatnonzero(only).tolist()
         if self.processes:  # all of them at the same time
             for i in stepped:
@@ -139,13 +145,16 @@ class Episodes:
                 WATCH.since = time.monotonic()
                 stepping = self.envs[i]
                 result = stepping.answer() if self.processes else stepping.step(action[i] + self.start)
-                seen, paid, terminated[i], truncated[i], _ = result
+                seen, paid, terminated[i], truncated[i], infos[i] = result
                 WATCH.since = 0.0
                 following[i], reward[i] = self._flat(seen), number(paid)
             except (Exception, Hangs) as error:
                 WATCH.since = 0.0
                 wrong[i] = in_words(error)
             self.actions[i].append(action[i])
+        if self.cost_key is not None:
+            for i in infos.keys() - wrong.keys():
+                self.cost[i] = cost_of(infos[i], self.cost_key, self.env_id)
         self.steps += len(stepped)
         self.time += 1 if only is None else only
         if wrong or self._suspicious(following, reward):

@@ -12,6 +12,7 @@ from segue import rng
 from segue.acting import ActingPolicy
 from segue.data.dataset import Columns
 from segue.data.minari import Episode
+from segue.envs.cost import cost_of
 from segue.envs.episodes import number
 from segue.envs.make import make_raw, shape
 from segue.envs.spaces import Actions, logged_observations
@@ -35,7 +36,14 @@ class _Tape(gym.Wrapper):
 
 
 def record(
-    policy: ActingPolicy | None, env_id: str | Environment, steps: int, *, explore: bool, seed: int, part: int
+    policy: ActingPolicy | None,
+    env_id: str | Environment,
+    steps: int,
+    *,
+    explore: bool,
+    seed: int,
+    part: int,
+    cost_key: str | None = None,
 ) -> list[Episode]:
     """Episodes with `steps` steps in all; the last one is cut where they are reached.
 
@@ -46,6 +54,10 @@ def record(
         explore: act with the policy's exploration noise.
         seed: of episodes and actions.
         part: number of this recording within its dataset, so that two parts differ.
+        cost_key: where the environment's `info` has the cost of a step; None records none.
+
+    Raises:
+        RecipeError: if a step does not report its cost.
     """
     tape = _Tape(make_raw(env_id))
     env = shape(tape, env_id)
@@ -58,15 +70,18 @@ def record(
         episode_seed = rng.environment_seed(seed, "record", part, len(episodes))
         observation, _ = env.reset(seed=episode_seed)
         terminated = truncated = False
-        carry, log_probs = None if policy is None else policy.start(1), []
+        carry = None if policy is None else policy.start(1)
+        log_probs, costs = [], []
         while not (terminated or truncated) and steps > 0:
             if policy is None:
                 action, log_prob = env.action_space.sample(), uniform
             else:
                 acted = policy.act(np.asarray(observation, np.float32)[None], carry, source, explore)
                 action, carry, log_prob = np.asarray(acted.action)[0] + start, acted.carry, float(acted.log_prob()[0])
-            observation, _, terminated, truncated, _ = env.step(action)
+            observation, _, terminated, truncated, info = env.step(action)
             log_probs.append(log_prob - stretch)
+            if cost_key is not None:
+                costs.append(cost_of(info, cost_key, env_id))
             steps -= 1
         episodes.append(
             Episode(
@@ -76,6 +91,7 @@ def record(
                 terminal=bool(terminated),
                 seed=episode_seed,
                 log_probs=np.asarray(log_probs, np.float64),
+                costs=None if cost_key is None else np.asarray(costs, np.float64),
             )
         )
     env.close()
@@ -118,6 +134,7 @@ def as_columns(episodes: Sequence[Episode], env_id: str | Environment) -> Column
         action_bounds=None if actions.low is None or actions.high is None else (actions.low, actions.high),
         discrete_actions=actions.size if actions.discrete else None,
         behaviour_log_prob=propensities(episodes),
+        cost=_costs(episodes),
     )
 
 
@@ -126,6 +143,11 @@ def propensities(episodes: Sequence[Episode]) -> np.ndarray | None:
     if any(episode.log_probs is None or not np.isfinite(episode.log_probs).all() for episode in episodes):
         return None
     return np.concatenate([episode.log_probs for episode in episodes if episode.log_probs is not None])
+
+
+def _costs(episodes: Sequence[Episode]) -> np.ndarray | None:
+    found = [episode.costs for episode in episodes if episode.costs is not None]
+    return np.concatenate(found) if len(found) == len(episodes) else None
 
 
 def _stack(values: Sequence[Any]) -> Any:

@@ -23,6 +23,8 @@ class Rollouts:
     """First observations, as the environment gives them."""
     rewards: list[Float[np.ndarray, " steps"]]
     """Rewards of each episode."""
+    costs: Float[np.ndarray, " episodes"] | None = None
+    """Sum of each episode's costs; None if none were asked for."""
 
     @property
     def returns(self) -> Float[np.ndarray, " episodes"]:
@@ -47,6 +49,7 @@ def roll_out(
     patience: Patience = USUAL,
     tell: Callable[[str], None] = lambda message: None,
     must_end: bool = True,
+    cost_key: str | None = None,
 ) -> Rollouts:
     """`episodes` episodes, stepped together; in place of one that is quarantined another one is done.
 
@@ -60,15 +63,18 @@ def roll_out(
         patience: how many bad steps of the environment are tolerated.
         tell: is told what it did wrong.
         must_end: refuse an environment in which no episode ends, instead of cutting them all.
+        cost_key: where the environment's `info` has the cost of a step; None records none.
 
     Raises:
-        RecipeError: if no episode ends within MAX_EPISODE_STEPS (UNLIMITED_STEPS without a time limit), and one must.
+        RecipeError: if no episode ends within MAX_EPISODE_STEPS (UNLIMITED_STEPS without a time limit), and one must;
+            or if a step does not report its cost.
         SegueError: if more steps are bad than tolerated.
     """
     source = rng.generator(seed, "evaluation", index)
-    environments = Episodes(env_id, episodes, seed, f"evaluation-{index}", patience, tell)
+    environments = Episodes(env_id, episodes, seed, f"evaluation-{index}", patience, tell, cost_key=cost_key)
     starts = environments.observation.astype(np.float32)
     rewards: list[np.ndarray] = []
+    costs = np.zeros(episodes)
     begins, lengths = np.zeros(episodes, np.int64), np.zeros(episodes, np.int64)
     running = np.ones(episodes, bool)
     carry = policy.start(episodes)
@@ -80,9 +86,10 @@ def roll_out(
             _, reward, terminated, truncated = environments.step(np.asarray(acted.action), running)
             rewards.append(reward)
             lengths += running
+            costs[running] += environments.cost[running]
             if environments.any_lost:
                 lost = environments.lost
-                starts[lost], begins[lost], lengths[lost] = environments.observation[lost], step, 0
+                starts[lost], begins[lost], lengths[lost], costs[lost] = environments.observation[lost], step, 0, 0
                 carry = restart(policy, carry, lost)
             running &= ~(terminated | truncated)
             if not running.any() or (running.all() and step >= longest):
@@ -99,5 +106,7 @@ def roll_out(
         tell(f"environment {str(env_id)!r}: {running.sum()} evaluation episodes were cut after {step} steps")
     table = np.stack(rewards)
     return Rollouts(
-        starts, [table[b : b + length, i] for i, (b, length) in enumerate(zip(begins, lengths, strict=True))]
+        starts,
+        [table[b : b + length, i] for i, (b, length) in enumerate(zip(begins, lengths, strict=True))],
+        None if cost_key is None else costs,
     )

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from rich.table import Table as Rich
 
 
+#: Of `curves.csv`, before those of costs.
+CURVE_COLUMNS = ["arm", "seed", "step", "mean_return", "episode_returns"]
+
+
 def write_measures(summary: Summary, path: Path, reach: float | None = None) -> None:
     """A CSV row per task, method and seed, in full precision: empty where there is no number, `inf` for never."""
     rows: list[dict[str, object]] = []
@@ -59,35 +63,37 @@ def write_comparisons(found: Aggregate, path: Path) -> None:
 
 
 def write_curves(summary: Summary, path: Path) -> None:
-    """A CSV row per evaluation: `arm, seed, step, mean_return, episode_returns`; docs/measures.md describes them.
+    """A CSV row per evaluation: `arm, seed, step, mean_return, episode_returns`, and `mean_cost, episode_costs` where
+    costs were recorded; docs/measures.md describes them.
 
     The online evaluations, from the handover at step 0; of an arm that ends with its offline phase that phase's.
     """
     rows: list[dict[str, object]] = [
         {
-            **row,
-            "step": f"{row['step']:.0f}",
-            "episode_returns": " ".join(map(repr, row["episode_returns"])),
+            name: " ".join(map(repr, value)) if isinstance(value, list) else value
+            for name, value in {**row, "step": f"{row['step']:.0f}"}.items()
         }
         for row in curve_rows(summary)
     ]
-    _write(path, ["arm", "seed", "step", "mean_return", "episode_returns"], rows)
+    _write(path, list(rows[0]) if rows else CURVE_COLUMNS, rows)
 
 
 def curve_rows(summary: Summary) -> list[dict[str, Any]]:
     """The rows of `write_curves`, as numbers."""
-    return [
-        {
-            "arm": arm.name,
-            "seed": int(key),
-            "step": int(evaluation.step),
-            "mean_return": evaluation.mean,
-            "episode_returns": evaluation.returns.tolist(),
-        }
+    found = [
+        (arm.name, int(key), evaluation)
         for arm in summary.arms.values()
         for key, seed in arm.seeds.items()
         for evaluation in (seed.offline if arm.offline_only else seed.from_handover)
     ]
+    rows: list[dict[str, Any]] = [
+        dict(zip(CURVE_COLUMNS, (name, seed, int(e.step), e.mean, e.returns.tolist()), strict=True))
+        for name, seed, e in found
+    ]
+    if any(e.costs.size for _, _, e in found):
+        for row, (_, _, e) in zip(rows, found, strict=True):
+            row |= {"mean_cost": e.mean_cost, "episode_costs": e.costs.tolist()}
+    return rows
 
 
 def _write(path: Path, columns: list[str], rows: list[dict[str, object]]) -> None:

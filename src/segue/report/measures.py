@@ -18,7 +18,7 @@ from segue.report.references import Reference
 from segue.report.statistics import fall, highest, lowest, split_means
 from segue.report.summary import Arm, Seed
 
-Kind = Literal["return", "score", "regret", "share", "steps"]
+Kind = Literal["return", "score", "regret", "share", "steps", "cost"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ LEVELS = (
         "normalised", "score", "Normalised: final return on the scale where the reference's two returns are 0 and 100."
     ),
     Measure("regret", "regret", "Regret: 1 − mean normalised return / 100, averaged over online evaluations."),
+    Measure("cost", "cost", "Cost: mean sum of an episode's costs at the last evaluation."),
 )
 """How good: returns and scores."""
 HANDOVER = (
@@ -145,6 +146,7 @@ def seed_measures(
         "area": area_under_curve(steps, returns),
         "normalised": final_return(scores),
         "regret": cumulative_regret(steps, scores),
+        "cost": seed.from_handover[-1].mean_cost if seed.from_handover else math.nan,
         "dip": fall(split_means(episodes)) if fell else math.nan,
         "raw dip": raw_dip(offline, returns) if fell else math.nan,
         "below": share_below(offline, steps, returns),

@@ -36,11 +36,17 @@ _WORST_FIRST = ("failed", "interrupted", "pending", "complete")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The mean return after `step` steps of a phase, and the returns of its episodes where they are known."""
+    """The mean return after `step` steps of a phase, and the returns and costs of its episodes where they are known."""
 
     step: float
     mean: float
     returns: Array
+    costs: Array = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def mean_cost(self) -> float:
+        """Per episode; NaN where costs were not recorded."""
+        return float(self.costs.mean()) if self.costs.size else math.nan
 
 
 @dataclass(frozen=True)
@@ -104,8 +110,8 @@ class Seed:
         """
         if not math.isfinite(self.offline_score) or (self.online and self.online[0].step == 0):
             return self.online
-        returns = self.offline[-1].returns if self.offline else np.empty(0)
-        return (Evaluation(0.0, self.offline_score, returns), *self.online)
+        last = self.offline[-1] if self.offline else Evaluation(0.0, math.nan, np.empty(0))
+        return (dataclasses.replace(last, step=0.0, mean=self.offline_score), *self.online)
 
     @property
     def online_curve(self) -> Curve:
@@ -325,7 +331,12 @@ def _seed(key: str, plain: Mapping[str, Any], history: History) -> Seed:
 
 def _evaluations(plain: Sequence[Mapping[str, Any]] | None) -> tuple[Evaluation, ...]:
     found = [
-        Evaluation(float(e["step"]), float(e["mean_return"]), np.asarray(e.get("returns") or (), dtype=float))
+        Evaluation(
+            float(e["step"]),
+            float(e["mean_return"]),
+            np.asarray(e.get("returns") or (), dtype=float),
+            np.asarray(e.get("costs") or (), dtype=float),
+        )
         for e in plain or ()
         if e.get("mean_return") is not None and math.isfinite(e["mean_return"])
     ]

@@ -16,7 +16,7 @@ from segue.report.statistics import FEW_SEEDS, Estimate, Interval, estimate, mea
 from segue.report.summary import Summary
 from segue.report.text import ABSENT, decimals, number, range_text, setting
 
-PLACES: dict[Kind, int] = {"score": 1, "regret": 2}
+PLACES: dict[Kind, int] = {"score": 1, "regret": 2, "cost": 2}
 """Decimals of what is on a scale of its own."""
 EXTENT = ("online steps", "seeds")
 """Columns that say how much there is of an arm; they are there only where arms differ in it."""

@@ -19,6 +19,7 @@ from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
 from segue.data.problems import problems
 from segue.envs import Environment
+from segue.envs.cost import require_cost
 from segue.envs.make import Looks, same
 from segue.errors import RecipeError, SegueError
 from segue.recipe import CHECKPOINT_EVERY, Recipe
@@ -33,6 +34,7 @@ from segue.runner.progress import Watcher
 from segue.runner.result import Result, RunFailed
 from segue.runner.start import check_fit, dataset_of, environment_of
 from segue.runner.stopping import Stopped, say
+from segue.runner.tracking import Tracking, require_tracker
 
 #: Fewest seconds between two writes of the time spent, also where `checkpoint_every` is less.
 TICK = 1.0
@@ -52,6 +54,7 @@ def compare(
     workers: int | None = None,
     progress: bool | None = None,
     on_event: Callable[[Job, Event], None] = lambda job, event: None,
+    track: str | None = None,
     command: str | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
     resume: bool = False,
@@ -68,6 +71,8 @@ def compare(
             one job to do at a time.
         progress: show bars (where they cannot be drawn, lines); by default on a terminal and in a notebook.
         on_event: called with progress, evaluations and notes as they happen.
+        track: `wandb` or `mlflow`: pass the recipe, evaluations, metrics and final figures on to it
+            (docs/tracking.md). If it fails while the run goes on, a note says so.
         command: the command line, for the report.
         checkpoint_every: seconds between saves; 0 saves as often as possible. The results do not depend on it.
         resume: continue even if the number of cores per job changed; prints a warning, because the numbers may differ.
@@ -89,6 +94,8 @@ def compare(
         raise RecipeError(f"workers is {workers}; expected at least 1")
     if not checkpoint_every >= 0:
         raise RecipeError(f"checkpoint_every is {checkpoint_every}; expected seconds, at least 0")
+    if track is not None:
+        require_tracker(track)
     look, loaded = Looks(), _Loaded()
     checked = {name: _check(name, recipe, out, look, loaded) for name, recipe in arms.items()}
     directory = RunDirectory(out, {name: recipe for name, (recipe, _) in checked.items()}, checkpoint_every)
@@ -130,21 +137,27 @@ def compare(
     if finished is not None:
         directory.write_metrics(out)
         write_report(out)
+        Tracking(directory, track, say).finish(finished)
         return Result(out, finished)
-    with directory.lock() as held, Watcher(progress) as watcher:
+    with directory.lock() as held, Watcher(progress) as watcher, contextlib.ExitStack() as entered:
 
         def tell(job: Job, event: Event) -> None:
             watcher(job, event)
             on_event(job, event)
 
+        def remark(message: str) -> None:
+            tell(jobs[0], {"event": "note", "message": message})
+
         for note in notes:
-            tell(jobs[0], {"event": "note", "message": note})
+            remark(note)
+        tracking = entered.enter_context(Tracking(directory, track, remark))
         earlier = directory.begin()
         clock = WallTime(out, earlier["wall_time_s"] if earlier else 0.0)
 
         def watched(job: Job, event: Event) -> None:
             clock.tick(max(checkpoint_every, TICK))
             tell(job, event)
+            tracking(job, event)
 
         outcomes, stopped = run_jobs(jobs, workers, watched, held)
         clock.tick()
@@ -168,6 +181,7 @@ def compare(
             write_report(out)
         except KeyboardInterrupt:  # the pictures take seconds, and everything else is written
             say(f"the report is not finished: segue report {out} writes it")
+        tracking.finish(summary)
     result = Result(out, summary)
     if result.status == "failed":
         raise RunFailed(result)
@@ -269,6 +283,10 @@ def _check(name: str, recipe: Recipe, out: Path, look: Looks, loaded: _Loaded) -
         check_fit(recipe, dataset, environment, look)
         if dataset is not None and environment is not None:
             _check_bounds(dataset, environment, look)
+        if recipe.cost is not None:
+            if environment is None:
+                raise RecipeError(f"cost is {recipe.cost!r}, but there is no environment that reports it")
+            require_cost(environment, recipe.cost)
         uri = None if dataset is None else _uri_in_files(recipe, dataset, out)
         live: dict[str, Any] = {}
         if recipe.online is not None and not recipe.online.on_policy:

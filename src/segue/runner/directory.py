@@ -11,6 +11,7 @@ comparisons.csv, statistics.png   where there are two arms of two seeds or more
 tensorboard/          event files, one folder a job
 checkpoints/          learners at the end of each phase
 states/               where each job stands, to go on from
+tracking.json         the ids of the runs at an experiment tracker, with --track
 wall_time.json        seconds that all calls have worked on the run
 records/              what each job wrote as it went; the summary is made from it
 """
@@ -25,7 +26,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ OFFLINE_FIELDS = (
     "normalise_observations",
     "eval_every",
     "eval_episodes",
+    "cost",
 )
 
 #: The status of a summary whose run has gone on since.
@@ -257,18 +259,29 @@ class RunDirectory:
 
     def jobs(self) -> list[Job]:
         """Every job, offline phases first; arms with the same offline phase share its job."""
-        offline: dict[str, Job] = {}
-        online: list[Job] = []
-        for arm, plain in self.arms.items():
-            for seed in range(plain["seed"], plain["seed"] + plain["seeds"]):
-                pretrained = None
-                if plain["offline"] is not None:
-                    job = self._job("offline", self._offline_name(plain), plain, seed)
-                    offline.setdefault(job.label, job)
-                    pretrained = job.checkpoints / "final"
-                if plain["online"] is not None:
-                    online.append(self._job("online", arm, plain, seed, pretrained))
-        return [*offline.values(), *online]
+        found: dict[str, Job] = {}
+        for arm, seed in self.seeds():
+            for job in self.jobs_of(arm, seed):
+                found.setdefault(job.label, job)
+        return sorted(found.values(), key=lambda job: job.phase != "offline")
+
+    def seeds(self) -> list[tuple[str, int]]:
+        """Every arm with each of its seeds."""
+        return [
+            (arm, seed)
+            for arm, plain in self.arms.items()
+            for seed in range(plain["seed"], plain["seed"] + plain["seeds"])
+        ]
+
+    def jobs_of(self, arm: str, seed: int) -> list[Job]:
+        """The jobs of one seed of an arm, the offline phase first."""
+        plain, found, pretrained = self.arms[arm], [], None
+        if plain["offline"] is not None:
+            found.append(self._job("offline", self._offline_name(plain), plain, seed))
+            pretrained = found[0].checkpoints / "final"
+        if plain["online"] is not None:
+            found.append(self._job("online", arm, plain, seed, pretrained))
+        return found
 
     def _job(self, phase: Any, name: str, plain: dict[str, Any], seed: int, pretrained: Path | None = None) -> Job:
         place = Path(slug(name)) / f"seed-{seed}"
@@ -326,15 +339,12 @@ class RunDirectory:
 
         `about` goes into the summary as it is, `logs` into the arms of these names.
         """
-        by_label = {job.label: job for job in self.jobs()}
         arms: dict[str, Any] = {}
         for arm, plain in self.arms.items():
             seeds: dict[str, Any] = {}
             handover: list[str] = []
             for seed in range(plain["seed"], plain["seed"] + plain["seeds"]):
-                offline = by_label.get(f"{self._offline_name(plain)} · seed {seed}") if plain["offline"] else None
-                online = by_label.get(f"{arm} · seed {seed}") if plain["online"] else None
-                seeds[str(seed)], lines = _summarise_seed(offline, online, outcomes)
+                seeds[str(seed)], lines = _summarise_seed(self.jobs_of(arm, seed), outcomes)
                 handover = handover or lines
             arms[arm] = {"recipe": plain, "dataset": datasets.get(arm), "handover": handover, "seeds": seeds}
         states = {outcome.status for outcome in outcomes.values()}
@@ -362,7 +372,7 @@ class RunDirectory:
         rows = [
             {"arm": _listed(job), "seed": job.seed, **row}
             for job in self.jobs()
-            for row in _lines(job.records / "metrics.jsonl")
+            for row in read_lines(job.records / "metrics.jsonl")
         ]
         first = ["arm", "seed", "phase", "step"]
         names = first + sorted({name for row in rows for name in row} - set(first))
@@ -373,14 +383,13 @@ class RunDirectory:
         write_atomically(place / "metrics.csv", table.getvalue())
 
 
-def _summarise_seed(
-    offline: Job | None, online: Job | None, outcomes: Mapping[str, Outcome]
-) -> tuple[dict[str, Any], list[str]]:
+def _summarise_seed(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> tuple[dict[str, Any], list[str]]:
+    by_phase: dict[str, Job] = {job.phase: job for job in jobs}
+    offline, online = by_phase.get("offline"), by_phase.get("online")
     results = {
         "offline": offline.result() if offline else None,
         "online": online.result() if online else None,
     }
-    jobs = [job for job in (offline, online) if job is not None]
     last = results["online" if online else "offline"]
     ended = [outcomes[job.label] for job in jobs]
     status = next((o.status for o in ended if o.status != "complete"), "complete")
@@ -389,9 +398,10 @@ def _summarise_seed(
         return {phase: result[field] if result else None for phase, result in results.items()}
 
     def evaluations(job: Job | None) -> list[dict[str, Any]]:
-        found = _lines(job.records / "evaluations.jsonl") if job else []
+        found = read_lines(job.records / "evaluations.jsonl") if job else []
         fields = ("step", "mean_return", "returns")
-        return [{name: row[name] for name in fields} for row in found if row.keys() >= set(fields)]
+        kept = (*fields, "mean_cost", "costs")
+        return [{name: row[name] for name in kept if name in row} for row in found if row.keys() >= set(fields)]
 
     online_evaluations = evaluations(online)
     # The handed-over policy is judged again as the online phase starts, with that phase's evaluation episodes.
@@ -413,7 +423,7 @@ def _summarise_seed(
         "updates_per_second": per_phase("updates_per_second"),
         "parameters_sha256": last["parameters_sha256"] if last else None,
         "actions": (results["offline"] or {}).get("actions"),
-        "events": [event for job in jobs for event in _lines(job.records / "events.jsonl")],
+        "events": [event for job in jobs for event in read_lines(job.records / "events.jsonl")],
         "metrics_of": {"offline": _listed(offline), "online": _listed(online)},
     }
     return seed, (results["online"] or {}).get("handover", [])
@@ -438,7 +448,7 @@ def _listed(job: Job | None) -> str | None:
     return None if job is None else job.label.rsplit(" · ", 1)[0]
 
 
-def _lines(file: Path) -> Iterator[dict[str, Any]]:
+def read_lines(file: Path) -> Iterator[dict[str, Any]]:
     """The records in a file, up to the first that is none: the line that an interruption cut, or a damaged one."""
     try:
         text = file.read_text(errors="replace")

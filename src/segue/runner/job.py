@@ -121,6 +121,7 @@ def _offline(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobC
         eval_every=recipe.offline_eval_every,
         eval_episodes=recipe.eval_episodes,
         patience=Patience(recipe.step_timeout, recipe.bad_steps),
+        cost=recipe.cost,
         keep=lambda learner: checkpoint.save(
             job.checkpoints / LATEST,
             Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, encoding=dataset.encoding),
@@ -174,6 +175,7 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
         eval_episodes=recipe.eval_episodes,
         seed=job.seed,
         patience=Patience(recipe.step_timeout, recipe.bad_steps),
+        cost=recipe.cost,
     )
     probe = Probe(logged)
     encoding = None if dataset is None else dataset.encoding

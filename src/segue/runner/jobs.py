@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from segue.recipe import CHECKPOINT_EVERY
 
@@ -26,13 +26,15 @@ class Progress(TypedDict):
 
 
 class Evaluation(TypedDict):
-    """The policy was judged: undiscounted returns of whole episodes, and their mean."""
+    """The policy was judged: undiscounted returns of whole episodes, and their mean; costs where they are recorded."""
 
     event: Literal["evaluation"]
     phase: str
     step: int
     mean_return: float
     returns: list[float]
+    mean_cost: NotRequired[float]
+    costs: NotRequired[list[float]]
 
 
 class Metrics(TypedDict):

@@ -58,8 +58,9 @@ class Watcher:
         elif event["event"] == "evaluation":
             self.progress.update(self.tasks[job.label], score=f"return {event['mean_return']:.0f}")
             if not self.live:
+                cost = f", cost {event['mean_cost']:.2f}" if "mean_cost" in event else ""
                 self.console.print(
-                    f"{job.label}: {event['phase']} step {event['step']}: return {event['mean_return']:.1f}"
+                    f"{job.label}: {event['phase']} step {event['step']}: return {event['mean_return']:.1f}{cost}"
                 )
         elif event["event"] == "note":
             self.progress.console.print(f"  [dim]{escape(job.label)} · {escape(event['message'])}[/dim]")

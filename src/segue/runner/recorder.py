@@ -78,7 +78,7 @@ class JobRecorder:
         for name, value in values.items():
             self.writer.add_scalar(f"{phase}/{name}", value, step)
 
-    def evaluation(self, phase: str, step: int, returns: np.ndarray) -> None:
+    def evaluation(self, phase: str, step: int, returns: np.ndarray, costs: np.ndarray | None = None) -> None:
         """Writes a line, and passes it on."""
         self.last_score = float(np.mean(returns))
         record: Evaluation = {
@@ -88,6 +88,9 @@ class JobRecorder:
             "mean_return": self.last_score,
             "returns": returns.tolist(),
         }
+        if costs is not None:
+            record |= {"mean_cost": float(np.mean(costs)), "costs": costs.tolist()}
+            self.writer.add_scalar(f"{phase}/mean_cost", record["mean_cost"], step)
         self.files["evaluations"].write({name: value for name, value in record.items() if name != "event"})
         self.writer.add_scalar(f"{phase}/mean_return", self.last_score, step)
         self.send(record)

@@ -90,6 +90,7 @@ def train_offline(
     phase: str = "offline",
     train_policy: bool = True,
     patience: Patience = USUAL,
+    cost: str | None = None,
     keep: Callable[[Learner], object] = lambda learner: None,
     checkpointer: Checkpointer = NO_CHECKPOINTS,
     position: Position | None = None,
@@ -98,8 +99,9 @@ def train_offline(
 
     With `train_policy` False the policy is held still: fitted Q evaluation with the algorithm's own target.
     With an environment, the policy is evaluated every `eval_every` steps and at the end; that last score is the one
-    the online phase is measured against. `keep` is called with the learner at each of these steps, also without an
-    environment. With a `position` it goes on from there, and ignores `learner`.
+    the online phase is measured against. `cost` is the key of `info` whose sum evaluations record. `keep` is called
+    with the learner at each of these steps, also without an environment. With a `position` it goes on from there, and
+    ignores `learner`.
     """
     key = rng.stream(seed, phase)
     probe = Probe(replay.offline)
@@ -119,10 +121,10 @@ def train_offline(
                 with recorder.clock(phase, "evaluation"):
                     policy = Policy(algorithm, learner)
                     rollouts = roll_out(
-                        policy, env_id, eval_episodes, seed, evaluations, False, patience, tell, evaluations <= 1
+                        policy, env_id, eval_episodes, seed, evaluations, False, patience, tell, evaluations <= 1, cost
                     )
                     recorder.metrics(phase, step, probe.measure(policy, rollouts))
-                recorder.evaluation(phase, step, rollouts.returns)
+                recorder.evaluation(phase, step, rollouts.returns, rollouts.costs)
             keep(learner)
             recovery.mark(learner, step)
         if step >= steps:

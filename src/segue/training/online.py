@@ -58,6 +58,7 @@ class OnlineSettings:
     patience: Patience = USUAL
     environment_processes: Choice = "no"
     hindsight: int = 0
+    cost: str | None = None
 
     def episodes(self, recorder: Recorder, tell: Callable[[str], None]) -> Episodes:
         """The environments to train in."""
@@ -171,9 +172,11 @@ def judge(
     """Evaluate a policy in environments of its own and record what it earns and what its critic expects."""
     s = settings
     with recorder.clock("online", "evaluation"):
-        rollouts = roll_out(policy, s.env_id, s.eval_episodes, s.seed, 1000 + step, False, s.patience, tell, step == 0)
+        rollouts = roll_out(
+            policy, s.env_id, s.eval_episodes, s.seed, 1000 + step, False, s.patience, tell, step == 0, s.cost
+        )
         recorder.metrics("online", step, probe.measure(policy, rollouts))
-    recorder.evaluation("online", step, rollouts.returns)
+    recorder.evaluation("online", step, rollouts.returns, rollouts.costs)
 
 
 def reference(

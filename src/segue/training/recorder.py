@@ -23,8 +23,8 @@ class Recorder(Protocol):
     def metrics(self, phase: str, step: int, values: dict[str, float]) -> None:
         """Averages over the updates since the last call."""
 
-    def evaluation(self, phase: str, step: int, returns: np.ndarray) -> None:
-        """Undiscounted returns of the evaluation episodes after `step` steps."""
+    def evaluation(self, phase: str, step: int, returns: np.ndarray, costs: np.ndarray | None = None) -> None:
+        """Undiscounted returns of the evaluation episodes after `step` steps, and the sums of their costs if known."""
 
     def clock(self, phase: str, what: str) -> AbstractContextManager[None]:
         """Times a part of a phase that is not training: `evaluation` or `compile`."""
@@ -48,7 +48,7 @@ class Silent:
     def metrics(self, phase: str, step: int, values: dict[str, float]) -> None:
         """Nothing."""
 
-    def evaluation(self, phase: str, step: int, returns: np.ndarray) -> None:
+    def evaluation(self, phase: str, step: int, returns: np.ndarray, costs: np.ndarray | None = None) -> None:
         """Nothing."""
 
     def clock(self, phase: str, what: str) -> AbstractContextManager[None]:
