@@ -4,11 +4,11 @@ The learner explores, and may fall. When one of its episodes is better than what
 of its policies becomes a candidate: it is frozen, and acts unchanged until its own episodes decide. A candidate that
 wins replaces the incumbent, which is what evaluations show and exports contain.
 
-The test bets on wins (Waudby-Smith & Ramdas 2023, arXiv 2010.09686): a candidate's episode wins if its return is above
-m, an upper confidence bound of the incumbent's median return, and a gambler's wealth is multiplied by 1 ± BET. If the
-candidate wins at most every second episode, no factor is above 1 in expectation, so the probability that a candidate no
-better than the incumbent is ever promoted is at most α, half of it for an m that is too low. The combination of the
-parts is ours.
+The test ranks the returns of both. Each new return is drawn into a ranking from the best downwards, in which an episode
+of the candidate is ODDS times as likely to come next as one of the incumbent (Lehmann's alternative; Savage 1956); the
+evidence is the likelihood of the ranking by that, over the one where both are alike. If the candidate's returns are
+distributed like the incumbent's, the evidence is a martingale, and reaches 1/α with probability α at most, however
+often one looks (Ville's inequality). The combination of the parts is ours.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Float, Int
-from scipy.special import bdtr
 
 from segue import rng
 from segue.acting import Acted
@@ -33,11 +32,11 @@ from segue.core import Array, Key, Learner, Nets, Spaces, Transition
 from segue.describe import Panel, Remedy
 from segue.replay.base import ReplayStrategy
 
-#: Share of the wealth that is staked on each episode: five wins in a row multiply it by 24.8.
-BET = 0.9
-#: A candidate is dropped when the wealth has fallen below this: at its first episode if it loses that.
+#: How much more likely the better of two episodes, one of each, is the candidate's.
+ODDS = 8.0
+#: A candidate is dropped when the evidence has fallen below this.
 HOPELESS = 0.5
-#: Returns of the incumbent that m is made of: at least so many, at most the last so many.
+#: Returns of the incumbent that a candidate is compared with: at least so many, at most the last so many.
 FEWEST, RECENT = 5, 20
 #: Who acts in an episode.
 NOBODY, INCUMBENT, LEARNER, CANDIDATE = -1, 0, 1, 2
@@ -54,8 +53,8 @@ class State(NamedTuple):
     """Last returns of the incumbent, [RECENT], oldest first; NaN where there are not as many."""
     tried: Array
     """Returns of the candidate in the order in which its episodes began, [RECENT]; NaN where there are none yet."""
-    wealth: Array
-    """The gambler's, at first 1; 0 while there is no candidate."""
+    evidence: Array
+    """For the candidate; 0 while there is none."""
     promotions: Array
     candidates: Array
 
@@ -73,7 +72,7 @@ class Promotion(Bridge):
     )
 
     alpha: float = 0.1
-    """Largest probability of promoting a candidate that is no better than the incumbent."""
+    """Largest probability of promoting a candidate whose returns are distributed like the incumbent's."""
     average: float = 0.005
     """τ of the average that candidates are made of: average ← τ·policy + (1 − τ)·average; 1: the policy itself."""
     share: float = 1.0
@@ -128,7 +127,7 @@ class Promotion(Bridge):
         """What the incumbent and the last candidate earn, and the evidence."""
         return (
             Panel(
-                "promotion_log_wealth",
+                "promotion_log_evidence",
                 "Promotion: evidence for the candidate",
                 "log e-value",
                 threshold=math.log(self.threshold),
@@ -140,17 +139,8 @@ class Promotion(Bridge):
 
     @property
     def threshold(self) -> float:
-        """The wealth of a promotion, 2/α: by Ville's inequality it is ever reached with probability at most α/2."""
-        return 2 / self.alpha
-
-    def bar(self, earned: Float[np.ndarray, " episodes"]) -> float:
-        """m: the smallest of these returns above which the median lies with probability at most α/2; else the largest.
-
-        k of n independent returns are below the median with the binomial probability of k heads.
-        """
-        ordered = np.sort(earned)
-        covered = np.flatnonzero(bdtr(np.arange(len(ordered)), len(ordered), 0.5) >= 1 - self.alpha / 2)
-        return float(ordered[covered[0]] if len(covered) else ordered[-1])
+        """The evidence of a promotion."""
+        return 1 / self.alpha
 
     def update(
         self, state: State, algorithm: Algorithm, nets: Nets, batch: Transition, aux: Aux, key: Key
@@ -163,36 +153,38 @@ class Promotion(Bridge):
         if report.arms is None or not len(report.returns):
             return Review(state)
         earned, tried = (np.asarray(column)[~np.isnan(column)] for column in (state.earned, state.tried))
-        wealth, promotions, candidates = float(state.wealth), int(state.promotions), int(state.candidates)
-        counted = zip(report.arms[report.whole].tolist(), report.returns[report.whole].tolist(), strict=True)
+        value, promotions, candidates = float(state.evidence), int(state.promotions), int(state.candidates)
+        incumbent, candidate = state.incumbent, state.candidate
         event: str | None = None
         renewed = False
-        incumbent, candidate = state.incumbent, state.candidate
-        for arm, value in counted:
-            if arm == INCUMBENT:
-                earned = np.append(earned, value)[-RECENT:]
-            if len(earned) < FEWEST:
+        for arm, one in zip(report.arms[report.whole].tolist(), report.returns[report.whole].tolist(), strict=True):
+            if arm == INCUMBENT and (value == 0 or len(earned) < RECENT):
+                earned = np.append(earned, one)[-RECENT:]
+            if arm == LEARNER and value == 0 and len(earned) >= FEWEST and one > np.median(earned):
+                candidate, tried = copy_arrays(state.average), np.zeros(0)
+                value, candidates, renewed = 1.0, candidates + 1, True
+                break
+            if value == 0 or arm == LEARNER:
                 continue
-            bar = self.bar(earned)
-            if arm == LEARNER and wealth == 0 and value > bar:
-                candidate = copy_arrays(state.average)
-                tried, wealth, candidates, renewed = np.zeros(0), 1.0, candidates + 1, True
-                event = f"candidate {candidates} at step {report.step}: the learner earned {value:.4g}, above {bar:.4g}"
-                break
-            if arm == CANDIDATE and wealth > 0:
-                tried, wealth = np.append(tried, value), wealth * (1 + BET if value > bar else 1 - BET)
-                if wealth >= self.threshold and tried.mean() > earned.mean():
-                    event = (
-                        f"candidate {candidates} promoted at step {report.step}: {tried.mean():.4g} on average of "
-                        f"{len(tried)} episodes, where the incumbent earned {earned.mean():.4g}"
-                    )
-                    # In buffers of its own: the next dispatch takes over those of the candidate, too.
-                    incumbent, earned, promotions = copy_arrays(candidate), tried, promotions + 1
-                elif wealth >= HOPELESS and len(tried) < RECENT:
-                    continue
-                wealth, renewed = 0.0, True
-                break
-        metrics = {"promotions": float(promotions), "promotion_log_wealth": math.log(wealth) if wealth else 0.0}
+            if arm == CANDIDATE:
+                tried = np.append(tried, one)
+            value = evidence(earned, tried)
+            if value >= self.threshold and tried.mean() > earned.mean():
+                event = (
+                    f"candidate {candidates} promoted at step {report.step}: {tried.mean():.4g} on average of "
+                    f"{len(tried)} episodes, where the incumbent earned {earned.mean():.4g}"
+                )
+                # In buffers of its own: the next dispatch takes over those of the candidate, too.
+                incumbent, earned, promotions = copy_arrays(candidate), tried, promotions + 1
+            elif value >= HOPELESS and len(tried) < RECENT:
+                continue
+            value, renewed = 0.0, True
+            break
+        metrics = {
+            "promotions": float(promotions),
+            "candidates": float(candidates),
+            "promotion_log_evidence": math.log(value) if value else 0.0,
+        }
         if len(earned):
             metrics["incumbent_return"] = float(earned.mean())
         state = State(
@@ -201,7 +193,7 @@ class Promotion(Bridge):
             state.average,
             _filled(earned),
             _filled(tried),
-            np.asarray(wealth, np.float32),
+            np.asarray(value, np.float32),
             np.asarray(promotions, np.int32),
             np.asarray(candidates, np.int32),
         )
@@ -236,7 +228,7 @@ class Promotion(Bridge):
 
         if not explore:
             return act(state.incumbent, "incumbent")._replace(carry=xp.full_like(carry, INCUMBENT))
-        on_trial = float(state.wealth) > 0
+        on_trial = float(state.evidence) > 0
         challenger = CANDIDATE if on_trial else LEARNER
         if np.isnan(state.earned).sum() > RECENT - FEWEST:
             challenger = INCUMBENT
@@ -251,6 +243,18 @@ class Promotion(Bridge):
             if xp is not np or acts.any():
                 chosen = _where(acts, act(theirs, who), chosen, xp)
         return chosen._replace(carry=carry)
+
+
+def evidence(earned: Float[np.ndarray, " incumbent"], tried: Float[np.ndarray, " candidate"]) -> float:
+    """Likelihood of the ranking of these returns if the candidate is better by ODDS, over the one if it is not.
+
+    Π_k k · w_k / (I_k + ODDS · C_k) over the returns in ascending order: w is ODDS for the candidate's and 1 for the
+    incumbent's, C and I count those up to k. Of equal returns the candidate's is the lower.
+    """
+    of_candidate = np.arange(len(earned) + len(tried)) >= len(earned)
+    ranked = of_candidate[np.lexsort((~of_candidate, np.concatenate([earned, tried])))]
+    places, weights = np.arange(1, len(ranked) + 1), np.where(ranked, ODDS, 1.0)
+    return float(np.exp(np.log(places * weights / weights.cumsum()).sum()))
 
 
 def _where(mask: Any, one: Acted, other: Acted, xp: Any) -> Acted:
