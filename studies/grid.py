@@ -41,6 +41,7 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--full", action="store_true", help="the whole grid, for a bigger machine")
     parser.add_argument("--only", action="append", metavar="TASK", help="this task (may be given again)")
+    parser.add_argument("--arm", action="append", metavar="ARM", help="this arm (may be given again)")
     parser.add_argument("--workers", type=int, help="processes, one run each at a time; by default one per core")
     parser.add_argument("--out", type=Path, help="where runs go, and with --full the results too")
     parser.add_argument(
@@ -58,9 +59,17 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
     for name in options.only or ():
         if name not in tasks:
             parser.error(f"--only {name}: there is {', '.join(tasks)}")
+    wanted = {task: arms for task, arms in tasks.items() if task in (options.only or tasks)}
+    for name in options.arm or ():
+        if not any(name in arms for arms in wanted.values()):
+            parser.error(
+                f"--arm {name}: there is {', '.join(dict.fromkeys(a for arms in wanted.values() for a in arms))}"
+            )
+    if options.arm:
+        wanted = {task: {a: r for a, r in arms.items() if a in options.arm} for task, arms in wanted.items()}
     results = known(place / "results.json", tasks)
     waiting = []
-    for unit in units({name: arms for name, arms in tasks.items() if name in (options.only or tasks)}, out):
+    for unit in units(wanted, out):
         summary = _finished(unit)
         if summary is not None:
             add(results, unit.task, summary)
