@@ -57,6 +57,17 @@ def test_without_an_environment_it_says_that_the_recipe_ends_at_the_handover():
     assert any("give --env" in finding.text for finding in advice.outlook)
 
 
+def test_the_environment_of_another_task_is_refused(capsys):
+    assert main(["advise", "segue:hopper-mixed", "--env", "Walker2d-v5", "--no-trial"]) == 2
+    assert "Walker2d-v5" in capsys.readouterr().err
+
+
+def test_what_is_wrong_with_a_dataset_stands_among_the_findings():
+    observations = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
+    advice = advise(made(np.tanh(observations[:, :1]), observations), trial=False)
+    assert any(finding.text.startswith("problem: a short dataset") for finding in advice.findings)
+
+
 def test_a_trial_times_both_phases(capsys):
     """Of a recipe with environment: one that ends at the handover has the offline half only."""
     assert main(["advise", "segue:cartpole-mixed", "--json"]) == 0

@@ -27,6 +27,7 @@ STATES, NEIGHBOURS = 1_000, 40
 TRIAL_UPDATES, TRIAL_STEPS = 400, 4_096
 #: Differences of actions in alike states, as a share of those of any two states: below, between and above.
 NARROW, WIDE = 0.35, 0.65
+HERE, INSPECT = "this dataset", "segue inspect says what it means and what to do"
 STUDIES = {
     "recipes": "docs/recipes.md",
     "collapse": "studies/collapse/README.md",
@@ -40,7 +41,7 @@ class Finding:
 
     text: str
     basis: str
-    """`this dataset`, `a trial here`, or the page of a study."""
+    """The dataset, where more is said of it, or the page of a study."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Advice:
         for title, findings in (("The dataset", self.findings), ("At the handover", self.outlook)):
             blocks.append(Text(title, style="bold"))
             for finding in findings:
-                basis = "" if finding.basis == "this dataset" else f"  [{finding.basis}]"
+                basis = "" if finding.basis == HERE else f"  [{finding.basis}]"
                 blocks.append(Padding(Text.assemble(finding.text, (basis, "dim")), (0, 0, 0, 2)))
         blocks.append(Text("What to run", style="bold"))
         blocks.append(Padding(Text(self.command), (0, 0, 0, 2)))
@@ -102,18 +103,22 @@ def advise(dataset: str | Dataset, trial: bool = True, **task: Any) -> Advice:
 
     Raises:
         DataError: if the dataset cannot be read.
-        RecipeError: if its environment cannot be made.
+        RecipeError: if its environment cannot be made, or is another than the dataset's.
     """
     from segue.data import load
+    from segue.data.problems import problems
+    from segue.runner.start import check_fit, dataset_of, environment_of
 
     loaded = dataset if isinstance(dataset, Dataset) else load(dataset, clip_actions=task.get("clip_actions", False))
-    recipe = preset(AUTO, dataset=dataset, seeds=3, **task)
+    recipe = preset(AUTO, dataset=loaded, seeds=3, **task)
+    environment = environment_of(recipe, loaded)
+    check_fit(recipe, dataset_of(recipe), environment)
     return Advice(
         loaded.source,
-        _about(loaded),
+        (*_about(loaded), *(Finding(f"problem: {problem.found}", INSPECT) for problem in problems(loaded))),
         _outlook(loaded, recipe),
-        recipe,
-        _command(loaded, task),
+        dataclasses.replace(recipe, dataset=dataset),
+        _command(loaded.source if isinstance(dataset, Dataset) else dataset, task),
         _cost(recipe) if trial else None,
     )
 
@@ -176,7 +181,7 @@ def _about(dataset: Dataset) -> tuple[Finding, ...]:
             f"coverage of actions: {kind}; actions in alike states of different episodes differ by {found:.0%} of what "
             "any two differ by"
         )
-    return tuple(Finding(text, "this dataset") for text in texts)
+    return tuple(Finding(text, HERE) for text in texts)
 
 
 def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
@@ -186,7 +191,7 @@ def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
         words = f"cloning the best episodes hands over about what they earn, {best:,.4g}"
         found.append(Finding(f"{words} (in our studies 81 to 107 % of it)", STUDIES["leaderboard"]))
     if recipe.online is None:
-        found.append(Finding("no environment is known, so the recipe ends at the handover: give --env", "this dataset"))
+        found.append(Finding("no environment is known, so the recipe ends at the handover: give --env", HERE))
     elif dataset.spaces.discrete:
         words = "discrete CQL that goes on as it is held its start and improved it; handed to an entropy bonus it fell"
         found.append(Finding(f"{words} (CartPole)", STUDIES["recipes"]))
@@ -196,8 +201,8 @@ def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def _command(dataset: Dataset, task: dict[str, Any]) -> str:
-    words = ["segue", "run", "--dataset", dataset.source]
+def _command(dataset: str, task: dict[str, Any]) -> str:
+    words = ["segue", "run", "--dataset", dataset]
     if isinstance(task.get("env"), str):
         words += ["--env", task["env"]]
     if task.get("clip_actions"):
