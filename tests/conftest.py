@@ -34,23 +34,19 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 import pytest
 from hypothesis import settings
 
-from segue.report import figures, figures_curves, figures_handover, figures_statistics
 from segue.runner.machine import release_programs
+from unpainted import paint
 
 settings.register_profile("segue", deadline=None, max_examples=40)
 settings.load_profile("segue")
 
 TESTS = itertools.count()
-PICTURE = figures.picture
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Most of what a small run takes is its report's pictures: they are drawn where a test looks at them."""
-    looks = (
-        "report" in item.path.relative_to(item.config.rootpath).parts or item.get_closest_marker("pictures") is not None
-    )
-    for module in (figures_curves, figures_handover, figures_statistics):
-        module.picture = PICTURE if looks else lambda size, theme, draw: b"a picture"
+    """Pictures are drawn where a test looks at them."""
+    of_reports = "report" in item.path.relative_to(item.config.rootpath).parts
+    paint(of_reports or item.get_closest_marker("pictures") is not None)
 
 
 @pytest.fixture(autouse=True)

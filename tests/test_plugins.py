@@ -50,7 +50,10 @@ def python(folder: Path, *arguments: str, site: Path | None = None) -> subproces
 
 def segue_commands(folder: Path, *commands: list[str], site: Path | None = None) -> subprocess.CompletedProcess[str]:
     """These commands one after the other, in one process, until one fails."""
-    program = f"import sys; from segue.cli.main import main; sys.exit(next(filter(None, map(main, {commands})), 0))"
+    program = (
+        "import sys, unpainted; from segue.cli.main import main; unpainted.paint(False); "
+        f"sys.exit(next(filter(None, map(main, {commands})), 0))"
+    )
     return python(folder, "-c", program, site=site)
 
 
