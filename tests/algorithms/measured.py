@@ -61,6 +61,7 @@ def algorithm_of(case: str, **options: Any) -> Algorithm:
     return small(name, **{**variants(name)[variant], **options})
 
 
+@lru_cache(maxsize=4)
 def learner_of(case: str, algorithm: Algorithm, seed: int = 0) -> Learner:
     """A random learner of it for the case's actions."""
     return random_learner(algorithm, seed, CASES[case][2])
