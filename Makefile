@@ -29,12 +29,14 @@ demo: install
 	        --online.value-learning-rate 1e-3" \
 	    --out runs/demo
 
-# Annotations of shapes and types are checked where every part is used at least once; it takes three times as long.
+# Annotations of shapes and types are checked where every part is used at least once; it takes three times as long, so
+# that these tests run only so.
+CHECKED := tests/networks tests/replay
 TYPED := --jaxtyping-packages=segue.core,segue.rng,segue.policy,segue.networks,segue.algorithms,segue.bridges,segue.replay,segue.training,segue.ope,segue.microbatches,checked.annotations
 
 test: install lint
-	$(BIN)/python -m pytest -n auto --dist worksteal
-	$(BIN)/python -m pytest -n auto --dist worksteal $(TYPED) src/segue/conformance tests/networks tests/replay
+	$(BIN)/python -m pytest -n auto --dist worksteal $(CHECKED:%=--ignore=%)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(TYPED) src/segue/conformance $(CHECKED)
 
 # What takes minutes: more combinations of the same claims.
 slow: install

@@ -4,12 +4,12 @@ import itertools
 import os
 import tempfile
 
-# Most of the time goes into compiling small programs that run once: with little optimisation three files of the suite
-# (probes, handover, SAMG) take 185 s of processor time where they took 276.
+# Most of the time goes into compiling programs that run once. Without optimisation, compiling the algorithms' updates
+# takes under half the time; programs that run for long then take twice theirs (tests/algorithms/test_probes.py).
 # Before JAX is imported, and for the processes that tests start.
 os.environ["XLA_FLAGS"] = " ".join(
     (
-        "--xla_backend_optimization_level=1",
+        "--xla_backend_optimization_level=0",
         "--xla_cpu_use_fusion_emitters=false",
         "--xla_llvm_disable_expensive_passes=true",
         "--xla_cpu_parallel_codegen_split_count=1",
@@ -34,23 +34,19 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 import pytest
 from hypothesis import settings
 
-from segue.report import figures, figures_curves, figures_handover, figures_statistics
 from segue.runner.machine import release_programs
+from unpainted import paint
 
 settings.register_profile("segue", deadline=None, max_examples=40)
 settings.load_profile("segue")
 
 TESTS = itertools.count()
-PICTURE = figures.picture
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Most of what a small run takes is its report's pictures: they are drawn where a test looks at them."""
-    looks = (
-        "report" in item.path.relative_to(item.config.rootpath).parts or item.get_closest_marker("pictures") is not None
-    )
-    for module in (figures_curves, figures_handover, figures_statistics):
-        module.picture = PICTURE if looks else lambda size, theme, draw: b"a picture"
+    """Pictures are drawn where a test looks at them."""
+    of_reports = "report" in item.path.relative_to(item.config.rootpath).parts
+    paint(of_reports or item.get_closest_marker("pictures") is not None)
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,8 @@ few = settings(max_examples=30, deadline=None, derandomize=True)
 
 #: The conformance suite's: all but those that learn on-policy, which the shared update does not run.
 SUITE = {name: cls for name, cls in ALGORITHMS.items() if not cls.on_policy}
+#: What differs from SAC in numbers only: these learn with `-m slow` where another claim than theirs is tested.
+SACS_CODE = {"sac-n", "redq", "rlpd"}
 #: (algorithm, kind of actions) by a name for the pair; the kind is named where the algorithm has both.
 MEMBERS = {
     name if len(cls.actions) == 1 else f"{name}-{kind}": (name, kind)

@@ -15,9 +15,12 @@ import pytest
 import segue
 from segue.algorithms import ALGORITHMS, TD3
 from segue.bridges import BRIDGES
+from segue.cli.main import main
+from segue.data import npz
 from segue.errors import RecipeError, SegueError
 from segue.plugins import PluginError, Registry
 from segue.recipe import decode
+from toys import PENDULUM, pendulum_log
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--offline.hidden-sizes", "8", "8", "--online.hidden-sizes", "8", "8"]
@@ -42,9 +45,16 @@ def python(folder: Path, *arguments: str, site: Path | None = None) -> subproces
     """A command in this folder, with the packages of `site`."""
     path = [str(ROOT / "src"), *([str(site)] if site else []), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
-    return subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    return subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def segue_commands(folder: Path, *commands: list[str], site: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """These commands one after the other, in one process, until one fails."""
+    program = (
+        "import sys, unpainted; from segue.cli.main import main; unpainted.paint(False); "
+        f"sys.exit(next(filter(None, map(main, {commands})), 0))"
     )
+    return python(folder, "-c", program, site=site)
 
 
 def lines_of_hopper(place: Path) -> None:
@@ -56,27 +66,27 @@ def lines_of_hopper(place: Path) -> None:
     place.write_text("\n".join(rows))
 
 
-def test_an_installed_package_is_known_to_flags_workers_resume_and_reports(installed: Path, tmp_path: Path) -> None:
+def test_an_installed_package_is_known_to_flags_workers_resume_and_reports(
+    installed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines_of_hopper(tmp_path / "steps.jsonl")
     parts = ["--dataset", "jsonl:steps.jsonl", "--offline", "crr", "--online", "crr", "--bridges", "slow-start"]
     parts += ["--replay", "recent", "--env", "Hopper-v5", "--bridges.slow-start.first", "0.5"]
-    listed = python(tmp_path, "segue.cli.main", "list", site=installed)
-    assert all(name in listed.stdout for name in ("crr", "slow-start", "recent", "jsonl:")), listed.stderr
-    done = python(tmp_path, "segue.cli.main", "run", *parts, *SMALL, *STEPS, *FEW, "--out", "run", site=installed)
+    run = ["run", *parts, *SMALL, *STEPS, *FEW, "--out", "run"]
+    done = segue_commands(tmp_path, ["list"], run, site=installed)
     assert done.returncode == 0, done.stderr + done.stdout
+    assert all(name in done.stdout for name in ("crr", "slow-start", "recent", "jsonl:")), done.stdout
     saved = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert saved["offline"]["name"] == "crr"
-    again = python(tmp_path, "segue.cli.main", "run", "--resume", "run", site=installed)
+    again = segue_commands(tmp_path, ["run", "--resume", "run"], ["report", "run"], site=installed)
     assert again.returncode == 0, again.stderr
-    report = python(tmp_path, "segue.cli.main", "report", "run", site=installed)
-    assert report.returncode == 0, report.stderr
-    without = python(tmp_path, "segue.cli.main", "report", "run")
-    assert without.returncode == 0 or "segue_example" in without.stderr
+    assert main(["report", str(tmp_path / "run")]) == 2, "here the package is not installed"
+    assert "segue_example" in capsys.readouterr().err
 
 
 def test_the_conformance_suite_runs_on_an_installed_package(installed: Path, tmp_path: Path) -> None:
     names = [word for name in ("crr", "slow-start", "recent", "jsonl") for word in ("--part", name)]
-    done = python(tmp_path, "segue.conformance", "-q", *names, site=installed)
+    done = python(tmp_path, "-m", "segue.conformance", "-q", *names, site=installed)
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout
 
@@ -86,22 +96,23 @@ def test_a_file_of_ours_works_as_a_module_of_somebody_else(tmp_path: Path) -> No
     text = (ROOT / "src/segue/algorithms/fql.py").read_text()
     text = text.replace('name: ClassVar[str] = "fql"', 'name: ClassVar[str] = "their-fql"')
     (tmp_path / "theirs.py").write_text(text + "\n\nimport segue\n\nsegue.register(FQL)\n")
-    parts = ["--import", "theirs", "--dataset", "segue:hopper-mixed", "--offline", "their-fql", "--online", "their-fql"]
-    chunks = ["--offline.chunk", "2", "--online.chunk", "2"]
-    done = python(tmp_path, "segue.cli.main", "run", *parts, *chunks, *SMALL, *STEPS, *FEW, "--out", "run")
+    npz.write(tmp_path / "log.npz", segue.load(pendulum_log()).columns())
+    parts = ["--import", "theirs", "--dataset", "npz:log.npz", "--offline", "their-fql", "--online", "their-fql"]
+    chunks = ["--offline.chunk", "2", "--online.chunk", "2", "--env", PENDULUM]
+    done = segue_commands(tmp_path, ["run", *parts, *chunks, *SMALL, *STEPS, *FEW, "--out", "run"])
     assert done.returncode == 0, done.stderr + done.stdout
     assert json.loads((tmp_path / "run/recipe.json").read_text())["offline"]["module"] == "theirs"
-    again = python(tmp_path, "segue.cli.main", "run", "--resume", "run", "--online-steps", "60")
+    judge = ["evaluate", "run/checkpoints/run/seed-0/final", "--episodes", "1"]
+    longer = ["run", "--resume", "run", "--online-steps", "60", "--workers", "1"]
+    again = segue_commands(tmp_path, judge, longer)
     assert again.returncode == 0, again.stderr
-    judged = python(tmp_path, "segue.cli.main", "evaluate", "run/checkpoints/run/seed-0/final", "--episodes", "1")
-    assert judged.returncode == 0, judged.stderr
     before = (tmp_path / "run/recipe.json").read_text()
     field = "    bc_weight: float"
     assert field in text
     (tmp_path / "theirs.py").write_text(
         (tmp_path / "theirs.py").read_text().replace(field, f"    new: int = 1\n{field}")
     )
-    changed = python(tmp_path, "segue.cli.main", "run", "--resume", "run", "--online-steps", "80")
+    changed = segue_commands(tmp_path, ["run", "--resume", "run", "--online-steps", "80"])
     assert changed.returncode == 2
     assert "offline of 'run' has other hyper-parameters today" in changed.stderr
     assert (tmp_path / "run/recipe.json").read_text() == before

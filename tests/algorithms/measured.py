@@ -16,6 +16,7 @@ from references import reference, variants
 from helpers import (
     KINDS,
     MEMBERS,
+    SACS_CODE,
     SUITE,
     actor_update,
     bellman_target,
@@ -41,10 +42,13 @@ WITH_CRITIC = [case for case, (name, *_) in _CASES.items() if hasattr(SUITE[name
 CASES = {case: _CASES[case] for case in sorted(_CASES, key=lambda case: case not in WITH_CRITIC)}
 #: The scope has pytest run all tests of a case one after the other, so that it is measured by one worker and forgotten.
 every_case = pytest.mark.parametrize("case", CASES, scope="module")
-#: Every algorithm as it is by default; the other variants with `-m slow`, where a sharper test covers them by default.
+#: Every algorithm with code of its own, as it is by default; the others with `-m slow`: a sharper test covers them.
 mostly_defaults = pytest.mark.parametrize(
     "case",
-    [case if case.endswith("default") else pytest.param(case, marks=pytest.mark.slow) for case in CASES],
+    [
+        case if variant == "default" and name not in SACS_CODE else pytest.param(case, marks=pytest.mark.slow)
+        for case, (name, variant, _) in CASES.items()
+    ],
     scope="module",
 )
 #: Roles that a critic update trains; the others that are trained move in an actor update.
@@ -57,6 +61,7 @@ def algorithm_of(case: str, **options: Any) -> Algorithm:
     return small(name, **{**variants(name)[variant], **options})
 
 
+@lru_cache(maxsize=4)
 def learner_of(case: str, algorithm: Algorithm, seed: int = 0) -> Learner:
     """A random learner of it for the case's actions."""
     return random_learner(algorithm, seed, CASES[case][2])

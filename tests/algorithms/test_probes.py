@@ -6,7 +6,7 @@ Observations have one dimension; the states are −1 and 1. Actions are a number
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 from references import reference
 
-from helpers import MEMBERS, SUITE
+from helpers import MEMBERS, SACS_CODE, SUITE
+from segue.algorithms import Algorithm
+from segue.core import Learner
 from segue.data import Columns, Dataset
 from segue.policy import Policy
 from segue.replay import Replay
 from segue.training.update import init_learner, run_updates
 
-ROWS, DISCOUNT = 256, 0.6
+ROWS, DISCOUNT, UPDATES = 256, 0.6, 600
 RNG = np.random.default_rng(0)
 STATE = np.tile([-1.0, 1.0], ROWS // 2)
 ACTION = RNG.uniform(-1, 1, ROWS)
@@ -82,21 +84,31 @@ IMITATES = {member: pair for member, pair in OFFLINE.items() if member not in LE
 
 
 def of(members):
-    return pytest.mark.parametrize(("name", "kind"), members.values(), ids=members, scope="module")
+    cases = [
+        pytest.param(*pair, id=member, marks=pytest.mark.slow if pair[0] in SACS_CODE else ())
+        for member, pair in members.items()
+    ]
+    return pytest.mark.parametrize(("name", "kind"), cases, scope="module")
 
 
 learns_values = of(LEARNS_VALUES)
+
+
+@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})  # here it is running that takes the time
+def learn(learner: Learner, replay: Replay, algorithm: Algorithm) -> Learner:
+    blocks = UPDATES // algorithm.updates_per_block
+    return run_updates(learner, replay, jax.random.key(1), jnp.zeros(()), algorithm, blocks=blocks)[0]
 
 
 @cache
 def learnt(name: str, kind: str, probe: str) -> Policy:
     """The algorithm after some hundreds of updates on this dataset; all datasets share one compilation."""
     fast = {
-        "actor_learning_rate": 1e-3,
-        "critic_learning_rate": 3e-3,
-        "behaviour_learning_rate": 3e-3,
+        "actor_learning_rate": 2e-3,
+        "critic_learning_rate": 6e-3,
+        "behaviour_learning_rate": 6e-3,
         "behaviour_hidden_sizes": (32, 32),
-        "polyak": 0.05,
+        "polyak": 0.1,
     }
     fields = SUITE[name].__dataclass_fields__
     shared = {field: value for field, value in fast.items() if field in fields}
@@ -105,18 +117,7 @@ def learnt(name: str, kind: str, probe: str) -> Policy:
     data = LOGS[kind][probe]
     learner = init_learner(algorithm, algorithm.init(jax.random.key(0), data.spaces), data.normaliser())
     replay = Replay.create(data.transitions(DISCOUNT, data.normaliser()), 0, data.spaces)
-    for _ in range(1200 // (50 * algorithm.updates_per_block)):
-        learner, _ = run_updates(
-            learner,
-            replay,
-            jax.random.key(1),
-            jnp.zeros(()),
-            algorithm=algorithm,
-            bridges=(),
-            strategy=None,
-            blocks=50,
-        )
-    return Policy(algorithm, learner)
+    return Policy(algorithm, learn(learner, replay, algorithm))
 
 
 def values(name, kind, probe, state):

@@ -35,8 +35,8 @@ from segue.training.update import run_updates, take_all, update_bridges
 
 
 @cache
-def five_blocks(name: str, kind: str) -> Learner:
-    return updated(small(name), fresh_learner(small(name), kind=kind), kind=kind)[0]
+def two_blocks(name: str, kind: str) -> Learner:
+    return updated(small(name), fresh_learner(small(name), kind=kind), blocks=2, kind=kind)[0]
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,10 @@ def five_blocks(name: str, kind: str) -> Learner:
     [pair if pair[0] in ("sac", "redq") else pytest.param(*pair, marks=pytest.mark.slow) for pair in MEMBERS.values()],
     ids=MEMBERS,
 )
-def test_ten_blocks_are_five_and_five(name, kind):
+def test_four_blocks_are_two_and_two(name, kind):
     algorithm = small(name)
-    at_once, _ = updated(algorithm, fresh_learner(algorithm, kind=kind), blocks=10, kind=kind)
-    in_two, _ = updated(algorithm, five_blocks(name, kind), kind=kind)
+    at_once, _ = updated(algorithm, fresh_learner(algorithm, kind=kind), blocks=4, kind=kind)
+    in_two, _ = updated(algorithm, two_blocks(name, kind), blocks=2, kind=kind)
     assert same_bits(at_once, in_two)
 
 
@@ -62,7 +62,7 @@ SCHEDULES = {"sac", "td3", "redq", "iql-continuous", "bcq", "dqn", "bc-continuou
 def test_one_dispatch_equals_a_plain_loop_of_uncompiled_updates(name, kind):
     """n critic updates, each on a batch of its own, then the actor on the last one; keys from the learner's step."""
     algorithm, log = small(name), LOGS[kind]
-    compiled, metrics = updated(algorithm, random_learner(algorithm, kind=kind), kind=kind)
+    compiled, metrics = updated(algorithm, random_learner(algorithm, kind=kind), blocks=2, kind=kind)
     learner, seen = random_learner(algorithm, kind=kind), []
 
     def draw(key):
@@ -71,7 +71,7 @@ def test_one_dispatch_equals_a_plain_loop_of_uncompiled_updates(name, kind):
 
     often, seldom = ([step for step in algorithm.steps() if (step.every == 1) == due] for due in (True, False))
     length = algorithm.updates_per_block
-    for _ in range(5):
+    for _ in range(2):
         key = named(jax.random.key(0), "step", learner.step)
         for update_key in [key] if length == 1 else jax.random.split(named(key, "update"), length):
             batch = draw(named(update_key, "sample"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segue.report.aggregate import Aggregate, why_there_are_none
 from segue.report.conclusion import conclusion
@@ -18,60 +19,73 @@ from segue.report.summary import Summary, without_folder
 from segue.report.tables import compare, measures_tables, statistics_notes, statistics_table
 from segue.report.text import ABSENT, decimals, duration, number
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+TEMPLATES = files("segue.report") / "templates"
+
+
+@functools.cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string((TEMPLATES / "page.html.j2").read_text(encoding="utf-8"))
+
 
 def html_page(summary: Summary, found: Aggregate | None, reach: float | None = None) -> str:
     """The page as text, with the pictures in it. `found` are the statistics of the summary."""
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    templates = files("segue.report") / "templates"
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((templates / "page.html.j2").read_text(encoding="utf-8"))
     arms = summary.arms
     differing, shared = compare({name: arm.recipe for name, arm in arms.items()})
     parts: dict[str, dict[str, str]] = {}
     for path, value in shared.items():
         parts.setdefault(_words(path[:-1]) or "recipe", {})[_words(path[-1:])] = value
-    return template.render(
-        summary=summary,
-        title=", ".join(_values(summary, "env")) or "Offline to online",
-        lede=_lede(summary),
-        colours=Markup(_colours()),
-        css=Markup((templates / "page.css").read_text(encoding="utf-8")),
-        palette=len(LIGHT.arms),
-        dash=lambda place: LIGHT.arm(place)[1],
-        places=summary.places(),
-        conclusion=conclusion(summary, found),
-        unfinished=[
-            f"{name}, seed {key}: {seed.status}{f' – {seed.error}' if seed.error else ''}"
-            for name, arm in arms.items()
-            for key, seed in arm.seeds.items()
-            if not seed.finished
-        ],
-        curves=_pair([learning_curves(summary, theme) for theme in (LIGHT, DARK)]),
-        curves_alt="The offline phase: returns, losses, values and actions"
-        if offline_only(summary)
-        else "Return against online environment steps, one line per arm",
-        curves_caption=_caption(summary),
-        measures=measures_tables(summary, reach),
-        statistics=None if found is None else _statistics(found),
-        no_statistics=why_there_are_none(summary) if found is None else "",
-        handover=_handover(summary),
-        datasets={
-            without_folder(str(arm.recipe.get("dataset"))): arm.dataset_notes
-            for arm in arms.values()
-            if arm.dataset_notes
-        },
-        differing={_words(path): values for path, values in differing.items()},
-        shared=parts,
-        settings_count=len(shared),
-        crowd=CROWD,
-        copied=[arm for arm in arms.values() if arm.handover],
-        seeds=_seeds(summary),
-        absent=ABSENT,
-        number=number,
-        duration=duration,
-    ).lstrip()
+    return (
+        _template()
+        .render(
+            summary=summary,
+            title=", ".join(_values(summary, "env")) or "Offline to online",
+            lede=_lede(summary),
+            colours=Markup(_colours()),
+            css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+            palette=len(LIGHT.arms),
+            dash=lambda place: LIGHT.arm(place)[1],
+            places=summary.places(),
+            conclusion=conclusion(summary, found),
+            unfinished=[
+                f"{name}, seed {key}: {seed.status}{f' – {seed.error}' if seed.error else ''}"
+                for name, arm in arms.items()
+                for key, seed in arm.seeds.items()
+                if not seed.finished
+            ],
+            curves=_pair([learning_curves(summary, theme) for theme in (LIGHT, DARK)]),
+            curves_alt="The offline phase: returns, losses, values and actions"
+            if offline_only(summary)
+            else "Return against online environment steps, one line per arm",
+            curves_caption=_caption(summary),
+            measures=measures_tables(summary, reach),
+            statistics=None if found is None else _statistics(found),
+            no_statistics=why_there_are_none(summary) if found is None else "",
+            handover=_handover(summary),
+            datasets={
+                without_folder(str(arm.recipe.get("dataset"))): arm.dataset_notes
+                for arm in arms.values()
+                if arm.dataset_notes
+            },
+            differing={_words(path): values for path, values in differing.items()},
+            shared=parts,
+            settings_count=len(shared),
+            crowd=CROWD,
+            copied=[arm for arm in arms.values() if arm.handover],
+            seeds=_seeds(summary),
+            absent=ABSENT,
+            number=number,
+            duration=duration,
+        )
+        .lstrip()
+    )
 
 
 def _pair(pictures: Sequence[bytes]) -> dict[str, str]:

@@ -124,7 +124,6 @@ def _do(todo: Sequence[Job], outcomes: dict[str, Outcome], on_event: Callable[[J
         if len(todo) > 1:
             on_event(todo[0], {"event": "note", "message": f"{len(todo)} seeds are one program on the accelerator"})
         release_programs()
-        gc.collect()  # what failed before holds its dataset and its learners in a cycle
         with Stop().listening() as stop:
             inputs = Inputs(todo[0])
             if len(todo) > 1:
@@ -143,6 +142,9 @@ def _do(todo: Sequence[Job], outcomes: dict[str, Outcome], on_event: Callable[[J
             requested = _number(error)
         else:
             on_event(job, {"event": "end", "status": outcomes[job.label].status})
+    if any(error is not None for error in ended):
+        del ended, error
+        gc.collect()  # what failed holds its dataset and its learners in a cycle
     return requested
 
 
