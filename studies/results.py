@@ -21,7 +21,7 @@ from studies.panels import Panel, panels
 Arms = Mapping[str, segue.Recipe]
 Tasks = Callable[[bool], Mapping[str, Arms]]
 """The recipes by task and arm, of the stored grid or of the whole one. Each names its environment."""
-KEPT = ("status", "error", "offline_score", "updates_per_second", "parameters_sha256", "events")
+KEPT = ("status", "error", "offline_score", "training_return", "updates_per_second", "parameters_sha256", "events")
 """What results.json holds of a seed besides its evaluations."""
 
 

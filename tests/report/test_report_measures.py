@@ -167,7 +167,7 @@ def recorded(plain: Mapping[str, Any], episodes: int = 1) -> Seed:
 
 
 def test_all_measures_of_a_seed_without_noise(seed: Any) -> None:
-    record = recorded(seed({0: 100.0, 1000: 40.0, 2000: 70.0, 3000: 160.0}, 100.0), 3)
+    record = recorded(seed({0: 100.0, 1000: 40.0, 2000: 70.0, 3000: 160.0}, 100.0) | {"training_return": 75.0}, 3)
     assert seed_measures(record, Reference("test", 0.0, 200.0), dataset_return=120.0) == pytest.approx(
         {
             "offline score": 100.0,
@@ -178,6 +178,7 @@ def test_all_measures_of_a_seed_without_noise(seed: Any) -> None:
             "cost": math.nan,  # not recorded
             "dip": 60.0,
             "raw dip": 60.0,
+            "live": 75.0,
             "below": 2 / 3,
             "recovery": 3000.0,
             "stability": -80.0,  # 40 − max(100, 120)
@@ -190,7 +191,7 @@ def test_all_measures_of_a_seed_without_noise(seed: Any) -> None:
 def test_without_a_convention_or_a_dataset_nothing_is_made_up(seed: Any) -> None:
     measures = seed_measures(recorded(seed({0: 100.0, 1000: 40.0}, 100.0), 3))
     absent = {name for name, value in measures.items() if math.isnan(value)}
-    assert absent == {"normalised", "regret", "cost", "stability", "plasticity"}
+    assert absent == {"normalised", "regret", "cost", "live", "stability", "plasticity"}
 
 
 def test_one_episode_per_evaluation_gives_a_raw_dip_only(seed: Any) -> None:

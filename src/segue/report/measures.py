@@ -48,6 +48,7 @@ HANDOVER = (
         "Dip: how far the return fell below the offline score, corrected for evaluation noise. It is 0 on average "
         "where nothing changes, and can be negative.",
     ),
+    Measure("live", "return", "Live: mean return of the training episodes, which explore."),
     Measure("below", "share", "Below: share of online evaluations below the offline score."),
     Measure(
         "recovery",
@@ -149,6 +150,7 @@ def seed_measures(
         "cost": seed.from_handover[-1].mean_cost if seed.from_handover else math.nan,
         "dip": fall(split_means(episodes)) if fell else math.nan,
         "raw dip": raw_dip(offline, returns) if fell else math.nan,
+        "live": seed.training_return,
         "below": share_below(offline, steps, returns),
         "recovery": time_to_recover(offline, steps, returns) if fell else math.nan,
         "stability": lowest(live) - prior,

@@ -78,6 +78,7 @@ class Seed:
     error: str | None = None
     offline_score: float = math.nan
     final_score: float = math.nan
+    training_return: float = math.nan
     offline: tuple[Evaluation, ...] = ()
     online: tuple[Evaluation, ...] = ()
     wall_time_s: Mapping[str, float | None] = field(default_factory=dict)
@@ -310,6 +311,7 @@ def _seed(key: str, plain: Mapping[str, Any], history: History) -> Seed:
         error=None if plain.get("error") is None else str(plain["error"]),
         offline_score=_number(plain.get("offline_score")),
         final_score=_number(plain.get("final_score")),
+        training_return=_number(plain.get("training_return")),
         offline=_evaluations(plain.get("offline_evaluations")),
         online=_evaluations(plain.get("online_evaluations")),
         wall_time_s=plain.get("wall_time_s") or {},

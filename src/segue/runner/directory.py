@@ -417,6 +417,7 @@ def _summarise_seed(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> tup
         "offline_evaluations": evaluations(offline),
         "online_evaluations": online_evaluations,
         "final_score": last["score"] if last else None,
+        "training_return": _training_return(online),
         "wall_time_s": per_phase("wall_time_s"),
         "evaluation_s": per_phase("evaluation_s"),
         "compile_s": per_phase("compile_s"),
@@ -427,6 +428,13 @@ def _summarise_seed(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> tup
         "metrics_of": {"offline": _listed(offline), "online": _listed(online)},
     }
     return seed, (results["online"] or {}).get("handover", [])
+
+
+def _training_return(job: Job | None) -> float | None:
+    """Mean return of the training episodes of the online phase; None if none has ended."""
+    rows = read_lines(job.records / "metrics.jsonl") if job else ()
+    returns = [row["training_return"] for row in rows if "training_return" in row]
+    return math.fsum(returns) / len(returns) if returns else None
 
 
 def _is_summary(found: Any, arms: set[str]) -> bool:
