@@ -47,7 +47,7 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("kind", "discrete"),
     [
-        pytest.param(kind, discrete, marks=() if discrete or kind == "two steps, small" else pytest.mark.slow)
+        pytest.param(kind, discrete, marks=() if kind == "two steps, small" else pytest.mark.slow)
         for kind in KINDS
         for discrete in (True, False)
     ],
