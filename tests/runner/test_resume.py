@@ -367,7 +367,7 @@ def test_a_run_killed_as_its_dataset_is_written_down_begins_again(tmp_path: Path
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("segue.runner.npz.write", killed)
+        patch.setattr("segue.runner.npz.save", killed)
         with pytest.raises(Killed):
             segue.run(longer(), tmp_path / "x", workers=1)
     assert not (tmp_path / "x/recipe.json").exists(), "it would name a dataset that is not there"
