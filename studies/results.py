@@ -93,7 +93,8 @@ def write(study: Study, results: Mapping[str, Any], place: Path) -> None:
     """results.json, tables into README.md (of the full grid: results.md), and the pictures."""
     place.mkdir(parents=True, exist_ok=True)
     write_atomically(place / "results.json", _compact(results))
-    text = tables(results, study.columns, study.reach)
+    results, waiting = _begun(results)
+    text = tables(results, study.columns, study.reach) + waiting
     if place == study.folder:
         put(place / "README.md", "results", text)
         for name, text_of in study.more.items():
@@ -108,6 +109,20 @@ def write(study: Study, results: Mapping[str, Any], place: Path) -> None:
     found = aggregate(decoded)
     if found is not None:
         write_atomically(place / "statistics.png", statistics_picture(found))
+
+
+def _begun(results: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """The results without arms of which no seed has run, and a line that names these; all if none has."""
+    arms = results["arms"]
+    begun = {
+        label: arm
+        for label, arm in arms.items()
+        if any(seed["status"] != "unfinished" for seed in arm["seeds"].values())
+    }
+    if not begun or len(begun) == len(arms):
+        return results, ""
+    lacking = ", ".join(label for label in arms if label not in begun)
+    return {**results, "arms": begun}, f"\nNot run yet: {lacking}.\n"
 
 
 def tables(summary: Mapping[str, Any], columns: Sequence[str], reach: float | None = None) -> str:

@@ -97,7 +97,7 @@ def recipes(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
 STUDY = Study(
     folder=Path(__file__).parent,
     tasks=tasks,
-    columns=("offline score", "final", "area", "normalised", "steps to", "dip"),
+    columns=("offline score", "final", "area", "normalised", "steps to", "dip", "live"),
 )
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def test_a_study_grows_run_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     first = json.loads((place / "results.json").read_text())["arms"]["cartpole: scratch"]
     grown = study(place, {"scratch": SCRATCH, "plain": PRETRAINED})
     assert grid.main(grown, None, ["--redraw", "--out", str(out)]) == 0
-    assert "plain (unfinished)" in (place / "README.md").read_text()
+    assert "Not run yet: cartpole: plain." in (place / "README.md").read_text()
     capsys.readouterr()
     assert grid.main(grown, None, ["--out", str(out)]) == 0
     said = capsys.readouterr().out
