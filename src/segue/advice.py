@@ -193,7 +193,7 @@ def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
     if recipe.online is None:
         found.append(Finding("no environment is known, so the recipe ends at the handover: give --env", HERE))
     elif dataset.spaces.discrete:
-        words = "discrete CQL that goes on as it is held its start and improved it; handed to an entropy bonus it fell"
+        words = "discrete CQL that goes on as it is neither fell nor stood still; cloning to discrete SAC fell first"
         found.append(Finding(f"{words} (CartPole)", STUDIES["recipes"]))
     else:
         words = "a plain handover to an off-policy algorithm is likely to lose much of that at first"
