@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from segue.advice import advise as advise
     from segue.algorithms import AWAC as AWAC
     from segue.algorithms import BC as BC
     from segue.algorithms import BCQ as BCQ
@@ -101,6 +102,7 @@ _HOME = {
     ),
     **dict.fromkeys(("Mixture", "Table", "load"), "segue.data"),
     "Dataset": "segue.data.dataset",
+    "advise": "segue.advice",
     "inspect": "segue.data.inspection",
     "load_policy": "segue.deployment",
     "export_policy": "segue.deployment.export",

@@ -6,8 +6,10 @@ Everything that is said rests on the dataset itself, on a short trial on this ma
 from __future__ import annotations
 
 import dataclasses
+import json
 import shlex
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ import numpy as np
 
 from segue.data.dataset import Dataset
 from segue.errors import RecipeError
-from segue.presets import AUTO, BEST_SHARE, FEWEST_EPISODES, preset
+from segue.presets import AUTO, BEST_SHARE, FEWEST_EPISODES, in_words, preset
 from segue.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ STATES, NEIGHBOURS = 1_000, 40
 TRIAL_UPDATES, TRIAL_STEPS = 400, 4_096
 #: Differences of actions in alike states, as a share of those of any two states: below, between and above.
 NARROW, WIDE = 0.35, 0.65
+#: What to run where the dataset is in memory.
+IN_PYTHON = 'segue.run(segue.preset("auto", dataset=dataset, seeds=3), "runs/first")'
 HERE, INSPECT = "this dataset", "segue inspect says what it means and what to do"
 STUDIES = {
     "recipes": "docs/recipes.md",
@@ -83,21 +87,22 @@ class Advice:
                 basis = "" if finding.basis == HERE else f"  [{finding.basis}]"
                 blocks.append(Padding(Text.assemble(finding.text, (basis, "dim")), (0, 0, 0, 2)))
         blocks.append(Text("What to run", style="bold"))
-        blocks.append(Padding(Text(self.command), (0, 0, 0, 2)))
+        blocks.append(Padding(Text(in_words(self.recipe)), (0, 0, 0, 2)))
+        blocks.append(Text(f"  {self.command}"))
         if self.cost is not None:
             live = "" if self.recipe.online is None else f", about {_minutes(self.cost.online_minutes)} live"
             cost = (
-                f"one seed takes about {_minutes(self.cost.offline_minutes)} on the dataset{live}, without evaluations"
+                f"each seed takes about {_minutes(self.cost.offline_minutes)} on the dataset{live}, without evaluations"
             )
             blocks.append(Padding(Text.assemble(cost, ("  [a trial here]", "dim")), (0, 0, 0, 2)))
         return Group(*blocks)
 
 
-def advise(dataset: str | Dataset, trial: bool = True, **task: Any) -> Advice:
+def advise(dataset: str | Mapping[str, Any] | Dataset, trial: bool = True, **task: Any) -> Advice:
     """Look at a dataset, and say what to do with it.
 
     Args:
-        dataset: a URI, or a dataset.
+        dataset: a URI, a dict of arrays, or a dataset.
         trial: time some updates and live steps here, which takes about half a minute.
         task: fields of a recipe that say more of the task: env, env_kwargs, clip_actions, max_episode_steps.
 
@@ -115,10 +120,14 @@ def advise(dataset: str | Dataset, trial: bool = True, **task: Any) -> Advice:
     check_fit(recipe, dataset_of(recipe), environment)
     return Advice(
         loaded.source,
-        (*_about(loaded), *(Finding(f"problem: {problem.found}", INSPECT) for problem in problems(loaded))),
+        (
+            *_about(loaded),
+            *(Finding(f"note: {note}", HERE) for note in loaded.notes),
+            *(Finding(f"problem: {problem.found}", INSPECT) for problem in problems(loaded)),
+        ),
         _outlook(loaded, recipe),
         dataclasses.replace(recipe, dataset=dataset),
-        _command(loaded.source if isinstance(dataset, Dataset) else dataset, task),
+        _command(dataset, task) if isinstance(dataset, str) else IN_PYTHON,
         _cost(recipe) if trial else None,
     )
 
@@ -161,7 +170,7 @@ def diversity(dataset: Dataset) -> float | None:
 
 def _about(dataset: Dataset) -> tuple[Finding, ...]:
     texts = [f"{len(dataset):,} transitions in {len(dataset.episode_starts):,} episodes"]
-    if dataset.rewards_known:
+    if dataset.rewards_known and np.ptp(dataset.rewards) > 0:
         returns, best = dataset.episode_returns, best_episodes(dataset)
         texts.append(
             f"returns: {returns.mean():,.4g} on average, {best.mean():,.4g} in the best {len(best)} episodes, "
@@ -173,7 +182,7 @@ def _about(dataset: Dataset) -> tuple[Finding, ...]:
             f"±{2 * spread:,.3g}"
         )
     else:
-        texts.append("no rewards: it can be imitated, and nothing can be said of how good it is")
+        texts.append("no rewards that differ: it can be imitated, and nothing can be said of how good it is")
     found = diversity(dataset)
     if found is not None:
         kind = "narrow" if found < NARROW else "wide" if found > WIDE else "medium"
@@ -186,23 +195,32 @@ def _about(dataset: Dataset) -> tuple[Finding, ...]:
 
 def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
     found = []
-    if recipe.offline is not None and recipe.offline.name == "bc" and dataset.rewards_known:
+    if (dataset.episode_lengths == 1).all():
+        words = "every episode has one step: the best of them were lucky; judge a policy from the dataset first"
+        found.append(Finding(f"{words} (segue evaluate RUN --offline)", "docs/evaluation.md"))
+    elif len(dataset.episode_starts) < 2 * FEWEST_EPISODES:
+        found.append(Finding(f"{len(dataset.episode_starts)} episodes: the best of so few are hardly a choice", HERE))
+    elif recipe.offline is not None and recipe.offline.name == "bc" and np.ptp(dataset.rewards) > 0:
         best = best_episodes(dataset).mean()
         words = f"cloning the best episodes hands over about what they earn, {best:,.4g}"
-        found.append(Finding(f"{words} (in our studies 81 to 107 % of it)", STUDIES["leaderboard"]))
+        found.append(Finding(f"{words} (81 to 134 % on three tasks)" if best > 0 else words, STUDIES["leaderboard"]))
     if recipe.online is None:
         found.append(Finding("no environment is known, so the recipe ends at the handover: give --env", HERE))
     elif dataset.spaces.discrete:
         words = "discrete CQL that goes on as it is neither fell nor stood still; cloning to discrete SAC fell first"
         found.append(Finding(f"{words} (CartPole)", STUDIES["recipes"]))
     else:
-        words = "a plain handover to an off-policy algorithm is likely to lose much of that at first"
+        words = "a plain handover to an off-policy algorithm is likely to lose much of the return at first"
         found.append(Finding(f"{words}: TD3 lost 7 to 98 % on three datasets of Hopper", STUDIES["collapse"]))
     return tuple(found)
 
 
 def _command(dataset: str, task: dict[str, Any]) -> str:
     words = ["segue", "run", "--dataset", dataset]
+    if task.get("env_kwargs"):
+        words += ["--env-kwargs", json.dumps(task["env_kwargs"])]
+    if task.get("max_episode_steps"):
+        words += ["--max-episode-steps", str(task["max_episode_steps"])]
     if isinstance(task.get("env"), str):
         words += ["--env", task["env"]]
     if task.get("clip_actions"):
@@ -219,7 +237,7 @@ def _cost(recipe: Recipe) -> Cost:
         recipe,
         seeds=1,
         offline_steps=min(TRIAL_UPDATES, recipe.offline_steps),
-        online_steps=min(TRIAL_STEPS, recipe.online_steps),
+        online_steps=min(recipe.warmup_steps + TRIAL_STEPS, recipe.online_steps),
         eval_every=10**9,
         eval_episodes=1,
         held_out=0.0,
@@ -231,7 +249,7 @@ def _cost(recipe: Recipe) -> Cost:
 
     def minutes(phase: str, done: int, wanted: int) -> float:
         spent = seed["wall_time_s"][phase]
-        if not spent or not done:
+        if not spent or done <= 0:
             return 0.0
         once = seed["compile_s"][phase] or 0.0
         training = max(spent - once - (seed["evaluation_s"][phase] or 0.0), 0.0)
@@ -241,7 +259,8 @@ def _cost(recipe: Recipe) -> Cost:
         raise RecipeError("nothing to time: the recipe has neither an offline nor an online phase")
     return Cost(
         minutes("offline", short.offline_steps, recipe.offline_steps),
-        minutes("online", short.online_steps, recipe.online_steps),
+        # Nothing is learnt in the warm-up, and learning takes most of the time.
+        minutes("online", short.online_steps - recipe.warmup_steps, recipe.online_steps - recipe.warmup_steps),
     )
 
 

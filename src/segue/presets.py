@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from segue.algorithms import BC, CQL, RLPD, SAC, CalQL, DiscreteCQL, DiscreteSAC
+from segue.algorithms import BC, CQL, PPO, RLPD, SAC, CalQL, DiscreteCQL, DiscreteSAC
 from segue.bridges import Promotion
 from segue.data import load
 from segue.data.dataset import Dataset
@@ -20,8 +20,6 @@ AUTO = "auto"
 AUTO_STEPS = 50_000
 #: Updates of its cloning, which takes less.
 AUTO_CLONING = 10_000
-#: Sizes that were measured: published ones take four times as long on a CPU.
-COMPACT: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128}
 #: Share of the episodes that it clones, those with the highest return, and their least number.
 BEST_SHARE, FEWEST_EPISODES = 0.1, 10
 
@@ -55,10 +53,30 @@ def _wsrl(pretraining: type[CQL], offline_steps: int, values: Mapping[str, Any],
     }
 
 
+def _promoted() -> dict[str, Any]:
+    """Clone the best tenth, learn with RLPD beside it, deploy what live episodes prove: studies/promotion.
+
+    Compact networks, because that is what was measured.
+    """
+    compact: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128}
+    critics: dict[str, Any] = {"ensemble_size": 5, "subset_size": 2, "critic_updates_per_actor_update": 4}
+    return {
+        "offline": BC(**compact, loss="nll", top_fraction=BEST_SHARE),
+        "offline_steps": AUTO_CLONING,
+        "online": RLPD(**compact, **critics, initial_temperature=0.1),
+        "online_steps": AUTO_STEPS,
+        "updates_per_step": 4.0,
+        "warmup_steps": 2_500,
+        "replay": Mixed(),
+        "bridges": (Promotion(),),
+    }
+
+
 #: What `auto` looks at.
 _TASK = ("dataset", "env", "clip_actions", "held_out", "env_kwargs")
 RECIPES: Mapping[str, Callable[[], dict[str, Any]]] = {
     # On dense rewards the authors pretrain with CQL: returns-to-go are hard to have there.
+    "promoted": _promoted,
     "wsrl": lambda: _wsrl(CQL, 250_000, {}, {}),
     "wsrl-antmaze": lambda: _wsrl(
         CalQL,
@@ -97,25 +115,6 @@ def preset(name: str, **changes: Any) -> Recipe:
     return Recipe(**{**RECIPES[name](), **changes})
 
 
-def promoted(top_fraction: float) -> dict[str, Any]:
-    """The fields of `auto` for continuous actions, but for its live steps.
-
-    The best episodes are cloned. RLPD goes on from there on half dataset and half live data, and what it learns is
-    deployed when live episodes have shown that it is better.
-    """
-    return {
-        "offline": BC(**COMPACT, loss="nll", top_fraction=top_fraction),
-        "offline_steps": AUTO_CLONING,
-        "online": RLPD(
-            **COMPACT, ensemble_size=5, subset_size=2, critic_updates_per_actor_update=4, initial_temperature=0.1
-        ),
-        "updates_per_step": 4.0,
-        "warmup_steps": 2_500,
-        "replay": Mixed(),
-        "bridges": (Promotion(),),
-    }
-
-
 def auto(
     dataset: str | Mapping[str, Any] | Dataset | None = None,
     env: Named | None = None,
@@ -146,8 +145,19 @@ def auto(
     else:
         learnt = len(dataset.episode_starts) - dataset.held_out_count(held_out)
         best = max(BEST_SHARE, min(FEWEST_EPISODES / learnt, 1.0))
-        live_fields = promoted(best)
-        fields = {name: live_fields.pop(name) for name in ("offline", "offline_steps")}
+        fields = {"offline": BC(loss="nll", top_fraction=best), "offline_steps": AUTO_CLONING}
+        live_fields = {"online": PPO(actor_learning_rate=1e-4, value_learning_rate=1e-3)}
     if env != NO_ENVIRONMENT and (env or dataset.env_id):
         fields |= {**live_fields, "online_steps": AUTO_STEPS}
     return fields
+
+
+def in_words(recipe: Recipe) -> str:
+    """What a recipe does, in a line."""
+    parts = []
+    if recipe.offline is not None:
+        parts.append(f"{recipe.offline.name} for {recipe.offline_steps:,} updates")
+    if recipe.online is not None:
+        parts.append(f"{recipe.online.name} for {recipe.online_steps:,} live steps")
+    parts += [bridge.name for bridge in recipe.bridges]
+    return ", ".join(parts)

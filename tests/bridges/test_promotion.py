@@ -18,6 +18,7 @@ from segue.bridges.base import acting_nets
 from segue.bridges.promotion import CANDIDATE, FEWEST, INCUMBENT, LEARNER, NOBODY, RECENT, State, evidence
 from segue.core import Learner, Nets, Spaces
 from segue.policy import Policy
+from segue.runner.checkpoint import Checkpoint
 from segue.training.update import replace
 
 BRIDGE = Promotion()
@@ -68,6 +69,19 @@ def test_a_candidate_whose_first_episode_is_below_most_of_the_incumbent_s_is_dro
     assert int(state.candidates) == 2, "the episodes of a candidate that was dropped say nothing"
 
 
+def test_later_candidates_need_more_evidence_and_promotions_lower_it():
+    assert BRIDGE.threshold(1, 0) == pytest.approx(20)
+    assert BRIDGE.threshold(4, 0) == pytest.approx(200)
+    assert BRIDGE.threshold(4, 1) == pytest.approx(100)
+    shares = [1 / BRIDGE.threshold(k, 0) for k in range(1, 1000)]
+    assert sum(shares) <= BRIDGE.alpha
+
+
+def test_a_learner_that_equals_an_incumbent_at_its_best_gives_a_candidate():
+    state, _ = after(*[(INCUMBENT, 1.0)] * 5, (LEARNER, 1.0))
+    assert int(state.candidates) == 1
+
+
 def test_good_ranks_do_not_outweigh_a_lower_mean():
     episodes = [(CANDIDATE, 15.0)] * 2 + [(CANDIDATE, -1000.0)] + [(CANDIDATE, 15.0)] * 12
     state, events = after(*KNOWN, (LEARNER, 15.0), *episodes)
@@ -110,7 +124,7 @@ def test_a_candidate_that_is_no_better_is_promoted_with_at_most_the_stated_proba
     source, promoted = np.random.default_rng(0), 0
     for _ in range(400):
         values = getattr(source, draw)(size=FEWEST + RECENT)
-        state = BRIDGE.state(named(0).nets)._replace(evidence=np.ones((), np.float32))
+        state = BRIDGE.state(named(0).nets)._replace(evidence=np.ones((), np.float32), candidates=np.ones((), np.int32))
         state = state._replace(earned=np.append(np.full(RECENT - FEWEST, np.nan), values[:FEWEST]))
         returns, arms = values[FEWEST:], np.full(RECENT, CANDIDATE)
         report = Report(1, returns, np.ones(RECENT, bool), np.zeros(0), named(1), arms)
@@ -132,17 +146,15 @@ def test_the_incumbent_acts_unless_exploring_and_then_who_was_drawn_for_the_epis
     def acts(explore: bool) -> Any:
         return together.act(observation, (own, (arms,)), np.random.default_rng(5), explore)
 
-    greedy = Policy(algorithm, incumbent)(observation)
-    assert np.array_equal(acts(False).action, greedy)
+    greedy = [Policy(algorithm, who)(observation) for who in (incumbent, learner, candidate)]
+    assert np.array_equal(acts(False).action, greedy[INCUMBENT])
     exploring = acts(True)
     assert np.array_equal(exploring.carry[1][0], arms)
-    assert exploring.action.dtype == greedy.dtype
-    if name == "sac":
-        densities = [Policy(algorithm, who) for who in (incumbent, learner, candidate)]
-        for row, who in enumerate(densities):
-            of = algorithm.action_distribution(who.nets, who.normaliser(observation), True)
-            expected = of.log_prob(exploring.action)[row]
-            assert exploring.log_prob()[row] == pytest.approx(expected, abs=1e-4)
+    assert exploring.action.dtype == greedy[INCUMBENT].dtype
+    for arm in (INCUMBENT, CANDIDATE):
+        assert np.array_equal(exploring.action[arm], greedy[arm][arm]), "what is tried is what would be deployed"
+    own = Policy(algorithm, learner)(observation, np.random.default_rng(5), explore=True)
+    assert np.array_equal(exploring.action[LEARNER], own[LEARNER])
 
 
 @pytest.mark.parametrize(
@@ -160,6 +172,18 @@ def test_who_acts_in_a_new_episode(known, value, expected):
         assert set(arms.tolist()) <= {INCUMBENT, expected}
         if expected != INCUMBENT:
             assert (arms == expected).mean() == pytest.approx(share, abs=0.06)
+
+
+def test_what_is_deployed_is_the_incumbent_alone_exploring_or_not():
+    algorithm = small("sac")
+    learner, incumbent = random_learner(algorithm, 0), random_learner(algorithm, 1)
+    state = BRIDGE.state(acting_nets(incumbent.nets))
+    held = Checkpoint(algorithm, (BRIDGE,), Spaces(3, 1), None, replace(learner, bridges=(state,)))
+    observation = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    for explore in (False, True):
+        source = np.random.default_rng(5)
+        alone = Policy(algorithm, incumbent)(observation, np.random.default_rng(5), explore)
+        assert np.array_equal(held.policy()(observation, source, explore), alone)
 
 
 def test_candidates_are_made_of_the_average_of_the_policies():

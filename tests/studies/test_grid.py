@@ -96,7 +96,7 @@ def test_results_of_another_recipe_do_not_count(tmp_path: Path) -> None:
     assert "scratch (unfinished)" in (place / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["exercise", "collapse", "guidance", "leaderboard"])
+@pytest.mark.parametrize("name", ["exercise", "collapse", "guidance", "leaderboard", "promotion"])
 @pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_every_recipe_of_every_study_can_be_built_and_written_down(name: str, full: bool, tmp_path: Path) -> None:
     import importlib
@@ -104,5 +104,5 @@ def test_every_recipe_of_every_study_can_be_built_and_written_down(name: str, fu
     tasks = importlib.import_module(f"studies.{name}.__main__").STUDY.tasks(full)
     assert all(recipe.env for arms in tasks.values() for recipe in arms.values())
     seeds = {recipe.seeds for arms in tasks.values() for recipe in arms.values()}
-    assert seeds == {10 if full else 5 if name == "leaderboard" else 3}
+    assert seeds == {10 if full else 3}
     assert list(grid.units(tasks, tmp_path))

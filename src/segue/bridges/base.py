@@ -186,6 +186,10 @@ class Bridge(HyperParameters):
         """What the bridge carries into the first step of so many episodes (segue.acting)."""
         return ()
 
+    def deployed(self, state: Any, nets: Nets) -> Nets | None:
+        """The networks of the policy that is deployed, without the bridge; None if the bridge goes on acting there."""
+        return None
+
     def arms(self, carry: Carry) -> Int[np.ndarray, " batch"] | None:
         """Which of its policies act, by what it carries in these episodes; None if there is only one."""
         return None

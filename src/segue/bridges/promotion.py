@@ -7,8 +7,8 @@ wins replaces the incumbent, which is what evaluations show and exports contain.
 The test ranks the returns of both. Each new return is drawn into a ranking from the best downwards, in which an episode
 of the candidate is ODDS times as likely to come next as one of the incumbent (Lehmann's alternative; Savage 1956); the
 evidence is the likelihood of the ranking by that, over the one where both are alike. If the candidate's returns are
-distributed like the incumbent's, the evidence is a martingale, and reaches 1/α with probability α at most, however
-often one looks (Ville's inequality). The combination of the parts is ours.
+distributed like the incumbent's, the evidence is a martingale, and ever reaches 1/α with probability α at most (Ville's
+inequality). Later candidates need more of it (e-LOND, Xu & Ramdas 2024). The combination of the parts is ours.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ class Promotion(Bridge):
     )
 
     alpha: float = 0.1
-    """Largest probability of promoting a candidate whose returns are distributed like the incumbent's."""
+    """Expected share of candidates that are no better than the incumbent among those promoted, at most."""
     average: float = 0.005
     """τ of the average that candidates are made of: average ← τ·policy + (1 − τ)·average; 1: the policy itself."""
-    share: float = 1.0
+    share: float = 0.9
     """Share of the training episodes in which the learner or its candidate acts; the incumbent acts in the others."""
 
     def __post_init__(self) -> None:
@@ -130,17 +130,18 @@ class Promotion(Bridge):
                 "promotion_log_evidence",
                 "Promotion: evidence for the candidate",
                 "log e-value",
-                threshold=math.log(self.threshold),
-                threshold_name=f"promoted, log {self.threshold:g}",
             ),
             Panel("promotions", "Promotion: candidates promoted", "so far", "candidates promoted", counts=True),
             Panel("incumbent_return", "Promotion: return of the incumbent", "mean return"),
         )
 
-    @property
-    def threshold(self) -> float:
-        """The evidence of a promotion."""
-        return 1 / self.alpha
+    def threshold(self, candidates: int, promotions: int) -> float:
+        """The evidence that promotes the candidate with this number, 1/α_k, after so many promotions.
+
+        α_k = α · (promotions + 1) / (k (k + 1)): e-LOND (Xu & Ramdas 2024), for which the expected share of false ones
+        among the promotions is at most α, whatever depends on what.
+        """
+        return candidates * (candidates + 1) / (self.alpha * (promotions + 1))
 
     def update(
         self, state: State, algorithm: Algorithm, nets: Nets, batch: Transition, aux: Aux, key: Key
@@ -160,7 +161,7 @@ class Promotion(Bridge):
         for arm, one in zip(report.arms[report.whole].tolist(), report.returns[report.whole].tolist(), strict=True):
             if arm == INCUMBENT and (value == 0 or len(earned) < RECENT):
                 earned = np.append(earned, one)[-RECENT:]
-            if arm == LEARNER and value == 0 and len(earned) >= FEWEST and one > np.median(earned):
+            if arm == LEARNER and value == 0 and len(earned) >= FEWEST and one >= np.median(earned):
                 candidate, tried = copy_arrays(state.average), np.zeros(0)
                 value, candidates, renewed = 1.0, candidates + 1, True
                 break
@@ -169,7 +170,7 @@ class Promotion(Bridge):
             if arm == CANDIDATE:
                 tried = np.append(tried, one)
             value = evidence(earned, tried)
-            if value >= self.threshold and tried.mean() > earned.mean():
+            if value >= self.threshold(candidates, promotions) and tried.mean() > earned.mean():
                 event = (
                     f"candidate {candidates} promoted at step {report.step}: {tried.mean():.4g} on average of "
                     f"{len(tried)} episodes, where the incumbent earned {earned.mean():.4g}"
@@ -199,6 +200,10 @@ class Promotion(Bridge):
         )
         return Review(state, metrics=metrics, event=event, renewed=renewed)
 
+    def deployed(self, state: State, nets: Nets) -> Nets:
+        """The incumbent's: exported, it explores as it is, and the learner stays out."""
+        return nets.replace(**state.incumbent.roles())
+
     def start(self, batch: int) -> Int[np.ndarray, " batch"]:
         """Who acts in an episode is drawn with its first step."""
         return np.full(batch, NOBODY, np.int64)
@@ -218,13 +223,16 @@ class Promotion(Bridge):
         source: rng.Source,
         explore: bool,
     ) -> Acted:
-        """The incumbent, unless exploring; then who was drawn for the episode."""
+        """The incumbent, unless exploring; then who was drawn for the episode.
+
+        Incumbent and candidate never explore: what is tried is what would be deployed.
+        """
         xp = observation.__array_namespace__()
 
         def act(nets: Nets, who: str) -> Acted:
             own = algorithm.start(nets, 1)
             own = jax.tree.map(lambda leaf: xp.broadcast_to(leaf, (*carry.shape, *leaf.shape[1:])), own)
-            return algorithm.act(nets, observation, own, rng.named(source, who), explore)
+            return algorithm.act(nets, observation, own, rng.named(source, who), False)
 
         if not explore:
             return act(state.incumbent, "incumbent")._replace(carry=xp.full_like(carry, INCUMBENT))

@@ -50,5 +50,5 @@ def main(arguments: list[str]) -> int:
     if flags.json:
         print(json.dumps(advice.to_dict(), indent=1))
     else:
-        PlainConsole().print(advice)
+        PlainConsole().print(advice, soft_wrap=True)
     return 0

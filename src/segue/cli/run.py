@@ -8,8 +8,8 @@ from segue.cli.parse import parse
 from segue.cli.recipe_flags import names_part, recipe_from_flags
 from segue.console import PlainConsole
 from segue.errors import SegueError
-from segue.presets import AUTO
-from segue.recipe import Recipe, read_recipes
+from segue.presets import AUTO, in_words
+from segue.recipe import read_recipes
 
 DESCRIPTION = """Pretrain on a dataset, hand over to an online algorithm, fine-tune live.
 
@@ -30,16 +30,5 @@ def main(arguments: list[str]) -> int:
         return resume.main(arguments)
     recipe, place = recipe_from_flags(arguments, "run", DESCRIPTION, PLACE)
     if place.preset == AUTO:
-        PlainConsole().print(f"auto: {_words(recipe)}", soft_wrap=True)
+        PlainConsole().print(f"auto: {in_words(recipe)}; --help shows its flags", soft_wrap=True)
     return launch({"run": recipe}, place, ["run", *arguments])
-
-
-def _words(recipe: Recipe) -> str:
-    """What a recipe does, in a line."""
-    parts = []
-    if recipe.offline is not None:
-        parts.append(f"{recipe.offline.name} for {recipe.offline_steps:,} updates")
-    if recipe.online is not None:
-        parts.append(f"{recipe.online.name} for {recipe.online_steps:,} live steps")
-    parts += [bridge.name for bridge in recipe.bridges]
-    return ", ".join(parts) + "; --help shows its flags"

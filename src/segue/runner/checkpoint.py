@@ -76,9 +76,17 @@ class Checkpoint:
         return self
 
     def policy(self) -> Policy:
-        """The policy to act with; it explores as at this point of its phase."""
+        """The policy that is deployed; it explores as at this point of its phase."""
         now = self.algorithm.at(np.asarray(self.progress, np.float32))
-        return Policy(now, self.learner, self.bridges, self.seen)
+        learner, acting = self.learner, []
+        for bridge, state in zip(self.bridges, self.learner.bridges, strict=True):
+            nets = bridge.deployed(state, learner.nets)
+            if nets is None:
+                acting.append((bridge, state))
+            else:
+                learner = replace(learner, nets=nets)
+        learner = replace(learner, bridges=tuple(state for _, state in acting))
+        return Policy(now, learner, tuple(bridge for bridge, _ in acting), self.seen)
 
 
 def parameters_sha256(learner: Learner) -> str:
