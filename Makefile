@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test slow lint bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard lock \
+.PHONY: install demo test slow lint bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard promotion lock \
     hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
@@ -90,6 +90,10 @@ collapse: data
 # SAMG on four algorithms, and each of them alone: studies/guidance.
 guidance: install
 	$(BIN)/python -m studies.guidance
+
+# A cloned policy with promotion, with PPO, and RLPD from scratch: studies/promotion; about ten minutes per task and seed.
+promotion: data
+	$(BIN)/python -m studies.promotion
 
 # Recipes against RLPD from scratch with the dataset: studies/leaderboard.
 leaderboard: data
