@@ -269,12 +269,15 @@ class _Loaded:
         return self._found[key]
 
 
-def _check(name: str, recipe: Recipe, out: Path, look: Looks, loaded: _Loaded) -> tuple[Recipe, Dataset | None]:
+def _check(
+    name: str, recipe: Recipe, out: Path, look: Looks | None = None, loaded: _Loaded | None = None
+) -> tuple[Recipe, Dataset | None]:
     """The recipe with its environment, its dataset and what it leaves to the online algorithm named, once dataset,
     environment and algorithms are known to fit; and the dataset.
 
     A dataset held in memory is named by the file in which workers, and a repeated run, find it.
     """
+    look, loaded = look or Looks(), loaded or _Loaded()
     where = "" if name == "run" else f"arm {name!r}: "
     try:
         recipe = dataclasses.replace(recipe, dataset=loaded(recipe))
