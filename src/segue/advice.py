@@ -1,6 +1,6 @@
 """What to do with a dataset: what is in it, what its handover is likely to do, the recipe, and what it costs here.
 
-Everything that is said rests on the dataset itself, on a short trial on this machine, or on a study that is named.
+Each sentence names its basis: the dataset, a short trial on this machine, or a study.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segue.data.dataset import Dataset
-from segue.errors import RecipeError
-from segue.presets import AUTO, BEST_SHARE, FEWEST_EPISODES, in_words, preset
+from segue.presets import AUTO, FEWEST_EPISODES, best_share, in_words, preset
 from segue.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class Finding:
 
     text: str
     basis: str
-    """The dataset, where more is said of it, or the page of a study."""
+    """The dataset, the command that says more, or the page of a study."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +102,7 @@ def advise(dataset: str | Mapping[str, Any] | Dataset, trial: bool = True, **tas
 
     Args:
         dataset: a URI, a dict of arrays, or a dataset.
-        trial: time some updates and live steps here, which takes about half a minute.
+        trial: time some updates and live steps here, which takes about a minute.
         task: fields of a recipe that say more of the task: env, env_kwargs, clip_actions, max_episode_steps.
 
     Raises:
@@ -133,9 +132,8 @@ def advise(dataset: str | Mapping[str, Any] | Dataset, trial: bool = True, **tas
 
 
 def best_episodes(dataset: Dataset) -> np.ndarray:
-    """Returns of the episodes that `auto` would clone, the best first."""
-    count = max(round(BEST_SHARE * len(dataset.episode_starts)), FEWEST_EPISODES)
-    return np.sort(dataset.episode_returns)[::-1][:count]
+    """Returns of the episodes that `auto` would clone."""
+    return dataset.best_episodes(best_share(len(dataset.episode_starts))).episode_returns
 
 
 def diversity(dataset: Dataset) -> float | None:
@@ -232,7 +230,6 @@ def _cost(recipe: Recipe) -> Cost:
     """Times a short form of the recipe, in a directory that is thrown away."""
     from segue.runner import run
 
-    live = recipe.online is not None
     short = dataclasses.replace(
         recipe,
         seeds=1,
@@ -255,8 +252,6 @@ def _cost(recipe: Recipe) -> Cost:
         training = max(spent - once - (seed["evaluation_s"][phase] or 0.0), 0.0)
         return (once + training * wanted / done) / 60
 
-    if short.offline is None and not live:
-        raise RecipeError("nothing to time: the recipe has neither an offline nor an online phase")
     return Cost(
         minutes("offline", short.offline_steps, recipe.offline_steps),
         # Nothing is learnt in the warm-up, and learning takes most of the time.

@@ -144,12 +144,17 @@ def auto(
         live_fields = {"online": DiscreteCQL(), "replay": Mixed()}
     else:
         learnt = len(dataset.episode_starts) - dataset.held_out_count(held_out)
-        best = max(BEST_SHARE, min(FEWEST_EPISODES / learnt, 1.0))
+        best = best_share(learnt)
         fields = {"offline": BC(loss="nll", top_fraction=best), "offline_steps": AUTO_CLONING}
         live_fields = {"online": PPO(actor_learning_rate=1e-4, value_learning_rate=1e-3)}
     if env != NO_ENVIRONMENT and (env or dataset.env_id):
         fields |= {**live_fields, "online_steps": AUTO_STEPS}
     return fields
+
+
+def best_share(episodes: int) -> float:
+    """The share of so many episodes that `auto` clones."""
+    return max(BEST_SHARE, min(FEWEST_EPISODES / episodes, 1.0))
 
 
 def in_words(recipe: Recipe) -> str:

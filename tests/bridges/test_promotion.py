@@ -30,7 +30,7 @@ def named(name: int) -> Learner:
 
 
 def after(*episodes: tuple[int, float], bridge: Promotion = BRIDGE, state: State | None = None) -> tuple[State, list]:
-    """The state after each of these episodes (who acted, what it earned) was reviewed by itself; and all events."""
+    """The state after one review per episode (who acted, what it earned), and all events."""
     state = bridge.state(named(0).nets) if state is None else state
     events = []
     for i, (arm, value) in enumerate(episodes):

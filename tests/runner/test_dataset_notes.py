@@ -1,4 +1,4 @@
-"""What is to be known of a dataset is said when a run starts, kept in its summary and shown on its page."""
+"""Notes on a dataset are printed when a run starts, kept in its summary and shown on its page."""
 
 from __future__ import annotations
 

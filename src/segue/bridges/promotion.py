@@ -139,7 +139,7 @@ class Promotion(Bridge):
         """The evidence that promotes the candidate with this number, 1/α_k, after so many promotions.
 
         α_k = α · (promotions + 1) / (k (k + 1)): e-LOND (Xu & Ramdas 2024), for which the expected share of false ones
-        among the promotions is at most α, whatever depends on what.
+        among the promotions is at most α, also where the candidates depend on each other.
         """
         return candidates * (candidates + 1) / (self.alpha * (promotions + 1))
 

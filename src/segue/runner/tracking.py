@@ -165,7 +165,7 @@ def require_tracker(name: str) -> None:
 class Tracking:
     """Receives the events of `segue.compare`; use as a context manager.
 
-    Nothing that a tracker does ends the run: from the first failure on it is told no more, which is said once.
+    A failing tracker never ends the run: after its first failure the run warns once and tells it no more.
 
     Args:
         directory: the run's.
