@@ -1,0 +1,127 @@
+"""`segue serve`: a policy as a service that decides and logs."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import logging
+import os
+import secrets
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from segue.cli.parse import parse
+from segue.errors import SegueError
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """What decides, where it is logged, and where it listens."""
+
+    db: str
+    """The live log: a file, sqlite:///FILE or postgresql://…; it is made if there is none."""
+    policy: Path | None = None
+    """A policy that `segue export` wrote: it acts if the log is new, and joins the log's policies otherwise."""
+    host: str = "127.0.0.1"
+    """Address to listen at; beyond this machine every request needs the token."""
+    port: int = 8008
+    """Port to listen at; 0: any that is free."""
+    durability: Literal["after", "process", "power"] = "process"
+    """What an answer promises: nothing yet (written soon after); that the row outlives the process; or a loss of
+    power."""
+    mode: Literal["live", "apprentice"] = "live"
+    """How a new log begins: the policy acts, or the application acts and the service watches."""
+    explore: str = "no"
+    """How a new log begins: no (greedy); policy (as in training); or a share of actions drawn at random (discrete)."""
+    budget: float = 0.05
+    """Seconds that one decision may take; a candidate that is slower loses its episodes to the live policy."""
+    token: str | None = None
+    """By default the environment variable SEGUE_TOKEN, or one that is made and kept in DB.token."""
+    seed: int | None = None
+    """Of the policy's random numbers; by default they cannot be repeated."""
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until Ctrl-C or SIGTERM; what was answered is written first."""
+    flags = parse(Flags, arguments, "serve", "A policy as a service: decides, logs, and serves a page at /.")
+    try:
+        import uvicorn
+
+        from segue.live.http import application
+        from segue.live.service import Service
+    except ImportError as error:
+        raise SegueError(f"segue serve needs {error.name}: pip install 'segue[live]'") from None
+    logging.basicConfig(level=logging.INFO, handlers=[_JsonLines(sys.stderr)])
+    everywhere = not _is_loopback(flags.host)
+    listening = _listen(flags.host, flags.port)
+    try:
+        service = Service(
+            flags.db,
+            flags.policy,
+            durability=flags.durability,
+            mode=flags.mode,
+            explore=flags.explore,
+            budget=flags.budget,
+            seed=flags.seed,
+        )
+        with service:
+            token, where = _token(flags.token, flags.db)
+            app = application(service, token, everywhere)
+            address = f"http://{flags.host}:{listening.getsockname()[1]}"
+            now = service.deployment
+            print(f"segue: {address} decides with policy {now.live[:12]} ({now.mode}, explore {now.explore})")
+            print(f"segue: log {service.database.url}, durability {flags.durability}; token {where}", flush=True)
+            config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=10)
+            uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        listening.close()
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The port is taken before anything else begins."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except OSError as error:
+        raise SegueError(f"--host {host} --port {port}: {error.strerror}; choose another (--port 0: any)") from None
+    return listening
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _token(given: str | None, db: str) -> tuple[str, str]:
+    """The token, and where it comes from in words."""
+    if given is not None:
+        return given, "given by --token"
+    if os.environ.get("SEGUE_TOKEN"):
+        return os.environ["SEGUE_TOKEN"], "from SEGUE_TOKEN"
+    if "://" in db and not db.startswith("sqlite:"):
+        raise SegueError("no token: expected --token, or the environment variable SEGUE_TOKEN")
+    file = Path(f"{db.removeprefix('sqlite:///')}.token")
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(24))
+    return file.read_text().strip(), f"in {file}"
+
+
+class _JsonLines(logging.StreamHandler):
+    """One JSON object per line on standard error."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"at": round(time.time(), 3), "level": record.levelname.lower(), "what": record.getMessage()}
+        if record.exc_info:
+            line["trace"] = logging.Formatter().formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()

@@ -1,0 +1,160 @@
+"""A client of the service: what an application calls, with ids and retries that cannot double anything."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+
+from segue.errors import SegueError
+from segue.live.messages import Activation, Begin, Begun, Decide, Decided, Noted, Outcome, Problem
+
+Answer = TypeVar("Answer")
+
+
+class ServiceError(SegueError):
+    """The service refused something; `code` says why in one word."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Client:
+    """Talks to `segue serve`.
+
+    A request that was not answered (a timeout, a lost connection, a service that restarts) is sent again with the same
+    id, so it is taken once.
+
+    Args:
+        url: where the service is.
+        token: the service's, if it asks for one; by default the environment variable SEGUE_TOKEN.
+        timeout: seconds to wait for an answer.
+        patience: seconds during which unanswered requests are sent again.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8008",
+        token: str | None = None,
+        timeout: float = 5.0,
+        patience: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        token = os.environ.get("SEGUE_TOKEN") if token is None else token
+        headers = {"content-type": "application/json"}
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        self._patience = patience
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def begin(self, episode_id: str | None = None, unit_id: str | None = None) -> Begun:
+        """Begin an episode; without an id it gets one.
+
+        Raises:
+            ServiceError: if the service refuses it, or does not answer.
+        """
+        return self._send("/v1/episodes", Begin(episode_id or uuid.uuid4().hex, unit_id), Begun)
+
+    def decide(
+        self,
+        episode_id: str,
+        observation: Any,
+        *,
+        decision_id: str | None = None,
+        unit_id: str | None = None,
+        allowed: Sequence[int] | None = None,
+        action: Any = None,
+        log_prob: float | None = None,
+    ) -> Decided:
+        """Ask what to do (see `messages.Decide`); without an id the decision gets one.
+
+        Raises:
+            ServiceError: if the service refuses it, or does not answer.
+        """
+        asked = Decide(
+            decision_id or uuid.uuid4().hex,
+            episode_id,
+            observation,
+            unit_id,
+            None if allowed is None else list(allowed),
+            action,
+            log_prob,
+        )
+        return self._send("/v1/decisions", asked, Decided)
+
+    def outcome(self, decision_id: str, reward: float, **more: Any) -> Noted:
+        """Say what came of a decision (see `messages.Outcome` for the other fields).
+
+        Raises:
+            ServiceError: if the service refuses it, or does not answer.
+        """
+        return self._send("/v1/outcomes", Outcome(decision_id, float(reward), **more), Noted)
+
+    def outcomes(self, outcomes: Sequence[Outcome]) -> list[Noted | Problem]:
+        """Say what came of many decisions; each is taken or refused by itself.
+
+        Raises:
+            ServiceError: if the service does not answer.
+        """
+        content = self._post("/v1/outcomes", msgspec.json.encode(list(outcomes), enc_hook=_plain))
+        answers = msgspec.json.decode(content)
+        return [Noted(**one) if "status" in one else Problem(**one) for one in answers]
+
+    def activation(self, decision_id: str, executed: bool, action: Any = None, who: str = "") -> Noted:
+        """Say whether a decision was executed, and what was done instead.
+
+        Raises:
+            ServiceError: if the service refuses it, or does not answer.
+        """
+        return self._send("/v1/activations", Activation(decision_id, executed, action, who), Noted)
+
+    def _send(self, path: str, asked: Any, kind: type[Answer]) -> Answer:
+        return msgspec.json.decode(self._post(path, msgspec.json.encode(asked, enc_hook=_plain)), type=kind)
+
+    def _post(self, path: str, content: bytes) -> bytes:
+        until, pause = time.monotonic() + self._patience, 0.05
+        while True:
+            try:
+                answer = self._http.post(path, content=content)
+                if answer.status_code == 200:
+                    return answer.content
+                if answer.status_code != 503:
+                    raise _refusal(answer)
+                said = f"{path}: {_refusal(answer)}"
+            except httpx.TransportError as error:
+                said = f"{self._http.base_url}: {error or type(error).__name__}"
+            if time.monotonic() + pause > until:
+                raise ServiceError("unavailable", f"{said}; given up after {self._patience:g} seconds")
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
+
+
+def _refusal(answer: httpx.Response) -> ServiceError:
+    try:
+        problem = msgspec.json.decode(answer.content, type=Problem)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return ServiceError("not_segue", f"{answer.request.url} answered {answer.status_code}: {answer.text[:200]!r}")
+    return ServiceError(problem.code, problem.message)
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's arrays and numbers as lists and numbers."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be sent as JSON")

@@ -1,0 +1,175 @@
+"""A live log as a database: SQLite in one file by default, PostgreSQL where several services share it."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from segue.errors import SegueError
+from segue.live.schema import MIGRATIONS, Row, insertion
+
+#: What an answer promises: nothing yet; that the row outlives the process; that it outlives a loss of power.
+Durability = Literal["after", "process", "power"]
+
+
+class Unavailable(SegueError):
+    """The database does not take or give rows now: a full disk, a lock that is held, a server that is gone."""
+
+
+class Database(Protocol):
+    """Where rows are. One thread writes; any thread may read."""
+
+    url: str
+
+    def append(self, rows: Sequence[Row]) -> list[int | None]:
+        """Write these rows in one transaction: their numbers, None for one whose key was taken (it is not written).
+
+        Raises:
+            Unavailable: if nothing was written.
+        """
+
+    def read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT with `?` for each value.
+
+        Raises:
+            Unavailable: if it cannot be read now.
+        """
+
+    def close(self) -> None:
+        """Close all connections."""
+
+
+def open_database(place: str | Path, durability: Durability = "process", create: bool = True) -> Database:
+    """Open a live log: a path or `sqlite:///PATH`, or `postgresql://…`; its tables are made if there are none.
+
+    Args:
+        place: where it is.
+        durability: how much a row that `append` has written can outlive; `after` is as `process`.
+        create: whether a log that is not there is made.
+
+    Raises:
+        SegueError: if it cannot be opened, is something else, or was written by a newer version.
+    """
+    text = str(place)
+    if text.startswith(("postgresql://", "postgres://")):
+        raise SegueError(f"{text}: PostgreSQL is not there yet; expected a file")
+    path = Path(text.removeprefix("sqlite:///"))
+    if text.startswith("sqlite://") and not text.startswith("sqlite:///"):
+        raise SegueError(f"{text}: expected sqlite:///PATH (three slashes; a fourth for an absolute path)")
+    if not create and not path.exists():
+        raise SegueError(f"{path}: no live log here; `segue serve --policy POLICY --db {path}` begins one")
+    return Sqlite(path, durability)
+
+
+#: Marks a file as a live log of Segue's: "SgLv".
+APPLICATION_ID = 0x53674C76
+
+
+class Sqlite:
+    """A log in one file, with a write-ahead log beside it.
+
+    A transaction outlives the death of the process in both modes; with `power`, each waits for the disk.
+    """
+
+    def __init__(self, path: Path, durability: Durability = "process") -> None:
+        self.url, self._path = f"sqlite:///{path}", path
+        self._full = durability == "power"
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._prepare()
+        except (sqlite3.Error, OSError) as error:
+            raise SegueError(f"{path}: cannot be opened as a live log ({error})") from None
+
+    def append(self, rows: Sequence[Row]) -> list[int | None]:
+        """See Database."""
+        connection = self._connection()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                [(last,)] = connection.execute(
+                    "UPDATE counter SET seq = seq + ? RETURNING seq", (len(rows),)
+                ).fetchall()
+                numbers: list[int | None] = []
+                for seq, row in enumerate(rows, last - len(rows) + 1):
+                    done = connection.execute(_insertion(type(row)), (seq, *row))
+                    numbers.append(seq if done.rowcount else None)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise Unavailable(f"{self._path}: nothing was written ({error})") from None
+        return numbers
+
+    def read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """See Database."""
+        try:
+            return self._connection().execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise Unavailable(f"{self._path}: cannot be read ({error})") from None
+
+    def close(self) -> None:
+        """See Database."""
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
+
+    def _connection(self) -> sqlite3.Connection:
+        if (connection := getattr(self._local, "connection", None)) is None:
+            connection = sqlite3.connect(self._path, timeout=5, isolation_level=None, check_same_thread=False)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if self._full else 'NORMAL'}")
+            # What a burst has left of the write-ahead log is given back.
+            connection.execute("PRAGMA journal_size_limit = 16777216")
+            self._local.connection = connection
+            self._connections.append(connection)
+        return connection
+
+    def _prepare(self) -> None:
+        connection = self._connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            [(application,)], [(version,)] = (
+                connection.execute(f"PRAGMA {name}").fetchall() for name in ("application_id", "user_version")
+            )
+            empty = not connection.execute("SELECT 1 FROM sqlite_master").fetchall()
+            if not empty and application != APPLICATION_ID:
+                raise SegueError(f"{self._path}: a database of another application; choose another file")
+            require_known(version, str(self._path))
+            for script in MIGRATIONS[version:]:
+                for statement in script.replace("BYTES", "BLOB").replace("FLOAT", "REAL").split(";"):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+
+def require_known(version: int, place: str) -> None:
+    """Refuse a log of a newer version.
+
+    Raises:
+        SegueError: naming both.
+    """
+    if version > len(MIGRATIONS):
+        raise SegueError(
+            f"{place}: a live log of version {version}; this version of Segue knows up to {len(MIGRATIONS)}: use the "
+            "version that wrote it"
+        )
+
+
+_STATEMENTS: dict[type, str] = {}
+
+
+def _insertion(kind: type) -> str:
+    if kind not in _STATEMENTS:
+        _STATEMENTS[kind] = insertion(kind, "?")
+    return _STATEMENTS[kind]

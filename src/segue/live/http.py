@@ -1,0 +1,260 @@
+"""The service over HTTP: JSON in, JSON out. What it means is in segue.live.service and segue.live.messages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from segue import __version__
+from segue.errors import SegueError
+from segue.live.database import Unavailable
+from segue.live.messages import Activation, Begin, Begun, Decide, Decided, Noted, Outcome, Problem
+from segue.live.service import Service
+from segue.live.values import Refused
+
+LOGGER = logging.getLogger("segue.live")
+#: Largest body, in bytes: an observation of 100,000 numbers and more.
+MOST_BYTES = 2**21
+#: Outcomes in one request.
+MOST_OUTCOMES = 1000
+#: Seconds that an answer may take to be written.
+PATIENCE = 10.0
+
+ENCODE = msgspec.json.Encoder().encode
+JSON = "application/json"
+
+
+class Metrics:
+    """What Prometheus reads."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.decisions = Counter("segue_decisions", "Decisions", ["arm"], registry=self.registry)
+        self.outcomes = Counter("segue_outcomes", "Outcomes", registry=self.registry)
+        self.refused = Counter("segue_refused", "Requests that were refused", ["code"], registry=self.registry)
+        self.seconds = Histogram(
+            "segue_decision_seconds",
+            "Time from a request for a decision to its answer",
+            buckets=[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0],
+            registry=self.registry,
+        )
+        self.waiting = Gauge("segue_waiting_writes", "Rows that wait to be written", registry=self.registry)
+        self.by_arm: dict[str, Any] = {}
+
+
+class Mailbox:
+    """Answers from other threads, brought into the event loop with one wake-up for many."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._letters = loop, deque[tuple[asyncio.Future[Any], Any]]()
+        self._rung = False
+
+    def put(self, future: asyncio.Future[Any], answer: Any) -> None:
+        """From any thread."""
+        self._letters.append((future, answer))
+        if not self._rung:
+            self._rung = True
+            self._loop.call_soon_threadsafe(self._empty)
+
+    def _empty(self) -> None:
+        self._rung = False
+        while self._letters:
+            future, answer = self._letters.popleft()
+            if not future.done():
+                future.set_result(answer)
+
+
+def application(service: Service, token: str, everywhere: bool = False, more: list[Route] | None = None) -> Starlette:
+    """The ASGI application.
+
+    Args:
+        service: decides.
+        token: for everything that changes who acts; and for everything, if `everywhere`.
+        everywhere: whether applications need the token, too: they do where the service is reached from other machines.
+        more: routes of other parts.
+    """
+    metrics = Metrics()
+
+    def route(path: str, kind: Any, place: str, submit: Callable[[Any, Callable[[Any], None]], None]) -> Route:
+        decoder = msgspec.json.Decoder(kind)
+
+        async def endpoint(request: Request) -> Response:
+            if everywhere and not _authorised(request, token):
+                return _problem(Refused(401, "token", "expected the header Authorization: Bearer TOKEN"), metrics)
+            started = time.perf_counter()
+            try:
+                content = await _body(request)
+            except Refused as error:
+                return _problem(error, metrics)
+            try:
+                asked = decoder.decode(content)
+            except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
+                said = Refused(400, "malformed", f"{error}")
+                service.refuse(place, content.decode(errors="replace"), said)
+                return _problem(said, metrics)
+            if isinstance(asked, list):
+                answers = await asyncio.gather(*(answered(request, one, submit) for one in asked))
+                plain = [_as_problem(one, metrics) if isinstance(one, Exception) else one for one in answers]
+                metrics.outcomes.inc(sum(isinstance(one, Noted) for one in answers))
+                return Response(ENCODE(plain), media_type=JSON)
+            answer = await answered(request, asked, submit)
+            if isinstance(answer, Exception):
+                return _problem(answer, metrics)
+            if isinstance(answer, Decided):
+                if (counter := metrics.by_arm.get(answer.arm)) is None:
+                    counter = metrics.by_arm[answer.arm] = metrics.decisions.labels(answer.arm)
+                counter.inc()
+                metrics.seconds.observe(time.perf_counter() - started)
+            elif place == "outcomes":
+                metrics.outcomes.inc()
+            return Response(ENCODE(answer), media_type=JSON)
+
+        return Route(path, endpoint, methods=["POST"])
+
+    async def answered(request: Request, asked: Any, submit: Callable[[Any, Callable[[Any], None]], None]) -> Any:
+        loop, mailbox = asyncio.get_running_loop(), request.app.state.mailbox
+        future: asyncio.Future[Any] = loop.create_future()
+        submit(asked, lambda answer: mailbox.put(future, answer))
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await future
+        except TimeoutError:
+            return Unavailable(f"not written within {PATIENCE:g} seconds; send it again")
+
+    async def health(request: Request) -> Response:
+        return Response(b'{"status":"alive"}', media_type=JSON)
+
+    async def ready(request: Request) -> Response:
+        if (why := service.healthy()) is not None:
+            return _problem(Unavailable(why), metrics)
+        return Response(ENCODE({"status": "ready", "mode": service.deployment.mode}), media_type=JSON)
+
+    async def prometheus(request: Request) -> Response:
+        metrics.waiting.set(service.waiting())
+        return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
+
+    async def openapi(request: Request) -> Response:
+        return Response(ENCODE(document()), media_type=JSON)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        app.state.mailbox = Mailbox(asyncio.get_running_loop())
+        yield
+
+    routes = [
+        route("/v1/episodes", Begin, "episodes", service.submit_begin),
+        route("/v1/decisions", Decide, "decisions", service.submit_decide),
+        route("/v1/outcomes", Outcome | list[Outcome], "outcomes", service.submit_outcome),
+        route("/v1/activations", Activation, "activations", service.submit_activation),
+        Route("/healthz", health),
+        Route("/readyz", ready),
+        Route("/metrics", prometheus),
+        Route("/openapi.json", openapi),
+        *(more or []),
+    ]
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _lost, 405: _lost, 500: _broken})
+
+
+def guarded(token: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """The same endpoint for those who have the token."""
+
+    async def with_token(request: Request) -> Response:
+        if not _authorised(request, token):
+            return _problem(Refused(401, "token", "expected the header Authorization: Bearer TOKEN"))
+        try:
+            return await endpoint(request)
+        except SegueError as error:
+            return _problem(error)
+
+    return with_token
+
+
+def _authorised(request: Request, token: str) -> bool:
+    given = request.headers.get("authorization", "")
+    return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+
+
+async def _body(request: Request) -> bytes:
+    parts, size = [], 0
+    if request.headers.get("content-type", JSON).partition(";")[0].strip() != JSON:
+        raise Refused(415, "not_json", f"the content type is {request.headers['content-type']!r}; expected {JSON}")
+    async for part in request.stream():
+        size += len(part)
+        if size > MOST_BYTES:
+            raise Refused(413, "too_large", f"the body is larger than {MOST_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _as_problem(error: Exception, metrics: Metrics | None) -> Problem:
+    code = error.code if isinstance(error, Refused) else "unavailable"
+    if metrics is not None:
+        metrics.refused.labels(code).inc()
+    return Problem(code, str(error))
+
+
+def _problem(error: Exception, metrics: Metrics | None = None) -> Response:
+    status = error.status if isinstance(error, Refused) else 503 if isinstance(error, Unavailable) else 422
+    headers = {"retry-after": "1"} if status == 503 else {}
+    return Response(ENCODE(_as_problem(error, metrics)), status, headers, JSON)
+
+
+async def _lost(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    what = "there is no such address" if status == 404 else "another method is expected"
+    return _problem(
+        Refused(status, "no_such_address", f"{request.method} {request.url.path}: {what}; see /openapi.json")
+    )
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    LOGGER.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _problem(Refused(500, "fault", "a fault of Segue's; the service's own log says more"))
+
+
+#: Address, request, answer and summary of what applications call.
+CALLS: tuple[tuple[str, Any, Any, str], ...] = (
+    ("/v1/episodes", Begin, Begun, "Assign an episode to an arm"),
+    ("/v1/decisions", Decide, Decided, "What to do"),
+    ("/v1/outcomes", Outcome | list[Outcome], Noted | list[dict[str, str]], "What came of decisions"),
+    ("/v1/activations", Activation, Noted, "Whether a decision was executed"),
+)
+
+
+def document() -> dict[str, Any]:
+    """The service as OpenAPI 3.1 has it."""
+    kinds = [part for _, asked, answer, _ in CALLS for part in (asked, answer)] + [Problem]
+    schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    problem = {"description": "Not taken", "content": {JSON: {"schema": schemas[-1]}}}
+    paths: dict[str, Any] = {}
+    for number, (path, _, _, summary) in enumerate(CALLS):
+        asked, answer = schemas[2 * number], schemas[2 * number + 1]
+        paths[path] = {
+            "post": {
+                "summary": summary,
+                "requestBody": {"required": True, "content": {JSON: {"schema": asked}}},
+                "responses": {
+                    "200": {"description": "Taken", "content": {JSON: {"schema": answer}}},
+                    **dict.fromkeys(("400", "401", "404", "409", "413", "415", "422", "503"), problem),
+                },
+            }
+        }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Segue live", "version": __version__},
+        "paths": paths,
+        "components": {"schemas": components},
+    }

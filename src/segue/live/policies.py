@@ -1,0 +1,116 @@
+"""The policies of a live log, and which of them acts."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from pathlib import Path
+
+from segue.deployment.policy import FILES, MANIFEST, ExportedPolicy, assemble, load_policy
+from segue.deployment.spaces import DiscreteActions
+from segue.errors import SegueError
+from segue.live.database import Database
+from segue.live.schema import PolicyFile, PolicyRow
+
+MODES = ("apprentice", "shadow", "canary", "live", "frozen")
+
+
+@dataclasses.dataclass(frozen=True)
+class Deployment:
+    """Who acts: a row of `deployments`."""
+
+    seq: int
+    mode: str
+    live: str
+    candidate: str | None
+    share: float
+    explore: str
+
+    def arm(self, unit: str) -> tuple[str, str, float]:
+        """Arm, policy, and the arm's probability for a unit: the same for as long as the candidate is.
+
+        A larger share keeps the units that the candidate has.
+        """
+        if self.mode == "apprentice":
+            return "application", "", 1.0
+        if self.mode == "canary" and self.candidate is not None:
+            digest = hashlib.blake2b(f"{self.candidate}/{unit}".encode(), digest_size=8).digest()
+            if int.from_bytes(digest) < self.share * 2**64:
+                return "candidate", self.candidate, self.share
+            return "live", self.live, 1 - self.share
+        return ("fallback" if self.mode == "frozen" else "live"), self.live, 1.0
+
+
+def stage(
+    database: Database,
+    policy: str | Path,
+    name: str | None = None,
+    parent: str | None = None,
+    trained_to: int | None = None,
+) -> str:
+    """Put an exported policy into the log, once, and return its hash.
+
+    Raises:
+        SegueError: if it cannot be read, or its spaces are not those of the log.
+    """
+    directory = Path(policy)
+    about = load_policy(directory).about
+    digest = about["sha256"]
+    if database.read("SELECT 1 FROM policies WHERE policy = ?", digest):
+        return digest
+    for (manifest,) in database.read("SELECT manifest FROM policies ORDER BY seq LIMIT 1"):
+        first = json.loads(manifest)
+        for part in ("observation_space", "action_space", "encoding"):
+            if first[part] != about[part]:
+                raise SegueError(
+                    f"{directory}: its {part.replace('_', ' ')} is {about[part]}, the log's policies have "
+                    f"{first[part]}; expected the same: export it for the same environment, or begin another log"
+                )
+    row = PolicyRow(time.time(), digest, name or directory.name, parent, trained_to, json.dumps(about))
+    database.append([row, *(PolicyFile(digest, file, (directory / file).read_bytes()) for file in FILES)])
+    return digest
+
+
+def read_policy(database: Database, name: str) -> ExportedPolicy:
+    """A policy of the log by its hash.
+
+    Raises:
+        SegueError: if there is none, or it is damaged.
+    """
+    rows = database.read("SELECT manifest FROM policies WHERE policy = ?", name)
+    if not rows:
+        raise SegueError(f"the log has no policy {name[:12]}; `segue policies` lists those it has")
+    files = dict(database.read("SELECT file, content FROM policy_files WHERE policy = ?", name))
+    document = json.loads(rows[0][0])
+    for file, digest in document["files"].items():
+        if file not in files or hashlib.sha256(files[file]).hexdigest() != digest:
+            raise SegueError(f"policy {name[:12]} of the log is damaged ({file}; hashes are in {MANIFEST})")
+    return assemble(document, files, f"policy {name[:12]} of the log")
+
+
+def latest_deployment(database: Database) -> Deployment | None:
+    """Who acts now."""
+    rows = database.read("SELECT seq, mode, live, candidate, share, explore FROM deployments ORDER BY seq DESC LIMIT 1")
+    return Deployment(*rows[0]) if rows else None
+
+
+def require_exploration(explore: str, policy: ExportedPolicy) -> None:
+    """Refuse a way of exploring that the policy does not have.
+
+    Raises:
+        SegueError: saying which there are.
+    """
+    if explore in ("no", "policy"):
+        return
+    try:
+        share = float(explore)
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        raise SegueError(f"explore is {explore!r}; expected no, policy, or a share above 0 and at most 1")
+    if not isinstance(policy.actions, DiscreteActions):
+        raise SegueError(
+            f"explore is {explore}: a share of random actions is for discrete policies; expected no or policy"
+        )

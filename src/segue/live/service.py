@@ -1,0 +1,714 @@
+"""The decision service without HTTP: who acts, what it does, and what came of it, all in the log.
+
+    service = Service("live.db", policy="policies/x")
+    decided = service.decide(episode_id="e1", decision_id="e1-0", observation=[…])
+    service.outcome(decision_id="e1-0", reward=1.0)
+
+Everything that an application sends carries an id and may be sent again: the answer is the one that was given first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import logging
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from filelock import FileLock, Timeout
+
+from segue.deployment.policy import ExportedPolicy
+from segue.deployment.spaces import DiscreteActions
+from segue.errors import SegueError
+from segue.live.database import Database, Durability, Unavailable, open_database
+from segue.live.messages import Activation, Begin, Begun, Decide, Decided, Noted, Outcome
+from segue.live.policies import Deployment, latest_deployment, read_policy, require_exploration, stage
+from segue.live.schema import (
+    ActivationRow,
+    AuditRow,
+    DecisionRow,
+    DeploymentRow,
+    EpisodeRow,
+    OnPaper,
+    OutcomeRow,
+    RefusedRow,
+    Row,
+)
+from segue.live.values import LiveSpaces, Refused
+from segue.live.writer import Writer, Written
+
+LOGGER = logging.getLogger("segue.live")
+#: Episodes and answers that are kept in memory; older ones are read from the log again.
+KEPT = 50_000
+#: Seconds between looks at what other processes have deployed.
+LOOK = 0.2
+#: How often a decision is made again when another process took its step of the episode.
+ATTEMPTS = 5
+#: A policy is slow when this share of its last decisions took longer than its budget.
+SLOW_SHARE, SLOW_OF = 0.5, 20
+
+Reply = Callable[[Any], None]
+Answer = TypeVar("Answer")
+
+
+@dataclasses.dataclass
+class _Episode:
+    """An episode that is going on."""
+
+    unit: str
+    arm: str
+    policy: str
+    probability: float
+    t: int = 0
+    carry: Any = None
+    carried_by: str = ""
+    ended: bool = False
+
+
+@dataclasses.dataclass
+class _Pace:
+    """How long a policy takes."""
+
+    slow: int = 0
+    seen: int = 0
+    given_up: bool = False
+
+
+class Service:
+    """Decides, and logs what it decides and what comes of it.
+
+    Args:
+        db: the live log: a path, `sqlite:///PATH` or `postgresql://…`.
+        policy: an exported policy that acts, if the log has none yet; a log that has goes on with its own.
+        durability: what an answer promises: `after`: nothing yet, the row is written soon; `process`: the row outlives
+            the process; `power`: also a loss of power.
+        mode: what a new log begins with: live, or apprentice.
+        explore: what a new log begins with: no; policy (as in training); or a number, the share of actions drawn at
+            random from all (discrete policies).
+        budget: seconds that one decision may take; a candidate that is slower loses its episodes to the live policy.
+        seed: of the random numbers; by default none are repeatable.
+
+    Raises:
+        SegueError: if the log or the policy cannot be used, or another service has the log.
+    """
+
+    def __init__(
+        self,
+        db: str | Path,
+        policy: str | Path | None = None,
+        *,
+        durability: Durability = "process",
+        mode: str = "live",
+        explore: str | float = "no",
+        budget: float = 0.05,
+        seed: int | None = None,
+    ) -> None:
+        self.durability, self.budget = durability, budget
+        self._lock = threading.RLock()
+        self._owner = _owned(db)
+        try:
+            self.database: Database = open_database(db, durability)
+            self._random = np.random.default_rng(seed)
+            self._policies: dict[str, ExportedPolicy] = {}
+            self._paces: dict[str, _Pace] = {}
+            self._episodes: OrderedDict[str, _Episode] = OrderedDict()
+            self._recent: OrderedDict[str, tuple[str, bytes, Decided | None, list[Reply]]] = OrderedDict()
+            self._clock = self._last_at()
+            self._writer = Writer(self.database, must_keep=durability == "after")
+            self.deployment = self._begin(policy, mode, str(explore))
+            self._looked = time.monotonic()
+        except BaseException:
+            self._release()
+            raise
+
+    def close(self) -> None:
+        """Write what waits, and leave the log to others."""
+        if hasattr(self, "_writer"):
+            self._writer.close()
+        if hasattr(self, "database"):
+            self.database.close()
+        self._release()
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # What an application calls.
+
+    def begin(self, **fields: Any) -> Begun:
+        """Assign an episode (see `messages.Begin`). Raises Refused, Unavailable."""
+        return self._wait(self.submit_begin, _made(Begin, fields))
+
+    def decide(self, **fields: Any) -> Decided:
+        """What to do (see `messages.Decide`). Raises Refused, Unavailable."""
+        return self._wait(self.submit_decide, _made(Decide, fields))
+
+    def outcome(self, **fields: Any) -> Noted:
+        """Note what came of a decision (see `messages.Outcome`). Raises Refused, Unavailable."""
+        return self._wait(self.submit_outcome, _made(Outcome, fields))
+
+    def activation(self, **fields: Any) -> Noted:
+        """Note whether a decision was executed (see `messages.Activation`). Raises Refused, Unavailable."""
+        return self._wait(self.submit_activation, _made(Activation, fields))
+
+    def _wait(self, submit: Callable[[Any, Reply], None], request: Any) -> Any:
+        future: Future[Any] = Future()
+        submit(request, future.set_result)
+        answer = future.result()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    # The same for callers that must not wait: `reply` is called once, perhaps in another thread, with the answer or
+    # the error.
+
+    def submit_begin(self, request: Begin, reply: Reply) -> None:
+        """Assign an episode."""
+        with self._lock:
+            self._guarded("episodes", request, reply, lambda: self._begin_episode(request, reply))
+
+    def submit_decide(self, request: Decide, reply: Reply) -> None:
+        """Decide; an answer is given when the row is as safe as `durability` says."""
+        with self._lock:
+            self._guarded("decisions", request, reply, lambda: self._decide(request, reply, ATTEMPTS))
+
+    def submit_outcome(self, request: Outcome, reply: Reply) -> None:
+        """Note an outcome."""
+        with self._lock:
+            self._guarded("outcomes", request, reply, lambda: self._outcome(request, reply))
+
+    def submit_activation(self, request: Activation, reply: Reply) -> None:
+        """Note an activation."""
+        with self._lock:
+            self._guarded("activations", request, reply, lambda: self._activation(request, reply))
+
+    def refuse(self, place: str, content: str, error: Refused) -> None:
+        """Keep what was sent and could not be taken."""
+        row = RefusedRow(self._now(), place, error.code, str(error), content[:10_000])
+        try:
+            self._writer.write([row], lambda written: None)
+        except Unavailable:
+            LOGGER.warning("a refused request was not kept: %s", error)
+
+    def _guarded(self, place: str, request: Any, reply: Reply, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Refused as error:
+            self.refuse(place, msgspec.json.encode(request, enc_hook=str).decode(), error)
+            reply(error)
+        except SegueError as error:
+            reply(error)
+
+    # Episodes.
+
+    def _begin_episode(self, request: Begin, reply: Reply) -> None:
+        self._look()
+        found = self._episode(request.episode_id)
+        if found is not None:
+            _same_unit(request.episode_id, request.unit_id, found)
+            reply(_begun(request.episode_id, found))
+            return
+        episode, row = self._assign(request.episode_id, request.unit_id)
+
+        def then(written: Written) -> None:
+            if isinstance(written, SegueError):
+                self._forget(request.episode_id)
+                reply(written)
+            elif written[0] is None:  # another process has assigned it
+                self._forget(request.episode_id)
+                self.submit_begin(request, reply)
+            else:
+                reply(_begun(request.episode_id, episode))
+
+        self._write([row], then, request.episode_id)
+
+    def _assign(self, name: str, unit: str | None) -> tuple[_Episode, EpisodeRow]:
+        deployment = self.deployment
+        unit = name if unit is None else unit
+        arm, policy, probability = deployment.arm(unit)
+        episode = _Episode(unit, arm, policy, probability)
+        self._keep(self._episodes, name, episode)
+        return episode, EpisodeRow(self._now(), name, unit, arm, policy, probability, deployment.seq)
+
+    def _episode(self, name: str) -> _Episode | None:
+        """From memory, or from the log."""
+        if (episode := self._episodes.get(name)) is not None:
+            return episode
+        rows = self.database.read("SELECT unit, arm, policy, probability FROM episodes WHERE episode = ?", name)
+        if not rows:
+            return None
+        episode = _Episode(*rows[0])
+        done = self.database.read(
+            "SELECT t, carry, policy FROM decisions WHERE episode = ? ORDER BY t DESC LIMIT 1", name
+        )
+        if done:
+            [(t, carry, by)] = done
+            episode.t, episode.carry, episode.carried_by = t + 1, _unpacked(carry), by
+        ended = self.database.read(
+            "SELECT 1 FROM outcomes o JOIN decisions d ON d.decision = o.decision "
+            "WHERE d.episode = ? AND (o.terminated = 1 OR o.truncated = 1) LIMIT 1",
+            name,
+        )
+        episode.ended = bool(ended)
+        self._keep(self._episodes, name, episode)
+        return episode
+
+    def _forget(self, name: str) -> None:
+        """What is in memory of an episode may not be what is in the log."""
+        with self._lock:
+            self._episodes.pop(name, None)
+
+    # Decisions.
+
+    def _decide(self, request: Decide, reply: Reply, attempts: int) -> None:
+        self._look()
+        observation = self._spaces.flat(request.observation, "observation")
+        key = observation.tobytes()
+        if (known := self._recent.get(request.decision_id)) is not None:
+            episode_id, asked, answer, others = known
+            _same_question(request, episode_id, asked, key)
+            if answer is None:
+                others.append(reply)  # the first is on its way to the log
+            else:
+                reply(answer)
+            return
+        if self.durability == "after" and (stored := self._stored(request.decision_id)) is not None:
+            reply(self._answer_again(request, key, stored))
+            return
+        rows: list[Row] = []
+        episode = self._episode(request.episode_id)
+        if episode is None:
+            episode, assigned = self._assign(request.episode_id, request.unit_id)
+            rows.append(assigned)
+        else:
+            _same_unit(request.episode_id, request.unit_id, episode)
+            if episode.ended:
+                raise Refused(409, "episode_ended", f"episode {request.episode_id!r} has ended; begin another")
+        try:
+            decided, row, paper = self._act(request, episode, observation)
+        except Refused:
+            if rows:
+                self._forget(request.episode_id)
+            raise
+        rows += [row, *paper]
+        place, waiting = len(rows) - 1 - len(paper), [reply]
+        self._keep(self._recent, request.decision_id, (request.episode_id, key, None, waiting))
+
+        def then(written: Written) -> None:
+            if isinstance(written, SegueError) or written[place] is None or (place and written[0] is None):
+                with self._lock:
+                    self._forget(request.episode_id)
+                    self._recent.pop(request.decision_id, None)
+                    if isinstance(written, SegueError):
+                        for one in waiting:
+                            one(written)
+                    else:
+                        self._again(request, key, waiting, attempts - 1)
+                return
+            with self._lock:
+                if request.decision_id in self._recent:
+                    self._recent[request.decision_id] = (request.episode_id, key, decided, [])
+                for one in waiting:
+                    one(decided)
+
+        if self.durability == "after":
+            self._recent[request.decision_id] = (request.episode_id, key, decided, [])
+            waiting.clear()
+            self._write(rows, then, request.episode_id, request.decision_id)
+            reply(decided)
+        else:
+            self._write(rows, then, request.episode_id, request.decision_id)
+
+    def _again(self, request: Decide, key: bytes, waiting: list[Reply], attempts: int) -> None:
+        """Another process has this decision, or this step of the episode."""
+
+        def all_of(answer: Any) -> None:
+            for one in waiting:
+                one(answer)
+
+        try:
+            if (stored := self._stored(request.decision_id)) is not None:
+                all_of(self._answer_again(request, key, stored))
+            elif attempts:
+                self._decide(request, all_of, attempts)
+            else:
+                raise Unavailable(f"episode {request.episode_id!r} is being decided elsewhere; try again")
+        except SegueError as error:
+            all_of(error)
+
+    def _stored(self, decision: str) -> DecisionRow | None:
+        rows = self.database.read(
+            f"SELECT {', '.join(DecisionRow._fields)} FROM decisions WHERE decision = ?", decision
+        )
+        return DecisionRow(*rows[0]) if rows else None
+
+    def _answer_again(self, request: Decide, key: bytes, stored: DecisionRow) -> Decided:
+        _same_question(request, stored.episode, bytes(stored.observation), key)
+        [(arm,)] = self.database.read("SELECT arm FROM episodes WHERE episode = ?", stored.episode)
+        action = self._spaces.units(self._spaces.read_action(stored.action))
+        return Decided(
+            stored.decision, stored.episode, stored.t, action, stored.log_prob, arm, stored.policy, stored.mode
+        )
+
+    def _act(
+        self, request: Decide, episode: _Episode, observation: np.ndarray
+    ) -> tuple[Decided, DecisionRow, list[Row]]:
+        deployment, allowed = self.deployment, self._spaces.mask(request.allowed)
+        paper: list[Row] = []
+        if episode.arm == "application":
+            by, mode = "", "apprentice"
+            action, log_prob, carry = self._spaces.done(request), request.log_prob, None
+        else:
+            if request.action is not None or request.log_prob is not None:
+                raise Refused(
+                    422, "not_apprentice", "an action was sent, but the service decides; only in apprentice mode does "
+                    "the application act"
+                )  # fmt: skip
+            by, mode = self._acting(episode), deployment.mode
+            action, log_prob, carry, by = self._chosen(by, episode, observation, allowed)
+        episode.carry, episode.carried_by = carry, by
+        if deployment.mode in ("shadow", "apprentice") and (candidate := deployment.candidate or deployment.live) != by:
+            paper = self._on_paper(request.decision_id, candidate, observation, allowed)
+        row = DecisionRow(
+            self._now(),
+            request.decision_id,
+            request.episode_id,
+            episode.t,
+            observation.tobytes(),
+            None if allowed is None else allowed.astype(np.uint8).tobytes(),
+            action.tobytes(),
+            log_prob,
+            by,
+            mode,
+            _packed(carry),
+        )
+        decided = Decided(
+            request.decision_id,
+            request.episode_id,
+            episode.t,
+            self._spaces.units(action),
+            log_prob,
+            episode.arm,
+            by,
+            mode,
+        )
+        episode.t += 1
+        return decided, row, paper
+
+    def _acting(self, episode: _Episode) -> str:
+        """The policy of an episode's arm; the live one where that arm was withdrawn."""
+        deployment = self.deployment
+        if deployment.mode == "frozen":
+            return deployment.live
+        if episode.arm == "candidate" and episode.policy not in (deployment.candidate, deployment.live):
+            return deployment.live
+        if self._pace(episode.policy).given_up:
+            return deployment.live
+        return episode.policy
+
+    def _chosen(
+        self, by: str, episode: _Episode, observation: np.ndarray, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, float | None, Any, str]:
+        """Action, its log-probability, the memory, and who acted in the end."""
+        live = self.deployment.live
+        try:
+            started = time.perf_counter()
+            chosen = self._acted(by, episode, observation, allowed)
+            self._timed(by, time.perf_counter() - started)
+            return (*chosen, by)
+        except SegueError as error:
+            if by == live:
+                raise Refused(422, "no_action", str(error)) from None
+            LOGGER.warning("policy %s gave no action (%s); the live policy acts", by[:12], error)
+        return (*self._acted(live, episode, observation, allowed), live)
+
+    def _acted(
+        self, by: str, episode: _Episode, observation: np.ndarray, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, float | None, Any]:
+        policy, explore = self.policy(by), self.deployment.explore
+        carry = episode.carry if episode.carried_by == by and episode.carry is not None else policy.start(1)
+        acted = policy.act(observation[None], carry, self._random, explore == "policy")
+        if allowed is not None:
+            raise Refused(422, "not_admissible", "allowed actions are not known to this policy")
+        action, log_prob = np.asarray(acted.action)[0], float(acted.log_prob()[0])
+        if explore not in ("no", "policy"):
+            epsilon, count = float(explore), policy.actions.size
+            if self._random.random() < epsilon:
+                drawn = action.dtype.type(self._random.integers(count))
+                log_prob = 0.0 if drawn == action else -math.inf
+                action = drawn
+            log_prob = math.log((1 - epsilon) * math.exp(log_prob) + epsilon / count)
+        if isinstance(policy.actions, DiscreteActions):
+            action = np.asarray(action, np.int64)
+        return action, None if math.isnan(log_prob) else log_prob, acted.carry or None
+
+    def _on_paper(
+        self, decision: str, candidate: str, observation: np.ndarray, allowed: np.ndarray | None
+    ) -> list[Row]:
+        try:
+            action, log_prob, _ = self._acted(candidate, _Episode("", "", candidate, 1.0), observation, allowed)
+        except SegueError as error:
+            LOGGER.warning("policy %s gave no action on paper (%s)", candidate[:12], error)
+            return []
+        return [OnPaper(decision, candidate, action.tobytes(), log_prob)]
+
+    def _timed(self, by: str, seconds: float) -> None:
+        pace = self._pace(by)
+        pace.seen, pace.slow = pace.seen + 1, pace.slow + (seconds > self.budget)
+        if pace.seen < SLOW_OF:
+            return
+        if pace.slow >= SLOW_SHARE * pace.seen and by != self.deployment.live and not pace.given_up:
+            pace.given_up = True
+            self.note("service", "too slow", {"policy": by, "budget": self.budget, "slow": pace.slow, "of": pace.seen})
+        pace.seen = pace.slow = 0
+
+    def _pace(self, policy: str) -> _Pace:
+        return self._paces.setdefault(policy, _Pace())
+
+    # Outcomes and activations.
+
+    def _outcome(self, request: Outcome, reply: Reply) -> None:
+        if not math.isfinite(request.reward) or not math.isfinite(request.cost or 0.0):
+            raise Refused(422, "not_finite", f"reward {request.reward}, cost {request.cost}; expected finite numbers")
+        if request.terminated and request.truncated:
+            raise Refused(422, "two_ends", "terminated and truncated; expected one of them at most")
+        episode = self._of_decision(request.decision_id)
+        following = request.next_observation
+        following = None if following is None else self._spaces.flat(following, "next_observation").tobytes()
+        name = request.outcome_id or request.decision_id
+        ends = (int(request.terminated), int(request.truncated))
+        row = OutcomeRow(self._now(), name, request.decision_id, request.reward, request.cost, following, *ends)
+        if any(ends) and (going_on := self._episodes.get(episode)) is not None:
+            going_on.ended = True
+
+        def then(written: Written) -> None:
+            if isinstance(written, SegueError):
+                self._forget(episode)
+                reply(written)
+            elif written[0] is not None:
+                reply(Noted(request.decision_id, "recorded"))
+            else:
+                self._noted_before(request, reply, row, "outcomes", ("outcome", "decision"))
+
+        self._write([row], then)
+
+    def _activation(self, request: Activation, reply: Reply) -> None:
+        self._of_decision(request.decision_id)
+        if request.executed and request.action is not None:
+            raise Refused(
+                422, "executed", "the decision was executed, and another action was sent; expected one of both"
+            )
+        action = None if request.action is None else self._spaces.to_decision(request.action).tobytes()
+        row = ActivationRow(self._now(), request.decision_id, int(request.executed), action, request.who)
+
+        def then(written: Written) -> None:
+            if isinstance(written, SegueError):
+                reply(written)
+            elif written[0] is not None:
+                reply(Noted(request.decision_id, "recorded"))
+            else:
+                self._noted_before(request, reply, row, "activations", ("decision",))
+
+        self._write([row], then)
+
+    def _noted_before(self, request: Any, reply: Reply, row: Any, table: str, keys: tuple[str, ...]) -> None:
+        """The same again is fine; something else is kept, and refused."""
+        try:
+            condition = " OR ".join(f"{key} = ?" for key in keys)
+            values = [getattr(row, key) for key in keys]
+            stored = self.database.read(f"SELECT {', '.join(row._fields)} FROM {table} WHERE {condition}", *values)
+            mine = _comparable(row)
+            if any(_comparable(type(row)(*one)) == mine for one in stored):
+                reply(Noted(request.decision_id, "already recorded"))
+                return
+            raise Refused(
+                409,
+                "contradiction",
+                f"{table}: another one of decision {request.decision_id!r} is recorded; what was recorded stands",
+            )
+        except Refused as error:
+            self.refuse(table, msgspec.json.encode(request, enc_hook=str).decode(), error)
+            reply(error)
+        except SegueError as error:
+            reply(error)
+
+    def _of_decision(self, decision: str) -> str:
+        """The episode of a decision."""
+        if (known := self._recent.get(decision)) is not None:
+            return known[0]
+        rows = self.database.read("SELECT episode FROM decisions WHERE decision = ?", decision)
+        if not rows:
+            raise Refused(404, "unknown_decision", f"there is no decision {decision!r}; send it again when there is")
+        return rows[0][0]
+
+    # Policies and deployments.
+
+    def policy(self, name: str) -> ExportedPolicy:
+        """A policy of the log by its hash."""
+        if name not in self._policies:
+            self._policies[name] = read_policy(self.database, name)
+        return self._policies[name]
+
+    def note(self, who: str, what: str, detail: dict[str, Any]) -> None:
+        """Keep what happened."""
+        LOGGER.info("%s: %s %s", who, what, detail)
+        self._writer.write([AuditRow(self._now(), who, what, json.dumps(detail))], lambda written: None)
+
+    def deploy(self, row: DeploymentRow) -> Deployment:
+        """Change who acts; at once here, and within LOOK seconds in other processes."""
+        with self._lock:
+            if row.candidate is not None:
+                self.policy(row.candidate)
+            self.policy(row.live)
+        future: Future[Written] = Future()
+        self._writer.write([row], future.set_result)
+        written = future.result()
+        if isinstance(written, SegueError):
+            raise written
+        with self._lock:
+            self._look(now=True)
+            return self.deployment
+
+    def healthy(self) -> str | None:
+        """None, or why nothing can be written now."""
+        return self._writer.failure
+
+    def waiting(self) -> int:
+        """Rows that wait to be written."""
+        return self._writer.waiting()
+
+    def _begin(self, policy: str | Path | None, mode: str, explore: str) -> Deployment:
+        found = latest_deployment(self.database)
+        if found is None:
+            if policy is None:
+                raise SegueError("the log has no policy yet; expected one that `segue export` wrote (--policy)")
+            if mode not in ("live", "apprentice"):
+                raise SegueError(f"mode is {mode!r}; a new log begins with live or apprentice")
+            name = stage(self.database, policy)
+            require_exploration(explore, read_policy(self.database, name))
+            row = DeploymentRow(self._now(), mode, name, None, 0.0, explore, "service", "the log begins", 0)
+            self.database.append([row])
+            found = latest_deployment(self.database)
+            assert found is not None
+        elif policy is not None:
+            stage(self.database, policy)
+        policy_of = self.policy(found.live)
+        self._spaces = LiveSpaces(policy_of.space, policy_of.actions)
+        return found
+
+    def _look(self, now: bool = False) -> None:
+        """Take over what was deployed elsewhere."""
+        if not now and time.monotonic() - self._looked < LOOK:
+            return
+        self._looked = time.monotonic()
+        found = latest_deployment(self.database)
+        if found is not None and found.seq != self.deployment.seq:
+            self.policy(found.live)
+            if found.candidate is not None:
+                self.policy(found.candidate)
+            self.deployment = found
+
+    def _write(self, rows: list[Row], then: Callable[[Written], None], *forget: str) -> None:
+        try:
+            self._writer.write(rows, then)
+        except Unavailable:
+            if forget:
+                self._forget(forget[0])
+                self._recent.pop(forget[-1], None)
+            raise
+
+    def _keep(self, where: OrderedDict[str, Any], name: str, value: Any) -> None:
+        where[name] = value
+        if len(where) > KEPT:
+            where.popitem(last=False)
+
+    def _now(self) -> float:
+        """Seconds since 1970; a clock that jumps back is waited for, so that times never fall."""
+        self._clock = max(self._clock, time.time())
+        return self._clock
+
+    def _last_at(self) -> float:
+        rows = [self.database.read(f"SELECT MAX(at) FROM {table}") for table in ("episodes", "outcomes", "deployments")]
+        return max((row[0][0] or 0.0 for row in rows), default=0.0)
+
+    def _release(self) -> None:
+        if self._owner is not None:
+            self._owner.release()
+            self._owner = None
+
+
+def _owned(db: str | Path) -> FileLock | None:
+    """A log in a file has one service at a time."""
+    text = str(db)
+    if text.startswith(("postgresql://", "postgres://")):
+        return None
+    path = Path(text.removeprefix("sqlite:///"))
+    lock = FileLock(f"{path}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise SegueError(
+            f"{path}: another service has this log; stop it first, or use PostgreSQL for several services"
+        ) from None
+    except OSError as error:
+        raise SegueError(f"{path}: cannot be opened as a live log ({error.strerror})") from None
+    return lock
+
+
+def _made(kind: type[Answer], fields: dict[str, Any]) -> Answer:
+    try:
+        return msgspec.convert(fields, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise Refused(400, "malformed", str(error)) from None
+
+
+def _same_unit(name: str, unit: str | None, episode: _Episode) -> None:
+    if unit is not None and unit != episode.unit:
+        raise Refused(
+            409, "other_unit", f"episode {name!r} is of unit {episode.unit!r}, not {unit!r}; it keeps its unit"
+        )
+
+
+def _same_question(request: Decide, episode: str, asked: bytes, key: bytes) -> None:
+    if episode != request.episode_id or asked != key:
+        raise Refused(
+            409,
+            "other_decision",
+            f"decision {request.decision_id!r} was asked with another observation or episode; expected a new id",
+        )
+
+
+def _begun(name: str, episode: _Episode) -> Begun:
+    return Begun(name, episode.unit, episode.arm, episode.policy, episode.probability)
+
+
+def _comparable(row: Any) -> tuple[Any, ...]:
+    """Without the time."""
+    return tuple(bytes(value) if isinstance(value, memoryview) else value for value in row[1:])
+
+
+def _packed(carry: Any) -> bytes | None:
+    if carry is None:
+        return None
+    content = io.BytesIO()
+    np.savez(content, *carry)
+    return content.getvalue()
+
+
+def _unpacked(content: bytes | None) -> Any:
+    if content is None:
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return tuple(arrays[name] for name in arrays.files)

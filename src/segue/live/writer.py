@@ -1,0 +1,102 @@
+"""One thread that writes: what waits together is written in one transaction (group commit)."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from segue.errors import SegueError
+from segue.live.database import Database, Unavailable
+from segue.live.schema import TABLES, Row
+
+#: Numbers of the rows, or why nothing was written.
+Written = list[int | None] | SegueError
+#: Most pieces of work in one transaction.
+GROUP = 512
+#: Seconds between attempts to write what was answered already.
+RETRY = 0.2
+ORDER = {kind: place for place, kind in enumerate(TABLES)}
+
+
+class Writer:
+    """Writes rows in the order in which they are given.
+
+    Args:
+        database: where to.
+        must_keep: rows were acknowledged before they are written, so what cannot be written is tried again.
+        capacity: pieces of work that may wait.
+    """
+
+    def __init__(self, database: Database, must_keep: bool = False, capacity: int = 10_000) -> None:
+        self._database, self._must_keep = database, must_keep
+        self._waiting: queue.Queue[tuple[Sequence[Row], Callable[[Written], None]] | None] = queue.Queue(capacity)
+        self._closed = False
+        self.failure: str | None = None
+        """Why the last attempt failed; None if it did not."""
+        self._thread = threading.Thread(target=self._run, name="segue-live-writer", daemon=True)
+        self._thread.start()
+
+    def write(self, rows: Sequence[Row], then: Callable[[Written], None]) -> None:
+        """Write these rows together; `then` is called in the writer's thread, once.
+
+        Raises:
+            Unavailable: if too much waits already, or the writer is closed.
+        """
+        if self._closed:
+            raise Unavailable("the log is closed")
+        try:
+            self._waiting.put_nowait((rows, then))
+        except queue.Full:
+            raise Unavailable(f"{self._waiting.maxsize} writes wait already; try again later") from None
+
+    def waiting(self) -> int:
+        """Pieces of work that are not written yet."""
+        return self._waiting.qsize()
+
+    def close(self) -> None:
+        """Write what waits, then stop."""
+        if not self._closed:
+            self._closed = True
+            self._waiting.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            group, last = [first], False
+            while len(group) < GROUP:
+                try:
+                    following = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    last = True
+                    break
+                group.append(following)
+            self._commit(group)
+            if last:
+                return
+
+    def _commit(self, group: list[tuple[Sequence[Row], Callable[[Written], None]]]) -> None:
+        # Rows of one kind at a time: a statement is prepared once, and what refers to a row comes after it.
+        places = [(i, j) for i, (rows, _) in enumerate(group) for j in range(len(rows))]
+        places.sort(key=lambda place: ORDER[type(group[place[0]][0][place[1]])])
+        while True:
+            try:
+                numbers = self._database.append([group[i][0][j] for i, j in places])
+                self.failure = None
+            except SegueError as error:
+                self.failure = str(error)
+                if self._must_keep and not self._closed:
+                    time.sleep(RETRY)
+                    continue
+                for _, then in group:
+                    then(error)
+                return
+            break
+        written: list[list[int | None]] = [[None] * len(rows) for rows, _ in group]
+        for (i, j), number in zip(places, numbers, strict=True):
+            written[i][j] = number
+        for (_, then), one in zip(group, written, strict=True):
+            then(one)
