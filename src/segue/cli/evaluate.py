@@ -16,7 +16,7 @@ from rich.table import Table
 from segue.cli.dataset_flags import NO_COLUMNS, ColumnFlags, named, with_one_dataset
 from segue.cli.env_flags import environment_from_flags
 from segue.cli.parse import parse
-from segue.cli.policies import acting, find, is_exported, of_offline_phase
+from segue.cli.trained import acting, find, is_exported, of_offline_phase
 from segue.console import PlainConsole
 from segue.errors import SegueError
 
