@@ -83,6 +83,14 @@ MIGRATIONS = (
     WHERE (o.terminated = 1 OR o.next_observation IS NOT NULL OR n.observation IS NOT NULL)
       AND (a.executed IS NULL OR a.executed = 1 OR a.action IS NOT NULL);
     """,
+    """
+    CREATE TABLE rules (
+        seq BIGINT PRIMARY KEY, at FLOAT NOT NULL, who TEXT NOT NULL, rules TEXT NOT NULL
+    );
+    ALTER TABLE deployments ADD COLUMN replaces BIGINT;
+    CREATE UNIQUE INDEX deployments_replaces ON deployments (replaces);
+    CREATE INDEX gates_candidate ON gates (candidate, seq);
+    """,
 )
 
 
@@ -189,6 +197,18 @@ class DeploymentRow(NamedTuple):
     who: str
     why: str
     forced: int
+    replaces: int | None = None
+    """Number of the deployment that it was decided upon; each is replaced once, so that of two changes at the same time
+    one is refused."""
+
+
+class RulesRow(NamedTuple):
+    """What promotion asks of a candidate from now on."""
+
+    at: float
+    who: str
+    rules: str
+    """JSON of segue.live.trial.Rules."""
 
 
 class GateRow(NamedTuple):
@@ -240,6 +260,7 @@ Row = (
     | OutcomeRow
     | ActivationRow
     | DeploymentRow
+    | RulesRow
     | GateRow
     | AuditRow
     | RefusedRow
@@ -251,6 +272,7 @@ TABLES: dict[type, str] = {
     PolicyRow: "policies",
     PolicyFile: "policy_files",
     DeploymentRow: "deployments",
+    RulesRow: "rules",
     EpisodeRow: "episodes",
     DecisionRow: "decisions",
     OnPaper: "on_paper",

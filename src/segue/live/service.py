@@ -35,6 +35,7 @@ from segue.live.policies import Deployment, latest_deployment, read_policy, requ
 from segue.live.schema import (
     ActivationRow,
     AuditRow,
+    CursorRow,
     DecisionRow,
     DeploymentRow,
     EpisodeRow,
@@ -565,6 +566,21 @@ class Service:
         LOGGER.info("%s: %s %s", who, what, detail)
         self._writer.write([AuditRow(self._now(), who, what, json.dumps(detail))], lambda written: None)
 
+    def tick(self, reader: str) -> None:
+        """Note the time in the log: all that was sent before it is in front of it."""
+        future: Future[Written] = Future()
+        with self._lock:
+            self._writer.write([CursorRow(self._now(), reader, 0, "")], future.set_result)
+        written = future.result()
+        if isinstance(written, SegueError):
+            raise written
+
+    def look(self) -> Deployment:
+        """Take over now what was deployed elsewhere; requests do so every LOOK seconds."""
+        with self._lock:
+            self._look(now=True)
+            return self.deployment
+
     def deploy(self, row: DeploymentRow) -> Deployment:
         """Change who acts; at once here, and within LOOK seconds in other processes."""
         with self._lock:
@@ -576,9 +592,7 @@ class Service:
         written = future.result()
         if isinstance(written, SegueError):
             raise written
-        with self._lock:
-            self._look(now=True)
-            return self.deployment
+        return self.look()
 
     def healthy(self) -> str | None:
         """None, or why nothing can be written now."""
@@ -639,7 +653,10 @@ class Service:
         return self._clock
 
     def _last_at(self) -> float:
-        rows = [self.database.read(f"SELECT MAX(at) FROM {table}") for table in ("episodes", "outcomes", "deployments")]
+        rows = [
+            self.database.read(f"SELECT MAX(at) FROM {table}")
+            for table in ("episodes", "outcomes", "deployments", "cursors")
+        ]
         return max((row[0][0] or 0.0 for row in rows), default=0.0)
 
     def _release(self) -> None:
