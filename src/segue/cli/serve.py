@@ -40,6 +40,8 @@ class Flags:
     """How a new log begins: no (greedy); policy (as in training); or a share of actions drawn at random (discrete)."""
     budget: float = 0.05
     """Seconds that one decision may take; a candidate that is slower loses its episodes to the live policy."""
+    review: float = 5.0
+    """Seconds between looks at the evidence about a candidate."""
     token: str | None = None
     """By default the environment variable SEGUE_TOKEN, or one that is made and kept in DB.token."""
     seed: int | None = None
@@ -52,7 +54,9 @@ def main(arguments: list[str]) -> int:
     try:
         import uvicorn
 
+        from segue.live.admin import routes
         from segue.live.http import application
+        from segue.live.promotion import Watch
         from segue.live.service import Service
     except ImportError as error:
         raise SegueError(f"segue serve needs {error.name}: pip install 'segue[live]'") from None
@@ -69,9 +73,9 @@ def main(arguments: list[str]) -> int:
             budget=flags.budget,
             seed=flags.seed,
         )
-        with service:
+        with service, Watch(service, flags.review) as watch:
             token, where = _token(flags.token, flags.db)
-            app = application(service, token, everywhere)
+            app = application(service, token, everywhere, *routes(service, watch, token))
             address = f"http://{flags.host}:{listening.getsockname()[1]}"
             now = service.deployment
             print(f"segue: {address} decides with policy {now.live[:12]} ({now.mode}, explore {now.explore})")

@@ -118,6 +118,36 @@ def courses(database: Database) -> list[Course]:
     return found
 
 
+def between(database: Database, one: str | None = None, other: str | None = None) -> Course:
+    """Everything that two policies shared, or the last trial.
+
+    Args:
+        database: the log.
+        one: hash of a policy; with `other`, which is named as the candidate if it was one.
+        other: hash of another.
+
+    Raises:
+        SegueError: if no units were ever drawn for both.
+    """
+    found = courses(database)
+    if one is not None and other is not None:
+        found = [course for course in found if {course.candidate, course.live} == {one, other}]
+        if not found:
+            raise SegueError(
+                f"policies {one[:12]} and {other[:12]} never shared units in this log; expected a canary of one beside "
+                "the other, or --dataset to judge both off-policy"
+            )
+        candidates = {course.candidate for course in found}
+        candidate = other if other in candidates else one
+        found = [course for course in found if course.candidate == candidate]
+    if not found:
+        raise SegueError(f"{database.url}: no two policies have shared units yet; `segue policies canary` begins")
+    if one is None:
+        return found[-1]
+    shares = {seq: share for course in found for seq, share in course.shares.items()}
+    return found[0]._replace(shares=shares, earlier=frozenset())
+
+
 class Arm(Struct):
     """What came of the units of one arm."""
 
@@ -132,6 +162,25 @@ class Arm(Struct):
     """Mean seconds from a decision to its reward."""
     waiting: int = 0
     """Units whose window is open."""
+
+    @classmethod
+    def of(
+        cls,
+        units: float,
+        decisions: float,
+        rewarded: float,
+        returns: float,
+        costs: float,
+        lags: float,
+    ) -> Arm:
+        """The means of these sums."""
+        return cls(
+            int(units),
+            _ratio(returns, units),
+            _ratio(costs, units),
+            _ratio(decisions - rewarded, decisions),
+            _ratio(lags, rewarded),
+        )
 
 
 class Evidence(Struct):
@@ -169,6 +218,26 @@ class Evidence(Struct):
     """The same in a sentence."""
 
 
+class Comparison(Struct):
+    """Two policies that shared units, over all units that they shared."""
+
+    policies: dict[str, str]
+    """Hash by arm."""
+    arms: dict[str, Arm]
+    difference: float | None
+    """Mean return of the candidate less the live policy's, per unit."""
+    interval: tuple[float, float] | None
+    """Of the difference, at 1 − α, at all times at once, for many units; None before there are enough."""
+    log_better: float
+    """The largest natural logarithm so far of the evidence that the candidate is better."""
+    log_worse: float
+    log_mismatch: float
+    """The same that units are not assigned with the stated probabilities."""
+    needed: float
+    """What each has to reach."""
+    verdict: str
+
+
 class _Stage:
     """Tests that only units of one share enter."""
 
@@ -200,7 +269,7 @@ class Trial:
         self._ranks, self._ratio = RankComparison(), SampleRatio()
         self._means = MeanDifference(alpha=rules.alpha)
         self._costs = MeanDifference(alpha=rules.alpha / 2)
-        self._log_worse = self._log_mismatch = 0.0
+        self._log_better = self._log_worse = self._log_mismatch = 0.0
         self._cost_alarm = False
         self._sums = {arm: np.zeros(6) for arm in ARMS}
 
@@ -250,10 +319,12 @@ class Trial:
         _, decisions, rewarded, rewards, costs, lags = kept.T
         returns = rewards + self.rules.missing * (decisions - rewarded)
         for arm, own in (("live", ~candidate), ("candidate", candidate)):
-            columns = [np.ones(len(kept)), returns, costs, decisions, rewarded, lags]
+            columns = [np.ones(len(kept)), decisions, rewarded, returns, costs, lags]
             self._sums[arm] += np.array([column[own].sum() for column in columns])
-        self._log_worse = max(self._log_worse, self._ranks.update(returns, candidate, chance)[1].max())
-        self._log_mismatch = max(self._log_mismatch, self._ratio.update(candidate, chance).max())
+        better, worse = self._ranks.update(returns, candidate, chance)
+        self._log_better = max(self._log_better, float(better.max()))
+        self._log_worse = max(self._log_worse, float(worse.max()))
+        self._log_mismatch = max(self._log_mismatch, float(self._ratio.update(candidate, chance).max()))
         self._means.update(returns, candidate, chance)
         lowest = self._costs.update(costs, candidate, chance)[1]
         if self.rules.cost is not None:
@@ -324,13 +395,40 @@ class Trial:
             stage.units,
             _finite(means.effect),
             (means.low, means.high) if math.isfinite(means.low) else None,
-            float(stage.log_better),
-            float(self._log_worse),
-            float(self._log_mismatch),
+            stage.log_better,
+            self._log_worse,
+            self._log_mismatch,
             needed,
             None if costs is None or not math.isfinite(costs.low) else (costs.low, costs.high),
             alarm,
             alarm is None and not missing,
+            verdict,
+        )
+
+    def comparison(self) -> Comparison:
+        """What is known of the two policies, whatever was decided on."""
+        arms, means, alpha = self._arms(), self._means.interval, self.rules.alpha
+        names = {"live": self.course.live, "candidate": self.course.candidate}
+        needed = math.log(2 / alpha)
+        if self._log_mismatch >= needed:
+            verdict = "units are not assigned with the stated probabilities, so nothing can be compared"
+        elif self._log_better < needed and self._log_worse < needed:
+            most = max(self._log_better, self._log_worse)
+            verdict = f"not enough evidence that they differ ({_shown(most)} of {_shown(needed)})"
+        elif self._log_better >= needed and self._log_worse >= needed:
+            verdict = "each was better for a time: the difference changes"
+        else:
+            word = "better" if self._log_better >= needed else "worse"
+            verdict = f"the candidate is {word} (evidence {_shown(max(self._log_better, self._log_worse))})"
+        return Comparison(
+            names,
+            arms,
+            _finite(means.effect),
+            (means.low, means.high) if math.isfinite(means.low) else None,
+            self._log_better,
+            self._log_worse,
+            self._log_mismatch,
+            needed,
             verdict,
         )
 
@@ -341,17 +439,9 @@ class Trial:
             self._read_to,
             *self.course.shares,
         )
-        waiting = {arm: len({unit for of, unit in rows if of == arm} - self._known) for arm in ARMS}
-        arms = {}
-        for arm, (units, returns, costs, decisions, rewarded, lags) in self._sums.items():
-            arms[arm] = Arm(
-                int(units),
-                _ratio(returns, units),
-                _ratio(costs, units),
-                _ratio(decisions - rewarded, decisions),
-                _ratio(lags, rewarded),
-                waiting[arm],
-            )
+        arms = {arm: Arm.of(*sums) for arm, sums in self._sums.items()}
+        for name, arm in arms.items():
+            arm.waiting = len({unit for of, unit in rows if of == name} - self._known)
         return arms
 
 
