@@ -95,17 +95,18 @@ class RankComparison(_Resumable):
 
         factor = (q/p)^L · ((1 − q)/(1 − p))^(1 − L),   logit q = logit p + δ z + δ² (p̄ − ½)
 
-    L is 1 for the candidate, p its probability, p̄ the recent mean of p, z the normal score of the return's mid-rank
+    L is 1 for the candidate, p its probability, p̄ its recent mean, z the normal score of the return's mid-rank
     among the RECENT returns before it. The expectation over L is 1 for every q, so the product is a martingale. The bet
     is best if the candidate's returns are normal and shifted by δ standard deviations. The e-process is the mean over
     EFFECTS, with δ > 0 for "better" and δ < 0 for "worse". A unit with p = 0 only adds to the returns that later ones
     are ranked among.
 
     It does not test means. An arm that changes only the spread or the tails makes the null false as well, and good
-    ranks do not exclude a lower mean: promote only where `MeanDifference` does not contradict.
+    ranks do not exclude a lower mean: promote only where `MeanDifference` does not contradict. Arms that are not drawn
+    with the stated probabilities make it false, too: look at `SampleRatio` first.
 
-    Betting on the treatment: Ramdas et al. 2023 (arXiv 2210.01948); normal scores keep at least the power of a t-test
-    for shifts of any distribution (Chernoff & Savage 1958). The combination is ours.
+    Testing by betting: Ramdas et al. 2023 (arXiv 2210.01948). For shifts of any distribution, normal scores are
+    asymptotically as efficient as a t-test or more (Chernoff & Savage 1958). The combination is ours.
     """
 
     recent: Float[np.ndarray, " recent"] = dataclasses.field(default_factory=lambda: np.zeros(0))
@@ -149,12 +150,12 @@ class RankComparison(_Resumable):
         arm, chance = _arms(candidate, probability)
         values = _finite("returns", returns, (len(arm),))
         scores = _normal_scores(_mid_ranks(self.recent, values))
-        before, share = _running_means(chance, self.share, self.units)
+        shares = _running_means(chance, self.share, self.units)
         effects = np.stack([EFFECTS, -EFFECTS])
-        tilt = effects * scores[:, None, None] + effects**2 * (before - 0.5)[:, None, None]
+        tilt = effects * scores[:, None, None] + effects**2 * (shares[1:] - 0.5)[:, None, None]
         paths = _walk(self.log_wealth, _log_factor(tilt, arm[:, None, None], chance[:, None, None]))
         self.recent = np.concatenate([self.recent, values])[-RECENT:]
-        self.units, self.share, self.log_wealth = self.units + len(values), share, paths[-1]
+        self.units, self.share, self.log_wealth = self.units + len(values), float(shares[-1]), paths[-1]
         better, worse = _log_mean(paths[1:], EFFECT_WEIGHTS).T
         return better, worse
 
@@ -226,13 +227,13 @@ class MeanDifference(_Resumable):
             if beyond.any():
                 i = int(beyond.argmax())
                 raise DataError(f"returns[{i}] is {values[i]:g}; expected within the declared bounds {self.bounds}")
-        centres, centre = _running_means(values, self.centre, self.units)
+        centres = _running_means(values, self.centre, self.units)
         known = self.units + np.arange(len(values)) > 0
         spread = known * chance * (1 - chance)
-        difference = known * (arm - chance) * (values - centres)
+        difference = known * (arm - chance) * (values - centres[:-1])
         steps = np.stack([difference, difference**2, spread, (spread > 0).astype(float)], 1)
         paths = _walk(self.sums, steps)
-        self.units, self.centre, self.sums = self.units + len(values), centre, paths[-1]
+        self.units, self.centre, self.sums = self.units + len(values), float(centres[-1]), paths[-1]
         return self._intervals(paths[1:])
 
     def _intervals(
@@ -362,10 +363,10 @@ class ShiftDetector(_Resumable):
     """An alarm when observations leave the mean and standard deviation that the policy was trained with.
 
     The null hypothesis: each standardised feature z has mean 0 and variance 1 at most, given the observations before.
-    Then (1 + λ z + λ² z² / 2) / (1 + λ² / 2) has an expectation of 1 at most, whatever the tails (after Catoni
-    2012; as a bet, it is ours). The e-detector is the mean over DEVIATIONS as λ, which look up and down, and over
-    features. A larger spread raises it as well; a feature that stops at its mean does not. Shifts below an eighth of a
-    standard deviation are not found, on purpose: no training set is that typical.
+    Then (1 + λ z + λ² z² / 2) / (1 + λ² / 2) has an expectation of 1 at most, whatever the tails (after Catoni 2012 and
+    Wang & Ramdas 2023, arXiv 2202.01250; this form is ours). The e-detector is the mean over DEVIATIONS as λ, which
+    look up and down, and over features. A larger spread raises it as well; a feature that stops at its mean does not.
+    Shifts below an eighth of a standard deviation are not found, on purpose: no training set is that typical.
 
     Observations of one episode depend on each other: give one of each, drawn at random.
     """
@@ -497,12 +498,11 @@ def _normal_scores(ranks: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return ndtri(ranks)
 
 
-def _running_means(values: Float[np.ndarray, " n"], mean: float, count: int) -> tuple[Float[np.ndarray, " n"], float]:
-    """Mean before each of the values, of all or exponentially of about the last RECENT, and the one after them."""
+def _running_means(values: Float[np.ndarray, " n"], mean: float, count: int) -> Float[np.ndarray, " n1"]:
+    """Mean after 0, 1, … n of the values: of all so far, and later exponentially of about the last RECENT."""
     rates = 1 / np.minimum(np.arange(count + 1, count + len(values) + 1), RECENT)
     steps = zip(values.tolist(), rates.tolist(), strict=True)
-    means = list(itertools.accumulate(steps, lambda m, step: m + step[1] * (step[0] - m), initial=mean))
-    return np.array(means[:-1]), means[-1]
+    return np.array(list(itertools.accumulate(steps, lambda m, step: m + step[1] * (step[0] - m), initial=mean)))
 
 
 def _log_factor(
