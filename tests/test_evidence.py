@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import subprocess
+import sys
 from statistics import NormalDist
 from typing import Any
 
@@ -345,6 +347,10 @@ def test_required_evidence_adds_up_to_alpha_over_all_candidates():
         (lambda: FallDetector(REFERENCE, 0.5), "run_length is 0.5; expected a finite number above 1"),
         (lambda: ShiftDetector([0.0, 0.0], [1.0, 0.0], 100.0), r"std\[1\] is 0; expected above 0"),
         (lambda: ShiftDetector([0.0], [1.0], 100.0).update([1.0]), r"shape \(1,\); expected \(any number, 1\)"),
+        (
+            lambda: RankComparison.restore(RankComparison().state() | {"log_wealth": [0.0]}),
+            r"log_wealth has the shape \(1,\)",
+        ),
         (lambda: SampleRatio.restore({"x": 1}), "state of SampleRatio: has x; expected log_wealth"),
     ],
 )
@@ -361,3 +367,11 @@ def test_a_refused_batch_leaves_the_test_as_it_was(name):
     with pytest.raises(DataError):
         feed(test, [(1.0, True, 0.5), (math.nan, True, 2.0)])
     assert test.state() == before
+
+
+def test_a_service_that_tests_loads_no_jax():
+    program = (
+        "import sys; from segue.evidence import RankComparison; RankComparison().update([0.0], [1], 0.5); "
+        "assert 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
