@@ -17,6 +17,8 @@ service may look at it whenever it likes, and act when it reaches 1/α.
 **Units enter in the order in which they were assigned.** In the order in which they finish, the arms that are drawn no
 longer have the stated probabilities, and `RankComparison` raises false alarms (studies/evidence).
 
+**A unit is one draw of an arm.** A user who keeps an arm is one unit, with one return for all of their episodes.
+
 Each class is incremental: `update` takes any number of units and returns the path after each of them. `state` gives
 plain numbers, from which `restore` goes on as if there had been no break.
 """
@@ -66,7 +68,7 @@ class _Resumable:
     """A dataclass whose fields are all there is to it: `restore(state())` goes on where it stopped."""
 
     def state(self) -> dict[str, Any]:
-        """Plain numbers, texts and lists, fit for JSON."""
+        """Plain numbers and lists, fit for JSON."""
         return {
             field.name: np.asarray(getattr(self, field.name)).tolist()
             for field in dataclasses.fields(self)  # type: ignore[arg-type]
@@ -95,17 +97,18 @@ class RankComparison(_Resumable):
 
         factor = (q/p)^L · ((1 − q)/(1 − p))^(1 − L),   logit q = logit p + δ z + δ² (p̄ − ½)
 
-    L is 1 for the candidate, p its probability, p̄ the recent mean of p, z the normal score of the return's mid-rank
+    L is 1 for the candidate, p its probability, p̄ its recent mean, z the normal score of the return's mid-rank
     among the RECENT returns before it. The expectation over L is 1 for every q, so the product is a martingale. The bet
     is best if the candidate's returns are normal and shifted by δ standard deviations. The e-process is the mean over
     EFFECTS, with δ > 0 for "better" and δ < 0 for "worse". A unit with p = 0 only adds to the returns that later ones
     are ranked among.
 
     It does not test means. An arm that changes only the spread or the tails makes the null false as well, and good
-    ranks do not exclude a lower mean: promote only where `MeanDifference` does not contradict.
+    ranks do not exclude a lower mean: promote only where `MeanDifference` does not contradict. Arms that are not drawn
+    with the stated probabilities make it false, too: look at `SampleRatio` first.
 
-    Betting on the treatment: Ramdas et al. 2023 (arXiv 2210.01948); normal scores keep at least the power of a t-test
-    for shifts of any distribution (Chernoff & Savage 1958). The combination is ours.
+    Testing by betting: Ramdas et al. 2023 (arXiv 2210.01948). For shifts of any distribution, normal scores are
+    asymptotically as efficient as a t-test or more (Chernoff & Savage 1958). The combination is ours.
     """
 
     recent: Float[np.ndarray, " recent"] = dataclasses.field(default_factory=lambda: np.zeros(0))
@@ -118,7 +121,8 @@ class RankComparison(_Resumable):
     """log of the capital of each bet: on better, on worse."""
 
     def __post_init__(self) -> None:
-        self.recent, self.log_wealth = np.asarray(self.recent, float), np.asarray(self.log_wealth, float)
+        self.recent = _finite("recent", self.recent)
+        self.log_wealth = _finite("log_wealth", self.log_wealth, (2, len(EFFECTS)))
 
     @property
     def log_better(self) -> float:
@@ -149,12 +153,12 @@ class RankComparison(_Resumable):
         arm, chance = _arms(candidate, probability)
         values = _finite("returns", returns, (len(arm),))
         scores = _normal_scores(_mid_ranks(self.recent, values))
-        before, share = _running_means(chance, self.share, self.units)
+        shares = _running_means(chance, self.share, self.units)
         effects = np.stack([EFFECTS, -EFFECTS])
-        tilt = effects * scores[:, None, None] + effects**2 * (before - 0.5)[:, None, None]
+        tilt = effects * scores[:, None, None] + effects**2 * (shares[1:] - 0.5)[:, None, None]
         paths = _walk(self.log_wealth, _log_factor(tilt, arm[:, None, None], chance[:, None, None]))
         self.recent = np.concatenate([self.recent, values])[-RECENT:]
-        self.units, self.share, self.log_wealth = self.units + len(values), share, paths[-1]
+        self.units, self.share, self.log_wealth = self.units + len(values), float(shares[-1]), paths[-1]
         better, worse = _log_mean(paths[1:], EFFECT_WEIGHTS).T
         return better, worse
 
@@ -194,7 +198,7 @@ class MeanDifference(_Resumable):
     """Σ D, Σ D², Σ h and the number of units with h > 0."""
 
     def __post_init__(self) -> None:
-        self.sums = np.asarray(self.sums, float)
+        self.sums = _finite("sums", self.sums, (4,))
         if not 0 < self.alpha < 1:
             raise DataError(f"alpha is {self.alpha}; expected between 0 and 1, both excluded")
         if self.bounds is not None and not -np.inf < self.bounds[0] < self.bounds[1] < np.inf:
@@ -226,13 +230,13 @@ class MeanDifference(_Resumable):
             if beyond.any():
                 i = int(beyond.argmax())
                 raise DataError(f"returns[{i}] is {values[i]:g}; expected within the declared bounds {self.bounds}")
-        centres, centre = _running_means(values, self.centre, self.units)
+        centres = _running_means(values, self.centre, self.units)
         known = self.units + np.arange(len(values)) > 0
         spread = known * chance * (1 - chance)
-        difference = known * (arm - chance) * (values - centres)
+        difference = known * (arm - chance) * (values - centres[:-1])
         steps = np.stack([difference, difference**2, spread, (spread > 0).astype(float)], 1)
         paths = _walk(self.sums, steps)
-        self.units, self.centre, self.sums = self.units + len(values), centre, paths[-1]
+        self.units, self.centre, self.sums = self.units + len(values), float(centres[-1]), paths[-1]
         return self._intervals(paths[1:])
 
     def _intervals(
@@ -282,7 +286,7 @@ class SampleRatio(_Resumable):
     """log of the capital of each bet."""
 
     def __post_init__(self) -> None:
-        self.log_wealth = np.asarray(self.log_wealth, float)
+        self.log_wealth = _finite("log_wealth", self.log_wealth, (len(SHIFTS),))
 
     @property
     def log_e(self) -> float:
@@ -305,13 +309,13 @@ class SampleRatio(_Resumable):
 class FallDetector(_Resumable):
     """An alarm when returns have fallen below those of a reference, at whatever time that begins.
 
-    The null hypothesis: a new return u is as often above as below one of the reference's population, so that its
-    mid-rank among the reference, in [0, 1], is ½ on average. The mean rank of m references errs by more than
-    ε = √(log(1/LUCKY) / 6m) with probability LUCKY at most: like the uniform distribution, ranks are sub-Gaussian with
-    variance 1/12. Else 1 + λ (½ − ε − u) has an expectation of 1 at most, and M ← (M + 1)(1 + λ (½ − ε − u)) is an
+    The null hypothesis: given those before, a return has the distribution of the reference's population, or is
+    stochastically larger. Its mid-rank u among m independent references, in [0, 1], then has a mean of ½ − ε or more,
+    ε = √(log(1/LUCKY) / 6m), except for a share LUCKY of references: like the uniform distribution, mid-ranks are
+    sub-Gaussian with variance 1/12. So f = 1 + λ (½ − ε − u) has an expectation of 1 at most, and M ← (M + 1) f is an
     e-detector (Shin, Ramdas & Rinaldo 2024, arXiv 2203.03532): without a fall, the mean number of returns until M
-    reaches `run_length` is `run_length` at least. M is the mean over FALL_STAKES, as shares of the largest λ.
-    Betting on mid-ranks with this ε is ours.
+    reaches `run_length` is `run_length` at least. M is the mean over FALL_STAKES, as shares of the largest λ. Betting
+    on mid-ranks with this ε is ours.
 
     Seasons and drift are changes of level, too: take the reference from a time that has them.
     """
@@ -324,8 +328,8 @@ class FallDetector(_Resumable):
     """log(1 + M) of each stake."""
 
     def __post_init__(self) -> None:
-        self.reference = np.sort(_finite("reference", self.reference, None))
-        self.log_values = np.asarray(self.log_values, float)
+        self.reference = np.sort(_finite("reference", self.reference))
+        self.log_values = _finite("log_values", self.log_values, (len(FALL_STAKES),))
         if len(self.reference) < FEWEST_REFERENCE:
             raise DataError(f"reference has {len(self.reference)} returns; expected {FEWEST_REFERENCE} or more")
         _check_run_length(self.run_length)
@@ -346,7 +350,7 @@ class FallDetector(_Resumable):
         Raises:
             DataError: for values that are not finite. Nothing has changed then.
         """
-        values = _finite("returns", returns, None)
+        values = _finite("returns", returns)
         size = len(self.reference)
         places = [np.searchsorted(self.reference, values, side) for side in ("left", "right")]
         ranks = (places[0] + places[1]) / (2 * size)
@@ -362,10 +366,10 @@ class ShiftDetector(_Resumable):
     """An alarm when observations leave the mean and standard deviation that the policy was trained with.
 
     The null hypothesis: each standardised feature z has mean 0 and variance 1 at most, given the observations before.
-    Then (1 + λ z + λ² z² / 2) / (1 + λ² / 2) has an expectation of 1 at most, whatever the tails (after Catoni
-    2012; as a bet, it is ours). The e-detector is the mean over DEVIATIONS as λ, which look up and down, and over
-    features. A larger spread raises it as well; a feature that stops at its mean does not. Shifts below an eighth of a
-    standard deviation are not found, on purpose: no training set is that typical.
+    Then (1 + λ z + λ² z² / 2) / (1 + λ² / 2) has an expectation of 1 at most, whatever the tails (after Catoni 2012 and
+    Wang & Ramdas 2023, arXiv 2202.01250; this form is ours). The e-detector is the mean over DEVIATIONS as λ, which
+    look up and down, and over features. A larger spread raises it as well; a feature that stops at its mean does not.
+    Shifts below an eighth of a standard deviation are not found, on purpose: no training set is that typical.
 
     Observations of one episode depend on each other: give one of each, drawn at random.
     """
@@ -377,15 +381,16 @@ class ShiftDetector(_Resumable):
     run_length: float
     """Mean number of observations until a false alarm, at least."""
     log_values: Float[np.ndarray, "features deviations"] = dataclasses.field(default_factory=lambda: np.zeros(()))
-    """log(1 + M) of each bet."""
+    """log(1 + M) of each bet; a single 0 stands for all."""
 
     def __post_init__(self) -> None:
-        self.mean = _finite("mean", self.mean, None)
+        self.mean = _finite("mean", self.mean)
         self.std = _finite("std", self.std, self.mean.shape)
         if not (self.std > 0).all():
             i = int((self.std <= 0).argmax())
             raise DataError(f"std[{i}] is {self.std[i]:g}; expected above 0: leave out features that never change")
-        self.log_values = np.broadcast_to(np.asarray(self.log_values, float), (len(self.mean), len(DEVIATIONS)))
+        shape = (len(self.mean), len(DEVIATIONS))
+        self.log_values = _finite("log_values", self.log_values if np.ndim(self.log_values) else np.zeros(shape), shape)
         _check_run_length(self.run_length)
 
     @property
@@ -438,15 +443,14 @@ def ranking_evidence(earned: Float[np.ndarray, " incumbent"], tried: Float[np.nd
     return float(np.exp(np.log(places * weights / weights.cumsum()).sum()))
 
 
-def _finite(name: str, values: ArrayLike, shape: tuple[int | None, ...] | None) -> Float[np.ndarray, "..."]:
-    """The values as numbers of this shape (None: any length; no shape: one axis)."""
+def _finite(name: str, values: ArrayLike, shape: tuple[int | None, ...] = (None,)) -> Float[np.ndarray, "..."]:
+    """The values as numbers of this shape, where None is any length."""
     try:
         array = np.asarray(values, float)
     except (TypeError, ValueError):
         raise DataError(f"{name}: {values!r:.200} are no numbers; expected finite numbers") from None
-    expected = (None,) if shape is None else shape
-    if array.ndim != len(expected) or any(w not in (None, n) for w, n in zip(expected, array.shape, strict=True)):
-        words = ", ".join("any number" if n is None else str(n) for n in expected)
+    if array.ndim != len(shape) or any(w not in (None, n) for w, n in zip(shape, array.shape, strict=True)):
+        words = ", ".join("any number" if n is None else str(n) for n in shape)
         raise DataError(f"{name} has the shape {array.shape}; expected ({words})")
     if not np.isfinite(array).all():
         place = np.argwhere(~np.isfinite(array))[0].tolist()
@@ -459,7 +463,7 @@ def _arms(
     candidate: ArrayLike, probability: ArrayLike
 ) -> tuple[Bool[np.ndarray, " units"], Float[np.ndarray, " units"]]:
     """Arms and probabilities, checked."""
-    arm = _finite("candidate", candidate, None)
+    arm = _finite("candidate", candidate)
     every = np.full(arm.shape, probability) if np.ndim(probability) == 0 else probability
     chance = _finite("probability", every, arm.shape)
     for wrong, what, expected in (
@@ -497,12 +501,11 @@ def _normal_scores(ranks: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return ndtri(ranks)
 
 
-def _running_means(values: Float[np.ndarray, " n"], mean: float, count: int) -> tuple[Float[np.ndarray, " n"], float]:
-    """Mean before each of the values, of all or exponentially of about the last RECENT, and the one after them."""
+def _running_means(values: Float[np.ndarray, " n"], mean: float, count: int) -> Float[np.ndarray, " n1"]:
+    """Mean after 0, 1, … n of the values: of all so far, and later exponentially of about the last RECENT."""
     rates = 1 / np.minimum(np.arange(count + 1, count + len(values) + 1), RECENT)
     steps = zip(values.tolist(), rates.tolist(), strict=True)
-    means = list(itertools.accumulate(steps, lambda m, step: m + step[1] * (step[0] - m), initial=mean))
-    return np.array(means[:-1]), means[-1]
+    return np.array(list(itertools.accumulate(steps, lambda m, step: m + step[1] * (step[0] - m), initial=mean)))
 
 
 def _log_factor(
