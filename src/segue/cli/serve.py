@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import time
@@ -81,6 +82,9 @@ def main(arguments: list[str]) -> int:
             print(f"segue: {address} decides with policy {now.live[:12]} ({now.mode}, explore {now.explore})")
             print(f"segue: log {service.database.url}, durability {flags.durability}; token {where}", flush=True)
             config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=10)
+            # It hands the signal that stopped it on, which would end the process before the log is closed.
+            for stop in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(stop, lambda *_: None)
             uvicorn.Server(config).run(sockets=[listening])
     finally:
         listening.close()

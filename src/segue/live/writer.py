@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -15,8 +16,9 @@ from segue.live.schema import TABLES, Row
 Written = list[int | None] | SegueError
 #: Most pieces of work in one transaction.
 GROUP = 512
-#: Seconds between attempts to write what was answered already.
-RETRY = 0.2
+#: Seconds between attempts to write what was answered already, and how many more there are once it is closed.
+RETRY, LAST_ATTEMPTS = 0.2, 50
+LOGGER = logging.getLogger("segue.live")
 ORDER = {kind: place for place, kind in enumerate(TABLES)}
 
 
@@ -82,15 +84,19 @@ class Writer:
         # Rows of one kind at a time: a statement is prepared once, and what refers to a row comes after it.
         places = [(i, j) for i, (rows, _) in enumerate(group) for j in range(len(rows))]
         places.sort(key=lambda place: ORDER[type(group[place[0]][0][place[1]])])
+        attempts = LAST_ATTEMPTS
         while True:
             try:
                 numbers = self._database.append([group[i][0][j] for i, j in places])
                 self.failure = None
             except SegueError as error:
                 self.failure = str(error)
-                if self._must_keep and not self._closed:
+                if self._must_keep and attempts:
+                    attempts -= self._closed
                     time.sleep(RETRY)
                     continue
+                if self._must_keep:
+                    LOGGER.critical("%d rows that were answered are lost: %s", len(places), error)
                 for _, then in group:
                     then(error)
                 return
