@@ -12,8 +12,8 @@ import numpy as np
 from segue.live.database import Sqlite
 from segue.live.policies import latest_deployment
 from segue.live.promotion import Promoter, canary
-from segue.live.schema import DecisionRow, DeploymentRow, EpisodeRow, OutcomeRow, PolicyRow, Row
-from segue.live.trial import Evidence, declare
+from segue.live.schema import CursorRow, DecisionRow, DeploymentRow, EpisodeRow, OutcomeRow, PolicyRow, Row
+from segue.live.trial import READER, Evidence, declare
 
 LIVE, CANDIDATE = "a" * 64, "b" * 64
 #: Seconds between units.
@@ -51,6 +51,8 @@ class World:
         returns: Sequence[float],
         better: float = 0.0,
         delay: Callable[[str, float], float | None] = lambda arm, value: 1.0,
+        cost: Callable[[str], float | None] = lambda arm: None,
+        lost: Callable[[str, int], bool] = lambda arm, number: False,
     ) -> Evidence | None:
         """As many units, then a review.
 
@@ -58,6 +60,8 @@ class World:
             returns: what each would earn with the live policy.
             better: how much more with the candidate.
             delay: seconds until the reward arrives, from the arm and the return; None: it never does.
+            cost: of a unit, by its arm.
+            lost: whether a unit never gets into the log, from its arm and its number.
         """
         rows: list[Row] = []
         deployment = latest_deployment(self.database)
@@ -65,15 +69,24 @@ class World:
         for base in returns:
             self.now += GAP
             rows += self._arrived()
-            name = f"u{next(self.units)}"
+            number = next(self.units)
+            name = f"u{number}"
             arm, policy, probability = deployment.arm(name)
+            if lost(arm, number):
+                continue
             value = float(base) + better * (arm == "candidate")
             rows.append(EpisodeRow(self.now, name, name, arm, policy, probability, deployment.seq))
             rows.append(DecisionRow(self.now, name, name, 0, b"", None, b"", 0.0, policy, deployment.mode, None))
             if (later := delay(arm, value)) is not None:
-                outcome = OutcomeRow(self.now + later, name, name, value, None, None, 1, 0)
-                heapq.heappush(self._late, (outcome.at, len(rows), outcome))
+                outcome = OutcomeRow(self.now + later, name, name, value, cost(arm), None, 1, 0)
+                heapq.heappush(self._late, (outcome.at, number, outcome))
         self.database.append(rows)
+        return self.promoter.review()
+
+    def settle(self, seconds: float = 1e4) -> Evidence | None:
+        """Time passes: every reward arrives, every window closes."""
+        self.now += seconds
+        self.database.append([*self._arrived(), CursorRow(self.now, READER, 0, "")])
         return self.promoter.review()
 
     def _arrived(self) -> list[Row]:
