@@ -117,7 +117,7 @@ def _offline(flags: Flags) -> int:
     confidence = 1 - flags.alpha / 4
     found: dict[str, Any] = {}
     for place in (flags.one, flags.other):
-        policy: Any = load_policy(Path(place))
+        policy = load_policy(Path(place))
         found[place] = evaluate_offline(policy, dataset, methods=["pdis"], confidence=confidence)
     one, other = (found[place].estimates[0] for place in (flags.one, flags.other))
     low = other.bounds.difference_lower - one.bounds.difference_upper

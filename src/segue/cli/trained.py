@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segue.acting import ActingPolicy
-from segue.deployment.policy import MANIFEST, load_policy
+from segue.deployment.policy import MANIFEST, ExportedPolicy, load_policy
+from segue.deployment.spaces import DiscreteActions, flat_size
 from segue.envs.spec import Environment
 from segue.errors import SegueError, unknown
+
+if TYPE_CHECKING:
+    from segue.core import Spaces
+    from segue.policy import Policy
 
 
 def find(place: Path) -> dict[str, Path]:
@@ -87,6 +93,28 @@ def acting(place: Path, given: Environment | None) -> tuple[ActingPolicy, Enviro
     saved = load(place)
     environment = _named(place, given, saved.environment)
     return saved.require_fit(environment).policy(), environment
+
+
+def logged(place: Path) -> tuple[Policy | ExportedPolicy, Spaces, Environment | None]:
+    """A policy that is judged from a dataset, its spaces, and the environment that it is for, if it names one.
+
+    Args:
+        place: a checkpoint or an exported policy, which does not know whether its observations are images.
+
+    Raises:
+        SegueError: if it cannot be read.
+    """
+    from segue.core import Spaces
+
+    if is_exported(place):
+        exported = load_policy(place)
+        about, actions = exported.about["env"], exported.actions
+        spaces = Spaces(flat_size(exported.space), actions.size, isinstance(actions, DiscreteActions))
+        return exported, spaces, None if about is None else Environment.read(about)
+    from segue.runner.checkpoint import load
+
+    saved = load(place)
+    return saved.policy(), saved.spaces, saved.environment
 
 
 def _named(place: Path, given: Environment | None, own: Environment | None) -> Environment:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
 
 import numpy as np
 
 from segue.data import load
+from segue.deployment.policy import ExportedPolicy
 from segue.live.database import Database
 from segue.live.policies import read_policy
 from segue.live.promotion import FAILED, OFF_POLICY, OPEN, PASSED, Gate, deployed, find_policy
 from segue.live.schema import AuditRow, GateRow
 from segue.live.trial import read_rules
 from segue.ope import DiscretePolicy, evaluate_offline
+from segue.ope.policy import Judged
 
 
 def evaluate(database: Database, word: str, who: str, why: str = "", confidence: float = 0.95) -> Gate:
@@ -75,7 +76,7 @@ def evaluate(database: Database, word: str, who: str, why: str = "", confidence:
     return Gate(OFF_POLICY, verdict, evidence)
 
 
-def _as_deployed(policy: Any, explore: str) -> tuple[Any, bool]:
+def _as_deployed(policy: ExportedPolicy, explore: str) -> tuple[ExportedPolicy | Judged, bool]:
     """The policy as it would act, and whether it explores."""
     if explore in ("no", "policy"):
         return policy, explore == "policy"

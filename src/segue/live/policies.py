@@ -8,7 +8,7 @@ import json
 import time
 from pathlib import Path
 
-from segue.deployment.policy import FILES, MANIFEST, ExportedPolicy, assemble, load_policy
+from segue.deployment.policy import MANIFEST, ExportedPolicy, assemble, load_policy
 from segue.deployment.spaces import DiscreteActions
 from segue.errors import SegueError
 from segue.live.database import Database
@@ -69,7 +69,7 @@ def stage(
                     f"{first[part]}; expected the same: export it for the same environment, or begin another log"
                 )
     row = PolicyRow(time.time(), digest, name or directory.name, parent, trained_to, json.dumps(about))
-    database.append([row, *(PolicyFile(digest, file, (directory / file).read_bytes()) for file in FILES)])
+    database.append([row, *(PolicyFile(digest, file, (directory / file).read_bytes()) for file in about["files"])])
     return digest
 
 
