@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -153,7 +154,7 @@ def _about(service: Service, word: str) -> PolicyAbout:
 
 def _stage(service: Service, asked: Stage) -> str:
     names = sorted(asked.files)
-    strange = [name for name in names if Path(name).name != name or name.startswith(".")]
+    strange = [name for name in names if re.fullmatch(r"[A-Za-z0-9_-]+\.[a-z]+", name) is None]
     if strange or not 0 < len(names) <= MOST_FILES:
         raise Refused(
             422, "files", f"files are {names!r:.200}; expected those that `segue export` wrote, without their folder"
