@@ -47,6 +47,7 @@ def evaluate(database: Database, word: str, who: str, why: str = "", confidence:
     result = evaluate_offline(
         target,
         dataset,
+        methods=["pdis"],  # the one whose bounds hold for every number of episodes
         confidence=confidence,
         explore=explore,
         discount=exported.about["algorithm"]["discount"],
