@@ -24,6 +24,7 @@ COMMANDS = {
     "watch": "a video of a run's policy",
     "export": "write a trained policy for use elsewhere, without the training stack",
     "serve": "a policy as a service: decides, logs what it decides and what comes of it",
+    "learn": "fine-tune from the log of a live service, and stage candidates in it",
     "advise": "what to do with a dataset: what to expect at the handover, a recipe, and its cost here",
     "inspect": "what is in a dataset, and what is wrong with it",
     "convert": "write a dataset in another format",
