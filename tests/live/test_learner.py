@@ -90,6 +90,10 @@ def test_it_stages_candidates_each_with_its_parent_and_how_far_it_has_read(
     assert candidates(database) == undisturbed
 
 
+def test_what_has_not_learnt_anything_yet_is_not_staged(made: Path) -> None:
+    assert candidates(learnt(made, recipe={"warmup_steps": 600, "online_steps": 700}).database) == []
+
+
 class Killed(BaseException):
     """The process ends here."""
 
@@ -243,6 +247,12 @@ def test_another_learner_in_the_same_place_is_refused(made: Path) -> None:
     learner(made)
     with pytest.raises(SegueError, match=r"was begun with another patience \(200, now 7\); choose another --out"):
         learner(made, patience=7)
+
+
+def test_its_directory_is_no_run_to_be_resumed_in_a_simulator(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learner(made)
+    assert main(["run", "--resume", str(made / "learn")]) == 2
+    assert "is of segue learn, which goes on with it" in capsys.readouterr().err
 
 
 def test_the_command_learns_with_the_flags_of_a_run(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

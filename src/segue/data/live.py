@@ -17,13 +17,13 @@ from segue.envs.spec import Environment
 from segue.errors import DataError, SegueError, unknown
 from segue.live.database import Database, open_database
 
-#: What may follow a `?`: SQL for it, with `?` for its value.
+#: What may follow a `?`: SQL for it, with `?` for its value, where a query has one.
 OPTIONS = {
     "arm": "arm = ?",
-    "policy": "policy LIKE ? || '%'",
+    "policy": "substr(policy, 1, ?) = ?",
     "mode": "mode = ?",
     "from": "assigned > ?",
-    "to": "seq <= ?",
+    "to": "",
     "propensities": "",
 }
 #: Rows of the log per query.
@@ -61,8 +61,10 @@ class Place:
 
     def where(self, *names: str) -> tuple[str, list[Any]]:
         """The condition that these options make, and its values."""
-        given = [name for name in names if name in self.options]
-        values = [int(self.options[name]) if name in ("from", "to") else self.options[name] for name in given]
+        given = {name: self.options[name] for name in names if name in self.options}
+        values: list[Any] = []
+        for name, value in given.items():
+            values += [int(value)] if name == "from" else [len(value), value] if name == "policy" else [value]
         return " AND ".join(["1 = 1", *(OPTIONS[name] for name in given)]), values
 
 

@@ -270,7 +270,7 @@ class Learner:
                 break
             self._recorder.progress("online", self.agent.step, self.recipe.online_steps)
             time.sleep(LOOK)
-        self._due = self._due or self.agent.step > self._candidate_at
+        self._due = self._due or self._has_learnt(self.agent)
         self._candidate_at = self.agent.step
         self._save()
         self._stage_if_due(patient=False)
@@ -355,9 +355,13 @@ class Learner:
                 "have been learnt from as decided; send activations before outcomes"
             )
         agent.recovery.mark(agent.learner, agent.step)
-        self._due, self._candidate_at = True, agent.step
+        self._due, self._candidate_at = self._has_learnt(agent), agent.step
         self._save()
         self._stage_if_due(patient=True)
+
+    def _has_learnt(self, agent: Agent) -> bool:
+        """Whether it is another policy than at the last candidate; before the warm-up is over, nothing is learnt."""
+        return agent.step > max(self._candidate_at, self.recipe.warmup_steps)
 
     def _stage_if_due(self, patient: bool) -> None:
         assert self.agent is not None
