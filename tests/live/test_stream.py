@@ -99,8 +99,18 @@ def test_an_override_that_is_heard_of_after_the_step_was_complete_changes_nothin
     database.append([ActivationRow(0.0, "a-0", 0, OTHER, "me")])
     stream = Stream(database)
     assert everything(stream) == before
-    stream.read_to = 4
     assert stream.overridden_late() == 1
+
+
+def test_an_override_that_is_waited_for_counts_and_until_then_the_step_is_not_read(tmp_path: Path) -> None:
+    database = log(tmp_path / "log.db", assigned("a"), decided("a", 0), outcome("a", 0, terminated=1))
+    stream = Stream(database, settle=1)
+    assert everything(stream) == []
+    database.append([ActivationRow(0.0, "a-0", 0, OTHER, "me")])
+    (one,) = everything(stream)
+    assert isinstance(one, Told)
+    assert one.step.action == OTHER
+    assert stream.overridden_late() == 0
 
 
 def test_only_episodes_of_the_arm_are_read(tmp_path: Path) -> None:
@@ -135,25 +145,31 @@ def rows(draw: Any) -> list[Any]:
 
 
 @settings(max_examples=30)
-@given(rows=rows(), patience=st.sampled_from([3, 1000]), page=st.integers(1, 9), data=st.data())
+@given(
+    rows=rows(),
+    patience=st.sampled_from([3, 1000]),
+    settle=st.sampled_from([0, 2]),
+    page=st.integers(1, 9),
+    data=st.data(),
+)
 def test_what_is_told_follows_from_the_log_alone(
-    tmp_path_factory: Any, rows: list[Any], patience: int, page: int, data: Any
+    tmp_path_factory: Any, rows: list[Any], patience: int, settle: int, page: int, data: Any
 ) -> None:
     """Not from the pages in which it is read, from what comes after, or from where reading was stopped."""
     path = tmp_path_factory.mktemp("log") / "log.db"
     whole = log(path, *rows)
-    expected = everything(Stream(whole, patience=patience))
+    expected = everything(Stream(whole, patience=patience, settle=settle))
     whole.close()
 
     growing = open_database(path.with_name("growing.db"))
-    stream, found = Stream(growing, patience=patience), []
+    stream, found = Stream(growing, patience=patience, settle=settle), []
     for row in rows:
         growing.append([row])
         if data.draw(st.booleans()):
             found += everything(stream, page)
         if data.draw(st.booleans()):
             position = stream.position()
-            stream = Stream(growing, patience=patience)
+            stream = Stream(growing, patience=patience, settle=settle)
             stream.restore(position)
     found += everything(stream, page)
     growing.close()

@@ -41,6 +41,8 @@ FLAGS: list[tuple[str, Any, Any]] = [
     ("every", _flag(int, "Transitions between candidates."), 1000),
     ("patience", _flag(int, "Rows of the log for which a missing outcome is waited for before what follows it in its "
                             "episode is learnt from."), 100_000),
+    ("settle", _flag(int, "Rows of the log for which it is waited whether a decision was overridden, after its "
+                          "outcome."), 0),
     ("once", _flag(bool, "Learn from what is there, then stop."), False),
 ]  # fmt: skip
 
@@ -72,6 +74,7 @@ def main(arguments: list[str]) -> int:
         every=flags.every,
         arm=flags.log_arm,
         patience=flags.patience,
+        settle=flags.settle,
         on_event=shown,
     )
     shown.learner = learner

@@ -68,6 +68,7 @@ class Learner:
         every: transitions between candidates: then it saves itself, exports its policy and stages it.
         arm: only learn from episodes of this arm (live, candidate, fallback, application); None: from all.
         patience: rows of the log for which a missing outcome is waited for before what comes after it is learnt from.
+        settle: rows of the log for which it is waited whether a decision was overridden, after its outcome.
         on_event: called with progress, metrics and notes (see `segue.runner.jobs`).
 
     Raises:
@@ -84,11 +85,12 @@ class Learner:
         every: int = 1000,
         arm: str | None = None,
         patience: int = 100_000,
+        settle: int = 0,
         on_event: Callable[[Event], None] = lambda event: None,
     ) -> None:
-        for name, value in (("every", every), ("patience", patience)):
-            if value < 1:
-                raise SegueError(f"{name} is {value}; expected at least 1")
+        for name, value, least in (("every", every, 1), ("patience", patience, 1), ("settle", settle, 0)):
+            if value < least:
+                raise SegueError(f"{name} is {value}; expected at least {least}")
         self.every, self.on_event = every, on_event
         self.chunk_length = max(n for n in range(1, MAX_DISPATCH + 1) if every % n == 0)
         self._checkpoint = Path(checkpoint)
@@ -97,14 +99,14 @@ class Learner:
         self.source = checkpoints.load(self._checkpoint)
         self.reader = Path(out).resolve().name
         self.database = open_database(db, create=False)
-        self.stream = Stream(self.database, arm, patience)
+        self.stream = Stream(self.database, arm, patience, settle)
         self._require_spaces()
         self.directory = RunDirectory(Path(out), {"run": self.recipe})
         self.job = dataclasses.replace(
             self.directory.jobs_of("run", self.recipe.seed)[-1], pretrained=self._checkpoint.resolve()
         )
         self.inputs = Inputs(self.job)
-        self._claim({"every": every, "arm": arm, "patience": patience})
+        self._claim({"every": every, "arm": arm, "patience": patience, "settle": settle})
         self.agent: Agent | None = None
         self.staged: str | None = None
         self._chunk: list[Told | Lost] = []
@@ -351,8 +353,8 @@ class Learner:
         if late and not self._warned:
             self._warned = True
             self._recorder.note(
-                f"WARNING: {late:,} decisions were overridden, and the log heard of it after their outcome: they may "
-                "have been learnt from as decided; send activations before outcomes"
+                f"WARNING: {late:,} decisions were overridden, and the log heard of it too late: they may have been "
+                "learnt from as decided; send activations before outcomes, or begin a learner with a larger settle"
             )
         agent.recovery.mark(agent.learner, agent.step)
         self._due, self._candidate_at = self._has_learnt(agent), agent.step

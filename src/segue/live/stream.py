@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from segue.live.database import Database
 
 COLUMNS = (
-    "seq, episode, assigned, t, observation, decided, CASE WHEN activated < seq AND executed = 0 THEN 1 ELSE 0 END, "
+    "seq, episode, assigned, t, observation, decided, "
+    "CASE WHEN executed = 0 AND activated <= seq + ? THEN 1 ELSE 0 END, "
     "replaced_by, reward, next_observation, terminated, truncated"
 )
 #: Numbers per query that restores waiting steps; SQLite takes 32,766.
@@ -83,6 +84,8 @@ class Stream:
         arm: only episodes of this arm; None: all.
         patience: rows of the log for which a missing step is waited for, and for which an episode of which nothing
             comes is remembered. After that its trajectory is cut there.
+        settle: rows that the log must have after a step before it is read; what is heard in them of another action
+            than was decided counts.
 
     Attributes:
         read_to: number of the last row that was taken in.
@@ -90,8 +93,8 @@ class Stream:
         passed_over: steps that were left out, because they were no whole transitions or came too late.
     """
 
-    def __init__(self, database: Database, arm: str | None = None, patience: int = 100_000) -> None:
-        self._database, self._arm, self._patience = database, arm, patience
+    def __init__(self, database: Database, arm: str | None = None, patience: int = 100_000, settle: int = 0) -> None:
+        self._database, self._arm, self._patience, self._settle = database, arm, patience, settle
         self.read_to = self.slots = self.passed_over = 0
         self._free: list[int] = []
         #: Episodes that are going on; the one of which nothing was seen for longest is first.
@@ -108,7 +111,7 @@ class Stream:
 
         Rows that have none are passed over.
         """
-        last = self.last()
+        last = self.last() - self._settle
         while self.read_to < last:
             until = min(self.read_to + page, last)
             steps = self._steps("seq > ? AND seq <= ?", self.read_to, until)
@@ -148,10 +151,11 @@ class Stream:
         return sum(len(episode.waiting) for episode in self._episodes.values())
 
     def overridden_late(self) -> int:
-        """Decisions of which it was said only after their outcome that something else was done."""
+        """Decisions of which it was heard too late that something else was done."""
         [(count,)] = self._database.read(
             "SELECT COUNT(*) FROM activations a JOIN outcomes o ON o.decision = a.decision "
-            "WHERE a.executed = 0 AND a.seq > o.seq AND a.seq <= ?",
+            "WHERE a.executed = 0 AND a.seq > o.seq + ? AND a.seq <= ?",
+            self._settle,
             self.read_to,
         )
         return count
@@ -189,8 +193,9 @@ class Stream:
 
     def _steps(self, condition: str, *values: int) -> list[Step]:
         arm = "" if self._arm is None else " AND arm = ?"
-        given = values if self._arm is None else (*values, self._arm)
-        rows = self._database.read(f"SELECT {COLUMNS} FROM steps WHERE {condition}{arm} ORDER BY seq", *given)
+        given = (*values, *(() if self._arm is None else (self._arm,)))
+        select = f"SELECT {COLUMNS} FROM steps WHERE {condition}{arm} ORDER BY seq"
+        rows = self._database.read(select, self._settle, *given)
         return [
             Step(*known, taken if replaced else decided, reward, following, bool(terminated), bool(truncated))  # type: ignore[call-arg]
             for *known, decided, replaced, taken, reward, following, terminated, truncated in rows
