@@ -131,6 +131,21 @@ def test_killed_wherever_that_happens_it_goes_on_to_the_same_bytes(
     assert candidates(learnt(made).database) == undisturbed
 
 
+def test_bridges_and_what_the_replay_remembers_survive_a_kill(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = {
+        "bridges": (segue.CriticRefit(evaluate_steps=5, align_steps=5), segue.ConservativeUpdate()),
+        "replay": segue.Balanced(capacity=300, hidden_sizes=(8,)),
+    }
+    whole = learnt(made, "whole", recipe=recipe)
+    with monkeypatch.context() as patch:
+        patch.setattr("segue.live.learner.stage", lambda *given: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            learnt(made, recipe=recipe)
+    again = learnt(made, recipe=recipe)
+    assert again.agent.learner.bridges
+    assert parameters_sha256(again.agent.learner) == parameters_sha256(whole.agent.learner)
+
+
 def _owner(path: str) -> tuple[Any, str]:
     """What has this attribute."""
     place, _, name = path.rpartition(".")
