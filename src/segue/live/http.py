@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hmac
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -81,7 +82,7 @@ def application(service: Service, token: str, everywhere: bool = False, more: li
     """The ASGI application.
 
     Args:
-        service: decides.
+        service: decides; it is closed when the application is.
         token: for everything that changes who acts; and for everything, if `everywhere`.
         everywhere: whether applications need the token, too: they do where the service is reached from other machines.
         more: routes of other parts.
@@ -153,6 +154,7 @@ def application(service: Service, token: str, everywhere: bool = False, more: li
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.mailbox = Mailbox(asyncio.get_running_loop())
         yield
+        await asyncio.to_thread(service.close)
 
     routes = [
         route("/v1/episodes", Begin, "episodes", service.submit_begin),
@@ -166,6 +168,16 @@ def application(service: Service, token: str, everywhere: bool = False, more: li
         *(more or []),
     ]
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _lost, 405: _lost, 500: _broken})
+
+
+#: Environment variable with the arguments of `from_environment`, as JSON.
+SETTINGS = "SEGUE_SERVE"
+
+
+def from_environment() -> Starlette:
+    """The application of one of several processes that serve together."""
+    settings = msgspec.json.decode(os.environ[SETTINGS])
+    return application(Service(**settings["service"]), settings["token"], settings["everywhere"])
 
 
 def guarded(token: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
