@@ -69,11 +69,11 @@ def test_a_retry_is_given_the_first_answer(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("durability", ["after", "process", "power"])
-def test_a_retry_after_a_restart_is_given_the_first_answer(serve: Serve, durability: str) -> None:
-    service = serve(durability=durability)
+def test_a_retry_after_a_restart_is_given_the_first_answer(serve: Serve, place: str, durability: str) -> None:
+    service = serve(place, durability=durability)
     first = [service.decide(decision_id=f"d{i}", episode_id="e", observation=X) for i in range(10)]
     service.close()
-    service = serve(durability=durability)
+    service = serve(place, durability=durability)
     assert [service.decide(decision_id=f"d{i}", episode_id="e", observation=X) for i in range(10)] == first
     assert service.decide(decision_id="next", episode_id="e", observation=X).t == 10
 
@@ -394,3 +394,19 @@ def test_what_was_answered_first_is_written_when_it_can_be(serve: Serve, monkeyp
     service.close()
     service = serve()
     assert [row[4] for row in rows(service, "decisions")] == [a.t for a in answers] == list(range(5))
+
+
+def test_services_that_share_a_log_are_one_service(serve: Serve, shared: str) -> None:
+    services = [serve(shared) for _ in range(3)]
+    asked = [{"decision_id": f"d{i % 90}", "episode_id": f"e{i % 9}", "observation": X} for i in range(270)]
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(
+            pool.map(lambda i: services[i % 3].decide(**asked[i]), np.random.default_rng(0).permutation(270))
+        )
+    assert len({(a.decision_id, a.action, a.log_prob, a.t) for a in answers}) == 90
+    for episode in range(9):
+        taken = services[0].database.read("SELECT t FROM decisions WHERE episode = ? ORDER BY t", f"e{episode}")
+        assert [t for (t,) in taken] == list(range(10))
+    with ThreadPoolExecutor(12) as pool:
+        noted = list(pool.map(lambda i: services[i % 3].outcome(decision_id=f"d{i % 90}", reward=1).status, range(270)))
+    assert noted.count("recorded") == 90

@@ -95,15 +95,17 @@ def application(
     everywhere: bool = False,
     more: Sequence[Route] = (),
     calls: Sequence[Call] = (),
+    beside: contextlib.AbstractContextManager[Any] | None = None,
 ) -> Starlette:
     """The ASGI application.
 
     Args:
-        service: decides.
+        service: decides; it is closed when the application is.
         token: for everything that changes who acts; and for everything, if `everywhere`.
         everywhere: whether applications need the token, too: they do where the service is reached from other machines.
         more: routes of other parts.
         calls: what OpenAPI says of them.
+        beside: runs while the application does.
     """
     metrics = Metrics()
 
@@ -171,7 +173,9 @@ def application(
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.mailbox = Mailbox(asyncio.get_running_loop())
-        yield
+        with beside or contextlib.nullcontext():
+            yield
+        await asyncio.to_thread(service.close)
 
     routes = [
         route("/v1/episodes", Begin, "episodes", service.submit_begin),

@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from segue.deployment.policy import ExportedPolicy
 from segue.deployment.spaces import DiscreteActions
 from segue.errors import SegueError
-from segue.live.database import Database, Durability, Unavailable, open_database
+from segue.live.database import Database, Durability, Unavailable, is_file, open_database
 from segue.live.messages import Activation, Begin, Begun, Decide, Decided, Noted, Outcome
 from segue.live.policies import Deployment, latest_deployment, read_policy, require_exploration, stage
 from segue.live.schema import (
@@ -196,7 +196,7 @@ class Service:
 
     def refuse(self, place: str, content: str, error: Refused) -> None:
         """Keep what was sent and could not be taken."""
-        row = RefusedRow(self._now(), place, error.code, str(error), content[:10_000])
+        row = RefusedRow(self._now(), place, error.code, str(error), content[:10_000].replace("\x00", "�"))
         try:
             self._writer.write([row], lambda written: None)
         except Unavailable:
@@ -667,10 +667,9 @@ class Service:
 
 def _owned(db: str | Path) -> FileLock | None:
     """A log in a file has one service at a time."""
-    text = str(db)
-    if text.startswith(("postgresql://", "postgres://")):
+    if not is_file(db):
         return None
-    path = Path(text.removeprefix("sqlite:///"))
+    path = Path(str(db).removeprefix("sqlite:///"))
     lock = FileLock(f"{path}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
