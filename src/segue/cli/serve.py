@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import time
@@ -57,6 +58,8 @@ def main(arguments: list[str]) -> int:
     except ImportError as error:
         raise SegueError(f"segue serve needs {error.name}: pip install 'segue[live]'") from None
     logging.basicConfig(level=logging.INFO, handlers=[_JsonLines(sys.stderr)])
+    # uvicorn raises the signal again once it has stopped; by default, that ends the process before the log is closed.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     everywhere = not _is_loopback(flags.host)
     listening = _listen(flags.host, flags.port)
     try:
