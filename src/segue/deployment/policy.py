@@ -122,7 +122,7 @@ class ExportedPolicy:
         self.space: Space = about["observation_space"]
         self.actions: Actions = read_actions(about["action_space"])
         self._fresh = [np.array([part["start"]], part["dtype"]) for part in about["carry"]]
-        self._asked = ["decision", *(f"next_carry_{i}" for i in range(len(self._fresh)))]
+        self._asked = ["decision", "log_prob", *(f"next_carry_{i}" for i in range(len(self._fresh)))]
 
     def __repr__(self) -> str:
         parts = " + ".join(part["name"] for part in (self.about["algorithm"], *self.about["bridges"]))
@@ -187,9 +187,10 @@ class ExportedPolicy:
         flat = np.asarray(observation, np.float32)
         model = self._models[explore]
         inputs = self._inputs(model, flat, carry, source)
-        decision, *following = model.run(self._asked, inputs)
+        # Beside the network the log-probability costs nothing; a second run would cost as much as the first.
+        decision, log_prob, *following = model.run(self._asked, inputs)
         _require_meaning(decision, 0 if isinstance(self.actions, DiscreteActions) else None, flat)
-        return Acted(decision, lambda: model.run(["log_prob"], inputs)[0], tuple(following))
+        return Acted(decision, lambda: log_prob, tuple(following))
 
     def _inputs(
         self, model: Model, flat: np.ndarray, carry: tuple[np.ndarray, ...], source: rng.Source | None

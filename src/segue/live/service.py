@@ -316,6 +316,8 @@ class Service:
                     else:
                         self._again(request, key, waiting, attempts - 1)
                 return
+            if self.durability == "after":
+                return  # it was answered
             with self._lock:
                 if request.decision_id in self._recent:
                     self._recent[request.decision_id] = (request.episode_id, key, decided, [])
