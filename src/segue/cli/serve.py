@@ -58,8 +58,6 @@ def main(arguments: list[str]) -> int:
     except ImportError as error:
         raise SegueError(f"segue serve needs {error.name}: pip install 'segue[live]'") from None
     logging.basicConfig(level=logging.INFO, handlers=[_JsonLines(sys.stderr)])
-    # uvicorn raises the signal again once it has stopped; by default, that ends the process before the log is closed.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     everywhere = not _is_loopback(flags.host)
     listening = _listen(flags.host, flags.port)
     try:
@@ -80,6 +78,9 @@ def main(arguments: list[str]) -> int:
             print(f"segue: {address} decides with policy {now.live[:12]} ({now.mode}, explore {now.explore})")
             print(f"segue: log {service.database.url}, durability {flags.durability}; token {where}", flush=True)
             config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=10)
+            # It hands the signal that stopped it on, which would end the process before the log is closed.
+            for stop in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(stop, lambda *_: None)
             uvicorn.Server(config).run(sockets=[listening])
     finally:
         listening.close()

@@ -40,7 +40,8 @@ class LiveSpaces:
     def flat(self, value: Any, what: str) -> Float[np.ndarray, " observation"]:
         """An observation, flattened, float32; `what` names it in errors. Raises Refused."""
         try:
-            flat = flatten(self.space, value)
+            with np.errstate(over="ignore"):  # infinite, then, and refused below
+                flat = flatten(self.space, value)
         except SegueError as error:
             raise Refused(422, "observation", f"{what}: {error}") from None
         if flat.ndim != 1:

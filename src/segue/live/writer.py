@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -15,10 +16,11 @@ from segue.live.schema import TABLES, Row
 Written = list[int | None] | SegueError
 #: Most pieces of work in one transaction.
 GROUP = 512
-#: Seconds between attempts to write what was answered already.
-RETRY = 0.2
+#: Seconds between attempts to write what was answered already, and how many more there are once it is closed.
+RETRY, LAST_ATTEMPTS = 0.2, 50
 #: Seconds for which rows that nobody waits for are gathered.
 GATHER = 0.01
+LOGGER = logging.getLogger("segue.live")
 ORDER = {kind: place for place, kind in enumerate(TABLES)}
 
 
@@ -86,15 +88,19 @@ class Writer:
         # Rows of one kind at a time, so that many go into a statement, and what refers to a row comes after it.
         rows = [row for some, _ in group for row in some]
         order = sorted(range(len(rows)), key=lambda place: ORDER[type(rows[place])])
+        attempts = LAST_ATTEMPTS
         while True:
             try:
                 numbers = self._database.append([rows[place] for place in order])
                 self.failure = None
             except SegueError as error:
                 self.failure = str(error)
-                if self._must_keep and not self._closed:
+                if self._must_keep and attempts:
+                    attempts -= self._closed
                     time.sleep(RETRY)
                     continue
+                if self._must_keep:
+                    LOGGER.critical("%d rows that were answered are lost: %s", len(rows), error)
                 for _, then in group:
                     then(error)
                 return
