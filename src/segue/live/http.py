@@ -221,11 +221,11 @@ async def _body(scope: Scope, receive: Receive) -> bytes | None:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     return None
-                parts.append(message["body"])
+                parts.append(message.get("body", b""))
                 size += len(parts[-1])
                 if size > MOST_BYTES:
                     raise Refused(413, "too_large", f"the body is larger than {MOST_BYTES} bytes")
-                if not message["more_body"]:
+                if not message.get("more_body"):
                     return b"".join(parts)
     except TimeoutError:
         raise Refused(408, "too_slow", f"the body did not come within {PATIENCE:g} seconds; send it again") from None
