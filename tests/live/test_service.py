@@ -296,6 +296,20 @@ def test_a_share_of_random_actions_has_the_right_probability(serve: Serve) -> No
     assert abs(greedy - 0.625) < 0.1
 
 
+@pytest.mark.parametrize("explore", ["no", "policy", "0.5"])
+def test_only_what_is_allowed_is_done_with_its_probability(serve: Serve, explore: str) -> None:
+    service = serve(explore=explore, seed=0)
+    answers = [service.decide(decision_id=f"{i}", episode_id=f"{i}", observation=X, allowed=[2, 4]) for i in range(200)]
+    chances = {a.action: math.exp(a.log_prob) for a in answers if a.log_prob is not None}
+    assert set(chances) <= {2, 4}
+    if explore == "no":
+        assert list(chances.values()) == [1.0]
+    else:
+        assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
+    [row, *_] = rows(service, "decisions")
+    assert row[6] == b"\0\1\0\1"
+
+
 def test_a_candidate_that_gives_no_action_is_replaced_by_the_live_policy(
     serve: Serve, other: Made, monkeypatch: Any
 ) -> None:

@@ -285,8 +285,8 @@ TABLES: dict[type, str] = {
 }
 
 
-def insertion(kind: type, mark: str) -> str:
-    """The statement that appends a row of this kind unless its key is taken; `mark` stands for a value."""
+def insertion(kind: type, mark: str, rows: int = 1) -> str:
+    """The statement that appends rows of this kind unless their key is taken; `mark` stands for a value."""
     columns = ("seq", *kind._fields)  # type: ignore[attr-defined]
-    marks = ", ".join([mark] * len(columns))
-    return f"INSERT INTO {TABLES[kind]} ({', '.join(columns)}) VALUES ({marks}) ON CONFLICT DO NOTHING"
+    marks = ", ".join([f"({', '.join([mark] * len(columns))})"] * rows)
+    return f"INSERT INTO {TABLES[kind]} ({', '.join(columns)}) VALUES {marks} ON CONFLICT DO NOTHING"

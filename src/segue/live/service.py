@@ -317,6 +317,8 @@ class Service:
                     else:
                         self._again(request, key, waiting, attempts - 1)
                 return
+            if self.durability == "after":
+                return  # it was answered
             with self._lock:
                 if request.decision_id in self._recent:
                     self._recent[request.decision_id] = (request.episode_id, key, decided, [])
@@ -439,17 +441,17 @@ class Service:
     ) -> tuple[np.ndarray, float | None, Any]:
         policy, explore = self.policy(by), self.deployment.explore
         carry = episode.carry if episode.carried_by == by and episode.carry is not None else policy.start(1)
-        acted = policy.act(observation[None], carry, self._random, explore == "policy")
-        if allowed is not None:
-            raise Refused(422, "not_admissible", "allowed actions are not known to this policy")
+        mask = None if allowed is None else allowed[None]
+        acted = policy.act(observation[None], carry, self._random, explore == "policy", mask, log_prob=True)
         action, log_prob = np.asarray(acted.action)[0], float(acted.log_prob()[0])
         if explore not in ("no", "policy"):
-            epsilon, count = float(explore), policy.actions.size
+            epsilon = float(explore)
+            among = np.arange(policy.actions.size) if allowed is None else np.flatnonzero(allowed)
             if self._random.random() < epsilon:
-                drawn = action.dtype.type(self._random.integers(count))
+                drawn = action.dtype.type(self._random.choice(among))
                 log_prob = 0.0 if drawn == action else -math.inf
                 action = drawn
-            log_prob = math.log((1 - epsilon) * math.exp(log_prob) + epsilon / count)
+            log_prob = math.log((1 - epsilon) * math.exp(log_prob) + epsilon / len(among))
         if isinstance(policy.actions, DiscreteActions):
             action = np.asarray(action, np.int64)
         return action, None if math.isnan(log_prob) else log_prob, acted.carry or None
