@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -85,7 +86,7 @@ class _Action(NamedTuple):
 
 def routes(service: Service, watch: Watch, token: str) -> tuple[list[Route], list[Call]]:
     """The routes, and what OpenAPI says of them."""
-    database, evaluation = service.database, _Evaluation(service)
+    database, evaluation = service.log, _Evaluation(service)
 
     def step(do: Callable[..., Deployment], *names: str) -> Callable[[Any, str], Deployed]:
         def change(asked: Any, word: str) -> Deployed:
@@ -149,13 +150,13 @@ async def _body(request: Request) -> bytes:
 
 
 def _about(service: Service, word: str) -> PolicyAbout:
-    meant = promotion.find_policy(service.database, word)
-    return next(one for one in policies(service.database) if one.policy == meant)
+    meant = promotion.find_policy(service.log, word)
+    return next(one for one in policies(service.log) if one.policy == meant)
 
 
 def _stage(service: Service, asked: Stage) -> str:
     names = sorted(asked.files)
-    strange = [name for name in names if Path(name).name != name or name.startswith(".")]
+    strange = [name for name in names if re.fullmatch(r"[A-Za-z0-9_-]+\.[a-z]+", name) is None]
     if strange or not 0 < len(names) <= MOST_FILES:
         raise Refused(
             422, "files", f"files are {names!r:.200}; expected those that `segue export` wrote, without their folder"
@@ -163,7 +164,7 @@ def _stage(service: Service, asked: Stage) -> str:
     with tempfile.TemporaryDirectory(prefix="segue-") as folder:
         for name, content in asked.files.items():
             (Path(folder) / name).write_bytes(content)
-        return stage(service.database, folder, asked.name, asked.parent, asked.trained_to)
+        return stage(service.log, folder, asked.name, asked.parent, asked.trained_to)
 
 
 class _Evaluation:
@@ -174,14 +175,14 @@ class _Evaluation:
 
     def start(self, asked: Why, word: str) -> Started:
         """Begin; one at a time. Raises Refused."""
-        policy = promotion.find_policy(self._service.database, word)
+        policy = promotion.find_policy(self._service.log, word)
         if not self._running.acquire(blocking=False):
             raise Refused(409, "busy", "another policy is being evaluated; wait for its verdict")
         threading.Thread(target=self._run, args=(policy, asked), name="segue-live-evaluation", daemon=True).start()
         return Started(policy, "started")
 
     def _run(self, policy: str, asked: Why) -> None:
-        command = ["policies", "evaluate", policy, "--db", self._service.database.url, "--why", asked.why]
+        command = ["policies", "evaluate", policy, "--db", self._service.log.url, "--why", asked.why]
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "segue.cli.main", *command], capture_output=True, text=True, check=False

@@ -442,7 +442,7 @@ class Watch:
     """
 
     def __init__(self, service: Service, every: float = 5.0) -> None:
-        self.promoter = Promoter(service.database, service.tick)
+        self.promoter = Promoter(service.log, service.tick)
         self.failure: str | None = None
         """Why the last review failed; None if it did not."""
         self._service, self._every, self._stop = service, every, threading.Event()

@@ -17,7 +17,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,6 +54,8 @@ KEPT = 50_000
 LOOK = 0.2
 #: How often a decision is made again when another process took its step of the episode.
 ATTEMPTS = 5
+#: Seconds that administrators wait for what they write.
+PATIENCE = 10.0
 #: A policy is slow when this share of its last decisions took longer than its budget.
 SLOW_SHARE, SLOW_OF = 0.5, 20
 
@@ -125,6 +127,7 @@ class Service:
             self._recent: OrderedDict[str, tuple[str, bytes, Decided | None, list[Reply]]] = OrderedDict()
             self._clock = self._last_at()
             self._writer = Writer(self.database, must_keep=durability == "after")
+            self.log = Log(self.database, self._writer)
             self.deployment = self._begin(policy, mode, str(explore))
             self._looked = time.monotonic()
         except BaseException:
@@ -569,13 +572,11 @@ class Service:
         self._writer.write([AuditRow(self._now(), who, what, json.dumps(detail))], lambda written: None)
 
     def tick(self, reader: str) -> None:
-        """Note the time in the log: all that was sent before it is in front of it."""
+        """Note the time in the log: all that was sent before it is in front of it. Raises Unavailable."""
         future: Future[Written] = Future()
         with self._lock:
             self._writer.write([CursorRow(self._now(), reader, 0, "")], future.set_result)
-        written = future.result()
-        if isinstance(written, SegueError):
-            raise written
+        _numbers(future)
 
     def look(self) -> Deployment:
         """Take over now what was deployed elsewhere; requests do so every LOOK seconds."""
@@ -589,11 +590,7 @@ class Service:
             if row.candidate is not None:
                 self.policy(row.candidate)
             self.policy(row.live)
-        future: Future[Written] = Future()
-        self._writer.write([row], future.set_result)
-        written = future.result()
-        if isinstance(written, SegueError):
-            raise written
+        self.log.append([row])
         return self.look()
 
     def healthy(self) -> str | None:
@@ -665,6 +662,35 @@ class Service:
         if self._owner is not None:
             self._owner.release()
             self._owner = None
+
+
+class Log:
+    """The log of a service that runs: writes go through its one thread, so that they wait for no lock of its own.
+
+    It is used as a Database, and closed by the service.
+    """
+
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self.url, self.read, self._writer = database.url, database.read, writer
+
+    def append(self, rows: Sequence[Row]) -> list[int | None]:
+        """See Database; behind all that was sent before."""
+        future: Future[Written] = Future()
+        self._writer.write(rows, future.set_result)
+        return _numbers(future)
+
+    def close(self) -> None:
+        """Nothing: the service closes it."""
+
+
+def _numbers(future: Future[Written]) -> list[int | None]:
+    try:
+        written = future.result(PATIENCE)
+    except TimeoutError:
+        raise Unavailable(f"not written within {PATIENCE:g} seconds; look at the log before you try again") from None
+    if isinstance(written, SegueError):
+        raise written
+    return written
 
 
 def _owned(db: str | Path) -> FileLock | None:
