@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import tyro
 
 from segue.cli.parse import whole_number
-from segue.cli.policies import choose, is_exported
 from segue.cli.recipe_flags import last_value, names_part, recipe_from_flags
+from segue.cli.trained import choose, is_exported
 from segue.console import PlainConsole
 from segue.errors import SegueError
 from segue.recipe import Recipe

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from segue.deployment.policy import FILES, MANIFEST, ExportedPolicy, assemble, load_policy
+from segue.deployment.policy import MANIFEST, ExportedPolicy, assemble, load_policy
 from segue.deployment.spaces import DiscreteActions
 from segue.errors import SegueError
 from segue.live.database import Database
@@ -63,7 +63,7 @@ def stage(
         return digest
     require_same_spaces(database, about, str(directory))
     row = PolicyRow(time.time(), digest, name or directory.name, parent, trained_to, json.dumps(about))
-    database.append([row, *(PolicyFile(digest, file, (directory / file).read_bytes()) for file in FILES)])
+    database.append([row, *(PolicyFile(digest, file, (directory / file).read_bytes()) for file in about["files"])])
     return digest
 
 

@@ -106,6 +106,14 @@ MIGRATIONS = (
     WHERE (terminated = 1 OR next_observation IS NOT NULL)
       AND (executed IS NULL OR executed = 1 OR replaced_by IS NOT NULL);
     """,
+    """
+    CREATE TABLE rules (
+        seq BIGINT PRIMARY KEY, at FLOAT NOT NULL, who TEXT NOT NULL, rules TEXT NOT NULL
+    );
+    ALTER TABLE deployments ADD COLUMN replaces BIGINT;
+    CREATE UNIQUE INDEX deployments_replaces ON deployments (replaces);
+    CREATE INDEX gates_candidate ON gates (candidate, seq);
+    """,
 )
 
 
@@ -212,6 +220,18 @@ class DeploymentRow(NamedTuple):
     who: str
     why: str
     forced: int
+    replaces: int | None = None
+    """Number of the deployment that it was decided upon; each is replaced once, so that of two changes at the same time
+    one is refused."""
+
+
+class RulesRow(NamedTuple):
+    """What promotion asks of a candidate from now on."""
+
+    at: float
+    who: str
+    rules: str
+    """JSON of segue.live.trial.Rules."""
 
 
 class GateRow(NamedTuple):
@@ -263,6 +283,7 @@ Row = (
     | OutcomeRow
     | ActivationRow
     | DeploymentRow
+    | RulesRow
     | GateRow
     | AuditRow
     | RefusedRow
@@ -274,6 +295,7 @@ TABLES: dict[type, str] = {
     PolicyRow: "policies",
     PolicyFile: "policy_files",
     DeploymentRow: "deployments",
+    RulesRow: "rules",
     EpisodeRow: "episodes",
     DecisionRow: "decisions",
     OnPaper: "on_paper",
@@ -286,8 +308,8 @@ TABLES: dict[type, str] = {
 }
 
 
-def insertion(kind: type, mark: str) -> str:
-    """The statement that appends a row of this kind unless its key is taken; `mark` stands for a value."""
+def insertion(kind: type, mark: str, rows: int = 1) -> str:
+    """The statement that appends rows of this kind unless their key is taken; `mark` stands for a value."""
     columns = ("seq", *kind._fields)  # type: ignore[attr-defined]
-    marks = ", ".join([mark] * len(columns))
-    return f"INSERT INTO {TABLES[kind]} ({', '.join(columns)}) VALUES ({marks}) ON CONFLICT DO NOTHING"
+    marks = ", ".join([f"({', '.join([mark] * len(columns))})"] * rows)
+    return f"INSERT INTO {TABLES[kind]} ({', '.join(columns)}) VALUES {marks} ON CONFLICT DO NOTHING"

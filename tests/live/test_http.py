@@ -1,0 +1,175 @@
+"""The service over HTTP, as an application meets it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made import Made
+from starlette.testclient import TestClient
+
+from conftest import Serve
+from segue.cli.main import main
+from segue.live import Client
+from segue.live.client import ServiceError
+from segue.live.database import open_database
+from segue.live.http import application
+from segue.live.messages import Outcome
+
+X = [0.1, -0.2, 0.3]
+
+
+@pytest.fixture
+def web(serve: Serve) -> Iterator[TestClient]:
+    with TestClient(application(serve(), "secret")) as client:
+        yield client
+
+
+def asked(web: TestClient, path: str, **content: Any) -> tuple[int, Any]:
+    answer = web.post(path, json=content)
+    return answer.status_code, answer.json()
+
+
+def test_an_episode_from_its_first_decision_to_its_end(web: TestClient) -> None:
+    assert asked(web, "/v1/episodes", episode_id="e", unit_id="u")[1]["arm"] == "live"
+    status, decided = asked(web, "/v1/decisions", decision_id="d", episode_id="e", observation=X)
+    assert status == 200
+    assert decided["action"] in (1, 2, 3, 4)
+    assert asked(web, "/v1/activations", decision_id="d", executed=True)[0] == 200
+    assert asked(web, "/v1/outcomes", decision_id="d", reward=1.0, terminated=True)[0] == 200
+    status, problem = asked(web, "/v1/decisions", decision_id="d2", episode_id="e", observation=X)
+    assert (status, problem["code"]) == (409, "episode_ended")
+
+
+def test_many_outcomes_are_taken_or_refused_one_by_one(web: TestClient) -> None:
+    asked(web, "/v1/decisions", decision_id="d", episode_id="e", observation=X)
+    answer = web.post("/v1/outcomes", json=[{"decision_id": "d", "reward": 1}, {"decision_id": "x", "reward": 1}])
+    assert [one.get("status") or one["code"] for one in answer.json()] == ["recorded", "unknown_decision"]
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "code"),
+    [
+        (b"{", {}, 400, "malformed"),
+        (b"[]", {}, 400, "malformed"),
+        (b'{"decision_id": 1, "episode_id": "e", "observation": []}', {}, 400, "malformed"),
+        (b"\xff\xfe", {}, 400, "malformed"),
+        (b"[" * 100_000, {}, 400, "malformed"),
+        (b"{}", {"content-type": "text/plain"}, 415, "not_json"),
+        (b"[" + b" " * 2**21 + b"]", {}, 413, "too_large"),
+    ],
+)
+def test_what_is_malformed_is_refused(
+    web: TestClient, content: bytes, headers: dict[str, str], status: int, code: str
+) -> None:
+    answer = web.post("/v1/decisions", content=content, headers={"content-type": "application/json", **headers})
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_addresses_that_do_not_exist_point_to_those_that_do(web: TestClient) -> None:
+    for answer in (web.get("/v1/nowhere"), web.get("/v1/decisions")):
+        assert answer.status_code in (404, 405)
+        assert "/openapi.json" in answer.json()["message"]
+
+
+def test_the_service_says_how_it_is(web: TestClient) -> None:
+    asked(web, "/v1/decisions", decision_id="d", episode_id="e", observation=X)
+    assert web.get("/healthz").status_code == web.get("/readyz").status_code == 200
+    assert 'segue_decisions_total{arm="live"} 1.0' in web.get("/metrics").text
+    described = web.get("/openapi.json").json()
+    assert set(described["paths"]) >= {"/v1/decisions", "/v1/outcomes", "/v1/episodes", "/v1/activations"}
+
+
+def test_beyond_this_machine_every_request_needs_the_token(serve: Serve) -> None:
+    with TestClient(application(serve(), "secret", everywhere=True)) as web:
+        content = {"decision_id": "d", "episode_id": "e", "observation": X}
+        assert web.post("/v1/decisions", json=content).status_code == 401
+        assert web.post("/v1/decisions", json=content, headers={"authorization": "Bearer wrong"}).status_code == 401
+        assert web.post("/v1/decisions", json=content, headers={"authorization": "Bearer secret"}).status_code == 200
+
+
+Process = subprocess.Popen[str]
+
+
+@contextlib.contextmanager
+def serving(db: str, policy: Path, *more: str) -> Iterator[tuple[str, Process]]:
+    """The address of `segue serve` as a process."""
+    command = [sys.executable, "-m", "segue.cli.main", "serve", "--db", db, "--policy", str(policy), "--port", "0"]
+    process = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, text=True, env=os.environ)
+    assert process.stdout is not None
+    found = re.search(r"http://\S+", process.stdout.readline())
+    assert found
+    yield found.group(), process
+    process.kill()
+    process.wait()
+
+
+def test_a_client_drives_a_service_in_another_process(tmp_path: Path, switch: Made) -> None:
+    with (
+        serving(str(tmp_path / "live.db"), switch.directory) as (address, process),
+        Client(address, patience=10) as client,
+    ):
+        begun = client.begin(unit_id="u")
+        decided = client.decide(begun.episode_id, np.float32(X), decision_id="d")
+        assert client.decide(begun.episode_id, np.float32(X), decision_id="d") == decided
+        assert client.outcome("d", np.float64(1.0)).status == "recorded"
+        answers = client.outcomes([Outcome("d", 1.0), Outcome("x", 1.0)])
+        assert [type(one).__name__ for one in answers] == ["Noted", "Problem"]
+        with pytest.raises(ServiceError, match="what was recorded stands") as refused:
+            client.outcome("d", 3.0)
+        assert refused.value.code == "contradiction"
+        assert (tmp_path / "live.db.token").stat().st_mode & 0o777 == 0o600
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+        with pytest.raises(ServiceError, match="given up"):
+            Client(address, patience=0).begin()
+
+
+def test_several_processes_serve_one_log_and_a_dead_one_is_replaced(shared: str, switch: Made) -> None:
+    more = ("--workers", "2", "--token", "t")
+    with serving(shared, switch.directory, *more) as (address, process), Client(address, "t") as client:
+        for i in range(20):
+            assert client.decide(f"e{i % 2}", X, decision_id=str(i)).t == i // 2
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        workers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        assert len(workers) == 2
+        os.kill(int(workers[0]), signal.SIGKILL)
+        for i in range(40):
+            with Client(address, "t") as anew:
+                assert anew.decide(f"e{i % 2}", X, decision_id=str(i)).t == i // 2
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+    log = open_database(shared)
+    assert log.read("SELECT COUNT(*) FROM decisions") == [(40,)]
+    log.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--db", "new.db"], "--policy"),
+        (["--db", "new.db", "--policy", "nothing"], "no exported policy here"),
+        (["--db", "new.db", "--polcy", "x"], "--policy"),
+        (["--db", "sqlite://new.db", "--policy", "x"], "three slashes"),
+    ],
+)
+def test_a_service_that_cannot_begin_says_why(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["serve", "--port", "0", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_described_interface_is_json(web: TestClient) -> None:
+    assert json.dumps(web.get("/openapi.json").json())

@@ -1,0 +1,426 @@
+"""The decision service: every answer is in the log, once, and says what was really done."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made import Made
+
+from conftest import Serve
+from segue.acting import Acted
+from segue.errors import SegueError
+from segue.live import Service
+from segue.live.database import Unavailable
+from segue.live.policies import Deployment, stage
+from segue.live.schema import DeploymentRow
+from segue.live.values import Refused
+
+X = [0.1, -0.2, 0.3]
+Y = [1.0, 2.0, 3.0]
+
+
+def rows(service: Service, table: str) -> list[tuple[Any, ...]]:
+    return service.database.read(f"SELECT * FROM {table} ORDER BY seq")
+
+
+def deploy(service: Service, **changes: Any) -> Deployment:
+    now = service.deployment
+    row = DeploymentRow(0.0, now.mode, now.live, now.candidate, now.share, now.explore, "test", "", 0)
+    return service.deploy(row._replace(**changes))
+
+
+def test_a_decision_is_answered_and_in_the_log(serve: Serve, switch: Made) -> None:
+    service = serve(seed=0)
+    decided = service.decide(decision_id="d", episode_id="e", observation=X)
+    policy = switch.exported
+    [row] = rows(service, "decisions")
+    action, observation = np.frombuffer(row[7], np.int64)[0], np.frombuffer(row[5], np.float32)
+    assert decided.action == action + 1
+    np.testing.assert_array_equal(observation, np.float32(X))
+    assert decided.log_prob == row[8]
+    assert decided.log_prob < 0
+    assert decided.policy == policy.about["sha256"]
+    assert (decided.t, decided.arm, decided.mode) == (0, "live", "live")
+
+
+def test_actions_are_in_the_environments_units(serve: Serve, crane: Made) -> None:
+    service = serve(policy=crane.directory, explore="no")
+    seen = {"swing": [0.5], "gear": 4}
+    decided = service.decide(decision_id="d", episode_id="e", observation=seen)
+    np.testing.assert_allclose(decided.action, crane.exported(seen), atol=1e-6)
+    assert decided.log_prob is None
+
+
+def test_a_retry_is_given_the_first_answer(serve: Serve) -> None:
+    service = serve()
+    first = [service.decide(decision_id=f"d{i}", episode_id="e", observation=X) for i in range(30)]
+    again = [service.decide(decision_id=f"d{i}", episode_id="e", observation=X) for i in range(30)]
+    assert again == first
+    assert len(rows(service, "decisions")) == 30
+
+
+@pytest.mark.parametrize("durability", ["after", "process", "power"])
+def test_a_retry_after_a_restart_is_given_the_first_answer(serve: Serve, place: str, durability: str) -> None:
+    service = serve(place, durability=durability)
+    first = [service.decide(decision_id=f"d{i}", episode_id="e", observation=X) for i in range(10)]
+    service.close()
+    service = serve(place, durability=durability)
+    assert [service.decide(decision_id=f"d{i}", episode_id="e", observation=X) for i in range(10)] == first
+    assert service.decide(decision_id="next", episode_id="e", observation=X).t == 10
+
+
+def test_retries_that_overlap_are_one_decision(serve: Serve) -> None:
+    service = serve()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(
+                lambda i: service.decide(decision_id=f"d{i % 10}", episode_id=f"e{i % 10}", observation=X), range(200)
+            )
+        )
+    assert len(rows(service, "decisions")) == 10
+    assert len({(answer.decision_id, answer.action, answer.log_prob) for answer in answers}) == 10
+
+
+def test_steps_of_an_episode_are_counted_also_side_by_side(serve: Serve) -> None:
+    service = serve()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(lambda i: service.decide(decision_id=f"d{i}", episode_id=f"e{i % 3}", observation=X), range(120))
+        )
+    for episode in range(3):
+        assert sorted(a.t for a in answers if a.episode_id == f"e{episode}") == list(range(40))
+
+
+def test_an_id_is_not_used_for_another_question(serve: Serve) -> None:
+    service = serve()
+    service.decide(decision_id="d", episode_id="e", observation=X)
+    with pytest.raises(Refused, match="another observation"):
+        service.decide(decision_id="d", episode_id="e", observation=Y)
+    with pytest.raises(Refused, match="another observation or episode"):
+        service.decide(decision_id="d", episode_id="f", observation=X)
+    assert len(rows(service, "decisions")) == 1
+
+
+@given(st.lists(st.sampled_from([("d", 1.0), ("d", 2.0), ("other", 1.0), ("unknown", 0.0)]), max_size=6))
+@settings(max_examples=15)
+def test_an_outcome_is_recorded_once_whatever_is_sent(
+    switch: Made, tmp_path_factory: pytest.TempPathFactory, sent: list[tuple[str, float]]
+) -> None:
+    with Service(tmp_path_factory.mktemp("log") / "live.db", switch.directory) as service:
+        for name in ("d", "other"):
+            service.decide(decision_id=name, episode_id="e", observation=X)
+        first: dict[str, float] = {}
+        for name, reward in sent:
+            if name == "unknown":
+                with pytest.raises(Refused, match="no decision 'unknown'"):
+                    service.outcome(decision_id=name, reward=reward)
+            elif first.setdefault(name, reward) == reward:
+                service.outcome(decision_id=name, reward=reward)
+            else:
+                with pytest.raises(Refused, match="what was recorded stands"):
+                    service.outcome(decision_id=name, reward=reward)
+        assert {row[3]: row[4] for row in rows(service, "outcomes")} == first
+
+
+def test_what_is_refused_is_kept(serve: Serve) -> None:
+    service = serve()
+    with pytest.raises(Refused):
+        service.outcome(decision_id="nobody", reward=12.5)
+    with pytest.raises(Refused):
+        service.decide(decision_id="d", episode_id="e", observation=[1.0, 2.0])
+    service.close()
+    kept = rows(serve(), "refused")
+    assert [(row[2], row[3]) for row in kept] == [("outcomes", "unknown_decision"), ("decisions", "observation")]
+    assert "12.5" in kept[0][5]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"observation": [1.0, float("nan"), 0.0]}, "not_finite"),
+        ({"observation": [1e39, 0.0, 0.0]}, "not_finite"),
+        ({"observation": "abc"}, "observation"),
+        ({"observation": [[1.0, 2.0, 3.0]]}, "observation"),
+        ({"observation": X, "allowed": []}, "allowed"),
+        ({"observation": X, "allowed": [0]}, "allowed"),
+        ({"observation": X, "action": 1}, "not_apprentice"),
+        ({"observation": X, "decision_id": ""}, "malformed"),
+        ({"observation": X, "episode_id": "e" * 201}, "malformed"),
+        ({"observation": X, "colour": 1}, "malformed"),
+    ],
+)
+def test_what_no_policy_can_use_is_refused_and_leaves_no_row(serve: Serve, fields: dict[str, Any], code: str) -> None:
+    service = serve()
+    with pytest.raises(Refused) as refused:
+        service.decide(**{"decision_id": "d", "episode_id": "e", **fields})
+    assert refused.value.code == code
+    assert not rows(service, "decisions")
+    assert not rows(service, "episodes")
+    assert service.decide(decision_id="d", episode_id="e", observation=X).t == 0
+
+
+def test_an_ended_episode_stays_ended(serve: Serve) -> None:
+    service = serve()
+    service.decide(decision_id="d", episode_id="e", observation=X)
+    service.outcome(decision_id="d", reward=1, terminated=True)
+    for _ in range(2):
+        with pytest.raises(Refused, match="has ended"):
+            service.decide(decision_id="d2", episode_id="e", observation=X)
+        service.close()
+        service = serve()
+
+
+def test_transitions_are_complete_when_what_follows_is_known(serve: Serve) -> None:
+    service = serve()
+    for i, x in enumerate((X, Y)):
+        service.decide(decision_id=f"d{i}", episode_id="e", observation=x)
+    service.outcome(decision_id="d1", reward=2, truncated=True)  # early, and without what follows
+    assert rows(service, "transitions") == []
+    service.outcome(decision_id="d0", reward=1)
+    [row] = rows(service, "transitions")
+    np.testing.assert_array_equal(np.frombuffer(row[6], np.float32), np.float32(X))
+    np.testing.assert_array_equal(np.frombuffer(row[12], np.float32), np.float32(Y))
+    assert row[10] == 1
+
+
+def test_what_was_overridden_counts_as_what_was_done(serve: Serve) -> None:
+    service = serve()
+    for i in range(3):
+        service.decide(decision_id=f"d{i}", episode_id="e", observation=X)
+    service.activation(decision_id="d0", executed=True)
+    service.activation(decision_id="d1", executed=False, action=3, who="nurse")
+    service.activation(decision_id="d2", executed=False)
+    for i in range(3):
+        service.outcome(decision_id=f"d{i}", reward=1, next_observation=Y)
+    done = rows(service, "transitions")
+    assert [row[2] for row in done] == ["d0", "d1"]  # what was done in d2 is not known
+    assert np.frombuffer(done[1][8], np.int64)[0] == 2  # 3, counted from 1
+    assert done[1][9] is None
+    with pytest.raises(Refused, match="recorded stands"):
+        service.activation(decision_id="d0", executed=False)
+    with pytest.raises(Refused, match="expected a number from 1 to 4"):
+        service.activation(decision_id="d2", executed=False, action=9)
+
+
+def test_a_unit_keeps_its_arm_and_a_larger_share_keeps_the_units() -> None:
+    small, large = (Deployment(1, "canary", "old", "new", share, "no") for share in (0.1, 0.5))
+    units = [f"user-{i}" for i in range(4000)]
+    few, many = ({unit for unit in units if one.arm(unit)[0] == "candidate"} for one in (small, large))
+    assert few < many
+    assert abs(len(few) / 4000 - 0.1) < 0.02
+    assert abs(len(many) / 4000 - 0.5) < 0.03
+    following = dataclasses.replace(large, candidate="newer")
+    again = {unit for unit in units if following.arm(unit)[0] == "candidate"}
+    assert abs(len(again & many) / 4000 - 0.25) < 0.03  # the draw is another one for another candidate
+
+
+def test_a_canary_acts_in_its_share_with_its_own_policy(serve: Serve, other: Made, switch: Made) -> None:
+    service = serve()
+    candidate = stage(service.database, other.directory)
+    deploy(service, mode="canary", candidate=candidate, share=0.5)
+    begun = [service.begin(episode_id=f"e{i}", unit_id=f"u{i % 20}") for i in range(60)]
+    assert {b.arm: b.policy for b in begun} == {"live": switch.exported.about["sha256"], "candidate": candidate}
+    assert {b.probability for b in begun} == {0.5}
+    assert len({(b.unit_id, b.arm) for b in begun}) == 20
+    for one in begun:
+        assert service.decide(decision_id=one.episode_id, episode_id=one.episode_id, observation=X).policy == one.policy
+
+
+def test_a_rollback_stops_the_candidate_at_once_and_keeps_arms(serve: Serve, other: Made) -> None:
+    service = serve()
+    candidate = stage(service.database, other.directory)
+    live = service.deployment.live
+    deploy(service, mode="canary", candidate=candidate, share=1.0)
+    before = service.decide(decision_id="a", episode_id="e", observation=X)
+    deploy(service, mode="live", candidate=None, share=0.0)
+    after = service.decide(decision_id="b", episode_id="e", observation=X)
+    assert (before.policy, after.policy) == (candidate, live)
+    assert after.arm == "candidate"  # what the unit was assigned to
+    assert service.begin(episode_id="f", unit_id="e").arm == "live"
+
+
+def test_what_another_process_deploys_is_taken_over(serve: Serve, other: Made, monkeypatch: Any) -> None:
+    service = serve()
+    now = service.deployment
+    candidate = stage(service.database, other.directory)
+    service.database.append([DeploymentRow(0.0, "live", candidate, None, 0.0, now.explore, "cli", "", 1)])
+    monkeypatch.setattr("segue.live.service.LOOK", 0.0)
+    assert service.decide(decision_id="d", episode_id="e", observation=X).policy == candidate
+
+
+def test_shadow_decides_on_paper_only(serve: Serve, other: Made) -> None:
+    service = serve()
+    candidate = stage(service.database, other.directory)
+    deploy(service, mode="shadow", candidate=candidate)
+    decided = service.decide(decision_id="d", episode_id="e", observation=X)
+    assert decided.policy == service.deployment.live
+    [paper] = rows(service, "on_paper")
+    assert paper[1:3] == ("d", candidate)
+
+
+def test_an_apprentice_watches(serve: Serve) -> None:
+    service = serve(mode="apprentice")
+    with pytest.raises(Refused, match="expected the action that was taken"):
+        service.decide(decision_id="d", episode_id="e", observation=X)
+    decided = service.decide(decision_id="d", episode_id="e", observation=X, action=4, log_prob=-1.5)
+    assert (decided.action, decided.log_prob, decided.arm, decided.policy) == (4, -1.5, "application", "")
+    [paper] = rows(service, "on_paper")
+    assert paper[2] == service.deployment.live
+
+
+def test_frozen_stops_every_candidate(serve: Serve, other: Made) -> None:
+    service = serve()
+    candidate = stage(service.database, other.directory)
+    deploy(service, mode="canary", candidate=candidate, share=1.0)
+    service.decide(decision_id="a", episode_id="e", observation=X)
+    deploy(service, mode="frozen")
+    assert service.decide(decision_id="b", episode_id="e", observation=X).policy == service.deployment.live
+    assert service.begin(episode_id="f").arm == "fallback"
+
+
+def test_a_share_of_random_actions_has_the_right_probability(serve: Serve) -> None:
+    service = serve(explore="0.5", seed=0)
+    answers = [service.decide(decision_id=f"{i}", episode_id=f"{i}", observation=X) for i in range(400)]
+    chances = {round(math.exp(a.log_prob), 6): a.action for a in answers if a.log_prob is not None}
+    assert set(chances) == {0.625, 0.125}
+    greedy = sum(a.action == chances[0.625] for a in answers) / 400
+    assert abs(greedy - 0.625) < 0.1
+
+
+@pytest.mark.parametrize("explore", ["no", "policy", "0.5"])
+def test_only_what_is_allowed_is_done_with_its_probability(serve: Serve, explore: str) -> None:
+    service = serve(explore=explore, seed=0)
+    answers = [service.decide(decision_id=f"{i}", episode_id=f"{i}", observation=X, allowed=[2, 4]) for i in range(200)]
+    chances = {a.action: math.exp(a.log_prob) for a in answers if a.log_prob is not None}
+    assert set(chances) <= {2, 4}
+    if explore == "no":
+        assert list(chances.values()) == [1.0]
+    else:
+        assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
+    [row, *_] = rows(service, "decisions")
+    assert row[6] == b"\0\1\0\1"
+
+
+def test_a_candidate_that_gives_no_action_is_replaced_by_the_live_policy(
+    serve: Serve, other: Made, monkeypatch: Any
+) -> None:
+    service = serve()
+    candidate = stage(service.database, other.directory)
+    deploy(service, mode="canary", candidate=candidate, share=1.0)
+    policy = service.policy(candidate)
+
+    def broken(*_: Any, **__: Any) -> Acted:
+        raise SegueError("NaN")
+
+    monkeypatch.setattr(policy, "act", broken)
+    decided = service.decide(decision_id="d", episode_id="e", observation=X)
+    assert (decided.arm, decided.policy) == ("candidate", service.deployment.live)
+    assert decided.log_prob is not None
+
+
+def test_a_slow_candidate_loses_its_episodes(serve: Serve, other: Made) -> None:
+    service = serve(budget=0.0)  # nothing is as fast
+    candidate = stage(service.database, other.directory)
+    deploy(service, mode="canary", candidate=candidate, share=1.0)
+    by = [service.decide(decision_id=f"{i}", episode_id=f"{i}", observation=X).policy for i in range(30)]
+    assert by[0] == candidate
+    assert by[-1] == service.deployment.live
+    assert [row[3] for row in rows(service, "audit")] == ["too slow"]
+
+
+def test_numbers_are_in_the_order_of_commits_and_times_never_fall(serve: Serve, monkeypatch: Any) -> None:
+    service = serve()
+    times = iter([5e9, 4e9, 3e9, 6e9] * 20)
+    monkeypatch.setattr("segue.live.service.time.time", lambda: next(times))
+    for i in range(20):
+        service.decide(decision_id=f"{i}", episode_id="e", observation=X)
+    found = service.database.read("SELECT seq, at FROM decisions ORDER BY seq")
+    assert [at for _, at in found] == sorted(at for _, at in found)
+    numbers = [seq for seq, _ in found]
+    assert numbers == sorted(set(numbers))
+
+
+def test_two_services_do_not_share_a_file(serve: Serve) -> None:
+    serve()
+    with pytest.raises(SegueError, match="another service has this log"):
+        serve()
+
+
+def test_a_policy_of_other_spaces_is_refused(serve: Serve, crane: Made) -> None:
+    service = serve()
+    with pytest.raises(SegueError, match="observation space"):
+        stage(service.database, crane.directory)
+    assert len(service.database.read("SELECT 1 FROM policies")) == 1
+
+
+def test_a_log_without_a_policy_says_what_it_needs(serve: Serve) -> None:
+    with pytest.raises(SegueError, match="--policy"):
+        serve(policy=None)
+
+
+def test_exploration_that_the_policy_does_not_have_is_refused(serve: Serve, crane: Made, tmp_path: Path) -> None:
+    with pytest.raises(SegueError, match="for discrete policies"):
+        serve(tmp_path / "a.db", crane.directory, explore="0.1")
+    with pytest.raises(SegueError, match="expected no, policy, or a share"):
+        serve(tmp_path / "b.db", explore="much")
+
+
+def test_what_cannot_be_written_is_not_answered(serve: Serve, monkeypatch: Any) -> None:
+    service = serve()
+    append, broken = service.database.append, threading.Event()
+    broken.set()
+
+    def failing(rows: Any) -> Any:
+        if broken.is_set():
+            raise Unavailable("the disk is full")
+        return append(rows)
+
+    monkeypatch.setattr(service.database, "append", failing)
+    with pytest.raises(Unavailable, match="disk is full"):
+        service.decide(decision_id="d", episode_id="e", observation=X)
+    assert service.healthy() == "the disk is full"
+    broken.clear()
+    assert service.decide(decision_id="d", episode_id="e", observation=X).t == 0
+    assert service.healthy() is None
+
+
+def test_what_was_answered_first_is_written_when_it_can_be(serve: Serve, monkeypatch: Any) -> None:
+    monkeypatch.setattr("segue.live.writer.RETRY", 0.0)
+    service = serve(durability="after")
+    append, failures = service.database.append, iter([True] * 5)
+
+    def failing(rows: Any) -> Any:
+        if next(failures, False):
+            raise Unavailable("locked")
+        return append(rows)
+
+    monkeypatch.setattr(service.database, "append", failing)
+    answers = [service.decide(decision_id=f"{i}", episode_id="e", observation=X) for i in range(5)]
+    service.close()
+    service = serve()
+    assert [row[4] for row in rows(service, "decisions")] == [a.t for a in answers] == list(range(5))
+
+
+def test_services_that_share_a_log_are_one_service(serve: Serve, shared: str) -> None:
+    services = [serve(shared) for _ in range(3)]
+    asked = [{"decision_id": f"d{i % 90}", "episode_id": f"e{i % 9}", "observation": X} for i in range(270)]
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(
+            pool.map(lambda i: services[i % 3].decide(**asked[i]), np.random.default_rng(0).permutation(270))
+        )
+    assert len({(a.decision_id, a.action, a.log_prob, a.t) for a in answers}) == 90
+    for episode in range(9):
+        taken = services[0].database.read("SELECT t FROM decisions WHERE episode = ? ORDER BY t", f"e{episode}")
+        assert [t for (t,) in taken] == list(range(10))
+    with ThreadPoolExecutor(12) as pool:
+        noted = list(pool.map(lambda i: services[i % 3].outcome(decision_id=f"d{i % 90}", reward=1).status, range(270)))
+    assert noted.count("recorded") == 90
