@@ -98,10 +98,10 @@ MIGRATIONS = (
     WHERE o.seq < n.seq AND o.terminated = 0 AND o.truncated = 0 AND o.next_observation IS NULL;
     CREATE VIEW transitions AS
     SELECT
-        seq, episode, assigned, arm, t, decision, policy, mode, observation, allowed,
+        episode, t, decision, arm, policy, mode, observation, allowed,
         CASE WHEN executed = 0 THEN replaced_by ELSE decided END AS action,
         CASE WHEN executed = 0 THEN NULL ELSE decided_log_prob END AS log_prob,
-        reward, cost, next_observation, terminated, truncated
+        reward, cost, next_observation, terminated, truncated, seq, assigned
     FROM steps
     WHERE (terminated = 1 OR next_observation IS NOT NULL)
       AND (executed IS NULL OR executed = 1 OR replaced_by IS NOT NULL);
