@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "deployment"))
 from made import Made, make
+from serving import Serve
 
 from segue.live import Service
 
@@ -32,9 +33,6 @@ def crane(tmp_path_factory: pytest.TempPathFactory) -> Made:
 def other(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Another policy for the spaces of `switch`."""
     return make(tmp_path_factory.mktemp("other"), "dqn", "discrete")
-
-
-Serve = Callable[..., Service]
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 from made import Made
+from serving import Serve
 from starlette.testclient import TestClient
 
-from conftest import Serve
 from segue.cli.main import main
 from segue.live import Client
 from segue.live.client import ServiceError

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import Made
+from serving import Serve
 
-from conftest import Serve
 from segue.acting import Acted
 from segue.errors import SegueError
 from segue.live import Service
