@@ -88,7 +88,7 @@ def test_good_ranks_do_not_outweigh_a_lower_mean():
     episodes = [(CANDIDATE, 15.0)] * 2 + [(CANDIDATE, -1000.0)] + [(CANDIDATE, 15.0)] * 12
     state, events = after(*KNOWN, (LEARNER, 15.0), *episodes)
     assert int(state.promotions) == 0
-    assert events == []
+    assert not any("promoted" in event for event in events)
 
 
 def test_the_evidence_is_the_likelihood_ratio_of_the_ranking():

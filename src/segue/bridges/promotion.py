@@ -198,8 +198,8 @@ class Promotion(Bridge):
     def _told(number: int, what: str, step: int, earned: np.ndarray, tried: np.ndarray) -> str:
         episodes = f"{len(tried)} episode{'s' * (len(tried) > 1)}"
         return (
-            f"candidate {number} {what} at step {step}: {tried.mean():.4g} on average of {episodes}, where the incumbent "
-            f"earned {earned.mean():.4g}"
+            f"candidate {number} {what} at step {step}: {tried.mean():.4g} on average of {episodes}, where the "
+            f"incumbent earned {earned.mean():.4g}"
         )
 
     def deployed(self, state: State, nets: Nets) -> Nets:
