@@ -116,7 +116,7 @@ ope: install
 verdict: install
 	$(BIN)/python -m studies.verdict
 
-# How often live evidence errs and how soon it decides: studies/evidence; some minutes of one core.
+# How often live evidence errs and how soon it decides: studies/evidence; twenty minutes of one busy core.
 evidence: install
 	$(BIN)/python -m studies.evidence
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 from made import Made
+from serving import Serve
 from starlette.testclient import TestClient
 
-from conftest import Serve
 from segue.cli.main import main
 from segue.errors import SegueError
 from segue.live import Service, admin
@@ -280,6 +280,7 @@ def test_the_command_line_works_without_a_service(
         "shares": [0.2, 0.5],
         "cost": None,
         "effective": 30.0,
+        "run_length": 100_000.0,
         "automatic": True,
     }
     assert "mode shadow" in run(capsys, "policies", "shadow", "other", "--db", db)[1]

@@ -166,14 +166,13 @@ class Promotion(Bridge):
                 tried = np.append(tried, one)
             value = ranking_evidence(earned, tried)
             if value >= self.threshold(candidates, promotions) and tried.mean() > earned.mean():
-                event = (
-                    f"candidate {candidates} promoted at step {report.step}: {tried.mean():.4g} on average of "
-                    f"{len(tried)} episodes, where the incumbent earned {earned.mean():.4g}"
-                )
+                event = self._told(candidates, "promoted", report.step, earned, tried)
                 # In buffers of its own: the next dispatch takes over those of the candidate, too.
                 incumbent, earned, promotions = copy_arrays(candidate), tried, promotions + 1
             elif value >= HOPELESS and len(tried) < RECENT:
                 continue
+            else:
+                event = self._told(candidates, "dropped", report.step, earned, tried)
             value, renewed = 0.0, True
             break
         metrics = {
@@ -194,6 +193,14 @@ class Promotion(Bridge):
             np.asarray(candidates, np.int32),
         )
         return Review(state, metrics=metrics, event=event, renewed=renewed)
+
+    @staticmethod
+    def _told(number: int, what: str, step: int, earned: np.ndarray, tried: np.ndarray) -> str:
+        episodes = f"{len(tried)} episode{'s' * (len(tried) > 1)}"
+        return (
+            f"candidate {number} {what} at step {step}: {tried.mean():.4g} on average of {episodes}, where the "
+            f"incumbent earned {earned.mean():.4g}"
+        )
 
     def deployed(self, state: State, nets: Nets) -> Nets:
         """The incumbent's: exported, it explores as it is, and the learner stays out."""

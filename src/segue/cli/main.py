@@ -24,6 +24,7 @@ COMMANDS = {
     "watch": "a video of a run's policy",
     "export": "write a trained policy for use elsewhere, without the training stack",
     "serve": "a policy as a service: decides, logs what it decides and what comes of it",
+    "learn": "fine-tune from the log of a live service, and stage candidates in it",
     "policies": "the policies of a live log: candidates, canary, promotion, rollback",
     "ab": "which of two policies is better, from units that they shared or from a dataset",
     "advise": "what to do with a dataset: what to expect at the handover, a recipe, and its cost here",

@@ -31,6 +31,7 @@ OF_ACTIONS: dict[str, tuple[str, ...]] = {
     "shares": ("rules",),
     "cost": ("rules",),
     "effective": ("rules",),
+    "run_length": ("rules",),
     "automatic": ("rules",),
 }
 RULES = [name for name, actions in OF_ACTIONS.items() if actions == ("rules",)]
@@ -81,6 +82,8 @@ class Flags:
     """rules: how much more cost per unit than the live policy's is tolerated; by default costs decide nothing."""
     effective: float | None = None
     """rules: effective episodes that the off-policy gate needs (30)."""
+    run_length: float | None = None
+    """rules: mean number of episodes until a false alarm that observations or returns have changed (100,000)."""
     automatic: bool | None = None
     """rules: whether the service takes the steps itself (yes)."""
     json: bool = False

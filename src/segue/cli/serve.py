@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import json
 import logging
 import os
 import secrets
@@ -12,12 +13,13 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from segue.cli.parse import parse
 from segue.errors import SegueError
+from segue.live.database import is_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +47,14 @@ class Flags:
     """Seconds between looks at the evidence about a candidate."""
     token: str | None = None
     """By default the environment variable SEGUE_TOKEN, or one that is made and kept in DB.token."""
+    workers: int = 1
+    """Processes that serve; more than one with PostgreSQL only."""
     seed: int | None = None
     """Of the policy's random numbers; by default they cannot be repeated."""
+
+
+#: The service writes its own log.
+QUIET: dict[str, Any] = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 10}
 
 
 def main(arguments: list[str]) -> int:
@@ -54,38 +62,44 @@ def main(arguments: list[str]) -> int:
     flags = parse(Flags, arguments, "serve", "A policy as a service: decides, logs, and serves a page at /.")
     try:
         import uvicorn
+        from uvicorn.supervisors import Multiprocess
 
-        from segue.live.admin import routes
-        from segue.live.http import application
-        from segue.live.promotion import Watch
+        from segue.live.admin import SETTINGS, whole
         from segue.live.service import Service
     except ImportError as error:
         raise SegueError(f"segue serve needs {error.name}: pip install 'segue[live]'") from None
     logging.basicConfig(level=logging.INFO, handlers=[_JsonLines(sys.stderr)])
+    if flags.workers < 1 or (flags.workers > 1 and is_file(flags.db)):
+        raise SegueError(
+            f"--workers is {flags.workers}; expected 1, or more with a log in PostgreSQL: a file has one service"
+        )
     everywhere = not _is_loopback(flags.host)
     listening = _listen(flags.host, flags.port)
     try:
-        service = Service(
-            flags.db,
-            flags.policy,
-            durability=flags.durability,
-            mode=flags.mode,
-            explore=flags.explore,
-            budget=flags.budget,
-            seed=flags.seed,
-        )
-        with service, Watch(service, flags.review) as watch:
+        settings: dict[str, Any] = {
+            "db": flags.db,
+            "durability": flags.durability,
+            "budget": flags.budget,
+            "seed": flags.seed,
+        }
+        with Service(**settings, policy=flags.policy, mode=flags.mode, explore=flags.explore) as service:
             token, where = _token(flags.token, flags.db)
-            app = application(service, token, everywhere, *routes(service, watch, token))
             address = f"http://{flags.host}:{listening.getsockname()[1]}"
             now = service.deployment
             print(f"segue: {address} decides with policy {now.live[:12]} ({now.mode}, explore {now.explore})")
             print(f"segue: log {service.database.url}, durability {flags.durability}; token {where}", flush=True)
-            config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=10)
-            # It hands the signal that stopped it on, which would end the process before the log is closed.
-            for stop in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(stop, lambda *_: None)
-            uvicorn.Server(config).run(sockets=[listening])
+            if flags.workers == 1:
+                # The server hands the signal that stopped it on, which would end the process as if it had failed.
+                for stop in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(stop, lambda *_: None)
+                app = whole(service, token, everywhere, flags.review)
+                uvicorn.Server(uvicorn.Config(app, **QUIET)).run([listening])
+                return 0
+        common = {"service": settings, "token": token, "everywhere": everywhere, "review": flags.review}
+        os.environ[SETTINGS] = json.dumps(common)
+        shared = uvicorn.Config("segue.live.admin:from_environment", factory=True, workers=flags.workers, **QUIET)
+        listening.set_inheritable(True)
+        Multiprocess(shared, [listening]).run()
     finally:
         listening.close()
     return 0
@@ -116,7 +130,7 @@ def _token(given: str | None, db: str) -> tuple[str, str]:
         return given, "given by --token"
     if os.environ.get("SEGUE_TOKEN"):
         return os.environ["SEGUE_TOKEN"], "from SEGUE_TOKEN"
-    if "://" in db and not db.startswith("sqlite:"):
+    if not is_file(db):
         raise SegueError("no token: expected --token, or the environment variable SEGUE_TOKEN")
     file = Path(f"{db.removeprefix('sqlite:///')}.token")
     if not file.exists():

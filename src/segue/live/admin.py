@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -13,13 +14,14 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
+from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from segue.live import promotion
-from segue.live.http import ENCODE, JSON, Call, guarded
+from segue.live.http import ENCODE, JSON, Call, application, guarded
 from segue.live.messages import Id, Share, Text
 from segue.live.overview import Deployed, Overview, PolicyAbout, deployed, overview, policies
 from segue.live.policies import Deployment, stage
@@ -190,3 +192,20 @@ class _Evaluation:
                 self._service.note(asked.who, "not evaluated", {"policy": policy, "why": said[:2000]})
         finally:
             self._running.release()
+
+
+def whole(service: Service, token: str, everywhere: bool, review: float) -> Starlette:
+    """The application with everything: it decides, watches the evidence every `review` seconds, and is administered."""
+    watch = Watch(service, review)
+    more, calls = routes(service, watch, token)
+    return application(service, token, everywhere, more, calls, beside=watch)
+
+
+#: Environment variable with the arguments of `from_environment`, as JSON.
+SETTINGS = "SEGUE_SERVE"
+
+
+def from_environment() -> Starlette:
+    """The application of one of several processes that serve together."""
+    settings = msgspec.json.decode(os.environ[SETTINGS])
+    return whole(Service(**settings.pop("service")), **settings)

@@ -134,7 +134,7 @@ class Client:
                 answer = self._http.post(path, content=content)
                 if answer.status_code == 200:
                     return answer.content
-                if answer.status_code != 503:
+                if answer.status_code not in (408, 503):
                     raise _refusal(answer)
                 said = f"{path}: {_refusal(answer)}"
             except httpx.TransportError as error:

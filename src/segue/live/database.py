@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -54,8 +56,12 @@ def open_database(place: str | Path, durability: Durability = "process", create:
         SegueError: if it cannot be opened, is something else, or was written by a newer version.
     """
     text = str(place)
-    if text.startswith(("postgresql://", "postgres://")):
-        raise SegueError(f"{text}: PostgreSQL is not there yet; expected a file")
+    if not is_file(text):
+        try:
+            from segue.live.postgres import Postgres
+        except ImportError as error:
+            raise SegueError(f"a log in PostgreSQL needs {error.name}: pip install 'segue[postgres]'") from None
+        return Postgres(text)
     path = Path(text.removeprefix("sqlite:///"))
     if text.startswith("sqlite://") and not text.startswith("sqlite:///"):
         raise SegueError(f"{text}: expected sqlite:///PATH (three slashes; a fourth for an absolute path)")
@@ -64,6 +70,13 @@ def open_database(place: str | Path, durability: Durability = "process", create:
     return Sqlite(path, durability)
 
 
+def is_file(place: str | Path) -> bool:
+    """Whether a log is SQLite's."""
+    return not str(place).startswith(("postgresql://", "postgres://"))
+
+
+#: Rows in one statement.
+MOST_AT_ONCE = 64
 #: Marks a file as a live log of Segue's: "SgLv".
 APPLICATION_ID = 0x53674C76
 
@@ -94,10 +107,8 @@ class Sqlite:
                 [(last,)] = connection.execute(
                     "UPDATE counter SET seq = seq + ? RETURNING seq", (len(rows),)
                 ).fetchall()
-                numbers: list[int | None] = []
-                for seq, row in enumerate(rows, last - len(rows) + 1):
-                    done = connection.execute(_insertion(type(row)), (seq, *row))
-                    numbers.append(seq if done.rowcount else None)
+                first = last - len(rows) + 1
+                numbers = self._insert_many(connection, first, rows) or self._insert_each(connection, first, rows)
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -105,6 +116,33 @@ class Sqlite:
                 raise
         except sqlite3.Error as error:
             raise Unavailable(f"{self._path}: nothing was written ({error})") from None
+        return numbers
+
+    def _insert_many(self, connection: sqlite3.Connection, first: int, rows: Sequence[Row]) -> list[int | None] | None:
+        """The numbers, if no key was taken; otherwise None, and nothing is written.
+
+        The interpreter's lock is given up and waited for at every statement, so a statement takes many rows.
+        """
+        connection.execute("SAVEPOINT many")
+        seq = first
+        for kind, alike in itertools.groupby(rows, type):
+            left = list(alike)
+            while left:
+                size = min(1 << (len(left).bit_length() - 1), MOST_AT_ONCE)  # powers of two: few statements to prepare
+                values = [value for number, row in enumerate(left[:size], seq) for value in (number, *row)]
+                if connection.execute(_insertion(kind, size), values).rowcount != size:
+                    connection.execute("ROLLBACK TO many")
+                    return None
+                seq += size
+                del left[:size]
+        return list(range(first, seq))
+
+    def _insert_each(self, connection: sqlite3.Connection, first: int, rows: Sequence[Row]) -> list[int | None]:
+        numbers: list[int | None] = []
+        for seq, row in enumerate(rows, first):
+            kind: type = type(row)
+            done = connection.execute(_insertion(kind, 1), (seq, *row))
+            numbers.append(seq if done.rowcount else None)
         return numbers
 
     def read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -166,10 +204,6 @@ def require_known(version: int, place: str) -> None:
         )
 
 
-_STATEMENTS: dict[type, str] = {}
-
-
-def _insertion(kind: type) -> str:
-    if kind not in _STATEMENTS:
-        _STATEMENTS[kind] = insertion(kind, "?")
-    return _STATEMENTS[kind]
+@functools.cache
+def _insertion(kind: type, rows: int) -> str:
+    return insertion(kind, "?", rows)

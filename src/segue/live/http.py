@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hmac
 import logging
 import re
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -18,6 +20,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from segue import __version__
 from segue.errors import SegueError
@@ -61,10 +64,13 @@ class Mailbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._letters = loop, deque[tuple[asyncio.Future[Any], Any]]()
-        self._rung = False
+        self._thread, self._rung = threading.get_ident(), False
 
     def put(self, future: asyncio.Future[Any], answer: Any) -> None:
-        """From any thread."""
+        """From any thread; from the loop's own it is there at once."""
+        if threading.get_ident() == self._thread:
+            future.set_result(answer)
+            return
         self._letters.append((future, answer))
         if not self._rung:
             self._rung = True
@@ -95,29 +101,34 @@ def application(
     everywhere: bool = False,
     more: Sequence[Route] = (),
     calls: Sequence[Call] = (),
+    beside: contextlib.AbstractContextManager[Any] | None = None,
 ) -> Starlette:
     """The ASGI application.
 
     Args:
-        service: decides.
+        service: decides; it is closed when the application is.
         token: for everything that changes who acts; and for everything, if `everywhere`.
         everywhere: whether applications need the token, too: they do where the service is reached from other machines.
         more: routes of other parts.
         calls: what OpenAPI says of them.
+        beside: runs while the application does.
     """
     metrics = Metrics()
 
     def route(path: str, kind: Any, place: str, submit: Callable[[Any, Callable[[Any], None]], None]) -> Route:
         decoder = msgspec.json.Decoder(kind)
 
-        async def endpoint(request: Request) -> Response:
-            if everywhere and not _authorised(request, token):
+        async def endpoint(scope: Scope, receive: Receive) -> Response | None:
+            if everywhere and not _authorised(Request(scope), token):
                 return _problem(Refused(401, "token", "expected the header Authorization: Bearer TOKEN"), metrics)
             started = time.perf_counter()
             try:
-                content = await _body(request)
+                content = await _body(scope, receive)
             except Refused as error:
                 return _problem(error, metrics)
+            if content is None:
+                return None
+            mailbox = scope["app"].state.mailbox
             try:
                 asked = decoder.decode(content)
             except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
@@ -125,11 +136,11 @@ def application(
                 service.refuse(place, content.decode(errors="replace"), said)
                 return _problem(said, metrics)
             if isinstance(asked, list):
-                answers = await asyncio.gather(*(answered(request, one, submit) for one in asked))
+                answers = await asyncio.gather(*(answered(mailbox, one, submit) for one in asked))
                 plain = [_as_problem(one, metrics) if isinstance(one, Exception) else one for one in answers]
                 metrics.outcomes.inc(sum(isinstance(one, Noted) for one in answers))
                 return Response(ENCODE(plain), media_type=JSON)
-            answer = await answered(request, asked, submit)
+            answer = await answered(mailbox, asked, submit)
             if isinstance(answer, Exception):
                 return _problem(answer, metrics)
             if isinstance(answer, Decided):
@@ -141,12 +152,13 @@ def application(
                 metrics.outcomes.inc()
             return Response(ENCODE(answer), media_type=JSON)
 
-        return Route(path, endpoint, methods=["POST"])
+        return Route(path, _Endpoint(endpoint), methods=["POST"])
 
-    async def answered(request: Request, asked: Any, submit: Callable[[Any, Callable[[Any], None]], None]) -> Any:
-        loop, mailbox = asyncio.get_running_loop(), request.app.state.mailbox
-        future: asyncio.Future[Any] = loop.create_future()
-        submit(asked, lambda answer: mailbox.put(future, answer))
+    async def answered(mailbox: Mailbox, asked: Any, submit: Callable[[Any, Callable[[Any], None]], None]) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        submit(asked, functools.partial(mailbox.put, future))
+        if future.done():
+            return future.result()
         try:
             async with asyncio.timeout(PATIENCE):
                 return await future
@@ -171,11 +183,13 @@ def application(
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.mailbox = Mailbox(asyncio.get_running_loop())
-        yield
+        with beside or contextlib.nullcontext():
+            yield
+        await asyncio.to_thread(service.close)
 
     routes = [
+        route("/v1/decisions", Decide, "decisions", service.submit_decide),  # first: looked up most often
         route("/v1/episodes", Begin, "episodes", service.submit_begin),
-        route("/v1/decisions", Decide, "decisions", service.submit_decide),
         route("/v1/outcomes", Outcome | list[Outcome], "outcomes", service.submit_outcome),
         route("/v1/activations", Activation, "activations", service.submit_activation),
         Route("/healthz", health),
@@ -206,16 +220,38 @@ def _authorised(request: Request, token: str) -> bool:
     return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
 
 
-async def _body(request: Request) -> bytes:
+class _Endpoint:
+    """An ASGI application: what Starlette puts around a function costs as much as our part of an answer."""
+
+    def __init__(self, endpoint: Callable[[Scope, Receive], Awaitable[Response | None]]) -> None:
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, unless the client has gone away."""
+        if (response := await self._endpoint(scope, receive)) is not None:
+            await response(scope, receive, send)
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes | None:
+    """What was sent; None if the client went away before its end. Raises Refused."""
+    for name, value in scope["headers"]:
+        if name == b"content-type" and value.partition(b";")[0].strip().lower() != JSON.encode():
+            raise Refused(415, "not_json", f"the content type is {value.decode('latin-1')!r}; expected {JSON}")
     parts, size = [], 0
-    if request.headers.get("content-type", JSON).partition(";")[0].strip() != JSON:
-        raise Refused(415, "not_json", f"the content type is {request.headers['content-type']!r}; expected {JSON}")
-    async for part in request.stream():
-        size += len(part)
-        if size > MOST_BYTES:
-            raise Refused(413, "too_large", f"the body is larger than {MOST_BYTES} bytes")
-        parts.append(part)
-    return b"".join(parts)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > MOST_BYTES:
+                    raise Refused(413, "too_large", f"the body is larger than {MOST_BYTES} bytes")
+                if not message.get("more_body"):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise Refused(408, "too_slow", f"the body did not come within {PATIENCE:g} seconds; send it again") from None
 
 
 def _as_problem(error: Exception, metrics: Metrics | None) -> Problem:
@@ -265,7 +301,7 @@ def document(more: Sequence[Call] = ()) -> dict[str, Any]:
             "summary": call.summary,
             "responses": {
                 "200": {"description": "Taken", "content": {JSON: {"schema": schemas[2 * number + 1]}}},
-                **dict.fromkeys(("400", "401", "404", "409", "413", "415", "422", "503"), problem),
+                **dict.fromkeys(("400", "401", "404", "408", "409", "413", "415", "422", "503"), problem),
             },
         }
         if call.asked is not None:

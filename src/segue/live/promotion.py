@@ -19,6 +19,7 @@ import msgspec
 
 from segue.errors import SegueError
 from segue.live.database import Database
+from segue.live.monitor import Monitor, reference_begins
 from segue.live.policies import Deployment, latest_deployment
 from segue.live.schema import AuditRow, DeploymentRow, GateRow
 from segue.live.service import Service
@@ -337,6 +338,7 @@ class Promoter:
     def __init__(self, database: Database, tick: Any = None) -> None:
         self.database, self._tick = database, tick
         self._trial: Trial | None = None
+        self._monitor: Monitor | None = None
         self._lock = threading.Lock()
 
     def evidence(self) -> Evidence | None:
@@ -358,6 +360,8 @@ class Promoter:
                     self._step(now, evidence)
                 elif now is not None and now.mode == "shadow":
                     self._begin(now)
+                if now is not None and now.mode != "frozen":
+                    self._watch()
             except Refused as error:  # somebody else was faster; the next review sees what they did
                 LOGGER.info("promotion: %s", error)
             return evidence
@@ -397,6 +401,25 @@ class Promoter:
                     now, "promote", evidence.verdict, mode="live", live=now.candidate, candidate=None, share=0.0
                 )
 
+    def _watch(self) -> None:
+        """Freeze the service when what is seen or earned has changed; where the application acts, say so."""
+        rules, begins = read_rules(self.database), reference_begins(self.database)
+        if rules.run_length is None:
+            return
+        if self._monitor is None or self._monitor.begins != begins:
+            self._monitor = Monitor(self.database, begins, rules.window, rules.missing, rules.run_length)
+        found = self._monitor.review()
+        if found is None:
+            return
+        known = self.database.read("SELECT detail FROM audit WHERE what = 'alarm' AND seq > ?", begins)
+        if not any(json.loads(detail)["changed"] == found.what for (detail,) in known):
+            detail = {"changed": found.what, "why": found.said, "row": found.seq}
+            self.database.append([AuditRow(time.time(), ITSELF, "alarm", json.dumps(detail))])
+            LOGGER.warning("promotion: alarm: %s", found.said)
+            now = deployed(self.database)
+            if now.mode not in ("frozen", "apprentice"):
+                self._change(now, "freeze", found.said, mode="frozen")
+
     def _begin(self, now: Deployment) -> None:
         """From shadow to canary, once the off-policy gate lets the candidate pass."""
         rules, gate = read_rules(self.database), None
@@ -419,7 +442,7 @@ class Promoter:
             self.database.append([GateRow(time.time(), course.candidate, gate, verdict, content)])
 
     def _change(self, now: Deployment, what: str, why: str, **to: Any) -> None:
-        LOGGER.warning("promotion: %s of %s (%s)", what, (now.candidate or "")[:12], why)
+        LOGGER.warning("promotion: %s of %s (%s)", what, (now.candidate or now.live)[:12], why)
         change(self.database, now, ITSELF, what, why, **to)
 
 

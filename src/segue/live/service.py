@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from segue.deployment.policy import ExportedPolicy
 from segue.deployment.spaces import DiscreteActions
 from segue.errors import SegueError
-from segue.live.database import Database, Durability, Unavailable, open_database
+from segue.live.database import Database, Durability, Unavailable, is_file, open_database
 from segue.live.messages import Activation, Begin, Begun, Decide, Decided, Noted, Outcome
 from segue.live.policies import Deployment, latest_deployment, read_policy, require_exploration, stage
 from segue.live.schema import (
@@ -199,7 +199,7 @@ class Service:
 
     def refuse(self, place: str, content: str, error: Refused) -> None:
         """Keep what was sent and could not be taken."""
-        row = RefusedRow(self._now(), place, error.code, str(error), content[:10_000])
+        row = RefusedRow(self._now(), place, error.code, str(error), content[:10_000].replace("\x00", "�"))
         try:
             self._writer.write([row], lambda written: None)
         except Unavailable:
@@ -320,6 +320,8 @@ class Service:
                     else:
                         self._again(request, key, waiting, attempts - 1)
                 return
+            if self.durability == "after":
+                return  # it was answered
             with self._lock:
                 if request.decision_id in self._recent:
                     self._recent[request.decision_id] = (request.episode_id, key, decided, [])
@@ -442,17 +444,17 @@ class Service:
     ) -> tuple[np.ndarray, float | None, Any]:
         policy, explore = self.policy(by), self.deployment.explore
         carry = episode.carry if episode.carried_by == by and episode.carry is not None else policy.start(1)
-        acted = policy.act(observation[None], carry, self._random, explore == "policy")
-        if allowed is not None:
-            raise Refused(422, "not_admissible", "allowed actions are not known to this policy")
+        mask = None if allowed is None else allowed[None]
+        acted = policy.act(observation[None], carry, self._random, explore == "policy", mask, log_prob=True)
         action, log_prob = np.asarray(acted.action)[0], float(acted.log_prob()[0])
         if explore not in ("no", "policy"):
-            epsilon, count = float(explore), policy.actions.size
+            epsilon = float(explore)
+            among = np.arange(policy.actions.size) if allowed is None else np.flatnonzero(allowed)
             if self._random.random() < epsilon:
-                drawn = action.dtype.type(self._random.integers(count))
+                drawn = action.dtype.type(self._random.choice(among))
                 log_prob = 0.0 if drawn == action else -math.inf
                 action = drawn
-            log_prob = math.log((1 - epsilon) * math.exp(log_prob) + epsilon / count)
+            log_prob = math.log((1 - epsilon) * math.exp(log_prob) + epsilon / len(among))
         if isinstance(policy.actions, DiscreteActions):
             action = np.asarray(action, np.int64)
         return action, None if math.isnan(log_prob) else log_prob, acted.carry or None
@@ -693,10 +695,9 @@ def _numbers(future: Future[Written]) -> list[int | None]:
 
 def _owned(db: str | Path) -> FileLock | None:
     """A log in a file has one service at a time."""
-    text = str(db)
-    if text.startswith(("postgresql://", "postgres://")):
+    if not is_file(db):
         return None
-    path = Path(text.removeprefix("sqlite:///"))
+    path = Path(str(db).removeprefix("sqlite:///"))
     lock = FileLock(f"{path}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

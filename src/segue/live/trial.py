@@ -46,6 +46,9 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     """How much more cost per unit than the live policy's is tolerated; None: costs decide nothing."""
     effective: Annotated[float, Meta(ge=1)] = 30.0
     """Effective episodes that the off-policy gate needs."""
+    run_length: Annotated[float, Meta(ge=100)] | None = 100_000.0
+    """Mean number of episodes until a false alarm that observations or returns have changed, at least; None: nobody
+    looks."""
     automatic: bool = True
     """Whether the service takes the steps itself. Alarms always withdraw a candidate."""
 
@@ -276,14 +279,14 @@ class Trial:
     def follow(self, course: Course) -> None:
         """Enter every unit whose window has closed since; `course` is the trial as it is known now."""
         self.course = course
-        clock = _clock(self._database)
+        now = clock(self._database)
         while True:
             rows = self._database.read(
                 "SELECT seq, at, unit, arm, probability, deployment FROM episodes WHERE seq > ? ORDER BY seq LIMIT ?",
                 self._read_to,
                 AT_ONCE,
             )
-            closed = next((i for i, row in enumerate(rows) if not row[1] + self.window < clock), len(rows))
+            closed = next((i for i, row in enumerate(rows) if not row[1] + self.window < now), len(rows))
             if closed:
                 self._enter(rows[:closed])
             if closed < AT_ONCE:
@@ -445,7 +448,7 @@ class Trial:
         return arms
 
 
-def _clock(database: Database) -> float:
+def clock(database: Database) -> float:
     """Time of the log: what is written later has this time or a later one."""
     latest = [database.read(f"SELECT at FROM {table} ORDER BY seq DESC LIMIT 1") for table in ("episodes", "outcomes")]
     latest.append(database.read("SELECT at FROM cursors WHERE reader = ? ORDER BY seq DESC LIMIT 1", READER))

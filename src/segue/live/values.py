@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segue.deployment.spaces import Actions, DiscreteActions, Space, flatten
+from segue.deployment.spaces import Actions, ContinuousActions, DiscreteActions, Space, flatten
 from segue.errors import SegueError
 from segue.live.messages import Decide
 
@@ -109,4 +110,10 @@ class LiveSpaces:
         actions = self.actions
         if isinstance(actions, DiscreteActions):
             return int(decision) + actions.start
-        return (actions.centre + actions.half_range * decision).clip(actions.low, actions.high).tolist()
+        centre, half_range = self._scale
+        return np.clip(centre + half_range * decision, actions.low, actions.high).tolist()
+
+    @functools.cached_property
+    def _scale(self) -> tuple[np.ndarray, np.ndarray]:
+        assert isinstance(self.actions, ContinuousActions)
+        return self.actions.centre, self.actions.half_range

@@ -18,6 +18,8 @@ Written = list[int | None] | SegueError
 GROUP = 512
 #: Seconds between attempts to write what was answered already, and how many more there are once it is closed.
 RETRY, LAST_ATTEMPTS = 0.2, 50
+#: Seconds for which rows that nobody waits for are gathered.
+GATHER = 0.01
 LOGGER = logging.getLogger("segue.live")
 ORDER = {kind: place for place, kind in enumerate(TABLES)}
 
@@ -67,6 +69,8 @@ class Writer:
     def _run(self) -> None:
         while (first := self._waiting.get()) is not None:
             group, last = [first], False
+            if self._must_keep and not self._closed:
+                time.sleep(GATHER)
             while len(group) < GROUP:
                 try:
                     following = self._waiting.get_nowait()
@@ -81,13 +85,13 @@ class Writer:
                 return
 
     def _commit(self, group: list[tuple[Sequence[Row], Callable[[Written], None]]]) -> None:
-        # Rows of one kind at a time: a statement is prepared once, and what refers to a row comes after it.
-        places = [(i, j) for i, (rows, _) in enumerate(group) for j in range(len(rows))]
-        places.sort(key=lambda place: ORDER[type(group[place[0]][0][place[1]])])
+        # Rows of one kind at a time, so that many go into a statement, and what refers to a row comes after it.
+        rows = [row for some, _ in group for row in some]
+        order = sorted(range(len(rows)), key=lambda place: ORDER[type(rows[place])])
         attempts = LAST_ATTEMPTS
         while True:
             try:
-                numbers = self._database.append([group[i][0][j] for i, j in places])
+                numbers = self._database.append([rows[place] for place in order])
                 self.failure = None
             except SegueError as error:
                 self.failure = str(error)
@@ -96,13 +100,15 @@ class Writer:
                     time.sleep(RETRY)
                     continue
                 if self._must_keep:
-                    LOGGER.critical("%d rows that were answered are lost: %s", len(places), error)
+                    LOGGER.critical("%d rows that were answered are lost: %s", len(rows), error)
                 for _, then in group:
                     then(error)
                 return
             break
-        written: list[list[int | None]] = [[None] * len(rows) for rows, _ in group]
-        for (i, j), number in zip(places, numbers, strict=True):
-            written[i][j] = number
-        for (_, then), one in zip(group, written, strict=True):
-            then(one)
+        written: list[int | None] = [None] * len(rows)
+        for place, number in zip(order, numbers, strict=True):
+            written[place] = number
+        first = 0
+        for some, then in group:
+            then(written[first : first + len(some)])
+            first += len(some)
