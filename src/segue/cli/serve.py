@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import logging
@@ -9,8 +10,10 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +21,8 @@ import msgspec
 
 from segue.cli.parse import parse
 from segue.errors import SegueError
+from segue.live.worlds import make_world
+from segue.live.worlds.settings import Traffic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +50,11 @@ class Flags:
     """By default the environment variable SEGUE_TOKEN, or one that is made and kept in DB.token."""
     seed: int | None = None
     """Of the policy's random numbers; by default they cannot be repeated."""
+    simulate: str | None = None
+    """A simulated world that asks for decisions, in a process of its own: recommendation, glucose, cartpole, or env:ID
+    with any Gymnasium id."""
+    traffic: Traffic = dataclasses.field(default_factory=Traffic)
+    """How the clients of the simulated world behave."""
 
 
 def main(arguments: list[str]) -> int:
@@ -81,10 +91,29 @@ def main(arguments: list[str]) -> int:
             # It hands the signal that stopped it on, which would end the process before the log is closed.
             for stop in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(stop, lambda *_: None)
-            uvicorn.Server(config).run(sockets=[listening])
+            with _simulation(flags, address, token):
+                uvicorn.Server(config).run(sockets=[listening])
     finally:
         listening.close()
     return 0
+
+
+@contextlib.contextmanager
+def _simulation(flags: Flags, address: str, token: str) -> Iterator[None]:
+    """While this lasts, the simulated world asks for decisions; what it says is printed."""
+    if flags.simulate is None:
+        yield
+        return
+    make_world(flags.simulate).close()  # a world that does not exist is found here
+    settings = dataclasses.asdict(flags.traffic).items()
+    asked = [f"--traffic.{name}={value}" for name, value in settings]
+    command = [sys.executable, "-m", "segue.live.worlds", flags.simulate, "--url", address, *asked]
+    process = subprocess.Popen(command, env={**os.environ, "SEGUE_TOKEN": token})
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def _listen(host: str, port: int) -> socket.socket:
