@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test slow lint bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard promotion lock \
+.PHONY: install demo test slow lint bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard promotion evidence lock \
     hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
@@ -115,6 +115,10 @@ ope: install
 # How often the offline verdict is "yes", on noise and where a better policy exists: studies/verdict; half an hour.
 verdict: install
 	$(BIN)/python -m studies.verdict
+
+# How often live evidence errs and how soon it decides: studies/evidence; twenty minutes of one busy core.
+evidence: install
+	$(BIN)/python -m studies.evidence
 
 # The bundled dataset: our own SAC run, and 100,000 steps of three of its policies.
 hopper-mixed: install

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from segue.errors import SegueError
+
 if TYPE_CHECKING:  # an exported policy acts where JAX is not installed
     from jaxtyping import Bool, Float, Int
 
@@ -59,6 +61,23 @@ def restart(policy: ActingPolicy, carry: Carry, ended: Bool[np.ndarray, " batch"
         return np.where(ended.reshape(-1, *[1] * (np.ndim(old) - 1)), new, old)
 
     return jax.tree.map(renewed, policy.start(len(ended)), carry)
+
+
+def require_allowed(allowed: Any, shape: tuple[int, ...]) -> Bool[np.ndarray, "batch actions"]:
+    """What actions can be taken, as an array of truth values.
+
+    Raises:
+        SegueError: if it has another shape or other values, or a row allows no action.
+    """
+    mask = np.asarray(allowed)
+    if mask.dtype != bool or mask.shape != shape:
+        raise SegueError(
+            f"allowed has shape {mask.shape} and type {mask.dtype}; expected shape {shape} and type bool: whether each "
+            "action can be taken"
+        )
+    if not mask.any(-1).all():
+        raise SegueError(f"row {int(mask.any(-1).argmin())} of allowed allows no action; expected at least one")
+    return mask
 
 
 def unknown(action: Action, batch: tuple[int, ...]) -> Callable[[], Float[Array, " batch"]]:

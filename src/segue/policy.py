@@ -7,13 +7,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Real, UInt64
+from jaxtyping import Bool, Float, Real, UInt64
 
 from segue import rng
-from segue.acting import Acted, Carry
+from segue.acting import Acted, Carry, require_allowed
 from segue.algorithms.base import Algorithm
 from segue.bridges.base import Bridge
 from segue.core import Array, Learner
+from segue.errors import SegueError
+from segue.networks.distributions import Discrete, Distribution
 from segue.seen import NOTHING_SEEN
 
 
@@ -54,8 +56,35 @@ class Policy:
         """What is carried into the first step of so many episodes."""
         return self.algorithm.start(self.nets, batch), tuple(bridge.start(batch) for bridge in self.bridges)
 
+    @property
+    def dependence(self) -> str | None:
+        """Why its actions depend on more than the observation; None if they do not."""
+        for bridge in self.bridges:
+            if type(bridge).act is not Bridge.act:
+                return (
+                    f"the bridge {bridge.name} has a say in the policy's actions, so they are not those of one policy"
+                )
+        if jax.tree.leaves(self.algorithm.start(self.nets, 1)):
+            return f"a policy of {self.algorithm.name} as it is configured acts by what it did in earlier steps"
+        return None
+
+    def distribution(self, observation: Float[Array, "*batch observation"], explore: bool) -> Distribution:
+        """π(·|s) for raw observations, on arrays of any kind.
+
+        Raises:
+            SegueError: if its actions depend on more than the observation.
+        """
+        if self.dependence is not None:
+            raise SegueError(f"{self.dependence}; expected a policy that acts by the observation alone")
+        return self.algorithm.action_distribution(self.nets, self.normaliser(observation), explore)
+
     def act(
-        self, observation: Real[np.ndarray, "batch observation"], carry: Carry, source: rng.Source, explore: bool
+        self,
+        observation: Real[np.ndarray, "batch observation"],
+        carry: Carry,
+        source: rng.Source,
+        explore: bool,
+        allowed: Bool[np.ndarray, "batch actions"] | None = None,
     ) -> Acted:
         """One step of episodes that run side by side, on the host.
 
@@ -64,14 +93,33 @@ class Policy:
             carry: of the step before, or `start`'s.
             source: of randomness.
             explore: whether to act as while collecting data.
+            allowed: which discrete actions can be taken; by default all.
+
+        Raises:
+            SegueError: if `allowed` is given for a policy of continuous actions, or one whose actions depend on more
+                than the observation; or if it allows no action in some row.
         """
-        acted = self.decide(np.asarray(observation, np.float32), carry, source, explore)
+        acted = self.decide(np.asarray(observation, np.float32), carry, source, explore, allowed)
         return acted._replace(action=np.asarray(acted.action))
 
     def decide(
-        self, observation: Float[Array, "batch observation"], carry: Carry, source: rng.Source, explore: bool
+        self,
+        observation: Float[Array, "batch observation"],
+        carry: Carry,
+        source: rng.Source,
+        explore: bool,
+        allowed: Bool[Array, "batch actions"] | None = None,
     ) -> Acted:
         """The same on arrays of any kind: an export traces it."""
+        if allowed is not None:
+            whole = self.distribution(observation, explore)
+            if not isinstance(whole, Discrete):
+                raise SegueError(f"{self.algorithm.name} has no probabilities of discrete actions: leave allowed out")
+            if not isinstance(allowed, jax.Array):  # what is traced has no values yet
+                allowed = require_allowed(allowed, whole.log_probs.shape)
+            chosen = whole.among(allowed)
+            action = chosen.sample(source)
+            return Acted(action, lambda: chosen.log_prob(action), carry)
         own, others = carry
         normalised = self.normaliser(observation)
         acted = self.algorithm.act(self.nets, normalised, own, source, explore)

@@ -25,7 +25,7 @@ class Part:
             return None
         if self.who in PLANNERS:
             return Planner(env_id, **PLANNERS[str(self.who)])
-        from segue.cli.policies import acting
+        from segue.cli.trained import acting
 
         return acting(POLICIES / env_id / f"step-{self.who}", env_id)[0]
 

@@ -169,7 +169,7 @@ def test_bridges_that_rate_single_actions_are_refused_and_the_others_are_not(bri
 def test_off_policy_evaluation_refuses_a_policy_that_remembers():
     algorithm = small("fql", chunk=2)
     with pytest.raises(SegueError, match="acts by what it did in earlier steps"):
-        judged(Policy(algorithm, fresh_learner(algorithm)), Spaces(3, 2), explore=False)
+        judged(Policy(algorithm, fresh_learner(algorithm)), explore=False)
 
 
 def test_a_policy_that_fits_no_chunk_is_not_given_up_silently():

@@ -15,8 +15,9 @@ import pytest
 from helpers import random_learner, small
 from segue.bridges import Promotion, Report
 from segue.bridges.base import acting_nets
-from segue.bridges.promotion import CANDIDATE, FEWEST, INCUMBENT, LEARNER, NOBODY, RECENT, State, evidence
+from segue.bridges.promotion import CANDIDATE, FEWEST, INCUMBENT, LEARNER, NOBODY, RECENT, State
 from segue.core import Learner, Nets, Spaces
+from segue.evidence import ranking_evidence
 from segue.policy import Policy
 from segue.runner.checkpoint import Checkpoint
 from segue.training.update import replace
@@ -94,12 +95,12 @@ def test_the_evidence_is_the_likelihood_ratio_of_the_ranking():
     values, total = np.arange(6.0), 0.0
     for chosen in itertools.combinations(range(6), 2):
         tried, earned = values[list(chosen)], np.delete(values, list(chosen))
-        total += evidence(earned, tried) / math.comb(6, 2)
+        total += ranking_evidence(earned, tried) / math.comb(6, 2)
     assert total == pytest.approx(1)
     # The best of one of each is the candidate's with odds of 8 to 1.
-    assert evidence(np.array([0.0]), np.array([1.0])) == pytest.approx(2 * 8 / 9)
-    assert evidence(np.array([1.0]), np.array([0.0])) == pytest.approx(2 * 1 / 9)
-    assert evidence(np.array([1.0]), np.array([1.0])) == pytest.approx(2 * 1 / 9), "equal is not better"
+    assert ranking_evidence(np.array([0.0]), np.array([1.0])) == pytest.approx(2 * 8 / 9)
+    assert ranking_evidence(np.array([1.0]), np.array([0.0])) == pytest.approx(2 * 1 / 9)
+    assert ranking_evidence(np.array([1.0]), np.array([1.0])) == pytest.approx(2 * 1 / 9), "equal is not better"
 
 
 def test_nothing_is_tried_before_the_incumbent_is_known():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +21,8 @@ from segue.acting import Acted
 from segue.algorithms import ALGORITHMS, BC, Algorithm
 from segue.bridges import JumpStart, PolicyExpansion
 from segue.errors import SegueError
-from segue.networks.distributions import ClippedGaussian
+from segue.networks.distributions import ClippedGaussian, kind_of
+from segue.ope.policy import judged
 from segue.training.update import replace
 
 #: Builds of networks and ways of acting beyond the small ones of every algorithm.
@@ -37,6 +40,12 @@ VARIANTS: dict[str, tuple[Algorithm, str]] = {
     "chunks": (small("fql", chunk=3), "continuous"),
 }
 CASES: dict[str, tuple[Algorithm | str, str]] = POLICIES | VARIANTS
+
+
+@pytest.fixture(scope="module")
+def of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
+    """The exported policy of a case; each is exported once."""
+    return functools.cache(lambda case: make(tmp_path_factory.mktemp("case"), *CASES[case]))
 
 
 def observations(magnitude: float = 1.0, rows: int = 200, seed: int = 0) -> np.ndarray:
@@ -73,8 +82,8 @@ def agree(made: Made, steps: int = 1, x: np.ndarray | None = None, ties: float =
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_exported_policy_acts_as_the_library_does_on_the_same_noise(case: str, tmp_path: Path) -> None:
-    made = make(tmp_path, *CASES[case])
+def test_an_exported_policy_acts_as_the_library_does_on_the_same_noise(case: str, of: Callable[[str], Made]) -> None:
+    made = of(case)
     steps = 1 if not made.exported.start(1) else 5
     # BCQ takes the best of a hundred candidates.
     agree(made, steps, ties=0.02 if "bcq" in case else 0.0)
@@ -85,6 +94,58 @@ def test_an_exported_policy_acts_as_the_library_does_on_the_same_noise(case: str
         # As the documentation says how to run it.
         plain = made.onnx(x, explore=explore, seed=1)
         assert np.array_equal(plain["action"], ours)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_actions_are_as_probable_as_off_policy_evaluation_of_the_checkpoint_has_them(
+    case: str, of: Callable[[str], Made]
+) -> None:
+    """Or both say that it is not known."""
+    made, x, rng = of(case), observations(rows=50), np.random.default_rng(0)
+    ours, policy, discrete = made.exported, made.checkpoint.policy(), made.checkpoint.spaces.discrete
+    size = made.checkpoint.spaces.action_size
+    action = rng.integers(0, size, 50) if discrete else rng.uniform(-0.9, 0.9, (50, size)).astype(np.float32)
+    for explore in (False, True):
+        if policy.dependence is not None:
+            with pytest.raises(SegueError, match="acts by what it did in earlier steps; the probability of a given"):
+                ours.log_prob(x, action, explore=explore)
+            continue
+        expected: Any = judged(policy, explore)
+        assert ours.kind(explore) == kind_of(policy.distribution(x, explore))
+        match ours.kind(explore):
+            case "certain":
+                assert np.isnan(ours.log_prob(x, action, explore=explore)).all()
+                assert judged(ours, explore).deterministic  # type: ignore[union-attr]
+            case "draws":
+                with pytest.raises(SegueError, match="from no density that is known"):
+                    ours.log_prob(x, action, explore=explore)
+            case _:
+                same(ours.log_prob(x, action, explore=explore), expected.log_prob(x, action), 0.02, tolerance=1e-3)
+                same(judged(ours, explore).log_prob(x, action), expected.log_prob(x, action), 0.02, tolerance=1e-3)
+
+
+@pytest.mark.parametrize("case", [case for case, (_, kind) in CASES.items() if kind == "discrete"])
+@pytest.mark.parametrize("explore", [False, True])
+def test_among_allowed_actions_it_acts_as_the_library_does(case: str, explore: bool, of: Callable[[str], Made]) -> None:
+    made, x = of(case), observations()
+    allowed = np.random.default_rng(1).random((len(x), 4)) < 0.4
+    allowed[:, 2] |= ~allowed.any(-1)
+    policy, ours = made.checkpoint.policy(), made.exported
+    acted = ours.act(x, (), np.random.default_rng(3), explore, allowed, log_prob=True)
+    assert np.take_along_axis(allowed, np.asarray(acted.action)[:, None], axis=1).all()
+    tape = rng.Tape(made.noise(explore, len(x), 3))
+    expected = policy.act(x, policy.start(len(x)), tape, explore, allowed)
+    same(acted.action, expected.action)
+    same(acted.log_prob(), expected.log_prob())
+    log_probs = ours.log_probs(x, explore=explore, allowed=allowed)
+    assert np.isneginf(log_probs[~allowed]).all()
+    same(np.exp(log_probs).sum(-1), np.ones(len(x)))
+    same(acted.log_prob(), ours.log_prob(x, acted.action, explore=explore, allowed=allowed))
+    decided = ours.decide(x, explore=explore, source=np.random.default_rng(3), allowed=allowed)
+    assert decided.action.tolist() == (acted.action + 1).tolist(), "counted as the environment does"
+    assert decided.log_prob.tolist() == acted.log_prob().tolist()
+    one = ours.decide(x[0], explore=explore, source=np.random.default_rng(3), allowed=allowed[0])
+    assert allowed[0, one.decision]
 
 
 @pytest.mark.parametrize("magnitude", [0.0, 1e-42, 10.0, 1e3, 1e20])
@@ -107,6 +168,10 @@ def test_one_observation_at_a_time_has_the_action_that_it_has_in_a_batch(tmp_pat
 def test_an_expanded_policy_draws_from_both_as_the_bridge_does(algorithm: str, kind: str, tmp_path: Path) -> None:
     made = make(tmp_path, algorithm, kind, (PolicyExpansion(inverse_temperature=2.0),))
     agree(made)
+    with pytest.raises(SegueError, match=r"the bridge policy-expansion has a say .* cannot keep to allowed actions"):
+        made.exported(observations(), allowed=np.ones((200, 4), bool))
+    with pytest.raises(SegueError, match="the bridge policy-expansion has a say"):
+        judged(made.exported, explore=True)
     plain = dataclasses.replace(made.checkpoint, bridges=(), learner=replace(made.checkpoint.learner, bridges=()))
     x, sources = observations(), (np.random.default_rng(0), np.random.default_rng(0))
     differs = made.exported(x, source=sources[0]) != made.units(plain.policy()(x, sources[1]))

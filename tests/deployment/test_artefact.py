@@ -139,8 +139,9 @@ def test_it_works_where_nothing_of_the_training_stack_is_installed(crane: Made) 
         import segue
         policy = segue.load_policy(sys.argv[1])
         action = policy({"swing": [0.5], "gear": 4})
-        policy({"swing": [0.5], "gear": 4}, explore=True)
-        policy.act([[0.5, 0, 1]], policy.start(1), None, True).log_prob()
+        policy.decide({"swing": [0.5], "gear": 4}, explore=True)
+        acted = policy.act([[0.5, 0, 1]], policy.start(1), None, True)
+        assert policy.log_prob([[0.5, 0, 1]], acted.action, explore=True) < acted.log_prob() + 1e-3
         stack = {"jax", "jaxlib", "equinox", "optax", "gymnasium", "mujoco", "jaxtyping", "pickle5", "onnx"}
         assert not stack & {name.split(".")[0] for name in sys.modules}
         print(json.dumps(action.tolist()))
@@ -158,7 +159,17 @@ def test_what_is_read_back_is_what_was_written_and_says_where_it_comes_from(cran
     assert about["sha256"] == digest(about)
     assert crane.exported.seen.tolist() == [3, 5, 5]
     files = {file.name for file in crane.directory.iterdir()}
-    assert files == {"policy.json", *about["files"]} == {"policy.json", "policy.onnx", "exploring.onnx", "seen.npy"}
+    assert (
+        files
+        == {"policy.json", *about["files"]}
+        == {
+            "policy.json",
+            "policy.onnx",
+            "exploring.onnx",
+            "density.onnx",
+            "seen.npy",
+        }
+    )
 
 
 def test_threads_may_share_a_policy(crane: Made) -> None:
@@ -187,7 +198,7 @@ def test_damage_is_named_with_what_to_do(crane: Made, tmp_path: Path) -> None:
 
     assert "no exported policy here" in refused(tmp_path / "nowhere")
     place = copied(crane, tmp_path / "x")
-    for name in ("policy.onnx", "exploring.onnx", "seen.npy"):
+    for name in ("policy.onnx", "exploring.onnx", "density.onnx", "seen.npy"):
         content = (place / name).read_bytes()
         (place / name).write_bytes(content[:-1])
         assert f"{name}: damaged (its hash is not the one in policy.json" in refused(place)
@@ -195,8 +206,8 @@ def test_damage_is_named_with_what_to_do(crane: Made, tmp_path: Path) -> None:
         assert f"{name}: cannot be read" in refused(place)
         (place / name).write_bytes(content)
     text = (place / "policy.json").read_text()
-    (place / "policy.json").write_text(text.replace('"format": 3', '"format": 2'))
-    assert "format 2; this version of Segue reads 3" in refused(place)
+    (place / "policy.json").write_text(text.replace('"format": 4', '"format": 3'))
+    assert "format 3; this version of Segue reads 4" in refused(place)
     (place / "policy.json").write_text(text.replace("3.0", "4.0"))
     assert "damaged or edited" in refused(place)
     for content in ("", "[]", "null", "{}", "\x00", "[" * 100_000):
@@ -209,7 +220,9 @@ def test_no_flipped_bit_goes_unnoticed(
     crane: Made, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     place = copied(crane, tmp_path_factory.mktemp("flipped") / "x")
-    file = place / data.draw(st.sampled_from(["policy.json", "policy.onnx", "exploring.onnx", "seen.npy"]))
+    file = place / data.draw(
+        st.sampled_from(["policy.json", "policy.onnx", "exploring.onnx", "density.onnx", "seen.npy"])
+    )
     content = bytearray(file.read_bytes())
     bit = data.draw(st.integers(0, 8 * len(content) - 1))
     content[bit // 8] ^= 1 << bit % 8
@@ -227,6 +240,9 @@ def test_no_flipped_bit_goes_unnoticed(
         lambda d: d.update(carry=[{"dtype": "float32", "start": [0.0]}]),
         lambda d: d.update(carry=[{"dtype": "pickle", "start": 0}]),
         lambda d: d.pop("carry"),
+        lambda d: d.pop("dependence"),
+        lambda d: d["distribution"].update(greedy="density"),
+        lambda d: d["files"].pop("density.onnx"),
         lambda d: d.pop("action_space"),
         lambda d: d.update(observation_space={"type": "Box", "shape": [4]}),
         lambda d: d.update(observation_space={"type": "Graph"}),
@@ -308,10 +324,20 @@ def test_the_command_line_exports_evaluates_and_collects(tmp_path: Path, capsys:
         returns.append(json.loads(capsys.readouterr().out)[0]["returns"])
     np.testing.assert_allclose(*returns, rtol=1e-6)
     assert "expected the same" in error("evaluate", place, "--env", "CartPole-v1")
-    assert "--offline needs a checkpoint" in error("evaluate", place, "--offline", "--dataset", "segue:hopper-mixed")
+    other = error("evaluate", place, "--offline", "--dataset", "segue:hopper-mixed")
+    assert "the policy has 3 observation dimensions and 1 action dimensions" in other
     log = tmp_path / "log.npz"
-    assert main(["collect", f"{place}:30", "--env", "Pendulum-v1", "--to", f"npz:{log}"]) == 0
+    assert (
+        main(["collect", f"{place}:30", "--env", "Pendulum-v1", "--max-episode-steps", "10", "--to", f"npz:{log}"]) == 0
+    )
     with np.load(log) as columns:
         assert np.isfinite(columns["behaviour_log_prob"]).all(), (
             "an exported policy knows how probable its actions were"
         )
+    judged = []
+    for policy in (final, place):
+        capsys.readouterr()
+        flags = ["--offline", "--explore", "--dataset", f"npz:{log}", "--method", "wis", "--json"]
+        assert main(["evaluate", policy, *flags]) == 0
+        judged.append(json.loads(capsys.readouterr().out)[0]["estimates"][0]["value"])
+    assert judged[1] == pytest.approx(judged[0], rel=1e-3)

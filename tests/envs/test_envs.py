@@ -151,7 +151,7 @@ def test_a_recording_has_the_propensities_of_the_policy_that_acted(name: str) ->
     recorded = [record(policy, "Pendulum-v1", 60, explore=True, seed=0, part=0)]
     recorded.append(record(None, "Pendulum-v1", 20, explore=True, seed=0, part=1))
     dataset = Dataset.from_columns(as_columns([*recorded[0], *recorded[1]], "Pendulum-v1"), "made")
-    expected = judged(policy, spaces, explore=True).log_prob(dataset.observations, dataset.actions)
+    expected = judged(policy, explore=True).log_prob(dataset.observations, dataset.actions)
     np.testing.assert_allclose(dataset.behaviour_log_prob[:60], expected[:60], atol=1e-3)
     np.testing.assert_allclose(dataset.behaviour_log_prob[60:], -np.log(2), atol=1e-5)
 

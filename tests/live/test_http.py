@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,12 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 from made import Made
+from serving import Serve
 from starlette.testclient import TestClient
 
-from conftest import Serve
 from segue.cli.main import main
 from segue.live import Client
 from segue.live.client import ServiceError
+from segue.live.database import open_database
 from segue.live.http import application
 from segue.live.messages import Outcome
 
@@ -96,12 +98,14 @@ def test_beyond_this_machine_every_request_needs_the_token(serve: Serve) -> None
         assert web.post("/v1/decisions", json=content, headers={"authorization": "Bearer secret"}).status_code == 200
 
 
-@pytest.fixture
-def served(tmp_path: Path, switch: Made) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+Process = subprocess.Popen[str]
+
+
+@contextlib.contextmanager
+def serving(db: str, policy: Path, *more: str) -> Iterator[tuple[str, Process]]:
     """The address of `segue serve` as a process."""
-    command = [sys.executable, "-m", "segue.cli.main", "serve", "--db", str(tmp_path / "live.db")]
-    command += ["--policy", str(switch.directory), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+    command = [sys.executable, "-m", "segue.cli.main", "serve", "--db", db, "--policy", str(policy), "--port", "0"]
+    process = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, text=True, env=os.environ)
     assert process.stdout is not None
     found = re.search(r"http://\S+", process.stdout.readline())
     assert found
@@ -110,11 +114,11 @@ def served(tmp_path: Path, switch: Made) -> Iterator[tuple[str, subprocess.Popen
     process.wait()
 
 
-def test_a_client_drives_a_service_in_another_process(
-    served: tuple[str, subprocess.Popen[str]], tmp_path: Path
-) -> None:
-    address, process = served
-    with Client(address, patience=10) as client:
+def test_a_client_drives_a_service_in_another_process(tmp_path: Path, switch: Made) -> None:
+    with (
+        serving(str(tmp_path / "live.db"), switch.directory) as (address, process),
+        Client(address, patience=10) as client,
+    ):
         begun = client.begin(unit_id="u")
         decided = client.decide(begun.episode_id, np.float32(X), decision_id="d")
         assert client.decide(begun.episode_id, np.float32(X), decision_id="d") == decided
@@ -124,11 +128,30 @@ def test_a_client_drives_a_service_in_another_process(
         with pytest.raises(ServiceError, match="what was recorded stands") as refused:
             client.outcome("d", 3.0)
         assert refused.value.code == "contradiction"
-    assert (tmp_path / "live.db.token").stat().st_mode & 0o777 == 0o600
-    process.send_signal(signal.SIGTERM)
-    assert process.wait() == 0
-    with pytest.raises(ServiceError, match="given up"):
-        Client(address, patience=0).begin()
+        assert (tmp_path / "live.db.token").stat().st_mode & 0o777 == 0o600
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+        with pytest.raises(ServiceError, match="given up"):
+            Client(address, patience=0).begin()
+
+
+def test_several_processes_serve_one_log_and_a_dead_one_is_replaced(shared: str, switch: Made) -> None:
+    more = ("--workers", "2", "--token", "t")
+    with serving(shared, switch.directory, *more) as (address, process), Client(address, "t") as client:
+        for i in range(20):
+            assert client.decide(f"e{i % 2}", X, decision_id=str(i)).t == i // 2
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        workers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        assert len(workers) == 2
+        os.kill(int(workers[0]), signal.SIGKILL)
+        for i in range(40):
+            with Client(address, "t") as anew:
+                assert anew.decide(f"e{i % 2}", X, decision_id=str(i)).t == i // 2
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+    log = open_database(shared)
+    assert log.read("SELECT COUNT(*) FROM decisions") == [(40,)]
+    log.close()
 
 
 @pytest.mark.parametrize(

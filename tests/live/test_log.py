@@ -14,24 +14,24 @@ from segue.live.schema import MIGRATIONS, AuditRow, CursorRow, OnPaper
 from segue.live.writer import Writer, Written
 
 
-def test_numbers_go_on_where_a_log_is_opened_again(tmp_path: Path) -> None:
+def test_numbers_go_on_where_a_log_is_opened_again(place: str) -> None:
     for i in range(3):
-        log = open_database(tmp_path / "a.db")
+        log = open_database(place)
         assert log.append([AuditRow(0.0, "me", "x", "{}"), CursorRow(0.0, "me", 1, "c")]) == [2 * i + 1, 2 * i + 2]
         log.close()
 
 
-def test_a_key_that_is_taken_keeps_its_row(tmp_path: Path) -> None:
-    log = Sqlite(tmp_path / "a.db")
+def test_a_key_that_is_taken_keeps_its_row(place: str) -> None:
+    log = open_database(place)
     one, two = OnPaper("d", "p", b"1", None), OnPaper("d", "p", b"2", None)
     assert log.append([one, two]) == [1, None]
     assert log.append([two]) == [None]
     assert log.read("SELECT action FROM on_paper") == [(b"1",)]
 
 
-def test_a_transaction_is_whole_or_not_there(tmp_path: Path) -> None:
-    log = Sqlite(tmp_path / "a.db")
-    with pytest.raises(Unavailable, match="NOT NULL"):
+def test_a_transaction_is_whole_or_not_there(place: str) -> None:
+    log = open_database(place)
+    with pytest.raises(Unavailable, match=r"(?i)not.null"):
         log.append([AuditRow(0.0, "me", "x", "{}"), AuditRow(0.0, "me", "x", None)])  # type: ignore[arg-type]
     assert log.read("SELECT * FROM audit") == []
     assert log.append([AuditRow(0.0, "me", "x", "{}")]) == [1]
@@ -98,3 +98,24 @@ def test_a_writer_that_is_full_or_closed_says_so(tmp_path: Path) -> None:
     writer.close()
     with pytest.raises(Unavailable, match="closed"):
         writer.write(row, nothing)
+
+
+def test_a_lost_connection_is_made_again(server: str, tmp_path: Path) -> None:
+    import psycopg
+
+    log = open_database(f"{server}&application_name=x")
+    log.append([AuditRow(0.0, "me", "x", "{}")])
+    with psycopg.connect(server, autocommit=True) as other:
+        mine = "pid <> pg_backend_pid() AND datname IS NOT NULL"
+        other.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}")
+    with pytest.raises(Unavailable, match="nothing was written"):
+        log.append([AuditRow(0.0, "me", "lost", "{}")])
+    log.append([AuditRow(0.0, "me", "y", "{}")])
+    assert [what for (what,) in log.read("SELECT what FROM audit ORDER BY seq")] == ["x", "y"]
+    log.close()
+
+
+def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
+    with pytest.raises(SegueError, match="no connection") as refused:
+        open_database("postgresql://me:secret@127.0.0.1:1/x")
+    assert "secret" not in str(refused.value)

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import Made
+from serving import Serve
 
-from conftest import Serve
 from segue.acting import Acted
 from segue.errors import SegueError
 from segue.live import Service
@@ -69,11 +69,11 @@ def test_a_retry_is_given_the_first_answer(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("durability", ["after", "process", "power"])
-def test_a_retry_after_a_restart_is_given_the_first_answer(serve: Serve, durability: str) -> None:
-    service = serve(durability=durability)
+def test_a_retry_after_a_restart_is_given_the_first_answer(serve: Serve, place: str, durability: str) -> None:
+    service = serve(place, durability=durability)
     first = [service.decide(decision_id=f"d{i}", episode_id="e", observation=X) for i in range(10)]
     service.close()
-    service = serve(durability=durability)
+    service = serve(place, durability=durability)
     assert [service.decide(decision_id=f"d{i}", episode_id="e", observation=X) for i in range(10)] == first
     assert service.decide(decision_id="next", episode_id="e", observation=X).t == 10
 
@@ -296,6 +296,20 @@ def test_a_share_of_random_actions_has_the_right_probability(serve: Serve) -> No
     assert abs(greedy - 0.625) < 0.1
 
 
+@pytest.mark.parametrize("explore", ["no", "policy", "0.5"])
+def test_only_what_is_allowed_is_done_with_its_probability(serve: Serve, explore: str) -> None:
+    service = serve(explore=explore, seed=0)
+    answers = [service.decide(decision_id=f"{i}", episode_id=f"{i}", observation=X, allowed=[2, 4]) for i in range(200)]
+    chances = {a.action: math.exp(a.log_prob) for a in answers if a.log_prob is not None}
+    assert set(chances) <= {2, 4}
+    if explore == "no":
+        assert list(chances.values()) == [1.0]
+    else:
+        assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
+    [row, *_] = rows(service, "decisions")
+    assert row[6] == b"\0\1\0\1"
+
+
 def test_a_candidate_that_gives_no_action_is_replaced_by_the_live_policy(
     serve: Serve, other: Made, monkeypatch: Any
 ) -> None:
@@ -394,3 +408,19 @@ def test_what_was_answered_first_is_written_when_it_can_be(serve: Serve, monkeyp
     service.close()
     service = serve()
     assert [row[4] for row in rows(service, "decisions")] == [a.t for a in answers] == list(range(5))
+
+
+def test_services_that_share_a_log_are_one_service(serve: Serve, shared: str) -> None:
+    services = [serve(shared) for _ in range(3)]
+    asked = [{"decision_id": f"d{i % 90}", "episode_id": f"e{i % 9}", "observation": X} for i in range(270)]
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(
+            pool.map(lambda i: services[i % 3].decide(**asked[i]), np.random.default_rng(0).permutation(270))
+        )
+    assert len({(a.decision_id, a.action, a.log_prob, a.t) for a in answers}) == 90
+    for episode in range(9):
+        taken = services[0].database.read("SELECT t FROM decisions WHERE episode = ? ORDER BY t", f"e{episode}")
+        assert [t for (t,) in taken] == list(range(10))
+    with ThreadPoolExecutor(12) as pool:
+        noted = list(pool.map(lambda i: services[i % 3].outcome(decision_id=f"d{i % 90}", reward=1).status, range(270)))
+    assert noted.count("recorded") == 90

@@ -6,8 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
+from helpers import few
 from segue.networks import CategoricalActor, DiscreteCritic
+from segue.networks.distributions import Categorical, EpsilonGreedy, Greedy
+from segue.networks.functions import log_softmax
 
 OBSERVATION, ACTIONS, HIDDEN = 3, 4, (8, 8)
 
@@ -137,3 +143,50 @@ def test_an_update_of_one_action_leaves_the_outputs_of_the_others_alone():
     gradient = jax.grad(lambda q: q(s, jnp.full(5, 2, jnp.int32)).sum())(ensemble).members.layers[-1].weight
     assert np.abs(gradient[..., 2]).max() > 0
     assert (np.asarray(gradient[..., [0, 1, 3]]) == 0).all()
+
+
+masks = arrays.arrays(bool, (6, ACTIONS)).filter(lambda mask: mask.any(-1).all())
+#: Distinct, so that one action is the best.
+scores = st.integers(0, 2**32 - 1).map(lambda seed: rows(seed, 6, ACTIONS))
+
+
+def distributions(values):
+    return Categorical(log_softmax(values)), Greedy(values), EpsilonGreedy(values, 0.4)
+
+
+@few
+@given(scores, masks)
+def test_among_allowed_actions_a_policy_is_renormalised_or_takes_the_best_of_them(values, mask):
+    categorical, greedy, epsilon_greedy = (one.among(mask) for one in distributions(values))
+    best = np.where(mask, values, -np.inf).argmax(-1)
+    weights = np.exp(values) * mask
+    chosen = np.eye(ACTIONS)[best]
+    pairs = (
+        (categorical, weights / weights.sum(-1, keepdims=True)),
+        (greedy, chosen),
+        (epsilon_greedy, 0.6 * chosen + 0.4 * mask / mask.sum(-1, keepdims=True)),
+    )
+    for distribution, probabilities in pairs:
+        np.testing.assert_allclose(np.exp(distribution.log_probs), probabilities, rtol=1e-5, atol=1e-6)
+        for action in range(ACTIONS):
+            given_one = np.full(6, action, np.int32)
+            assert np.array_equal(distribution.log_prob(given_one), distribution.log_probs[:, action])
+
+
+@few
+@given(scores, masks, st.integers(0, 2**32 - 1))
+def test_what_is_drawn_is_allowed_and_the_device_draws_from_the_same(values, mask, seed):
+    for host, device in zip(distributions(values), distributions(jnp.asarray(values)), strict=True):
+        drawn = host.among(mask).sample(np.random.default_rng(seed))
+        assert mask[np.arange(6), drawn].all()
+        theirs = device.among(jnp.asarray(mask))
+        assert mask[np.arange(6), theirs.sample(jax.random.key(seed % 2**31))].all()
+        np.testing.assert_allclose(theirs.log_probs, host.among(mask).log_probs, rtol=1e-5, atol=1e-6)
+
+
+@few
+@given(scores)
+def test_where_all_actions_are_allowed_nothing_changes(values):
+    for distribution in distributions(values):
+        same = distribution.among(np.ones((6, ACTIONS), bool))
+        np.testing.assert_allclose(same.log_probs, distribution.log_probs, atol=1e-6)

@@ -17,7 +17,7 @@ from mdps import MDP, random_policy, tabular
 from rich.console import Console
 
 import segue
-from helpers import KINDS, fresh_learner, random_learner, small
+from helpers import fresh_learner, random_learner, small
 from segue.algorithms import Algorithm
 from segue.bridges import PolicyExpansion
 from segue.cli.main import main
@@ -252,7 +252,7 @@ def test_one_episode_says_nothing_of_how_they_vary() -> None:
 def test_probabilities_are_how_often_a_discrete_policy_acts_so(name: str, explore: bool) -> None:
     algorithm = segue.PPO(hidden_sizes=(8, 8)) if name == "ppo" else small(name)
     policy = Policy(algorithm, random_learner(algorithm, kind="discrete"))
-    target = judged(policy, KINDS["discrete"], explore)
+    target = judged(policy, explore)
     assert isinstance(target, DiscretePolicy)
     repeats = 4000
     states = np.repeat(OBSERVATIONS[:3], repeats, axis=0)
@@ -269,7 +269,7 @@ def test_a_policy_that_draws_from_its_actor_has_its_density(name: str) -> None:
     algorithm = small(name, loss="nll") if name == "bc" else small(name)
     policy = Policy(algorithm, random_learner(algorithm, kind="continuous"))
     action = np.tanh(OBSERVATIONS[:, :2])
-    target = judged(policy, KINDS["continuous"], explore=True)
+    target = judged(policy, explore=True)
     assert isinstance(target, ContinuousPolicy)
     if name == "bcq":
         with pytest.raises(NoDensity, match="from no density that is known"):
@@ -277,7 +277,7 @@ def test_a_policy_that_draws_from_its_actor_has_its_density(name: str) -> None:
     elif name != "td3":
         expected = policy.nets.actor.log_prob(policy.normaliser(OBSERVATIONS), action)
         np.testing.assert_allclose(target.log_prob(OBSERVATIONS, action), expected, rtol=1e-5)
-        certain = judged(policy, KINDS["continuous"], explore=False)
+        certain = judged(policy, explore=False)
         assert isinstance(certain, ContinuousPolicy)
         assert certain.deterministic
         with pytest.raises(NoDensity, match="is deterministic"):
@@ -288,7 +288,7 @@ def test_a_policy_that_draws_from_its_actor_has_its_density(name: str) -> None:
 def test_a_clipped_policy_has_a_density_inside_the_bounds_and_a_probability_at_each(algorithm: Algorithm) -> None:
     """Together they make 1, and the bounds have the share of the draws that are there."""
     policy = Policy(algorithm, random_learner(algorithm, kind="continuous"))
-    target = judged(policy, KINDS["continuous"], explore=True)
+    target = judged(policy, explore=True)
     grid = np.linspace(-1, 1, 401, dtype=np.float32)
     pairs = np.stack(np.meshgrid(grid, grid, indexing="ij"), axis=-1).reshape(-1, 2)
     density = np.exp(target.log_prob(np.repeat(OBSERVATIONS[:1], len(pairs), axis=0), pairs)).reshape(401, 401)
@@ -308,7 +308,7 @@ def test_a_policy_that_a_bridge_acts_for_is_refused() -> None:
     bridge = PolicyExpansion()
     expanded = type(learner)(**{**vars(learner), "bridges": (learner.nets.actor,)})
     with pytest.raises(SegueError, match="the bridge policy-expansion has a say in the policy's actions"):
-        judged(Policy(algorithm, expanded, (bridge,)), KINDS["continuous"], explore=False)
+        judged(Policy(algorithm, expanded, (bridge,)), explore=False)
 
 
 @pytest.fixture(scope="module")

@@ -170,7 +170,7 @@ def test_updates_whose_metrics_nobody_has_seen_are_not_followed_by_others():
 
 
 def test_the_example_of_the_page_runs():
-    page = (Path(__file__).parents[2] / "docs/live.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/ask-and-tell.md").read_text()
     names: dict[str, object] = {}
     exec(page.partition("```python")[2].partition("```")[0], names)
     assert names["agent"].step == 180

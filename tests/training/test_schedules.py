@@ -191,7 +191,7 @@ def test_a_saved_policy_explores_with_the_epsilon_of_its_point_of_the_phase(name
         ),
     ):
         assert (explored != policy(states)).mean() == pytest.approx(0.75 * share, abs=0.015)
-    probabilities = judged(policy, spaces, explore=True).probabilities(states[:1])
+    probabilities = judged(policy, explore=True).probabilities(states[:1])
     assert probabilities.min() == pytest.approx(share / 4)
 
 

@@ -315,6 +315,8 @@ class ActorBased(Algorithm):
         """The policy's when exploring; its mode otherwise."""
         if explore:
             return nets.actor.distribution(observation)
+        if isinstance(nets.actor, CategoricalActor):
+            return distributions.Greedy(nets.actor.mlp(observation))
         return distributions.Deterministic(nets.actor.mode(observation))
 
 

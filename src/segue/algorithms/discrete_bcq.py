@@ -6,15 +6,14 @@ import dataclasses
 from typing import ClassVar
 
 import jax
-import numpy as np
 import optax
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from segue import rng
 from segue.algorithms.base import AnyStep, Aux, Step
 from segue.algorithms.dqn import DQN
 from segue.core import Array, Key, Nets, Spaces, Transition
-from segue.networks import CategoricalActor, best
+from segue.networks import CategoricalActor
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,10 +60,15 @@ class DiscreteBCQ(DQN):
         loss = nll + self.logit_penalty * (behaviour.mlp(batch.observation) ** 2).mean()
         return loss, {"behaviour_loss": loss}
 
-    def greedy(self, nets: Nets, observation: Float[Array, "*batch observation"]) -> Int[Array, "*batch"]:
-        """argmax of min_i Q_i over the actions with G(a|s) / max_a G(a|s) > τ (eq. 14)."""
+    def scores(self, nets: Nets, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch actions"]:
+        """Actions with G(a|s) / max_a G(a|s) > τ by min_i Q_i (eq. 14), all others below them by log G.
+
+        The others only matter where none of the former is allowed. The filter does not depend on what is allowed:
+        otherwise forbidding one action would let in another that the dataset hardly has.
+        """
         log_prob = nets.behaviour(observation)
         xp = log_prob.__array_namespace__()
-        share = xp.exp(log_prob - log_prob.max(-1, keepdims=True))
-        q = nets.critic.all(observation).min(0)
-        return best(xp.where(share > self.threshold, q, -np.inf))
+        log_share = log_prob - log_prob.max(-1, keepdims=True)
+        q = super().scores(nets, observation)
+        # At least 0 for the former, below 0 for the others.
+        return xp.where(xp.exp(log_share) > self.threshold, q - q.min(-1, keepdims=True), log_share)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from segue.algorithms.base import AnyStep, CriticBased, Follow, Progress
 from segue.core import Array, Key, Nets, Transition
@@ -58,19 +58,16 @@ class DQN(CriticBased):
 
     def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
         """min_i Q̄_i(s′, argmax_a min_i Q_i(s′, a)): chosen by the one, judged by the other."""
-        chosen = self.greedy(nets, batch.next_observation)
+        chosen = best(self.scores(nets, batch.next_observation))
         return jnp.asarray(pick(nets.target_critic.all(batch.next_observation).min(0), chosen))
 
-    def greedy(self, nets: Nets, observation: Float[Array, "*batch observation"]) -> Int[Array, "*batch"]:
-        """argmax_a min_i Q_i(s, a)."""
-        return best(nets.critic.all(observation).min(0))
+    def scores(self, nets: Nets, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch actions"]:
+        """What ranks the actions: min_i Q_i(s, ·)."""
+        return nets.critic.all(observation).min(0)
 
     def action_distribution(
         self, nets: Nets, observation: Float[Array, "*batch observation"], explore: bool
     ) -> distributions.Distribution:
         """Greedy; a uniform action with probability ε when exploring."""
-        greedy = self.greedy(nets, observation)
-        if not explore:
-            return distributions.Deterministic(greedy)
-        count = nets.critic.members.layers[-1].weight.shape[-1]
-        return distributions.Categorical.epsilon_greedy(greedy, self.initial_epsilon, count)
+        scores = self.scores(nets, observation)
+        return distributions.EpsilonGreedy(scores, self.initial_epsilon) if explore else distributions.Greedy(scores)

@@ -5,7 +5,7 @@ of its policies becomes a candidate: it is frozen, and acts unchanged until its 
 wins replaces the incumbent, which is what evaluations show and exports contain.
 
 The test ranks the returns of both. Each new return is drawn into a ranking from the best downwards, in which an episode
-of the candidate is ODDS times as likely to come next as one of the incumbent (Lehmann's alternative; Savage 1956); the
+of the candidate is eight times as likely to come next as one of the incumbent (Lehmann's alternative; Savage 1956); the
 evidence is the likelihood of the ranking by that, over the one where both are alike. If the candidate's returns are
 distributed like the incumbent's, the evidence is a martingale, and ever reaches 1/α with probability α at most (Ville's
 inequality). Later candidates need more of it (e-LOND, Xu & Ramdas 2024). The combination of the parts is ours.
@@ -30,10 +30,9 @@ from segue.algorithms.base import Algorithm, Aux, copy_arrays
 from segue.bridges.base import Bridge, Handover, Report, Review, acting_nets, shapes_of
 from segue.core import Array, Key, Learner, Nets, Spaces, Transition
 from segue.describe import Panel, Remedy
+from segue.evidence import ranking_evidence, required_evidence
 from segue.replay.base import ReplayStrategy
 
-#: How much more likely the better of two episodes, one of each, is the candidate's.
-ODDS = 8.0
 #: A candidate is dropped when the evidence has fallen below this.
 HOPELESS = 0.5
 #: Returns of the incumbent that a candidate is compared with: at least so many, at most the last so many.
@@ -136,12 +135,8 @@ class Promotion(Bridge):
         )
 
     def threshold(self, candidates: int, promotions: int) -> float:
-        """The evidence that promotes the candidate with this number, 1/α_k, after so many promotions.
-
-        α_k = α · (promotions + 1) / (k (k + 1)): e-LOND (Xu & Ramdas 2024), for which the expected share of false ones
-        among the promotions is at most α, also where the candidates depend on each other.
-        """
-        return candidates * (candidates + 1) / (self.alpha * (promotions + 1))
+        """The evidence that promotes the candidate with this number, after so many promotions."""
+        return required_evidence(self.alpha, candidates, promotions)
 
     def update(
         self, state: State, algorithm: Algorithm, nets: Nets, batch: Transition, aux: Aux, key: Key
@@ -169,7 +164,7 @@ class Promotion(Bridge):
                 continue
             if arm == CANDIDATE:
                 tried = np.append(tried, one)
-            value = evidence(earned, tried)
+            value = ranking_evidence(earned, tried)
             if value >= self.threshold(candidates, promotions) and tried.mean() > earned.mean():
                 event = (
                     f"candidate {candidates} promoted at step {report.step}: {tried.mean():.4g} on average of "
@@ -251,18 +246,6 @@ class Promotion(Bridge):
             if xp is not np or acts.any():
                 chosen = _where(acts, act(theirs, who), chosen, xp)
         return chosen._replace(carry=carry)
-
-
-def evidence(earned: Float[np.ndarray, " incumbent"], tried: Float[np.ndarray, " candidate"]) -> float:
-    """Likelihood of the ranking of these returns if the candidate is better by ODDS, over the one if it is not.
-
-    Π_k k · w_k / (I_k + ODDS · C_k) over the returns in ascending order: w is ODDS for the candidate's and 1 for the
-    incumbent's, C and I count those up to k. Of equal returns the candidate's is the lower.
-    """
-    of_candidate = np.arange(len(earned) + len(tried)) >= len(earned)
-    ranked = of_candidate[np.lexsort((~of_candidate, np.concatenate([earned, tried])))]
-    places, weights = np.arange(1, len(ranked) + 1), np.where(ranked, ODDS, 1.0)
-    return float(np.exp(np.log(places * weights / weights.cumsum()).sum()))
 
 
 def _where(mask: Any, one: Acted, other: Acted, xp: Any) -> Acted:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from segue.cli.env_flags import environment_from_flags
 from segue.cli.parse import parse
-from segue.cli.policies import acting
+from segue.cli.trained import acting
 from segue.console import PlainConsole
 from segue.errors import SegueError
 

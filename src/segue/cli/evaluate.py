@@ -16,7 +16,7 @@ from rich.table import Table
 from segue.cli.dataset_flags import NO_COLUMNS, ColumnFlags, named, with_one_dataset
 from segue.cli.env_flags import environment_from_flags
 from segue.cli.parse import parse
-from segue.cli.policies import acting, find, is_exported, of_offline_phase
+from segue.cli.trained import acting, find, is_exported, logged, of_offline_phase
 from segue.console import PlainConsole
 from segue.errors import SegueError
 
@@ -27,7 +27,7 @@ class Flags:
 
     run: tyro.conf.Positional[Path]
     """A run directory (every arm's last policy, and those its offline phases ended with), one checkpoint in it, or an
-    exported policy (not with --offline)."""
+    exported policy."""
     episodes: int = 100
     """Episodes per policy, without exploration noise."""
     env: str | None = None
@@ -110,7 +110,6 @@ def _offline(flags: Flags) -> int:
     from segue.data import load as load_dataset
     from segue.envs.make import logged_actions
     from segue.ope import FQE, BehaviourModel, evaluate_offline, propensities
-    from segue.runner.checkpoint import load
 
     own = _own_datasets(flags.run)
     if flags.dataset is not None:
@@ -129,23 +128,19 @@ def _offline(flags: Flags) -> int:
     places = sorted(find(flags.run).items(), key=lambda found: of_offline_phase(found[0]))
     console, rows = PlainConsole(), []
     for number, (name, place) in enumerate(places, 1):
-        if is_exported(place):
+        policy, spaces, environment = logged(place)
+        if environment is not None and spaces.discrete and not dataset.bounds_known:
+            dataset = dataset.in_space(logged_actions(environment).space)
+        theirs = dataclasses.replace(dataset.spaces, image=None) if is_exported(place) else dataset.spaces
+        if spaces != theirs:
             raise SegueError(
-                f"{place}: --offline needs a checkpoint; an exported policy acts, and does not say how probable a "
-                "logged action is. Judge the run, or the checkpoint, that it was exported from"
-            )
-        saved = load(place)
-        if saved.environment is not None and saved.spaces.discrete and not dataset.bounds_known:
-            dataset = dataset.in_space(logged_actions(saved.environment).space)
-        if saved.spaces != dataset.spaces:
-            raise SegueError(
-                f"{place}: the policy has {saved.spaces.describe()}, {dataset.source} has {dataset.spaces.describe()}; "
-                "expected the same"
+                f"{place}: the policy has {spaces.describe()}, {dataset.source} has {theirs.describe()}; expected the "
+                "same"
             )
         # On standard error: what is printed may be read by a program.
         print(f"segue: judging {name} ({number} of {len(places)})", file=sys.stderr, flush=True)
         result = evaluate_offline(
-            saved.policy(),
+            policy,
             dataset,
             methods=None if flags.method is None else [method.strip() for method in flags.method.split(",")],
             confidence=flags.confidence,

@@ -9,7 +9,7 @@ import tyro
 
 from segue.cli.env_flags import environment_from_flags
 from segue.cli.parse import parse
-from segue.cli.policies import choose
+from segue.cli.trained import choose
 from segue.console import PlainConsole
 
 

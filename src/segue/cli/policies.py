@@ -1,97 +1,211 @@
-"""Where policies lie, and how they act: a run directory's final ones, a checkpoint, or an exported policy."""
+"""`segue policies`: which policies a live log has, which of them acts, and what to do about it."""
 
 from __future__ import annotations
 
+import dataclasses
+import getpass
+import json
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from segue.acting import ActingPolicy
-from segue.deployment.policy import MANIFEST, load_policy
-from segue.envs.spec import Environment
+import tyro
+
+from segue.cli.parse import parse
 from segue.errors import SegueError, unknown
 
+OF_A_POLICY = ("stage", "evaluate", "shadow", "canary", "promote")
+ACTIONS = (*OF_A_POLICY, "list", "rollback", "pause", "freeze", "resume", "rules")
+#: Flags of some actions only.
+OF_ACTIONS: dict[str, tuple[str, ...]] = {
+    "name": ("stage",),
+    "parent": ("stage",),
+    "trained_to": ("stage",),
+    "share": ("canary",),
+    "force": ("shadow", "canary", "promote"),
+    "json": ("list",),
+    "window": ("rules",),
+    "missing": ("rules",),
+    "alpha": ("rules",),
+    "shares": ("rules",),
+    "cost": ("rules",),
+    "effective": ("rules",),
+    "run_length": ("rules",),
+    "automatic": ("rules",),
+}
+RULES = [name for name, actions in OF_ACTIONS.items() if actions == ("rules",)]
 
-def find(place: Path) -> dict[str, Path]:
-    """Policies by name: the final ones of a run directory, or the place itself.
+DESCRIPTION = """The policies of a live log: how they stand, and steps from candidate to live and back.
 
-    Raises:
-        SegueError: if there is none.
-    """
-    if (place / "manifest.json").exists() or is_exported(place):
-        return {str(place): place}
-    root = place / "checkpoints"
-    found = {str(final.parent.relative_to(root)): final for final in sorted(root.glob("*/seed-*/final"))}
-    if not found:
-        raise SegueError(
-            f"{place}: no finished policy here; expected a run directory with checkpoints/…/final, or one checkpoint"
+  segue policies --db live.db                          what there is
+  segue policies rules --window 600 --db live.db       declare the reward window, and other rules
+  segue policies stage DIR --db live.db                put an exported policy into the log
+  segue policies evaluate POLICY --db live.db          the off-policy gate: judge it from the log
+  segue policies shadow | canary | promote POLICY …    decide on paper, act for a share of the units, act for all
+  segue policies rollback | pause | freeze | resume …  withdraw the candidate, give it no new units, live policy alone
+
+It works with or without a service that runs; one that runs follows with its next request, 0.2 s later at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """What to do, to which policy, and why."""
+
+    db: str
+    """The live log: a file, sqlite:///FILE or postgresql://…"""
+    action: tyro.conf.Positional[str] = "list"
+    """list, stage, evaluate, shadow, canary, promote, rollback, pause, freeze, resume or rules."""
+    policy: tyro.conf.Positional[str | None] = None
+    """The beginning of its hash, or its name; to stage it, the directory that `segue export` wrote."""
+    why: str = ""
+    """Kept in the log beside the change."""
+    force: bool = False
+    """shadow, canary, promote: without the verdict that the step needs; kept in the log."""
+    share: float | None = None
+    """canary: share of the units, by default that of the first stage."""
+    name: str | None = None
+    """stage: name of the policy, by default that of the directory."""
+    parent: str | None = None
+    """stage: the policy that it was trained from."""
+    trained_to: int | None = None
+    """stage: number of the last row of the log that it was trained on."""
+    window: float | None = None
+    """rules: seconds after an episode's assignment in which its rewards count."""
+    missing: float | None = None
+    """rules: what a decision counts whose reward did not arrive in the window (0)."""
+    alpha: float | None = None
+    """rules: expected share of false promotions at most, and of false alarms (0.05)."""
+    shares: str | None = None
+    """rules: share of the units stage by stage, joined by commas (0.1,0.5)."""
+    cost: float | None = None
+    """rules: how much more cost per unit than the live policy's is tolerated; by default costs decide nothing."""
+    effective: float | None = None
+    """rules: effective episodes that the off-policy gate needs (30)."""
+    run_length: float | None = None
+    """rules: mean number of episodes until a false alarm that observations or returns have changed (100,000)."""
+    automatic: bool | None = None
+    """rules: whether the service takes the steps itself (yes)."""
+    json: bool = False
+    """list: print JSON, with every verdict's evidence."""
+
+
+def main(arguments: list[str]) -> int:
+    """Take one step, and say what holds now."""
+    flags = parse(Flags, arguments, "policies", DESCRIPTION)
+    if flags.action not in ACTIONS:
+        raise SegueError(unknown("action", flags.action, ACTIONS))
+    for name, actions in OF_ACTIONS.items():
+        if flags.action not in actions and getattr(flags, name) not in (None, False):
+            raise SegueError(f"--{name.replace('_', '-')} goes with {' or '.join(actions)}, not with {flags.action}")
+    needs_policy = flags.action in OF_A_POLICY
+    if needs_policy != (flags.policy is not None):
+        expected = "expected a policy after it" if needs_policy else f"expected nothing after it, not {flags.policy!r}"
+        raise SegueError(f"segue policies {flags.action}: {expected}")
+    try:
+        from segue.live.database import open_database
+    except ImportError as error:
+        raise SegueError(f"segue policies needs {error.name}: pip install 'segue[live]'") from None
+    database = open_database(flags.db, create=False)
+    try:
+        return DO.get(flags.action, _step)(database, flags)
+    finally:
+        database.close()
+
+
+def _list(database: Any, flags: Flags) -> int:
+    import msgspec
+    from rich.table import Table
+
+    from segue.console import PlainConsole
+    from segue.live.overview import policies
+    from segue.live.policies import latest_deployment
+
+    found = policies(database)
+    if flags.json:
+        print(json.dumps(msgspec.to_builtins(found), indent=1))
+        return 0
+    table, console = Table(box=None, pad_edge=False), PlainConsole()
+    for heading in ("policy", "hash", "status", "from", "trained to", "last verdict"):
+        table.add_column(heading)
+    for one in found:
+        gate = one.gates[-1] if one.gates else None
+        table.add_row(
+            one.name,
+            one.policy[:12],
+            one.status,
+            "–" if one.parent is None else one.parent[:12],
+            "–" if one.trained_to is None else str(one.trained_to),
+            "–" if gate is None else f"{gate.gate}: {gate.verdict}",
         )
-    return found
+    console.print(table)
+    if (now := latest_deployment(database)) is not None:
+        console.print(_now(now), soft_wrap=True)
+    return 0
 
 
-def of_offline_phase(name: str) -> bool:
-    """Whether this policy of a run directory is one that an offline phase ended with, by its name."""
-    return name.startswith("offline")
+def _stage(database: Any, flags: Flags) -> int:
+    from segue.live.policies import stage
+    from segue.live.promotion import find_policy
+
+    assert flags.policy is not None
+    parent = None if flags.parent is None else find_policy(database, flags.parent)
+    known = {policy for (policy,) in database.read("SELECT policy FROM policies")}
+    policy = stage(database, Path(flags.policy), flags.name, parent, flags.trained_to)
+    print(f"policy {policy[:12]} {'was staged before' if policy in known else 'is staged'}")
+    return 0
 
 
-def choose(place: Path, arm: str | None, seed: int | None) -> Path:
-    """The one checkpoint of a run that is meant; a run's arms go before its offline phases.
+def _evaluate(database: Any, flags: Flags) -> int:
+    from segue.live.gate import evaluate
 
-    Raises:
-        SegueError: if none is meant, or several.
-    """
-    found = find(place)
-    if (place / "manifest.json").exists():
-        if arm is not None or seed is not None:
-            raise SegueError(f"{place} is one checkpoint: --arm and --seed choose among those of a run directory")
-        return place
-    arms = {Path(name).parts[0] for name in found}
-    if arm is None:
-        arms = {name for name in arms if not of_offline_phase(name)} or arms
-    elif arm in arms:
-        arms = {arm}
+    assert flags.policy is not None
+    gate = evaluate(database, flags.policy, _who(), flags.why)
+    print(f"off-policy gate: {gate.verdict} ({gate.evidence['reason']})")
+    return 0
+
+
+def _rules(database: Any, flags: Flags) -> int:
+    import msgspec
+
+    from segue.live.trial import declare, read_rules
+
+    changes: dict[str, Any] = {name: value for name in RULES if (value := getattr(flags, name)) is not None}
+    if flags.shares is not None:
+        try:
+            changes["shares"] = tuple(float(share) for share in flags.shares.split(","))
+        except ValueError:
+            raise SegueError(f"--shares is {flags.shares!r}; expected numbers joined by commas: 0.1,0.5") from None
+    rules = declare(database, time.time(), _who(), changes) if changes else read_rules(database)
+    print(json.dumps(msgspec.to_builtins(rules)))
+    return 0
+
+
+def _step(database: Any, flags: Flags) -> int:
+    from segue.live import promotion
+
+    who, policy = _who(), flags.policy
+    if policy is None:
+        after = getattr(promotion, flags.action)(database, who, flags.why)
     else:
-        raise SegueError(unknown("arm", arm, arms))
-    meant = {name: at for name, at in found.items() if Path(name).parts[0] in arms}
-    if seed is not None:
-        meant = {name: at for name, at in meant.items() if Path(name).name == f"seed-{seed}"}
-    if len(meant) != 1:
-        choices = ", ".join(meant or found)
-        raise SegueError(f"{place}: {len(meant) or 'none'} of its policies fit: {choices}; choose by --arm and --seed")
-    return next(iter(meant.values()))
+        more = {"share": flags.share} if flags.action == "canary" else {}
+        after = getattr(promotion, flags.action)(database, policy, who, flags.why, flags.force, **more)
+    print(_now(after))
+    return 0
 
 
-def is_exported(place: Path) -> bool:
-    """Whether a policy was exported here, without what it learnt from."""
-    return (place / MANIFEST).exists()
+DO: dict[str, Callable[[Any, Flags], int]] = {"list": _list, "stage": _stage, "evaluate": _evaluate, "rules": _rules}
 
 
-def acting(place: Path, given: Environment | None) -> tuple[ActingPolicy, Environment]:
-    """A policy that acts on flattened observations as evaluation and recording want it, and its environment.
-
-    Args:
-        place: a checkpoint or an exported policy.
-        given: another environment than the policy's, or, without a name, changes of that.
-
-    Raises:
-        SegueError: if it cannot be read, or does not fit the environment.
-    """
-    if is_exported(place):
-        from segue.deployment.export import require_fit
-
-        exported = load_policy(place)
-        about = exported.about["env"]
-        environment = _named(place, given, None if about is None else Environment.read(about))
-        require_fit(exported, environment)
-        return exported, environment
-    from segue.runner.checkpoint import load
-
-    saved = load(place)
-    environment = _named(place, given, saved.environment)
-    return saved.require_fit(environment).policy(), environment
+def _now(deployment: Any) -> str:
+    beside = ""
+    if deployment.candidate is not None:
+        beside = f", candidate {deployment.candidate[:12]} with {deployment.share:.0%} of the units"
+    return f"mode {deployment.mode}: policy {deployment.live[:12]}{beside}, explore {deployment.explore}"
 
 
-def _named(place: Path, given: Environment | None, own: Environment | None) -> Environment:
-    if given is not None and given.name:
-        return given
-    if own is None:
-        raise SegueError(f"{place}: the policy names no environment; give --env")
-    return own if given is None else own.changed(given)
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name
+        return "command line"

@@ -34,10 +34,10 @@ def read(directory: Path) -> Summary:
     with tempfile.TemporaryDirectory() as place:
         run.so_far(Path(place))
         so_far = read_run(Path(place))
+    again = "the same segue learn" if "live" in (run.provenance() or {}) else f"segue run --resume {directory}"
     # On standard error: what is printed may be read by a program.
     print(
-        f"segue: {directory} still runs or was killed, and this is what it recorded so far; "
-        f"segue run --resume {directory} continues it",
+        f"segue: {directory} still runs or was killed, and this is what it recorded so far; {again} continues it",
         file=sys.stderr,
     )
     return dataclasses.replace(so_far, run=directory.resolve().name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import ipaddress
+import json
 import logging
 import os
 import secrets
@@ -15,12 +16,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from segue.cli.parse import parse
 from segue.errors import SegueError
+from segue.live.database import is_file
 from segue.live.worlds import make_world
 from segue.live.worlds.settings import Traffic
 
@@ -46,8 +48,12 @@ class Flags:
     """How a new log begins: no (greedy); policy (as in training); or a share of actions drawn at random (discrete)."""
     budget: float = 0.05
     """Seconds that one decision may take; a candidate that is slower loses its episodes to the live policy."""
+    review: float = 5.0
+    """Seconds between looks at the evidence about a candidate."""
     token: str | None = None
     """By default the environment variable SEGUE_TOKEN, or one that is made and kept in DB.token."""
+    workers: int = 1
+    """Processes that serve; more than one with PostgreSQL only."""
     seed: int | None = None
     """Of the policy's random numbers; by default they cannot be repeated."""
     simulate: str | None = None
@@ -57,42 +63,55 @@ class Flags:
     """How the clients of the simulated world behave."""
 
 
+#: The service writes its own log.
+QUIET: dict[str, Any] = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 10}
+
+
 def main(arguments: list[str]) -> int:
     """Serve until Ctrl-C or SIGTERM; what was answered is written first."""
     flags = parse(Flags, arguments, "serve", "A policy as a service: decides, logs, and serves a page at /.")
     try:
         import uvicorn
+        from uvicorn.supervisors import Multiprocess
 
-        from segue.live.http import application
+        from segue.live.admin import SETTINGS, whole
         from segue.live.service import Service
     except ImportError as error:
         raise SegueError(f"segue serve needs {error.name}: pip install 'segue[live]'") from None
     logging.basicConfig(level=logging.INFO, handlers=[_JsonLines(sys.stderr)])
+    if flags.workers < 1 or (flags.workers > 1 and is_file(flags.db)):
+        raise SegueError(
+            f"--workers is {flags.workers}; expected 1, or more with a log in PostgreSQL: a file has one service"
+        )
     everywhere = not _is_loopback(flags.host)
     listening = _listen(flags.host, flags.port)
     try:
-        service = Service(
-            flags.db,
-            flags.policy,
-            durability=flags.durability,
-            mode=flags.mode,
-            explore=flags.explore,
-            budget=flags.budget,
-            seed=flags.seed,
-        )
-        with service:
+        settings: dict[str, Any] = {
+            "db": flags.db,
+            "durability": flags.durability,
+            "budget": flags.budget,
+            "seed": flags.seed,
+        }
+        with Service(**settings, policy=flags.policy, mode=flags.mode, explore=flags.explore) as service:
             token, where = _token(flags.token, flags.db)
-            app = application(service, token, everywhere)
             address = f"http://{flags.host}:{listening.getsockname()[1]}"
             now = service.deployment
             print(f"segue: {address} decides with policy {now.live[:12]} ({now.mode}, explore {now.explore})")
             print(f"segue: log {service.database.url}, durability {flags.durability}; token {where}", flush=True)
-            config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=10)
-            # It hands the signal that stopped it on, which would end the process before the log is closed.
-            for stop in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(stop, lambda *_: None)
-            with _simulation(flags, address, token):
-                uvicorn.Server(config).run(sockets=[listening])
+            if flags.workers == 1:
+                # The server hands the signal that stopped it on, which would end the process as if it had failed.
+                for stop in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(stop, lambda *_: None)
+                app = whole(service, token, everywhere, flags.review)
+                with _simulation(flags, address, token):
+                    uvicorn.Server(uvicorn.Config(app, **QUIET)).run([listening])
+                return 0
+        common = {"service": settings, "token": token, "everywhere": everywhere, "review": flags.review}
+        os.environ[SETTINGS] = json.dumps(common)
+        shared = uvicorn.Config("segue.live.admin:from_environment", factory=True, workers=flags.workers, **QUIET)
+        listening.set_inheritable(True)
+        with _simulation(flags, address, token):
+            Multiprocess(shared, [listening]).run()
     finally:
         listening.close()
     return 0
@@ -141,7 +160,7 @@ def _token(given: str | None, db: str) -> tuple[str, str]:
         return given, "given by --token"
     if os.environ.get("SEGUE_TOKEN"):
         return os.environ["SEGUE_TOKEN"], "from SEGUE_TOKEN"
-    if "://" in db and not db.startswith("sqlite:"):
+    if not is_file(db):
         raise SegueError("no token: expected --token, or the environment variable SEGUE_TOKEN")
     file = Path(f"{db.removeprefix('sqlite:///')}.token")
     if not file.exists():

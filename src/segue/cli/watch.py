@@ -11,7 +11,7 @@ import tyro
 
 from segue.cli.env_flags import environment_from_flags
 from segue.cli.parse import parse
-from segue.cli.policies import acting, choose, is_exported
+from segue.cli.trained import acting, choose, is_exported
 from segue.console import PlainConsole
 from segue.errors import SegueError
 

@@ -17,6 +17,7 @@ from segue.acting import restart
 from segue.algorithms import ALGORITHMS
 from segue.algorithms.base import BellmanStep, Follow, PolicyStep
 from segue.core import Normaliser, origin
+from segue.deployment.export import export_policy
 from segue.networks.encoder import Encoder
 from segue.policy import Policy
 from segue.recipe import decode, encode
@@ -190,6 +191,31 @@ def test_a_checkpoint_brings_it_back_bit_for_bit(algorithm: str, kind: str, tmp_
     if not own.on_policy:
         goes_on = updated(algorithm, kind, learner=back.learner), updated(algorithm, kind, learner=learner)
         assert suite.same_bits(*goes_on)
+
+
+def test_its_export_acts_as_it_does_and_knows_how_probable_that_is(algorithm: str, kind: str, tmp_path: Path) -> None:
+    """Discrete actions also among the allowed ones. The export itself compares all of this with the checkpoint."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    own, rng = suite.small(algorithm), np.random.default_rng(0)
+    spaces = suite.spaces_of(own, kind)
+    save(tmp_path / "saved", Checkpoint(own, (), spaces, None, suite.learner_of(own, kind)))
+    policy = export_policy(tmp_path / "saved", tmp_path / "exported").policy
+    if policy.dependence is not None:
+        pytest.skip("remembers, so its actions have no probability in one state")
+    x, allowed = rng.normal(size=(20, 3)).astype(np.float32), None
+    if spaces.discrete:
+        allowed = rng.random((20, spaces.action_size)) < 0.5
+        allowed[:, 0] |= ~allowed.any(-1)
+    for explore in (False, True):
+        assert (policy.kind(explore) == "discrete") == spaces.discrete
+        if policy.kind(explore) == "draws":
+            continue
+        acted = policy.act(x, (), rng, explore, allowed, log_prob=True)
+        known = policy.log_prob(x, np.asarray(acted.action), explore=explore, allowed=allowed)
+        np.testing.assert_allclose(known, acted.log_prob(), rtol=1e-3, atol=1e-3)
+        if allowed is not None:
+            assert allowed[np.arange(20), acted.action].all()
 
 
 def test_it_hands_over_to_itself_whole(algorithm: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segue.data import arrays, bundle, d4rl, lerobot, minari, npz, tabular
+from segue.data import arrays, bundle, d4rl, lerobot, live, minari, npz, tabular
 from segue.data.bundle import bundled
 from segue.data.dataset import Columns, Dataset, OutOfRange
 from segue.data.mixture import PLUS, Mixture, combined
@@ -31,6 +31,7 @@ FORMATS: Registry[Callable[[str], Columns]] = Registry(
         "parquet": tabular.read_parquet,
         "ndjson": tabular.read_ndjson,
         "lerobot": lerobot.read,
+        "live": live.read,
     },
 )
 #: Schemes whose places may name columns: `csv:log.csv?reward=r`.
@@ -44,10 +45,10 @@ def load(source: Source, *, clip_actions: bool = False) -> Dataset:
 
     Args:
         source: `segue:NAME` (bundled), `minari:ID`, `d4rl:FILE.hdf5`, `npz:FILE`, `csv:FILE`, `parquet:FILE`,
-            `ndjson:FILE`, `lerobot:FOLDER`, or the path of such a file; a `Table` or a DataFrame; a `Mixture` or a list
-            of datasets; or a dict of arrays with one row per step: `observations, actions, rewards, terminals`,
-            optional `timeouts, next_observations, behaviour_log_prob`, and optional metadata `env_id, action_low,
-            action_high, discrete_actions`. A Dataset is returned as it is.
+            `ndjson:FILE`, `lerobot:FOLDER`, `live:LOG`, or the path of such a file; a `Table` or a DataFrame; a
+            `Mixture` or a list of datasets; or a dict of arrays with one row per step: `observations, actions, rewards,
+            terminals`, optional `timeouts, next_observations, behaviour_log_prob`, and optional metadata `env_id,
+            action_low, action_high, discrete_actions`. A Dataset is returned as it is.
         clip_actions: clip actions outside their bounds, and note it, instead of refusing the dataset.
 
     Raises:
@@ -174,7 +175,7 @@ def _validated(read: Callable[[], Columns], source: str, out_of_range: OutOfRang
         ) from None
 
 
-_LIKELY_SCHEMES = {r"\.(hdf5|h5)$": "d4rl", r"\.npz$": "npz", r"-v\d+$": "minari"}
+_LIKELY_SCHEMES = {r"\.(hdf5|h5)$": "d4rl", r"\.npz$": "npz", r"\.db$": "live", r"-v\d+$": "minari"}
 
 
 def _with_scheme(name: str) -> str:

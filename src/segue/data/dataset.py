@@ -336,7 +336,7 @@ class Dataset:
         actions = (low + high) / 2 + (high - low) / 2 * self.actions.astype(np.float64)
         density = None
         if self.behaviour_log_prob is not None:
-            density = self.behaviour_log_prob - np.float32(_log_volume(low, high))
+            density = self.behaviour_log_prob - np.float32(log_volume(low, high))
         return dataclasses.replace(
             columns,
             actions=np.clip(actions, low, high).astype(np.float32),
@@ -354,7 +354,7 @@ class Dataset:
         return _Loading(columns, source, out_of_range).finish()
 
 
-def _log_volume(low: np.ndarray, high: np.ndarray) -> float:
+def log_volume(low: np.ndarray, high: np.ndarray) -> float:
     """log of how much larger a box of actions is than [-1, 1]; dimensions with nothing to choose do not count."""
     return float(np.log((high - low)[high > low] / 2).sum())
 
@@ -639,7 +639,7 @@ class _Loading:
         array = self.per_step(name, self.columns.behaviour_log_prob, rows)
         if not spaces.discrete:
             # A density changes with the scale of what it is a density of.
-            return array + np.float32(_log_volume(*self.bounds(spaces.action_size)))
+            return array + np.float32(log_volume(*self.bounds(spaces.action_size)))
         bad = array > LOG_PROB_TOLERANCE
         if bad.any():
             row = int(np.argmax(bad))

@@ -3,6 +3,6 @@
 What reads it (policy, spaces) needs NumPy and onnxruntime only; what writes it (export, translate) the rest.
 """
 
-from segue.deployment.policy import ExportedPolicy, load_policy
+from segue.deployment.policy import Decision, ExportedPolicy, load_policy
 
-__all__ = ["ExportedPolicy", "load_policy"]
+__all__ = ["Decision", "ExportedPolicy", "load_policy"]

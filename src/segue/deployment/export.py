@@ -5,13 +5,14 @@ Nothing here knows an algorithm or a bridge: the ONNX models do what `Policy.dec
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ import segue
 from segue import rng
 from segue.core import Spaces
 from segue.deployment.policy import (
+    DENSITY,
     EXPLORING,
     FORMAT,
+    GIVES,
     GREEDY,
     MANIFEST,
     SEEN,
@@ -42,6 +45,7 @@ from segue.envs import Environment, environment_spaces
 from segue.envs.make import logged_actions, make_raw
 from segue.envs.spaces import Actions
 from segue.errors import SegueError
+from segue.networks.distributions import Kind, kind_of
 from segue.policy import Policy
 from segue.recipe import encode
 from segue.runner.checkpoint import Checkpoint, load, parameters_sha256
@@ -86,11 +90,15 @@ def export_policy(
     original, seen = saved.policy(), io.BytesIO()
     np.save(seen, original.seen)
     spaces = json.loads(json.dumps(_spaces(env_id, saved.spaces)))
+    kinds = {explore: _kind(original, explore) for explore in (False, True)}
+    size, actions = saved.spaces.observation_size, read_actions(spaces["action_space"])
     models = {
-        name: traced(original, saved.spaces.observation_size, read_actions(spaces["action_space"]), explore)
+        name: traced(original, size, actions, explore, kinds[explore] == "discrete")
         for name, explore in ((GREEDY, False), (EXPLORING, True))
     }
-    files = {**models, SEEN: seen.getvalue()}
+    known = [explore for explore in (False, True) if kinds[explore] in ("discrete", "density")]
+    densities = {DENSITY: traced_density(original, size, actions, known)} if known else {}
+    files = {**models, **densities, SEEN: seen.getvalue()}
     carry = [np.asarray(leaf) for leaf in jax.tree.leaves(original.start(1))]
     notes = []
     if carry:
@@ -103,6 +111,8 @@ def export_policy(
         "format": FORMAT,
         "segue_version": segue.__version__,
         **spaces,
+        "dependence": original.dependence,
+        "distribution": {GIVES[explore]: kind for explore, kind in kinds.items()},
         "carry": [{"dtype": str(_dtype(leaf)), "start": leaf[0].tolist()} for leaf in carry],
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         "algorithm": encode(saved.algorithm),
@@ -120,35 +130,47 @@ def export_policy(
     return Export(directory, policy, tuple(notes))
 
 
-def traced(policy: Policy, observation_size: int, actions: ExportedActions, explore: bool) -> bytes:
+def _kind(policy: Policy, explore: bool) -> Kind:
+    """What is known of the distribution that a policy draws from."""
+    if policy.dependence is not None:
+        return "draws"
+    return kind_of(policy.distribution(policy.normaliser.mean[None], explore))
+
+
+def traced(policy: Policy, observation_size: int, actions: ExportedActions, explore: bool, restricted: bool) -> bytes:
     """How a policy acts as an ONNX model (segue.deployment.policy says what it takes and gives).
+
+    Args:
+        policy: what acts.
+        observation_size: numbers in a flattened observation.
+        actions: what the environment takes.
+        explore: whether it acts as while collecting data.
+        restricted: whether the model takes which actions are allowed.
 
     Raises:
         SegueError: if it does what cannot be traced or translated, or the package onnx is not installed.
     """
-    try:
-        from segue.deployment.translate import onnx_model
-    except ImportError:
-        raise SegueError("segue export needs the packages onnx and onnxruntime: pip install 'segue[export]'") from None
     (batch,) = symbolic_shape("batch")
     leaves, structure = jax.tree.flatten(policy.start(1))
     remembers: Any = structure
     inputs = {"observation": jax.ShapeDtypeStruct((batch, observation_size), np.float32)}
+    if restricted:
+        inputs["allowed"] = jax.ShapeDtypeStruct((batch, actions.size), np.bool_)
     for i, leaf in enumerate(leaves):
         inputs[f"carry_{i}"] = jax.ShapeDtypeStruct((batch, *np.shape(leaf)[1:]), _dtype(leaf))
 
-    def step(tape: rng.Tape, observation: jax.Array, *carry: jax.Array) -> tuple[jax.Array, ...]:
-        acted = policy.decide(observation, jax.tree.unflatten(remembers, carry), tape, explore)
+    def step(tape: rng.Tape, observation: jax.Array, *others: Any) -> tuple[jax.Array, ...]:
+        allowed, carry = (others[0], others[1:]) if restricted else (None, others)
+        acted = policy.decide(observation, jax.tree.unflatten(remembers, carry), tape, explore, allowed)
         following, form = jax.tree.flatten(acted.carry)
         if form != remembers:
             raise SegueError(f"the policy begins with {remembers} in its memory and goes on with {form}")
-        # Their product is 0, or NaN where an observation is not finite: it has no action, and a model cannot raise.
-        normalised, zeros = policy.normaliser(observation), np.zeros(observation_size, np.float32)
+        zero = _zero(policy, observation, allowed)
         if isinstance(actions, DiscreteActions):
-            decision = jnp.where(normalised @ zeros == 0, acted.action, -1)
+            decision = jnp.where(zero[:, 0] == 0, acted.action, -1)
             action = decision + actions.start
         else:
-            decision = acted.action + normalised @ zeros[:, None]
+            decision = jnp.add(acted.action, zero)
             # Rounding may lead a bit past a bound.
             action = (actions.centre + actions.half_range * decision).clip(actions.low, actions.high)
         same = (jnp.asarray(after, before.dtype) for after, before in zip(following, carry, strict=True))
@@ -156,16 +178,77 @@ def traced(policy: Policy, observation_size: int, actions: ExportedActions, expl
 
     outputs = ["action", "decision", "log_prob", *(f"next_carry_{i}" for i in range(len(leaves)))]
     before, noted = len(inputs), rng.Tape()
-    try:
+    with _tracing(policy):
         jax.eval_shape(lambda *given: step(noted, *given), *inputs.values())
         for i, (distribution, shape) in enumerate(noted.noted):
             inputs[f"{distribution}_{i}"] = jax.ShapeDtypeStruct(shape, np.float32)
-        return onnx_model(lambda *given: step(rng.Tape(given[before:]), *given[:before]), inputs, outputs, batch=batch)
+        return _model(lambda *given: step(rng.Tape(given[before:]), *given[:before]), inputs, outputs, batch)
+
+
+def traced_density(policy: Policy, observation_size: int, actions: ExportedActions, modes: Sequence[bool]) -> bytes:
+    """How probable a policy's actions are as an ONNX model (segue.deployment.policy says what it takes and gives).
+
+    Args:
+        policy: one whose distribution is known.
+        observation_size: numbers in a flattened observation.
+        actions: what the environment takes.
+        modes: whether to explore, for each way of acting that the model is to answer for.
+
+    Raises:
+        SegueError: as `traced`.
+    """
+    (batch,) = symbolic_shape("batch")
+    discrete = isinstance(actions, DiscreteActions)
+    inputs = {
+        "observation": jax.ShapeDtypeStruct((batch, observation_size), np.float32),
+        "allowed" if discrete else "action": jax.ShapeDtypeStruct(
+            (batch, actions.size), np.bool_ if discrete else np.float32
+        ),
+    }
+
+    def log_probs(observation: jax.Array, other: jax.Array) -> list[jax.Array]:
+        found: list[Any] = [policy.distribution(observation, explore) for explore in modes]
+        if discrete:
+            return [one.among(other).log_probs + _zero(policy, observation, other) for one in found]
+        return [one.log_prob(other) + _zero(policy, observation)[:, 0] for one in found]
+
+    with _tracing(policy):
+        return _model(log_probs, inputs, [GIVES[explore] for explore in modes], batch)
+
+
+def _zero(policy: Policy, observation: jax.Array, allowed: jax.Array | None = None) -> jax.Array:
+    """0 for each row, or NaN where an observation is not finite or no action is allowed: a model cannot raise.
+
+    Shape [batch, 1].
+    """
+    zero = policy.normaliser(observation) @ np.zeros((observation.shape[-1], 1), np.float32)
+    return zero if allowed is None else zero / allowed.astype(np.float32).sum(-1, keepdims=True)
+
+
+@contextlib.contextmanager
+def _tracing(policy: Policy) -> Iterator[None]:
+    try:
+        yield
     except (TypeError, jax.errors.InconclusiveDimensionOperation) as error:  # JAX's of this kind are TypeErrors
         said = str(error).splitlines()[0]
         raise SegueError(
             f"{policy.algorithm.name}: JAX cannot trace how it acts for any batch size ({said})"
         ) from error
+
+
+def _model(
+    function: Callable[..., Sequence[Any]],
+    inputs: Mapping[str, jax.ShapeDtypeStruct],
+    outputs: Sequence[str],
+    batch: Any,
+) -> bytes:
+    """The ONNX model; which actions are allowed need not be given to it."""
+    try:
+        from segue.deployment.translate import onnx_model
+    except ImportError:
+        raise SegueError("segue export needs the packages onnx and onnxruntime: pip install 'segue[export]'") from None
+    everything = {"allowed": np.ones((1, inputs["allowed"].shape[-1]), bool)} if "allowed" in inputs else {}
+    return onnx_model(function, inputs, outputs, batch=batch, defaults=everything)
 
 
 def _dtype(leaf: Any) -> np.dtype:
@@ -284,16 +367,30 @@ def _provenance(checkpoint: Path, saved: Checkpoint) -> dict[str, Any]:
 def _try(policy: ExportedPolicy, original: Policy, models: Mapping[str, bytes]) -> None:
     """Compare the first step of the two, greedily and exploring, on the same random numbers.
 
+    Also among some of the actions, and how probable actions are, where that is known.
+
     Raises:
         SegueError: if they differ; it guards against a fault of the translation.
     """
-    spread = np.random.default_rng(0).normal(size=(TRIALS, flat_size(policy.space)))
+    draw = np.random.default_rng(0)
+    spread = draw.normal(size=(TRIALS, flat_size(policy.space)))
     observations = np.asarray(original.normaliser.mean + 3 * original.normaliser.std * spread, np.float32)
+    some = draw.random((TRIALS, policy.actions.size)) < 0.5
+    some[:, 0] |= ~some.any(-1)
     for explore, model in ((False, GREEDY), (True, EXPLORING)):
-        noise = Model(models[model]).draw(TRIALS, np.random.default_rng(0))
-        theirs = original.act(observations, original.start(TRIALS), rng.Tape(noise.values()), explore)
-        ours = policy.act(observations, policy.start(TRIALS), np.random.default_rng(0), explore)
-        pairs = [(ours.action, theirs.action), *zip(ours.carry, jax.tree.leaves(theirs.carry), strict=True)]
+        kind, pairs = policy.kind(explore), []
+        whole: Any = None if kind == "draws" else original.distribution(observations, explore)
+        for allowed in (None, some) if kind == "discrete" else (None,):
+            noise = Model(models[model]).draw(TRIALS, np.random.default_rng(0))
+            theirs = original.act(observations, original.start(TRIALS), rng.Tape(noise.values()), explore, allowed)
+            ours = policy.act(observations, policy.start(TRIALS), np.random.default_rng(0), explore, allowed)
+            pairs += [(ours.action, theirs.action), *zip(ours.carry, jax.tree.leaves(theirs.carry), strict=True)]
+        if kind == "discrete":
+            log_probs = policy.log_probs(observations, explore=explore, allowed=some)
+            pairs.append((log_probs, whole.among(some).log_probs))
+        elif kind == "density":
+            given = draw.uniform(-0.9, 0.9, (TRIALS, policy.actions.size)).astype(np.float32)
+            pairs.append((policy.log_prob(observations, given, explore=explore), whole.log_prob(given)))
         same = [_same(a, np.asarray(b)) for a, b in pairs]
         if np.mean(np.all(same, axis=0)) < 1 - TIES:
             raise SegueError(

@@ -5,11 +5,17 @@ A directory of
 policy.json       what it is: spaces, what it remembers, algorithm, where it comes from; hashes of the others and itself
 policy.onnx       how it acts, greedily
 exploring.onnx    how it acts while collecting data
+density.onnx      how probable actions are, if that is known
 seen.npy          fingerprints of the episodes that it has learnt from
 
-Both models take `observation`, `carry_0`, `carry_1` … (what the policy remembers of the steps before) and `normal_2`,
-`uniform_3` … (random numbers of that distribution; the number only tells them apart). They give `action` in the
-environment's units, `decision` (the same in [-1, 1] or counted from 0), `log_prob`, and `next_carry_0` ….
+The first two models take `observation`, `carry_0`, `carry_1` … (what the policy remembers of the steps before) and
+`normal_2`, `uniform_3` … (random numbers of that distribution; the number only tells them apart). They give `action` in
+the environment's units, `decision` (the same in [-1, 1] or counted from 0), `log_prob`, and `next_carry_0` ….
+
+The third gives `greedy` and `exploring`, as far as they are known: log π(·|s) of every discrete action; or the
+log-density of the continuous `action` in [-1, 1] that it takes beside `observation`.
+
+Models of known probabilities of discrete actions also take `allowed`, bool [batch, actions]; without it, all are.
 """
 
 from __future__ import annotations
@@ -21,24 +27,28 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from segue.acting import Acted
+from segue.acting import Acted, require_allowed
 from segue.deployment.spaces import Actions, ContinuousActions, DiscreteActions, Space, flat_size, flatten
 from segue.errors import SegueError
 from segue.noise import DRAW
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int, UInt64
+    from jaxtyping import Bool, Float, Int, UInt64
 
     from segue import rng
+    from segue.networks.distributions import Kind
 
-FORMAT = 3
-MANIFEST, GREEDY, EXPLORING, SEEN = "policy.json", "policy.onnx", "exploring.onnx", "seen.npy"
-#: What is there besides the manifest.
-FILES = (GREEDY, EXPLORING, SEEN)
+FORMAT = 4
+MANIFEST, SEEN = "policy.json", "seen.npy"
+GREEDY, EXPLORING, DENSITY = "policy.onnx", "exploring.onnx", "density.onnx"
+#: What is there besides the manifest; the density only if it is known.
+FILES = (GREEDY, EXPLORING, DENSITY, SEEN)
+#: Outputs of the density model for the two ways of acting.
+GIVES = {False: "greedy", True: "exploring"}
 
 Arrays = dict[str, np.ndarray]
 
@@ -101,6 +111,17 @@ def _runtime() -> Any:
     return onnxruntime
 
 
+class Decision(NamedTuple):
+    """What an exported policy did, with axes as the observation has them."""
+
+    action: Float[np.ndarray, "*batch action"] | Int[np.ndarray, "*batch"]
+    """In the environment's units, or the action's number there."""
+    decision: Float[np.ndarray, "*batch action"] | Int[np.ndarray, "*batch"]
+    """The same in [-1, 1], or counted from 0."""
+    log_prob: Float[np.ndarray, "*batch"]
+    """log b(a|s) of the decision; NaN where it is not known."""
+
+
 class ExportedPolicy:
     """A trained policy: observations in the environment's own form to actions in its own units.
 
@@ -110,19 +131,27 @@ class ExportedPolicy:
     Args:
         greedy: how it acts.
         exploring: how it acts while collecting data.
+        density: how probable actions are; None if that is not known.
         about: the content of policy.json: spaces, and where the policy comes from.
         seen: fingerprints of the episodes that it has learnt from (`Dataset.episode_fingerprints`). Off-policy
-            evaluation needs them: `segue.ope.DiscretePolicy(…, seen=policy.seen)`.
+            evaluation needs them.
     """
 
     def __init__(
-        self, greedy: Model, exploring: Model, about: dict[str, Any], seen: UInt64[np.ndarray, " episodes"]
+        self,
+        greedy: Model,
+        exploring: Model,
+        density: Model | None,
+        about: dict[str, Any],
+        seen: UInt64[np.ndarray, " episodes"],
     ) -> None:
-        self._models, self.about, self.seen = {False: greedy, True: exploring}, about, seen
+        self._models, self._density, self.about, self.seen = {False: greedy, True: exploring}, density, about, seen
+        self.dependence: str | None = about["dependence"]
+        """Why its actions depend on more than the observation; None if they do not."""
         self.space: Space = about["observation_space"]
         self.actions: Actions = read_actions(about["action_space"])
         self._fresh = [np.array([part["start"]], part["dtype"]) for part in about["carry"]]
-        self._asked = ["decision", "log_prob", *(f"next_carry_{i}" for i in range(len(self._fresh)))]
+        self._asked = ["decision", *(f"next_carry_{i}" for i in range(len(self._fresh)))]
 
     def __repr__(self) -> str:
         parts = " + ".join(part["name"] for part in (self.about["algorithm"], *self.about["bridges"]))
@@ -135,7 +164,12 @@ class ExportedPolicy:
         return f"ExportedPolicy({parts}; observations {seen}; actions {gives})"
 
     def __call__(
-        self, observation: Any, *, explore: bool = False, source: np.random.Generator | None = None
+        self,
+        observation: Any,
+        *,
+        explore: bool = False,
+        source: np.random.Generator | None = None,
+        allowed: Bool[np.ndarray, "*batch actions"] | None = None,
     ) -> Float[np.ndarray, "*batch action"] | Int[np.ndarray, "*batch"]:
         """The action in the environment's units (float32 within its bounds), or its number.
 
@@ -146,21 +180,51 @@ class ExportedPolicy:
                 made of parts).
             explore: with the noise that it explored with in training, instead of greedily.
             source: of the random numbers, if it draws any; by default a new one.
+            allowed: which discrete actions can be taken, counted from the first; by default all.
 
         Raises:
-            SegueError: for an observation of another shape, or one that NaN, infinity or its size make meaningless.
+            SegueError: for an observation of another shape, or one that NaN, infinity or its size make meaningless; or
+                if `allowed` has another shape, allows nothing, or is given for a policy that cannot keep to it.
         """
+        return self._first_step(("action",), observation, explore, source, allowed)[0]
+
+    def decide(
+        self,
+        observation: Any,
+        *,
+        explore: bool = False,
+        source: np.random.Generator | None = None,
+        allowed: Bool[np.ndarray, "*batch actions"] | None = None,
+    ) -> Decision:
+        """What a call gives, and how probable it was, by one run of the model.
+
+        Arguments and errors are a call's.
+        """
+        return Decision(*self._first_step(Decision._fields, observation, explore, source, allowed))
+
+    def _first_step(
+        self,
+        outputs: Sequence[str],
+        observation: Any,
+        explore: bool,
+        source: np.random.Generator | None,
+        allowed: Bool[np.ndarray, "*batch actions"] | None,
+    ) -> list[np.ndarray]:
+        """These outputs of the first step of an episode, the action first."""
         flat = flatten(self.space, observation)
-        rows = flat.reshape(-1, flat.shape[-1])
-        model, batch = self._models[explore], len(rows)
-        inputs = self._inputs(model, rows, self.start(batch), source)
-        action = model.run(["action"], inputs)[0]
+        rows, lead = flat.reshape(-1, flat.shape[-1]), flat.shape[:-1]
+        if allowed is not None:
+            mask = np.asarray(allowed)
+            allowed = mask.reshape(-1, mask.shape[-1]) if mask.shape[:-1] == lead and mask.ndim else mask
+        model = self._models[explore]
+        inputs = self._inputs(model, rows, self.start(len(rows)), source)
+        given = model.run(outputs, {**inputs, **self._mask(explore, allowed, len(rows))})
         if isinstance(self.actions, DiscreteActions):
-            action = action.astype(np.int64)
-            _require_meaning(action, self.actions.start, flat)
+            given[0] = given[0].astype(np.int64)
+            _require_meaning(given[0], self.actions.start, flat)
         else:
-            _require_meaning(action, None, flat)
-        return action.reshape((*flat.shape[:-1], *action.shape[1:]))
+            _require_meaning(given[0], None, flat)
+        return [value.reshape(lead + value.shape[1:]) for value in given]
 
     def start(self, batch: int) -> tuple[np.ndarray, ...]:
         """What is carried into the first step of so many episodes; nothing for most policies."""
@@ -172,6 +236,9 @@ class ExportedPolicy:
         carry: tuple[np.ndarray, ...],
         source: rng.Source | None,
         explore: bool,
+        allowed: Bool[np.ndarray, "batch actions"] | None = None,
+        *,
+        log_prob: bool = False,
     ) -> Acted:
         """One step of episodes that run side by side: actions in [-1, 1], or counted from 0.
 
@@ -180,17 +247,99 @@ class ExportedPolicy:
             carry: of the step before, or `start`'s.
             source: of the random numbers, if it draws any: a NumPy generator, by default a new one.
             explore: whether to act as while collecting data.
+            allowed: which discrete actions can be taken; by default all.
+            log_prob: compute the log-probability in the same run of the model; otherwise asking for it is another run.
 
         Raises:
-            SegueError: for an observation that NaN, infinity or its size make meaningless.
+            SegueError: for an observation that NaN, infinity or its size make meaningless; or if `allowed` has another
+                shape, allows nothing, or is given for a policy that cannot keep to it.
         """
         flat = np.asarray(observation, np.float32)
         model = self._models[explore]
-        inputs = self._inputs(model, flat, carry, source)
-        # Beside the network the log-probability costs nothing; a second run would cost as much as the first.
-        decision, log_prob, *following = model.run(self._asked, inputs)
+        inputs = {**self._inputs(model, flat, carry, source), **self._mask(explore, allowed, len(flat))}
+        asked = [*self._asked, "log_prob"] if log_prob else self._asked
+        decision, *following = model.run(asked, inputs)
         _require_meaning(decision, 0 if isinstance(self.actions, DiscreteActions) else None, flat)
-        return Acted(decision, lambda: log_prob, tuple(following))
+        known = following.pop() if log_prob else None
+        return Acted(decision, lambda: model.run(["log_prob"], inputs)[0] if known is None else known, tuple(following))
+
+    def kind(self, explore: bool) -> Kind:
+        """What is known of the distribution that it draws from (segue.networks.distributions)."""
+        kind: Kind = self.about["distribution"][GIVES[explore]]
+        return kind
+
+    def log_prob(
+        self,
+        observation: Float[np.ndarray, "batch observation"],
+        action: Float[np.ndarray, "batch action"] | Int[np.ndarray, " batch"],
+        *,
+        explore: bool = False,
+        allowed: Bool[np.ndarray, "batch actions"] | None = None,
+    ) -> Float[np.ndarray, " batch"]:
+        """log π(a|s) of given actions: a probability, or a density over [-1, 1]; NaN of a certain continuous action.
+
+        Args:
+            observation: flattened.
+            action: in [-1, 1], or counted from 0.
+            explore: of the policy as it acts while collecting data, instead of greedily.
+            allowed: which discrete actions could be taken; by default all.
+
+        Raises:
+            SegueError: if it is not known; for other shapes, actions out of range, and whatever `act` refuses.
+        """
+        given, size, discrete = np.asarray(action), self.actions.size, isinstance(self.actions, DiscreteActions)
+        expected = (len(observation),) if discrete else (len(observation), size)
+        low, high = (0, size - 1) if discrete else (-1, 1)
+        within = given.dtype.kind in "iuf"[: 2 if discrete else 3] and ((given >= low) & (given <= high)).all()
+        if given.shape != expected or not within:
+            raise SegueError(
+                f"the actions are {given.dtype} of shape {given.shape}; expected shape {expected} and "
+                f"{'integers' if discrete else 'numbers'} from {low} to {high}"
+            )
+        if discrete:
+            log_probs = self.log_probs(observation, explore=explore, allowed=allowed)
+            return np.take_along_axis(log_probs, given[:, None], axis=1)[:, 0]
+        if self.kind(explore) == "certain" and allowed is None:
+            return np.full(len(given), np.nan, np.float32)
+        return self._known(explore, observation, allowed, action=given.astype(np.float32))
+
+    def log_probs(
+        self,
+        observation: Float[np.ndarray, "batch observation"],
+        *,
+        explore: bool = False,
+        allowed: Bool[np.ndarray, "batch actions"] | None = None,
+    ) -> Float[np.ndarray, "batch actions"]:
+        """log π(·|s) of every discrete action.
+
+        Arguments and errors are those of `log_prob`.
+        """
+        if not isinstance(self.actions, DiscreteActions):
+            raise SegueError("its actions are continuous, so they cannot be listed; use log_prob")
+        return self._known(explore, observation, allowed)
+
+    def _known(self, explore: bool, observation: Any, allowed: Any, **action: np.ndarray) -> np.ndarray:
+        """An output of the density model."""
+        flat = np.asarray(observation, np.float32)
+        inputs = {"observation": flat, **action, **self._mask(explore, allowed, len(flat))}
+        if self._density is None or self.kind(explore) == "draws":
+            why = (
+                self.dependence or f"{self.about['algorithm']['name']} draws its actions from no density that is known"
+            )
+            raise SegueError(f"{why}; the probability of a given action is not known")
+        (found,) = self._density.run([GIVES[explore]], inputs)
+        if np.isnan(found).any():
+            raise SegueError(_not_finite(flat))
+        return found
+
+    def _mask(self, explore: bool, allowed: Any, batch: int) -> Arrays:
+        """The input that says what is allowed."""
+        if allowed is None:
+            return {}
+        if self.kind(explore) != "discrete":
+            why = self.dependence or f"{self.about['algorithm']['name']} has no probabilities of discrete actions"
+            raise SegueError(f"{why}, and cannot keep to allowed actions: leave allowed out")
+        return {"allowed": require_allowed(allowed, (batch, self.actions.size))}
 
     def _inputs(
         self, model: Model, flat: np.ndarray, carry: tuple[np.ndarray, ...], source: rng.Source | None
@@ -227,7 +376,7 @@ def load_policy(path: str | os.PathLike[str]) -> ExportedPolicy:
     directory = Path(path)
     document = read_manifest(directory)
     files = {}
-    for name in FILES:
+    for name in document["files"]:
         file = directory / name
         try:
             files[name] = file.read_bytes()
@@ -252,7 +401,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
                 f"{file}: an exported policy of format {document['format']}; this version of Segue reads {FORMAT}: "
                 "export it again, or use the version that wrote it"
             )
-        whole = document["sha256"] == digest(document) and set(document["files"]) == set(FILES)
+        whole = document["sha256"] == digest(document) and set(document["files"]) | {DENSITY} == set(FILES)
     except OSError as error:
         raise SegueError(f"{directory}: no exported policy here ({MANIFEST}: {error.strerror})") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -277,15 +426,19 @@ def assemble(document: dict[str, Any], files: Mapping[str, bytes], where: str) -
     _runtime()
     try:
         greedy, exploring = (Model(files[name]) for name in (GREEDY, EXPLORING))
+        density = Model(files[DENSITY]) if DENSITY in files else None
         seen = np.load(io.BytesIO(files[SEEN]), allow_pickle=False)
         if seen.dtype != np.uint64 or seen.ndim != 1:
             raise ValueError(f"{SEEN} is not a list of fingerprints")
-        policy = ExportedPolicy(greedy, exploring, document, seen)
+        policy = ExportedPolicy(greedy, exploring, density, document, seen)
         expected = (2,) if isinstance(policy.actions, DiscreteActions) else (2, policy.actions.size)
         for explore in (False, True):
-            acted = policy.act(np.zeros((2, flat_size(policy.space)), np.float32), policy.start(2), None, explore)
-            if acted.action.shape != expected:
-                raise ValueError(f"actions have shape {acted.action.shape[1:]}")
+            zeros = np.zeros((2, flat_size(policy.space)), np.float32)
+            action = np.asarray(policy.act(zeros, policy.start(2), None, explore).action)
+            if action.shape != expected:
+                raise ValueError(f"actions have shape {action.shape[1:]}")
+            if policy.kind(explore) != "draws" and policy.log_prob(zeros, action, explore=explore).shape != (2,):
+                raise ValueError("an action has no one probability")
     except Exception as error:  # those of damaged parts have no common class
         raise SegueError(f"{where}: the parts of the exported policy do not fit together ({error})") from None
     return policy

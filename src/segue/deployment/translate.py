@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -54,6 +55,7 @@ def onnx_model(
     outputs: Sequence[str],
     *,
     batch: Any,
+    defaults: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> bytes:
     """The model of a function, as a file's content.
 
@@ -63,6 +65,7 @@ def onnx_model(
             first axis.
         outputs: their names.
         batch: the symbolic dimension (`jax.export.symbolic_shape`).
+        defaults: of inputs that need not be given, with a batch of 1 that operators repeat.
 
     Raises:
         SegueError: for a primitive that has no translation, by its name.
@@ -74,7 +77,9 @@ def onnx_model(
         graph.nodes.append(helper.make_node("Identity", [graph.name(value)], [name]))
 
     def described(name: str, aval: Any) -> onnx.ValueInfoProto:
-        shape = [size if isinstance(size, int) else str(size) for size in aval.shape]
+        # A default's batch is not the others', or a runtime would take their memory to be of one size.
+        own = f"{name}_" if name in defaults else ""
+        shape = [size if isinstance(size, int) else f"{own}{size}" for size in aval.shape]
         return helper.make_tensor_value_info(name, _type(aval.dtype), shape)
 
     model = helper.make_model(
@@ -90,6 +95,7 @@ def onnx_model(
         producer_name="segue",
     )
     used = {name for node in model.graph.node for name in node.input}
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in defaults.items())
     model.graph.initializer.extend(constant for constant in graph.constants.values() if constant.name in used)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)

@@ -1,6 +1,6 @@
 """Live operation: a service that decides, logs, and learns only from what it can prove.
 
-    from segue.live import Client, Service
+    from segue.live import Client, Learner, Service
 
 Needs `pip install 'segue[live]'`.
 """
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segue.live.client import Client
+    from segue.live.learner import Learner
     from segue.live.service import Service
 
-__all__ = ["Client", "Service"]
+__all__ = ["Client", "Learner", "Service"]
 
 
 def __getattr__(name: str) -> Any:

@@ -56,14 +56,23 @@ def open_database(place: str | Path, durability: Durability = "process", create:
         SegueError: if it cannot be opened, is something else, or was written by a newer version.
     """
     text = str(place)
-    if text.startswith(("postgresql://", "postgres://")):
-        raise SegueError(f"{text}: PostgreSQL is not there yet; expected a file")
+    if not is_file(text):
+        try:
+            from segue.live.postgres import Postgres
+        except ImportError as error:
+            raise SegueError(f"a log in PostgreSQL needs {error.name}: pip install 'segue[postgres]'") from None
+        return Postgres(text)
     path = Path(text.removeprefix("sqlite:///"))
     if text.startswith("sqlite://") and not text.startswith("sqlite:///"):
         raise SegueError(f"{text}: expected sqlite:///PATH (three slashes; a fourth for an absolute path)")
     if not create and not path.exists():
         raise SegueError(f"{path}: no live log here; `segue serve --policy POLICY --db {path}` begins one")
     return Sqlite(path, durability)
+
+
+def is_file(place: str | Path) -> bool:
+    """Whether a log is SQLite's."""
+    return not str(place).startswith(("postgresql://", "postgres://"))
 
 
 #: Rows in one statement.

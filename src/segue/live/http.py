@@ -7,11 +7,12 @@ import contextlib
 import functools
 import hmac
 import logging
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -83,14 +84,34 @@ class Mailbox:
                 future.set_result(answer)
 
 
-def application(service: Service, token: str, everywhere: bool = False, more: list[Route] | None = None) -> Starlette:
+class Call(NamedTuple):
+    """What OpenAPI says of one address."""
+
+    path: str
+    asked: Any
+    """What a request holds; None: nothing."""
+    answer: Any
+    summary: str
+    method: str = "POST"
+
+
+def application(
+    service: Service,
+    token: str,
+    everywhere: bool = False,
+    more: Sequence[Route] = (),
+    calls: Sequence[Call] = (),
+    beside: contextlib.AbstractContextManager[Any] | None = None,
+) -> Starlette:
     """The ASGI application.
 
     Args:
-        service: decides.
+        service: decides; it is closed when the application is.
         token: for everything that changes who acts; and for everything, if `everywhere`.
         everywhere: whether applications need the token, too: they do where the service is reached from other machines.
         more: routes of other parts.
+        calls: what OpenAPI says of them.
+        beside: runs while the application does.
     """
     metrics = Metrics()
 
@@ -157,12 +178,14 @@ def application(service: Service, token: str, everywhere: bool = False, more: li
         return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
 
     async def openapi(request: Request) -> Response:
-        return Response(ENCODE(document()), media_type=JSON)
+        return Response(ENCODE(document(calls)), media_type=JSON)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.mailbox = Mailbox(asyncio.get_running_loop())
-        yield
+        with beside or contextlib.nullcontext():
+            yield
+        await asyncio.to_thread(service.close)
 
     routes = [
         route("/v1/decisions", Decide, "decisions", service.submit_decide),  # first: looked up most often
@@ -173,7 +196,7 @@ def application(service: Service, token: str, everywhere: bool = False, more: li
         Route("/readyz", ready),
         Route("/metrics", prometheus),
         Route("/openapi.json", openapi),
-        *(more or []),
+        *more,
     ]
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _lost, 405: _lost, 500: _broken})
 
@@ -257,36 +280,45 @@ async def _broken(request: Request, error: Exception) -> Response:
     return _problem(Refused(500, "fault", "a fault of Segue's; the service's own log says more"))
 
 
-#: Address, request, answer and summary of what applications call.
-CALLS: tuple[tuple[str, Any, Any, str], ...] = (
-    ("/v1/episodes", Begin, Begun, "Assign an episode to an arm"),
-    ("/v1/decisions", Decide, Decided, "What to do"),
-    ("/v1/outcomes", Outcome | list[Outcome], Noted | list[dict[str, str]], "What came of decisions"),
-    ("/v1/activations", Activation, Noted, "Whether a decision was executed"),
+#: What applications call.
+CALLS = (
+    Call("/v1/episodes", Begin, Begun, "Assign an episode to an arm"),
+    Call("/v1/decisions", Decide, Decided, "What to do"),
+    Call("/v1/outcomes", Outcome | list[Outcome], Noted | list[dict[str, str]], "What came of decisions"),
+    Call("/v1/activations", Activation, Noted, "Whether a decision was executed"),
 )
 
 
-def document() -> dict[str, Any]:
-    """The service as OpenAPI 3.1 has it."""
-    kinds = [part for _, asked, answer, _ in CALLS for part in (asked, answer)] + [Problem]
+def document(more: Sequence[Call] = ()) -> dict[str, Any]:
+    """The service as OpenAPI 3.1 has it; `more` needs the token."""
+    calls = [*CALLS, *more]
+    kinds = [kind for call in calls for kind in (call.asked, call.answer)] + [Problem]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     problem = {"description": "Not taken", "content": {JSON: {"schema": schemas[-1]}}}
     paths: dict[str, Any] = {}
-    for number, (path, _, _, summary) in enumerate(CALLS):
-        asked, answer = schemas[2 * number], schemas[2 * number + 1]
-        paths[path] = {
-            "post": {
-                "summary": summary,
-                "requestBody": {"required": True, "content": {JSON: {"schema": asked}}},
-                "responses": {
-                    "200": {"description": "Taken", "content": {JSON: {"schema": answer}}},
-                    **dict.fromkeys(("400", "401", "404", "408", "409", "413", "415", "422", "503"), problem),
-                },
-            }
+    for number, call in enumerate(calls):
+        described: dict[str, Any] = {
+            "summary": call.summary,
+            "responses": {
+                "200": {"description": "Taken", "content": {JSON: {"schema": schemas[2 * number + 1]}}},
+                **dict.fromkeys(("400", "401", "404", "408", "409", "413", "415", "422", "503"), problem),
+            },
         }
+        if call.asked is not None:
+            described["requestBody"] = {
+                "required": number < len(CALLS),
+                "content": {JSON: {"schema": schemas[2 * number]}},
+            }
+        if number >= len(CALLS):
+            described["security"] = [{"token": []}]
+        names = re.findall(r"{(\w+)}", call.path)
+        if names:
+            string = {"type": "string"}
+            described["parameters"] = [{"name": n, "in": "path", "required": True, "schema": string} for n in names]
+        paths.setdefault(call.path, {})[call.method.lower()] = described
     return {
         "openapi": "3.1.0",
         "info": {"title": "Segue live", "version": __version__},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
     }

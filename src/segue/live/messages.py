@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-Id = Annotated[str, Meta(min_length=1, max_length=200)]
-Text = Annotated[str, Meta(max_length=2000)]
+#: Without control characters, of which a database may not take all.
+Id = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$")]
+Text = Annotated[str, Meta(max_length=2000, pattern=r"^[^\x00]*$")]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 

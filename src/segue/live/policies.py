@@ -7,8 +7,9 @@ import hashlib
 import json
 import time
 from pathlib import Path
+from typing import Any
 
-from segue.deployment.policy import FILES, MANIFEST, ExportedPolicy, assemble, load_policy
+from segue.deployment.policy import MANIFEST, ExportedPolicy, assemble, load_policy
 from segue.deployment.spaces import DiscreteActions
 from segue.errors import SegueError
 from segue.live.database import Database
@@ -60,17 +61,26 @@ def stage(
     digest = about["sha256"]
     if database.read("SELECT 1 FROM policies WHERE policy = ?", digest):
         return digest
+    require_same_spaces(database, about, str(directory))
+    row = PolicyRow(time.time(), digest, name or directory.name, parent, trained_to, json.dumps(about))
+    database.append([row, *(PolicyFile(digest, file, (directory / file).read_bytes()) for file in about["files"])])
+    return digest
+
+
+def require_same_spaces(database: Database, about: dict[str, Any], where: str) -> None:
+    """Refuse a manifest whose spaces are not those of the log's policies; `where` names it in the error.
+
+    Raises:
+        SegueError: with both sides' spaces.
+    """
     for (manifest,) in database.read("SELECT manifest FROM policies ORDER BY seq LIMIT 1"):
         first = json.loads(manifest)
         for part in ("observation_space", "action_space", "encoding"):
             if first[part] != about[part]:
                 raise SegueError(
-                    f"{directory}: its {part.replace('_', ' ')} is {about[part]}, the log's policies have "
-                    f"{first[part]}; expected the same: export it for the same environment, or begin another log"
+                    f"{where}: its {part.replace('_', ' ')} is {about[part]}, the log's policies have {first[part]}; "
+                    "expected the same: export it for the same environment, or begin another log"
                 )
-    row = PolicyRow(time.time(), digest, name or directory.name, parent, trained_to, json.dumps(about))
-    database.append([row, *(PolicyFile(digest, file, (directory / file).read_bytes()) for file in FILES)])
-    return digest
 
 
 def read_policy(database: Database, name: str) -> ExportedPolicy:

@@ -3,6 +3,12 @@
 Rows are appended and never changed. Each has a number `seq` from one counter, taken in the transaction that writes it:
 in the order of the numbers is in the order of the commits, so a reader that has seen number n has seen all before it.
 `BYTES` and `FLOAT` stand for the database's types.
+
+The view `steps` has a row for each decision of which nothing more is awaited: its outcome is there, and its next
+observation, or its episode has ended. Its `seq` is that of the row with which that became so, and but for the
+activation nothing in it depends on later rows: who reads it in order of `seq` has seen, at number n, what anyone has
+seen there. The first SELECT is of those that the outcome made complete, the second of those that the next decision did;
+both are read by the index of the number. `transitions` are the steps that can be learnt from.
 """
 
 from __future__ import annotations
@@ -67,21 +73,46 @@ MIGRATIONS = (
         seq BIGINT PRIMARY KEY, at FLOAT NOT NULL, reader TEXT NOT NULL, read_to BIGINT NOT NULL,
         checkpoint TEXT NOT NULL
     );
-    CREATE VIEW transitions AS
+    CREATE VIEW steps AS
     SELECT
-        d.episode, d.t, d.decision, e.arm, d.policy, d.mode, d.observation, d.allowed,
-        CASE WHEN a.executed = 0 THEN a.action ELSE d.action END AS action,
-        CASE WHEN a.executed = 0 THEN NULL ELSE d.log_prob END AS log_prob,
-        o.reward, o.cost, COALESCE(o.next_observation, n.observation) AS next_observation, o.terminated, o.truncated,
-        CASE WHEN o.seq > COALESCE(n.seq, 0) OR o.next_observation IS NOT NULL OR o.terminated = 1
-            THEN o.seq ELSE n.seq END AS seq
-    FROM decisions d
+        o.seq, d.episode, e.seq AS assigned, e.arm, d.t, d.decision, d.policy, d.mode, d.observation, d.allowed,
+        d.action AS decided, d.log_prob AS decided_log_prob, a.seq AS activated, a.executed, a.action AS replaced_by,
+        o.reward, o.cost, o.terminated, o.truncated,
+        COALESCE(o.next_observation, CASE WHEN n.seq < o.seq THEN n.observation END) AS next_observation
+    FROM outcomes o
+    JOIN decisions d ON d.decision = o.decision
     JOIN episodes e ON e.episode = d.episode
-    JOIN outcomes o ON o.decision = d.decision
     LEFT JOIN activations a ON a.decision = d.decision
     LEFT JOIN decisions n ON n.episode = d.episode AND n.t = d.t + 1
-    WHERE (o.terminated = 1 OR o.next_observation IS NOT NULL OR n.observation IS NOT NULL)
-      AND (a.executed IS NULL OR a.executed = 1 OR a.action IS NOT NULL);
+    WHERE o.terminated = 1 OR o.truncated = 1 OR o.next_observation IS NOT NULL OR n.seq < o.seq
+    UNION ALL
+    SELECT
+        n.seq, d.episode, e.seq AS assigned, e.arm, d.t, d.decision, d.policy, d.mode, d.observation, d.allowed,
+        d.action AS decided, d.log_prob AS decided_log_prob, a.seq AS activated, a.executed, a.action AS replaced_by,
+        o.reward, o.cost, o.terminated, o.truncated, n.observation AS next_observation
+    FROM decisions n
+    JOIN decisions d ON d.episode = n.episode AND d.t = n.t - 1
+    JOIN outcomes o ON o.decision = d.decision
+    JOIN episodes e ON e.episode = d.episode
+    LEFT JOIN activations a ON a.decision = d.decision
+    WHERE o.seq < n.seq AND o.terminated = 0 AND o.truncated = 0 AND o.next_observation IS NULL;
+    CREATE VIEW transitions AS
+    SELECT
+        episode, t, decision, arm, policy, mode, observation, allowed,
+        CASE WHEN executed = 0 THEN replaced_by ELSE decided END AS action,
+        CASE WHEN executed = 0 THEN NULL ELSE decided_log_prob END AS log_prob,
+        reward, cost, next_observation, terminated, truncated, seq, assigned
+    FROM steps
+    WHERE (terminated = 1 OR next_observation IS NOT NULL)
+      AND (executed IS NULL OR executed = 1 OR replaced_by IS NOT NULL);
+    """,
+    """
+    CREATE TABLE rules (
+        seq BIGINT PRIMARY KEY, at FLOAT NOT NULL, who TEXT NOT NULL, rules TEXT NOT NULL
+    );
+    ALTER TABLE deployments ADD COLUMN replaces BIGINT;
+    CREATE UNIQUE INDEX deployments_replaces ON deployments (replaces);
+    CREATE INDEX gates_candidate ON gates (candidate, seq);
     """,
 )
 
@@ -189,6 +220,18 @@ class DeploymentRow(NamedTuple):
     who: str
     why: str
     forced: int
+    replaces: int | None = None
+    """Number of the deployment that it was decided upon; each is replaced once, so that of two changes at the same time
+    one is refused."""
+
+
+class RulesRow(NamedTuple):
+    """What promotion asks of a candidate from now on."""
+
+    at: float
+    who: str
+    rules: str
+    """JSON of segue.live.trial.Rules."""
 
 
 class GateRow(NamedTuple):
@@ -240,6 +283,7 @@ Row = (
     | OutcomeRow
     | ActivationRow
     | DeploymentRow
+    | RulesRow
     | GateRow
     | AuditRow
     | RefusedRow
@@ -251,6 +295,7 @@ TABLES: dict[type, str] = {
     PolicyRow: "policies",
     PolicyFile: "policy_files",
     DeploymentRow: "deployments",
+    RulesRow: "rules",
     EpisodeRow: "episodes",
     DecisionRow: "decisions",
     OnPaper: "on_paper",

@@ -17,7 +17,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,12 +29,13 @@ from filelock import FileLock, Timeout
 from segue.deployment.policy import ExportedPolicy
 from segue.deployment.spaces import DiscreteActions
 from segue.errors import SegueError
-from segue.live.database import Database, Durability, Unavailable, open_database
+from segue.live.database import Database, Durability, Unavailable, is_file, open_database
 from segue.live.messages import Activation, Begin, Begun, Decide, Decided, Noted, Outcome
 from segue.live.policies import Deployment, latest_deployment, read_policy, require_exploration, stage
 from segue.live.schema import (
     ActivationRow,
     AuditRow,
+    CursorRow,
     DecisionRow,
     DeploymentRow,
     EpisodeRow,
@@ -53,6 +54,8 @@ KEPT = 50_000
 LOOK = 0.2
 #: How often a decision is made again when another process took its step of the episode.
 ATTEMPTS = 5
+#: Seconds that administrators wait for what they write.
+PATIENCE = 10.0
 #: A policy is slow when this share of its last decisions took longer than its budget.
 SLOW_SHARE, SLOW_OF = 0.5, 20
 
@@ -124,6 +127,7 @@ class Service:
             self._recent: OrderedDict[str, tuple[str, bytes, Decided | None, list[Reply]]] = OrderedDict()
             self._clock = self._last_at()
             self._writer = Writer(self.database, must_keep=durability == "after")
+            self.log = Log(self.database, self._writer)
             self.deployment = self._begin(policy, mode, str(explore))
             self._looked = time.monotonic()
         except BaseException:
@@ -195,7 +199,7 @@ class Service:
 
     def refuse(self, place: str, content: str, error: Refused) -> None:
         """Keep what was sent and could not be taken."""
-        row = RefusedRow(self._now(), place, error.code, str(error), content[:10_000])
+        row = RefusedRow(self._now(), place, error.code, str(error), content[:10_000].replace("\x00", "�"))
         try:
             self._writer.write([row], lambda written: None)
         except Unavailable:
@@ -440,17 +444,17 @@ class Service:
     ) -> tuple[np.ndarray, float | None, Any]:
         policy, explore = self.policy(by), self.deployment.explore
         carry = episode.carry if episode.carried_by == by and episode.carry is not None else policy.start(1)
-        acted = policy.act(observation[None], carry, self._random, explore == "policy")
-        if allowed is not None:
-            raise Refused(422, "not_admissible", "allowed actions are not known to this policy")
+        mask = None if allowed is None else allowed[None]
+        acted = policy.act(observation[None], carry, self._random, explore == "policy", mask, log_prob=True)
         action, log_prob = np.asarray(acted.action)[0], float(acted.log_prob()[0])
         if explore not in ("no", "policy"):
-            epsilon, count = float(explore), policy.actions.size
+            epsilon = float(explore)
+            among = np.arange(policy.actions.size) if allowed is None else np.flatnonzero(allowed)
             if self._random.random() < epsilon:
-                drawn = action.dtype.type(self._random.integers(count))
+                drawn = action.dtype.type(self._random.choice(among))
                 log_prob = 0.0 if drawn == action else -math.inf
                 action = drawn
-            log_prob = math.log((1 - epsilon) * math.exp(log_prob) + epsilon / count)
+            log_prob = math.log((1 - epsilon) * math.exp(log_prob) + epsilon / len(among))
         if isinstance(policy.actions, DiscreteActions):
             action = np.asarray(action, np.int64)
         return action, None if math.isnan(log_prob) else log_prob, acted.carry or None
@@ -567,20 +571,27 @@ class Service:
         LOGGER.info("%s: %s %s", who, what, detail)
         self._writer.write([AuditRow(self._now(), who, what, json.dumps(detail))], lambda written: None)
 
+    def tick(self, reader: str) -> None:
+        """Note the time in the log: all that was sent before it is in front of it. Raises Unavailable."""
+        future: Future[Written] = Future()
+        with self._lock:
+            self._writer.write([CursorRow(self._now(), reader, 0, "")], future.set_result)
+        _numbers(future)
+
+    def look(self) -> Deployment:
+        """Take over now what was deployed elsewhere; requests do so every LOOK seconds."""
+        with self._lock:
+            self._look(now=True)
+            return self.deployment
+
     def deploy(self, row: DeploymentRow) -> Deployment:
         """Change who acts; at once here, and within LOOK seconds in other processes."""
         with self._lock:
             if row.candidate is not None:
                 self.policy(row.candidate)
             self.policy(row.live)
-        future: Future[Written] = Future()
-        self._writer.write([row], future.set_result)
-        written = future.result()
-        if isinstance(written, SegueError):
-            raise written
-        with self._lock:
-            self._look(now=True)
-            return self.deployment
+        self.log.append([row])
+        return self.look()
 
     def healthy(self) -> str | None:
         """None, or why nothing can be written now."""
@@ -641,7 +652,10 @@ class Service:
         return self._clock
 
     def _last_at(self) -> float:
-        rows = [self.database.read(f"SELECT MAX(at) FROM {table}") for table in ("episodes", "outcomes", "deployments")]
+        rows = [
+            self.database.read(f"SELECT MAX(at) FROM {table}")
+            for table in ("episodes", "outcomes", "deployments", "cursors")
+        ]
         return max((row[0][0] or 0.0 for row in rows), default=0.0)
 
     def _release(self) -> None:
@@ -650,12 +664,40 @@ class Service:
             self._owner = None
 
 
+class Log:
+    """The log of a service that runs: writes go through its one thread, so that they wait for no lock of its own.
+
+    It is used as a Database, and closed by the service.
+    """
+
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self.url, self.read, self._writer = database.url, database.read, writer
+
+    def append(self, rows: Sequence[Row]) -> list[int | None]:
+        """See Database; behind all that was sent before."""
+        future: Future[Written] = Future()
+        self._writer.write(rows, future.set_result)
+        return _numbers(future)
+
+    def close(self) -> None:
+        """Nothing: the service closes it."""
+
+
+def _numbers(future: Future[Written]) -> list[int | None]:
+    try:
+        written = future.result(PATIENCE)
+    except TimeoutError:
+        raise Unavailable(f"not written within {PATIENCE:g} seconds; look at the log before you try again") from None
+    if isinstance(written, SegueError):
+        raise written
+    return written
+
+
 def _owned(db: str | Path) -> FileLock | None:
     """A log in a file has one service at a time."""
-    text = str(db)
-    if text.startswith(("postgresql://", "postgres://")):
+    if not is_file(db):
         return None
-    path = Path(text.removeprefix("sqlite:///"))
+    path = Path(str(db).removeprefix("sqlite:///"))
     lock = FileLock(f"{path}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

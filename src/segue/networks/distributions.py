@@ -5,16 +5,21 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from segue import rng
 from segue.core import Array
+from segue.networks.functions import log_softmax
 
 #: Actions of a dataset are pulled this far inside (-1, 1) before atanh; float32 tanh saturates beyond it.
 ACTION_MARGIN = 1e-5
+
+#: What is known of a distribution: the probability of every discrete action; the density of continuous actions; the one
+#: continuous action that is certain; or draws alone.
+Kind = Literal["discrete", "density", "certain", "draws"]
 
 
 @runtime_checkable
@@ -28,22 +33,31 @@ class Distribution(Protocol):
         """log π(a|s) of given actions; NaN where it is not known or does not exist."""
 
 
+@runtime_checkable
+class Discrete(Distribution, Protocol):
+    """π(·|s) over actions 0…n−1."""
+
+    @property
+    def log_probs(self) -> Float[Array, "*batch actions"]:
+        """log π(·|s) of every action."""
+
+    def among(self, allowed: Bool[Array, "*batch actions"]) -> Self:
+        """The same policy where only these actions can be taken; at least one in each state."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Deterministic:
-    """One certain action per state."""
+    """One certain continuous action per state."""
 
-    action: Float[Array, "*batch action"] | Int[Array, "*batch"]
+    action: Float[Array, "*batch action"]
 
-    def sample(self, source: rng.Source) -> Float[Array, "*batch action"] | Int[Array, "*batch"]:
+    def sample(self, source: rng.Source) -> Float[Array, "*batch action"]:
         """That action."""
         return self.action
 
-    def log_prob(self, action: Array) -> Float[Array, "*batch"]:
-        """0 or −∞ for discrete actions; a certain continuous action has no density: NaN."""
-        xp = action.__array_namespace__()
-        if np.issubdtype(self.action.dtype, np.integer):
-            return xp.where(action == self.action, np.float32(0), np.float32(-np.inf))
-        return xp.full(self.action.shape[:-1], np.nan, np.float32)
+    def log_prob(self, action: Float[Array, "*batch action"]) -> Float[Array, "*batch"]:
+        """NaN: a certain continuous action has no density."""
+        return action.__array_namespace__().full(self.action.shape[:-1], np.nan, np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,15 +116,6 @@ class Categorical:
     log_probs: Float[Array, "*batch actions"]
     """log π(·|s) of every action."""
 
-    @classmethod
-    def epsilon_greedy(cls, greedy: Int[Array, "*batch"], epsilon: float | Array, count: int) -> Categorical:
-        """The greedy action, or with probability ε any of `count` at random."""
-        xp = greedy.__array_namespace__()
-        chosen = greedy[..., None] == xp.arange(count, dtype=np.int32)
-        chance = (1 - epsilon) * chosen + epsilon / count
-        with np.errstate(divide="ignore"):  # ε = 0
-            return cls(xp.log(chance.astype(np.float32)))
-
     def sample(self, source: rng.Source) -> Int[Array, "*batch"]:
         """By the Gumbel-max trick."""
         return best(self.log_probs + rng.gumbel(source, self.log_probs.shape))
@@ -118,6 +123,70 @@ class Categorical:
     def log_prob(self, action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
         """log π(a|s)."""
         return pick(self.log_probs, action)
+
+    def among(self, allowed: Bool[Array, "*batch actions"]) -> Self:
+        """Renormalised over the allowed actions."""
+        return dataclasses.replace(self, log_probs=log_softmax(_only(allowed, self.log_probs)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Greedy:
+    """The action of 0…n−1 with the highest score."""
+
+    scores: Float[Array, "*batch actions"]
+    """What ranks the actions; −∞ for one that cannot be taken."""
+
+    @property
+    def log_probs(self) -> Float[Array, "*batch actions"]:
+        """0 for the action, −∞ for all others."""
+        xp = self.scores.__array_namespace__()
+        chosen = _marked(best(self.scores), self.scores)
+        return xp.where(chosen, np.float32(0), np.float32(-np.inf))
+
+    def sample(self, source: rng.Source) -> Int[Array, "*batch"]:
+        """That action."""
+        return best(self.scores)
+
+    def log_prob(self, action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+        """0 or −∞."""
+        xp = self.scores.__array_namespace__()
+        return xp.where(action == best(self.scores), np.float32(0), np.float32(-np.inf))
+
+    def among(self, allowed: Bool[Array, "*batch actions"]) -> Self:
+        """The best of the allowed actions."""
+        return dataclasses.replace(self, scores=_only(allowed, self.scores))
+
+
+@dataclasses.dataclass(frozen=True)
+class EpsilonGreedy:
+    """The action of 0…n−1 with the highest score, or with probability ε any that can be taken."""
+
+    scores: Float[Array, "*batch actions"]
+    """What ranks the actions; −∞ for one that cannot be taken."""
+    epsilon: float | Array
+    """ε."""
+
+    @property
+    def log_probs(self) -> Float[Array, "*batch actions"]:
+        """log π(·|s) of every action."""
+        xp = self.scores.__array_namespace__()
+        possible = self.scores != -np.inf
+        share = self.epsilon / possible.sum(-1, keepdims=True)
+        chance = (1 - self.epsilon) * _marked(best(self.scores), self.scores) + share * possible
+        with np.errstate(divide="ignore"):  # ε = 0, or not allowed
+            return xp.log(chance.astype(np.float32))
+
+    def sample(self, source: rng.Source) -> Int[Array, "*batch"]:
+        """By the Gumbel-max trick."""
+        return Categorical(self.log_probs).sample(source)
+
+    def log_prob(self, action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+        """log π(a|s)."""
+        return pick(self.log_probs, action)
+
+    def among(self, allowed: Bool[Array, "*batch actions"]) -> Self:
+        """The best of the allowed actions, or with probability ε any of them."""
+        return dataclasses.replace(self, scores=_only(allowed, self.scores))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +204,19 @@ class Implicit:
         return action.__array_namespace__().full(action.shape[:-1], np.nan, np.float32)
 
 
+def kind_of(distribution: Distribution) -> Kind:
+    """What is known of it."""
+    match distribution:
+        case SquashedGaussian() | ClippedGaussian():
+            return "density"
+        case Deterministic():
+            return "certain"
+        case Discrete():
+            return "discrete"
+        case _:
+            return "draws"
+
+
 def best(values: Float[Array, "*batch actions"]) -> Int[Array, "*batch"]:
     """The action of the largest number; an array also for a single observation, where NumPy's argmax is a scalar."""
     return values.__array_namespace__().asarray(values.argmax(-1), np.int32)
@@ -144,3 +226,12 @@ def pick(values: Float[Array, "*batch actions"], action: Int[Array, "*batch"]) -
     """values[…, a]: one action's number from those of all."""
     xp = values.__array_namespace__()
     return xp.take_along_axis(values, action[..., None], axis=-1)[..., 0]
+
+
+def _only(allowed: Bool[Array, "*batch actions"], values: Float[Array, "*batch actions"]) -> Array:
+    return values.__array_namespace__().where(allowed, values, -np.inf)
+
+
+def _marked(action: Int[Array, "*batch"], values: Float[Array, "*batch actions"]) -> Bool[Array, "*batch actions"]:
+    """True at one action."""
+    return action[..., None] == values.__array_namespace__().arange(values.shape[-1], dtype=np.int32)

@@ -15,6 +15,7 @@ from rich.table import Table
 from segue import rng
 from segue.data import load
 from segue.data.dataset import Dataset
+from segue.deployment.policy import ExportedPolicy
 from segue.errors import RecipeError, SegueError, unknown
 from segue.ope import bootstrap, fqe
 from segue.ope.behaviour import BehaviourModel, Propensities, propensities
@@ -153,7 +154,7 @@ class OfflineEvaluation:
 
 
 def evaluate_offline(
-    policy: Policy | Judged,
+    policy: Policy | ExportedPolicy | Judged,
     dataset: Dataset | str | Mapping[str, Any],
     *,
     methods: Sequence[str] | None = None,
@@ -171,7 +172,8 @@ def evaluate_offline(
     is never "yes" and says why.
 
     Args:
-        policy: a Segue policy, or any other as `segue.ope.DiscretePolicy` or `segue.ope.ContinuousPolicy`.
+        policy: a Segue policy, exported or not, or any other as `segue.ope.DiscretePolicy` or
+            `segue.ope.ContinuousPolicy`.
         dataset: its episodes judge the policy.
         methods: some of pdis, is, wdr, dr, wpdis, wis, fqe; the first gives the verdict of the whole. By default all
             that apply, in this order.
@@ -204,11 +206,13 @@ def evaluate_offline(
         raise SegueError(f"confidence is {confidence}; expected at least 0.5 and below 1")
     if discount is None and isinstance(policy, Policy):
         discount = policy.algorithm.discount
+    if discount is None and isinstance(policy, ExportedPolicy):
+        discount = policy.about["algorithm"]["discount"]
     if discount is None or not 0 <= discount <= 1:
         raise SegueError(f"discount is {discount}; expected between 0 and 1")
     if len(dataset.episode_starts) < 2:
         raise SegueError(f"{dataset.source}: one episode; expected at least 2, or nothing is known of how they vary")
-    target = judged(policy, dataset.spaces, explore) if isinstance(policy, Policy) else policy
+    target = judged(policy, explore) if isinstance(policy, Policy | ExportedPolicy) else policy
     if isinstance(target, DiscretePolicy) != dataset.spaces.discrete:
         raise RecipeError(
             f"the policy and the dataset have different kinds of actions; the dataset has {dataset.spaces.describe()}"

@@ -6,21 +6,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
-from segue.bridges import Bridge
-from segue.core import Spaces
+from segue.deployment.policy import ExportedPolicy
 from segue.errors import SegueError
-from segue.networks.distributions import (
-    Categorical,
-    ClippedGaussian,
-    Deterministic,
-    Distribution,
-    SquashedGaussian,
-    pick,
-)
+from segue.networks.distributions import Kind, kind_of, pick
 from segue.policy import Policy
 
 #: Rows per call of a policy.
@@ -86,59 +77,47 @@ class ContinuousPolicy:
 Judged = DiscretePolicy | ContinuousPolicy
 
 
-def judged(policy: Policy, spaces: Spaces, explore: bool) -> Judged:
-    """A Segue policy as it acts: without exploration, or while collecting data.
+def judged(policy: Policy | ExportedPolicy, explore: bool) -> Judged:
+    """A Segue policy, exported or not, as it acts: without exploration, or while collecting data.
 
     Raises:
         SegueError: for a policy whose actions depend on more than the state: on what it did before, or on a bridge.
     """
-    for bridge in policy.bridges:
-        if type(bridge).act is not Bridge.act:
-            raise SegueError(
-                f"the bridge {bridge.name} has a say in the policy's actions, so they are not those of one policy; "
-                "off-policy evaluation judges a policy alone: name a checkpoint of a run without that bridge"
-            )
-    if jax.tree.leaves(policy.algorithm.start(policy.nets, 1)):
+    if policy.dependence is not None:
         raise SegueError(
-            f"a policy of {policy.algorithm.name} as it is configured acts by what it did in earlier steps; off-policy "
-            "evaluation judges policies that act by the observation alone"
+            f"{policy.dependence}; off-policy evaluation judges policies that act by the observation alone"
         )
-    target = _discrete(policy, spaces, explore) if spaces.discrete else _continuous(policy, explore)
-    return dataclasses.replace(target, seen=policy.seen)
+    if isinstance(policy, ExportedPolicy):
+        kind = policy.kind(explore)
+    else:
+        kind = kind_of(policy.distribution(np.asarray(policy.normaliser.mean)[None], explore))
+    return _discrete(policy, explore) if kind == "discrete" else _continuous(policy, explore, kind)
 
 
-def _discrete(policy: Policy, spaces: Spaces, explore: bool) -> DiscretePolicy:
+def _discrete(policy: Policy | ExportedPolicy, explore: bool) -> DiscretePolicy:
     def probabilities(observation: Float[np.ndarray, "rows observation"]) -> Float[np.ndarray, "rows actions"]:
-        chosen = _distribution(policy, observation, explore)
-        if isinstance(chosen, Categorical):
-            return np.exp(np.asarray(chosen.log_probs))
-        return np.eye(spaces.action_size)[chosen.sample(np.random.default_rng(0))]
+        if isinstance(policy, ExportedPolicy):
+            return np.exp(policy.log_probs(observation, explore=explore))
+        chosen: Any = policy.distribution(np.asarray(observation, np.float32), explore)
+        return np.exp(np.asarray(chosen.log_probs))
 
-    return DiscretePolicy(probabilities)
+    return DiscretePolicy(probabilities, policy.seen)
 
 
-def _continuous(policy: Policy, explore: bool) -> ContinuousPolicy:
+def _continuous(policy: Policy | ExportedPolicy, explore: bool, kind: Kind) -> ContinuousPolicy:
     def draw(
         observation: Float[np.ndarray, "rows observation"], source: np.random.Generator
     ) -> Float[np.ndarray, "rows action"]:
-        return policy(observation, source, explore)
+        return np.asarray(policy.act(observation, policy.start(len(observation)), source, explore).action)
 
     def density(
         observation: Float[np.ndarray, "rows observation"], action: Float[np.ndarray, "rows action"]
     ) -> Float[np.ndarray, " rows"]:
-        return np.asarray(_distribution(policy, observation, explore).log_prob(action))
+        if isinstance(policy, ExportedPolicy):
+            return policy.log_prob(observation, action, explore=explore)
+        return np.asarray(policy.distribution(np.asarray(observation, np.float32), explore).log_prob(action))
 
-    tried = _distribution(policy, np.asarray(policy.normaliser.mean)[None], explore)
-    known = isinstance(tried, SquashedGaussian | ClippedGaussian)
-    return ContinuousPolicy(draw, density if known else None, deterministic=isinstance(tried, Deterministic))
-
-
-def _distribution(policy: Policy, observation: Float[np.ndarray, "rows observation"], explore: bool) -> Distribution:
-    return policy.algorithm.action_distribution(policy.nets, _seen(policy, observation), explore)
-
-
-def _seen(policy: Policy, observation: Float[np.ndarray, "rows observation"]) -> Float[np.ndarray, "rows observation"]:
-    return np.asarray(policy.normaliser(np.asarray(observation, np.float32)), np.float32)
+    return ContinuousPolicy(draw, density if kind == "density" else None, kind == "certain", policy.seen)
 
 
 def in_chunks(function: Callable[[np.ndarray], Any], rows: np.ndarray) -> np.ndarray:

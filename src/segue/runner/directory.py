@@ -128,6 +128,8 @@ class RunDirectory:
         file = self.path / "recipe.json"
         try:
             if file.exists():
+                if "live" in (self.provenance() or {}) and "live" not in provenance:
+                    raise SegueError(f"{self.path} is of segue learn, which goes on with it; choose another --out")
                 before = json.loads(file.read_bytes())
                 self._begin_with(before)
                 notes = self._same_provenance(provenance, resume)

@@ -46,7 +46,7 @@ def hand_over_to_online(
     """
     algorithm = recipe.online
     assert algorithm is not None
-    learner, lines = _starting_learner(job, recipe, dataset, spaces, normaliser_of(recipe, dataset))
+    learner, lines = _starting_learner(job, recipe, dataset, spaces)
 
     def fit_critic(learner: Learner, steps: int) -> Learner:
         fitted = alone(
@@ -83,14 +83,14 @@ def hand_over_to_online(
     return replace(learner, bridges=tuple(states[bridge.name] for bridge in recipe.bridges)), lines
 
 
-def _starting_learner(
-    job: Job, recipe: Recipe, dataset: Dataset | None, spaces: Spaces, normaliser: Normaliser
-) -> tuple[Learner, list[str]]:
+def _starting_learner(job: Job, recipe: Recipe, dataset: Dataset | None, spaces: Spaces) -> tuple[Learner, list[str]]:
     """What the online phase starts from, and a word on each role."""
     algorithm, key = recipe.online, rng.stream(job.seed, "online-init")
     assert algorithm is not None
     if job.pretrained is None:
-        return init_learner(algorithm, algorithm.init(key, spaces), normaliser), ["everything: fresh"]
+        return init_learner(algorithm, algorithm.init(key, spaces), normaliser_of(recipe, dataset)), [
+            "everything: fresh"
+        ]
     source = checkpoint.load(job.pretrained)
     observations = None if dataset is None else dataset.observations
     learner, handover = hand_over(source.learner, source.algorithm, algorithm, spaces, key, observations)

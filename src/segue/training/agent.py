@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 
 from segue import rng
 from segue.acting import Carry
@@ -44,7 +44,7 @@ class AgentSettings:
     """How much is learnt from how much; see the fields of the same names in `segue.Recipe`."""
 
     steps: int
-    """Transitions of the whole online phase, over which schedules run."""
+    """Transitions of the whole online phase, over which schedules run; more may be told."""
     warmup_steps: int
     updates_per_step: float
     seed: int
@@ -125,7 +125,7 @@ class Agent:
         if not blocks:
             return
         self.owed -= blocks * block
-        progress = jnp.asarray(self.step / self.settings.steps, jnp.float32)
+        progress = jnp.asarray(self._progress(self.step), jnp.float32)
         with self.recorder.clock("online", "compile"):  # the call returns at once when it need not compile
             self.learner, metrics = run_updates(
                 self.learner,
@@ -157,6 +157,29 @@ class Agent:
         self.told.append(batch)
         self.step += len(done)
 
+    def tell_raw(
+        self,
+        slots: Int[np.ndarray, " rows"],
+        observation: Real[np.ndarray, "rows observation"],
+        action: Float[np.ndarray, "rows action"] | Int[np.ndarray, " rows"],
+        reward: Float[np.ndarray, " rows"],
+        next_observation: Real[np.ndarray, "rows observation"],
+        terminated: Bool[np.ndarray, " rows"],
+        truncated: Bool[np.ndarray, " rows"],
+    ) -> None:
+        """`tell` with raw observations; each slot occurs once. Nothing is checked."""
+        batch = Transition(
+            observation=np.asarray(self.policy.normaliser(observation)),
+            action=action,
+            reward=self.algorithm.learning_rewards(reward),
+            next_observation=np.asarray(self.policy.normaliser(next_observation)),
+            discount=np.where(terminated, 0.0, self.algorithm.discount).astype(np.float32),
+            return_to_go=np.full(len(reward), -np.inf, np.float32),
+            next_action=np.full_like(action, -1 if action.ndim == 1 else np.nan),
+            following=np.full(len(reward), -1, np.int32) if self.algorithm.chunk_length > 1 else None,
+        )
+        self.tell(batch, reward, terminated | truncated, slots)
+
     def tell_copies(self, copies: Transition) -> None:
         """Transitions that were made of others, as hindsight does: they may be sampled, and do not count as steps."""
         self.copied.append(copies)
@@ -169,6 +192,13 @@ class Agent:
         self._reviewed().abandon(mask)
         for slot in slots:
             self.begun[slot].clear()
+
+    def add_slots(self, count: int) -> None:
+        """So many more episodes may run side by side."""
+        self.settings = dataclasses.replace(self.settings, slots=self.settings.slots + count)
+        self.backfill.add_slots(count)
+        self._reviewed().add_slots(count)
+        self.begun += [deque() for _ in range(count)]
 
     def begin(self, slot: int, observation: Float[np.ndarray, " observation"], action: Any) -> _Begun:
         """Note the action taken in a raw observation of the episode in this slot; `complete` takes what is returned.
@@ -294,9 +324,13 @@ class Agent:
     def _act_anew(self) -> None:
         self.since, self.policy = self.step, self._policy(self.step)
 
+    def _progress(self, at: int) -> float:
+        """Share of the schedules that is over; a live system may go on after their end."""
+        return min(at / self.settings.steps, 1.0)
+
     def _policy(self, at: int) -> Policy:
         """An algorithm may explore less the later it is."""
-        now = self.algorithm.at(np.asarray(at / self.settings.steps, np.float32))
+        now = self.algorithm.at(np.asarray(self._progress(at), np.float32))
         return Policy(now, self.learner, self.bridges)
 
     def _reviewed(self) -> BridgeReviews:
@@ -308,16 +342,12 @@ class Agent:
     def _tell_one(self, slot: int, begun: _Begun) -> None:
         assert begun.rest is not None
         reward, following, terminated, truncated = begun.rest
-        given = np.array([reward], np.float32)
-        unknown = -1 if begun.action.ndim == 0 else np.nan
-        batch = Transition(
-            observation=np.asarray(self.policy.normaliser(begun.observation[None])),
-            action=begun.action[None],
-            reward=self.algorithm.learning_rewards(given),
-            next_observation=np.asarray(self.policy.normaliser(following[None])),
-            discount=np.array([0.0 if terminated else self.algorithm.discount], np.float32),
-            return_to_go=np.full(1, -np.inf, np.float32),
-            next_action=np.full_like(begun.action[None], unknown),
-            following=np.full(1, -1, np.int32) if self.algorithm.chunk_length > 1 else None,
+        self.tell_raw(
+            np.array([slot]),
+            begun.observation[None],
+            begun.action[None],
+            np.array([reward], np.float32),
+            following[None],
+            np.array([terminated]),
+            np.array([truncated]),
         )
-        self.tell(batch, given, np.array([terminated or truncated]), np.array([slot]))

@@ -84,6 +84,11 @@ class BridgeReviews:
         self.running[over], self.length[over] = 0.0, 0
         self.counted[over] = self.whole[over] = True
 
+    def add_slots(self, count: int) -> None:
+        """So many more."""
+        for name, fresh in (("running", 0.0), ("counted", True), ("length", 0), ("whole", True), ("numbers", 0)):
+            setattr(self, name, np.pad(getattr(self, name), (0, count), constant_values=fresh))
+
     def abandon(self, environments: Bool[np.ndarray, " envs"]) -> None:
         """The episodes that ran there will never end; others begin with the next step."""
         self.running[environments], self.length[environments] = 0.0, 0

@@ -38,7 +38,7 @@ class Recovery:
 
     def mark(self, learner: Learner, step: int) -> None:
         """This learner is good: its metrics were."""
-        if self._sound(learner):
+        if sound(learner):
             self.good, self.good_at = copy_arrays(learner), step
 
     def lost(self, step: int, metrics: Metrics) -> bool:
@@ -83,8 +83,8 @@ class Recovery:
         )
         return replace(copy_arrays(self.good), step=learner.step)  # the step decides which batches are drawn
 
-    @staticmethod
-    def _sound(learner: Learner) -> bool:
-        """Whether all is finite: an optimiser's state can be lost while the parameters still look well."""
-        leaves = jax.tree.leaves((learner.nets, learner.optimisers))
-        return all(np.isfinite(leaf).all() for leaf in jax.device_get(leaves))
+
+def sound(learner: Learner) -> bool:
+    """Whether all is finite: an optimiser's state can be lost while the parameters still look well."""
+    leaves = jax.tree.leaves((learner.nets, learner.optimisers))
+    return all(np.isfinite(leaf).all() for leaf in jax.device_get(leaves))

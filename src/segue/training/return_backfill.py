@@ -49,11 +49,17 @@ class ReturnBackfill:
                     self.found["next_action"].append((before, np.asarray(batch.action)[row : row + 1]))
                 if "following" in self.found:
                     self.found["following"].append((before, numbers[row : row + 1].astype(np.int32)))
+            if "return_to_go" not in self.found:
+                episode.clear()  # the step before is all that is needed, also of an episode that never ends
             episode.append((int(numbers[row]), rewards[row]))
             if done[row]:
                 if "return_to_go" in self.found:
                     self.found["return_to_go"].append(self._episode(episode))
                 self.running[slot] = []
+
+    def add_slots(self, count: int) -> None:
+        """So many more."""
+        self.running += [[] for _ in range(count)]
 
     def abandon(self, slots: Bool[np.ndarray, " slots"]) -> None:
         """The episodes that ran there will never end; others begin with the next step."""

@@ -1,0 +1,132 @@
+"""What there is to see of a log's policies: the table of `segue policies`, and what the service answers about them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from segue.live.database import Database
+from segue.live.policies import Deployment, latest_deployment
+from segue.live.promotion import OFF_POLICY, Promoter, statuses
+from segue.live.trial import Arm, Evidence, Rules, read_rules
+
+#: Episodes that `Overview.recent` is about, and events that are listed.
+RECENT, EVENTS = 1_000, 100
+
+
+class Verdict(Struct):
+    """What a gate said of a policy."""
+
+    seq: int
+    at: float
+    gate: str
+    verdict: str
+    """passed, not enough evidence, failed or alarm."""
+    evidence: dict[str, Any]
+
+
+class PolicyAbout(Struct):
+    """A policy of the log."""
+
+    policy: str
+    """Its hash."""
+    name: str
+    status: str
+    """staged, shadow, canary, paused, frozen, live or retired."""
+    parent: str | None
+    trained_to: int | None
+    """Number of the last row of the log that it was trained on."""
+    at: float
+    """When it was staged, in seconds since 1970."""
+    gates: list[Verdict]
+    """Oldest first."""
+
+
+class Deployed(Struct):
+    """Who acts now."""
+
+    seq: int
+    mode: str
+    live: str
+    candidate: str | None
+    share: float
+    """Of the units that the candidate gets."""
+    explore: str
+
+
+class Event(Struct):
+    """Something that happened."""
+
+    seq: int
+    at: float
+    who: str
+    what: str
+    detail: dict[str, Any]
+
+
+class Overview(Struct):
+    """What a page or a person needs to see of promotion."""
+
+    deployment: Deployed | None
+    trial: Evidence | None
+    """Of the trial that goes on."""
+    off_policy: Verdict | None
+    """The off-policy gate's last verdict on the candidate, with its effective episodes."""
+    rules: Rules
+    """Which hold for the next trial."""
+    recent: dict[str, Arm]
+    """Of the last episodes, by arm, rewards that are still to come not counted."""
+    events: list[Event]
+    """The last ones, oldest first."""
+
+
+def policies(database: Database) -> list[PolicyAbout]:
+    """All policies of a log, in the order in which they were staged."""
+    status, gates = statuses(database), _gates(database)
+    rows = database.read("SELECT policy, name, parent, trained_to, at FROM policies ORDER BY seq")
+    return [
+        PolicyAbout(policy, name, status[policy], parent, trained_to, at, gates.get(policy, []))
+        for policy, name, parent, trained_to, at in rows
+    ]
+
+
+def deployed(deployment: Deployment) -> Deployed:
+    """The same as messages have it."""
+    return msgspec.convert(deployment, Deployed, from_attributes=True)
+
+
+def overview(database: Database, promoter: Promoter) -> Overview:
+    """What is known now. Raises Unavailable."""
+    now = latest_deployment(database)
+    gates = [] if now is None or now.candidate is None else _gates(database).get(now.candidate, [])
+    events = database.read("SELECT seq, at, who, what, detail FROM audit ORDER BY seq DESC LIMIT ?", EVENTS)
+    return Overview(
+        None if now is None else deployed(now),
+        promoter.evidence(),
+        next((gate for gate in reversed(gates) if gate.gate == OFF_POLICY), None),
+        read_rules(database),
+        _recent(database),
+        [Event(seq, at, who, what, msgspec.json.decode(of)) for seq, at, who, what, of in reversed(events)],
+    )
+
+
+def _gates(database: Database) -> dict[str, list[Verdict]]:
+    found: dict[str, list[Verdict]] = {}
+    rows = database.read("SELECT candidate, seq, at, gate, verdict, evidence FROM gates ORDER BY seq")
+    for candidate, seq, at, gate, verdict, evidence in rows:
+        found.setdefault(candidate, []).append(Verdict(seq, at, gate, verdict, msgspec.json.decode(evidence)))
+    return found
+
+
+def _recent(database: Database) -> dict[str, Arm]:
+    rows = database.read(
+        "SELECT e.arm, COUNT(DISTINCT e.episode), COUNT(d.decision), COUNT(o.outcome), COALESCE(SUM(o.reward), 0.0), "
+        "COALESCE(SUM(o.cost), 0.0), COALESCE(SUM(o.at - d.at), 0.0) "
+        "FROM (SELECT * FROM episodes ORDER BY seq DESC LIMIT ?) e "
+        "LEFT JOIN decisions d ON d.episode = e.episode LEFT JOIN outcomes o ON o.decision = d.decision "
+        "GROUP BY e.arm ORDER BY e.arm",
+        RECENT,
+    )
+    return {row[0]: Arm.of(*row[1:]) for row in rows}

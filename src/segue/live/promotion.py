@@ -1,0 +1,502 @@
+"""How a candidate becomes live, and how it is withdrawn: every step on evidence, in the log, and once.
+
+    staged → shadow → off-policy gate → canary 10 % → 50 % → live
+
+`Promoter` looks at the evidence beside a service and takes the steps. The functions take one step each, for people.
+They need no service that runs: a service follows its log. Of two who decide upon the same deployment one is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import threading
+import time
+from typing import Any, NamedTuple
+
+import msgspec
+
+from segue.errors import SegueError
+from segue.live.database import Database
+from segue.live.monitor import Monitor, reference_begins
+from segue.live.policies import Deployment, latest_deployment
+from segue.live.schema import AuditRow, DeploymentRow, GateRow
+from segue.live.service import Service
+from segue.live.trial import READER, Course, Evidence, Rules, Trial, courses, read_rules
+from segue.live.values import Refused
+
+LOGGER = logging.getLogger("segue.live")
+#: Who takes the steps that nobody took by hand.
+ITSELF = "promotion"
+#: The gate that off-policy evaluation keeps.
+OFF_POLICY = "off-policy"
+#: What the gate of each stage is called, before its share.
+STAGE = "canary "
+#: Verdicts of gates.
+PASSED, OPEN, FAILED, ALARM = "passed", "not enough evidence", "failed", "alarm"
+
+
+class Gate(NamedTuple):
+    """The last verdict on a candidate."""
+
+    gate: str
+    verdict: str
+    evidence: dict[str, Any]
+
+
+def find_policy(database: Database, word: str) -> str:
+    """The hash of a policy of the log, by its hash, the beginning of it, or its name.
+
+    Raises:
+        Refused: if none is meant, or several.
+    """
+    rows = database.read("SELECT policy, name FROM policies ORDER BY seq")
+    found = [policy for policy, name in rows if word and (policy.startswith(word) or name == word)]
+    if word in found:
+        return word
+    if len(found) != 1:
+        some = ", ".join(f"{name} ({policy[:12]})" for policy, name in rows if not found or policy in found)
+        code, said = ("ambiguous", "several policies are") if found else ("unknown_policy", "the log has no policy")
+        raise Refused(409 if found else 404, code, f"{said} {word!r}; expected the beginning of one hash, of {some}")
+    return found[0]
+
+
+def statuses(database: Database) -> dict[str, str]:
+    """Each policy's part by its hash: staged, shadow, canary, paused, frozen, live or retired."""
+    now = latest_deployment(database)
+    found = {policy: "staged" for (policy,) in database.read("SELECT policy FROM policies ORDER BY seq")}
+    for pair in database.read("SELECT DISTINCT live, candidate FROM deployments"):
+        found.update((policy, "retired") for policy in pair if policy is not None)
+    if now is not None:
+        found[now.live] = "live"
+        if now.candidate is not None:
+            found[now.candidate] = "paused" if now.mode == "canary" and now.share == 0 else now.mode
+    return found
+
+
+def last_gate(database: Database, candidate: str) -> Gate | None:
+    """The last verdict on a policy."""
+    rows = database.read(
+        "SELECT gate, verdict, evidence FROM gates WHERE candidate = ? ORDER BY seq DESC LIMIT 1", candidate
+    )
+    return Gate(rows[0][0], rows[0][1], json.loads(rows[0][2])) if rows else None
+
+
+def deployed(database: Database) -> Deployment:
+    """Who acts now.
+
+    Raises:
+        SegueError: if no policy has been deployed yet.
+    """
+    if (now := latest_deployment(database)) is None:
+        raise SegueError(f"{database.url}: no policy acts yet; `segue serve --policy POLICY` begins")
+    return now
+
+
+def change(
+    database: Database, before: Deployment, who: str, what: str, why: str, forced: bool = False, **to: Any
+) -> Deployment:
+    """Deploy `before` with some fields changed, unless it has been replaced; what was done is kept in `audit`.
+
+    Raises:
+        Refused: if somebody else changed the deployment since.
+    """
+    fields = {name: getattr(before, name) for name in ("mode", "live", "candidate", "share", "explore")} | to
+    row = DeploymentRow(time.time(), **fields, who=who, why=why, forced=int(forced), replaces=before.seq)
+    if database.append([row])[0] is None:
+        raise Refused(409, "changed", "somebody else has just changed who acts; look at it, and decide again")
+    after = deployed(database)
+    detail = {"deployment": after.seq, "why": why, "forced": forced, "from": before.seq, **to}
+    database.append([AuditRow(time.time(), who, what, json.dumps(detail))])
+    return after
+
+
+# Steps that people take.
+
+
+def shadow(database: Database, word: str, who: str, why: str = "", force: bool = False) -> Deployment:
+    """Let a policy decide on paper.
+
+    Raises:
+        Refused: if it acts already, or another candidate would be displaced (not with `force`).
+    """
+    now, policy = deployed(database), find_policy(database, word)
+    _require_not_live(now, policy)
+    _require_free(now, policy, force)
+    if now.candidate == policy and now.mode in ("shadow", "apprentice"):
+        return now
+    mode = now.mode if now.mode in ("apprentice", "frozen") else "shadow"
+    return change(database, now, who, "shadow", why, force, mode=mode, candidate=policy, share=0.0)
+
+
+def canary(
+    database: Database, word: str, who: str, why: str = "", force: bool = False, share: float | None = None
+) -> Deployment:
+    """Let a policy act for a share of the units; without `share`, for that of the first stage.
+
+    Raises:
+        Refused: unless the off-policy gate let it pass, and for more than its stage allows (not with `force`).
+    """
+    now, policy = deployed(database), find_policy(database, word)
+    _require_not_live(now, policy)
+    _require_free(now, policy, force)
+    _require_acting(now)
+    rules = read_rules(database)
+    if rules.window is None:
+        raise Refused(
+            409, "no_window", "no reward window is declared; first: segue policies rules --window SECONDS"
+        )  # fmt: skip
+    running = now.mode == "canary" and now.candidate == policy
+    share = (now.share if running and now.share else rules.shares[0]) if share is None else share
+    if not 0 < share < 1:
+        raise Refused(422, "share", f"share is {share:g}; expected above 0 and below 1 (`promote` gives it all units)")
+    if running and share == now.share:
+        return now
+    if not force:
+        allowed = _allowed_share(database, policy, rules) if running else rules.shares[0]
+        if not running:
+            _require_gate(database, now, policy)
+        if share > allowed:
+            raise Refused(
+                409, "no_verdict", f"share is {share:g}; the evidence so far allows {allowed:g} at most (or force it)"
+            )
+    return change(database, now, who, "canary", why, force, mode="canary", candidate=policy, share=share)
+
+
+def promote(database: Database, word: str, who: str, why: str = "", force: bool = False) -> Deployment:
+    """Let a policy act for all units.
+
+    Raises:
+        Refused: unless it has passed its trial, or, where the application acts, the off-policy gate (not with `force`).
+    """
+    now, policy = deployed(database), find_policy(database, word)
+    if policy == now.live and now.mode == "live" and now.candidate is None:
+        return now
+    if not force:
+        if now.mode == "frozen":
+            _require_acting(now)
+        if now.mode == "apprentice":
+            _require_gate(database, now, policy)
+        else:
+            _require_trial(database, now, policy)
+    return change(database, now, who, "promote", why, force, mode="live", live=policy, candidate=None, share=0.0)
+
+
+def rollback(database: Database, who: str, why: str = "") -> Deployment:
+    """Withdraw the candidate; if there is none, put the policy back that was live before.
+
+    Raises:
+        Refused: if there is nothing to roll back.
+    """
+    now = deployed(database)
+    mode = now.mode if now.mode in ("apprentice", "frozen") else "live"
+    if now.candidate is not None:
+        return change(database, now, who, "rollback", why, mode=mode, candidate=None, share=0.0)
+    stack: list[str] = []
+    for (live,) in database.read("SELECT live FROM deployments ORDER BY seq"):
+        if stack[-2:-1] == [live]:
+            stack.pop()
+        elif stack[-1:] != [live]:
+            stack.append(live)
+    if len(stack) < 2:
+        raise Refused(
+            409, "nothing", "there is nothing to roll back: no candidate, and no policy that was live before"
+        )  # fmt: skip
+    return change(database, now, who, "rollback", why, mode=mode, live=stack[-2])
+
+
+def pause(database: Database, who: str, why: str = "") -> Deployment:
+    """Give the candidate no new units; its trial can go on later.
+
+    Raises:
+        Refused: if there is no canary.
+    """
+    now = deployed(database)
+    if now.mode != "canary":
+        raise Refused(409, "no_canary", f"there is nothing to pause: the mode is {now.mode}")
+    return now if now.share == 0 else change(database, now, who, "pause", why, share=0.0)
+
+
+def freeze(database: Database, who: str, why: str = "") -> Deployment:
+    """Let the live policy act for everyone, running episodes of the candidate included, until `resume`."""
+    now = deployed(database)
+    return now if now.mode == "frozen" else change(database, now, who, "freeze", why, mode="frozen")
+
+
+def resume(database: Database, who: str, why: str = "") -> Deployment:
+    """Go on as before `pause` or `freeze`.
+
+    Raises:
+        Refused: if neither is in force.
+    """
+    now = deployed(database)
+    paused = now.mode == "canary" and now.share == 0
+    if not paused and now.mode != "frozen":
+        raise Refused(409, "not_paused", f"there is nothing to resume: the mode is {now.mode}")
+    before = next(
+        (
+            row
+            for row in _newest_first(database)
+            if row.mode != "frozen" and not (row.mode == "canary" and not row.share)
+        ),
+        now,
+    )
+    if before.candidate == now.candidate or before.mode == "apprentice":
+        mode, share = before.mode, before.share
+    else:
+        mode, share = "live" if now.candidate is None else "shadow", 0.0
+    return change(database, now, who, "resume", why, mode=mode, share=share)
+
+
+def _newest_first(database: Database) -> list[Deployment]:
+    columns = ", ".join(field.name for field in dataclasses.fields(Deployment))
+    return [Deployment(*row) for row in database.read(f"SELECT {columns} FROM deployments ORDER BY seq DESC")]
+
+
+def _require_not_live(now: Deployment, policy: str) -> None:
+    if policy == now.live:
+        raise Refused(409, "live", f"policy {policy[:12]} is live already; expected another one")
+
+
+def _require_free(now: Deployment, policy: str, force: bool) -> None:
+    if now.mode in ("canary", "frozen") and now.candidate not in (None, policy) and not force:
+        raise Refused(
+            409,
+            "other_candidate",
+            f"policy {now.candidate[:12]} is on trial; roll it back first, or force it",
+        )
+
+
+def _require_acting(now: Deployment) -> None:
+    if now.mode == "frozen":
+        raise Refused(409, "frozen", "the service is frozen; expected `resume` first")
+    if now.mode == "apprentice":
+        raise Refused(
+            409, "apprentice", "the application acts, so no units can be drawn; promote a policy to let it act"
+        )
+
+
+def _require_gate(database: Database, now: Deployment, policy: str) -> None:
+    gate = last_gate(database, policy)
+    if gate is None or gate.gate != OFF_POLICY or gate.verdict != PASSED:
+        said = "none has been made" if gate is None else f"the last one is: {gate.gate}, {gate.verdict}"
+        raise Refused(
+            409,
+            "no_verdict",
+            f"policy {policy[:12]} needs the verdict of the off-policy gate ({said}); `segue policies evaluate "
+            f"{policy[:12]}` makes one, and --force goes without",
+        )
+    if gate.evidence["live"] != now.live:
+        raise Refused(
+            409,
+            "old_verdict",
+            f"policy {policy[:12]} was judged against {gate.evidence['live'][:12]}, and {now.live[:12]} is live now; "
+            f"judge it again: segue policies evaluate {policy[:12]}",
+        )
+
+
+def _allowed_share(database: Database, policy: str, rules: Rules) -> float:
+    """The largest share that the verdicts of a running trial allow."""
+    began = courses(database)[-1].began
+    passed = database.read(
+        "SELECT gate FROM gates WHERE candidate = ? AND verdict = ? AND seq > ?", policy, PASSED, began
+    )
+    furthest = max((float(gate.removeprefix(STAGE)) for (gate,) in passed if gate.startswith(STAGE)), default=0.0)
+    return next((share for share in rules.shares if share > furthest), 1.0)
+
+
+def _require_trial(database: Database, now: Deployment, policy: str) -> None:
+    if now.mode == "canary" and now.candidate == policy:
+        began = courses(database)[-1].began
+        if _allowed_share(database, policy, read_rules(database, began)) == 1:
+            return
+        gate = last_gate(database, policy)
+        said = f"the last one is: {gate.gate}, {gate.verdict}" if gate is not None else "there is none yet"
+    else:
+        said = "it is not on trial"
+    raise Refused(
+        409,
+        "no_verdict",
+        f"policy {policy[:12]} has not passed its trial ({said}); expected a canary that passes every stage, or force",
+    )
+
+
+def _stage_gate(share: float) -> str:
+    return f"{STAGE}{share}"
+
+
+class Promoter:
+    """Follows the evidence and takes the steps that it allows; alarms withdraw a candidate at once.
+
+    Args:
+        database: the log.
+        tick: notes the time in the log (`Service.tick`), so that windows close while nothing arrives; without it only
+            traffic closes them.
+    """
+
+    def __init__(self, database: Database, tick: Any = None) -> None:
+        self.database, self._tick = database, tick
+        self._trial: Trial | None = None
+        self._monitor: Monitor | None = None
+        self._lock = threading.Lock()
+
+    def evidence(self) -> Evidence | None:
+        """What the trial that goes on has shown; None if there is none."""
+        with self._lock:
+            return self._evidence(latest_deployment(self.database))
+
+    def review(self) -> Evidence | None:
+        """Look at the evidence, and take the step that it allows.
+
+        Raises:
+            Unavailable: if the log cannot be read or written now. The next review goes on.
+        """
+        with self._lock:
+            now = latest_deployment(self.database)
+            evidence = self._evidence(now)
+            try:
+                if evidence is not None and now is not None:
+                    self._step(now, evidence)
+                elif now is not None and now.mode == "shadow":
+                    self._begin(now)
+                if now is not None and now.mode != "frozen":
+                    self._watch()
+            except Refused as error:  # somebody else was faster; the next review sees what they did
+                LOGGER.info("promotion: %s", error)
+            return evidence
+
+    def _evidence(self, now: Deployment | None) -> Evidence | None:
+        if now is None or now.candidate is None or now.mode not in ("canary", "frozen"):
+            self._trial = None
+            return None
+        course = next((one for one in courses(self.database)[-1:] if one.candidate == now.candidate), None)
+        if course is None:
+            return None
+        if self._trial is None or self._trial.course.began != course.began:
+            rules = read_rules(self.database, course.began)
+            self._trial = Trial(self.database, course, rules)
+        if self._tick is not None and self._trial.overdue(time.time()):
+            self._tick(READER)
+        self._trial.follow(course)
+        return self._trial.evidence(_stage_share(course, now))
+
+    def _step(self, now: Deployment, evidence: Evidence) -> None:
+        assert self._trial is not None
+        course, rules = self._trial.course, self._trial.rules
+        gate = _stage_gate(evidence.share)
+        if evidence.alarm is not None:
+            self._note(course, gate, ALARM, evidence)
+            if now.mode != "frozen":
+                self._change(now, "rollback", evidence.verdict, mode="live", candidate=None, share=0.0)
+        elif evidence.passed and now.mode == "canary":
+            self._note(course, gate, PASSED, evidence)
+            if not rules.automatic or now.share == 0:
+                return
+            following = [share for share in rules.shares if share > now.share]
+            if following:
+                self._change(now, "canary", evidence.verdict, share=following[0])
+            else:
+                self._change(
+                    now, "promote", evidence.verdict, mode="live", live=now.candidate, candidate=None, share=0.0
+                )
+
+    def _watch(self) -> None:
+        """Freeze the service when what is seen or earned has changed; where the application acts, say so."""
+        rules, begins = read_rules(self.database), reference_begins(self.database)
+        if rules.run_length is None:
+            return
+        if self._monitor is None or self._monitor.begins != begins:
+            self._monitor = Monitor(self.database, begins, rules.window, rules.missing, rules.run_length)
+        found = self._monitor.review()
+        if found is None:
+            return
+        known = self.database.read("SELECT detail FROM audit WHERE what = 'alarm' AND seq > ?", begins)
+        if not any(json.loads(detail)["changed"] == found.what for (detail,) in known):
+            detail = {"changed": found.what, "why": found.said, "row": found.seq}
+            self.database.append([AuditRow(time.time(), ITSELF, "alarm", json.dumps(detail))])
+            LOGGER.warning("promotion: alarm: %s", found.said)
+            now = deployed(self.database)
+            if now.mode not in ("frozen", "apprentice"):
+                self._change(now, "freeze", found.said, mode="frozen")
+
+    def _begin(self, now: Deployment) -> None:
+        """From shadow to canary, once the off-policy gate lets the candidate pass."""
+        rules, gate = read_rules(self.database), None
+        if now.candidate is not None and rules.automatic and rules.window is not None:
+            gate = last_gate(self.database, now.candidate)
+        if gate is not None and gate[:2] == (OFF_POLICY, PASSED) and gate.evidence["live"] == now.live:
+            self._change(now, "canary", "the off-policy gate let it pass", mode="canary", share=rules.shares[0])
+
+    def _note(self, course: Course, gate: str, verdict: str, evidence: Evidence) -> None:
+        """A verdict, once for each trial."""
+        known = self.database.read(
+            "SELECT 1 FROM gates WHERE candidate = ? AND gate = ? AND verdict = ? AND seq > ?",
+            course.candidate,
+            gate,
+            verdict,
+            course.began,
+        )
+        if not known:
+            content = msgspec.json.encode(evidence).decode()
+            self.database.append([GateRow(time.time(), course.candidate, gate, verdict, content)])
+
+    def _change(self, now: Deployment, what: str, why: str, **to: Any) -> None:
+        LOGGER.warning("promotion: %s of %s (%s)", what, (now.candidate or now.live)[:12], why)
+        change(self.database, now, ITSELF, what, why, **to)
+
+
+def _stage_share(course: Course, now: Deployment) -> float:
+    """The share of this stage; of a paused or frozen trial, the last one that drew units."""
+    if now.mode == "canary" and now.share > 0:
+        return now.share
+    return course.shares[max(course.shares)] if course.shares else 0.0
+
+
+class Watch:
+    """Reviews the evidence beside a service, in a thread of its own.
+
+        with Service("live.db") as service, Watch(service):
+            …
+
+    Args:
+        service: whose log is watched.
+        every: seconds between reviews.
+    """
+
+    def __init__(self, service: Service, every: float = 5.0) -> None:
+        self.promoter = Promoter(service.log, service.tick)
+        self.failure: str | None = None
+        """Why the last review failed; None if it did not."""
+        self._service, self._every, self._stop = service, every, threading.Event()
+        self._thread = threading.Thread(target=self._run, name="segue-live-promotion", daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def review(self) -> Evidence | None:
+        """Look at the evidence now, and let the service follow.
+
+        Raises:
+            Unavailable: if the log cannot be read or written now.
+        """
+        evidence = self.promoter.review()
+        self._service.look()
+        return evidence
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every):
+            try:
+                self.review()
+                self.failure = None
+            except SegueError as error:
+                self.failure = str(error)
+                LOGGER.warning("promotion: no review (%s); the next one is in %g seconds", error, self._every)
+            except Exception:
+                self.failure = "a fault of Segue's; the service's own log says more"
+                LOGGER.exception("promotion: no review")

@@ -1,0 +1,467 @@
+"""A candidate on trial: the returns of its units and of the live policy's, in order of assignment, and what they show.
+
+A **unit** (a user, a patient, a robot) is what is randomised. It counts once for each candidate, by its first episode
+that could have been the candidate's, for the arm that it was assigned, whoever acted later. Its return is the sum of
+the rewards that arrive within the reward window. It enters the tests when the window has closed, in order of
+assignment: whatever finishes first would otherwise count first, and arms that differ in their delays would differ.
+
+All of it is a function of the log, so a restart, and another process that reads the same log, find the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct
+
+from segue.errors import SegueError
+from segue.evidence import MeanDifference, RankComparison, SampleRatio, required_evidence
+from segue.live.database import Database
+from segue.live.schema import RulesRow
+
+#: The reader of the log whose ticks close reward windows while nothing else arrives.
+READER = "promotion"
+#: Episodes that are read at once.
+AT_ONCE = 5_000
+ARMS = ("live", "candidate")
+
+
+class Rules(Struct, frozen=True, forbid_unknown_fields=True):
+    """What promotion asks of a candidate. A trial keeps the rules that it began with."""
+
+    window: Annotated[float, Meta(gt=0)] | None = None
+    """Seconds after an episode's assignment in which its rewards count; no trial begins before it is declared."""
+    missing: float = 0.0
+    """What a decision counts whose reward did not arrive in the window."""
+    alpha: Annotated[float, Meta(gt=0, lt=1)] = 0.05
+    """Expected share of false promotions among all, at most; and probability that a candidate which is as good as the
+    live policy is ever stopped by an alarm."""
+    shares: tuple[Annotated[float, Meta(gt=0, lt=1)], ...] = (0.1, 0.5)
+    """Share of the units that the candidate gets, stage by stage, before it gets all."""
+    cost: float | None = None
+    """How much more cost per unit than the live policy's is tolerated; None: costs decide nothing."""
+    effective: Annotated[float, Meta(ge=1)] = 30.0
+    """Effective episodes that the off-policy gate needs."""
+    run_length: Annotated[float, Meta(ge=100)] | None = 100_000.0
+    """Mean number of episodes until a false alarm that observations or returns have changed, at least; None: nobody
+    looks."""
+    automatic: bool = True
+    """Whether the service takes the steps itself. Alarms always withdraw a candidate."""
+
+    def __post_init__(self) -> None:
+        if not self.shares or list(self.shares) != sorted(set(self.shares)):
+            raise ValueError(f"shares are {list(self.shares)}; expected at least one, each larger than the one before")
+        if not math.isfinite(self.missing) or not math.isfinite(self.cost or 0.0):
+            raise ValueError(f"missing is {self.missing}, cost {self.cost}; expected finite numbers")
+
+
+def read_rules(database: Database, before: int | None = None) -> Rules:
+    """The rules that hold now, or that held when the row with this number was written."""
+    bound = 2**62 if before is None else before
+    rows = database.read("SELECT rules FROM rules WHERE seq < ? ORDER BY seq DESC LIMIT 1", bound)
+    return msgspec.json.decode(rows[0][0], type=Rules) if rows else Rules()
+
+
+def declare(database: Database, at: float, who: str, changes: Mapping[str, Any]) -> Rules:
+    """Change rules; those that are not named stay.
+
+    Raises:
+        SegueError: for a rule that does not exist, or a value that makes no sense. Nothing has changed then.
+    """
+    try:
+        rules = msgspec.convert(msgspec.structs.asdict(read_rules(database)) | dict(changes), Rules)
+    except msgspec.ValidationError as error:
+        raise SegueError(f"rules: {error}") from None
+    database.append([RulesRow(at, who, msgspec.json.encode(rules).decode())])
+    return rules
+
+
+class Course(NamedTuple):
+    """A trial as the deployments tell it: from the candidate's first canary until it is promoted or withdrawn."""
+
+    candidate: str
+    live: str
+    number: int
+    """Which of the log's trials it is, from 1."""
+    promotions: int
+    """Candidates that passed their trial before."""
+    began: int
+    """Number of its first deployment."""
+    shares: dict[int, float]
+    """The candidate's share under each deployment that draws units for both."""
+    earlier: frozenset[int]
+    """Deployments of the same candidate's earlier trials: their units do not count again."""
+
+
+def courses(database: Database) -> list[Course]:
+    """All trials of a log, the last one last."""
+    found: list[Course] = []
+    shares: dict[str, list[int]] = {}
+    candidate: str | None = None  # whose trial goes on
+    promotions = 0
+    rows = database.read("SELECT seq, mode, live, candidate, share, forced FROM deployments ORDER BY seq")
+    for seq, mode, live, tried, share, forced in rows:
+        if candidate is not None and live == candidate and not forced:
+            promotions += 1
+        if tried != candidate or mode not in ("canary", "frozen"):
+            candidate = None
+        if mode != "canary" or tried is None:
+            continue
+        if candidate is None:
+            candidate = tried
+            earlier = frozenset(shares.setdefault(tried, []))
+            found.append(Course(tried, live, len(found) + 1, promotions, seq, {}, earlier))
+        if 0 < share < 1:
+            found[-1].shares[seq] = share
+            shares[tried].append(seq)
+    return found
+
+
+def between(database: Database, one: str | None = None, other: str | None = None) -> Course:
+    """Everything that two policies shared, or the last trial.
+
+    Args:
+        database: the log.
+        one: hash of a policy; with `other`, which is named as the candidate if it was one.
+        other: hash of another.
+
+    Raises:
+        SegueError: if no units were ever drawn for both.
+    """
+    found = courses(database)
+    if one is not None and other is not None:
+        found = [course for course in found if {course.candidate, course.live} == {one, other}]
+        if not found:
+            raise SegueError(
+                f"policies {one[:12]} and {other[:12]} never shared units in this log; expected a canary of one beside "
+                "the other, or --dataset to judge both off-policy"
+            )
+        candidates = {course.candidate for course in found}
+        candidate = other if other in candidates else one
+        found = [course for course in found if course.candidate == candidate]
+    if not found:
+        raise SegueError(f"{database.url}: no two policies have shared units yet; `segue policies canary` begins")
+    if one is None:
+        return found[-1]
+    shares = {seq: share for course in found for seq, share in course.shares.items()}
+    return found[0]._replace(shares=shares, earlier=frozenset())
+
+
+class Arm(Struct):
+    """What came of the units of one arm."""
+
+    units: int = 0
+    mean: float | None = None
+    """Mean return per unit."""
+    cost: float | None = None
+    """Mean cost per unit."""
+    missing: float | None = None
+    """Share of decisions whose reward did not arrive in the window."""
+    lag: float | None = None
+    """Mean seconds from a decision to its reward."""
+    waiting: int = 0
+    """Units whose window is open."""
+
+    @classmethod
+    def of(
+        cls,
+        units: float,
+        decisions: float,
+        rewarded: float,
+        returns: float,
+        costs: float,
+        lags: float,
+    ) -> Arm:
+        """The means of these sums."""
+        return cls(
+            int(units),
+            _ratio(returns, units),
+            _ratio(costs, units),
+            _ratio(decisions - rewarded, decisions),
+            _ratio(lags, rewarded),
+        )
+
+
+class Evidence(Struct):
+    """What a trial has shown so far. Evidence is an e-value: it reaches 1/α with probability α at most by chance."""
+
+    candidate: str
+    live: str
+    trial: int
+    """Which of the log's trials it is, from 1: each one needs more evidence than the one before."""
+    share: float
+    """Of the units, in this stage."""
+    arms: dict[str, Arm]
+    """Of the whole trial."""
+    stage: dict[str, int]
+    """Units of this stage by arm."""
+    difference: float | None
+    """Mean return of the candidate less the live policy's, per unit, in the whole trial."""
+    interval: tuple[float, float] | None
+    """Of the difference, at 1 − α, at all times at once, for many units; None before there are enough."""
+    log_better: float
+    """The largest natural logarithm so far of the evidence of this stage that the candidate is better."""
+    log_worse: float
+    """The same of the whole trial that it is worse."""
+    log_mismatch: float
+    """The same that units are not assigned with the stated probabilities."""
+    needed: dict[str, float]
+    """What each has to reach: better, worse, mismatch."""
+    cost: tuple[float, float] | None
+    """Interval of the difference of costs per unit, if a bound on it is declared."""
+    alarm: str | None
+    """Why the candidate has to be withdrawn."""
+    passed: bool
+    """Whether this stage is passed."""
+    verdict: str
+    """The same in a sentence."""
+
+
+class Comparison(Struct):
+    """Two policies that shared units, over all units that they shared."""
+
+    policies: dict[str, str]
+    """Hash by arm."""
+    arms: dict[str, Arm]
+    difference: float | None
+    """Mean return of the candidate less the live policy's, per unit."""
+    interval: tuple[float, float] | None
+    """Of the difference, at 1 − α, at all times at once, for many units; None before there are enough."""
+    log_better: float
+    """The largest natural logarithm so far of the evidence that the candidate is better."""
+    log_worse: float
+    log_mismatch: float
+    """The same that units are not assigned with the stated probabilities."""
+    needed: float
+    """What each has to reach."""
+    verdict: str
+
+
+class _Stage:
+    """Tests that only units of one share enter."""
+
+    def __init__(self) -> None:
+        self.ranks, self.means, self.units = RankComparison(), MeanDifference(), dict.fromkeys(ARMS, 0)
+        self.log_better = 0.0
+
+
+class Trial:
+    """The tests of one trial, kept up with the log.
+
+    Args:
+        database: the log.
+        course: the trial.
+        rules: what is asked; its window must be declared.
+    """
+
+    def __init__(self, database: Database, course: Course, rules: Rules) -> None:
+        if rules.window is None:
+            raise SegueError(
+                "the trial began before a reward window was declared; roll it back, declare it (segue policies rules "
+                "--window SECONDS), and begin it again"
+            )
+        self.course, self.rules, self.window = course, rules, rules.window
+        self._database = database
+        self._read_to = min([course.began, *course.earlier]) - 1
+        self._known: set[str] = set()
+        self._stages: dict[float, _Stage] = {}
+        self._ranks, self._ratio = RankComparison(), SampleRatio()
+        self._means = MeanDifference(alpha=rules.alpha)
+        self._costs = MeanDifference(alpha=rules.alpha / 2)
+        self._log_better = self._log_worse = self._log_mismatch = 0.0
+        self._cost_alarm = False
+        self._sums = {arm: np.zeros(6) for arm in ARMS}
+
+    def follow(self, course: Course) -> None:
+        """Enter every unit whose window has closed since; `course` is the trial as it is known now."""
+        self.course = course
+        now = clock(self._database)
+        while True:
+            rows = self._database.read(
+                "SELECT seq, at, unit, arm, probability, deployment FROM episodes WHERE seq > ? ORDER BY seq LIMIT ?",
+                self._read_to,
+                AT_ONCE,
+            )
+            closed = next((i for i, row in enumerate(rows) if not row[1] + self.window < now), len(rows))
+            if closed:
+                self._enter(rows[:closed])
+            if closed < AT_ONCE:
+                return
+
+    def overdue(self, now: float) -> bool:
+        """Whether the next window has closed by now, and nothing in the log says so yet."""
+        rows = self._database.read("SELECT at FROM episodes WHERE seq > ? ORDER BY seq LIMIT 1", self._read_to)
+        return bool(rows) and rows[0][0] + self.window < now
+
+    def _enter(self, rows: list[tuple[Any, ...]]) -> None:
+        """Units in order of assignment."""
+        first, last = self._read_to, rows[-1][0]
+        counted = {seq: (arm, chance, share) for seq, arm, chance, share in self._counted(rows)}
+        self._read_to = last
+        if not counted:
+            return
+        seconds = self.window
+        results = self._database.read(
+            "SELECT e.seq, COUNT(d.decision), COUNT(o.outcome), COALESCE(SUM(o.reward), 0.0), "
+            "COALESCE(SUM(o.cost), 0.0), COALESCE(SUM(o.at - d.at), 0.0) FROM episodes e "
+            "LEFT JOIN decisions d ON d.episode = e.episode AND d.at <= e.at + ? "
+            "LEFT JOIN outcomes o ON o.decision = d.decision AND o.at <= e.at + ? "
+            "WHERE e.seq > ? AND e.seq <= ? GROUP BY e.seq ORDER BY e.seq",
+            seconds,
+            seconds,
+            first,
+            last,
+        )
+        kept = np.array([row for row in results if row[0] in counted], float)
+        candidate = np.array([arm == "candidate" for arm, _, _ in counted.values()])
+        chance, share = (np.array([value[i] for value in counted.values()]) for i in (1, 2))
+        _, decisions, rewarded, rewards, costs, lags = kept.T
+        returns = rewards + self.rules.missing * (decisions - rewarded)
+        for arm, own in (("live", ~candidate), ("candidate", candidate)):
+            columns = [np.ones(len(kept)), decisions, rewarded, returns, costs, lags]
+            self._sums[arm] += np.array([column[own].sum() for column in columns])
+        better, worse = self._ranks.update(returns, candidate, chance)
+        self._log_better = max(self._log_better, float(better.max()))
+        self._log_worse = max(self._log_worse, float(worse.max()))
+        self._log_mismatch = max(self._log_mismatch, float(self._ratio.update(candidate, chance).max()))
+        self._means.update(returns, candidate, chance)
+        lowest = self._costs.update(costs, candidate, chance)[1]
+        if self.rules.cost is not None:
+            self._cost_alarm |= bool((lowest > self.rules.cost).any())
+        for one in np.unique(share):
+            own = share == one
+            stage = self._stages.setdefault(float(one), _Stage())
+            better, _ = stage.ranks.update(returns[own], candidate[own], chance[own])
+            stage.log_better = max(stage.log_better, float(better.max()))
+            stage.means.update(returns[own], candidate[own], chance[own])
+            for arm, of_arm in (("live", ~candidate), ("candidate", candidate)):
+                stage.units[arm] += int((own & of_arm).sum())
+
+    def _counted(self, rows: list[tuple[Any, ...]]) -> Iterator[tuple[int, str, float, float]]:
+        """Number, arm, the candidate's probability and share of the episodes that count."""
+        for seq, _, unit, arm, probability, deployment in rows:
+            share = self.course.shares.get(deployment)
+            if share is None and deployment not in self.course.earlier:
+                continue
+            if unit not in self._known:
+                self._known.add(unit)
+                if share is not None:
+                    yield seq, arm, probability if arm == "candidate" else 1 - probability, share
+
+    def evidence(self, share: float) -> Evidence:
+        """What is known now, for the stage with this share."""
+        rules, course = self.rules, self.course
+        stage = self._stages.get(share) or _Stage()
+        needed = {
+            "better": math.log(required_evidence(rules.alpha, course.number, course.promotions)),
+            # One α for the three alarms together.
+            "worse": math.log(2 / rules.alpha),
+            "mismatch": math.log(4 / rules.alpha),
+        }
+        costs = None if rules.cost is None else self._costs.interval
+        effect = stage.means.interval.effect
+        alarm = None
+        if self._log_mismatch >= needed["mismatch"]:
+            alarm = "sample-ratio mismatch: units are not assigned with the stated probabilities"
+        elif self._log_worse >= needed["worse"]:
+            alarm = "the candidate's returns are worse"
+        elif self._cost_alarm:
+            alarm = f"the candidate costs more than {rules.cost:g} above the live policy per unit"
+        lacking = [
+            f"evidence {_shown(stage.log_better)} of {_shown(needed['better'])}"
+            if stage.log_better < needed["better"]
+            else "",
+            "" if effect > 0 else "its mean return is not above the live policy's",
+            ""
+            if costs is None or costs.high <= (rules.cost or 0.0)
+            else f"its cost may be {costs.high:.3g} above the live policy's per unit",
+        ]
+        missing = "; ".join(filter(None, lacking))
+        counts = f"{stage.units['candidate']} and {stage.units['live']} units at {share:.0%}"
+        if alarm is not None:
+            verdict = f"alarm: {alarm}"
+        elif missing:
+            verdict = f"not enough evidence that the candidate is better ({missing}; {counts})"
+        else:
+            verdict = f"the candidate is better (evidence {_shown(stage.log_better)}; {counts})"
+        means = self._means.interval
+        return Evidence(
+            course.candidate,
+            course.live,
+            course.number,
+            share,
+            self._arms(),
+            stage.units,
+            _finite(means.effect),
+            (means.low, means.high) if math.isfinite(means.low) else None,
+            stage.log_better,
+            self._log_worse,
+            self._log_mismatch,
+            needed,
+            None if costs is None or not math.isfinite(costs.low) else (costs.low, costs.high),
+            alarm,
+            alarm is None and not missing,
+            verdict,
+        )
+
+    def comparison(self) -> Comparison:
+        """What is known of the two policies, whatever was decided on."""
+        arms, means, alpha = self._arms(), self._means.interval, self.rules.alpha
+        names = {"live": self.course.live, "candidate": self.course.candidate}
+        needed = math.log(2 / alpha)
+        if self._log_mismatch >= needed:
+            verdict = "units are not assigned with the stated probabilities, so nothing can be compared"
+        elif self._log_better < needed and self._log_worse < needed:
+            most = max(self._log_better, self._log_worse)
+            verdict = f"not enough evidence that they differ ({_shown(most)} of {_shown(needed)})"
+        elif self._log_better >= needed and self._log_worse >= needed:
+            verdict = "each was better for a time: the difference changes"
+        else:
+            word = "better" if self._log_better >= needed else "worse"
+            verdict = f"the candidate is {word} (evidence {_shown(max(self._log_better, self._log_worse))})"
+        return Comparison(
+            names,
+            arms,
+            _finite(means.effect),
+            (means.low, means.high) if math.isfinite(means.low) else None,
+            self._log_better,
+            self._log_worse,
+            self._log_mismatch,
+            needed,
+            verdict,
+        )
+
+    def _arms(self) -> dict[str, Arm]:
+        marks = ", ".join("?" * len(self.course.shares)) or "NULL"
+        rows = self._database.read(
+            f"SELECT arm, unit FROM episodes WHERE seq > ? AND deployment IN ({marks})",
+            self._read_to,
+            *self.course.shares,
+        )
+        arms = {arm: Arm.of(*sums) for arm, sums in self._sums.items()}
+        for name, arm in arms.items():
+            arm.waiting = len({unit for of, unit in rows if of == name} - self._known)
+        return arms
+
+
+def clock(database: Database) -> float:
+    """Time of the log: what is written later has this time or a later one."""
+    latest = [database.read(f"SELECT at FROM {table} ORDER BY seq DESC LIMIT 1") for table in ("episodes", "outcomes")]
+    latest.append(database.read("SELECT at FROM cursors WHERE reader = ? ORDER BY seq DESC LIMIT 1", READER))
+    return max((rows[0][0] for rows in latest if rows), default=-math.inf)
+
+
+def _shown(log_e: float) -> str:
+    return f"{math.exp(min(log_e, 700)):.3g}"
+
+
+def _ratio(total: float, number: float) -> float | None:
+    return float(total / number) if number else None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""How often live evidence errs, and how soon it decides."""

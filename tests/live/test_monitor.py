@@ -1,0 +1,111 @@
+"""Alarms without a candidate: the world, a sensor or the reward is no longer what it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from studies.live_promotion.world import LIVE, World
+
+from segue.live.monitor import REFERENCE, Monitor, reference_begins
+from segue.live.policies import latest_deployment
+from segue.live.promotion import change, resume
+from segue.live.schema import CursorRow, DecisionRow, EpisodeRow, OutcomeRow
+from segue.live.trial import READER, declare
+
+DRAW = np.random.default_rng(0)
+
+
+def arrive(world: World, observations: np.ndarray, returns: np.ndarray, arm: str = "live") -> None:
+    """Episodes of one step, and a review when their windows have closed."""
+    rows = []
+    for seen, earned in zip(observations, returns, strict=True):
+        world.now += 1
+        name = f"u{next(world.units)}"
+        rows.append(EpisodeRow(world.now, name, name, arm, LIVE, 1.0, 1))
+        rows.append(
+            DecisionRow(world.now, name, name, 0, seen.astype(np.float32).tobytes(), None, b"", 0.0, LIVE, "live", None)
+        )
+        rows.append(OutcomeRow(world.now, name, name, float(earned), None, None, 1, 0))
+    world.now += 100
+    world.database.append([*rows, CursorRow(world.now, READER, 0, "")])
+    world.promoter.review()
+
+
+def mode(world: World) -> str:
+    now = latest_deployment(world.database)
+    assert now is not None
+    return now.mode
+
+
+def alarms(world: World) -> list[str]:
+    rows = world.database.read("SELECT detail FROM audit WHERE what = 'alarm' ORDER BY seq")
+    return [json.loads(detail)["changed"] for (detail,) in rows]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """The reference and 1,000 more episodes are in the log, and nothing has changed."""
+    made = World(tmp_path / "live.db", window=20.0)
+    arrive(made, DRAW.normal(size=(REFERENCE + 1000, 3)), DRAW.normal(size=REFERENCE + 1000))
+    assert mode(made) == "live"
+    return made
+
+
+def test_a_sensor_with_another_unit_freezes_the_service(world: World) -> None:
+    arrive(world, DRAW.normal(size=(60, 3)) * [1, 2.54, 1], DRAW.normal(size=60))
+    assert mode(world) == "frozen"
+    [(why,)] = world.database.read("SELECT why FROM deployments ORDER BY seq DESC LIMIT 1")
+    assert "number 1" in why
+
+
+def test_a_reward_with_the_wrong_sign_freezes_the_service(tmp_path: Path) -> None:
+    world = World(tmp_path / "live.db", window=20.0)
+    arrive(world, DRAW.normal(size=(REFERENCE, 3)), 1 + DRAW.normal(size=REFERENCE))
+    arrive(world, DRAW.normal(size=(60, 3)), -1 - DRAW.normal(size=60))
+    assert (mode(world), alarms(world)) == ("frozen", ["returns"])
+
+
+def test_a_rise_is_no_alarm_and_nor_is_a_bad_candidate(world: World) -> None:
+    arrive(world, DRAW.normal(size=(500, 3)), 2 + DRAW.normal(size=500))
+    arrive(world, DRAW.normal(size=(500, 3)), DRAW.normal(size=500) - 5, arm="candidate")
+    assert (mode(world), alarms(world)) == ("live", [])
+
+
+def test_an_alarm_is_raised_once_and_what_is_resumed_is_taken_as_normal(world: World) -> None:
+    for _ in range(3):
+        arrive(world, DRAW.normal(size=(100, 3)) + 2, DRAW.normal(size=100))
+    assert alarms(world) == ["observations"]
+    resume(world.database, "me")
+    arrive(world, DRAW.normal(size=(REFERENCE + 300, 3)) + 2, DRAW.normal(size=REFERENCE + 300))
+    assert (mode(world), alarms(world)) == ("live", ["observations"])
+
+
+def test_where_the_application_acts_an_alarm_is_noted_and_nobody_is_stopped(world: World) -> None:
+    now = latest_deployment(world.database)
+    assert now is not None
+    change(world.database, now, "me", "apprentice", "", mode="apprentice")
+    arrive(world, DRAW.normal(size=(100, 3)) + 2, DRAW.normal(size=100), arm="application")
+    assert (mode(world), alarms(world)) == ("apprentice", ["observations"])
+
+
+def test_what_never_changes_is_left_out_and_watching_can_be_switched_off(tmp_path: Path) -> None:
+    world = World(tmp_path / "live.db", window=20.0)
+    constant = np.ones((REFERENCE, 3))
+    arrive(world, constant, np.zeros(REFERENCE))
+    arrive(world, constant * 2, np.zeros(REFERENCE))  # nothing is known of how it varies
+    declare(world.database, 0.0, "me", {"run_length": None})
+    arrive(world, constant, np.full(REFERENCE, -9.0))
+    assert (mode(world), alarms(world)) == ("live", [])
+
+
+def test_a_restart_and_any_split_find_the_same(world: World) -> None:
+    arrive(world, DRAW.normal(size=(20, 3)), DRAW.normal(size=20))
+    arrive(world, DRAW.normal(size=(200, 3)) + 1, DRAW.normal(size=200))
+    [(detail,)] = world.database.read("SELECT detail FROM audit WHERE what = 'alarm'")
+    anew = Monitor(world.database, 1, 20.0, 0.0, 100_000.0).review()
+    assert anew is not None
+    assert anew.seq == json.loads(detail)["row"]
+    assert reference_begins(world.database) > 1
