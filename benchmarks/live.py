@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -28,24 +29,23 @@ HERE = Path(__file__).parent
 SERVERS = ("echo", "after", "process", "power")
 #: Decisions of one episode.
 STEPS = 50
+TOKEN = "benchmark"
+#: Hot swaps under load, and rollbacks of them.
+SWAPS, ROLLBACKS = 100, 20
 
 
 def serve(kind: str, policy: str, place: str) -> None:
-    """In a process of its own: print the port, then serve until SIGTERM."""
+    """In a process of its own, on the first core: print the address, then serve until SIGTERM."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-    from segue.cli.serve import _listen
-    from segue.live.http import application
-    from segue.live.service import Service
+    from segue.cli import serve
 
-    listening = _listen("127.0.0.1", 0)
-    listening.listen(1024)
-    print(listening.getsockname()[1], flush=True)
-    config = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 10}
     if kind == "echo":
-        uvicorn.Server(uvicorn.Config(echo(), **config)).run(sockets=[listening])
-        return
-    with Service(Path(place) / "live.db", policy, durability=kind) as service:  # type: ignore[arg-type]
-        uvicorn.Server(uvicorn.Config(application(service, "token"), **config)).run(sockets=[listening])
+        listening = serve._listen("127.0.0.1", 0)
+        print(f"segue: http://127.0.0.1:{listening.getsockname()[1]} echoes", flush=True)
+        uvicorn.Server(uvicorn.Config(echo(), **serve.QUIET)).run([listening])
+    else:
+        where = ["--db", f"{place}/live.db", "--port", "0", "--token", TOKEN]
+        serve.main([*where, "--policy", policy, "--durability", kind])
 
 
 def echo() -> Any:
@@ -83,7 +83,16 @@ class Server:
             cwd=HERE.parent,
         )
         assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
+        self.url = self.process.stdout.readline().split()[1]
+        self.port = int(self.url.rpartition(":")[2])
+        until = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                break
+            except ConnectionRefusedError:
+                assert time.monotonic() < until, "the server does not answer"
+                time.sleep(0.02)
 
     def cpu(self) -> float:
         """Seconds of processor time that it has used."""
