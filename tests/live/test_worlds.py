@@ -51,7 +51,7 @@ def simulated(service: Service, world: str = "env:SegueTestSwitch-v0", **traffic
 
 
 def test_traffic_with_faults_is_in_the_log_once(serve: Serve) -> None:
-    tally = simulated(serve(), clients=20, episodes=200, retry=0.3, duplicate=0.3, drop=0.2, returning=0.5)
+    tally = simulated(serve(), clients=20, episodes=200, retry=0.3, duplicate=0.3, drop=0.2, units=150)
     service = serve()  # the server has closed the first
     count = tally.count
     assert count["episodes"] == count["decisions"] == 200
@@ -62,7 +62,7 @@ def test_traffic_with_faults_is_in_the_log_once(serve: Serve) -> None:
         "SELECT (SELECT COUNT(*) FROM decisions), COUNT(*), COUNT(DISTINCT unit) FROM episodes"
     )
     assert (decisions, episodes) == (200, 200)
-    assert 1 < units < 200  # some came again
+    assert 50 < units < 150  # some came again
     assert service.database.read("SELECT COUNT(*) FROM outcomes") == [(count["outcomes"],)]
 
 
