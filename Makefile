@@ -40,7 +40,8 @@ test: install lint
 
 # What takes minutes: more combinations of the same claims.
 slow: install
-	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow $(CHECKED:%=--ignore=%)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow $(TYPED) src/segue/conformance $(CHECKED)
 
 lint: install
 	$(BIN)/ruff check .
