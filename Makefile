@@ -143,7 +143,7 @@ cartpole-mixed: install
 lock:
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --allow-unsafe --extra dev --upgrade --strip-extras --no-header --no-emit-index-url \
-	    --no-emit-trusted-host --no-emit-find-links --annotation-style line --output-file requirements.lock pyproject.toml
+	    --no-emit-trusted-host --no-emit-find-links --no-annotate --output-file requirements.lock pyproject.toml
 	sed -i '/^segue @/d' requirements.lock  # the extra that names this package; it is installed from the checkout
 
 clean:
