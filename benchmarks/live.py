@@ -116,7 +116,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._ask()
 
     def data_received(self, data: bytes) -> None:
         self._answer += data
@@ -126,9 +125,9 @@ class Connection(asyncio.Protocol):
         policy = body.partition(b'"policy":"')[2][:64].decode()
         self._load.answered(time.perf_counter() - self._since, head.startswith(b"HTTP/1.1 200"), policy)
         self._answer = b""
-        self._ask()
+        self.ask()
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
         if self._load.over:
             self._transport.close()
             return
@@ -163,8 +162,14 @@ class Load:
     async def run(self, server: Server, connections: int, warm: float, seconds: float) -> dict[str, float]:
         """Decisions per second, milliseconds to an answer, and microseconds of the server's processor a decision."""
         loop = asyncio.get_running_loop()
-        for number in range(connections):
-            await loop.create_connection(lambda number=number: Connection(self, number), "127.0.0.1", server.port)
+        # A busy server takes up one new connection per turn of its event loop, so all are there before the load begins.
+        protocols = [
+            (await loop.create_connection(lambda number=number: Connection(self, number), "127.0.0.1", server.port))[1]
+            for number in range(connections)
+        ]
+        await asyncio.sleep(0.5)
+        for protocol in protocols:
+            protocol.ask()
         await asyncio.sleep(warm)
         self.counting, start, before = True, time.perf_counter(), server.cpu()
         await asyncio.sleep(seconds)
