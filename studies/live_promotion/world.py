@@ -35,7 +35,8 @@ class World:
         self._late: list[tuple[float, int, OutcomeRow]] = []
         self.add(LIVE)
         self.database.append([DeploymentRow(0.0, "live", LIVE, None, 0.0, "no", "study", "", 0)])
-        declare(self.database, 0.0, "study", rules)
+        # A season and a drift are part of some worlds, so nobody looks for changes.
+        declare(self.database, 0.0, "study", {"run_length": None, **rules})
 
     def add(self, policy: str) -> None:
         """A policy that only has a name."""
