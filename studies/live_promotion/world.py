@@ -35,8 +35,7 @@ class World:
         self._late: list[tuple[float, int, OutcomeRow]] = []
         self.add(LIVE)
         self.database.append([DeploymentRow(0.0, "live", LIVE, None, 0.0, "no", "study", "", 0)])
-        # A season and a drift are part of some worlds, so nobody looks for changes.
-        declare(self.database, 0.0, "study", {"run_length": None, **rules})
+        declare(self.database, 0.0, "study", rules)
 
     def add(self, policy: str) -> None:
         """A policy that only has a name."""
@@ -120,7 +119,8 @@ def follow(
     window: float = 20.0,
 ) -> tuple[str, int]:
     """A world until its candidate is promoted or stopped, or for so many units: how it ended, and after how many."""
-    world, rng = World(file, window=window, shares=shares), np.random.default_rng(seed)
+    # A season and a drift are part of some worlds, so nobody looks for changes.
+    world, rng = World(file, window=window, shares=shares, run_length=None), np.random.default_rng(seed)
     # The arm of a unit is a hash of the candidate and the unit: another candidate is another draw.
     world.candidate(f"{rng.integers(2**63):064x}")
     returns = draw(rng, units)
