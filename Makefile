@@ -40,7 +40,8 @@ test: install lint
 
 # What takes minutes: more combinations of the same claims.
 slow: install
-	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow $(CHECKED:%=--ignore=%)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow $(TYPED) src/segue/conformance $(CHECKED)
 
 lint: install
 	$(BIN)/ruff check .
@@ -146,7 +147,7 @@ cartpole-mixed: install
 lock:
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --allow-unsafe --extra dev --upgrade --strip-extras --no-header --no-emit-index-url \
-	    --no-emit-trusted-host --no-emit-find-links --annotation-style line --output-file requirements.lock pyproject.toml
+	    --no-emit-trusted-host --no-emit-find-links --no-annotate --output-file requirements.lock pyproject.toml
 	sed -i '/^segue @/d' requirements.lock  # the extra that names this package; it is installed from the checkout
 
 clean:

@@ -42,6 +42,21 @@ settings.load_profile("segue")
 
 TESTS = itertools.count()
 
+#: Whose part of the conformance suite runs with `-m slow`: what differs from SAC in numbers only; and what has its
+#: networks from SAC, TD3 or DQN and nothing of its own that could miss an encoder.
+SACS_CODE = {"sac-n", "redq", "rlpd"}
+NETWORKS_ALIKE = SACS_CODE | {"edac", "cal-ql", "rebrac", "td3-bc", "discrete-cql"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before those are left out that are marked
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The suite itself tells no part from another, and knows no mark of ours."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "conformance" in item.path.parts and hasattr(item, "callspec"):
+            algorithm = item.callspec.params.get("algorithm")
+            if algorithm in (NETWORKS_ALIKE if "images" in item.name else SACS_CODE):
+                item.add_marker(pytest.mark.slow)
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Pictures are drawn where a test looks at them."""

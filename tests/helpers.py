@@ -86,7 +86,15 @@ def fresh_learner(algorithm: Algorithm, seed: int = 0, kind: str | None = None) 
 
 
 def random_learner(algorithm: Algorithm, seed: int = 0, kind: str | None = None) -> Learner:
-    """A learner whose every number is random: no role equals its target, no bias, scale or log α is special."""
+    """A learner whose every number is random: no role equals its target, no bias, scale or log α is special.
+
+    In buffers of its own, so that it can be donated.
+    """
+    return clone(_random_learner(algorithm, seed, kind))
+
+
+@functools.lru_cache(maxsize=32)  # to make one takes ten times as long as to copy it
+def _random_learner(algorithm: Algorithm, seed: int, kind: str | None) -> Learner:
     rng = np.random.default_rng(seed)
     spaces = KINDS[kind_of(algorithm, kind)]
 

@@ -70,8 +70,10 @@ def test_what_is_wrong_with_a_dataset_stands_among_the_findings():
     assert any(finding.text.startswith("problem: a short dataset") for finding in advice.findings)
 
 
-def test_a_trial_times_both_phases(capsys):
+def test_a_trial_times_both_phases(capsys, monkeypatch):
     """Of a recipe with environment: one that ends at the handover has the offline half only."""
+    monkeypatch.setattr("segue.advice.TRIAL_UPDATES", 40)
+    monkeypatch.setattr("segue.advice.TRIAL_STEPS", 256)
     assert main(["advise", "segue:cartpole-mixed", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["cost"]["offline_minutes"] > 0

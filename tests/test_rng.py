@@ -126,6 +126,8 @@ def one_update(algorithm, learner, replay, kind, strategy=None, bridges=()):
 #: Those that draw the same numbers as the algorithm that they are made of.
 DRAW_ALIKE = {"dqn", "redq", "rlpd", "bc", "discrete-bcq", "sac-n", "edac", "cal-ql"}
 DRAW_ALIKE |= {"td3-bc", "rebrac", "awac", "discrete-cql"}
+#: And those whose draws CQL, TD3, BCQ and FQL make too.
+DRAW_ALIKE |= {"sac", "iql", "discrete-sac"}
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_so_it_is_with_every_replay(name, monkeypatch):
     keys.check()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["continuous", pytest.param("discrete", marks=pytest.mark.slow)])  # it draws less
 def test_so_it_is_in_off_policy_evaluation(kind, monkeypatch):
     rows, spaces = transitions(32, kind=kind), KINDS[kind]
     columns = {

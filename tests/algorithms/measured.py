@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -40,17 +41,32 @@ _CASES = {
 WITH_CRITIC = [case for case, (name, *_) in _CASES.items() if hasattr(SUITE[name], "critic_learning_rate")]
 #: (algorithm, variant, kind of actions) by the case's name, those with a critic first
 CASES = {case: _CASES[case] for case in sorted(_CASES, key=lambda case: case not in WITH_CRITIC)}
-#: The scope has pytest run all tests of a case one after the other, so that it is measured by one worker and forgotten.
-every_case = pytest.mark.parametrize("case", CASES, scope="module")
-#: Every algorithm with code of its own, as it is by default; the others with `-m slow`: a sharper test covers them.
-mostly_defaults = pytest.mark.parametrize(
-    "case",
-    [
-        case if variant == "default" and name not in SACS_CODE else pytest.param(case, marks=pytest.mark.slow)
-        for case, (name, variant, _) in CASES.items()
-    ],
-    scope="module",
-)
+#: What runs no other code than another case: it differs in numbers, which tests/algorithms/test_effects.py sees to, or
+#: in layers and distributions that another algorithm has there too, or in nothing with these actions.
+ALIKE = {
+    *("bcq-wide", "bcq-layer-norm", "td3-bc-small-alpha", "rebrac-strong", "td3-large-noise"),
+    *("iql-continuous-antmaze", "iql-continuous-layer-norm", "cal-ql-plain-values"),
+    *("iql-discrete-squashed", "iql-discrete-layer-norm", "awac-discrete-squashed"),
+    *("bc-discrete-nll", "bc-discrete-squashed", "discrete-bcq-narrow", "discrete-cql-strong"),
+    *(case for case, (name, *_) in CASES.items() if name in SACS_CODE and case != "redq-default"),
+}
+#: The algorithms as they are by default, those of SAC's code apart.
+FIRST = {f"{member}-{next(iter(variants(name)))}" for member, (name, _) in MEMBERS.items() if name not in SACS_CODE}
+
+
+def of(cases: set[str], among: Iterable[str] = CASES) -> pytest.MarkDecorator:
+    """These cases, and the others with `-m slow`.
+
+    The scope has pytest run all tests of a case one after the other, so that it is measured once and forgotten.
+    """
+    marked = [case if case in cases else pytest.param(case, marks=pytest.mark.slow) for case in among]
+    return pytest.mark.parametrize("case", marked, scope="module")
+
+
+every_case = of(CASES.keys() - ALIKE)
+first_with_critic = of(FIRST, WITH_CRITIC)
+#: Those of them whose updates are unlike.
+mostly_defaults = of({case for case in FIRST if case.endswith("-default")})
 #: Roles that a critic update trains; the others that are trained move in an actor update.
 OF_CRITIC_UPDATE = {"behaviour", "value", "critic", "multiplier"}
 

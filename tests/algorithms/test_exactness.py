@@ -12,6 +12,7 @@ from measured import (
     algorithm_of,
     batch_of,
     every_case,
+    first_with_critic,
     in_float32,
     in_float64,
     learner_of,
@@ -228,5 +229,9 @@ def test_in_float64_an_update_is_what_its_paper_says(case):
     if case in WITH_CRITIC:
         a_critic_update_moves_the_behaviour_the_values_the_multiplier_and_the_critics_target_only(case)
         targets_follow_by_exactly_tau(case)
-        no_gradient_flows_through_the_bellman_target(case)
-        a_terminal_stops_the_bootstrap_and_a_time_out_does_not(case)
+
+
+@first_with_critic
+def test_where_the_bellman_target_ends_and_that_it_is_a_constant(case):
+    no_gradient_flows_through_the_bellman_target(case)
+    a_terminal_stops_the_bootstrap_and_a_time_out_does_not(case)

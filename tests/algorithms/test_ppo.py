@@ -411,6 +411,7 @@ class Seen(PPO):
         return super().value_loss(value, nets, batch, key, aux)
 
 
+@pytest.mark.slow  # one pass is compared with the reference above, and tests/test_rng.py has a key for every shuffle
 def test_compiled_updates_equal_uncompiled_ones_and_every_pass_shuffles_the_rows_anew():
     before, after, metrics = once("continuous")
     watched = Seen(**{field.name: getattr(BATCHED, field.name) for field in dataclasses.fields(BATCHED)})

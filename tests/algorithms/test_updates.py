@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from measured import CASES, algorithm_of, batch_of, every_case, learner_of, mostly_defaults, spaces_of
+from measured import CASES, algorithm_of, batch_of, every_case, learner_of, of, spaces_of
 from references import reference
 
 from helpers import (
@@ -41,7 +41,7 @@ def two_blocks(name: str, kind: str) -> Learner:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [pair if pair[0] in ("sac", "redq") else pytest.param(*pair, marks=pytest.mark.slow) for pair in MEMBERS.values()],
+    [pair if pair[0] == "redq" else pytest.param(*pair, marks=pytest.mark.slow) for pair in MEMBERS.values()],
     ids=MEMBERS,
 )
 def test_four_blocks_are_two_and_two(name, kind):
@@ -52,7 +52,7 @@ def test_four_blocks_are_two_and_two(name, kind):
 
 
 #: One of each schedule of updates; the other algorithms with `-m slow`.
-SCHEDULES = {"sac", "td3", "redq", "iql-continuous", "bcq", "dqn", "bc-continuous", "fql"}
+SCHEDULES = {"td3", "redq", "iql-continuous", "bcq"}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def shared_update(h, bridges, learner, batch, key):
     return learner.nets, learner.optimisers
 
 
-@mostly_defaults
+@of({"td3-default", "iql-continuous-default", "cal-ql-default", "bcq-default", "discrete-cql-default"})
 def test_no_bridges_and_bridges_that_change_nothing_are_bit_identical_to_an_update_without_bridges(case):
     algorithm, key = algorithm_of(case), jax.random.key(1)
     learner, batch = learner_of(case, algorithm), jax.tree.map(jnp.asarray, batch_of(case))
@@ -223,7 +223,7 @@ SIDE_BY_SIDE = {
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        pytest.param(*pair, id=member, marks=() if member == "cal-ql" else pytest.mark.slow)
+        pytest.param(*pair, id=member, marks=pytest.mark.slow)  # tests/training/test_parallel.py has a run's own
         for member, pair in SIDE_BY_SIDE.items()
     ],
 )

@@ -182,6 +182,7 @@ def test_the_anchor_follows_the_policy_by_polyak_averaging_after_its_step(polyak
 
 
 @pytest.mark.parametrize("distance", ["squared", pytest.param("kl", marks=pytest.mark.slow)])
+@pytest.mark.slow  # the price that does it is measured in the tests of the first price and of the dual
 def test_a_small_epsilon_slows_the_policy_down(distance):
     """Against the same bridge with a bound that never binds, over the same updates."""
     algorithm = small("td3")

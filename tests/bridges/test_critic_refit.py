@@ -18,7 +18,9 @@ from segue.errors import RecipeError
 from segue.rng import named
 
 MEMBERS = [("sac", "continuous"), ("td3", "continuous"), ("iql", "continuous"), ("awac", "discrete")]
-every_member = pytest.mark.parametrize(("name", "kind"), MEMBERS)
+every_member = pytest.mark.parametrize(
+    ("name", "kind"), [pytest.param(*m, marks=pytest.mark.slow if m[0] in ("sac", "td3") else ()) for m in MEMBERS]
+)
 KEY = jax.random.key(0)
 
 
@@ -98,7 +100,9 @@ def excess(learner, kind: str) -> tuple[float, float]:
     return float(np.maximum(np.max(rivals, 0) - q_own, 0).mean()), float(q_own.std())
 
 
-@pytest.mark.parametrize(("name", "kind"), [("sac", "continuous"), ("discrete-sac", "discrete")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("sac", "continuous"), pytest.param("discrete-sac", "discrete", marks=pytest.mark.slow)]
+)
 def test_after_the_alignment_no_action_near_the_policys_is_rated_above_it(name, kind):
     """In the mean over states the best rival's lead falls to a tenth, and the policy's values stay where they were."""
     algorithm = small(name, critic_learning_rate=3e-3, batch_size=64, hidden_sizes=(64, 64))

@@ -24,15 +24,16 @@ from segue.training.update import init_learner, replace
 
 ACTORS = [("sac", "continuous"), ("td3", "continuous"), ("awac", "discrete"), ("dqn", "discrete")]
 REFERENCE = np.array([90.0, 110.0])
+LEARNT = random_learner(small("sac"))
 
 
 def state_at(bridge: JumpStart, horizon: int, longest: int | None = None):
-    state = bridge.state(random_learner(small("sac")).nets, longest or horizon)
+    state = bridge.state(LEARNT.nets, longest or horizon)
     return state._replace(horizon=jnp.asarray(horizon, jnp.int32))
 
 
 def report(*returns: float, step: int = 7, reference=REFERENCE) -> Report:
-    return Report(step, np.array(returns, float), np.ones(len(returns), bool), reference, random_learner(small("sac")))
+    return Report(step, np.array(returns, float), np.ones(len(returns), bool), reference, LEARNT)
 
 
 def horizons(bridge: JumpStart, longest: int, returns: list[float], reference=REFERENCE) -> list[int]:

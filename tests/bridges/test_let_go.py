@@ -28,7 +28,12 @@ from segue.errors import RecipeError
 from segue.recipe import Recipe
 
 HELD = {name: kind for name, kind in MEMBERS.values() if ALGORITHMS[name].conservatism}
-every_held = pytest.mark.parametrize(("name", "kind"), HELD.items(), ids=HELD)
+#: One whose policy is held, one whose critic is and one without a policy; FQL, Cal-QL and ReBRAC with `-m slow`.
+UNLIKE = {"td3-bc", "cql", "discrete-cql"}
+every_held = pytest.mark.parametrize(
+    ("name", "kind"),
+    [pytest.param(*held, id=held[0], marks=() if held[0] in UNLIKE else pytest.mark.slow) for held in HELD.items()],
+)
 
 
 def at(bridge: LetGo, algorithm: Algorithm, progress: float) -> Algorithm:

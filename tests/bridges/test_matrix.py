@@ -161,12 +161,15 @@ TOGETHER = {
 }
 TRACED = {member: ((DEFAULT[bridge],), name, kind) for member, (bridge, name, kind) in SUPPORTED.items()}
 TRACED |= ELSEWHERE | PAIRS | {f"together-{name}": case for name, case in TOGETHER.items()}
-#: What is traced by default: each bridge on each kind, its other forms and every pair on one or two.
+#: What is traced by default: each bridge on each kind, its other forms on one, and the pairs of what does not act with
+#: everything else at once, which is also run.
 NEAR = {
     member
-    for member, (_, name, kind) in TRACED.items()
-    if (name, kind) in (KINDS_OF_ALGORITHM if member in SUPPORTED else {("td3-bc", "continuous"), ("awac", "discrete")})
-    and not (member in PAIRS and kind == "discrete")
+    for member, (bridges, name, kind) in TRACED.items()
+    if member.startswith("together-")
+    or (member in SUPPORTED and (name, kind) in KINDS_OF_ALGORITHM)
+    or (member in ELSEWHERE and name == "td3-bc")
+    or (member in PAIRS and kind == "continuous" and {"policy-expansion", "promotion"} & {b.name for b in bridges})
 }
 #: What is run by default beside everything at once: what acts on PPO, and what the algorithms with everything lack.
 RUN = {
@@ -268,7 +271,10 @@ def together(name: str) -> tuple[Learner, Learner, Any]:
     return before, *run(before, algorithm, bridges, kind, blocks=4)
 
 
-@pytest.mark.parametrize("name", ["td3-bc", pytest.param("awac", marks=pytest.mark.slow)])
+everything = pytest.mark.parametrize("name", ["td3-bc", pytest.param("awac", marks=pytest.mark.slow)])
+
+
+@everything
 def test_all_bridges_act_at_once(name):
     bridges, _, kind = TOGETHER[name]
     before, after, metrics = together(name)
@@ -282,14 +288,15 @@ def test_all_bridges_act_at_once(name):
     assert set(metrics) - reported >= set(plain)
 
 
-def test_with_bridges_too_four_blocks_are_two_and_two():
-    bridges, name, kind = TOGETHER["awac"]
+@everything
+def test_with_bridges_too_four_blocks_are_two_and_two(name):
+    bridges, _, kind = TOGETHER[name]
     before, at_once, _ = together(name)
     half, _ = run(before, small(name), bridges, kind)
     assert same_bits(run(half, small(name), bridges, kind)[0], at_once)
 
 
-@cases("name", TOGETHER)
+@everything
 def test_nothing_attached_shares_a_buffer_with_the_learner_so_that_all_can_be_donated(name):
     before, _, _ = together(name)
     places = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(before) if leaf.size]
@@ -318,7 +325,7 @@ def test_a_saved_state_is_read_back_bit_for_bit(bridge, name, kind, tmp_path):
     assert weak(back.learner) == []
 
 
-@cases("name", TOGETHER)
+@everything
 def test_a_saved_learner_with_all_bridges_goes_on_where_it_stopped(name, tmp_path):
     bridges, _, kind = TOGETHER[name]
     _, after, _ = together(name)

@@ -23,11 +23,12 @@ from segue.runner.checkpoint import Checkpoint
 from segue.training.update import replace
 
 BRIDGE = Promotion()
+LEARNT = random_learner(small("td3"))
 
 
 def named(name: int) -> Learner:
     """A learner that is known by one number."""
-    return dataclasses.replace(random_learner(small("td3")), nets=Nets(actor=jnp.asarray(float(name))))
+    return dataclasses.replace(LEARNT, nets=Nets(actor=jnp.asarray(float(name))))
 
 
 def after(*episodes: tuple[int, float], bridge: Promotion = BRIDGE, state: State | None = None) -> tuple[State, list]:
@@ -124,12 +125,13 @@ def test_episodes_that_two_policies_share_or_of_unknown_policies_do_not_count():
 def test_a_candidate_that_is_no_better_is_promoted_with_at_most_the_stated_probability(draw):
     """The same distribution for both; the incumbent's episodes are fresh in each of 400 repetitions."""
     source, promoted = np.random.default_rng(0), 0
+    fresh, learner = BRIDGE.state(named(0).nets), named(1)
     for _ in range(400):
         values = getattr(source, draw)(size=FEWEST + RECENT)
-        state = BRIDGE.state(named(0).nets)._replace(evidence=np.ones((), np.float32), candidates=np.ones((), np.int32))
+        state = fresh._replace(evidence=np.ones((), np.float32), candidates=np.ones((), np.int32))
         state = state._replace(earned=np.append(np.full(RECENT - FEWEST, np.nan), values[:FEWEST]))
         returns, arms = values[FEWEST:], np.full(RECENT, CANDIDATE)
-        report = Report(1, returns, np.ones(RECENT, bool), np.zeros(0), named(1), arms)
+        report = Report(1, returns, np.ones(RECENT, bool), np.zeros(0), learner, arms)
         promoted += int(BRIDGE.review(state, report).state.promotions)
     assert promoted / 400 <= BRIDGE.alpha
 

@@ -299,7 +299,10 @@ def fitted(bridge: SAMG, kind: str = "continuous", structured: bool = True) -> S
 QUICK: dict[str, Any] = {"fit_steps": 1000, "hidden_sizes": (32, 32)}
 
 
-@pytest.mark.parametrize(("coefficient", "kind"), [("elbo", "continuous"), ("encoder", "discrete")])
+@pytest.mark.parametrize(
+    ("coefficient", "kind"),
+    [("elbo", "continuous"), pytest.param("encoder", "discrete", marks=pytest.mark.slow)],
+)
 def test_the_report_tells_a_dataset_that_can_be_told_from_one_that_cannot(coefficient, kind):
     bridge = SAMG(coefficient=coefficient, **QUICK)
     structured, anything = fitted(bridge, kind), fitted(bridge, kind, structured=False)

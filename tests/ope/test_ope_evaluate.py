@@ -349,7 +349,15 @@ def test_a_deterministic_continuous_policy_is_judged_by_fqe_alone(
     assert "is deterministic" in capsys.readouterr().err
 
 
-def test_as_it_explores_it_has_weights_and_a_table_is_shown(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def of_few_steps(dataset: Any, model: Any, *seed: Any) -> Propensities:
+    """An estimate that is quick instead of good."""
+    return propensities(dataset, dataclasses.replace(model, steps=20), *seed)
+
+
+def test_as_it_explores_it_has_weights_and_a_table_is_shown(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segue.ope.propensities", of_few_steps)
     final = next((run / "checkpoints").glob("*/seed-0/final"))
     assert main(["evaluate", str(final), "--offline", "--explore", "--method", "pdis,wis", "--confidence", "0.9"]) == 0
     text = " ".join(capsys.readouterr().out.split())
@@ -372,7 +380,7 @@ def test_all_policies_of_a_run_share_one_estimate_of_the_dataset_and_tell_their_
 
     def counted(*arguments: Any) -> Propensities:
         fits.append(1)
-        return propensities(*arguments)
+        return of_few_steps(*arguments)
 
     monkeypatch.setattr("segue.ope.propensities", counted)
     flags = ["evaluate", str(tmp_path / "run"), "--offline", "--explore", "--method", "wis"]

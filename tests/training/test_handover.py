@@ -54,9 +54,16 @@ PAIRS = sorted(
 every_pair = for_each(("offline", "online", "kind"), PAIRS)
 #: One source for each online algorithm that is built unlike the others.
 _UNLIKE = ("sac", "td3", "iql", "cql", "rlpd", "dqn", "ppo")
+#: Those whose roles SAC has too; their updates are long to compile.
+_LONG = ("cql", "rlpd")
 a_pair_of_each = pytest.mark.parametrize(
     ("offline", "online", "kind"),
-    [(next(a for a in OFFLINE[kind] if a != b), b, kind) for kind in KINDS for b in ONLINE[kind] if b in _UNLIKE],
+    [
+        pytest.param(next(a for a in OFFLINE[kind] if a != b), b, kind, marks=pytest.mark.slow if b in _LONG else ())
+        for kind in KINDS
+        for b in ONLINE[kind]
+        if b in _UNLIKE
+    ],
     ids=lambda name: name,
 )
 KEY = jax.random.key(5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import json
@@ -10,8 +11,10 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +23,8 @@ import msgspec
 from segue.cli.parse import parse
 from segue.errors import SegueError
 from segue.live.database import is_file
+from segue.live.worlds import make_world
+from segue.live.worlds.settings import Traffic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +56,11 @@ class Flags:
     """Processes that serve; more than one with PostgreSQL only."""
     seed: int | None = None
     """Of the policy's random numbers; by default they cannot be repeated."""
+    simulate: str | None = None
+    """A simulated world that asks for decisions, in a process of its own: recommendation, glucose, cartpole, or env:ID
+    with any Gymnasium id."""
+    traffic: Traffic = dataclasses.field(default_factory=Traffic)
+    """How the clients of the simulated world behave."""
 
 
 #: The service writes its own log.
@@ -93,16 +103,36 @@ def main(arguments: list[str]) -> int:
                 for stop in (signal.SIGINT, signal.SIGTERM):
                     signal.signal(stop, lambda *_: None)
                 app = whole(service, token, everywhere, flags.review)
-                uvicorn.Server(uvicorn.Config(app, **QUIET)).run([listening])
+                with _simulation(flags, address, token):
+                    uvicorn.Server(uvicorn.Config(app, **QUIET)).run([listening])
                 return 0
         common = {"service": settings, "token": token, "everywhere": everywhere, "review": flags.review}
         os.environ[SETTINGS] = json.dumps(common)
         shared = uvicorn.Config("segue.live.admin:from_environment", factory=True, workers=flags.workers, **QUIET)
         listening.set_inheritable(True)
-        Multiprocess(shared, [listening]).run()
+        with _simulation(flags, address, token):
+            Multiprocess(shared, [listening]).run()
     finally:
         listening.close()
     return 0
+
+
+@contextlib.contextmanager
+def _simulation(flags: Flags, address: str, token: str) -> Iterator[None]:
+    """While this lasts, the simulated world asks for decisions; what it says is printed."""
+    if flags.simulate is None:
+        yield
+        return
+    make_world(flags.simulate).close()  # a world that does not exist is found here
+    settings = dataclasses.asdict(flags.traffic).items()
+    asked = [f"--traffic.{name}={value}" for name, value in settings]
+    command = [sys.executable, "-m", "segue.live.worlds", flags.simulate, "--url", address, *asked]
+    process = subprocess.Popen(command, env={**os.environ, "SEGUE_TOKEN": token})
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -9,6 +9,7 @@ Segue's own parts pass the same tests. A part needs defaults for all its hyper-p
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,13 +98,19 @@ def dataset(spaces: Spaces, rows: int = 64) -> Dataset:
     )
 
 
+@functools.cache
 def replay(spaces: Spaces, rows: int = 64) -> Replay:
     """The same on the device."""
     return Replay.create(transitions(spaces, rows), 0, spaces)
 
 
 def learner_of(algorithm: Algorithm, kind: str | None = None, seed: int = 0) -> Learner:
-    """A fresh learner."""
+    """A fresh learner, in buffers of its own."""
+    return copy_of(_learner_of(algorithm, kind, seed))
+
+
+@functools.lru_cache(maxsize=4)  # the tests of an algorithm come one after the other, and most of them want one
+def _learner_of(algorithm: Algorithm, kind: str | None, seed: int) -> Learner:
     spaces = spaces_of(algorithm, kind)
     nets = algorithm.init(jax.random.key(seed), spaces)
     return init_learner(algorithm, nets, Normaliser.identity(spaces.observation_size))

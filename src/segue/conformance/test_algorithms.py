@@ -32,7 +32,7 @@ BLOCKS = 3
 def updated(name: str, kind: str, seed: int = 0, learner: Any = None, **changes: Any) -> Any:
     """A learner, by default a fresh one, after a few blocks of updates on random data, and what was reported."""
     algorithm = dataclasses.replace(suite.small(name), **changes)
-    learner = suite.copy_of(learner or suite.learner_of(algorithm, kind))
+    learner = suite.copy_of(learner) if learner else suite.learner_of(algorithm, kind)
     replay, progress = suite.replay(suite.spaces_of(algorithm, kind)), jnp.zeros(())
     return run_updates(learner, replay, jax.random.key(seed), progress, algorithm, blocks=BLOCKS)
 

@@ -1,0 +1,206 @@
+"""Kills a live service again and again under load, and compares its log with what it had acknowledged.
+
+Kinds of instant: any (a clock in another process); before or after a statement of the log's writer, among them the
+COMMIT, after which the answer is due. The service is `segue serve` in a fork of this process, so that each life begins
+without the seconds that imports take. Clients are in a process of their own, send what was not answered again, and
+stop only when everything is acknowledged. SIGTERM is tried in the same way, with every durability.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import sqlite3
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import uvicorn  # noqa: F401
+
+import segue.live.http
+import segue.live.service  # noqa: F401
+from segue.cli.main import main as segue_command
+from segue.deployment.policy import load_policy
+from segue.deployment.spaces import DiscreteActions, flat_size
+from studies.reliability.kill import ended
+from studies.reliability.live_load import load, policy
+
+HERE = Path(__file__).parent
+KINDS = ("any instant", "before a statement", "after a statement", "before a commit", "after a commit")
+CLIENTS = 8
+
+
+def fatal(kind: str, number: int) -> None:
+    """From now on, the process kills itself at this statement of a writer, counted from its start."""
+    where, _, what = kind.partition(" a ")
+    connect, counted = sqlite3.connect, [0]
+
+    class Fatal(sqlite3.Connection):
+        def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+            writes = not statement.startswith(("SELECT", "PRAGMA"))
+            counted[0] += statement == "COMMIT" if what == "commit" else writes
+            now = counted[0] == number and (statement == "COMMIT" if what == "commit" else writes)
+            if now and where == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            done = super().execute(statement, *values)
+            if now:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return done
+
+    sqlite3.connect = lambda *given, **named: connect(*given, **named, factory=Fatal)  # type: ignore[assignment]
+
+
+def life(arguments: list[str], log: Path, prepare: Callable[[], None]) -> int:
+    """The process id of a fork in which the service runs."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    with log.open("a") as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+        try:
+            prepare()
+            code = segue_command(arguments)
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+    os._exit(code)
+
+
+def clients(url: str, orders: Connection, db: str, size: int, first_action: int) -> None:
+    """In a process of its own: the load, until it is told that it is over; then what became of it."""
+
+    async def run() -> dict[str, Any]:
+        over, stop = asyncio.Event(), asyncio.Event()
+
+        def listen() -> None:
+            (over if orders.recv() == "over" else stop).set()
+
+        asyncio.get_running_loop().add_reader(orders.fileno(), listen)
+        record = await load(url, CLIENTS, size, over, stop)
+        orders.send("done")
+        while not stop.is_set():  # the log is complete when the service has ended
+            await asyncio.sleep(0.02)
+        return record.check(Path(db), first_action)
+
+    orders.send(asyncio.run(run()))
+
+
+def under_load(place: Path, exported: Path, durability: str, lives: Callable[[list[str]], Any]) -> dict[str, Any]:
+    """What a log holds after these lives under load, and an undisturbed last one that is ended by SIGTERM."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    db, acting = place / f"{durability}.db", load_policy(exported)
+    assert isinstance(acting.actions, DiscreteActions)
+    arguments = ["serve", "--db", str(db), "--policy", str(exported), "--port", str(port), "--durability", durability]
+    mine, theirs = multiprocessing.Pipe()
+    known = (f"http://127.0.0.1:{port}", theirs, str(db), flat_size(acting.space), acting.actions.start)
+    process = multiprocessing.get_context("fork").Process(target=clients, args=known)
+    process.start()
+    lives(arguments)
+    child = life(arguments, place / "service.log", lambda: None)
+    time.sleep(0.5)
+    mine.send("over")
+    assert mine.poll(60), f"clients are still waiting; see {place / 'service.log'}"
+    mine.recv()
+    os.kill(child, signal.SIGTERM)
+    assert ended(child) == 0, (place / "service.log").read_text()[-2000:]
+    mine.send("stop")
+    assert mine.poll(60)
+    found = mine.recv()
+    process.join()
+    return found
+
+
+def killed(place: Path, exported: Path, durability: str, kills: int, seed: int) -> dict[str, Any]:
+    """A log whose service was killed so many times."""
+    draw, kinds = random.Random(seed), Counter[str]()
+
+    def lives(arguments: list[str]) -> None:
+        while sum(kinds.values()) < kills:
+            kind = draw.choice(KINDS)
+            if kind == "any instant":
+                child = life(arguments, place / "service.log", lambda: None)
+                time.sleep(draw.uniform(0.0, 1.5))
+                os.kill(child, signal.SIGKILL)
+                ended(child)
+            else:
+                number = draw.randint(1, 40 if kind.endswith("commit") else 150)
+                child = life(arguments, place / "service.log", lambda kind=kind, number=number: fatal(kind, number))
+                status = ended(child, 20.0)
+                if status is None:
+                    os.kill(child, signal.SIGKILL)
+                    raise AssertionError(f"no statement {number} within 20 seconds")
+                if not os.WIFSIGNALED(status):
+                    raise AssertionError(f"ended with {status}: {(place / 'service.log').read_text()[-2000:]}")
+            kinds[kind] += 1
+
+    found = under_load(place, exported, durability, lives)
+    return {"kills": sum(kinds.values()), "of which": dict(kinds), **found}
+
+
+def stopped(place: Path, exported: Path, durability: str, times: int, seed: int) -> dict[str, Any]:
+    """A log whose service was ended by SIGTERM so many times."""
+    draw = random.Random(seed)
+
+    def lives(arguments: list[str]) -> None:
+        for _ in range(times):
+            child = life(arguments, place / "service.log", lambda: None)
+            time.sleep(draw.uniform(0.5, 1.2))
+            os.kill(child, signal.SIGTERM)
+            status = ended(child)
+            assert status in (0, signal.SIGTERM), status  # the second, if it came before the service had begun
+
+    return {"stops": times, **under_load(place, exported, durability, lives)}
+
+
+def well(found: dict[str, Any]) -> bool:
+    """Whether nothing that was promised is missing."""
+    exact = ("decisions_lost", "outcomes_lost", "rows_that_nobody_was_told_of", "different", "episodes_with_a_gap")
+    return not any(found[name] for name in exact) and found["integrity"] == "ok"
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m studies.reliability live-kill", description=__doc__)
+    parser.add_argument("--kills", type=int, default=150, help="of each durability that promises something")
+    parser.add_argument("--stops", type=int, default=5, help="by SIGTERM, of each durability")
+    parser.add_argument("--policy", type=Path, help="an exported discrete policy; by default one is made")
+    parser.add_argument("--only", nargs="*", help="names of rows of the results")
+    parser.add_argument("--seed", type=int, default=0, help="of the instants")
+    parser.add_argument("--results", type=Path, default=HERE / "live_kill.json", help="what is there is not done again")
+    flags = parser.parse_args(arguments)
+    results: dict[str, Any] = {}
+    with contextlib.suppress(FileNotFoundError):
+        results = json.loads(flags.results.read_text())
+    with tempfile.TemporaryDirectory(prefix="segue-live-kill-") as scratch:
+        exported = flags.policy or policy(Path(scratch))
+        work = {f"kill -9, {durability}": (killed, durability, flags.kills) for durability in ("process", "power")}
+        work |= {
+            f"SIGTERM, {durability}": (stopped, durability, flags.stops) for durability in ("after", "process", "power")
+        }
+        for name, (study, durability, times) in work.items():
+            if name not in results and (flags.only is None or name in flags.only):
+                place = Path(scratch) / name.replace(" ", "-")
+                place.mkdir()
+                start = time.monotonic()
+                found = study(place, exported, durability, times, flags.seed)
+                results[name] = {**found, "well": well(found), "seconds": round(time.monotonic() - start)}
+                flags.results.write_text(json.dumps(results, indent=1) + "\n")
+                print(name, results[name], flush=True)
+    if not all(found["well"] for found in results.values()):
+        sys.exit("something that was acknowledged is not as it was acknowledged")
