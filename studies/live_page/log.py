@@ -32,7 +32,7 @@ AT_ONCE = 2_000
 
 
 def write(file: Path, policy: Path, candidate: Path, decisions: int, seed: int = 0) -> None:
-    """Six hours that end now: traffic rises and falls, outcomes come late, some never; the canary began in the middle."""
+    """Six hours that end now: traffic rises and falls, outcomes come late, some never; a canary is in progress."""
     database, draw = open_database(file), np.random.default_rng(seed)
     live, tried = stage(database, policy, "cart-12"), stage(database, candidate, "cart-13")
     end = time.time()
@@ -65,9 +65,8 @@ def write(file: Path, policy: Path, candidate: Path, decisions: int, seed: int =
     number = itertools.count()
     hours = np.linspace(0, HOURS, 400)
     rate = 1 + 0.5 * np.sin(hours * 1.1) + 0.1 * draw.random(400)
-    arrivals = np.sort(
-        draw.choice(hours, decisions // STEPS, p=rate / rate.sum()) + draw.random(decisions // STEPS) / 70
-    )
+    many = decisions // STEPS
+    arrivals = np.sort(draw.choice(hours, many, p=rate / rate.sum()) + draw.random(many) / 70)
     deployment: Deployment | None = latest_deployment(database)
     for hour in arrivals:
         at = min(start + 3600 * float(hour), end)

@@ -206,9 +206,10 @@ class Board:
     def __init__(self, database: Database, promoter: Promoter) -> None:
         self._database, self._promoter = database, promoter
         self._grids = {name: _Grid(span) for name, span in RANGES.items()}
-        self._read_to = 0
-        self._last = 0
+        self._read_to = self._last = 0
+        self._behind = False
         self._codes = {name: _Grid(span) for name, span in RANGES.items()}
+        self._last_refused: dict[str, int] = {}
         self._returns = _Returns(None, 0.0)
         self._seen: dict[str, tuple[float, Seen]] = {}
 
@@ -225,7 +226,7 @@ class Board:
             Unavailable: if the log cannot be read now.
         """
         fresh, seen = self._seen.get(span, (-math.inf, None))
-        if seen is None or time.monotonic() - fresh > FRESH:
+        if seen is None or seen.read < 1 or time.monotonic() - fresh > FRESH:
             self._follow()
             seen = self._look(span, answered, waiting, failure)
             self._seen[span] = (time.monotonic(), seen)
@@ -245,8 +246,9 @@ class Board:
             upto = min(self._read_to + AT_ONCE, self._last)
             self._count(self._read_to, upto)
             self._read_to = upto
-        while time.monotonic() - started < PATIENCE and self._returns.follow(self._database, self._add, self._last):
-            pass
+        self._behind = True
+        while self._behind and time.monotonic() - started < PATIENCE:
+            self._behind = self._returns.follow(self._database, self._add, self._last)
         for grid in (*self._grids.values(), *self._codes.values()):
             grid.tidy(time.time())
 
@@ -279,11 +281,12 @@ class Board:
             sums = np.zeros(SUMS)
             sums[[OUTCOMES, BINS + lag]] = count
             self._add((bucket + 0.5) * WIDTH, arm, sums)
-        for bucket, code, count in self._database.read(
-            f"SELECT {_bucket('at')}, code, COUNT(*) FROM refused WHERE seq > ? AND seq <= ? GROUP BY 1, 2",
+        for bucket, code, count, seq in self._database.read(
+            f"SELECT {_bucket('at')}, code, COUNT(*), MAX(seq) FROM refused WHERE seq > ? AND seq <= ? GROUP BY 1, 2",
             after,
             upto,
         ):
+            self._last_refused[code] = max(seq, self._last_refused.get(code, 0))
             for grid in self._codes.values():
                 grid.add((bucket + 0.5) * WIDTH, code, np.array([count], float))
 
@@ -306,7 +309,7 @@ class Board:
             problem = str(error)
         return Seen(
             now,
-            self._read_to / self._last if self._last else 1.0,
+            self._share_read(),
             begins,
             grid.width,
             deployed(deployment),
@@ -326,6 +329,11 @@ class Board:
             waiting,
             failure,
         )
+
+    def _share_read(self) -> float:
+        """Of the rows and of the returns."""
+        returns = self._returns.read_to if self._behind else self._last
+        return (self._read_to + returns) / (2 * self._last)
 
     def _off_policy(self, candidate: str) -> Verdict | None:
         rows = self._database.read(
@@ -357,7 +365,7 @@ class Board:
         found = []
         for code, count in sorted(counts.items(), key=lambda pair: -pair[1])[:LISTED]:
             [(at, message)] = self._database.read(
-                "SELECT at, message FROM refused WHERE code = ? ORDER BY seq DESC LIMIT 1", code
+                "SELECT at, message FROM refused WHERE seq = ?", self._last_refused[code]
             )
             found.append(Refusals(code, count, at, message))
         return found
@@ -407,13 +415,13 @@ class _Returns:
     """
 
     def __init__(self, window: float | None, missing: float) -> None:
-        self.window, self.missing, self._read_to = window, missing, 0
+        self.window, self.missing, self.read_to = window, missing, 0
 
     def follow(self, database: Database, add: Any, last: int) -> bool:
         """Enter some; whether there may be more."""
-        if self._read_to >= last:
+        if self.read_to >= last:
             return False
-        upto = min(self._read_to + AT_ONCE, last)
+        upto = min(self.read_to + AT_ONCE, last)
         if self.window is None:
             rows = database.read(
                 "SELECT x.at, x.arm, COUNT(d.decision), COUNT(o.outcome), COALESCE(SUM(o.reward), 0.0) FROM ("
@@ -422,13 +430,13 @@ class _Returns:
                 "WHERE f.seq > ? AND f.seq <= ? AND (f.terminated = 1 OR f.truncated = 1)) x "
                 "JOIN decisions d ON d.episode = x.episode LEFT JOIN outcomes o ON o.decision = d.decision "
                 "AND o.seq <= x.seq GROUP BY x.episode, x.at, x.arm",
-                self._read_to,
+                self.read_to,
                 upto,
             )
         else:
             open_ = database.read(
                 "SELECT seq FROM episodes WHERE seq > ? AND seq <= ? AND at >= ? ORDER BY seq LIMIT 1",
-                self._read_to,
+                self.read_to,
                 upto,
                 clock(database) - self.window,
             )
@@ -440,7 +448,7 @@ class _Returns:
                 "WHERE e.seq > ? AND e.seq <= ? GROUP BY e.seq, e.at, e.arm",
                 self.window,
                 self.window,
-                self._read_to,
+                self.read_to,
                 upto,
             )
         for at, arm, due, rewarded, total in rows:
@@ -448,8 +456,8 @@ class _Returns:
             sums = np.zeros(SUMS)
             sums[COUNTED : MISSING + 1] = 1, value, value**2, due, due - rewarded
             add(at, arm, sums)
-        more = upto > self._read_to
-        self._read_to = upto
+        more = upto > self.read_to
+        self.read_to = upto
         return more
 
 

@@ -148,7 +148,7 @@ function difference(effect, interval) {
   const span = Math.max(...values.map(Math.abs)) * 1.15 || 1;
   const x = (value) => 200 + (190 * value) / span;
   return svg(
-    "svg", { viewBox: "0 0 400 46", class: "candidate", role: "img",
+    "svg", { viewBox: "0 0 400 46", class: "difference candidate", role: "img",
       "aria-label": `Difference ${signed(effect)}${interval ? `, from ${number(interval[0])} to ${number(interval[1])}` : ""}` },
     svg("line", { class: "grid", x1: 5, x2: 395, y1: 14, y2: 14 }),
     svg("line", { class: "zero", x1: 200, x2: 200, y1: 3, y2: 25 }),
@@ -335,7 +335,7 @@ function charts() {
     parts.push(svg("rect", { class: "open", x: at.x(seen.at - window), y: second, width: at.x(at.end) - at.x(seen.at - window), height: taller },
       svg("title", {}, "The reward windows of these episodes are open")));
   }
-  const [grid2, z] = axes(at, "Mean return per episode, by the time of assignment, with 95 % intervals", second, taller, low - pad, high + pad, number);
+  const [grid2, z] = axes(at, "Mean return per episode, 95 % intervals", second, taller, low - pad, high + pad, number);
   parts.push(...grid2, svg("clipPath", { id: "plot" }, svg("rect", { x: at.left, y: second, width: at.width - at.left, height: taller })));
   if (!known.length) parts.push(svg("text", { x: at.left + 12, y: second + taller / 2 }, window === null ? "No episode has ended yet" : "No reward window has closed yet"));
   const middle = (place) => at.x(Math.min(seen.begins + (place + 0.5) * GROUP * seen.width, at.end));
@@ -361,30 +361,31 @@ function charts() {
   }
   parts.push(clipped);
   // What happened, through all of it.
-  parts.push(svg("text", { class: "title", x: 0, y: strip - 14 }, "Deployments ▲, gates ◆, alarms ●, other events ▪"));
+  parts.push(svg("text", { class: "title", x: 0, y: strip - 14 }, "▲ deployments  ◆ gates  ● alarms  ▪ others"));
   for (const one of seen.happened) {
     if (one.at < seen.begins) continue;
     const x = at.x(Math.min(one.at, at.end));
     if (one.kind === "deployment") parts.push(svg("line", { class: "change", x1: x, x2: x, y1: top, y2: strip }));
+    const y = one.kind === "deployment" ? strip : strip + 16;
     const shape = {
-      deployment: () => svg("polygon", { points: `${x - 6},${strip + 12} ${x + 6},${strip + 12} ${x},${strip}` }),
-      gate: () => svg("polygon", { points: `${x},${strip} ${x + 6},${strip + 6} ${x},${strip + 12} ${x - 6},${strip + 6}` }),
-      alarm: () => svg("circle", { cx: x, cy: strip + 6, r: 6 }),
-      note: () => svg("rect", { x: x - 3, y: strip + 4, width: 6, height: 6 }),
+      deployment: () => svg("polygon", { points: `${x - 6},${y + 12} ${x + 6},${y + 12} ${x},${y}` }),
+      gate: () => svg("polygon", { points: `${x},${y} ${x + 6},${y + 6} ${x},${y + 12} ${x - 6},${y + 6}` }),
+      alarm: () => svg("circle", { cx: x, cy: y + 6, r: 6 }),
+      note: () => svg("rect", { x: x - 3, y: y + 3, width: 6, height: 6 }),
     }[one.kind]();
     shape.setAttribute("class", `mark ${one.kind}`);
     shape.append(svg("title", {}, `${moment(one.at)} ${one.what}${one.why ? ` (${one.why})` : ""}`));
     parts.push(shape);
   }
   for (const [when, text] of timeTicks(seen.begins, at.end, at.width / 110)) {
-    parts.push(svg("line", { class: "grid", x1: at.x(when), x2: at.x(when), y1: strip + 16, y2: strip + 21 }));
-    parts.push(svg("text", { x: at.x(when), y: strip + 35, "text-anchor": "middle" }, text));
+    parts.push(svg("line", { class: "grid", x1: at.x(when), x2: at.x(when), y1: strip + 33, y2: strip + 38 }));
+    parts.push(svg("text", { x: at.x(when), y: strip + 52, "text-anchor": "middle" }, text));
   }
-  const cross = svg("line", { id: "cross", class: "cross", y1: top, y2: strip + 16, visibility: "hidden" });
+  const cross = svg("line", { id: "cross", class: "cross", y1: top, y2: strip + 33, visibility: "hidden" });
   const said = arms().map((arm) => `${arm}: ${whole(seen.arms[arm].decisions)} decisions, mean return ${number(seen.arms[arm].mean)}`).join("; ");
   return [
     el("div", { class: "legend" }, ...arms().map(swatch)),
-    svg("svg", { viewBox: `0 0 ${at.width} ${strip + 40}`, height: strip + 40, role: "img", "aria-label": `Decisions and returns over time. ${said || "Nothing yet"}` }, ...parts, cross),
+    svg("svg", { viewBox: `0 0 ${at.width} ${strip + 57}`, height: strip + 57, role: "img", "aria-label": `Decisions and returns over time. ${said || "Nothing yet"}` }, ...parts, cross),
   ];
 }
 
@@ -484,7 +485,7 @@ async function look() {
     const why = error instanceof Problem ? `The service says: ${error.message}` : "The service does not answer";
     say($("state"), since === null ? `${why}. Trying again` : `${why}. What you see is from ${clock(since)}; trying again`, "bad");
   }
-  if (!document.hidden) timer = setTimeout(look, EVERY);
+  if (!document.hidden) timer = setTimeout(look, seen !== null && seen.read < 1 ? 500 : EVERY);
 }
 
 // Doing something.
