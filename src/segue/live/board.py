@@ -19,7 +19,7 @@ from msgspec import Struct
 from segue.errors import SegueError
 from segue.live.database import Database
 from segue.live.overview import Deployed, Verdict, deployed
-from segue.live.policies import latest_deployment
+from segue.live.policies import Deployment, latest_deployment
 from segue.live.promotion import OFF_POLICY, Promoter, previous_live, statuses
 from segue.live.trial import Evidence, Rules, clock, read_rules
 from segue.student_t import student_t
@@ -225,10 +225,13 @@ class Board:
         Raises:
             Unavailable: if the log cannot be read now.
         """
-        fresh, seen = self._seen.get(span, (-math.inf, None))
-        if seen is None or seen.read < 1 or time.monotonic() - fresh > FRESH:
+        before, seen = self._seen.get(span, (-math.inf, None))
+        now = latest_deployment(self._database)
+        assert now is not None  # the service has begun
+        old = time.monotonic() - before > FRESH
+        if seen is None or old or seen.read < 1 or seen.deployment.seq != now.seq:
             self._follow()
-            seen = self._look(span, answered, waiting, failure)
+            seen = self._look(span, now, answered, waiting, failure)
             self._seen[span] = (time.monotonic(), seen)
         return msgspec.structs.replace(seen, at=time.time(), answered=answered, waiting=waiting, failure=failure)
 
@@ -292,10 +295,8 @@ class Board:
 
     # What it comes to.
 
-    def _look(self, span: str, answered: Answered, waiting: int, failure: str | None) -> Seen:
+    def _look(self, span: str, deployment: Deployment, answered: Answered, waiting: int, failure: str | None) -> Seen:
         now, grid = time.time(), self._grids[span]
-        deployment = latest_deployment(self._database)
-        assert deployment is not None  # the service has begun
         [(since, who, why)] = self._database.read("SELECT at, who, why FROM deployments WHERE seq = ?", deployment.seq)
         last = grid.last(now)
         first = min((key[0] for key in grid.sums), default=last) if grid.forever else last - BUCKETS + 1
@@ -508,5 +509,5 @@ def _upper(bins: Float[np.ndarray, " bins"], share: float) -> float | None:
 
 
 def _bucket(column: str) -> str:
-    """⌊at / WIDTH⌋; a cast would truncate in one database and round in the other."""
-    return f"ROUND({column} / {WIDTH} - 0.5)"
+    """⌊at / WIDTH⌋ of whole milliseconds: databases round fractions differently, and divide whole numbers alike."""
+    return f"CAST({column} * 1000 AS BIGINT) / {1000 * WIDTH:.0f}"

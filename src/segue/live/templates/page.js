@@ -365,7 +365,9 @@ function charts() {
   for (const one of seen.happened) {
     if (one.at < seen.begins) continue;
     const x = at.x(Math.min(one.at, at.end));
-    if (one.kind === "deployment") parts.push(svg("line", { class: "change", x1: x, x2: x, y1: top, y2: strip }));
+    if (one.kind === "deployment") {
+      parts.push(svg("path", { class: "change", d: `M${x},${top}v${tall}M${x},${second}v${taller}` }));
+    }
     const y = one.kind === "deployment" ? strip : strip + 16;
     const shape = {
       deployment: () => svg("polygon", { points: `${x - 6},${y + 12} ${x + 6},${y + 12} ${x},${y}` }),
