@@ -163,7 +163,8 @@ function trial() {
   const { trial, off_policy: judged, deployment, rules } = seen;
   const parts = [];
   if (trial) {
-    const of = (log, needed) => `e-value ${evidence(log)} of ${evidence(needed)}`;
+    const weighed = (label, log, needed, warn) =>
+      meter(label, log, needed, `e-value ${evidence(log)} of ${evidence(needed)}`, warn);
     const drawn = trial.stage.candidate + trial.stage.live;
     parts.push(
       el("p", { class: trial.alarm ? "verdict alarm" : "verdict" }, sentence(trial.verdict)),
@@ -171,9 +172,9 @@ function trial() {
         "div", { class: "columns" },
         el(
           "div", {},
-          meter("Candidate is better: the next stage", trial.log_better, trial.needed.better, of(trial.log_better, trial.needed.better), false),
-          meter("Candidate is worse: alarm", trial.log_worse, trial.needed.worse, of(trial.log_worse, trial.needed.worse), true),
-          meter("Sample-ratio mismatch: alarm", trial.log_mismatch, trial.needed.mismatch, of(trial.log_mismatch, trial.needed.mismatch), true),
+          weighed("Candidate is better: the next stage", trial.log_better, trial.needed.better, false),
+          weighed("Candidate is worse: alarm", trial.log_worse, trial.needed.worse, true),
+          weighed("Sample-ratio mismatch: alarm", trial.log_mismatch, trial.needed.mismatch, true),
           el("p", { class: "note" }, `Trial ${trial.trial} of this log. In this stage ${whole(trial.stage.candidate)} of ${whole(drawn)} units`
             + ` are the candidate's${drawn ? ` (${percent(trial.stage.candidate / drawn)}; declared ${percent(trial.share)})` : ""}.`),
         ),
@@ -186,10 +187,7 @@ function trial() {
           trial.cost && el("p", { class: "note" }, `Cost per unit, candidate − live: ${number(trial.cost[0])} to ${number(trial.cost[1])}; tolerated ${number(rules.cost)}`),
         ),
       ),
-      table(["Arm", "Units", "Window open", "Mean return", "Cost", "Rewards missing", "Mean lag"], ORDER.filter((arm) => arm in trial.arms).map((arm) => {
-        const one = trial.arms[arm];
-        return [swatch(arm), whole(one.units), whole(one.waiting), number(one.mean), number(one.cost), one.missing === null ? "–" : percent(one.missing), one.lag === null ? "–" : seconds(one.lag)];
-      }), 1),
+      units(trial),
     );
   }
   if (judged) {
@@ -206,6 +204,16 @@ function trial() {
   }
   if (rules.window === null) parts.push(el("p", { class: "note" }, "No reward window is declared, so no trial can begin: segue policies rules --window SECONDS"));
   return parts;
+}
+function units({ arms: both }) {
+  const costs = Object.values(both).some((one) => one.cost); // 0 where none are sent
+  const rows = ORDER.filter((arm) => arm in both).map((arm) => {
+    const { units, waiting, mean, cost, missing, lag } = both[arm];
+    const late = [missing === null ? "–" : percent(missing), lag === null ? "–" : seconds(lag)];
+    return [swatch(arm), whole(units), whole(waiting), number(mean), ...(costs ? [number(cost)] : []), ...late];
+  });
+  const heads = ["Arm", "Units", "Window open", "Mean return", ...(costs ? ["Cost"] : []), "Rewards missing", "Mean lag"];
+  return table(heads, rows, 1);
 }
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
 const swatch = (arm) => el("span", {}, el("span", { class: `swatch ${arm}` }), arm);
@@ -295,7 +303,7 @@ function frame() {
 function axes(at, title, top, height, low, high, text) {
   const y = (value) => top + height - ((value - low) / (high - low || 1)) * height;
   const parts = [svg("text", { class: "title", x: 0, y: top - 12 }, title)];
-  for (const value of ticks(low, high, 3)) {
+  for (const value of ticks(low, high, height / 30)) {
     parts.push(svg("line", { class: "grid", x1: at.left, x2: at.width - 8, y1: y(value), y2: y(value) }));
     parts.push(svg("text", { x: at.left - 8, y: y(value) + 4, "text-anchor": "end" }, text(value)));
   }
