@@ -193,17 +193,22 @@ def rollback(database: Database, who: str, why: str = "") -> Deployment:
     mode = now.mode if now.mode in ("apprentice", "frozen") else "live"
     if now.candidate is not None:
         return change(database, now, who, "rollback", why, mode=mode, candidate=None, share=0.0)
+    if (before := previous_live(database)) is None:
+        raise Refused(
+            409, "nothing", "there is nothing to roll back: no candidate, and no policy that was live before"
+        )  # fmt: skip
+    return change(database, now, who, "rollback", why, mode=mode, live=before)
+
+
+def previous_live(database: Database) -> str | None:
+    """The policy that was live before the one that is, rollbacks undone."""
     stack: list[str] = []
     for (live,) in database.read("SELECT live FROM deployments ORDER BY seq"):
         if stack[-2:-1] == [live]:
             stack.pop()
         elif stack[-1:] != [live]:
             stack.append(live)
-    if len(stack) < 2:
-        raise Refused(
-            409, "nothing", "there is nothing to roll back: no candidate, and no policy that was live before"
-        )  # fmt: skip
-    return change(database, now, who, "rollback", why, mode=mode, live=stack[-2])
+    return stack[-2] if len(stack) > 1 else None
 
 
 def pause(database: Database, who: str, why: str = "") -> Deployment:
