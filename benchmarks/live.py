@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import json
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +31,23 @@ HERE = Path(__file__).parent
 SERVERS = ("echo", "after", "process", "power")
 #: Decisions of one episode.
 STEPS = 50
+TOKEN = "benchmark"
+#: Hot swaps under load, and rollbacks of them.
+SWAPS, ROLLBACKS = 100, 20
 
 
 def serve(kind: str, policy: str, place: str) -> None:
-    """In a process of its own: print the port, then serve until SIGTERM."""
+    """In a process of its own, on the first core: print the address, then serve until SIGTERM."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-    from segue.cli.serve import _listen
-    from segue.live.http import application
-    from segue.live.service import Service
+    from segue.cli import serve
 
-    listening = _listen("127.0.0.1", 0)
-    listening.listen(1024)
-    print(listening.getsockname()[1], flush=True)
-    config = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 10}
     if kind == "echo":
-        uvicorn.Server(uvicorn.Config(echo(), **config)).run(sockets=[listening])
-        return
-    with Service(Path(place) / "live.db", policy, durability=kind) as service:  # type: ignore[arg-type]
-        uvicorn.Server(uvicorn.Config(application(service, "token"), **config)).run(sockets=[listening])
+        listening = serve._listen("127.0.0.1", 0)
+        print(f"segue: http://127.0.0.1:{listening.getsockname()[1]} echoes", flush=True)
+        uvicorn.Server(uvicorn.Config(echo(), **serve.QUIET)).run([listening])
+    else:
+        where = ["--db", f"{place}/live.db", "--port", "0", "--token", TOKEN]
+        serve.main([*where, "--policy", policy, "--durability", kind])
 
 
 def echo() -> Any:
@@ -83,7 +85,16 @@ class Server:
             cwd=HERE.parent,
         )
         assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
+        self.url = self.process.stdout.readline().split()[1]
+        self.port = int(self.url.rpartition(":")[2])
+        until = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                break
+            except ConnectionRefusedError:
+                assert time.monotonic() < until, "the server does not answer"
+                time.sleep(0.02)
 
     def cpu(self) -> float:
         """Seconds of processor time that it has used."""
@@ -105,18 +116,18 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._ask()
 
     def data_received(self, data: bytes) -> None:
         self._answer += data
         head, found, body = self._answer.partition(b"\r\n\r\n")
         if not found or len(body) < int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]):
             return
-        self._load.answered(time.perf_counter() - self._since, head.startswith(b"HTTP/1.1 200"))
+        policy = body.partition(b'"policy":"')[2][:64].decode()
+        self._load.answered(time.perf_counter() - self._since, head.startswith(b"HTTP/1.1 200"), policy)
         self._answer = b""
-        self._ask()
+        self.ask()
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
         if self._load.over:
             self._transport.close()
             return
@@ -139,8 +150,11 @@ class Load:
         self.over, self.counting = False, False
         self.seconds: list[float] = []
         self.failed = 0
+        self.last: dict[str, float] = {}
+        """When each policy acted for the last time."""
 
-    def answered(self, seconds: float, well: bool) -> None:
+    def answered(self, seconds: float, well: bool, policy: str) -> None:
+        self.last[policy] = time.perf_counter()
         if self.counting:
             self.seconds.append(seconds)
             self.failed += not well
@@ -148,8 +162,14 @@ class Load:
     async def run(self, server: Server, connections: int, warm: float, seconds: float) -> dict[str, float]:
         """Decisions per second, milliseconds to an answer, and microseconds of the server's processor a decision."""
         loop = asyncio.get_running_loop()
-        for number in range(connections):
-            await loop.create_connection(lambda number=number: Connection(self, number), "127.0.0.1", server.port)
+        # A busy server takes up one new connection per turn of its event loop, so all are there before the load begins.
+        protocols = [
+            (await loop.create_connection(lambda number=number: Connection(self, number), "127.0.0.1", server.port))[1]
+            for number in range(connections)
+        ]
+        await asyncio.sleep(0.5)
+        for protocol in protocols:
+            protocol.ask()
         await asyncio.sleep(warm)
         self.counting, start, before = True, time.perf_counter(), server.cpu()
         await asyncio.sleep(seconds)
@@ -160,6 +180,44 @@ class Load:
         return {"rate": count / took, "p50": p50, "p99": p99, "cpu": used / count * 1e6, "failed": self.failed}
 
 
+async def swapped(server: Server, load: Load, other: Path) -> dict[str, float]:
+    """What 100 promotions and 20 rollbacks under load do to it."""
+
+    def ask(path: str, body: dict[str, Any], method: str = "POST") -> Any:
+        headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
+        content = json.dumps(body).encode() if method == "POST" else None
+        request = urllib.request.Request(f"{server.url}{path}", content, headers, method=method)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    first = ask("/v1/policies", {}, "GET")[0]["policy"]
+    files = {file.name: base64.b64encode(file.read_bytes()).decode() for file in other.iterdir()}
+    second = ask("/v1/policies", {"files": files, "name": "other"})["policy"]
+    running = asyncio.create_task(load.run(server, 16, 1.0, 3600.0))
+    await asyncio.sleep(1.5)
+    late: list[float] = []
+    for number in range(SWAPS):
+        policy = (second, first)[number % 2]
+        await asyncio.to_thread(ask, f"/v1/policies/{policy}/promote", {"force": True})
+    for _ in range(ROLLBACKS):
+        await asyncio.to_thread(ask, f"/v1/policies/{second}/promote", {"force": True})
+        await asyncio.sleep(0.2)
+        start = time.perf_counter()
+        await asyncio.to_thread(ask, "/v1/rollback", {})
+        await asyncio.sleep(0.5)
+        late.append(max(load.last.get(second, 0.0) - start, 0.0))
+    load.over = True
+    running.cancel()
+    return {
+        "swaps": SWAPS,
+        "rollbacks": ROLLBACKS,
+        "requests": len(load.seconds),
+        "failed": load.failed,
+        "slowest request, ms": round(1000 * max(load.seconds), 1),
+        "seconds from the order to the last decision of the policy, at most": round(max(late), 3),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", type=Path, required=True, help="an exported 256-256 policy")
@@ -167,6 +225,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a turn")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 256])
     parser.add_argument("--servers", nargs="+", default=list(SERVERS), choices=SERVERS)
+    parser.add_argument("--other", type=Path, help="a second policy: it is swapped with the first under load")
     parser.add_argument("--out", type=Path, default=HERE / "live.json", help="where the rows are written")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--place", help=argparse.SUPPRESS)
@@ -202,6 +261,13 @@ def main() -> None:
                 row["of echo, lowest and highest"] = [round(min(ratios), 3), round(max(ratios), 3)]
             rows.append(row)
             print(row, flush=True)
+    if flags.other:
+        server = Server("process", flags.policy)
+        try:
+            rows.append(uvloop.run(swapped(server, Load(size), flags.other)))
+        finally:
+            server.close()
+        print(rows[-1], flush=True)
     flags.out.write_text(json.dumps(rows, indent=1) + "\n")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import http.client
 import json
 import multiprocessing
 import os
@@ -30,8 +31,7 @@ from typing import Any
 
 import uvicorn  # noqa: F401
 
-import segue.live.http
-import segue.live.service  # noqa: F401
+import segue.live.admin  # noqa: F401, imported before the forks
 from segue.cli.main import main as segue_command
 from segue.deployment.policy import load_policy
 from segue.deployment.spaces import DiscreteActions, flat_size
@@ -81,6 +81,18 @@ def life(arguments: list[str], log: Path, prepare: Callable[[], None]) -> int:
     os._exit(code)
 
 
+def answering(port: int) -> None:
+    """Wait until the service answers."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            http.client.HTTPConnection("127.0.0.1", port, timeout=5).request("GET", "/healthz")
+            return
+        except OSError:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
 def clients(url: str, orders: Connection, db: str, size: int, first_action: int) -> None:
     """In a process of its own: the load, until it is told that it is over; then what became of it."""
 
@@ -114,6 +126,7 @@ def under_load(place: Path, exported: Path, durability: str, lives: Callable[[li
     process.start()
     lives(arguments)
     child = life(arguments, place / "service.log", lambda: None)
+    answering(port)
     time.sleep(0.5)
     mine.send("over")
     assert mine.poll(60), f"clients are still waiting; see {place / 'service.log'}"
@@ -161,10 +174,10 @@ def stopped(place: Path, exported: Path, durability: str, times: int, seed: int)
     def lives(arguments: list[str]) -> None:
         for _ in range(times):
             child = life(arguments, place / "service.log", lambda: None)
-            time.sleep(draw.uniform(0.5, 1.2))
+            answering(int(arguments[arguments.index("--port") + 1]))
+            time.sleep(draw.uniform(0.1, 1.0))
             os.kill(child, signal.SIGTERM)
-            status = ended(child)
-            assert status in (0, signal.SIGTERM), status  # the second, if it came before the service had begun
+            assert (status := ended(child)) == 0, status
 
     return {"stops": times, **under_load(place, exported, durability, lives)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from segue.live.policies import Deployment, stage
 from segue.live.schema import DeploymentRow
 from segue.live.values import Refused
 
+COUNT = itertools.count()
 X = [0.1, -0.2, 0.3]
 Y = [1.0, 2.0, 3.0]
 
@@ -246,6 +248,23 @@ def test_a_rollback_stops_the_candidate_at_once_and_keeps_arms(serve: Serve, oth
     assert (before.policy, after.policy) == (candidate, live)
     assert after.arm == "candidate"  # what the unit was assigned to
     assert service.begin(episode_id="f", unit_id="e").arm == "live"
+
+
+def test_an_episode_keeps_its_policy_at_a_promotion_and_loses_it_at_a_rollback(serve: Serve, other: Made) -> None:
+    service = serve()
+    first, second = service.deployment.live, stage(service.database, other.directory)
+
+    def policy_of(episode: str) -> str:
+        return service.decide(decision_id=f"{episode}{next(COUNT)}", episode_id=episode, observation=X).policy
+
+    assert policy_of("before") == first
+    deploy(service, live=second)
+    assert (policy_of("before"), policy_of("since")) == (first, second)
+    deploy(service, live=first)
+    assert (policy_of("before"), policy_of("since")) == (first, first)
+    service.close()
+    service = serve()
+    assert policy_of("since") == first
 
 
 def test_what_another_process_deploys_is_taken_over(serve: Serve, other: Made, monkeypatch: Any) -> None:

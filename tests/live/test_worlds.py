@@ -13,9 +13,9 @@ import pytest
 import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
+from serving import Serve
 
 import segue
-from conftest import Serve
 from segue.cli.serve import _listen
 from segue.errors import SegueError
 from segue.live import Service
@@ -51,8 +51,8 @@ def simulated(service: Service, world: str = "env:SegueTestSwitch-v0", **traffic
 
 
 def test_traffic_with_faults_is_in_the_log_once(serve: Serve) -> None:
-    service = serve()
-    tally = simulated(service, clients=20, episodes=200, retry=0.3, duplicate=0.3, drop=0.2, returning=0.5)
+    tally = simulated(serve(), clients=20, episodes=200, retry=0.3, duplicate=0.3, drop=0.2, units=150)
+    service = serve()  # the server has closed the first
     count = tally.count
     assert count["episodes"] == count["decisions"] == 200
     assert count["other answers"] == count["refused"] == 0
@@ -62,14 +62,13 @@ def test_traffic_with_faults_is_in_the_log_once(serve: Serve) -> None:
         "SELECT (SELECT COUNT(*) FROM decisions), COUNT(*), COUNT(DISTINCT unit) FROM episodes"
     )
     assert (decisions, episodes) == (200, 200)
-    assert 1 < units < 200  # some came again
+    assert 50 < units < 150  # some came again
     assert service.database.read("SELECT COUNT(*) FROM outcomes") == [(count["outcomes"],)]
 
 
 def test_in_apprentice_mode_the_clients_act_and_say_how_probable_that_was(serve: Serve) -> None:
-    service = serve(mode="apprentice")
-    simulated(service, clients=3, episodes=9)
-    assert service.database.read("SELECT DISTINCT mode, log_prob FROM decisions") == [("apprentice", -np.log(4))]
+    simulated(serve(mode="apprentice"), clients=3, episodes=9)
+    assert serve().database.read("SELECT DISTINCT mode, log_prob FROM decisions") == [("apprentice", -np.log(4))]
 
 
 def test_traffic_of_another_world_is_told_what_is_wrong(serve: Serve) -> None:

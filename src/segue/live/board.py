@@ -19,8 +19,8 @@ from msgspec import Struct
 from segue.errors import SegueError
 from segue.live.database import Database
 from segue.live.overview import Deployed, Verdict, deployed
-from segue.live.policies import Deployment, latest_deployment
-from segue.live.promotion import OFF_POLICY, Promoter, previous_live, statuses
+from segue.live.policies import Deployment, latest_deployment, live_one_after_the_other
+from segue.live.promotion import OFF_POLICY, Promoter, statuses
 from segue.live.trial import Evidence, Rules, clock, read_rules
 from segue.student_t import student_t
 
@@ -317,7 +317,7 @@ class Board:
             since,
             who,
             why,
-            previous_live(self._database),
+            next(iter(live_one_after_the_other(self._database)[-2:-1]), None),
             trial,
             problem,
             None if deployment.candidate is None else self._off_policy(deployment.candidate),

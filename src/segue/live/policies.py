@@ -106,6 +106,17 @@ def latest_deployment(database: Database) -> Deployment | None:
     return Deployment(*rows[0]) if rows else None
 
 
+def live_one_after_the_other(database: Database) -> list[str]:
+    """The policies that became live, the last one now; those that were rolled back are not among them."""
+    stack: list[str] = []
+    for (live,) in database.read("SELECT live FROM deployments ORDER BY seq"):
+        if stack[-2:-1] == [live]:
+            stack.pop()
+        elif stack[-1:] != [live]:
+            stack.append(live)
+    return stack
+
+
 def require_exploration(explore: str, policy: ExportedPolicy) -> None:
     """Refuse a way of exploring that the policy does not have.
 

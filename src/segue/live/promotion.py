@@ -20,7 +20,7 @@ import msgspec
 from segue.errors import SegueError
 from segue.live.database import Database
 from segue.live.monitor import Monitor, reference_begins
-from segue.live.policies import Deployment, latest_deployment
+from segue.live.policies import Deployment, latest_deployment, live_one_after_the_other
 from segue.live.schema import AuditRow, DeploymentRow, GateRow
 from segue.live.service import Service
 from segue.live.trial import READER, Course, Evidence, Rules, Trial, courses, read_rules
@@ -193,22 +193,12 @@ def rollback(database: Database, who: str, why: str = "") -> Deployment:
     mode = now.mode if now.mode in ("apprentice", "frozen") else "live"
     if now.candidate is not None:
         return change(database, now, who, "rollback", why, mode=mode, candidate=None, share=0.0)
-    if (before := previous_live(database)) is None:
+    stack = live_one_after_the_other(database)
+    if len(stack) < 2:
         raise Refused(
             409, "nothing", "there is nothing to roll back: no candidate, and no policy that was live before"
         )  # fmt: skip
-    return change(database, now, who, "rollback", why, mode=mode, live=before)
-
-
-def previous_live(database: Database) -> str | None:
-    """The policy that was live before the one that is, rollbacks undone."""
-    stack: list[str] = []
-    for (live,) in database.read("SELECT live FROM deployments ORDER BY seq"):
-        if stack[-2:-1] == [live]:
-            stack.pop()
-        elif stack[-1:] != [live]:
-            stack.append(live)
-    return stack[-2] if len(stack) > 1 else None
+    return change(database, now, who, "rollback", why, mode=mode, live=stack[-2])
 
 
 def pause(database: Database, who: str, why: str = "") -> Deployment:

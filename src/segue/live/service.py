@@ -31,7 +31,14 @@ from segue.deployment.spaces import DiscreteActions
 from segue.errors import SegueError
 from segue.live.database import Database, Durability, Unavailable, is_file, open_database
 from segue.live.messages import Activation, Begin, Begun, Decide, Decided, Noted, Outcome
-from segue.live.policies import Deployment, latest_deployment, read_policy, require_exploration, stage
+from segue.live.policies import (
+    Deployment,
+    latest_deployment,
+    live_one_after_the_other,
+    read_policy,
+    require_exploration,
+    stage,
+)
 from segue.live.schema import (
     ActivationRow,
     AuditRow,
@@ -129,6 +136,7 @@ class Service:
             self._writer = Writer(self.database, must_keep=durability == "after")
             self.log = Log(self.database, self._writer)
             self.deployment = self._begin(policy, mode, str(explore))
+            self._standing = live_one_after_the_other(self.database)
             self._looked = time.monotonic()
         except BaseException:
             self._release()
@@ -417,7 +425,8 @@ class Service:
         deployment = self.deployment
         if deployment.mode == "frozen":
             return deployment.live
-        if episode.arm == "candidate" and episode.policy not in (deployment.candidate, deployment.live):
+        standing = (deployment.candidate, deployment.live) if episode.arm == "candidate" else self._standing
+        if episode.policy not in standing:
             return deployment.live
         if self._pace(episode.policy).given_up:
             return deployment.live
@@ -630,7 +639,7 @@ class Service:
             self.policy(found.live)
             if found.candidate is not None:
                 self.policy(found.candidate)
-            self.deployment = found
+            self.deployment, self._standing = found, live_one_after_the_other(self.database)
 
     def _write(self, rows: list[Row], then: Callable[[Written], None], *forget: str) -> None:
         try:

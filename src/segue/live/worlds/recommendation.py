@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 ITEMS, TASTES, STEPS = 8, 4, 10
 #: What is known of an item: the same in every copy of this world.
 FEATURES = np.random.default_rng(2_024).normal(size=(ITEMS, TASTES)) / np.sqrt(TASTES)
-#: Users whose numbers lie this far apart belong to generations with other tastes.
-GENERATION = 2_000
+#: Users whose numbers lie this far apart have opposite tastes on average.
+GENERATION = 4_000
 #: Probability with which the behaviour policy shows an item at random.
 RANDOM = 0.3
 
@@ -38,8 +38,8 @@ class Recommendation(gym.Env):
     ) -> tuple[Float[np.ndarray, " observation"], dict[str, Any]]:
         """A session of a user begins; `options={"unit": n}` says of which, by default of any."""
         super().reset(seed=seed)
-        unit = int((options or {}).get("unit", self.np_random.integers(GENERATION)))
-        angle = 2 * np.pi * unit / GENERATION / TASTES
+        unit = int((options or {}).get("unit", self.np_random.integers(1_000)))
+        angle = np.pi * unit / GENERATION
         mean = np.array([np.cos(angle), np.sin(angle), 0.0, 0.0])
         self._tastes = mean + np.random.default_rng(unit).normal(size=TASTES)
         self._view = self._tastes + 0.3 * self.np_random.normal(size=TASTES)

@@ -23,9 +23,9 @@ class Traffic:
     """Share of outcomes that are sent twice."""
     retry: float = 0.02
     """Share of decisions whose answer is lost on the way and asked for again."""
-    returning: float = 0.3
-    """Share of episodes of units that came before."""
-    drift: float = 0.1
-    """New units that each episode brings, on average: in worlds that know their units, traffic changes with them."""
+    units: int = 1_000
+    """Units that there are at a time, each of which comes again and again."""
+    drift: float = 0.0
+    """By how many units their numbers move on with each episode: in worlds that know their units, traffic changes."""
     seed: int = 0
     """Of worlds, units and faults. Answers of the service come when they come, so runs are alike and not the same."""

@@ -96,10 +96,7 @@ class _Client:
             self._tally.count["episodes"] += 1
 
     def _unit(self, number: int) -> int:
-        """Units are numbered as they come; some come again, the latest a thousand."""
-        latest = int(number * self._traffic.drift)
-        again = self._source.random() < self._traffic.returning
-        return max(latest - int(self._source.integers(1_000)), 0) if again else latest
+        return int(number * self._traffic.drift) + int(self._source.integers(self._traffic.units))
 
     async def _episode(self, number: int) -> None:
         traffic, source, world = self._traffic, self._source, self._world
