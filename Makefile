@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test slow lint bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard promotion evidence lock \
+.PHONY: install demo test slow lint bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard promotion evidence live-promotion lock \
     hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
@@ -120,6 +120,10 @@ verdict: install
 # How often live evidence errs and how soon it decides: studies/evidence; twenty minutes of one busy core.
 evidence: install
 	$(BIN)/python -m studies.evidence
+
+# How often live promotion errs, and how soon it decides, in simulated logs: studies/live_promotion; half an hour.
+live-promotion: install
+	$(BIN)/python -m studies.live_promotion
 
 # The bundled dataset: our own SAC run, and 100,000 steps of three of its policies.
 hopper-mixed: install

@@ -73,7 +73,7 @@ def test_an_accelerator_takes_all_at_once(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    "name", [name if i < 2 else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(CQLS)]
+    "name", [name if i < 1 else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(CQLS)]
 )
 def test_cqls_update_does_not_depend_on_the_number_of_microbatches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     algorithm = CQLS[name]

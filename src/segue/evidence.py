@@ -371,9 +371,9 @@ class ShiftDetector(_Resumable):
     look up and down, and over features. A larger spread raises it as well; a feature that stops at its mean does not.
     Shifts below an eighth of a standard deviation are not found, on purpose: no training set is that typical.
 
-    A mean and a standard deviation that were estimated from n observations are off by δ = √(2 log(2 d / LUCKY) / n)
-    standard deviations at most in all d features, but for a share LUCKY of such samples (roughly, in a normal
-    approximation). With `observations` = n each bet is on a shift beyond δ, and deviations are taken as larger by δ.
+    With a `tolerance` δ each bet is on a shift beyond δ standard deviations, and deviations are taken as larger by δ:
+    for worlds that drift, and for a mean and standard deviation that were estimated. Those of n independent
+    observations are off by √(2 log(2 d / LUCKY) / n) in any of d features, but for a share LUCKY of samples, roughly.
 
     Observations of one episode depend on each other: give one of each, drawn at random.
     """
@@ -384,8 +384,8 @@ class ShiftDetector(_Resumable):
     """Of the training data; above 0."""
     run_length: float
     """Mean number of observations until a false alarm, at least."""
-    observations: int | None = None
-    """How many independent observations mean and standard deviation are of; None: so many that they are exact."""
+    tolerance: float = 0.0
+    """Standard deviations by which a mean may be off."""
     log_values: Float[np.ndarray, "features deviations"] = dataclasses.field(default_factory=lambda: np.zeros(()))
     """log(1 + M) of each bet; a single 0 stands for all."""
 
@@ -421,11 +421,8 @@ class ShiftDetector(_Resumable):
             DataError: for values that are not finite. Nothing has changed then.
         """
         values = _finite("observations", observations, (None, len(self.mean)))
-        slack = 0.0
-        if self.observations is not None:
-            slack = float(np.sqrt(2 * np.log(2 * len(self.mean) / LUCKY) / self.observations))
-        scores = np.clip((values - self.mean) / (self.std * (1 + slack)), -FARTHEST, FARTHEST)
-        bets = DEVIATIONS * scores[:, :, None] - np.abs(DEVIATIONS) * slack
+        scores = np.clip((values - self.mean) / (self.std * (1 + self.tolerance)), -FARTHEST, FARTHEST)
+        bets = DEVIATIONS * scores[:, :, None] - np.abs(DEVIATIONS) * self.tolerance
         paths = _detect(self.log_values, np.log1p(bets + bets**2 / 2) - np.log1p(DEVIATIONS**2 / 2))
         self.log_values = paths[-1]
         return _log_mean(_log_mean(paths[1:]))

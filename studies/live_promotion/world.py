@@ -119,7 +119,8 @@ def follow(
     window: float = 20.0,
 ) -> tuple[str, int]:
     """A world until its candidate is promoted or stopped, or for so many units: how it ended, and after how many."""
-    world, rng = World(file, window=window, shares=shares), np.random.default_rng(seed)
+    # A season and a drift are part of some worlds, so nobody looks for changes.
+    world, rng = World(file, window=window, shares=shares, run_length=None), np.random.default_rng(seed)
     # The arm of a unit is a hash of the candidate and the unit: another candidate is another draw.
     world.candidate(f"{rng.integers(2**63):064x}")
     returns = draw(rng, units)

@@ -44,7 +44,7 @@ CASES = {case: _CASES[case] for case in sorted(_CASES, key=lambda case: case not
 #: What runs no other code than another case: it differs in numbers, which tests/algorithms/test_effects.py sees to, or
 #: in layers and distributions that another algorithm has there too, or in nothing with these actions.
 ALIKE = {
-    *("bcq-wide", "bcq-layer-norm", "td3-bc-small-alpha", "rebrac-strong", "td3-large-noise"),
+    *("bcq-layer-norm", "td3-bc-small-alpha", "rebrac-strong", "td3-large-noise"),
     *("iql-continuous-antmaze", "iql-continuous-layer-norm", "cal-ql-plain-values"),
     *("iql-discrete-squashed", "iql-discrete-layer-norm", "awac-discrete-squashed"),
     *("bc-discrete-nll", "bc-discrete-squashed", "discrete-bcq-narrow", "discrete-cql-strong"),

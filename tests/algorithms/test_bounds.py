@@ -40,8 +40,12 @@ def imitated(algorithm: segue.Algorithm, out: Path) -> float:
 
 @pytest.mark.parametrize(
     "algorithm",
-    [segue.IQL(**SMALL), segue.AWAC(**SMALL), segue.BC(loss="nll", **SMALL), segue.BC(**SMALL)],
-    ids=["iql", "awac", "bc-nll", "bc-mse"],
+    [
+        pytest.param(segue.IQL(**SMALL), id="iql"),
+        pytest.param(segue.BC(loss="nll", **SMALL), id="bc-nll"),
+        pytest.param(segue.AWAC(**SMALL), id="awac", marks=pytest.mark.slow),  # the same likelihood, weighted
+        pytest.param(segue.BC(**SMALL), id="bc-mse", marks=pytest.mark.slow),  # no likelihood
+    ],
 )
 def test_imitation_with_equal_weights_acts_near_the_mean(algorithm, tmp_path):
     assert imitated(algorithm, tmp_path / "run") == pytest.approx(0.2, abs=0.08)

@@ -210,7 +210,7 @@ ALGORITHMS = [segue.IQL(**SMALL), segue.PPO(**SMALL, rollout_steps=48, epochs=1)
     ("online", "how"),
     [
         pytest.param(algorithm, how, id=f"{algorithm.name}-{how}", marks=() if how in quick else pytest.mark.slow)
-        for algorithm, quick in zip(ALGORITHMS, (("raises", "hangs"), ("NaN observation",)), strict=True)
+        for algorithm, quick in zip(ALGORITHMS, (("raises",), ("NaN observation",)), strict=True)
         for how in ("raises", "NaN observation", "hangs")
     ],
 )

@@ -104,3 +104,16 @@ def test_where_the_application_acts_a_candidate_is_judged_against_it(
     asked = asked_of(monkeypatch, other, 600)
     assert evaluate(service.database, "other", "me").verdict == "passed"
     assert "?mode=apprentice&from=0" in asked[0]
+
+
+def test_a_candidate_is_judged_from_the_log_of_the_service_itself(serve: Serve, other: Made) -> None:
+    service, rng = serve(explore="0.9", seed=0), np.random.default_rng(0)
+    policy = stage(service.database, other.directory, "other")
+    for i in range(300):
+        x = rng.normal(size=3).astype(np.float32)
+        action = service.decide(decision_id=f"d{i}", episode_id=f"e{i}", observation=x.tolist()).action
+        likes = action == int(other.exported(x))
+        service.outcome(decision_id=f"d{i}", reward=float(likes), terminated=True)
+    found = evaluate(service.database, policy, "me")
+    assert found.evidence["dataset_episodes"] == 300
+    assert found.verdict == "passed"

@@ -18,13 +18,15 @@ from segue.live.trial import READER, declare
 DRAW = np.random.default_rng(0)
 
 
-def arrive(world: World, observations: np.ndarray, returns: np.ndarray, arm: str = "live") -> None:
+def arrive(
+    world: World, observations: np.ndarray, returns: np.ndarray, arm: str = "live", unit: str | None = None
+) -> None:
     """Episodes of one step, and a review when their windows have closed."""
     rows = []
     for seen, earned in zip(observations, returns, strict=True):
         world.now += 1
         name = f"u{next(world.units)}"
-        rows.append(EpisodeRow(world.now, name, name, arm, LIVE, 1.0, 1))
+        rows.append(EpisodeRow(world.now, name, unit or name, arm, LIVE, 1.0, 1))
         rows.append(
             DecisionRow(world.now, name, name, 0, seen.astype(np.float32).tobytes(), None, b"", 0.0, LIVE, "live", None)
         )
@@ -55,7 +57,7 @@ def world(tmp_path: Path) -> World:
 
 
 def test_a_sensor_with_another_unit_freezes_the_service(world: World) -> None:
-    arrive(world, DRAW.normal(size=(60, 3)) * [1, 2.54, 1], DRAW.normal(size=60))
+    arrive(world, DRAW.normal(size=(200, 3)) * [1, 2.54, 1], DRAW.normal(size=200))
     assert mode(world) == "frozen"
     [(why,)] = world.database.read("SELECT why FROM deployments ORDER BY seq DESC LIMIT 1")
     assert "number 1" in why
@@ -71,6 +73,11 @@ def test_a_reward_with_the_wrong_sign_freezes_the_service(tmp_path: Path) -> Non
 def test_a_rise_is_no_alarm_and_nor_is_a_bad_candidate(world: World) -> None:
     arrive(world, DRAW.normal(size=(500, 3)), 2 + DRAW.normal(size=500))
     arrive(world, DRAW.normal(size=(500, 3)), DRAW.normal(size=500) - 5, arm="candidate")
+    assert (mode(world), alarms(world)) == ("live", [])
+
+
+def test_a_unit_that_comes_back_counts_once(world: World) -> None:
+    arrive(world, np.full((500, 3), 2.0), np.full(500, -2.0), unit="the same")
     assert (mode(world), alarms(world)) == ("live", [])
 
 

@@ -15,7 +15,7 @@ from test_ope_estimators import episodes_of
 
 from segue.ope import ESTIMATORS, Bounds, Episodes, Support, betting, bootstrap, decide
 
-LOGS, EPISODES, DELTA = 200, 100, 0.1
+LOGS, EPISODES, DELTA = 300, 100, 0.1
 #: Misses that a bound of exactly 1 − δ exceeds once in a thousand times.
 ALLOWED = DELTA + 3.1 * np.sqrt(DELTA * (1 - DELTA) / LOGS)
 EXACT = [name for name, estimator in ESTIMATORS.items() if estimator.exact_bounds]

@@ -83,7 +83,7 @@ class Flags:
     effective: float | None = None
     """rules: effective episodes that the off-policy gate needs (30)."""
     run_length: float | None = None
-    """rules: mean number of episodes until a false alarm that observations or returns have changed (100,000)."""
+    """rules: mean number of units until a false alarm that observations or returns have changed (100,000)."""
     automatic: bool | None = None
     """rules: whether the service takes the steps itself (yes)."""
     json: bool = False

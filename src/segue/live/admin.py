@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from segue.live import promotion
+from segue.live import page, promotion
 from segue.live.http import ENCODE, JSON, Call, application, guarded
 from segue.live.messages import Id, Share, Text
 from segue.live.overview import Deployed, Overview, PolicyAbout, deployed, overview, policies
@@ -52,6 +52,8 @@ class Why(Struct, forbid_unknown_fields=True):
 
     why: Text = ""
     who: Annotated[str, Meta(max_length=200)] = "administrator"
+    upon: int | None = None
+    """Number of the deployment that it was decided upon: if another one is in force by now, nothing is changed."""
 
 
 class Step(Why, forbid_unknown_fields=True):
@@ -91,6 +93,8 @@ def routes(service: Service, watch: Watch, token: str) -> tuple[list[Route], lis
     def step(do: Callable[..., Deployment], *names: str) -> Callable[[Any, str], Deployed]:
         def change(asked: Any, word: str) -> Deployed:
             of = [word] if word else []
+            if asked.upon is not None and asked.upon != promotion.deployed(database).seq:
+                raise Refused(409, "changed", "who acts has changed since you looked; look again, and decide again")
             done = do(database, *of, asked.who, asked.why, **{name: getattr(asked, name) for name in names})
             service.look()
             return deployed(done)
@@ -198,7 +202,8 @@ def whole(service: Service, token: str, everywhere: bool, review: float) -> Star
     """The application with everything: it decides, watches the evidence every `review` seconds, and is administered."""
     watch = Watch(service, review)
     more, calls = routes(service, watch, token)
-    return application(service, token, everywhere, more, calls, beside=watch)
+    seen, call = page.routes(service, watch, token, everywhere)
+    return application(service, token, everywhere, [*more, *seen], [*calls, call], beside=watch)
 
 
 #: Environment variable with the arguments of `from_environment`, as JSON.

@@ -182,7 +182,7 @@ def application(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.mailbox = Mailbox(asyncio.get_running_loop())
+        app.state.mailbox, app.state.metrics = Mailbox(asyncio.get_running_loop()), metrics
         with beside or contextlib.nullcontext():
             yield
         await asyncio.to_thread(service.close)
@@ -207,12 +207,21 @@ def guarded(token: str, endpoint: Callable[[Request], Awaitable[Response]]) -> C
     async def with_token(request: Request) -> Response:
         if not _authorised(request, token):
             return _problem(Refused(401, "token", "expected the header Authorization: Bearer TOKEN"))
+        return await open_to_all(endpoint)(request)
+
+    return with_token
+
+
+def open_to_all(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """The same endpoint, which answers errors in words."""
+
+    async def in_words(request: Request) -> Response:
         try:
             return await endpoint(request)
         except SegueError as error:
             return _problem(error)
 
-    return with_token
+    return in_words
 
 
 def _authorised(request: Request, token: str) -> bool:

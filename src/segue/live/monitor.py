@@ -15,8 +15,10 @@ from segue.evidence import FallDetector, ShiftDetector
 from segue.live.database import Database
 from segue.live.trial import clock
 
-#: Episodes of the reference.
+#: Units of the reference.
 REFERENCE = 500
+#: Standard deviations by which the mean of an observation may move: it was estimated, and traffic drifts.
+TOLERANCE = 0.25
 #: Episodes that are read at once.
 AT_ONCE = 5_000
 
@@ -35,6 +37,8 @@ class Change(NamedTuple):
 class Monitor:
     """Follows a log from where the reference begins.
 
+    Each unit counts once, by its first episode: what comes of one unit depends on what came of it before.
+
     The reference is taken anew when another policy becomes live, and when the service goes on after `freeze`: what is
     the case then is taken as normal.
 
@@ -43,7 +47,7 @@ class Monitor:
         begins: number of the deployment with which the reference begins.
         window: seconds after an episode's assignment in which its rewards count; None: returns are not watched.
         missing: what a decision counts whose reward did not arrive.
-        run_length: mean number of episodes until a false alarm of either kind, at least.
+        run_length: mean number of units until a false alarm of either kind, at least.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Monitor:
         self.begins = begins
         self._database, self._window, self._missing, self._run_length = database, window, missing, run_length
         self._seen_to = self._earned_to = begins
+        self._known: dict[str, set[str]] = {"seen": set(), "earned": set()}
         self._seen: list[np.ndarray] = []
         self._earned: list[float] = []
         self._shift: ShiftDetector | None = None
@@ -63,17 +68,19 @@ class Monitor:
         return self._observations() or self._returns()
 
     def _observations(self) -> Change | None:
-        """The first observation of each episode: later ones depend on it, and on what was done."""
+        """The first observation of each unit: later ones depend on it, and on what was done."""
         while True:
             rows = self._database.read(
-                "SELECT seq, observation FROM decisions WHERE seq > ? AND t = 0 ORDER BY seq LIMIT ?",
+                "SELECT d.seq, d.observation, e.unit FROM decisions d JOIN episodes e ON e.episode = d.episode "
+                "WHERE d.seq > ? AND d.t = 0 ORDER BY d.seq LIMIT ?",
                 self._seen_to,
                 AT_ONCE,
             )
             if not rows:
                 return None
             self._seen_to = rows[-1][0]
-            numbers, seen = [row[0] for row in rows], [np.frombuffer(row[1], np.float32) for row in rows]
+            new = [row for row in rows if self._is_new("seen", row[2])]
+            numbers, seen = [row[0] for row in new], [np.frombuffer(row[1], np.float32) for row in new]
             missing = REFERENCE - len(self._seen)
             if missing > 0:
                 self._seen += seen[:missing]
@@ -84,7 +91,7 @@ class Monitor:
                 self._varies = reference.std(0) > 0
                 if self._varies.any():
                     mean, std = reference.mean(0)[self._varies], reference.std(0)[self._varies]
-                    self._shift = ShiftDetector(mean, std, self._run_length, REFERENCE)
+                    self._shift = ShiftDetector(mean, std, self._run_length, TOLERANCE)
             if self._shift is None or not seen:
                 continue
             assert self._varies is not None
@@ -96,17 +103,17 @@ class Monitor:
                 return Change("observations", said, place)
 
     def _returns(self) -> Change | None:
-        """Returns of episodes that were not a candidate's, in order of assignment, once their windows have closed."""
+        """Returns of units that were not a candidate's, in order of assignment, once their windows have closed."""
         if self._window is None:
             return None
         now = clock(self._database)
         while True:
             rows = self._database.read(
-                "SELECT e.seq, e.at, e.arm, COUNT(d.decision) - COUNT(o.outcome), COALESCE(SUM(o.reward), 0.0) "
-                "FROM (SELECT seq, at, arm, episode FROM episodes WHERE seq > ? ORDER BY seq LIMIT ?) e "
+                "SELECT e.seq, e.at, e.arm, e.unit, COUNT(d.decision) - COUNT(o.outcome), COALESCE(SUM(o.reward), 0.0) "
+                "FROM (SELECT seq, at, arm, unit, episode FROM episodes WHERE seq > ? ORDER BY seq LIMIT ?) e "
                 "LEFT JOIN decisions d ON d.episode = e.episode AND d.at <= e.at + ? "
                 "LEFT JOIN outcomes o ON o.decision = d.decision AND o.at <= e.at + ? "
-                "GROUP BY e.seq, e.at, e.arm ORDER BY e.seq",
+                "GROUP BY e.seq, e.at, e.arm, e.unit ORDER BY e.seq",
                 self._earned_to,
                 AT_ONCE,
                 self._window,
@@ -115,7 +122,11 @@ class Monitor:
             closed = [row for row in rows if row[1] + self._window < now]
             if closed:
                 self._earned_to = closed[-1][0]
-            mine = [(seq, total + self._missing * late) for seq, _, arm, late, total in closed if arm != "candidate"]
+            mine = [
+                (seq, total + self._missing * late)
+                for seq, _, arm, unit, late, total in closed
+                if arm != "candidate" and self._is_new("earned", unit)
+            ]
             missing = max(REFERENCE - len(self._earned), 0)
             self._earned += [one for _, one in mine[:missing]]
             if len(self._earned) == REFERENCE and self._fall is None:
@@ -128,6 +139,13 @@ class Monitor:
                     return Change("returns", said, later[int(above[0])][0])
             if len(closed) < AT_ONCE:
                 return None
+
+    def _is_new(self, what: str, unit: str) -> bool:
+        known = self._known[what]
+        if unit in known:
+            return False
+        known.add(unit)
+        return True
 
 
 def reference_begins(database: Database) -> int:

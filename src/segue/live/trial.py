@@ -47,7 +47,7 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     effective: Annotated[float, Meta(ge=1)] = 30.0
     """Effective episodes that the off-policy gate needs."""
     run_length: Annotated[float, Meta(ge=100)] | None = 100_000.0
-    """Mean number of episodes until a false alarm that observations or returns have changed, at least; None: nobody
+    """Mean number of units until a false alarm that observations or returns have changed, at least; None: nobody
     looks."""
     automatic: bool = True
     """Whether the service takes the steps itself. Alarms always withdraw a candidate."""
