@@ -70,7 +70,7 @@ def full_disk(db: Path, exported: Path) -> dict[str, Any]:
     rows = logged(db)
     return {
         "acknowledged": [len(before), len(during), len(again)],
-        "reason": reason,
+        "reason": str(reason).removeprefix(f"{db.parent}/"),
         "ready again": healthy is None,
         "acknowledged and lost": len({*before, *during, *again} - set(rows)),
         "well": sorted(rows, key=int) == names and len(during) < 500 and bool(reason) and healthy is None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from serving import Serve
@@ -15,7 +16,7 @@ from segue.live.http import application
 
 
 @pytest.mark.parametrize(("fuzz", "count"), [(fuzz_bytes, 150), (fuzz_schema, 15)])
-def test_no_request_breaks_the_service_or_its_log(fuzz: Callable[..., Counter[int]], count: int, serve: Serve) -> None:
+def test_no_request_breaks_the_service_or_its_log(fuzz: Callable[..., Counter[Any]], count: int, serve: Serve) -> None:
     service = serve()
     statuses = fuzz(service, count)
     service.begin(episode_id="the end")
