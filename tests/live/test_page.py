@@ -318,6 +318,9 @@ def test_a_browser_shows_the_numbers_without_an_error_and_asks_nobody_else(open_
     assert "unknown_decision" in tab.text("#refused")
     assert tab.page.locator("#charts polygon.area").count() == 2
     assert "acts for everyone" in tab.text("h1")
+    tab.page.focus("#charts")
+    tab.page.keyboard.press("ArrowLeft")
+    assert " decisions" in tab.text("#reading")
     origin = tab.page.url
     assert all(url.startswith((origin, "data:")) for url in tab.requests)
     assert tab.errors == []
