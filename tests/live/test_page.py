@@ -392,6 +392,15 @@ def test_names_and_reasons_are_text_whatever_they_contain(open_page: Any, servic
     assert tab.errors == []
 
 
+def test_an_alarm_that_froze_the_service_is_said_on_top(open_page: Any, service: Service) -> None:
+    why = "returns have fallen: 3 on average at first, 1 lately"
+    change(service.log, deployed(service.log), "promotion", "freeze", why, mode="frozen")
+    opened, _ = open_page
+    tab = opened()
+    tab.page.wait_for_selector("#alerts .banner")
+    assert tab.text("#alerts") == f"The service froze itself. {why}"
+
+
 def test_a_service_that_goes_away_is_said(open_page: Any) -> None:
     opened, end = open_page
     tab = opened()

@@ -417,7 +417,8 @@ function charts() {
   }
   for (const [when, text] of timeTicks(seen.begins, at.end, at.width / 110)) {
     parts.push(svg("line", { class: "grid", x1: at.x(when), x2: at.x(when), y1: strip + 33, y2: strip + 38 }));
-    parts.push(svg("text", { x: at.x(when), y: strip + 52, "text-anchor": "middle" }, text));
+    const anchor = at.x(when) > at.width - 30 ? "end" : "middle";
+    parts.push(svg("text", { x: at.x(when), y: strip + 52, "text-anchor": anchor }, text));
   }
   const cross = svg("line", { id: "cross", class: "cross", y1: top, y2: strip + 33, visibility: "hidden" });
   const said = arms().map((arm) => `${arm}: ${whole(seen.arms[arm].decisions)} decisions, mean return ${number(seen.arms[arm].mean)}`).join("; ");
