@@ -318,6 +318,9 @@ def test_a_browser_shows_the_numbers_without_an_error_and_asks_nobody_else(open_
     assert "unknown_decision" in tab.text("#refused")
     assert tab.page.locator("#charts polygon.area").count() == 2
     assert "acts for everyone" in tab.text("h1")
+    tab.page.focus("#charts")
+    tab.page.keyboard.press("ArrowLeft")
+    assert " decisions" in tab.text("#reading")
     origin = tab.page.url
     assert all(url.startswith((origin, "data:")) for url in tab.requests)
     assert tab.errors == []
@@ -387,6 +390,15 @@ def test_names_and_reasons_are_text_whatever_they_contain(open_page: Any, servic
     assert tab.page.locator("img").count() == 0
     assert tab.page.title() == "live · Segue live"
     assert tab.errors == []
+
+
+def test_an_alarm_that_froze_the_service_is_said_on_top(open_page: Any, service: Service) -> None:
+    why = "returns have fallen: 3 on average at first, 1 lately"
+    change(service.log, deployed(service.log), "promotion", "freeze", why, mode="frozen")
+    opened, _ = open_page
+    tab = opened()
+    tab.page.wait_for_selector("#alerts .banner")
+    assert tab.text("#alerts") == f"The service froze itself. {why}"
 
 
 def test_a_service_that_goes_away_is_said(open_page: Any) -> None:

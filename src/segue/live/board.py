@@ -324,7 +324,7 @@ class Board:
             read_rules(self._database),
             {arm: _series(grid, arm, first, count) for arm in names},
             self._refusals(span),
-            self._happened(begins),
+            self._happened(0.0 if grid.forever else begins),
             self._policies(),
             answered,
             waiting,

@@ -53,6 +53,7 @@ function number(value) {
   if (size >= 1e6 || (size > 0 && size < 1e-3)) return value.toExponential(2).replace("-", "−");
   return (size >= 1000 ? whole(value) : String(+value.toPrecision(3))).replace("-", "−");
 }
+const between = ([low, high]) => `${number(low)} to ${number(high)}`;
 const signed = (value) => (value > 0 ? `+${number(value)}` : number(value));
 function seconds(value) {
   if (value < 1) return `${+(1000 * value).toPrecision(2)} ms`;
@@ -97,6 +98,10 @@ function headline() {
 function alerts() {
   const said = [];
   if (seen.trial?.alarm) said.push(["Alarm.", seen.trial.alarm]);
+  const { mode } = seen.deployment;
+  if (seen.who === "promotion" && (mode === "frozen" || seen.why.startsWith("alarm"))) {
+    said.push([mode === "frozen" ? "The service froze itself." : "The candidate was withdrawn.", seen.why]);
+  }
   if (seen.problem) said.push(["The trial is not judged.", seen.problem]);
   if (seen.failure) said.push(["The service has a problem.", seen.failure]);
   if (seen.read < 1) said.push(["Reading the log.", `${Math.floor(100 * seen.read)} % of it is counted so far.`]);
@@ -117,16 +122,17 @@ function tiles() {
     const known = late.map((one) => one[which]).filter((one) => one !== null);
     return known.length ? `≤ ${seconds(Math.max(...known))}` : "–";
   };
-  const due = total("due");
+  const [due, decided] = [total("due"), total("decisions")];
   const refusals = seen.refused.reduce((sum, one) => sum + one.count, 0);
   const window = seen.rules.window;
   return [
-    ["Decisions", whole(total("decisions")), `${number(rate)} per second lately`],
+    ["Decisions", whole(decided), `${number(rate)} per second lately`],
     ["Latency, median", answered.count ? seconds(answered.median) : "–",
       answered.count ? `p99 ${seconds(answered.most)}, since the service began` : "no decision since the service began"],
     ["Reward lag, median", slowest("median"), `90 % of those that came: ${slowest("most")}`],
-    ["Rewards missing", due ? percent(total("missing") / due) : "–",
-      window === null ? "when their episodes ended" : `after the window of ${seconds(window)}`],
+    window === null
+      ? ["Rewards to come", decided ? percent(Math.max(0, 1 - total("outcomes") / decided)) : "–", "no reward window is declared"]
+      : ["Rewards missing", due ? percent(total("missing") / due) : "–", `after the window of ${seconds(window)}`],
     ["Refused requests", whole(refusals), refusals ? `most: ${seen.refused[0].code}` : "none in this range"],
     ["Waiting to be written", whole(seen.waiting), "rows"],
   ];
@@ -175,16 +181,23 @@ function trial() {
           weighed("Candidate is better: the next stage", trial.log_better, trial.needed.better, false),
           weighed("Candidate is worse: alarm", trial.log_worse, trial.needed.worse, true),
           weighed("Sample-ratio mismatch: alarm", trial.log_mismatch, trial.needed.mismatch, true),
-          el("p", { class: "note" }, `Trial ${trial.trial} of this log. In this stage ${whole(trial.stage.candidate)} of ${whole(drawn)} units`
-            + ` are the candidate's${drawn ? ` (${percent(trial.stage.candidate / drawn)}; declared ${percent(trial.share)})` : ""}.`),
+          el("p", { class: "note" }, `Trial ${trial.trial} of this log. In this stage ${whole(trial.stage.candidate)} of `
+            + `${whole(drawn)} units are the candidate's`
+            + `${drawn ? ` (${percent(trial.stage.candidate / drawn)}; declared ${percent(trial.share)})` : ""}.`),
         ),
         el(
           "div", {},
           el("h3", {}, "Return per unit, candidate − live"),
-          trial.difference === null ? el("p", { class: "quiet" }, "Not known before both arms have units.") : difference(trial.difference, trial.interval),
-          trial.difference === null ? null : el("p", { class: "note" }, `${signed(trial.difference)}`
-            + (trial.interval ? `; ${percent(1 - rules.alpha)} interval ${number(trial.interval[0])} to ${number(trial.interval[1])}, valid whenever you look` : "; the interval needs more units")),
-          trial.cost && el("p", { class: "note" }, `Cost per unit, candidate − live: ${number(trial.cost[0])} to ${number(trial.cost[1])}; tolerated ${number(rules.cost)}`),
+          ...(trial.difference === null
+            ? [el("p", { class: "quiet" }, "Not known before both arms have units.")]
+            : [
+              difference(trial.difference, trial.interval),
+              el("p", { class: "note" }, signed(trial.difference), trial.interval
+                ? `; ${percent(1 - rules.alpha)} interval ${between(trial.interval)}, valid whenever you look`
+                : "; the interval needs more units"),
+            ]),
+          trial.cost && el("p", { class: "note" }, `Cost per unit, candidate − live: ${between(trial.cost)}`
+            + (rules.cost === null ? "" : `; tolerated ${number(rules.cost)}`)),
         ),
       ),
       units(trial),
@@ -194,7 +207,7 @@ function trial() {
     const { effective_episodes: effective, needed, reason } = judged.evidence;
     parts.push(
       el("p", { class: "verdict" }, `Off-policy gate, ${moment(judged.at)}: ${judged.verdict}${reason ? ` – ${reason}` : ""}`),
-      needed ? el("div", { class: "columns" }, meter("Effective sample size", effective, needed, `${number(effective)} of ${number(needed)} episodes`, false)) : null,
+      needed && meter("Effective sample size", effective, needed, `${number(effective)} of ${number(needed)} episodes`, false),
     );
   }
   if (!parts.length) {
@@ -202,7 +215,10 @@ function trial() {
       ? "No candidate is on trial. Stage a policy, or let segue learn stage them; then begin with shadow or canary below."
       : `${named(deployment.candidate)} has not been judged from the log yet. Judge it below.`));
   }
-  if (rules.window === null) parts.push(el("p", { class: "note" }, "No reward window is declared, so no trial can begin: segue policies rules --window SECONDS"));
+  if (rules.window === null) {
+    const how = el("code", {}, "segue policies rules --window SECONDS");
+    parts.push(el("p", { class: "note" }, "No reward window is declared, so no trial can begin: ", how));
+  }
   return parts;
 }
 function units({ arms: both }) {
@@ -235,13 +251,15 @@ function byArm() {
   if (!arms().length) return el("p", { class: "note" }, "No episode in this range yet.");
   const late = (value, one) => (one.outcomes ? (value === null ? "> 7 days" : `≤ ${seconds(value)}`) : "–");
   return table(
-    ["Arm", "Episodes", "Decisions", "Outcomes", "Mean return per episode", "95 % interval", "of episodes", "Rewards missing", "Lag, median", "Lag, 90 %"],
+    ["Arm", "Episodes", "Decisions", "Outcomes", "Mean return per episode", "95 % interval", "of episodes",
+      "Rewards missing", "Lag, median", "Lag, 90 %"],
     arms().map((arm) => {
       const one = seen.arms[arm];
       return [
         swatch(arm), whole(one.episodes), whole(one.decisions), whole(one.outcomes), number(one.mean),
         one.low === null ? "–" : `${number(one.low)} to ${number(one.high)}`, whole(one.counted),
-        one.due ? `${percent(one.missing / one.due)} of ${whole(one.due)}` : "–", late(one.late.median, one), late(one.late.most, one),
+        one.due && seen.rules.window !== null ? `${percent(one.missing / one.due)} of ${whole(one.due)}` : "–",
+        late(one.late.median, one), late(one.late.most, one),
       ];
     }), 1,
   );
@@ -249,9 +267,11 @@ function byArm() {
 
 function policyTable() {
   return table(["Policy", "Status", "Trained to row", "Staged", "Last gate", ""], seen.policies.map((one) => {
-    const buttons = one.policy === seen.deployment.live ? [] : ["evaluate", "shadow", "canary", "promote"].filter((name) => name !== one.status);
+    const steps = ["evaluate", "shadow", "canary", "promote"].filter((name) => name !== one.status);
+    const buttons = one.policy === seen.deployment.live ? [] : steps;
     return [
-      el("span", {}, one.name, " ", el("code", { class: "quiet" }, one.policy.slice(0, 12)), one.parent ? el("span", { class: "note" }, ` from ${named(one.parent)}`) : ""),
+      el("span", {}, one.name, " ", el("code", { class: "quiet" }, one.policy.slice(0, 12)),
+        one.parent && el("span", { class: "note" }, ` from ${named(one.parent)}`)),
       el("span", { class: `tag ${one.status}` }, one.status),
       one.trained_to === null ? "–" : whole(one.trained_to), moment(one.at), one.gate === null ? "–" : `${one.gate}: ${one.verdict}`,
       el("div", { class: "actions" }, ...buttons.map((name) => button(name, one, "small"))),
@@ -323,12 +343,13 @@ function charts() {
     seen.arms[arm].traffic.slice(0, complete).forEach((count, place) => (sums[place] += (count / seen.width) * per));
     return [arm, base, sums.slice()];
   });
-  const [grid, y] = axes(at, `Decisions per ${per === 60 ? "minute" : "second"}`, top, tall, 0, Math.max(...sums, 1e-9) * 1.05, number);
+  const [grid, y] = axes(at, `Decisions per ${per === 60 ? "minute" : "second"}`, top, tall, 0, (Math.max(...sums) || 1) * 1.05, number);
   parts.push(...grid);
   const left = (place) => at.x(seen.begins + place * seen.width).toFixed(1);
   for (const [arm, base, upto] of layers) {
-    const over = upto.map((value, place) => `${left(place)},${y(value).toFixed(1)} ${left(place + 1)},${y(value).toFixed(1)}`);
-    const under = base.map((value, place) => `${left(place + 1)},${y(value).toFixed(1)} ${left(place)},${y(value).toFixed(1)}`).reverse();
+    const step = (from, to, value) => `${left(from)},${y(value).toFixed(1)} ${left(to)},${y(value).toFixed(1)}`;
+    const over = upto.map((value, place) => step(place, place + 1, value));
+    const under = base.map((value, place) => step(place + 1, place, value)).reverse();
     parts.push(svg("polygon", { class: `area ${arm}`, points: [...over, ...under].join(" ") }));
   }
   // Mean returns with their intervals.
@@ -340,12 +361,16 @@ function charts() {
   const pad = (high - low) * 0.06 || Math.abs(high) * 0.1 || 1;
   const window = seen.rules.window;
   if (window !== null && seen.at - window > seen.begins && at.x(seen.at) - at.x(seen.at - window) > 3) {
-    parts.push(svg("rect", { class: "open", x: at.x(seen.at - window), y: second, width: at.x(at.end) - at.x(seen.at - window), height: taller },
+    const from = at.x(seen.at - window);
+    parts.push(svg("rect", { class: "open", x: from, y: second, width: at.x(at.end) - from, height: taller },
       svg("title", {}, "The reward windows of these episodes are open")));
   }
   const [grid2, z] = axes(at, "Mean return per episode, 95 % intervals", second, taller, low - pad, high + pad, number);
   parts.push(...grid2, svg("clipPath", { id: "plot" }, svg("rect", { x: at.left, y: second, width: at.width - at.left, height: taller })));
-  if (!known.length) parts.push(svg("text", { x: at.left + 12, y: second + taller / 2 }, window === null ? "No episode has ended yet" : "No reward window has closed yet"));
+  if (!known.length) {
+    const why = window === null ? "No episode has ended yet" : "No reward window has closed yet";
+    parts.push(svg("text", { x: at.left + 12, y: second + taller / 2 }, why));
+  }
   const middle = (place) => at.x(Math.min(seen.begins + (place + 0.5) * GROUP * seen.width, at.end));
   const clipped = svg("g", { "clip-path": "url(#plot)" });
   for (const arm of arms()) {
@@ -360,10 +385,14 @@ function charts() {
       const point = (place, value) => `${middle(place).toFixed(1)},${z(value).toFixed(1)}`;
       const bounded = run.filter((place) => lows[place] !== null);
       if (bounded.length > 1) {
-        const band = [...bounded.map((place) => point(place, highs[place])), ...bounded.map((place) => point(place, lows[place])).reverse()];
+        const [upper, lower] = [highs, lows].map((ends) => bounded.map((place) => point(place, ends[place])));
+        const band = [...upper, ...lower.reverse()];
         clipped.append(svg("polygon", { class: `band ${arm}`, points: band.join(" ") }));
       }
-      for (const place of run) clipped.append(svg("circle", { class: `dot ${arm}`, cx: middle(place), cy: z(means[place]), r: run.length > 1 ? 2 : 3 }));
+      for (const place of run) {
+        const r = run.length > 1 ? 2 : 3;
+        clipped.append(svg("circle", { class: `dot ${arm}`, cx: middle(place), cy: z(means[place]), r }));
+      }
       clipped.append(svg("polyline", { class: `line ${arm}`, points: run.map((place) => point(place, means[place])).join(" ") }));
     }
   }
@@ -371,8 +400,7 @@ function charts() {
   // What happened, through all of it.
   parts.push(svg("text", { class: "title", x: 0, y: strip - 14 }, "▲ deployments  ◆ gates  ● alarms  ▪ others"));
   for (const one of seen.happened) {
-    if (one.at < seen.begins) continue;
-    const x = at.x(Math.min(one.at, at.end));
+    const x = at.x(Math.max(seen.begins, Math.min(one.at, at.end)));
     if (one.kind === "deployment") {
       parts.push(svg("path", { class: "change", d: `M${x},${top}v${tall}M${x},${second}v${taller}` }));
     }
@@ -389,13 +417,17 @@ function charts() {
   }
   for (const [when, text] of timeTicks(seen.begins, at.end, at.width / 110)) {
     parts.push(svg("line", { class: "grid", x1: at.x(when), x2: at.x(when), y1: strip + 33, y2: strip + 38 }));
-    parts.push(svg("text", { x: at.x(when), y: strip + 52, "text-anchor": "middle" }, text));
+    const anchor = at.x(when) > at.width - 30 ? "end" : "middle";
+    parts.push(svg("text", { x: at.x(when), y: strip + 52, "text-anchor": anchor }, text));
   }
   const cross = svg("line", { id: "cross", class: "cross", y1: top, y2: strip + 33, visibility: "hidden" });
   const said = arms().map((arm) => `${arm}: ${whole(seen.arms[arm].decisions)} decisions, mean return ${number(seen.arms[arm].mean)}`).join("; ");
   return [
     el("div", { class: "legend" }, ...arms().map(swatch)),
-    svg("svg", { viewBox: `0 0 ${at.width} ${strip + 57}`, height: strip + 57, role: "img", "aria-label": `Decisions and returns over time. ${said || "Nothing yet"}` }, ...parts, cross),
+    svg(
+      "svg", { viewBox: `0 0 ${at.width} ${strip + 57}`, height: strip + 57, role: "img",
+        "aria-label": `Decisions and returns over time. ${said || "Nothing yet"}` }, ...parts, cross,
+    ),
   ];
 }
 
@@ -418,7 +450,8 @@ function readOut() {
     const { traffic, means, lows, highs, counts } = seen.arms[arm];
     const mean = means[place] ?? null;
     const interval = mean === null || lows[place] === null ? "" : ` (${number(lows[place])} to ${number(highs[place])})`;
-    return `${arm} ${whole(traffic[cursor])} decisions${mean === null ? "" : `, mean return ${number(mean)}${interval} of ${whole(counts[place])} episodes`}`;
+    const earned = mean === null ? "" : `, mean return ${number(mean)}${interval} of ${whole(counts[place])} episodes`;
+    return `${arm} ${whole(traffic[cursor])} decisions${earned}`;
   });
   $("reading").textContent = `${moment(from)}, ${seconds(seen.width)}: ${said.join("; ") || "nothing"}`;
 }
@@ -435,14 +468,16 @@ function show() {
   ].filter(Boolean);
   put("actions", actions, () => actions.map((name) => button(name, null, name === "rollback" ? "alert" : "")));
   put("alerts", alerts(), () => alerts().map(([what, why]) => el("p", { class: "banner" }, el("strong", {}, what), ` ${why}`)));
-  put("tiles", tiles(), () => tiles().map(([name, value, note]) => el("dl", { class: "tile" }, el("dt", {}, name), el("dd", {}, value), el("dd", {}, note))));
+  put("tiles", tiles(), () => tiles().map(([name, value, note]) =>
+    el("dl", { class: "tile" }, el("dt", {}, name), el("dd", {}, value), el("dd", {}, note))));
   put("trial", [seen.trial, seen.off_policy, seen.rules, deployment, policies], trial);
   put("charts", [seen.arms, seen.begins, seen.width, seen.happened, seen.rules, $("charts").clientWidth], charts);
   readOut();
-  put("arms", seen.arms, byArm);
+  put("arms", [seen.arms, seen.rules.window], byArm);
   put("policies", [policies, deployment], policyTable);
   put("refused", refused, () => refused.length
-    ? table(["Code", "Last", "The last one was answered", "Requests"], refused.map((one) => [one.code, moment(one.at), one.message, whole(one.count)]), 3)
+    ? table(["Code", "Last", "The last one was answered", "Requests"],
+      refused.map((one) => [one.code, moment(one.at), one.message, whole(one.count)]), 3)
     : el("p", { class: "note" }, "None in this range."));
   put("events", seen.happened, events);
   for (const one of $("ranges").children) one.setAttribute("aria-pressed", one.dataset.range === range);
@@ -461,8 +496,8 @@ async function ask(path, content) {
   const headers = {};
   if (kept.getItem("token")) headers.authorization = `Bearer ${kept.getItem("token")}`;
   if (content) headers["content-type"] = "application/json";
-  const request = { method: content ? "POST" : "GET", headers, body: content && JSON.stringify(content), signal: AbortSignal.timeout(PATIENCE) };
-  const answer = await fetch(path, request);
+  const [method, body] = content ? ["POST", JSON.stringify(content)] : ["GET", null];
+  const answer = await fetch(path, { method, body, headers, signal: AbortSignal.timeout(PATIENCE) });
   const said = await answer.json();
   if (!answer.ok) throw new Problem(answer.status, said.code, said.message);
   return said;
@@ -490,7 +525,8 @@ async function look() {
       say($("state"), "The token is needed", "bad");
       return;
     }
-    if (!(error instanceof Problem || error instanceof TypeError || error instanceof DOMException || error instanceof SyntaxError)) throw error;
+    // A TypeError is how fetch says that nobody answers; the others are a timeout and half an answer.
+    if (![Problem, TypeError, DOMException, SyntaxError].some((kind) => error instanceof kind)) throw error;
     document.body.classList.add("stale");
     const why = error instanceof Problem ? `The service says: ${error.message}` : "The service does not answer";
     say($("state"), since === null ? `${why}. Trying again` : `${why}. What you see is from ${clock(since)}; trying again`, "bad");
@@ -501,34 +537,57 @@ async function look() {
 // Doing something.
 
 const WRONG = "This is not the service's token. It is what --token or SEGUE_TOKEN gave, or in the file DB.token beside the log.";
+const ENDS = "Running episodes end with the policy that they began with.";
+const displaced = (P, C) => (C && C !== P ? `, in place of ${C}` : "");
+// What each does to whom: of the policy P of a row, the candidate C, and the live policy L.
 const ACTIONS = {
-  pause: { title: "Pause", does: (C, L) => `New episodes go to ${L}. Episodes of ${C} that are running go on with it. The trial can be resumed.` },
-  resume: { title: "Resume", does: () => "Goes on as before the pause or the freeze. After a freeze, what is observed and earned from now on is taken as normal." },
+  pause: {
+    title: "Pause",
+    does: ({ C, L }) => `New episodes go to ${L}. Episodes of ${C} that are running go on with it. `
+      + "The trial can be resumed.",
+  },
+  resume: {
+    title: "Resume",
+    does: () => "Goes on as before the pause or the freeze. After a freeze, what is observed and earned from now on "
+      + "is taken as normal.",
+  },
   freeze: {
     title: "Freeze",
-    does: (C, L, mode) => `${L} acts for everyone${mode === "apprentice" ? " in place of the application" : ""}${C ? `, also in running episodes of ${C}` : ""}, until you resume. Nothing is promoted meanwhile.`,
+    does: ({ C, L, mode }) => `${L} acts for everyone${mode === "apprentice" ? " in place of the application" : ""}`
+      + `${C ? `, also in running episodes of ${C}` : ""}, until you resume. Nothing is promoted meanwhile.`,
   },
   rollback: {
     title: "Roll back",
-    does: (C, L) => C
-      ? `Withdraws ${C}. ${L} acts for all units at once, also in running episodes. The trial ends; another trial of ${C} needs more evidence.`
-      : `Puts ${named(seen.previous)} back as the live policy of all new episodes, and retires ${L}. Running episodes end with the policy that they began with.`,
+    does: ({ C, L }) => C
+      ? `Withdraws ${C}. ${L} acts for all units at once, also in running episodes. The trial ends; `
+        + `another trial of ${C} needs more evidence.`
+      : `Puts ${named(seen.previous)} back as the live policy of all new episodes, and retires ${L}. `
+        + `Episodes that ${L} began as the live policy end with it.`,
   },
-  evaluate: { title: "Judge", of: true, does: (P) => `Estimates from the log what ${P} would have earned, and keeps the verdict. It takes a minute or more. Nobody meets ${P} by this.` },
+  evaluate: {
+    title: "Judge",
+    does: ({ P }) => `Estimates from the log what ${P} would have earned, and keeps the verdict. `
+      + `It takes a minute or more. Nobody meets ${P} by this.`,
+  },
   shadow: {
-    title: "Shadow", of: true, force: true,
-    does: (P, C, L) => `${P} decides on paper beside ${L}${C && C !== P ? `, in place of ${C}` : ""}. What it would have done is logged. Nobody meets it; once it has passed the off-policy gate, a canary may begin by itself.`,
+    title: "Shadow", force: true,
+    does: ({ P, C, L, mode }) => `${P} decides on paper beside ${L}${displaced(P, C)}. What it would have done is logged. `
+      + (mode === "canary" && C === P ? `It gets no new units; its running episodes go on with it. ` : "Nobody meets it. ")
+      + "Once it has passed the off-policy gate, a canary may begin without you.",
   },
   canary: {
-    title: "Canary", of: true, force: true, share: true,
-    does: (P, C, L) => `${P} acts for a share of the units${C && C !== P ? `, in place of ${C}` : ""}; ${L} acts for the others. A unit keeps its policy while the trial goes on. An alarm withdraws ${P}.`,
+    title: "Canary", force: true, share: true,
+    does: ({ P, C, L }) => `${P} acts for a share of the units${displaced(P, C)}; ${L} acts for the others. `
+      + `A unit keeps its policy while the trial goes on. An alarm withdraws ${P}.`,
   },
-  promote: { title: "Promote", of: true, force: true, does: (P, C, L) => `${P} acts for all new episodes, and ${L} is retired. Running episodes end with the policy that they began with.` },
+  promote: { title: "Promote", force: true, does: ({ P, L }) => `${P} acts for all new episodes, and ${L} is retired. ${ENDS}` },
 };
 
 function button(name, policy, kind) {
   const label = policy ? `${ACTIONS[name].title} ${policy.name}` : null;
-  return el("button", { type: "button", class: kind, "aria-label": label, "data-key": `${name} ${policy?.policy ?? ""}`, on: { click: () => open(name, policy) } }, ACTIONS[name].title);
+  const key = `${name} ${policy?.policy ?? ""}`;
+  const on = { click: () => open(name, policy) };
+  return el("button", { type: "button", class: kind, "aria-label": label, "data-key": key, on }, ACTIONS[name].title);
 }
 
 let chosen = null;
@@ -538,7 +597,7 @@ function open(name, policy) {
   const [C, L] = [candidate === null ? "" : named(candidate), named(live)];
   chosen = { path: policy ? `/v1/policies/${policy.policy}/${name}` : `/v1/${name}`, upon: seq, action };
   $("dialog-title").textContent = policy ? `${action.title}: ${policy.name}` : action.title;
-  $("dialog-does").textContent = policy ? action.does(policy.name, C, L) : action.does(C, L, mode);
+  $("dialog-does").textContent = action.does({ P: policy?.name, C, L, mode });
   $("do").textContent = action.title;
   $("dialog-error").textContent = "";
   $("share-field").hidden = !action.share;
