@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from made import Made
+from serving import Serve
 
-from conftest import Serve
 from segue.data import load
+from segue.errors import SegueError
 from segue.live import gate
 from segue.live.gate import evaluate
 from segue.live.policies import stage
@@ -117,3 +118,11 @@ def test_a_candidate_is_judged_from_the_log_of_the_service_itself(serve: Serve, 
     found = evaluate(service.database, policy, "me")
     assert found.evidence["dataset_episodes"] == 300
     assert found.verdict == "passed"
+
+
+def test_a_candidate_that_has_learnt_from_all_there_is_has_to_wait(serve: Serve, other: Made) -> None:
+    service = serve()
+    policy = stage(service.database, other.directory, "other", trained_to=7)
+    with pytest.raises(SegueError, match=f"policy {policy[:12]} cannot be judged: .* after row 7, up to which"):
+        evaluate(service.database, "other", "me")
+    assert last_gate(service.database, policy) is None

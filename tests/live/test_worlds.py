@@ -66,6 +66,12 @@ def test_traffic_with_faults_is_in_the_log_once(serve: Serve) -> None:
     assert service.database.read("SELECT COUNT(*) FROM outcomes") == [(count["outcomes"],)]
 
 
+def test_a_log_can_be_driven_again(serve: Serve) -> None:
+    for _ in range(2):
+        simulated(serve(), clients=2, episodes=5)
+    assert serve().database.read("SELECT COUNT(*) FROM episodes") == [(10,)]
+
+
 def test_in_apprentice_mode_the_clients_act_and_say_how_probable_that_was(serve: Serve) -> None:
     simulated(serve(mode="apprentice"), clients=3, episodes=9)
     assert serve().database.read("SELECT DISTINCT mode, log_prob FROM decisions") == [("apprentice", -np.log(4))]

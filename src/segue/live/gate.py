@@ -12,6 +12,7 @@ import numpy as np
 
 from segue.data import load
 from segue.deployment.policy import ExportedPolicy
+from segue.errors import DataError, SegueError
 from segue.live.database import Database
 from segue.live.policies import read_policy
 from segue.live.promotion import FAILED, OFF_POLICY, OPEN, PASSED, Gate, deployed, find_policy
@@ -42,7 +43,14 @@ def evaluate(database: Database, word: str, who: str, why: str = "", confidence:
     rules, exported = read_rules(database), read_policy(database, policy)
     [(trained_to,)] = database.read("SELECT trained_to FROM policies WHERE policy = ?", policy)
     acted = "mode=apprentice" if now.mode == "apprentice" else f"arm=live&policy={now.live}"
-    dataset = load(f"live:{database.url}?{acted}&from={trained_to or 0}&propensities=known")
+    try:
+        dataset = load(f"live:{database.url}?{acted}&from={trained_to or 0}&propensities=known")
+    except DataError as error:
+        learnt = "" if trained_to is None else f" after row {trained_to}, up to which it has learnt"
+        raise SegueError(
+            f"policy {policy[:12]} cannot be judged: no episode of what acts now with known propensities is complete"
+            f"{learnt} ({error}); let the service act for a while, exploring, and judge it again"
+        ) from None
     target, explore = _as_deployed(exported, now.explore)
     result = evaluate_offline(
         target,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import secrets
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -59,12 +60,12 @@ async def drive(
         SegueError: if there is no such world, the service refuses what is sent, or does not answer.
     """
     tally, places = Tally(), iter(range(10**18 if traffic.episodes is None else traffic.episodes))
-    wire = Wire(url, token)
+    wire, run = Wire(url, token), secrets.token_hex(4)  # a log may have been driven before
     reporter = asyncio.create_task(_reporting(tally, report))
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(traffic.clients):
-                client = _Client(wire, make_world(world), traffic, tally, group)
+                client = _Client(wire, make_world(world), traffic, tally, group, run)
                 group.create_task(client.live(places))
     except* SegueError as errors:
         raise errors.exceptions[0] from None
@@ -84,7 +85,10 @@ async def _reporting(tally: Tally, report: Callable[[str], None]) -> None:
 class _Client:
     """One episode after another, in a copy of the world of its own."""
 
-    def __init__(self, wire: Wire, world: gym.Env, traffic: Traffic, tally: Tally, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, wire: Wire, world: gym.Env, traffic: Traffic, tally: Tally, group: asyncio.TaskGroup, run: str
+    ) -> None:
+        self._run = run
         self._wire, self._world, self._traffic, self._tally, self._group = wire, world, traffic, tally, group
         self._acts = False
 
@@ -100,7 +104,7 @@ class _Client:
 
     async def _episode(self, number: int) -> None:
         traffic, source, world = self._traffic, self._source, self._world
-        unit, name, earned = self._unit(number), f"{traffic.seed}-{number}", 0.0
+        unit, name, earned = self._unit(number), f"{self._run}-{number}", 0.0
         observation, _ = world.reset(seed=int(source.integers(2**31)), options={"unit": unit})
         for step in range(10**9):
             await asyncio.sleep(source.exponential(traffic.think))
