@@ -1,6 +1,6 @@
 """Decisions per second of the live service beside a Starlette route that only echoes: `python -m benchmarks.live`.
 
-The server has one core, the load another. Servers take turns, so that whatever slows the machine slows all of them;
+The server has one core, the load another. Servers take turns, so that a machine that gets slower slows all of them;
 figures are medians over the turns, and ratios are taken within a turn.
 """
 

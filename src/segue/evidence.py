@@ -177,7 +177,7 @@ class MeanDifference(_Resumable):
 
     With L the arm, p its probability and c the recent mean of earlier returns, D = (L − p)(y − c) has the mean h τ,
     where h = p (1 − p) and τ is the effect of the unit. So Σ D / Σ h estimates Σ h τ / Σ h, the mean effect that weighs
-    units by h: with one p, the plain mean effect so far, whatever returns do over time.
+    units by h: with one p, the plain mean effect so far, also where returns drift.
 
     With `bounds`, the interval is exact: exp(θ (D − h τ) / B − ψ(θ) (D / B)²) with B = high − low, ψ(θ) = −log(1 − θ) −
     θ is a supermartingale (Fan et al. 2015; the empirical Bernstein bound of Waudby-Smith & Ramdas 2023, arXiv
@@ -307,7 +307,7 @@ class SampleRatio(_Resumable):
 
 @dataclasses.dataclass
 class FallDetector(_Resumable):
-    """An alarm when returns have fallen below those of a reference, at whatever time that begins.
+    """An alarm when returns have fallen below those of a reference, at a time that nobody knows.
 
     The null hypothesis: given those before, a return has the distribution of the reference's population, or is
     stochastically larger. Its mid-rank u among m independent references, in [0, 1], then has a mean of ½ − ε or more,
@@ -366,8 +366,8 @@ class ShiftDetector(_Resumable):
     """An alarm when observations leave the mean and standard deviation that the policy was trained with.
 
     The null hypothesis: each standardised feature z has mean 0 and variance 1 at most, given the observations before.
-    Then (1 + λ z + λ² z² / 2) / (1 + λ² / 2) has an expectation of 1 at most, whatever the tails (after Catoni 2012 and
-    Wang & Ramdas 2023, arXiv 2202.01250; this form is ours). The e-detector is the mean over DEVIATIONS as λ, which
+    Then (1 + λ z + λ² z² / 2) / (1 + λ² / 2) has an expectation of 1 at most, also with heavy tails (after Catoni 2012
+    and Wang & Ramdas 2023, arXiv 2202.01250; this form is ours). The e-detector is the mean over DEVIATIONS as λ, which
     look up and down, and over features. A larger spread raises it as well; a feature that stops at its mean does not.
     Shifts below an eighth of a standard deviation are not found, on purpose: no training set is that typical.
 

@@ -285,7 +285,7 @@ class ExportedPolicy:
             allowed: which discrete actions could be taken; by default all.
 
         Raises:
-            SegueError: if it is not known; for other shapes, actions out of range, and whatever `act` refuses.
+            SegueError: if it is not known; for other shapes, actions out of range, and what `act` refuses.
         """
         given, size, discrete = np.asarray(action), self.actions.size, isinstance(self.actions, DiscreteActions)
         expected = (len(observation),) if discrete else (len(observation), size)

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from segue.live import page, promotion
 from segue.live.http import ENCODE, JSON, Call, application, guarded
 from segue.live.messages import Id, Share, Text
-from segue.live.overview import Deployed, Overview, PolicyAbout, deployed, overview, policies
+from segue.live.overview import Overview, PolicyAbout, overview, policies
 from segue.live.policies import Deployment, stage
 from segue.live.promotion import Watch
 from segue.live.service import Service
@@ -90,14 +90,14 @@ def routes(service: Service, watch: Watch, token: str) -> tuple[list[Route], lis
     """The routes, and what OpenAPI says of them."""
     database, evaluation = service.log, _Evaluation(service)
 
-    def step(do: Callable[..., Deployment], *names: str) -> Callable[[Any, str], Deployed]:
-        def change(asked: Any, word: str) -> Deployed:
+    def step(do: Callable[..., Deployment], *names: str) -> Callable[[Any, str], Deployment]:
+        def change(asked: Any, word: str) -> Deployment:
             of = [word] if word else []
             if asked.upon is not None and asked.upon != promotion.deployed(database).seq:
                 raise Refused(409, "changed", "who acts has changed since you looked; look again, and decide again")
             done = do(database, *of, asked.who, asked.why, **{name: getattr(asked, name) for name in names})
             service.look()
-            return deployed(done)
+            return done
 
         return change
 
@@ -109,16 +109,16 @@ def routes(service: Service, watch: Watch, token: str) -> tuple[list[Route], lis
         _Action("GET", "/v1/policies", None, list[PolicyAbout], "All policies", lambda _, __: policies(database)),
         _Action("POST", "/v1/policies", Stage, PolicyAbout, "Stage a policy", staged),
         _Action("GET", policy, None, PolicyAbout, "One policy", lambda _, word: _about(service, word)),
-        _Action("POST", f"{policy}/shadow", Step, Deployed, "Decide on paper", step(promotion.shadow, "force")),
+        _Action("POST", f"{policy}/shadow", Step, Deployment, "Decide on paper", step(promotion.shadow, "force")),
         _Action(
-            "POST", f"{policy}/canary", Canary, Deployed, "Act for a share", step(promotion.canary, "force", "share")
+            "POST", f"{policy}/canary", Canary, Deployment, "Act for a share", step(promotion.canary, "force", "share")
         ),
-        _Action("POST", f"{policy}/promote", Step, Deployed, "Act for all", step(promotion.promote, "force")),
+        _Action("POST", f"{policy}/promote", Step, Deployment, "Act for all", step(promotion.promote, "force")),
         _Action("POST", f"{policy}/evaluate", Why, Started, "Judge from the log", evaluation.start),
-        _Action("POST", "/v1/rollback", Why, Deployed, "Withdraw the candidate", step(promotion.rollback)),
-        _Action("POST", "/v1/pause", Why, Deployed, "No new units for the candidate", step(promotion.pause)),
-        _Action("POST", "/v1/freeze", Why, Deployed, "The live policy alone acts", step(promotion.freeze)),
-        _Action("POST", "/v1/resume", Why, Deployed, "Go on after pause or freeze", step(promotion.resume)),
+        _Action("POST", "/v1/rollback", Why, Deployment, "Withdraw the candidate", step(promotion.rollback)),
+        _Action("POST", "/v1/pause", Why, Deployment, "No new units for the candidate", step(promotion.pause)),
+        _Action("POST", "/v1/freeze", Why, Deployment, "The live policy alone acts", step(promotion.freeze)),
+        _Action("POST", "/v1/resume", Why, Deployment, "Go on after pause or freeze", step(promotion.resume)),
         _Action(
             "GET", "/v1/evidence", None, Overview, "What is known", lambda _, __: overview(database, watch.promoter)
         ),

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from segue.errors import SegueError
 from segue.live.database import Database
-from segue.live.overview import Deployed, Verdict, deployed
+from segue.live.overview import Verdict
 from segue.live.policies import Deployment, latest_deployment, live_one_after_the_other
 from segue.live.promotion import OFF_POLICY, Promoter, statuses
 from segue.live.trial import Evidence, Rules, clock, read_rules
@@ -136,7 +136,7 @@ class Seen(Struct):
     """Start of the first bucket."""
     width: float
     """Seconds of a bucket."""
-    deployment: Deployed
+    deployment: Deployment
     since: float
     who: str
     why: str
@@ -313,7 +313,7 @@ class Board:
             self._share_read(),
             begins,
             grid.width,
-            deployed(deployment),
+            deployment,
             since,
             who,
             why,

@@ -107,7 +107,7 @@ class Client:
         return self._send("/v1/outcomes", Outcome(decision_id, float(reward), **more), Noted)
 
     def outcomes(self, outcomes: Sequence[Outcome]) -> list[Noted | Problem]:
-        """Say what came of many decisions; each is taken or refused by itself.
+        """Say what came of many decisions; some may be taken and others refused.
 
         Raises:
             ServiceError: if the service does not answer.

@@ -44,18 +44,6 @@ class PolicyAbout(Struct):
     """Oldest first."""
 
 
-class Deployed(Struct):
-    """Who acts now."""
-
-    seq: int
-    mode: str
-    live: str
-    candidate: str | None
-    share: float
-    """Of the units that the candidate gets."""
-    explore: str
-
-
 class Event(Struct):
     """Something that happened."""
 
@@ -69,7 +57,7 @@ class Event(Struct):
 class Overview(Struct):
     """What a page or a person needs to see of promotion."""
 
-    deployment: Deployed | None
+    deployment: Deployment | None
     trial: Evidence | None
     """Of the trial that goes on."""
     off_policy: Verdict | None
@@ -92,18 +80,13 @@ def policies(database: Database) -> list[PolicyAbout]:
     ]
 
 
-def deployed(deployment: Deployment) -> Deployed:
-    """The same as messages have it."""
-    return msgspec.convert(deployment, Deployed, from_attributes=True)
-
-
 def overview(database: Database, promoter: Promoter) -> Overview:
     """What is known now. Raises Unavailable."""
     now = latest_deployment(database)
     gates = [] if now is None or now.candidate is None else _gates(database).get(now.candidate, [])
     events = database.read("SELECT seq, at, who, what, detail FROM audit ORDER BY seq DESC LIMIT ?", EVENTS)
     return Overview(
-        None if now is None else deployed(now),
+        now,
         promoter.evidence(),
         next((gate for gate in reversed(gates) if gate.gate == OFF_POLICY), None),
         read_rules(database),

@@ -56,7 +56,8 @@ MIGRATIONS = (
     CREATE INDEX activations_seq ON activations (seq);
     CREATE TABLE deployments (
         seq BIGINT PRIMARY KEY, at FLOAT NOT NULL, mode TEXT NOT NULL, live TEXT NOT NULL, candidate TEXT,
-        share FLOAT NOT NULL, explore TEXT NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL, forced INTEGER NOT NULL
+        share FLOAT NOT NULL, explore TEXT NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL, forced INTEGER NOT NULL,
+        replaces BIGINT UNIQUE
     );
     CREATE TABLE gates (
         seq BIGINT PRIMARY KEY, at FLOAT NOT NULL, candidate TEXT NOT NULL, gate TEXT NOT NULL, verdict TEXT NOT NULL,
@@ -105,13 +106,9 @@ MIGRATIONS = (
     FROM steps
     WHERE (terminated = 1 OR next_observation IS NOT NULL)
       AND (executed IS NULL OR executed = 1 OR replaced_by IS NOT NULL);
-    """,
-    """
     CREATE TABLE rules (
         seq BIGINT PRIMARY KEY, at FLOAT NOT NULL, who TEXT NOT NULL, rules TEXT NOT NULL
     );
-    ALTER TABLE deployments ADD COLUMN replaces BIGINT;
-    CREATE UNIQUE INDEX deployments_replaces ON deployments (replaces);
     CREATE INDEX gates_candidate ON gates (candidate, seq);
     """,
 )
