@@ -110,7 +110,7 @@ flow: data
 
 # Off-policy estimators against exactly known values: studies/ope; a few minutes on two cores.
 ope: install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock --editable '.[ope]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock --editable '.[healthcare]'
 	$(BIN)/python -m studies.ope
 
 # How often the offline verdict is "yes", on noise and where a better policy exists: studies/verdict; half an hour.
