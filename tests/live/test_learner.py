@@ -131,6 +131,7 @@ def test_killed_wherever_that_happens_it_goes_on_to_the_same_bytes(
     assert candidates(learnt(made).database) == undisturbed
 
 
+@pytest.mark.slow
 def test_bridges_and_what_the_replay_remembers_survive_a_kill(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = {
         "bridges": (segue.CriticRefit(evaluate_steps=5, align_steps=5), segue.ConservativeUpdate()),
