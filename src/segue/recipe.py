@@ -112,7 +112,7 @@ class Recipe(Checked):
     """Returns that count as 0 and as 100 in normalised scores; by default the published ones of the environment."""
     cost: str | None = None
     """Key of the environment's `info` that holds the cost of a step, such as cost or crashed: evaluations record its
-    sum per episode beside the return. Learning does not use it."""
+    sum per episode beside the return, and sac-lagrangian and cql-lagrangian learn from it."""
     seed: int = 0
     """The first seed."""
     seeds: int = 1
@@ -370,6 +370,13 @@ class Recipe(Checked):
                     raise RecipeError(
                         f"{algorithm.name} has no {kind}-action form; there is {', '.join(able) or 'none yet'}"
                     )
+            if algorithm is not None and algorithm.needs_costs and dataset is not None:
+                dataset.require_cost(algorithm.name)
+        if self.online is not None and self.online.needs_costs and self.cost is None:
+            raise RecipeError(
+                f"{self.online.name} learns from the cost of each step, and the recipe does not say where the "
+                "environment reports it: give --cost KEY, the key of its info"
+            )
         for bridge in self.bridges:
             if spaces is not None and spaces.image is not None and not bridge.images:
                 raise RecipeError(f"{bridge.name} models observations and cannot do so with images; leave it out")

@@ -290,6 +290,7 @@ def _check(
             if environment is None:
                 raise RecipeError(f"cost is {recipe.cost!r}, but there is no environment that reports it")
             require_cost(environment, recipe.cost)
+        recipe = _for_its_episodes(recipe, dataset, environment, look)
         uri = None if dataset is None else _uri_in_files(recipe, dataset, out)
         live: dict[str, Any] = {}
         if recipe.online is not None and not recipe.online.on_policy:
@@ -306,6 +307,15 @@ def _check(
         return dataclasses.replace(recipe, dataset=uri, **live), dataset
     except SegueError as error:
         raise type(error)(f"{where}{error}") from error
+
+
+def _for_its_episodes(recipe: Recipe, dataset: Dataset | None, environment: Environment | None, look: Looks) -> Recipe:
+    """The recipe with its algorithms told the length of an episode: the time limit, or that of the longest logged."""
+    limit = None if environment is None else look(environment).time_limit
+    if limit is None and dataset is not None:
+        limit = int(dataset.episode_lengths.max())
+    told = {name: getattr(recipe, name) for name in ("offline", "online") if getattr(recipe, name) is not None}
+    return dataclasses.replace(recipe, **{name: algorithm.for_episodes(limit) for name, algorithm in told.items()})
 
 
 def _uri_in_files(recipe: Recipe, dataset: Dataset, out: Path) -> str:

@@ -73,7 +73,7 @@ class Collector:
         done, carry = terminated | truncated, self.carry
         if done.any():
             self.carry = restart(policy, self.carry, done)
-        steps = Steps(observation, action, next_observation, terminated)
+        steps = Steps(observation, action, next_observation, terminated, episodes.cost.astype(np.float32))
         if self.hindsight is not None:
             if broken is not None:
                 self.hindsight.abandon(broken)
@@ -121,6 +121,7 @@ class Collector:
             return_to_go=np.full(count, -np.inf, np.float32),
             next_action=next_action,
             following=np.full(count, -1, np.int32) if self.algorithm.chunk_length > 1 else None,
+            cost=steps.cost if self.algorithm.needs_costs else None,
         )
 
     def _choose(

@@ -54,7 +54,7 @@ def train_on_policy(
     def tell(message: str) -> None:
         recorder.event("online", step, message)
 
-    episodes = s.episodes(recorder, tell)
+    episodes = s.episodes(algorithm, recorder, tell)
     collector = Collector(algorithm, episodes, s.seed)
     rows: list[tuple[Transition, np.ndarray]] = []
     reviews: BridgeReviews | None = None

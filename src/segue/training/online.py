@@ -60,11 +60,12 @@ class OnlineSettings:
     hindsight: int = 0
     cost: str | None = None
 
-    def episodes(self, recorder: Recorder, tell: Callable[[str], None]) -> Episodes:
+    def episodes(self, algorithm: Algorithm, recorder: Recorder, tell: Callable[[str], None]) -> Episodes:
         """The environments to train in."""
         environment = Environment.of(self.env_id)
         processes = in_processes(environment, self.environments, self.environment_processes, recorder.note)
-        return Episodes(environment, self.environments, self.seed, "training", self.patience, tell, processes)
+        cost = self.cost if algorithm.needs_costs else None
+        return Episodes(environment, self.environments, self.seed, "training", self.patience, tell, processes, cost)
 
     def next_evaluation(self, step: int) -> int:
         """The first step after this one at which the policy is evaluated."""
@@ -122,7 +123,7 @@ def train_online(
     agent = Agent(algorithm, bridges, strategy, learner, replay, recorder, budget, checkpointer.replay_log, position)
     goals = Goals(s.env_id) if s.hindsight else None
     hindsight = None if goals is None else Hindsight(goals, s.hindsight, s.seed, s.environments)
-    episodes = s.episodes(recorder, tell)
+    episodes = s.episodes(algorithm, recorder, tell)
     collector = Collector(algorithm, episodes, s.seed, hindsight)
     if position is not None:
         evaluate_at = s.next_evaluation(position.plain["began"])
