@@ -112,7 +112,7 @@ class Recipe(Checked):
     """Returns that count as 0 and as 100 in normalised scores; by default the published ones of the environment."""
     cost: str | None = None
     """Key of the environment's `info` that holds the cost of a step, such as cost or crashed: evaluations record its
-    sum per episode beside the return, and sac-lagrangian and cql-lagrangian learn from it."""
+    sum per episode beside the return, the guard watches it, and sac-lagrangian and cql-lagrangian learn from it."""
     seed: int = 0
     """The first seed."""
     seeds: int = 1
@@ -252,6 +252,11 @@ class Recipe(Checked):
                 raise RecipeError(f"bridge {bridge.name} needs the role {missing[0]}, which {online.name} lacks")
             if bridge.wants_dataset() and self.dataset is None:
                 raise RecipeError(f"bridge {bridge.name} needs a dataset, but the recipe names no dataset")
+            if bridge.wants_cost() and self.cost is None:
+                raise RecipeError(
+                    f"bridge {bridge.name} limits the cost of episodes, but the recipe records none; expected the key "
+                    "of the environment's info that holds it: --cost KEY (in Python: cost)"
+                )
             if bridge.needs_pretrained and self.offline is None:
                 raise RecipeError(f"bridge {bridge.name} needs a pretrained policy, but there is no offline phase")
             if bridge.single_actions and online.chunk_length > 1:

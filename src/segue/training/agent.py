@@ -107,9 +107,13 @@ class Agent:
         self.recovery = Recovery("online", recorder, self.learner, position)
         self.policy = self._policy(self.since)
 
-    def compare_with(self, returns: Float[np.ndarray, " episodes"]) -> None:
-        """Returns of the policy that was handed over, for the bridges that compare with them; before anything else."""
-        self.reviews = BridgeReviews(self.bridges, self.learner, returns, self.recorder, self.settings.slots)
+    def compare_with(
+        self, returns: Float[np.ndarray, " episodes"], costs: Float[np.ndarray, " episodes"] | None = None
+    ) -> None:
+        """Returns (and costs) of the policy that was handed over, for the bridges that compare with them; before
+        anything else.
+        """
+        self.reviews = BridgeReviews(self.bridges, self.learner, returns, self.recorder, self.settings.slots, costs)
 
     def learn(self) -> None:
         """Dispatch the updates that are owed; the call waits for nothing but a program's first compilation.
@@ -146,14 +150,16 @@ class Agent:
         done: Bool[np.ndarray, " rows"],
         slots: Int[np.ndarray, " rows"] | None = None,
         carry: Carry = None,
+        cost: Float[np.ndarray, " rows"] | None = None,
     ) -> None:
         """A transition of the episode in each of these slots, by default in all, with normalised observations.
 
         `reward` is the environment's own, of which `batch` has what the algorithm learns from. `carry` is what the
-        policy carried out of these steps; without it a bridge cannot know which of its policies acted.
+        policy carried out of these steps; without it a bridge cannot know which of its policies acted. `cost` is what
+        these steps cost, always or never given.
         """
         self.backfill.watch(batch, done, slots)
-        self._reviewed().watch(reward, done, slots, carry)
+        self._reviewed().watch(reward, done, slots, carry, cost)
         self.told.append(batch)
         self.step += len(done)
 
@@ -183,7 +189,7 @@ class Agent:
             following=np.full(len(reward), -1, np.int32) if self.algorithm.chunk_length > 1 else None,
             cost=cost,
         )
-        self.tell(batch, reward, terminated | truncated, slots)
+        self.tell(batch, reward, terminated | truncated, slots, cost=cost)
 
     def tell_copies(self, copies: Transition) -> None:
         """Transitions that were made of others, as hindsight does: they may be sampled, and do not count as steps."""
