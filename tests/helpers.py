@@ -45,7 +45,13 @@ def small(name: str, **options: Any) -> Algorithm:
     only.
     """
     fields = ALGORITHMS[name].__dataclass_fields__
-    alike = {"ensemble_size": 3, "critic_layer_norm": "none", "behaviour_hidden_sizes": (8, 8), "cost_horizon": 8}
+    alike = {
+        "ensemble_size": 3,
+        "critic_layer_norm": "none",
+        "behaviour_hidden_sizes": (8, 8),
+        "cost_horizon": 8,
+        "cost_limit": 5.0,
+    }
     members = {field: value for field, value in alike.items() if field in fields}
     if ALGORITHMS[name].updates_per_step > 1:
         members["critic_updates_per_actor_update"] = 2  # instead of twenty: the same code, sooner

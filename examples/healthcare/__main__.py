@@ -7,7 +7,6 @@ of README.md.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import os
 import time
@@ -17,34 +16,23 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from examples.healthcare.cautious import ARMS, Plan, repeat
+from examples.healthcare.cautious import ARMS, Plan, one, world
 from examples.healthcare.page import draw, write
-from examples.healthcare.world import World
+
 from segue.files import write_atomically
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
 #: Repetitions of the arm that is claimed something of, and of the others.
-CLAIMED, OTHERS = 200, 40
-
-
-@functools.cache
-def world() -> World:
-    """Of this process."""
-    return World()
-
-
-def one(job: tuple[str, int]) -> dict[str, Any]:
-    """A repetition."""
-    return repeat(world(), *job, Plan())
+CLAIMED, OTHERS = 200, 20
 
 
 def missing(results: dict[str, Any], full: bool) -> Iterator[tuple[str, int]]:
     """Arms and seeds that are still to do."""
-    for arm in ARMS:
-        done = {found["seed"] for found in results["arms"].get(arm, [])}
-        for seed in range(CLAIMED if full or arm == "cautious" else OTHERS):
-            if seed not in done:
+    done = {(arm, found["seed"]) for arm, repetitions in results["arms"].items() for found in repetitions}
+    for seed in range(CLAIMED):
+        for arm in ARMS:
+            if (full or arm == "cautious" or seed < OTHERS) and (arm, seed) not in done:
                 yield arm, seed
 
 

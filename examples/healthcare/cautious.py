@@ -4,26 +4,27 @@
 2. shadow     the clinicians treat on; the learner decides on paper, and off-policy evaluation may stop it
 3. trial      patients are randomised: 10 % to the learner while only alarms count, then half until the evidence that it
               is better suffices, then 90 %; the others stay with the clinicians
-In 3 the learner is updated after every thousand patients. The evidence is about the arm, not about one policy: its null
-hypothesis is that the arm changes nobody's outcome, which an update that looks at the past alone leaves as it is.
+In 3 the learner is updated after every two thousand patients. The evidence is about the arm, not about one policy: its
+null hypothesis is that the arm changes nobody's outcome, which an update that looks at the past alone leaves as it is.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
 import numpy as np
-
 from examples.healthcare.learner import Records
 from examples.healthcare.world import STATES, Patients, World
+
 from segue.data import Dataset, load
 from segue.evidence import RankComparison, required_evidence
 from segue.ope import DiscretePolicy, OfflineEvaluation, evaluate_offline
 
 #: Patients between two looks at the evidence, and between two updates of the learner.
-LOOK, UPDATE = 500, 1000
+LOOK, UPDATE = 500, 2000
 #: Shares of the patients that the learner treats.
 WATCHED, TESTED, TRUSTED = 0.1, 0.5, 0.9
 ALPHA = 0.05
@@ -86,7 +87,7 @@ def repeat(world: World, arm: str, seed: int, plan: Plan) -> dict[str, Any]:
     passed, updated = None, treated
     while treated < plan.shadow + plan.trial:
         if treated - updated >= UPDATE and ended is None:
-            policy, _ = records.improved(FEWEST, sign)
+            policy, _ = records.improved(FEWEST, sign, policy)
             updated, learner = treated, world.value(policy)
         note(treated, share)
         own = source.uniform(size=LOOK) < share
@@ -110,6 +111,17 @@ def repeat(world: World, arm: str, seed: int, plan: Plan) -> dict[str, Any]:
             ended, share = f"withdrawn by the alarm after {treated - plan.shadow} patients", 0.0
     note(treated, share)
     return {**found, "passed": passed, "ended": ended, "path": path}
+
+
+@functools.cache
+def world() -> World:
+    """Of this process."""
+    return World()
+
+
+def one(job: tuple[str, int]) -> dict[str, Any]:
+    """The repetition of this arm and seed, with the usual numbers of patients."""
+    return repeat(world(), *job, Plan())
 
 
 def judge(policy: np.ndarray, patients: Patients, seed: int) -> OfflineEvaluation:

@@ -113,6 +113,9 @@ class Recipe(Checked):
     cost: str | None = None
     """Key of the environment's `info` that holds the cost of a step, such as cost or crashed: evaluations record its
     sum per episode beside the return, the guard watches it, and sac-lagrangian and cql-lagrangian learn from it."""
+    cost_limit: float | None = None
+    """Largest mean cost of an episode: reports compare with it, and it is the limit of sac-lagrangian, cql-lagrangian
+    and the bridge promotion, unless those have one of their own."""
     seed: int = 0
     """The first seed."""
     seeds: int = 1
@@ -377,6 +380,11 @@ class Recipe(Checked):
                     )
             if algorithm is not None and algorithm.needs_costs and dataset is not None:
                 dataset.require_cost(algorithm.name)
+        if self.cost_limit is not None and self.cost is None and self.online is not None:
+            raise RecipeError(
+                f"cost_limit is {self.cost_limit:g}, and the recipe does not say where the environment reports the "
+                "cost: give --cost KEY, the key of its info"
+            )
         if self.online is not None and self.online.needs_costs and self.cost is None:
             raise RecipeError(
                 f"{self.online.name} learns from the cost of each step, and the recipe does not say where the "

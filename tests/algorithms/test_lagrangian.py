@@ -80,16 +80,17 @@ def test_with_a_limit_an_episode_costs_at_most_that_and_without_one_more(limited
 
 
 def recipe(**changes: Any) -> segue.Recipe:
-    small = {**SMALL, "cost_limit": 5.0}
-    parts = {"offline": segue.CQLLagrangian(**small), "online": segue.SACLagrangian(**small)}
+    parts = {"offline": segue.CQLLagrangian(**SMALL), "online": segue.SACLagrangian(**SMALL), "cost_limit": 5.0}
     costs = {"cost": np.linspace(0, 1, 60)}
     return pendulum(**{"env": RISK, "cost": "cost", "dataset": pendulum_log() | costs, **parts, **changes})
 
 
 def test_a_run_learns_from_the_costs_of_dataset_and_environment(tmp_path: Path) -> None:
-    """The length of an episode is the environment's, and the cost critic is handed over."""
+    """The limit is the recipe's, the length of an episode the environment's, and the cost critic is handed over."""
     segue.run(recipe(), tmp_path / "x", workers=1)
     assert (tmp_path / "x/recipe.json").read_text().count('"cost_horizon": 20') == 2
+    assert (tmp_path / "x/recipe.json").read_text().count('"cost_limit": 5.0') == 3
+    assert "Within limit: share of online evaluations" in (tmp_path / "x/report.md").read_text()
     metrics = [path.read_text() for path in (tmp_path / "x").rglob("*.csv")]
     assert any("cost_excess" in text and "cost_multiplier" in text for text in metrics)
     results = [json.loads(path.read_text()) for path in (tmp_path / "x").rglob("result.json")]
@@ -100,8 +101,8 @@ def test_a_run_learns_from_the_costs_of_dataset_and_environment(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"cost": None}, "sac-lagrangian learns from the cost .* give --cost KEY"),
-        ({"dataset": pendulum_log()}, "cql-lagrangian learns from the cost of each step, and the dataset has none"),
+        ({"cost": None, "cost_limit": None}, "sac-lagrangian learns from the cost .* give --cost KEY"),
+        ({"dataset": pendulum_log()}, "cql-lagrangian needs the cost of each step, and the dataset has none"),
     ],
 )
 def test_what_has_no_costs_is_refused_before_anything_is_written(
@@ -114,7 +115,10 @@ def test_what_has_no_costs_is_refused_before_anything_is_written(
 
 def test_the_limit_of_an_episode_is_spread_over_its_steps() -> None:
     own = segue.SACLagrangian(cost_limit=5.0)
-    assert own.for_episodes(20).allowed_per_step == 0.25
-    assert dataclasses.replace(own, cost_horizon=10).for_episodes(20).allowed_per_step == 0.5
+    assert own.for_episodes(20, None).allowed_per_step == 0.25
+    assert dataclasses.replace(own, cost_horizon=10).for_episodes(20, 1.0).allowed_per_step == 0.5
+    assert segue.SACLagrangian().for_episodes(20, 10.0).allowed_per_step == 0.5
     with pytest.raises(SegueError, match=r"cost_horizon is None.*expected the steps"):
-        _ = own.allowed_per_step
+        own.for_episodes(None, None)
+    with pytest.raises(SegueError, match=r"cost_limit is None.*expected the largest mean cost"):
+        segue.SACLagrangian().for_episodes(20, None)

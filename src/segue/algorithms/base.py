@@ -206,8 +206,11 @@ class Algorithm(HyperParameters):
         decay = optax.linear_schedule(rate, 0.0, 1) if schedule == "linear" else optax.cosine_decay_schedule(rate, 1)
         return self.adjusted(**{name: decay(progress)})
 
-    def for_episodes(self, steps: int | None) -> Self:
-        """The algorithm for episodes of so many steps, where it asks for that; None if nobody knows."""
+    def for_episodes(self, steps: int | None, cost_limit: float | None) -> Self:
+        """The algorithm for episodes of so many steps, of which each may cost so much, where it asks for that.
+
+        Each is None where the run does not say.
+        """
         return self
 
     def learning_rewards(self, reward: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch"]:

@@ -45,8 +45,9 @@ class CostLimited(Algorithm):
 
     needs_costs: ClassVar[bool] = True
 
-    cost_limit: float = 25.0
-    """Largest expected cost of an episode, in the unit of the summed costs (Safety Gymnasium: 25)."""
+    cost_limit: float | None = None
+    """Largest expected cost of an episode, in the unit of the summed costs (Safety Gymnasium: 25); by default the
+    recipe's."""
     cost_horizon: int | None = None
     """T, steps of an episode that the limit is for; by default the environment's time limit, or the dataset's longest
     episode."""
@@ -59,7 +60,7 @@ class CostLimited(Algorithm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("cost_limit", self.cost_limit >= 0, "at least 0")
+        self.require("cost_limit", self.cost_limit is None or self.cost_limit >= 0, "at least 0")
         self.require("cost_horizon", self.cost_horizon is None or self.cost_horizon >= 1, "at least 1")
         self.require("cost_critic_learning_rate", self.cost_critic_learning_rate > 0, "above 0")
         self.require("cost_multiplier_learning_rate", self.cost_multiplier_learning_rate > 0, "above 0")
@@ -67,17 +68,26 @@ class CostLimited(Algorithm):
             "initial_cost_multiplier", SMALLEST <= self.initial_cost_multiplier <= LARGEST, "between 0.001 and 10,000"
         )
 
-    def for_episodes(self, steps: int | None) -> Self:
-        """With the horizon of these episodes, unless it has one."""
-        return self if self.cost_horizon is not None else dataclasses.replace(self, cost_horizon=steps)
+    def for_episodes(self, steps: int | None, cost_limit: float | None) -> Self:
+        """With the horizon and the limit of these episodes, unless it has its own.
+
+        Raises:
+            RecipeError: if there are none.
+        """
+        own = self.cost_horizon or steps, cost_limit if self.cost_limit is None else self.cost_limit
+        found = dataclasses.replace(self, cost_horizon=own[0], cost_limit=own[1])
+        _ = found.allowed_per_step
+        return found
 
     @property
     def allowed_per_step(self) -> float:
         """κ, the cost that the limit allows per step.
 
         Raises:
-            RecipeError: if the length of an episode is not known.
+            RecipeError: if the limit or the length of an episode is not known.
         """
+        if self.cost_limit is None:
+            raise RecipeError(f"{self.name}: cost_limit is None; expected the largest mean cost of an episode")
         if self.cost_horizon is None:
             raise RecipeError(
                 f"{self.name}: cost_horizon is None, and neither a time limit nor a dataset gives the length of an "

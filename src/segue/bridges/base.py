@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import equinox as eqx
 import jax
@@ -122,6 +122,10 @@ class Bridge(HyperParameters):
     def wants_cost(self) -> bool:
         """Whether it needs the cost of each step as it is configured."""
         return False
+
+    def with_cost_limit(self, limit: float | None) -> Self:
+        """The bridge with the recipe's limit on the cost of an episode, where it asks for one and has none."""
+        return self
 
     def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
         """Why it makes no sense with these, beyond what the class variables say; None if it does."""

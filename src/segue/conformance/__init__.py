@@ -34,7 +34,7 @@ WANTED: list[str] = []
 #: Small networks and batches, for the hyper-parameters that an algorithm has of these.
 SMALL: dict[str, Any] = {"hidden_sizes": (8, 8), "batch_size": 16, "rollout_steps": 32, "behaviour_hidden_sizes": (8,)}
 #: What a run takes from its environment.
-SMALL["cost_horizon"] = 8
+SMALL |= {"cost_horizon": 8, "cost_limit": 5.0}
 
 
 def known() -> dict[str, Mapping[str, Any]]:

@@ -139,15 +139,15 @@ class Dataset:
         """Sum of costs per episode; None if they are unknown."""
         return None if self.cost is None else np.add.reduceat(self.cost.astype(np.float64), self.episode_starts)
 
-    def require_cost(self, learner: str) -> Float[np.ndarray, " N"]:
-        """The cost of each step, which `learner` learns from.
+    def require_cost(self, what: str) -> Float[np.ndarray, " N"]:
+        """The cost of each step, which this part needs.
 
         Raises:
             DataError: if the dataset has none.
         """
         if self.cost is None:
             raise DataError(
-                f"{self.source}: {learner} learns from the cost of each step, and the dataset has none: add a column "
+                f"{self.source}: {what} needs the cost of each step, and the dataset has none: add a column "
                 "'cost' (of a table: --cost-column NAME), or record one with segue collect --cost KEY"
             )
         return self.cost

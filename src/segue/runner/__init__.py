@@ -310,12 +310,20 @@ def _check(
 
 
 def _for_its_episodes(recipe: Recipe, dataset: Dataset | None, environment: Environment | None, look: Looks) -> Recipe:
-    """The recipe with its algorithms told the length of an episode: the time limit, or that of the longest logged."""
+    """The recipe with its parts told of its limit on cost and of the length of an episode.
+
+    That is the environment's time limit, or else the length of the longest episode of the dataset.
+    """
     limit = None if environment is None else look(environment).time_limit
     if limit is None and dataset is not None:
         limit = int(dataset.episode_lengths.max())
-    told = {name: getattr(recipe, name) for name in ("offline", "online") if getattr(recipe, name) is not None}
-    return dataclasses.replace(recipe, **{name: algorithm.for_episodes(limit) for name, algorithm in told.items()})
+    told: dict[str, Any] = {
+        name: algorithm.for_episodes(limit, recipe.cost_limit)
+        for name, algorithm in (("offline", recipe.offline), ("online", recipe.online))
+        if algorithm is not None
+    }
+    bridges = tuple(bridge.with_cost_limit(recipe.cost_limit) for bridge in recipe.bridges)
+    return dataclasses.replace(recipe, bridges=bridges, **told)
 
 
 def _uri_in_files(recipe: Recipe, dataset: Dataset, out: Path) -> str:
