@@ -45,7 +45,13 @@ def small(name: str, **options: Any) -> Algorithm:
     only.
     """
     fields = ALGORITHMS[name].__dataclass_fields__
-    alike = {"ensemble_size": 3, "critic_layer_norm": "none", "behaviour_hidden_sizes": (8, 8)}
+    alike = {
+        "ensemble_size": 3,
+        "critic_layer_norm": "none",
+        "behaviour_hidden_sizes": (8, 8),
+        "cost_horizon": 8,
+        "cost_limit": 5.0,
+    }
     members = {field: value for field, value in alike.items() if field in fields}
     if ALGORITHMS[name].updates_per_step > 1:
         members["critic_updates_per_actor_update"] = 2  # instead of twenty: the same code, sooner
@@ -70,6 +76,7 @@ def transitions(rows: int = 16, seed: int = 0, reach: float = 0.95, kind: str = 
         discount=np.where(np.arange(rows) % 4 == 1, 0, 0.99).astype(np.float32),
         return_to_go=rng.normal(size=rows).astype(np.float32),
         next_action=np.where(np.arange(rows)[:, None] % 5 == 2, np.nan, rng.uniform(-1, 1, action)).astype(np.float32),
+        cost=rng.uniform(size=rows).astype(np.float32),
     )
     if not spaces.discrete:
         return batch

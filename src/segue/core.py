@@ -35,6 +35,8 @@ class Transition(NamedTuple):
     following: Int[Array, "*batch"] | None = None
     """For action chunks only: where the next step of the episode is stored, as a row of the dataset or the number of a
     live transition; −1 where there is none (yet)."""
+    cost: Float[Array, "*batch"] | None = None
+    """The cost of the step, a safety signal; only for an algorithm that learns from costs."""
     log_prob: Float[Array, "*batch"] | None = None
     """On-policy batches only: log π(a|s) of the policy that acted."""
     advantage: Float[Array, "*batch"] | None = None
@@ -104,6 +106,7 @@ class Nets:
         value        state value V(s), `[batch, 1]` from its network
         behaviour    model of the dataset's actions
         temperature  log α of the entropy term: scalar
+        cost_critic  ensemble like the critic, of costs
         multiplier   log of a Lagrange multiplier (CQL's α′): scalar
 
     `target_ROLE` follows a role by Polyak averaging, `frozen_ROLE` is what it was at the handover; neither has an

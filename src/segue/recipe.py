@@ -112,7 +112,10 @@ class Recipe(Checked):
     """Returns that count as 0 and as 100 in normalised scores; by default the published ones of the environment."""
     cost: str | None = None
     """Key of the environment's `info` that holds the cost of a step, such as cost or crashed: evaluations record its
-    sum per episode beside the return. Learning does not use it."""
+    sum per episode beside the return, the guard watches it, and sac-lagrangian and cql-lagrangian learn from it."""
+    cost_limit: float | None = None
+    """Largest mean cost of an episode: reports compare with it, and it is the limit of sac-lagrangian, cql-lagrangian
+    and the bridge promotion, unless those have one of their own."""
     seed: int = 0
     """The first seed."""
     seeds: int = 1
@@ -252,6 +255,11 @@ class Recipe(Checked):
                 raise RecipeError(f"bridge {bridge.name} needs the role {missing[0]}, which {online.name} lacks")
             if bridge.wants_dataset() and self.dataset is None:
                 raise RecipeError(f"bridge {bridge.name} needs a dataset, but the recipe names no dataset")
+            if bridge.wants_cost() and self.cost is None:
+                raise RecipeError(
+                    f"bridge {bridge.name} limits the cost of episodes, but the recipe records none; expected the key "
+                    "of the environment's info that holds it: --cost KEY (in Python: cost)"
+                )
             if bridge.needs_pretrained and self.offline is None:
                 raise RecipeError(f"bridge {bridge.name} needs a pretrained policy, but there is no offline phase")
             if bridge.single_actions and online.chunk_length > 1:
@@ -370,6 +378,18 @@ class Recipe(Checked):
                     raise RecipeError(
                         f"{algorithm.name} has no {kind}-action form; there is {', '.join(able) or 'none yet'}"
                     )
+            if algorithm is not None and algorithm.needs_costs and dataset is not None:
+                dataset.require_cost(algorithm.name)
+        if self.cost_limit is not None and self.cost is None and self.online is not None:
+            raise RecipeError(
+                f"cost_limit is {self.cost_limit:g}, and the recipe does not say where the environment reports the "
+                "cost: give --cost KEY, the key of its info"
+            )
+        if self.online is not None and self.online.needs_costs and self.cost is None:
+            raise RecipeError(
+                f"{self.online.name} learns from the cost of each step, and the recipe does not say where the "
+                "environment reports it: give --cost KEY, the key of its info"
+            )
         for bridge in self.bridges:
             if spaces is not None and spaces.image is not None and not bridge.images:
                 raise RecipeError(f"{bridge.name} models observations and cannot do so with images; leave it out")

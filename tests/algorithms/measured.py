@@ -68,7 +68,7 @@ first_with_critic = of(FIRST, WITH_CRITIC)
 #: Those of them whose updates are unlike.
 mostly_defaults = of({case for case in FIRST if case.endswith("-default")})
 #: Roles that a critic update trains; the others that are trained move in an actor update.
-OF_CRITIC_UPDATE = {"behaviour", "value", "critic", "multiplier"}
+OF_CRITIC_UPDATE = {"behaviour", "value", "critic", "multiplier", "cost_critic"}
 
 
 def algorithm_of(case: str, **options: Any) -> Algorithm:
@@ -159,7 +159,14 @@ def measure(case: str, algorithm: Algorithm, learner: Learner, batch: Transition
         _, critic_aux = h.critic_penalty(nets.critic, nets, batch, q, penalty_key)
         segue["multiplier_loss"] = h.multiplier_loss(nets.multiplier, nets, batch, key, critic_aux)[0]
         of_role["multiplier"] = lambda value: ref.multiplier_loss(h, float(value), nets, log, penalty_key)
-    for role in ("temperature", "multiplier"):
+    if "cost_critic" in nets:
+        cost_key = named(key, "cost_critic", "loss")
+        segue["cost_critic_loss"] = h.cost_critic_loss(nets.cost_critic, nets, batch, cost_key, {})[0]
+        of_role["cost_critic"] = lambda critic: ref.cost_critic_loss(h, critic, nets, log, cost_key)
+        expected["cost_critic_loss"] = of_role["cost_critic"](nets.cost_critic)
+        segue["cost_multiplier_loss"] = h.cost_multiplier_loss(nets.cost_multiplier, nets, batch, key, aux)[0]
+        of_role["cost_multiplier"] = lambda value: ref.cost_multiplier_loss(h, float(value), nets, log, actor_key)
+    for role in ("temperature", "multiplier", "cost_multiplier"):
         if role in of_role:
             expected[f"{role}_loss"] = of_role[role](nets.roles()[role])
     return Measured(h, learner, batch, after_critic, after_actor, segue, expected, of_role)

@@ -41,6 +41,8 @@ QUANTITIES = {
     "behaviour": {"behaviour_loss"},
     "temperature": {"temperature_loss"},
     "multiplier": {"multiplier_loss"},
+    "cost_critic": {"cost_critic_loss"},
+    "cost_multiplier": {"cost_multiplier_loss"},
 }
 
 
@@ -118,7 +120,8 @@ def each_role_moves_by_the_derivative_of_its_own_loss_and_of_nothing_else(case):
 
 def a_critic_update_moves_the_behaviour_the_values_the_multiplier_and_the_critics_target_only(case):
     measured = in_float64(case)
-    expected = {"behaviour", "value", "critic", "multiplier", "target_critic"} & set(measured.before.nets.roles())
+    named = {"behaviour", "value", "critic", "multiplier", "target_critic", "cost_critic", "target_cost_critic"}
+    expected = named & set(measured.before.nets.roles())
     if isinstance(measured.algorithm, TD3):  # its targets wait for the policy
         expected.remove("target_critic")
     assert changed_roles(measured.before, measured.after_critic) == expected
@@ -127,7 +130,7 @@ def a_critic_update_moves_the_behaviour_the_values_the_multiplier_and_the_critic
 def an_actor_update_moves_the_policy_the_temperature_and_the_targets_only(case):
     measured = in_float64(case)
     policy = policy_role(measured.algorithm)
-    expected = {policy, f"target_{policy}", "temperature"} & set(measured.before.nets.roles())
+    expected = {policy, f"target_{policy}", "temperature", "cost_multiplier"} & set(measured.before.nets.roles())
     if isinstance(measured.algorithm, TD3):
         expected.add("target_critic")
     assert changed_roles(measured.before, measured.after_actor) == expected

@@ -42,6 +42,7 @@ def log(reward, action=ACTION, next_state=STATE, terminal=END, cut=NEVER):
         terminals=terminal,
         timeouts=cut,
         discrete_actions=3 if action.dtype == int else None,
+        cost=np.zeros(ROWS),
     )
     return Dataset.from_columns(columns, "probe")
 
@@ -121,7 +122,7 @@ def learnt(name: str, kind: str, probe: str) -> Policy:
     algorithm = SUITE[name](**options)
     data = LOGS[kind][probe]
     learner = init_learner(algorithm, algorithm.init(jax.random.key(0), data.spaces), data.normaliser())
-    replay = Replay.create(data.transitions(DISCOUNT, data.normaliser()), 0, data.spaces)
+    replay = Replay.create(algorithm.transitions(data, data.normaliser()), 0, data.spaces)
     return Policy(algorithm, learn(learner, replay, algorithm))
 
 

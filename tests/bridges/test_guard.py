@@ -1,7 +1,8 @@
-"""The guard: its bets against a slow reference, false alarms and power by simulation, and what an alarm does."""
+"""The guard: its bets against a slow reference, false alarms and power by simulation, what an alarm does, and costs."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -27,6 +28,7 @@ from segue.bridges import Bridge, Guard, Report
 from segue.bridges.guard import BETS, STARTS
 from segue.errors import RecipeError
 from segue.training.update import replace
+from toys import pendulum
 
 KEY = jax.random.key(0)
 NEVER = 10**9
@@ -59,7 +61,28 @@ def first_alarms(guard: Guard, references: np.ndarray, streams: np.ndarray) -> n
 
     The gambler of s has exp(C_t − C_{s−1}) at t, C the running sum of dataset factors: one pass serves all starts.
     """
-    floor, ceiling = (np.array(x)[:, None, None] for x in zip(*map(guard.bounds, references), strict=True))
+    return alarms_between(
+        guard, streams, *(np.array(x)[:, None] for x in zip(*map(guard.bounds, references), strict=True))
+    )
+
+
+def first_cost_alarms(guard: Guard, references: np.ndarray, streams: np.ndarray) -> np.ndarray:
+    """The same of costs: returns of the other sign. Without a cost so far the limit is ∞: bets are 0."""
+    lowest = np.minimum(references.min(1), 0.0)[:, None]
+    stated = guard.cost_limit
+    worst = references.max(1) if stated is None else np.ones(len(references))
+    for i in np.flatnonzero(worst <= lowest[:, 0]):
+        worst[i] = streams[i][streams[i] > lowest[i]][:1].sum() or 1.0
+    bounds = np.array([guard.bound(*one) for one in zip(references, worst, strict=True)]) if stated is None else stated
+    limits = np.broadcast_to(np.reshape(bounds, (-1, 1)), streams.shape)
+    highest = np.maximum.accumulate(np.column_stack([references.max(1), streams]), 1)[:, :-1]
+    known = (highest > lowest) | (stated is not None)
+    return alarms_between(guard, streams=np.where(known, -streams, -limits), floor=-limits, ceiling=-lowest)
+
+
+def alarms_between(guard: Guard, streams: np.ndarray, floor: np.ndarray, ceiling: np.ndarray) -> np.ndarray:
+    """The first alarm of each stream, for these bounds."""
+    floor, ceiling = floor[:, :, None], ceiling[:, :, None]
     factors = 1 + BETS / (ceiling - floor) * (floor - np.minimum(streams[:, :, None], ceiling))
     total = np.cumsum(np.log(factors), 1)
     before = np.concatenate([np.zeros_like(total[:, :1]), total[:, :-1]], 1)
@@ -292,11 +315,11 @@ def test_a_learner_is_kept_once_what_followed_it_was_as_good_as_handed_over():
     first, second = (random_learner(small("sac"), seed=seed).nets for seed in (8, 9))
     one = guard.review(learner.bridges[0], report(replace(learner, nets=first), [200.0]))
     assert one.verdict == "go on"  # of at least half as many episodes as the reference had
-    assert np.array_equal(one.state.since, [200, 1])
+    assert np.array_equal(one.state.since, [200, 0, 1])
     assert same_bits(one.state.marked, handed_over)
     kept = guard.review(one.state, report(replace(learner, nets=first), [100.0]))
     assert (kept.verdict, kept.event) == ("keep", None)
-    assert np.array_equal(kept.state.since, [0, 0])
+    assert np.array_equal(kept.state.since, [0, 0, 0])
     assert same_bits(kept.state.anchor, handed_over)
     assert same_bits(kept.state.marked, first.actor)
     again = guard.review(kept.state, report(replace(learner, nets=second), [100.0] * 2))
@@ -312,7 +335,7 @@ def test_a_little_worse_is_neither_kept_nor_an_alarm_and_the_next_learner_gets_i
     now = replace(learner, nets=random_learner(small("sac"), seed=9).nets)
     review = guard.review(learner.bridges[0], report(now, [99.0] * 30))
     assert review.verdict == "mark"
-    assert np.array_equal(review.state.since, [0, 0])
+    assert np.array_equal(review.state.since, [0, 0, 0])
     assert same_bits(review.state.anchor, learner.bridges[0].anchor)
     assert same_bits(review.state.marked, now.nets.actor)
 
@@ -339,7 +362,7 @@ def test_an_alarm_rolls_back_starts_the_test_anew_and_says_so():
     assert "≥ 40; rolled back" in alarm.event
     assert int(alarm.state.alarms) == 1
     assert int(alarm.state.episodes) == 0
-    assert np.array_equal(alarm.state.since, [0, 0])
+    assert np.array_equal(alarm.state.since, [0, 0, 0])
     assert np.isneginf(np.asarray(alarm.state.log_wealth)).all()
     assert float(alarm.state.floor) == pytest.approx(float(good.state.floor))
     assert same_bits(alarm.state.anchor, good.state.anchor)
@@ -438,6 +461,158 @@ def test_before_the_first_alarm_the_policy_learns_as_without_a_guard():
     assert not same_bits(guarded.nets.actor, pulled.nets.actor)
 
 
+def crashes(rate: float) -> Draw:
+    """Cost 1 in this share of the episodes, as a crash that ends them."""
+    return lambda rng, n: (rng.random(n) < rate).astype(float)
+
+
+COSTS: dict[str, Draw] = {
+    "never a crash": crashes(0.0),
+    "a crash in 1 of 100": crashes(0.01),
+    "a crash in 1 of 20": crashes(0.05),
+    "a crash in 1 of 5": crashes(0.2),
+    "a crash in most": crashes(0.8),
+    "always a crash": crashes(1.0),
+    "seconds too close": lambda rng, n: rng.gamma(1.0, 5.0, n),
+    "seconds too close, and a crash": lambda rng, n: rng.gamma(2.0, 2.0, n) + 20 * (rng.random(n) < 0.1),
+    "fuel": lambda rng, n: rng.normal(50, 2, n),
+    "above and below nothing": lambda rng, n: rng.normal(0, 1, n),
+}
+
+
+def costly_report(learner, costs, before=(0.0, 0.0, 1.0, 0.0), returns=None, **changes) -> Report:
+    """Episodes with these costs, and returns as of the reference."""
+    known = report(learner, np.full(len(costs), 100.0) if returns is None else returns, np.full(len(before), 100.0))
+    return dataclasses.replace(
+        known, costs=np.asarray(costs, float), reference_costs=np.asarray(before, float), **changes
+    )
+
+
+def test_the_limit_is_clopper_and_pearsons_bound_and_the_tolerance():
+    """One crash in four episodes: P(at most 1 of 4 | p) = 2.5 % at p = 0.805880."""
+    p = 0.805880
+    assert (1 - p) ** 4 + 4 * p * (1 - p) ** 3 == pytest.approx(0.025, rel=1e-4)
+    assert Guard().bound(np.array([0.0, 0.0, 1.0, 0.0]), 1.0) == pytest.approx(1.1 * p, rel=1e-4)
+    assert Guard(tolerance=0.0).bound(np.array([0.0, 0.0, 30.0, 0.0]), 30.0) == pytest.approx(30 * p, rel=1e-4)
+    assert Guard(tolerance=0.0).bound(np.zeros(20), 1.0) == pytest.approx(1 - 0.025 ** (1 / 20))
+    assert Guard(tolerance=0.0).bound(np.ones(20), 1.0) == 1
+    assert Guard().bound(np.zeros(20), 0.0) == math.inf
+
+
+def test_costs_are_bet_on_as_returns_of_the_other_sign():
+    """By hand: limit 0.5, costs of 1 and 1; the stake is share · (1 − 0.5) / 0.5."""
+    guard = Guard(cost_limit=0.5)
+    learner = learner_with(guard)
+    review = guard.review(learner.bridges[0], costly_report(learner, [1.0, 1.0]))
+    expected = 0.5 * np.mean((1 + BETS) ** 2) + np.mean(1 + BETS) / 6
+    assert review.metrics["guard_log_cost_evidence"] == pytest.approx(math.log(expected), rel=1e-5)
+
+
+@few
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=20), st.floats(0, 100), st.floats(0, 1000))
+def test_the_limit_lies_between_the_mean_cost_and_the_worst_and_grows_with_the_worst(costs, more, further):
+    guard, known = Guard(tolerance=0.0), np.array(costs)
+    worst = max(costs) + more
+    limit = guard.bound(known, worst)
+    if worst > 0:
+        assert known.mean() <= limit * (1 + 1e-9)
+        assert limit <= worst * (1 + 1e-9)
+        assert guard.bound(known, worst + further) >= limit * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_false_alarms_about_costs_stay_below_alpha(name):
+    """Over 2000 policies that never change, each with 20 reference episodes and 250 live ones."""
+    rng = np.random.default_rng(0)
+    references, streams = COSTS[name](rng, (2000, 20)), COSTS[name](rng, (2000, 250))
+    assert (first_cost_alarms(Guard(tolerance=0.0), references, streams) < NEVER).mean() <= 0.05
+
+
+@pytest.mark.parametrize("limit", [None, 0.2])
+def test_the_simulation_of_costs_bets_as_the_guard_does(limit):
+    rng, guard, expected = np.random.default_rng(1), Guard(cost_limit=limit), []
+    references, streams = crashes(0.04)(rng, (12, 20)), crashes(0.7)(rng, (12, 40))
+    learner = learner_with(guard)
+    for before, stream in zip(references, streams, strict=True):
+        state = learner.bridges[0]
+        for episode, cost in enumerate([*stream, None], 1):
+            if cost is None:
+                expected.append(NEVER)
+                break
+            review = guard.review(state, costly_report(learner, [cost], before))
+            state = review.state
+            if review.metrics["guard_alarms"]:
+                expected.append(episode)
+                break
+    assert 0 < references.max(1).sum() < 12, "some have seen a crash"
+    assert np.array_equal(first_cost_alarms(guard, references, streams), expected)
+
+
+def test_a_stated_limit_is_kept_whatever_the_reference_is():
+    """At its limit it seldom alarms, above it soon."""
+    rng, guard = np.random.default_rng(0), Guard(cost_limit=0.2)
+    before, at, above = np.zeros((2000, 20)), crashes(0.2)(rng, (2000, 250)), crashes(0.6)(rng, (2000, 250))
+    assert (first_cost_alarms(guard, before, at) < NEVER).mean() <= 0.025
+    assert np.quantile(first_cost_alarms(guard, before, above), 0.9) <= 25
+    assert np.array_equal(first_cost_alarms(guard, before, above), first_cost_alarms(guard, before + 1, above))
+
+
+def test_of_a_limit_of_0_the_first_cost_is_an_alarm():
+    guard = Guard(cost_limit=0.0)
+    learner = learner_with(guard)
+    free = guard.review(learner.bridges[0], costly_report(learner, [0.0] * 30, np.zeros(20)))
+    assert free.metrics["guard_alarms"] == 0
+    assert guard.review(free.state, costly_report(learner, [0.1], np.zeros(20))).metrics["guard_alarms"] == 1
+
+
+@pytest.mark.parametrize(("rate", "within"), [(0.6, 60), (0.9, 15)])
+def test_more_crashes_are_noticed_within_so_many_episodes(rate, within):
+    """Of policies that crashed in 1 of 20 episodes, nine in ten; 20 reference episodes say little of rare ones."""
+    rng = np.random.default_rng(0)
+    references, streams = crashes(0.05)(rng, (2000, 20)), crashes(rate)(rng, (2000, 250))
+    assert np.quantile(first_cost_alarms(Guard(), references, streams), 0.9) <= within
+
+
+def test_an_alarm_about_costs_names_them_and_rolls_back_though_returns_are_good():
+    guard = Guard()
+    learner = learner_with(guard)
+    alarm = guard.review(learner.bridges[0], costly_report(learner, [1.0] * 40, np.zeros(20), [200.0] * 40))
+    assert alarm.verdict == "roll back"
+    assert alarm.event.startswith("alarm 1 at step 50: costs (1 on average since the last look) are above 0.185")
+    assert alarm.metrics["guard_log_cost_evidence"] >= math.log(guard.threshold) > alarm.metrics["guard_log_evidence"]
+    assert np.isneginf(np.asarray(alarm.state.cost_log_wealth)).all()
+    assert float(alarm.state.limit) == pytest.approx(0.1853, rel=1e-3)
+
+
+def test_a_learner_that_costs_more_is_not_good_whatever_it_earns():
+    for guard, cost, good in ((Guard(), 0.3, False), (Guard(), 0.2, True), (Guard(cost_limit=0.5), 0.3, True)):
+        learner = learner_with(guard)
+        looked = costly_report(learner, [cost] * 4, [0.25] * 4, [200.0] * 4)
+        assert guard.review(learner.bridges[0], looked).verdict == ("keep" if good else "mark")
+
+
+def test_a_start_above_the_limit_is_told_once():
+    guard = Guard(cost_limit=0.1)
+    learner = learner_with(guard)
+    first = guard.review(learner.bridges[0], costly_report(learner, [0.0]))
+    assert first.event == (
+        "the handed-over policy costs 0.25 an episode, above cost_limit 0.1: rolling back to it will not keep the limit"
+    )
+    assert guard.review(first.state, costly_report(learner, [0.0])).event is None
+
+
+def test_without_costs_it_judges_returns_alone_and_a_limit_is_refused():
+    guard = Guard()
+    learner = learner_with(guard)
+    review = guard.review(learner.bridges[0], report(learner, [100.0] * 3))
+    assert "guard_log_cost_evidence" not in review.metrics
+    with pytest.raises(
+        RecipeError, match=r"bridge guard limits the cost of episodes, but the recipe records none.*--cost"
+    ):
+        pendulum(bridges=(Guard(cost_limit=1.0),))
+    assert pendulum(bridges=(Guard(cost_limit=1.0),), cost="cost").cost == "cost"
+
+
 @for_each(
     ("field", "value", "expected"),
     [
@@ -448,6 +623,7 @@ def test_before_the_first_alarm_the_policy_learns_as_without_a_guard():
             ("tolerance", "at least 0 and below 1", (-0.1, 1.0)),
             ("slow_down", "above 0 and at most 1", (0.0, 1.1)),
             ("pull", "at least 0", (-1.0,)),
+            ("cost_limit", "at least 0", (-1.0,)),
         )
         for v in values
     ],

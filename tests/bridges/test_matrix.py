@@ -77,7 +77,7 @@ FORMS: dict[str, tuple[Bridge, ...]] = {
     ),
     "policy-expansion": (PolicyExpansion(),),
     "jump-start": (JumpStart(), JumpStart(rule="conservative", longest=3)),
-    "guard": (Guard(),),
+    "guard": (Guard(), Guard(cost_limit=1.0)),
     "promotion": (Promotion(), Promotion(share=0.5)),
 }
 DEFAULT = {name: forms[0] for name, forms in FORMS.items()}
@@ -103,7 +103,7 @@ def pretraining(name: str) -> Algorithm:
 def refusal(name: str, *bridges: Bridge, **options: Any) -> str | None:
     """What a recipe of these says, if it refuses them."""
     online = small(name)
-    given = {"dataset": "npz:log.npz", "offline": pretraining(name), "offline_steps": 1}
+    given = {"dataset": "npz:log.npz", "offline": pretraining(name), "offline_steps": 1, "cost": "cost"}
     if not online.on_policy:
         given["replay"] = OnlineOnly()
     try:
@@ -358,7 +358,10 @@ def test_reviews_keep_the_types_of_the_state_so_that_updates_go_on_without_compi
     expected = types(state)
     for step, (name, returns) in enumerate(REPORTS.items()):
         reference = REFERENCE if form.needs_reference else np.zeros(0)
-        review = form.review(state, Report(step, returns, np.ones(len(returns), bool), reference, learner))
+        known = Report(step, returns, np.ones(len(returns), bool), reference, learner)
+        if form.wants_cost():
+            known = dataclasses.replace(known, costs=-returns / 100, reference_costs=np.zeros(len(reference)))
+        review = form.review(state, known)
         state = jax.tree.map(jnp.asarray, review.state)
         assert types(state) == expected, name
         assert weak(state) == [], name

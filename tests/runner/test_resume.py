@@ -21,7 +21,7 @@ from segue.runner.directory import RunDirectory, WallTime
 from segue.runner.longer import lengthen
 from segue.runner.result import RunFailed
 from segue.runner.stopping import Stopped
-from toys import PICK, REACH, SMALL, log_of, pendulum, pendulum_log
+from toys import PICK, REACH, RISK, SMALL, log_of, pendulum, pendulum_log
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -46,7 +46,7 @@ GUARDED = (segue.Guard(), segue.JumpStart(stages=2, window=2, longest=50))
 RECIPES = {
     "replay-of-a-dataset": longer(),
     "a-mixture-with-weights": longer(dataset=segue.Mixture([pendulum_log(), pendulum_log(100)], [1, 3])),
-    "bridges-with-states": longer(bridges=GUARDED, environments=2),
+    "bridges-with-states": longer(bridges=GUARDED, environments=2, env=RISK, cost="cost"),
     "a-ring-that-runs-over": longer(
         online=segue.IQL(**SMALL), replay=segue.Balanced(capacity=100, hidden_sizes=(8,)), offline=segue.IQL(**SMALL)
     ),

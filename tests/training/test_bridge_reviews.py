@@ -80,6 +80,23 @@ def test_returns_are_summed_per_environment_and_reported_once():
     assert notes.measured == [(4, {"training_return": pytest.approx(85 / 3)})]
 
 
+def test_costs_are_summed_and_reported_beside_the_returns():
+    notes, looks = Notes(), []
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Looking(Bridge):
+        def review(self, state: Any, report: Any) -> Review:
+            looks.append((report.returns.tolist(), report.costs.tolist(), report.reference_costs.tolist()))
+            return Review(state)
+
+    reviews = BridgeReviews((Looking(),), learner_of(0, 0), np.zeros(1), notes, 2, np.full(1, 0.5))
+    for costs, done in [((1, 10), (0, 0)), ((2, 20), (1, 0)), ((4, 40), (0, 1)), ((8, 80), (1, 0))]:
+        reviews.watch(np.ones(2), np.array(done, bool), cost=np.array(costs, float))
+    reviews.review(learner_of(0, 0), 4)
+    assert looks == [([2, 3, 2], [3, 70, 12], [0.5])]
+    assert notes.measured == [(4, {"training_return": pytest.approx(7 / 3), "training_cost": pytest.approx(85 / 3)})]
+
+
 def test_without_a_verdict_the_learner_goes_on_with_the_next_states():
     given, back, _ = reviewed(Scripted(verdicts=("go on",)), times=1)
     assert same_bits(back[0].nets, given[1].nets)

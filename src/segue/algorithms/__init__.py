@@ -13,6 +13,7 @@ from segue.algorithms.dqn import DQN
 from segue.algorithms.edac import EDAC
 from segue.algorithms.fql import FQL
 from segue.algorithms.iql import IQL
+from segue.algorithms.lagrangian import CQLLagrangian, SACLagrangian
 from segue.algorithms.ppo import PPO
 from segue.algorithms.rebrac import ReBRAC
 from segue.algorithms.redq import REDQ
@@ -25,8 +26,8 @@ from segue.plugins import Registry
 
 #: Offline before online, continuous before discrete.
 _ALL: tuple[type[Algorithm], ...] = (
-    BC, BCQ, TD3BC, ReBRAC, FQL, IQL, AWAC, CQL, CalQL, SACN, EDAC, SAC, TD3, REDQ, RLPD, PPO,
-    DiscreteBCQ, DiscreteCQL, DQN, DiscreteSAC,
+    BC, BCQ, TD3BC, ReBRAC, FQL, IQL, AWAC, CQL, CalQL, CQLLagrangian, SACN, EDAC, SAC, SACLagrangian, TD3, REDQ, RLPD,
+    PPO, DiscreteBCQ, DiscreteCQL, DQN, DiscreteSAC,
 )  # fmt: skip
 
 ALGORITHMS: Registry[type[Algorithm]] = Registry("algorithm", {cls.name: cls for cls in _ALL})
@@ -50,9 +51,11 @@ __all__ = [
     "TD3BC",
     "ActorCritic",
     "Algorithm",
+    "CQLLagrangian",
     "CalQL",
     "DiscreteBCQ",
     "DiscreteCQL",
     "DiscreteSAC",
     "ReBRAC",
+    "SACLagrangian",
 ]

@@ -114,6 +114,8 @@ class Algorithm(HyperParameters):
     """Optional columns of a transition that it uses; the online loop fills them in when they become known."""
     on_policy: ClassVar[bool] = False
     """Whether it learns from its own fresh rollouts only (segue.training.on_policy), not from a replay."""
+    needs_costs: ClassVar[bool] = False
+    """Whether it learns from the cost of each step: of the dataset, and online of the environment's `info`."""
     updates_per_step: ClassVar[float] = 1.0
     """Critic updates per environment step (UTD ratio) that it is published with."""
     conservatism: ClassVar[tuple[str, ...]] = ()
@@ -204,6 +206,13 @@ class Algorithm(HyperParameters):
         decay = optax.linear_schedule(rate, 0.0, 1) if schedule == "linear" else optax.cosine_decay_schedule(rate, 1)
         return self.adjusted(**{name: decay(progress)})
 
+    def for_episodes(self, steps: int | None, cost_limit: float | None) -> Self:
+        """The algorithm for episodes of so many steps, of which each may cost so much, where it asks for that.
+
+        Each is None where the run does not say.
+        """
+        return self
+
     def learning_rewards(self, reward: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch"]:
         """scale · r + shift."""
         return np.float32(self.reward_scale) * reward + np.float32(self.reward_shift)
@@ -222,10 +231,16 @@ class Algorithm(HyperParameters):
         return dataset
 
     def transitions(self, dataset: Dataset, normaliser: Normaliser) -> Transition:
-        """The whole dataset as this algorithm learns from it: its discount, its rewards, normalised observations."""
+        """The whole dataset as this algorithm learns from it: its discount, its rewards, normalised observations.
+
+        Raises:
+            DataError: if it learns from costs, and the dataset has none.
+        """
         rewards = self.learning_rewards(dataset.rewards)
         scaled = dataclasses.replace(dataset, rewards=rewards)
         rows = scaled.transitions(self.discount, normaliser, self.sparse_failure_reward)
+        if self.needs_costs:
+            rows = rows._replace(cost=dataset.require_cost(self.name))
         return rows if self.chunk_length == 1 else rows._replace(following=dataset.next_rows())
 
     @property

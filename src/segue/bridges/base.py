@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import equinox as eqx
 import jax
@@ -63,6 +63,10 @@ class Report:
     """As it is now."""
     arms: Int[np.ndarray, " episodes"] | None = None
     """Which of the bridge's policies acted in each episode, by its `arms`; None for a bridge that has only one."""
+    costs: Float[np.ndarray, " episodes"] | None = None
+    """Costs of the same episodes, summed over their steps; None if the run records none."""
+    reference_costs: Float[np.ndarray, " references"] | None = None
+    """Costs of the reference episodes; None if the run records none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +118,14 @@ class Bridge(HyperParameters):
     def wants_dataset(self) -> bool:
         """Whether it uses the dataset as it is configured."""
         return self.needs_dataset
+
+    def wants_cost(self) -> bool:
+        """Whether it needs the cost of each step as it is configured."""
+        return False
+
+    def with_cost_limit(self, limit: float | None) -> Self:
+        """The bridge with the recipe's limit on the cost of an episode, where it asks for one and has none."""
+        return self
 
     def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
         """Why it makes no sense with these, beyond what the class variables say; None if it does."""

@@ -1,10 +1,14 @@
-"""Guard: a sequential test on the live returns, and a way back when they fall.
+"""Guard: sequential tests on the live returns and costs, and a way back when returns fall or costs rise.
 
 The test is a betting e-process (Waudby-Smith & Ramdas 2023, arXiv 2010.09686; Shin et al. 2022, arXiv 2203.03532): a
 gambler stakes on the returns being lower than the handed-over policy's, at odds that are fair if they are not; when the
 stake has grown enough, that can be believed. It may look after every episode: the probability that it *ever* raises a
 false alarm is at most α, as far as Student's t bounds the mean of the reference. It does not where disasters are so
 rare that the reference has missed them; the tolerance has to cover what those cost.
+
+Where the run records costs (a safety signal, such as a crash) a second test of the same kind bets on episodes that cost
+more than the handed-over policy's, or more than a stated limit. Accidents are rare: its reference is bounded by Clopper
+& Pearson 1934 instead, whose bound on a rate is above 0 also if no accident was seen.
 """
 
 from __future__ import annotations
@@ -44,8 +48,12 @@ class State(NamedTuple):
     """B: returns count up to this value."""
     alarms: Array
     """Alarms so far."""
+    cost_log_wealth: Array
+    """log of the wealth of each gambler who bets on costs, [STARTS, bets]; −inf where none has begun."""
+    limit: Array
+    """What the mean cost must not exceed; NaN until the reference is known, ∞ until an episode has cost anything."""
     since: Array
-    """Sum and count of the returns of episodes begun since the learner was last marked."""
+    """Sums of returns and of costs, and count, of the episodes begun since the learner was last marked."""
     marked: Any
     """The policy that will be kept if the returns since are good; None for an algorithm that has no actor."""
     anchor: Any
@@ -60,7 +68,8 @@ class State(NamedTuple):
 class Guard(Bridge):
     """Rolls the learner back to its last good state when returns have fallen significantly, and goes on more carefully.
 
-    Good is a learner that was followed by half as many episodes as the reference has, with at least its mean return; if
+    It does the same when costs have risen, where the recipe records a cost. Good is a learner that was followed by half
+    as many episodes as the reference has, with at least its mean return and at most its mean cost (or the limit); if
     none was between two alarms, the learner goes back to the handover. After each alarm the policy is held nearer to
     the one rolled back to, and takes smaller steps. An algorithm that acts by its critic alone makes fewer updates.
     """
@@ -72,9 +81,13 @@ class Guard(Bridge):
     remedies: ClassVar[tuple[Remedy, ...]] = (Remedy("fall", "it rolls back when live returns fall, for any cause"),)
 
     alpha: float = 0.05
-    """Probability of ever raising a false alarm (from the start, or from a roll-back, to the next one)."""
+    """Probability of ever raising a false alarm (from the start, or from a roll-back, to the next one): about returns,
+    and as much again about costs."""
     tolerance: float = 0.1
-    """Share of the handed-over policy's return that may be lost without an alarm."""
+    """Share of the handed-over policy's return that may be lost, and of its cost be added, without an alarm."""
+    cost_limit: float | None = None
+    """Mean cost of an episode that must not be exceeded, where the recipe records a cost; by default what the
+    handed-over policy costs."""
     slow_down: float = 0.5
     """Factor of the policy's step size with each alarm; of the updates per step for an algorithm without an actor."""
     pull: float = 1.0
@@ -85,12 +98,17 @@ class Guard(Bridge):
         super().__post_init__()
         self.require("alpha", 0 < self.alpha < 1, "between 0 and 1, both excluded")
         self.require("tolerance", 0 <= self.tolerance < 1, "at least 0 and below 1")
+        self.require("cost_limit", self.cost_limit is None or self.cost_limit >= 0, "at least 0")
         self.require("slow_down", 0 < self.slow_down <= 1, "above 0 and at most 1")
         self.require("pull", self.pull >= 0, "at least 0")
 
     def inherits(self, online: Algorithm) -> tuple[str, ...]:
         """What acts."""
         return ("critic" if online.policy_step is None else online.policy_step.role,)
+
+    def wants_cost(self) -> bool:
+        """To keep a limit on it."""
+        return self.cost_limit is not None
 
     def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, State]:
         """No gambler has begun."""
@@ -104,7 +122,9 @@ class Guard(Bridge):
             jnp.asarray(jnp.nan, jnp.float32),
             jnp.asarray(jnp.nan, jnp.float32),
             jnp.zeros((), jnp.int32),
-            jnp.zeros(2),
+            jnp.full((STARTS, len(BETS)), -jnp.inf, jnp.float32),
+            jnp.asarray(jnp.nan, jnp.float32),
+            jnp.zeros(3),
             copy_arrays(actor),
             copy_arrays(actor),
             copy_arrays(actor),
@@ -118,13 +138,14 @@ class Guard(Bridge):
     def panels(self) -> tuple[Panel, ...]:
         """The evidence against its alarm, the alarms, and the distance that it penalises."""
         alarm = f"alarm, log {self.threshold:g}"
+        evidence = (
+            ("guard_log_evidence", "Guard: evidence of a fall"),
+            ("guard_log_cost_evidence", "Guard: evidence of more cost"),
+        )
         return (
-            Panel(
-                "guard_log_evidence",
-                "Guard: evidence of a fall",
-                "log e-value",
-                threshold=math.log(self.threshold),
-                threshold_name=alarm,
+            *(
+                Panel(metric, title, "log e-value", threshold=math.log(self.threshold), threshold_name=alarm)
+                for metric, title in evidence
             ),
             Panel("guard_alarms", "Guard: alarms", "so far", "alarms of the guard", counts=True),
             Panel(
@@ -156,6 +177,24 @@ class Guard(Bridge):
         # Below B also where all returns are equal, by more than the rounding of the state's float32.
         return min(floor, ceiling - 1e-6 * max(abs(ceiling), 1.0)), ceiling
 
+    def bound(self, costs: Float[np.ndarray, " episodes"], worst: float) -> float:
+        """What the mean cost must not exceed, from the handed-over policy's costs.
+
+        An upper confidence bound of their mean (at α/2), plus the tolerance: Clopper's and Pearson's, as if k of n
+        episodes had cost `worst` and the others nothing, where k need not be whole. So it is above 0 also if no episode
+        has cost anything, by how much the worst one known does.
+        """
+        from scipy.special import betaincinv  # imported here, as its import takes a while
+
+        lowest = _lowest(costs)
+        if worst <= lowest:
+            return math.inf  # nothing is known to rise above
+        many = float((costs - lowest).sum()) / (worst - lowest)
+        few = len(costs) - many
+        rate = float(betaincinv(many + 1, few, 1 - self.alpha / 2)) if few > 0 else 1.0
+        expected = lowest + (worst - lowest) * rate
+        return expected + self.tolerance * abs(expected)
+
     def bet(self, log_wealth: np.ndarray, episodes: int, value: float, floor: float, ceiling: float) -> np.ndarray:
         """Every gambler's wealth after one return: times 1 + λ (m − min(x, B)), λ = share / (B − m).
 
@@ -179,59 +218,90 @@ class Guard(Bridge):
             return float((weights * np.exp(np.minimum(log_wealth, 700.0)).mean(1)).sum())
 
     def review(self, state: State, report: Report) -> Review:
-        """Bets on every new return; an alarm when the e-value reaches the threshold."""
+        """Bets on every new return and cost; an alarm when an e-value reaches the threshold."""
         if not len(report.returns):
             return Review(state)
-        floor, ceiling = float(state.floor), float(state.ceiling)
+        floor, ceiling, limit = float(state.floor), float(state.ceiling), float(state.limit)
+        before, event = report.reference_costs, None
         if math.isnan(floor):
             floor, ceiling = self.bounds(report.reference)
+            if before is not None:
+                limit = self.bound(before, float(before.max())) if self.cost_limit is None else self.cost_limit
+                if self.cost_limit is not None and before.mean() > self.cost_limit:
+                    event = (
+                        f"the handed-over policy costs {before.mean():.4g} an episode, above cost_limit "
+                        f"{self.cost_limit:g}: rolling back to it will not keep the limit"
+                    )
         wealth, episodes, alarms = np.asarray(state.log_wealth), int(state.episodes), int(state.alarms)
-        value, alarm = 0.0, False
-        for one in report.returns:
+        cost_wealth, value, cost_value, alarm = np.asarray(state.cost_log_wealth), 0.0, 0.0, False
+        for i, one in enumerate(report.returns):
             wealth = self.bet(wealth, episodes, float(one), floor, ceiling)
+            if before is not None:
+                assert report.costs is not None
+                cost, lowest = float(report.costs[i]), _lowest(before)
+                # A cost counts as a return of its negative. Below the lowest also for a limit of 0.
+                cost_wealth = self.bet(cost_wealth, episodes, -cost, min(-limit, -lowest - 1e-6), -lowest)
+                cost_value = self.evidence(cost_wealth, episodes + 1)
+                if limit == math.inf:  # from here on the first cost says what one is like
+                    limit = self.bound(before, cost)
             episodes += 1
             value = self.evidence(wealth, episodes)
-            if value >= self.threshold:
+            if max(value, cost_value) >= self.threshold:
                 alarm = True
                 break
-        since = np.asarray(state.since) + np.array([report.returns[report.whole].sum(), report.whole.sum()])
+        whole = report.whole
+        spent = 0.0 if report.costs is None else report.costs[whole].sum()
+        since = np.asarray(state.since) + np.array([report.returns[whole].sum(), spent, whole.sum()])
         metrics = {"guard_log_evidence": math.log(max(value, 1e-30)), "guard_alarms": float(alarms + alarm)}
+        if before is not None:
+            metrics["guard_log_cost_evidence"] = math.log(max(cost_value, 1e-30))
+        known = {
+            "floor": np.asarray(floor, np.float32),
+            "ceiling": np.asarray(ceiling, np.float32),
+            "limit": np.asarray(limit, np.float32),
+        }
         if alarm:
             proved = bool(state.proved)
             state = self.state(state.anchor if proved else state.handed_over)._replace(
                 handed_over=state.handed_over,
                 proved=np.zeros((), bool),
-                floor=np.asarray(floor, np.float32),
-                ceiling=np.asarray(ceiling, np.float32),
                 alarms=np.asarray(alarms + 1, np.int32),
+                **known,
             )
+            if value >= self.threshold:
+                what = f"returns ({report.returns.mean():.4g} on average since the last look) are below {floor:.4g}"
+            else:
+                assert report.costs is not None
+                what = f"costs ({report.costs.mean():.4g} on average since the last look) are above {limit:.4g}"
             back = "last good learner" if proved else "learner handed over, as none was good since the last alarm"
-            event = (
-                f"alarm {alarms + 1} at step {report.step}: returns ({report.returns.mean():.4g} on average since the "
-                f"last look) are below {floor:.4g} with evidence {value:.0f} ≥ {self.threshold:.0f}; rolled back to "
-                f"the {back}"
+            alarmed = (
+                f"alarm {alarms + 1} at step {report.step}: {what} with evidence {max(value, cost_value):.0f} ≥ "
+                f"{self.threshold:.0f}; rolled back to the {back}"
             )
+            event = alarmed if event is None else f"{event}; {alarmed}"
             return Review(state, "roll back" if proved else "start over", metrics, event)
         state = state._replace(
             log_wealth=wealth.astype(np.float32),
+            cost_log_wealth=cost_wealth.astype(np.float32),
             episodes=np.asarray(episodes, np.int32),
-            floor=np.asarray(floor, np.float32),
-            ceiling=np.asarray(ceiling, np.float32),
             since=since.astype(np.float32),
+            **known,
         )
-        if since[1] < len(report.reference) / 2:
-            return Review(state, metrics=metrics)
+        if since[2] < len(report.reference) / 2:
+            return Review(state, metrics=metrics, event=event)
         # What followed the marked learner shows whether to come back to it; the returns before a learner do not: one
         # update may have broken it.
-        good = since[0] / since[1] >= report.reference.mean()
+        good = since[0] / since[2] >= report.reference.mean()
+        if before is not None:
+            good &= since[1] / since[2] <= (before.mean() if self.cost_limit is None else self.cost_limit)
         anchor = state.marked if good else state.anchor
         state = state._replace(
-            since=np.zeros(2, np.float32),
+            since=np.zeros(3, np.float32),
             anchor=anchor,
             marked=copy_arrays(report.learner.nets.get("actor")),
             proved=np.asarray(bool(state.proved) or good),
         )
-        return Review(state, "keep" if good else "mark", metrics)
+        return Review(state, "keep" if good else "mark", metrics, event)
 
     def actor_rate(self, state: State) -> Float[jax.Array, ""] | None:
         """slow_down to the power of the alarms.
@@ -256,3 +326,8 @@ class Guard(Bridge):
             distance = ((actor.mode(batch.observation) - anchor.mode(batch.observation)) ** 2).mean()
         weight = jnp.where(state.alarms > 0, self.pull * 2.0 ** (state.alarms - 1), 0.0)
         return weight * jnp.abs(loss).mean() * distance, {"guard_distance": distance}
+
+
+def _lowest(costs: Float[np.ndarray, " episodes"]) -> float:
+    """What costs count down to: nothing, unless the reference knows negative ones."""
+    return min(float(costs.min()), 0.0)

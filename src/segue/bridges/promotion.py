@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ from segue.core import Array, Key, Learner, Nets, Spaces, Transition
 from segue.describe import Panel, Remedy
 from segue.evidence import ranking_evidence, required_evidence
 from segue.replay.base import ReplayStrategy
+from segue.student_t import student_t
 
 #: A candidate is dropped when the evidence has fallen below this.
 HOPELESS = 0.5
@@ -52,6 +53,8 @@ class State(NamedTuple):
     """Last returns of the incumbent, [RECENT], oldest first; NaN where there are not as many."""
     tried: Array
     """Returns of the candidate in the order in which its episodes began, [RECENT]; NaN where there are none yet."""
+    cost: Array
+    """Costs of the same episodes; NaN where there are none yet."""
     evidence: Array
     """For the candidate; 0 while there is none."""
     promotions: Array
@@ -74,6 +77,9 @@ class Promotion(Bridge):
     """Expected share of candidates that are no better than the incumbent among those promoted, at most."""
     average: float = 0.005
     """τ of the average that candidates are made of: average ← τ·policy + (1 − τ)·average; 1: the policy itself."""
+    cost_limit: float | None = None
+    """Mean cost of an episode that a candidate must keep, where the recipe records a cost: it is promoted only if the
+    upper bound of its mean cost, by Student's t at 1 − α, is at most this; by default the recipe's cost_limit."""
     share: float = 0.9
     """Share of the training episodes in which the learner or its candidate acts; the incumbent acts in the others."""
 
@@ -82,6 +88,15 @@ class Promotion(Bridge):
         self.require("alpha", 0 < self.alpha < 1, "between 0 and 1, both excluded")
         self.require("average", 0 < self.average <= 1, "above 0 and at most 1")
         self.require("share", 0 < self.share <= 1, "above 0 and at most 1")
+        self.require("cost_limit", self.cost_limit is None or self.cost_limit >= 0, "at least 0")
+
+    def with_cost_limit(self, limit: float | None) -> Self:
+        """With this limit, unless it has its own."""
+        return self if self.cost_limit is not None else dataclasses.replace(self, cost_limit=limit)
+
+    def wants_cost(self) -> bool:
+        """To keep a limit on it."""
+        return self.cost_limit is not None
 
     def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
         """Each decides who acts, or what the returns of what acts mean."""
@@ -104,6 +119,7 @@ class Promotion(Bridge):
             copy_arrays(nets),
             copy_arrays(nets),
             copy_arrays(nets),
+            jnp.full(RECENT, jnp.nan, jnp.float32),
             jnp.full(RECENT, jnp.nan, jnp.float32),
             jnp.full(RECENT, jnp.nan, jnp.float32),
             jnp.zeros((), jnp.float32),
@@ -148,24 +164,28 @@ class Promotion(Bridge):
         """Counts whole episodes by who acted in them, in the order in which they began."""
         if report.arms is None or not len(report.returns):
             return Review(state)
-        earned, tried = (np.asarray(column)[~np.isnan(column)] for column in (state.earned, state.tried))
+        columns = state.earned, state.tried, state.cost
+        earned, tried, cost = (np.asarray(column)[~np.isnan(column)] for column in columns)
+        spent = np.full(len(report.returns), np.nan) if report.costs is None else report.costs
         value, promotions, candidates = float(state.evidence), int(state.promotions), int(state.candidates)
         incumbent, candidate = state.incumbent, state.candidate
         event: str | None = None
         renewed = False
-        for arm, one in zip(report.arms[report.whole].tolist(), report.returns[report.whole].tolist(), strict=True):
+        shown = (column[report.whole].tolist() for column in (report.arms, report.returns, spent))
+        for arm, one, own_cost in zip(*shown, strict=True):
             if arm == INCUMBENT and (value == 0 or len(earned) < RECENT):
                 earned = np.append(earned, one)[-RECENT:]
             if arm == LEARNER and value == 0 and len(earned) >= FEWEST and one >= np.median(earned):
-                candidate, tried = copy_arrays(state.average), np.zeros(0)
+                candidate, tried, cost = copy_arrays(state.average), np.zeros(0), np.zeros(0)
                 value, candidates, renewed = 1.0, candidates + 1, True
                 break
             if value == 0 or arm == LEARNER:
                 continue
             if arm == CANDIDATE:
-                tried = np.append(tried, one)
+                tried, cost = np.append(tried, one), np.append(cost, own_cost)
             value = ranking_evidence(earned, tried)
-            if value >= self.threshold(candidates, promotions) and tried.mean() > earned.mean():
+            better = value >= self.threshold(candidates, promotions) and tried.mean() > earned.mean()
+            if better and self.cheap(cost):
                 event = self._told(candidates, "promoted", report.step, earned, tried)
                 # In buffers of its own: the next dispatch takes over those of the candidate, too.
                 incumbent, earned, promotions = copy_arrays(candidate), tried, promotions + 1
@@ -173,6 +193,8 @@ class Promotion(Bridge):
                 continue
             else:
                 event = self._told(candidates, "dropped", report.step, earned, tried)
+                if better:
+                    event += f"; its cost ({cost.mean():.4g}) may be above cost_limit {self.cost_limit:g}"
             value, renewed = 0.0, True
             break
         metrics = {
@@ -188,11 +210,21 @@ class Promotion(Bridge):
             state.average,
             _filled(earned),
             _filled(tried),
+            _filled(cost),
             np.asarray(value, np.float32),
             np.asarray(promotions, np.int32),
             np.asarray(candidates, np.int32),
         )
         return Review(state, metrics=metrics, event=event, renewed=renewed)
+
+    def cheap(self, costs: Float[np.ndarray, " episodes"]) -> bool:
+        """Whether the mean cost is below the limit, as far as these episodes show; True without a limit."""
+        if self.cost_limit is None:
+            return True
+        if len(costs) < 2:
+            return False
+        error = costs.std(ddof=1) / math.sqrt(len(costs))
+        return bool(costs.mean() + student_t(1 - self.alpha, len(costs) - 1) * error <= self.cost_limit)
 
     @staticmethod
     def _told(number: int, what: str, step: int, earned: np.ndarray, tried: np.ndarray) -> str:

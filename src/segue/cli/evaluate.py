@@ -38,6 +38,9 @@ class Flags:
     """Time limit of an episode in steps; by default the environment's own."""
     cost: str | None = None
     """Key of the environment's `info` that holds the cost of a step; its sum per episode is shown beside the return."""
+    cost_limit: float | None = None
+    """Say whether the mean cost of an episode is at most this: with --cost by the 95 % interval of the episodes, with
+    --offline by bounds from the dataset's costs."""
     seed: int = 0
     """Of the episodes (every policy gets the same starting states); with --offline, of fits and resamples."""
     json: bool = False
@@ -79,6 +82,8 @@ def main(arguments: list[str]) -> int:
             raise SegueError(f"{flag} goes {way} --offline; see segue evaluate --help")
     if flags.offline:
         return _offline(flags)
+    if flags.cost_limit is not None and flags.cost is None:
+        raise SegueError("--cost-limit needs the costs: give --cost KEY, the key of the environment's info")
     if flags.episodes < 1:
         raise SegueError(f"--episodes is {flags.episodes}; expected at least 1")
     rows = [_judge(name, place, flags) for name, place in find(flags.run).items()]
@@ -88,7 +93,9 @@ def main(arguments: list[str]) -> int:
     table = Table(box=None, pad_edge=False)
     table.add_column("policy")
     headings = ["mean return", "± std. error", "lowest", "highest", "episodes"]
-    for heading in [*headings, "mean cost"] if flags.cost else headings:
+    headings += ["mean cost"] if flags.cost else []
+    headings += [f"at most {flags.cost_limit:g}?"] if flags.cost_limit is not None else []
+    for heading in headings:
         table.add_column(heading, justify="right")
     for row in rows:
         returns = row["returns"]
@@ -100,6 +107,7 @@ def main(arguments: list[str]) -> int:
             f"{max(returns):.1f}",
             str(len(returns)),
             *([f"{row['mean_cost']:.2f}"] if flags.cost else []),
+            *([row["within_limit"]] if flags.cost_limit is not None else []),
         )
     PlainConsole().print(table)
     return 0
@@ -150,6 +158,7 @@ def _offline(flags: Flags) -> int:
             behaviour=behaviour,
             seed=flags.seed,
             fresh=flags.fresh,
+            cost_limit=flags.cost_limit,
         )
         phase = None if place == flags.run else "offline" if of_offline_phase(name) else "online"
         if flags.json:
@@ -186,4 +195,18 @@ def _judge(name: str, place: Path, flags: Flags) -> dict[str, Any]:
         "standard_error": float(np.std(returns, ddof=1) / math.sqrt(len(returns))) if len(returns) > 1 else None,
         "returns": returns.tolist(),
         **({} if costs is None else {"mean_cost": float(np.mean(costs)), "costs": costs.tolist()}),
+        **({} if flags.cost_limit is None else {"within_limit": _within(costs, flags.cost_limit)}),
     }
+
+
+def _within(costs: Any, limit: float) -> str:
+    """Whether the mean cost is at most the limit, by Student's t: each bound is one-sided, at 95 %."""
+    import numpy as np
+
+    from segue.student_t import student_t
+
+    if len(costs) < 2:
+        return "not enough evidence"
+    width = student_t(0.95, len(costs) - 1) * float(np.std(costs, ddof=1)) / math.sqrt(len(costs))
+    mean = float(np.mean(costs))
+    return "yes" if mean + width <= limit else "no" if mean - width > limit else "not enough evidence"

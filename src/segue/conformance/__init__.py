@@ -33,6 +33,8 @@ KINDS = {"continuous": CONTINUOUS, "discrete": DISCRETE}
 WANTED: list[str] = []
 #: Small networks and batches, for the hyper-parameters that an algorithm has of these.
 SMALL: dict[str, Any] = {"hidden_sizes": (8, 8), "batch_size": 16, "rollout_steps": 32, "behaviour_hidden_sizes": (8,)}
+#: What a run takes from its environment.
+SMALL |= {"cost_horizon": 8, "cost_limit": 5.0}
 
 
 def known() -> dict[str, Mapping[str, Any]]:
@@ -75,6 +77,7 @@ def transitions(spaces: Spaces, rows: int = 64, seed: int = 0) -> Transition:
         discount=np.where(np.arange(rows) % 16 == 15, 0.0, 0.99).astype(np.float32),
         return_to_go=rng.normal(size=rows).astype(np.float32),
         next_action=following,
+        cost=rng.uniform(size=rows).astype(np.float32),
     )
 
 
@@ -95,6 +98,7 @@ def dataset(spaces: Spaces, rows: int = 64) -> Dataset:
         episode_starts=np.arange(0, rows, 8),
         spaces=spaces,
         source="made",
+        cost=np.asarray(made.cost),
     )
 
 

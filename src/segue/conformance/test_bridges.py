@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -85,12 +86,13 @@ def test_updates_with_it_keep_every_type_and_stay_finite(bridge: str) -> None:
 
 
 def test_a_review_keeps_the_type_of_its_state(bridge: str) -> None:
-    """Of good returns and of bad ones."""
+    """Of good returns and of bad ones, with costs and without."""
     own, _, learner = attached(bridge)
     state = learner.bridges[0]
-    for value in (10.0, -10.0):
+    for value, cost in itertools.product((10.0, -10.0), (None, 0.0, 10.0)):
         returns = np.full(6, value)
-        report = Report(100, returns, np.ones(6, bool), np.linspace(0, 1, 20), learner)
+        costs = {} if cost is None else {"costs": np.full(6, cost), "reference_costs": np.zeros(20)}
+        report = Report(100, returns, np.ones(6, bool), np.linspace(0, 1, 20), learner, **costs)
         review = own.review(state, report)
         assert types(jax.tree.map(jnp.asarray, review.state)) == types(state)
         assert all(np.isfinite(metric) for metric in review.metrics.values())

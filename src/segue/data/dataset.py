@@ -95,7 +95,7 @@ class Dataset:
     behaviour_log_prob: Float[np.ndarray, " N"] | None = None
     """log b(a|s) of the policy that acted (a density over [-1, 1] for continuous actions); None if unknown."""
     cost: Float[np.ndarray, " N"] | None = None
-    """Cost of each step, a safety signal; kept and described, not learnt from. None if unknown."""
+    """Cost of each step, a safety signal, for evaluation and for algorithms that learn from it. None if unknown."""
     encoding: Encoding | None = None
     """What the numbers of observations and actions mean, where the dataset was a table."""
     part_of_episode: Int[np.ndarray, " episodes"] | None = None
@@ -138,6 +138,19 @@ class Dataset:
     def episode_costs(self) -> Float[np.ndarray, " episodes"] | None:
         """Sum of costs per episode; None if they are unknown."""
         return None if self.cost is None else np.add.reduceat(self.cost.astype(np.float64), self.episode_starts)
+
+    def require_cost(self, what: str) -> Float[np.ndarray, " N"]:
+        """The cost of each step, which this part needs.
+
+        Raises:
+            DataError: if the dataset has none.
+        """
+        if self.cost is None:
+            raise DataError(
+                f"{self.source}: {what} needs the cost of each step, and the dataset has none: add a column "
+                "'cost' (of a table: --cost-column NAME), or record one with segue collect --cost KEY"
+            )
+        return self.cost
 
     @property
     def episode_terminals(self) -> Bool[np.ndarray, " episodes"]:

@@ -56,7 +56,7 @@ class Table(Checked):
     propensity: str | None = None
     """Column with the probability of the logged action under the policy that took it, above 0 and at most 1."""
     cost_column: str | None = None
-    """Column with the cost of a step, a safety signal. It is kept and described; learning does not use it."""
+    """Column with the cost of a step, a safety signal, which sac-lagrangian and cql-lagrangian learn from."""
     terminal: str | None = None
     """Column that is 1 where an episode ended in a true terminal state; `end` says that every episode did."""
     timeout: str | None = None

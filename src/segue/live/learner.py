@@ -211,7 +211,7 @@ class Learner:
         logged = None if dataset is None else algorithm.transitions(dataset, self.source.learner.normaliser)
         parts = None if dataset is None else dataset.part_rows()
         kept = logged if strategy.needs_dataset else None
-        replay = Replay.create(kept, self._capacity, spaces, algorithm.chunk_length > 1, parts)
+        replay = Replay.create(kept, self._capacity, spaces, algorithm.chunk_length > 1, algorithm.needs_costs, parts)
         sampler = strategy.init(replay, spaces, rng.stream(self.job.seed, "sampler"))
         learner = checkpoints.skeleton(algorithm, bridges, spaces, sampler)
         position = checkpointer.position(learner)
@@ -468,6 +468,11 @@ def require_learnable(recipe: Recipe) -> None:
         raise RecipeError(
             f"{online.name} learns from what its own policy does, and in live operation the service decides who acts; "
             "expected an off-policy algorithm"
+        )
+    if online.needs_costs:
+        raise RecipeError(
+            f"{online.name} learns from costs, which segue learn does not read from the log; expected another online "
+            "algorithm (the service can still bound the cost of a policy)"
         )
     if recipe.hindsight:
         raise RecipeError("hindsight asks the environment for the rewards of other goals, which a log cannot answer")

@@ -3,7 +3,7 @@
 from segue.ope.behaviour import BehaviourModel, Propensities, calibration_error, propensities
 from segue.ope.episodes import Episodes, Support
 from segue.ope.estimator import Bounds, Estimator
-from segue.ope.evaluate import ESTIMATORS, METHODS, Estimate, OfflineEvaluation, evaluate_offline
+from segue.ope.evaluate import ESTIMATORS, METHODS, CostEstimate, Estimate, OfflineEvaluation, evaluate_offline
 from segue.ope.fqe import FQE, Fitted, fit
 from segue.ope.policy import ContinuousPolicy, DiscretePolicy, NoDensity, judged
 from segue.ope.verdict import Verdict, decide
@@ -15,6 +15,7 @@ __all__ = [
     "BehaviourModel",
     "Bounds",
     "ContinuousPolicy",
+    "CostEstimate",
     "DiscretePolicy",
     "Episodes",
     "Estimate",

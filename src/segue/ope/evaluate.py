@@ -28,7 +28,7 @@ from segue.ope.limits import Limits
 from segue.ope.per_decision import PerDecision
 from segue.ope.policy import ContinuousPolicy, DiscretePolicy, Judged, NoDensity, judged
 from segue.ope.unseen import Unseen, unseen
-from segue.ope.verdict import Verdict, decide
+from segue.ope.verdict import Verdict, decide, keeps
 from segue.ope.weighted import Weighted
 from segue.ope.weighted_doubly_robust import WeightedDoublyRobust
 from segue.ope.weighted_per_decision import WeightedPerDecision
@@ -76,6 +76,25 @@ class Estimate:
 
 
 @dataclasses.dataclass(frozen=True)
+class CostEstimate:
+    """What the dataset says of the summed cost of an episode, which is not discounted."""
+
+    limit: float
+    """What the mean cost of an episode must not exceed."""
+    method: str
+    """How it was estimated."""
+    value: float
+    """Estimate of the policy's mean cost; NaN where no importance weight exists."""
+    lower: float
+    upper: float
+    """One-sided bounds of it."""
+    behaviour_value: float
+    """Mean cost of the dataset's episodes."""
+    verdict: Verdict
+    """Is the policy's mean cost at most the limit?"""
+
+
+@dataclasses.dataclass(frozen=True)
 class OfflineEvaluation:
     """A policy judged from a dataset."""
 
@@ -98,6 +117,8 @@ class OfflineEvaluation:
     """1 − δ of every bound."""
     notes: tuple[str, ...]
     """What a reader should know of the dataset, the propensities and the methods left out."""
+    cost: CostEstimate | None = None
+    """Its cost against the limit; None if none was given."""
 
     @property
     def verdict(self) -> Verdict:
@@ -145,6 +166,12 @@ class OfflineEvaluation:
             f"better than the behaviour policy at {level}: {self.verdict.answer} "
             f"(by {self.estimates[0].method}: {self.verdict.reason})",
         ]
+        if self.cost is not None:
+            cost = self.cost
+            lines.append(
+                f"cost at most {cost.limit:g} an episode at {level}: {cost.verdict.answer} (by {cost.method}: "
+                f"{cost.verdict.reason}; the dataset's episodes cost {cost.behaviour_value:.4g})"
+            )
         others = [f"{e.method}: {e.verdict.answer}: {e.verdict.reason}" for e in self.estimates[1:]]
         promises = [
             f"bounds of {', '.join(e.method for e in self.estimates if e.validity == promise)}: {promise}"
@@ -165,6 +192,7 @@ def evaluate_offline(
     behaviour: BehaviourModel | Callable[[], Propensities] | None = None,
     seed: int = 0,
     fresh: bool = False,
+    cost_limit: float | None = None,
 ) -> OfflineEvaluation:
     """Judge a policy from a dataset of another, before it goes live.
 
@@ -187,6 +215,8 @@ def evaluate_offline(
         seed: of fits and resamples.
         fresh: the dataset was recorded independently of training, although some of its episodes are equal to ones that
             the policy has learnt from, as happens in discrete problems. All of its episodes then judge the policy.
+        cost_limit: also say whether the policy's mean cost of an episode, not discounted, is at most this. The dataset
+            needs costs.
 
     Raises:
         SegueError: a method or a number that makes no sense, a policy that does not fit the dataset, or a method that
@@ -194,6 +224,8 @@ def evaluate_offline(
             asked for by name and needs a density that the policy does not have.
     """
     dataset = dataset if isinstance(dataset, Dataset) else load(dataset)
+    if cost_limit is not None:
+        dataset.require_cost("a limit on cost")
     if not dataset.rewards_known:
         raise SegueError(f"{dataset.source}: no 'rewards', so no policy has a value on it; add the column")
     chosen = METHODS if methods is None else tuple(methods)
@@ -221,6 +253,7 @@ def evaluate_offline(
     seen = NOTHING_SEEN if target.seen is None else target.seen
     basis = unseen(dataset.episode_fingerprints(), seen, fresh)
     evaluation = _Evaluation(target, dataset, basis, chosen, methods is None, confidence, discount, seed)
+    evaluation.cost_limit = cost_limit
     if basis.refusal is not None:
         evaluation.notes.append(basis.refusal)
     if fresh and basis.seen:
@@ -258,6 +291,7 @@ class _Evaluation:
         self.confidence, self.discount, self.seed = confidence, discount, seed
         self.estimated = False
         """Whether the propensities are; weights then do not have mean 1, which exact bounds rest on."""
+        self.cost_limit: float | None = None
         self.notes: list[str] = []
         self.clipped: list[str] = []
 
@@ -302,7 +336,35 @@ class _Evaluation:
             discount=self.discount,
             confidence=self.confidence,
             notes=tuple(self.notes),
+            cost=None if self.cost_limit is None else self.judge_cost(self.cost_limit, log_ratio),
         )
+
+    def judge_cost(self, limit: float, log_ratio: np.ndarray | None) -> CostEstimate:
+        """The mean cost of an episode by per-decision importance sampling, whose bounds hold for every number."""
+        method = PerDecision()
+
+        def of(sign: float, ratio: np.ndarray) -> tuple[float, float, Support, float]:
+            """Estimate and lower bound of the mean of sign · cost, the support, and the dataset's mean cost."""
+            paid, whole = (
+                dataclasses.replace(part, rewards=(sign * part.require_cost("a limit on cost")).astype(np.float32))
+                for part in (self.dataset, self.whole)
+            )
+            episodes = Episodes.of(paid, 1.0, ratio)
+            episodes = dataclasses.replace(episodes, dataset=Episodes.of(whole, 1.0, np.zeros(len(whole))))
+            found = method.bounds(episodes, self.confidence, rng.generator(self.seed, "bootstrap"))
+            value = float(method.estimate(episodes, np.ones((1, len(episodes))))[0])
+            return value, found.value_lower, method.support(episodes), float(episodes.returns.mean())
+
+        if log_ratio is None:
+            behaviour = of(1.0, np.zeros(len(self.dataset)))[3]
+            why = "no importance weights: logged actions have no probability, or no method by weights was asked for"
+            verdict = Verdict("not enough evidence", why)
+            return CostEstimate(limit, method.name, math.nan, -math.inf, math.inf, behaviour, verdict)
+        value, lower, support, behaviour = of(1.0, log_ratio)
+        upper = -of(-1.0, log_ratio)[1]
+        exact = not self.estimated
+        verdict = keeps(limit, lower, upper, self.confidence, self.basis.episodes, support, exact, self.basis.refusal)
+        return CostEstimate(limit, method.name, value, lower, upper, behaviour, verdict)
 
     def log_ratio(self, known: Callable[[], Propensities]) -> np.ndarray | None:
         """log π(a|s) − log b(a|s) of every row; None if no method needs it or those that do are skipped."""

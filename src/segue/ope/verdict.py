@@ -72,5 +72,32 @@ def decide(
     return Verdict("not enough evidence", basis + caution)
 
 
+def keeps(
+    limit: float,
+    lower: float,
+    upper: float,
+    confidence: float,
+    episodes: str,
+    support: Support,
+    exact: bool,
+    refusal: str | None = None,
+) -> Verdict:
+    """`yes` if the upper bound of the mean cost is at most the limit, `no` if the lower one is above it.
+
+    The arguments are those of `decide`. Only bounds that hold for every number of episodes decide.
+    """
+    basis = _basis(support, episodes)
+    if exact and upper <= limit and refusal is None:
+        return Verdict("yes", f"at most {upper:.3g} at {confidence:.0%} ({basis})")
+    if exact and lower > limit:
+        return Verdict("no", f"at least {lower:.3g} at {confidence:.0%} ({basis})")
+    found = f"it may be anywhere from {lower:.3g} to {upper:.3g} ({basis})"
+    if upper <= limit and refusal is not None:
+        found += f"; {refusal}"
+    if not exact:
+        found += "; the propensities are estimated, so that the bounds are approximate and decide nothing"
+    return Verdict("not enough evidence", found)
+
+
 def _basis(support: Support, episodes: str) -> str:
     return f"effective sample size {support.effective_episodes:.0f} of {episodes}"

@@ -101,14 +101,17 @@ class Replay(eqx.Module):
         capacity: int,
         spaces: Spaces,
         chunks: bool = False,
+        costs: bool = False,
         part_rows: tuple[Int[np.ndarray, " parts"], Float[np.ndarray, " parts"]] | None = None,
     ) -> Replay:
         """The dataset on the device, and an empty ring of this capacity (0: none), with what `chunks` of actions
-        need; `part_rows` are the rows and shares of a mixture's parts."""
+        or `costs` need; `part_rows` are the rows and shares of a mixture's parts."""
         offline = None if offline is None else jax.tree.map(jnp.asarray, offline)
         ring = empty(capacity, spaces) if capacity else None
         if ring is not None and chunks:
             ring = ring._replace(following=jnp.full(capacity, -1, jnp.int32))
+        if ring is not None and costs:
+            ring = ring._replace(cost=jnp.zeros(capacity))
         shares = None if offline is None or part_rows is None else Shares.of(*part_rows)
         return cls(offline, ring, jnp.zeros((), jnp.int32), shares)
 

@@ -71,6 +71,9 @@ class Question:
         panel = self.panel(arm)
         if self.returns and np.isfinite(arm.offline_score):
             return arm.offline_score, "offline score"
+        limit = arm.recipe.get("cost_limit")
+        if self.lines[0][0] == "cost" and limit is not None:
+            return float(limit), "limit"
         return None if panel is None or panel.threshold is None else (panel.threshold, panel.threshold_name)
 
 
@@ -82,6 +85,7 @@ QUESTIONS = (
         returns=True,
         height=2.1,
     ),
+    Question("Cost", "mean per episode", (("cost", "evaluations"),), height=1.2),
     Question(
         "Critic against reality",
         "discounted return from the start",

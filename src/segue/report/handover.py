@@ -145,6 +145,7 @@ def handover_arm(arm: Arm, place: int) -> HandoverArm:
         return Track(offline, tuple((s[s <= window], v[s <= window]) for s, v in online))
 
     tracks = {"return": track((seed.offline_curve, seed.online_curve) for seed in seeds.values())}
+    tracks["cost"] = track(seed.cost_curves for seed in seeds.values())
     for name in (*COMMON, *(panel.metric for panel in panels)):
         tracks[name] = track((seed.metric("offline", name), seed.metric("online", name)) for seed in seeds.values())
     tracks["preference"] = _difference(tracks["q_of_policy_actions"], tracks["q_of_dataset_actions"])

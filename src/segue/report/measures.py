@@ -39,6 +39,9 @@ LEVELS = (
     ),
     Measure("regret", "regret", "Regret: 1 − mean normalised return / 100, averaged over online evaluations."),
     Measure("cost", "cost", "Cost: mean sum of an episode's costs at the last evaluation."),
+    Measure(
+        "within limit", "share", "Within limit: share of online evaluations whose mean cost is at most the cost_limit."
+    ),
 )
 """How good: returns and scores."""
 HANDOVER = (
@@ -125,7 +128,10 @@ def prior_knowledge(offline_score: float, dataset_return: float) -> float:
 
 
 def seed_measures(
-    seed: Seed, convention: Reference | None = None, dataset_return: float = math.nan
+    seed: Seed,
+    convention: Reference | None = None,
+    dataset_return: float = math.nan,
+    cost_limit: float | None = None,
 ) -> dict[str, float]:
     """Every measure of one seed by its name, and `raw dip`.
 
@@ -133,6 +139,7 @@ def seed_measures(
         seed: what it recorded.
         convention: what normalised scores refer to.
         dataset_return: mean return of the dataset's episodes; NaN without one, or where it was not recorded.
+        cost_limit: of the recipe; None without one.
     """
     steps, returns = seed.online_curve
     episodes = [evaluation.returns for evaluation in seed.from_handover]
@@ -148,6 +155,7 @@ def seed_measures(
         "normalised": final_return(scores),
         "regret": cumulative_regret(steps, scores),
         "cost": seed.from_handover[-1].mean_cost if seed.from_handover else math.nan,
+        "within limit": share_within(cost_limit, seed),
         "dip": fall(split_means(episodes)) if fell else math.nan,
         "raw dip": raw_dip(offline, returns) if fell else math.nan,
         "live": seed.training_return,
@@ -158,7 +166,13 @@ def seed_measures(
     }
 
 
+def share_within(cost_limit: float | None, seed: Seed) -> float:
+    """Share of the evaluations after the handover whose mean cost is at most the limit; NaN if there is none."""
+    costs = np.array([e.mean_cost for e in seed.online if e.step > 0 and e.costs.size])
+    return math.nan if cost_limit is None or not costs.size else float((costs <= cost_limit).mean())
+
+
 def arm_measures(arm: Arm) -> dict[str, dict[str, float]]:
     """Seed → every measure of it."""
-    convention = arm.reference
-    return {key: seed_measures(seed, convention, arm.dataset_return) for key, seed in arm.seeds.items()}
+    convention, limit = arm.reference, arm.recipe.get("cost_limit")
+    return {key: seed_measures(seed, convention, arm.dataset_return, limit) for key, seed in arm.seeds.items()}

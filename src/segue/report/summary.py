@@ -119,6 +119,14 @@ class Seed:
         """The curve of `from_handover`."""
         return _curve((e.step, e.mean) for e in self.from_handover)
 
+    @property
+    def cost_curves(self) -> tuple[Curve, Curve]:
+        """Mean costs per episode of the evaluations offline and from the handover on, where they were recorded."""
+        offline, online = (
+            _curve((e.step, e.mean_cost) for e in phase if e.costs.size) for phase in (self.offline, self.from_handover)
+        )
+        return offline, online
+
 
 @dataclass(frozen=True)
 class Arm:

@@ -290,6 +290,7 @@ def _check(
             if environment is None:
                 raise RecipeError(f"cost is {recipe.cost!r}, but there is no environment that reports it")
             require_cost(environment, recipe.cost)
+        recipe = _for_its_episodes(recipe, dataset, environment, look)
         uri = None if dataset is None else _uri_in_files(recipe, dataset, out)
         live: dict[str, Any] = {}
         if recipe.online is not None and not recipe.online.on_policy:
@@ -306,6 +307,23 @@ def _check(
         return dataclasses.replace(recipe, dataset=uri, **live), dataset
     except SegueError as error:
         raise type(error)(f"{where}{error}") from error
+
+
+def _for_its_episodes(recipe: Recipe, dataset: Dataset | None, environment: Environment | None, look: Looks) -> Recipe:
+    """The recipe with its parts told of its limit on cost and of the length of an episode.
+
+    That is the environment's time limit, or else the length of the longest episode of the dataset.
+    """
+    limit = None if environment is None else look(environment).time_limit
+    if limit is None and dataset is not None:
+        limit = int(dataset.episode_lengths.max())
+    told: dict[str, Any] = {
+        name: algorithm.for_episodes(limit, recipe.cost_limit)
+        for name, algorithm in (("offline", recipe.offline), ("online", recipe.online))
+        if algorithm is not None
+    }
+    bridges = tuple(bridge.with_cost_limit(recipe.cost_limit) for bridge in recipe.bridges)
+    return dataclasses.replace(recipe, bridges=bridges, **told)
 
 
 def _uri_in_files(recipe: Recipe, dataset: Dataset, out: Path) -> str:

@@ -145,7 +145,7 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
         strategy = recipe.effective_replay
         rows, capacity = logged if strategy.needs_dataset else None, _ring(recipe) or _arriving(recipe)
         parts = None if dataset is None else dataset.part_rows()
-        replay = Replay.create(rows, capacity, spaces, algorithm.chunk_length > 1, parts)
+        replay = Replay.create(rows, capacity, spaces, algorithm.chunk_length > 1, algorithm.needs_costs, parts)
         sampler = strategy.init(replay, spaces, rng.stream(job.seed, "sampler"))
     if checkpointer.state is None:
         learner, checkpointer.lines = hand_over_to_online(job, recipe, dataset, logged, spaces, recorder)

@@ -61,8 +61,8 @@ class _Begun:
 
     observation: np.ndarray
     action: np.ndarray
-    rest: tuple[float, np.ndarray, bool, bool] | None = None
-    """Reward, next observation, terminated, truncated."""
+    rest: tuple[float, np.ndarray, bool, bool, float | None] | None = None
+    """Reward, next observation, terminated, truncated, cost."""
 
 
 class Agent:
@@ -107,9 +107,13 @@ class Agent:
         self.recovery = Recovery("online", recorder, self.learner, position)
         self.policy = self._policy(self.since)
 
-    def compare_with(self, returns: Float[np.ndarray, " episodes"]) -> None:
-        """Returns of the policy that was handed over, for the bridges that compare with them; before anything else."""
-        self.reviews = BridgeReviews(self.bridges, self.learner, returns, self.recorder, self.settings.slots)
+    def compare_with(
+        self, returns: Float[np.ndarray, " episodes"], costs: Float[np.ndarray, " episodes"] | None = None
+    ) -> None:
+        """Returns (and costs) of the policy that was handed over, for the bridges that compare with them; before
+        anything else.
+        """
+        self.reviews = BridgeReviews(self.bridges, self.learner, returns, self.recorder, self.settings.slots, costs)
 
     def learn(self) -> None:
         """Dispatch the updates that are owed; the call waits for nothing but a program's first compilation.
@@ -146,14 +150,16 @@ class Agent:
         done: Bool[np.ndarray, " rows"],
         slots: Int[np.ndarray, " rows"] | None = None,
         carry: Carry = None,
+        cost: Float[np.ndarray, " rows"] | None = None,
     ) -> None:
         """A transition of the episode in each of these slots, by default in all, with normalised observations.
 
         `reward` is the environment's own, of which `batch` has what the algorithm learns from. `carry` is what the
-        policy carried out of these steps; without it a bridge cannot know which of its policies acted.
+        policy carried out of these steps; without it a bridge cannot know which of its policies acted. `cost` is what
+        these steps cost, always or never given.
         """
         self.backfill.watch(batch, done, slots)
-        self._reviewed().watch(reward, done, slots, carry)
+        self._reviewed().watch(reward, done, slots, carry, cost)
         self.told.append(batch)
         self.step += len(done)
 
@@ -166,8 +172,12 @@ class Agent:
         next_observation: Real[np.ndarray, "rows observation"],
         terminated: Bool[np.ndarray, " rows"],
         truncated: Bool[np.ndarray, " rows"],
+        cost: Float[np.ndarray, " rows"] | None = None,
     ) -> None:
-        """`tell` with raw observations; each slot occurs once. Nothing is checked."""
+        """`tell` with raw observations; each slot occurs once. Nothing is checked.
+
+        `cost` is given to an algorithm that learns from costs, and only to one.
+        """
         batch = Transition(
             observation=np.asarray(self.policy.normaliser(observation)),
             action=action,
@@ -177,8 +187,9 @@ class Agent:
             return_to_go=np.full(len(reward), -np.inf, np.float32),
             next_action=np.full_like(action, -1 if action.ndim == 1 else np.nan),
             following=np.full(len(reward), -1, np.int32) if self.algorithm.chunk_length > 1 else None,
+            cost=cost,
         )
-        self.tell(batch, reward, terminated | truncated, slots)
+        self.tell(batch, reward, terminated | truncated, slots, cost=cost)
 
     def tell_copies(self, copies: Transition) -> None:
         """Transitions that were made of others, as hindsight does: they may be sampled, and do not count as steps."""
@@ -219,20 +230,23 @@ class Agent:
         next_observation: Float[np.ndarray, " observation"],
         terminated: bool = False,
         truncated: bool = False,
+        cost: float | None = None,
     ) -> None:
         """Add what came of an action.
 
         Raises:
-            SegueError: if it is complete already, or its episode was abandoned; for numbers that are not finite, or an
-                observation of another shape.
+            SegueError: if it is complete already, or its episode was abandoned; for numbers that are not finite, an
+                observation of another shape, or a cost missing that the algorithm learns from.
         """
         if not np.isfinite(reward):
             raise SegueError(f"the reward is {reward}; expected a finite number")
+        if self.algorithm.needs_costs and not (cost is not None and np.isfinite(cost)):
+            raise SegueError(f"the cost is {cost}; {self.algorithm.name} learns from costs: expected a finite number")
         following = self._observation(next_observation)
         slot = next((slot for slot, waiting in enumerate(self.begun) if any(one is begun for one in waiting)), None)
         if slot is None or begun.rest is not None:
             raise SegueError("the transition is complete already, or its episode was abandoned; nothing was changed")
-        begun.rest = (float(reward), following, terminated, truncated)
+        begun.rest = (float(reward), following, terminated, truncated, cost)
         while self.begun[slot] and self.begun[slot][0].rest is not None:
             self._tell_one(slot, self.begun[slot].popleft())
 
@@ -341,7 +355,7 @@ class Agent:
 
     def _tell_one(self, slot: int, begun: _Begun) -> None:
         assert begun.rest is not None
-        reward, following, terminated, truncated = begun.rest
+        reward, following, terminated, truncated, cost = begun.rest
         self.tell_raw(
             np.array([slot]),
             begun.observation[None],
@@ -350,4 +364,5 @@ class Agent:
             following[None],
             np.array([terminated]),
             np.array([truncated]),
+            np.array([cost], np.float32) if self.algorithm.needs_costs else None,
         )

@@ -35,6 +35,8 @@ class Ended(NamedTuple):
     whole: bool
     arms: tuple[int | None, ...]
     """Which of each bridge's policies acted; None where the bridge has only one."""
+    cost: float | None
+    """The sum of its costs; None if the run records none."""
 
 
 class BridgeReviews:
@@ -47,9 +49,11 @@ class BridgeReviews:
         reference: Float[np.ndarray, " episodes"],
         recorder: Recorder,
         slots: int,
+        reference_costs: Float[np.ndarray, " episodes"] | None = None,
     ) -> None:
         self.bridges, self.reference, self.recorder = bridges, reference, recorder
-        self.running = np.zeros(slots)
+        self.reference_costs = reference_costs
+        self.running, self.running_cost = np.zeros(slots), np.zeros(slots)
         self.counted = np.ones(slots, bool)
         self.length = np.zeros(slots, np.int64)
         self.whole = np.ones(slots, bool)
@@ -65,13 +69,15 @@ class BridgeReviews:
         done: Bool[np.ndarray, " rows"],
         slots: Int[np.ndarray, " rows"] | None = None,
         carry: Carry = None,
+        cost: Float[np.ndarray, " rows"] | None = None,
     ) -> None:
-        """A step of the episode in each of these slots, by default in all; `carry` as in `Agent.tell`."""
+        """A step of the episode in each of these slots, by default in all; `carry` and `cost` as in `Agent.tell`."""
         slots = np.arange(len(done)) if slots is None else slots
         new = slots[self.length[slots] == 0]
         self.numbers[new] = self.begun + np.arange(len(new))
         self.begun += len(new)
         self.running[slots] += reward
+        self.running_cost[slots] += 0.0 if cost is None else cost
         self.length[slots] += 1
         if not done.any():
             return
@@ -79,19 +85,22 @@ class BridgeReviews:
         arms = [None if one is None else bridge.arms(one) for bridge, one in zip(self.bridges, carries, strict=True)]
         for row in np.flatnonzero(done & self.counted[slots]):
             slot, theirs = slots[row], tuple(None if arm is None else int(arm[row]) for arm in arms)
-            self.ended.append(Ended(int(self.numbers[slot]), float(self.running[slot]), bool(self.whole[slot]), theirs))
+            total = None if cost is None else float(self.running_cost[slot])
+            value, whole = float(self.running[slot]), bool(self.whole[slot])
+            self.ended.append(Ended(int(self.numbers[slot]), value, whole, theirs, total))
         over = slots[done]
-        self.running[over], self.length[over] = 0.0, 0
+        self.running[over], self.running_cost[over], self.length[over] = 0.0, 0.0, 0
         self.counted[over] = self.whole[over] = True
 
     def add_slots(self, count: int) -> None:
         """So many more."""
-        for name, fresh in (("running", 0.0), ("counted", True), ("length", 0), ("whole", True), ("numbers", 0)):
+        sums = (("running", 0.0), ("running_cost", 0.0))
+        for name, fresh in (*sums, ("counted", True), ("length", 0), ("whole", True), ("numbers", 0)):
             setattr(self, name, np.pad(getattr(self, name), (0, count), constant_values=fresh))
 
     def abandon(self, environments: Bool[np.ndarray, " envs"]) -> None:
         """The episodes that ran there will never end; others begin with the next step."""
-        self.running[environments], self.length[environments] = 0.0, 0
+        self.running[environments], self.running_cost[environments], self.length[environments] = 0.0, 0.0, 0
         self.counted[environments] = self.whole[environments] = True
 
     def disregard(self, environments: Bool[np.ndarray, " envs"]) -> None:
@@ -113,7 +122,10 @@ class BridgeReviews:
         ended = sorted(one for one in self.ended if one.number < oldest)
         self.ended = [one for one in self.ended if one.number >= oldest]
         returns, whole = np.array([one.value for one in ended]), np.array([one.whole for one in ended], bool)
-        report = Report(step, returns, whole, self.reference, learner)
+        costs = None if self.reference_costs is None else np.array([one.cost for one in ended], float)
+        report = Report(
+            step, returns, whole, self.reference, learner, costs=costs, reference_costs=self.reference_costs
+        )
         self._record(step, ended)
         reviews = []
         for i, (bridge, state) in enumerate(zip(self.bridges, learner.bridges, strict=True)):
@@ -154,13 +166,17 @@ class BridgeReviews:
 
     def _record(self, step: int, ended: Sequence[Ended]) -> None:
         if ended:
-            self.recorder.metrics("online", step, {"training_return": float(np.mean([one.value for one in ended]))})
+            found = {"training_return": float(np.mean([one.value for one in ended]))}
+            costs = [one.cost for one in ended if one.cost is not None]
+            self.recorder.metrics("online", step, found | ({"training_cost": float(np.mean(costs))} if costs else {}))
 
     def position(self) -> dict[str, Any]:
         """Its counts, as JSON has them."""
         return {
             "reference": self.reference.tolist(),
+            "reference_costs": None if self.reference_costs is None else self.reference_costs.tolist(),
             "running": self.running.tolist(),
+            "running_cost": self.running_cost.tolist(),
             "length": self.length.tolist(),
             "counted": self.counted.tolist(),
             "whole": self.whole.tolist(),
@@ -179,11 +195,15 @@ class BridgeReviews:
         """The one that was saved."""
         counts = position.plain["reviews"]
         learner = position.learners["learner"]
-        self = cls(bridges, learner, np.array(counts["reference"]), recorder, len(counts["running"]))
+        costs = None if counts["reference_costs"] is None else np.array(counts["reference_costs"])
+        self = cls(bridges, learner, np.array(counts["reference"]), recorder, len(counts["running"]), costs)
         self.running, self.length = np.array(counts["running"]), np.array(counts["length"])
+        self.running_cost = np.array(counts["running_cost"])
         self.counted, self.whole = np.array(counts["counted"], bool), np.array(counts["whole"], bool)
         self.numbers, self.begun = np.array(counts["numbers"], np.int64), counts["begun"]
-        self.ended = [Ended(number, value, whole, tuple(arms)) for number, value, whole, arms in counts["ended"]]
+        self.ended = [
+            Ended(number, value, whole, tuple(arms), cost) for number, value, whole, arms, cost in counts["ended"]
+        ]
         self.pace = counts["pace"]
         if bridges:
             for name in KEPT:

@@ -31,6 +31,8 @@ class Collected(NamedTuple):
     """Where the episode before was quarantined, so that this step is the first of another one; None: nowhere."""
     carry: Any
     """What the policy carried out of the step, before it starts anew where an episode ended."""
+    cost: Float[np.ndarray, " environments"] | None
+    """Of the step; None if none is recorded."""
 
 
 class Collector:
@@ -71,16 +73,17 @@ class Collector:
                 for new, old in zip(anew, (next_observation, reward, terminated, truncated), strict=True)
             )
         done, carry = terminated | truncated, self.carry
+        cost = None if episodes.cost_key is None else episodes.cost.copy()
         if done.any():
             self.carry = restart(policy, self.carry, done)
-        steps = Steps(observation, action, next_observation, terminated)
+        steps = Steps(observation, action, next_observation, terminated, episodes.cost.astype(np.float32))
         if self.hindsight is not None:
             if broken is not None:
                 self.hindsight.abandon(broken)
             self.hindsight.watch(steps, done)
         # Backfill fills the next action in, for the algorithms that use it.
         unknown = np.full_like(action, -1 if self.spaces.discrete else np.nan)
-        return Collected(self._transitions(policy, steps, reward, unknown), reward, done, broken, carry)
+        return Collected(self._transitions(policy, steps, reward, unknown), reward, done, broken, carry, cost)
 
     def copies(self, policy: Policy) -> list[Transition]:
         """What hindsight makes of the episodes that have ended since the last call, to learn from."""
@@ -121,6 +124,7 @@ class Collector:
             return_to_go=np.full(count, -np.inf, np.float32),
             next_action=next_action,
             following=np.full(count, -1, np.int32) if self.algorithm.chunk_length > 1 else None,
+            cost=steps.cost if self.algorithm.needs_costs else None,
         )
 
     def _choose(

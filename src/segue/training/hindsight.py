@@ -20,6 +20,8 @@ class Steps(NamedTuple):
     action: Float[np.ndarray, "steps action"] | Int[np.ndarray, " steps"]
     next_observation: Float[np.ndarray, "steps observation"]
     terminated: Bool[np.ndarray, " steps"]
+    cost: Float[np.ndarray, " steps"]
+    """0 where no cost is asked for; it does not depend on the goal."""
 
 
 class Relabelled(NamedTuple):
@@ -43,7 +45,7 @@ def relabel(episode: Steps, goals: Goals, copies: int, source: np.random.Generat
     count = len(episode.terminated)
     rows = np.repeat(np.arange(count), copies)
     later = source.integers(rows, count)
-    observation, action, following, terminated = (column[rows] for column in episode)
+    observation, action, following, terminated, cost = (column[rows] for column in episode)
     achieved, meant = following[:, goals.achieved].copy(), following[:, goals.desired].copy()
     goal = episode.next_observation[later][:, goals.achieved]
     observation[:, goals.desired] = following[:, goals.desired] = goal
@@ -54,7 +56,9 @@ def relabel(episode: Steps, goals: Goals, copies: int, source: np.random.Generat
         terminated = ends | (terminated & ~own)
     unknown = np.full_like(episode.action[:1], -1 if episode.action.ndim == 1 else np.nan)
     next_action = np.concatenate([episode.action[1:], unknown])[rows]
-    return Relabelled(Steps(observation, action, following, terminated), goals.rewards(achieved, goal), next_action)
+    return Relabelled(
+        Steps(observation, action, following, terminated, cost), goals.rewards(achieved, goal), next_action
+    )
 
 
 class Hindsight:

@@ -81,17 +81,17 @@ def train_on_policy(
     try:
         if reviews is None:
             look()
-            returns = reference(policy, bridges, recorder, s, tell)
-            reviews = BridgeReviews(bridges, learner, returns, recorder, s.environments)
+            returns, costs = reference(policy, bridges, recorder, s, tell)
+            reviews = BridgeReviews(bridges, learner, returns, recorder, s.environments, costs)
         while True:
             while not full() and step < s.steps:
-                batch, reward, ended, broken, carry = collector.step(policy)
+                batch, reward, ended, broken, carry, cost = collector.step(policy)
                 if broken is not None:
                     reviews.abandon(broken)
                     if rows:  # what came before is cut off there, and bootstraps
                         rows[-1][1][broken] = True
                 rows.append((batch, ended))
-                reviews.watch(reward, ended, carry=carry)
+                reviews.watch(reward, ended, carry=carry, cost=cost)
                 step += s.environments
                 if due() and step < s.steps and not full():
                     look()  # with the policy that collects; at the end of a rollout, with what was learnt from it

@@ -64,7 +64,9 @@ class OnlineSettings:
         """The environments to train in."""
         environment = Environment.of(self.env_id)
         processes = in_processes(environment, self.environments, self.environment_processes, recorder.note)
-        return Episodes(environment, self.environments, self.seed, "training", self.patience, tell, processes)
+        return Episodes(
+            environment, self.environments, self.seed, "training", self.patience, tell, processes, self.cost
+        )
 
     def next_evaluation(self, step: int) -> int:
         """The first step after this one at which the policy is evaluated."""
@@ -140,15 +142,15 @@ def train_online(
             if agent.step >= s.steps:
                 return agent.finish()
             if agent.reviews is None:
-                agent.compare_with(reference(agent.policy, bridges, recorder, s, tell))
+                agent.compare_with(*reference(agent.policy, bridges, recorder, s, tell))
             began, evaluate_at = agent.step, s.next_evaluation(agent.step)
             stop = min(agent.step + length, evaluate_at)
             while agent.step < stop:
                 random_action = s.random_warmup and agent.step < s.warmup_steps
-                batch, reward, done, broken, carry = collector.step(agent.policy, random_action)
+                batch, reward, done, broken, carry, cost = collector.step(agent.policy, random_action)
                 if broken is not None:
                     agent.abandon(np.flatnonzero(broken).tolist())
-                agent.tell(batch, reward, done, carry=carry)
+                agent.tell(batch, reward, done, carry=carry, cost=cost)
             for copies in collector.copies(agent.policy):
                 agent.tell_copies(copies)
             agent.take_in()
@@ -185,12 +187,14 @@ def reference(
     recorder: Recorder,
     settings: OnlineSettings,
     tell: Callable[[str], None],
-) -> Float[np.ndarray, " episodes"]:
-    """Returns of the policy as it was handed over, exploring; none if no bridge wants to compare with them."""
+) -> tuple[Float[np.ndarray, " episodes"], Float[np.ndarray, " episodes"] | None]:
+    """Returns and costs of the policy as it was handed over, exploring; no episode if no bridge compares with them.
+
+    The costs are None where the run records none.
+    """
+    s = settings
     if not any(bridge.needs_reference for bridge in bridges):
-        return np.zeros(0)
+        return np.zeros(0), None if s.cost is None else np.zeros(0)
     with recorder.clock("online", "evaluation"):
-        rollouts = roll_out(
-            policy, settings.env_id, REFERENCE_EPISODES, settings.seed, 999, True, settings.patience, tell
-        )
-    return rollouts.returns
+        rollouts = roll_out(policy, s.env_id, REFERENCE_EPISODES, s.seed, 999, True, s.patience, tell, cost_key=s.cost)
+    return rollouts.returns, rollouts.costs

@@ -1,0 +1,1 @@
+"""Healthcare: cautious online updates in ICU-Sepsis, a simulated ward. Not for clinical use."""

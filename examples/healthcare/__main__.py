@@ -1,0 +1,62 @@
+"""`python -m examples.healthcare`: cautious online updates in ICU-Sepsis; needs the extra `healthcare`.
+
+Repetitions are kept in results.json, and those that it has are not done again. It then writes the table and the picture
+of README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from examples.healthcare.cautious import ARMS, Plan, one, world
+from examples.healthcare.page import draw, write
+
+from segue.files import write_atomically
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
+#: Repetitions of the arm that is claimed something of, and of the others.
+CLAIMED, OTHERS = 200, 20
+
+
+def missing(results: dict[str, Any], full: bool) -> Iterator[tuple[str, int]]:
+    """Arms and seeds that are still to do."""
+    done = {(arm, found["seed"]) for arm, repetitions in results["arms"].items() for found in repetitions}
+    for seed in range(CLAIMED):
+        for arm in ARMS:
+            if (full or arm == "cautious" or seed < OTHERS) and (arm, seed) not in done:
+                yield arm, seed
+
+
+def main() -> None:
+    """Do what is missing, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--full", action="store_true", help=f"{CLAIMED} repetitions of every arm")
+    parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 2), help="processes")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where results are kept, and the page beside them")
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    results = json.loads(out.read_text()) if out.exists() else {"arms": {}}
+    results |= {"clinician": world().clinician_value, "optimal": world().optimal_value, "plan": vars(Plan())}
+    jobs, started = list(missing(results, arguments.full)), time.monotonic()
+    with ProcessPoolExecutor(arguments.workers, get_context("spawn")) as pool:
+        for number, ((arm, seed), found) in enumerate(zip(jobs, pool.map(one, jobs), strict=True), 1):
+            results["arms"].setdefault(arm, []).append(found)
+            print(f"{time.monotonic() - started:.0f} s: {number} of {len(jobs)}: {arm}, seed {seed}", flush=True)
+            if number % 10 == 0 or number == len(jobs):
+                write_atomically(out, json.dumps(results) + "\n")
+    draw(results, out.with_name("survival.png"))
+    if out == RESULTS:
+        write(results, HERE / "README.md")
+
+
+if __name__ == "__main__":
+    main()
