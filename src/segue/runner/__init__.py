@@ -27,6 +27,7 @@ from segue.report import write_report
 from segue.runner.checkpoint import Checkpoint
 from segue.runner.checkpoint import load as load_checkpoint
 from segue.runner.directory import RunDirectory, WallTime, slug
+from segue.runner.dispatch import ThisMachine
 from segue.runner.executor import run_jobs
 from segue.runner.jobs import Event, Job
 from segue.runner.machine import describe_machine, versions
@@ -159,7 +160,8 @@ def compare(
             tell(job, event)
             tracking(job, event)
 
-        outcomes, stopped = run_jobs(jobs, workers, watched, held)
+        dispatcher = None if workers == 1 else ThisMachine(workers, held)
+        outcomes, stopped = run_jobs(jobs, dispatcher, watched)
         clock.tick()
         if stopped == signal.SIGTERM:  # there is no time for a report
             raise Stopped(stopped)

@@ -61,9 +61,10 @@ class Finished(TypedDict):
 
 
 class Exited(TypedDict):
-    """A worker process ended; not passed on to `on_event`."""
+    """A worker process ended: complete, interrupted or failed (with the error); not passed on to `on_event`."""
 
     event: Literal["exit"]
+    status: str
     error: str
 
 
