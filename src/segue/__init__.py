@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from segue.replay import Mixed as Mixed
     from segue.replay import OnlineOnly as OnlineOnly
     from segue.replay import Replaced as Replaced
+    from segue.runner import Ray as Ray
     from segue.runner import Result as Result
     from segue.runner import RunFailed as RunFailed
     from segue.runner import compare as compare
@@ -112,7 +113,7 @@ _HOME = {
     "preset": "segue.presets",
     "Recipe": "segue.recipe",
     **dict.fromkeys(("Annealed", "Appended", "Balanced", "Mixed", "OnlineOnly", "Replaced"), "segue.replay"),
-    **dict.fromkeys(("Result", "RunFailed", "compare", "load_checkpoint", "run"), "segue.runner"),
+    **dict.fromkeys(("Ray", "Result", "RunFailed", "compare", "load_checkpoint", "run"), "segue.runner"),
 }
 
 #: Packages whose names are documented, such as `segue.ope.DiscretePolicy`.

@@ -88,12 +88,12 @@ def test_a_worker_that_does_not_heed_the_signal_is_killed_when_its_time_is_up(tm
     """And what it still says is heard, so that the run ends."""
     begin, begun = dispatch.start_worker, []
 
-    def start(job, cores, happened, held):
+    def start(job, *rest):
         deaf = 'import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); print(\'{"event": "deaf"}\', flush=True)'
         monkeypatch.setattr(sys, "executable", str(wrapper))
         wrapper.write_text(f"#!{python}\n{deaf}\nimport os\nos.read(0, 1)\n")
         wrapper.chmod(0o755)
-        begun.append(begin(job, cores, happened, held))
+        begun.append(begin(job, *rest))
         return begun[-1]
 
     def interrupt(job, event):

@@ -27,10 +27,11 @@ from segue.report import write_report
 from segue.runner.checkpoint import Checkpoint
 from segue.runner.checkpoint import load as load_checkpoint
 from segue.runner.directory import RunDirectory, WallTime, slug
-from segue.runner.dispatch import ThisMachine
+from segue.runner.dispatch import Dispatcher, ThisMachine
 from segue.runner.executor import run_jobs
 from segue.runner.jobs import Event, Job
 from segue.runner.machine import describe_machine, versions
+from segue.runner.on_ray import Ray, connected
 from segue.runner.progress import Watcher
 from segue.runner.result import Result, RunFailed
 from segue.runner.start import check_fit, dataset_of, environment_of
@@ -40,7 +41,7 @@ from segue.runner.tracking import Tracking, require_tracker
 #: Fewest seconds between two writes of the time spent, also where `checkpoint_every` is less.
 TICK = 1.0
 
-__all__ = ["Checkpoint", "Result", "RunFailed", "compare", "load_checkpoint", "run"]
+__all__ = ["Checkpoint", "Ray", "Result", "RunFailed", "compare", "load_checkpoint", "run"]
 
 
 def run(recipe: Recipe, out: str | Path = "runs/latest", **options: Any) -> Result:
@@ -53,6 +54,7 @@ def compare(
     out: str | Path,
     *,
     workers: int | None = None,
+    on: str | Ray | None = None,
     progress: bool | None = None,
     on_event: Callable[[Job, Event], None] = lambda job, event: None,
     track: str | None = None,
@@ -69,7 +71,8 @@ def compare(
         arms: recipe by name.
         out: the run directory; created, or holding the same recipes.
         workers: worker processes; by default one per core, and none (all in this process, with every core) if there is
-            one job to do at a time.
+            one job to do at a time. On a cluster: jobs at a time; by default as many as have room.
+        on: where jobs run: None is this machine; "ray", "ray://HOST:PORT" or a `segue.Ray` a Ray cluster (docs/ray.md).
         progress: show bars (where they cannot be drawn, lines); by default on a terminal and in a notebook.
         on_event: called with progress, evaluations and notes as they happen.
         track: `wandb` or `mlflow`: pass the recipe, evaluations, metrics and final figures on to it
@@ -91,6 +94,7 @@ def compare(
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     out = Path(out)
     _check_names(arms)
+    cluster = None if on is None else Ray.of(on)
     if workers is not None and workers < 1:
         raise RecipeError(f"workers is {workers}; expected at least 1")
     if not checkpoint_every >= 0:
@@ -101,17 +105,9 @@ def compare(
     checked = {name: _check(name, recipe, out, look, loaded) for name, recipe in arms.items()}
     directory = RunDirectory(out, {name: recipe for name, (recipe, _) in checked.items()}, checkpoint_every)
     stuck = _bound_to_this_process(recipe for recipe, _ in checked.values())
-    if stuck is not None and workers is not None and workers > 1:
+    if stuck is not None and (cluster is not None or (workers is not None and workers > 1)):
         raise RecipeError(stuck)
-    if workers is None and stuck is not None:
-        workers = 1
-    if workers is None:
-        phases = [job.phase for job in directory.jobs()]
-        workers = min(len(visible_cores()), max(phases.count(phase) for phase in ("offline", "online")))
-        before = directory.provenance()
-        if before is not None:  # as many cores for each job as then: the numbers depend on it
-            workers = max(len(visible_cores()) // max(before["cores_per_job"], 1), 1)
-    cores = max(len(visible_cores()) // workers, 1)
+    workers, cores = _workers_and_cores(directory, 1 if stuck is not None else workers, cluster)
     datasets = {str(recipe.dataset): dataset for recipe, dataset in checked.values() if dataset is not None}
     provenance = {"datasets": {uri: dataset.fingerprint() for uri, dataset in datasets.items()}, "cores_per_job": cores}
 
@@ -160,7 +156,11 @@ def compare(
             tell(job, event)
             tracking(job, event)
 
-        dispatcher = None if workers == 1 else ThisMachine(workers, held)
+        dispatcher: Dispatcher | None = None
+        if cluster is not None:
+            dispatcher = entered.enter_context(connected(cluster, cores, workers))
+        elif workers > 1:
+            dispatcher = ThisMachine(workers, held)
         outcomes, stopped = run_jobs(jobs, dispatcher, watched)
         clock.tick()
         if stopped == signal.SIGTERM:  # there is no time for a report
@@ -188,6 +188,19 @@ def compare(
     if result.status == "failed":
         raise RunFailed(result)
     return result
+
+
+def _workers_and_cores(directory: RunDirectory, workers: int | None, cluster: Ray | None) -> tuple[int, int]:
+    """How many jobs run at a time, and the cores of each: by default those that the run began with."""
+    before, jobs, here = directory.provenance(), directory.jobs(), len(visible_cores())
+    if cluster is not None:
+        return workers or len(jobs), cluster.cores or (before["cores_per_job"] if before else 1)
+    if workers is None and before is not None:
+        workers = max(here // max(before["cores_per_job"], 1), 1)
+    elif workers is None:
+        phases = [job.phase for job in jobs]
+        workers = min(here, max(phases.count(phase) for phase in ("offline", "online")))
+    return workers, max(here // workers, 1)
 
 
 def _describe(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:

@@ -18,12 +18,13 @@ from functools import partial
 from pathlib import Path
 
 from segue.errors import SegueError
-from segue.runner.dispatch import Dispatcher, keep_trace
+from segue.runner.dispatch import Dispatcher
 from segue.runner.job import Inputs, execute
 from segue.runner.jobs import Event, Exited, Job
 from segue.runner.machine import has_accelerator, release_programs
 from segue.runner.stopping import Stop, Stopped, raising, say
 from segue.runner.vmapped_seeds import NotTogether, run_vmapped
+from segue.workers.process import keep_trace
 
 #: Seconds that workers get to save what they have, by the signal that stops them.
 GRACE_SECONDS = {signal.SIGINT: 30.0, signal.SIGTERM: 6.5}
@@ -143,7 +144,7 @@ def _outcome(job: Job, error: BaseException | None) -> Outcome:
     if isinstance(error, SegueError):
         return Outcome("failed", str(error))
     # A defect of ours or of an environment: the other jobs go on, and the trace is kept in a file.
-    where = keep_trace(job, "".join(traceback.format_exception(error)))
+    where = keep_trace(job.records, "".join(traceback.format_exception(error)))
     return Outcome("failed", f"{type(error).__name__}: {error}{where}")
 
 
