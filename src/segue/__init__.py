@@ -71,6 +71,9 @@ if TYPE_CHECKING:
     from segue.runner import compare as compare
     from segue.runner import load_checkpoint as load_checkpoint
     from segue.runner import run as run
+    from segue.sweeps import Range as Range
+    from segue.sweeps import Sweep as Sweep
+    from segue.sweeps import sweep as sweep
 
 #: Where each public name lives. Imported when used, so that `import segue` does not wait for JAX.
 _HOME = {
@@ -113,6 +116,7 @@ _HOME = {
     "preset": "segue.presets",
     "Recipe": "segue.recipe",
     **dict.fromkeys(("Annealed", "Appended", "Balanced", "Mixed", "OnlineOnly", "Replaced"), "segue.replay"),
+    **dict.fromkeys(("Range", "Sweep", "sweep"), "segue.sweeps"),
     **dict.fromkeys(("Ray", "Result", "RunFailed", "compare", "load_checkpoint", "run"), "segue.runner"),
 }
 

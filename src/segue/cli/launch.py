@@ -84,9 +84,7 @@ def where(place: Any) -> Any:
     if place.on is not None:
         return dataclasses.replace(Ray.of(place.on), cores=place.cores, gpus=place.gpus)
     if place.cores is not None or place.gpus:
-        raise RecipeError(
-            "--cores and --gpus go with --on ray; on this machine --workers says how many share the cores"
-        )
+        raise RecipeError("--cores and --gpus go with --on ray; on this machine --workers shares out the cores")
     return None
 
 

@@ -61,6 +61,7 @@ def compare(
     command: str | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
     resume: bool = False,
+    report: bool = True,
 ) -> Result:
     """Run several recipes into one directory and one report.
 
@@ -80,6 +81,7 @@ def compare(
         command: the command line, for the report.
         checkpoint_every: seconds between saves; 0 saves as often as possible. The results do not depend on it.
         resume: continue even if the number of cores per job changed; prints a warning, because the numbers may differ.
+        report: write the page and its pictures; `segue report` writes them later.
 
     Returns:
         What came of it; its status is `complete`, or `interrupted` after Ctrl-C.
@@ -133,7 +135,8 @@ def compare(
     finished = directory.complete()
     if finished is not None:
         directory.write_metrics(out)
-        write_report(out)
+        if report:
+            write_report(out)
         Tracking(directory, track, say).finish(finished)
         return Result(out, finished)
     with directory.lock() as held, Watcher(progress) as watcher, contextlib.ExitStack() as entered:
@@ -180,7 +183,8 @@ def compare(
             }
             summary = directory.summarise(outcomes, about, described)
         try:
-            write_report(out)
+            if report:
+                write_report(out)
         except KeyboardInterrupt:  # the pictures take seconds, and everything else is written
             say(f"the report is not finished: segue report {out} writes it")
         tracking.finish(summary)
@@ -257,10 +261,10 @@ def _check_names(arms: Mapping[str, Recipe]) -> None:
 
 
 class _Loaded:
-    """The datasets that recipes hold in memory, each validated once."""
+    """The datasets of recipes, each read and validated once."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[int, bool], Dataset] = {}
+        self._found: dict[tuple[int | str, bool], Dataset] = {}
 
     def parts(self, recipe: Recipe) -> list[Source]:
         """The parts of the recipe's dataset: URIs, and Datasets for what is held in memory.
@@ -277,8 +281,12 @@ class _Loaded:
         parts, weights = self.parts(recipe), getattr(recipe.dataset, "weights", None)
         return Mixture(parts, weights) if len(parts) > 1 or weights else parts[0]
 
+    def whole(self, recipe: Recipe) -> Dataset | None:
+        """The recipe's dataset, read once for all recipes that name the same one."""
+        return None if recipe.dataset is None else self._loaded(recipe.dataset, recipe.clip_actions)
+
     def _loaded(self, part: Source, clip_actions: bool) -> Dataset:
-        key = id(part), clip_actions
+        key = part if isinstance(part, str) else id(part), clip_actions
         if key not in self._found:
             self._found[key] = load_dataset(part, clip_actions=clip_actions)
         return self._found[key]
@@ -296,7 +304,7 @@ def _check(
     where = "" if name == "run" else f"arm {name!r}: "
     try:
         recipe = dataclasses.replace(recipe, dataset=loaded(recipe))
-        dataset = dataset_of(recipe, look=look)
+        dataset = dataset_of(dataclasses.replace(recipe, dataset=loaded.whole(recipe)), look=look)
         environment = environment_of(recipe, dataset)
         check_fit(recipe, dataset, environment, look)
         if dataset is not None and environment is not None:

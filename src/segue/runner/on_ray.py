@@ -93,7 +93,7 @@ class Cluster:
         import ray
 
         self.ray, self.cores, self.room = ray, cores, room
-        head = ray.remote(Mailbox).options(num_cpus=0, resources={"node:__internal_head__": 0.001})
+        head: Any = ray.remote(Mailbox).options(num_cpus=0, resources={"node:__internal_head__": 0.001})
         self.mailbox: Any = head.remote()
         self.mail = self.mailbox.take.remote()
         self.task = ray.remote(attend).options(num_cpus=cores, num_gpus=place.gpus, max_retries=0)
