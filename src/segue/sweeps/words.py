@@ -68,8 +68,8 @@ def _verdict(plain: Mapping[str, Any], measure: str, more: bool, count: int) -> 
     head = [f"{winner['name']}", "seeds", measure, "lowest and highest seed" if few else "95 % interval"]
     bias = "upwards" if more else "downwards"
     said = (
-        f"The first number is the best of {count}, so it is biased {bias}. The fresh seeds chose nothing: theirs is what "
-        "to expect."
+        f"The first number is the best of {count}, so it is biased {bias}. The fresh seeds chose nothing: "
+        "theirs is what to expect."
     )
     if GIVEN not in scores:
         return markdown(head, rows), f"{said} The winner is the recipe as given."
