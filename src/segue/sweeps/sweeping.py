@@ -1,7 +1,7 @@
 """A sweep from its first trial to the winner's fresh seeds.
 
     sweep.json    what is varied and how; every trial with its values and scores; the winner, on its old and fresh seeds
-    sweep.md      the same in words
+    sweep.md      the same in words; its picture is sweep.png
     trials.csv    a row per trial and seed
     search/       the run directory of the trials, an arm each
     confirm/      the run directory of the winner and of the recipe as given, on seeds that chose nothing
@@ -33,6 +33,7 @@ from segue.report.measures import arm_measures
 from segue.runner import Ray, Result, RunFailed, compare
 from segue.runner.jobs import Event, Job
 from segue.runner.longer import lengthen
+from segue.sweeps.figure import sweep_picture
 from segue.sweeps.objectives import OBJECTIVES, measure_of
 from segue.sweeps.search import Kind, Search, searcher
 from segue.sweeps.space import Range, Values, changed, field_of, title, whole
@@ -330,6 +331,7 @@ class _Running:
         if status != "complete":
             return Sweep(self.out, plain)
         write_atomically(self.out / "trials.csv", _csv(plain))
+        write_atomically(self.out / "sweep.png", sweep_picture(plain))
         write_atomically(self.out / "sweep.md", in_words(plain) + "\n")
         return Sweep(self.out, plain)
 
