@@ -16,6 +16,8 @@ import pytest
 import segue
 from segue.errors import RecipeError, SegueError
 from segue.recipe import Recipe, read_recipes
+from segue.runner.on_ray import portable_dataset
+from segue.workers.ray_task import NODE
 from toys import SMALL, pendulum
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # as `--on ray` has it: nothing listens to the network
@@ -222,6 +224,27 @@ def test_a_run_directory_that_a_node_does_not_see_is_said():
             "node mounts",
         }
     ]
+
+
+@pytest.mark.parametrize(
+    "uri", ["segue:cartpole-mixed", "segue:cartpole-mixed@3 + {csv}@1", "{csv}"], ids=["one", "weights", "table"]
+)
+def test_what_a_node_gets_of_a_dataset_is_the_dataset(tmp_path: Path, uri: str):
+    rows = ["episode,x,v,angle,spin,push,reward", *(f"{i // 20},{i},0.5,0.25,{i % 3},{i % 2},1" for i in range(200))]
+    (tmp_path / "log.csv").write_text("\n".join(rows))
+    options = "episode=episode&observation=x,v,angle,spin&action=push&reward=reward&discrete=2"
+    there = segue.load(uri.format(csv=f"csv:{tmp_path}/log.csv?{options}"))
+    name, archives = portable_dataset(uri.format(csv=f"csv:{tmp_path}/log.csv?{options}"), False)
+    for file, content in archives.items():
+        (tmp_path / file).write_bytes(content)
+    again = segue.load(name.replace(NODE, str(tmp_path)))
+    assert again.fingerprint() == there.fingerprint()
+    assert (again.spaces, again.bounds_known, again.part_weights) == (
+        there.spaces,
+        there.bounds_known,
+        there.part_weights,
+    )
+    assert (again.environment, again.encoding) == (there.environment, there.encoding)
 
 
 def test_a_cluster_that_cannot_be_reached_is_said_in_a_line(tmp_path: Path):

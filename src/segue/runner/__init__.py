@@ -283,7 +283,12 @@ class _Loaded:
 
     def whole(self, recipe: Recipe) -> Dataset | None:
         """The recipe's dataset, read once for all recipes that name the same one."""
-        return None if recipe.dataset is None else self._loaded(recipe.dataset, recipe.clip_actions)
+        dataset = recipe.dataset
+        if dataset is None or isinstance(dataset, Dataset):
+            return dataset
+        if isinstance(dataset, str):
+            return self._loaded(dataset, recipe.clip_actions)
+        return load_dataset(dataset, clip_actions=recipe.clip_actions)
 
     def _loaded(self, part: Source, clip_actions: bool) -> Dataset:
         key = part if isinstance(part, str) else id(part), clip_actions

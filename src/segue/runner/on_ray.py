@@ -135,17 +135,9 @@ class Cluster:
         key = uri, job.recipe["clip_actions"]
         if uri is None or key in self.datasets:
             return self.datasets.get(key, (None, {}))
-        mixture, archives, names = Mixture.parse(located(uri, job.home)), {}, []
-        for part in mixture.parts:
-            with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder) / "part.npz"
-                npz.save(file, load_dataset(part, clip_actions=key[1]).columns())
-                content = file.read_bytes()
-            name = f"log-{hashlib.sha256(content).hexdigest()[:16]}.npz"
-            archives[name] = self.ray.put(np.frombuffer(content, np.uint8))
-            names.append(f"npz:{NODE}/{name}")
-        at = mixture.text(names) if len(names) > 1 else names[0]
-        self.datasets[key] = at, archives
+        at, archives = portable_dataset(located(uri, job.home), key[1])
+        references = {name: self.ray.put(np.frombuffer(content, np.uint8)) for name, content in archives.items()}
+        self.datasets[key] = at, references
         return self.datasets[key]
 
     def next(self, timeout: float | None = None) -> Happened:
@@ -219,6 +211,24 @@ class Cluster:
         """End every task, and with it its worker."""
         for reference in self.running:
             self.ray.cancel(reference, force=True)
+
+
+def portable_dataset(uri: str, clip_actions: bool) -> tuple[str, dict[str, bytes]]:
+    """What a dataset is called on a node, and the archives of its parts by the names of their files there.
+
+    Raises:
+        DataError: as `segue.load` does.
+    """
+    mixture, archives, names = Mixture.parse(uri), {}, []
+    for part in mixture.parts:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "part.npz"
+            npz.save(file, load_dataset(part, clip_actions=clip_actions).columns())
+            content = file.read_bytes()
+        name = f"log-{hashlib.sha256(content).hexdigest()[:16]}.npz"
+        archives[name] = content
+        names.append(f"npz:{NODE}/{name}")
+    return mixture.text(names) if len(names) > 1 else names[0], archives
 
 
 @contextlib.contextmanager
