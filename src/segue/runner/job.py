@@ -49,6 +49,8 @@ class Inputs:
 
     def __init__(self, job: Job) -> None:
         self.recipe, self.home = Recipe.from_dict(job.recipe), job.home
+        if job.dataset_at is not None:
+            self.recipe = dataclasses.replace(self.recipe, dataset=job.dataset_at)
 
     @functools.cached_property
     def dataset(self) -> Dataset | None:
