@@ -187,9 +187,14 @@ def _parser(name: str) -> Any:
         found.append(tyro.extras.get_parser(spec, **options))
         raise SystemExit
 
-    with mock.patch("tyro.cli", keep), contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
-        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-            main([name, "--help"])
+    quiet = warnings.catch_warnings(action="ignore", category=DeprecationWarning)
+    with (
+        mock.patch("tyro.cli", keep),
+        contextlib.suppress(SystemExit),
+        contextlib.redirect_stdout(io.StringIO()),
+        quiet,
+    ):
+        main([name, "--help"])
     return found[0]
 
 
@@ -197,7 +202,7 @@ def api(module: str) -> str:
     """The documentation of a public module's names, from their docstrings; `module: A B` takes these only."""
     module, _, chosen = module.partition(":")
     names = chosen.split() or getattr(importlib.import_module(module), "__all__", ())
-    return f"```{{eval-rst}}\n.. automodule:: {module}\n   :members: {', '.join(names)}\n   :member-order: bysource\n```"
+    return f"```{{eval-rst}}\n.. automodule:: {module}\n   :members: {', '.join(names)}\n```"
 
 
 def names(_: str) -> str:
