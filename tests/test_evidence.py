@@ -241,7 +241,8 @@ def test_the_asymptotic_interval_is_the_normal_mixture_of_ville():
     test.update(returns[50:], arm[50:], chance[50:])
     total, square, spread, count = sums(returns, arm, chance)
     surprise = -2 * math.log(0.05)
-    radius = math.sqrt(square / count) * ville.normal_mixture(count, 0.05, 500 / (surprise + math.log1p(surprise)))
+    deviation = math.sqrt((square - total**2 / count) / count)
+    radius = deviation * ville.normal_mixture(count, 0.05, 500 / (surprise + math.log1p(surprise)))
     assert test.interval == pytest.approx((total / spread, (total - radius) / spread, (total + radius) / spread))
 
 

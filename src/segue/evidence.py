@@ -244,7 +244,8 @@ class MeanDifference(_Resumable):
     ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         difference, square, spread, units = sums.T
         if self.bounds is None:
-            radius = np.where(4 * spread < FEWEST, np.inf, self._asymptotic(square, units))
+            residual = square - difference**2 / np.maximum(units, 1)
+            radius = np.where(4 * spread < FEWEST, np.inf, self._asymptotic(residual, units))
         else:
             width = self.bounds[1] - self.bounds[0]
             radius = width * self._exact(square / width**2)
@@ -252,12 +253,12 @@ class MeanDifference(_Resumable):
             effect = difference / spread
             return effect, *(np.where(spread > 0, effect + sign * radius / spread, sign * np.inf) for sign in (-1, 1))
 
-    def _asymptotic(self, square: Float[np.ndarray, " n"], units: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Radius of Σ D: theorem 2.2 of Waudby-Smith et al. 2024, with Σ D² / n for the variance."""
+    def _asymptotic(self, residual: Float[np.ndarray, " n"], units: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Radius of Σ D: theorem 2.2 of Waudby-Smith et al. 2024, with the sample variance (Σ D² − (Σ D)² / n) / n."""
         surprise = -2 * np.log(self.alpha)
         precision = (surprise + np.log1p(surprise)) / SHORTEST
         grown = units * precision + 1
-        return np.sqrt(square / np.maximum(units, 1) * grown / precision * (np.log(grown) + surprise))
+        return np.sqrt(residual / np.maximum(units, 1) * grown / precision * (np.log(grown) + surprise))
 
     def _exact(self, square: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """The z at which mean_θ exp(θ z − ψ(θ) Σ D²) reaches 2/α, for returns with bounds at a distance of 1."""
