@@ -17,7 +17,7 @@ import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
 from made import Made
-from serving import Serve
+from serving import HERE, Serve
 from starlette.testclient import TestClient
 
 from segue.live import Service, board
@@ -200,7 +200,7 @@ def service(serve: Serve) -> Service:
 
 @pytest.fixture
 def web(service: Service) -> Iterator[TestClient]:
-    with TestClient(whole(service, "secret", False, 1000.0)) as client:
+    with TestClient(whole(service, "secret", False, 1000.0), base_url=HERE) as client:
         yield client
 
 
@@ -229,7 +229,7 @@ def test_what_is_not_there_is_refused_in_words(web: TestClient, path: str, statu
 
 
 def test_beyond_this_machine_data_need_the_token_and_the_page_does_not(service: Service) -> None:
-    with TestClient(whole(service, "secret", True, 1000.0)) as web:
+    with TestClient(whole(service, "secret", True, 1000.0), base_url=HERE) as web:
         assert web.get("/").status_code == 200
         assert web.get("/v1/board").json()["code"] == "token"
         assert web.get("/v1/board", headers=KEY).json()["deployment"]["mode"] == "live"
