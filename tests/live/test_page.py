@@ -161,9 +161,9 @@ def test_latency_is_read_from_the_histogram_of_prometheus() -> None:
 
 def test_deployments_gates_and_alarms_are_on_one_axis(serve: Serve, other: Made) -> None:
     service = serve()
-    declare(service.log, 0.0, "me", {"window": 60.0})
-    policy = stage(service.log, other.directory, "other")
     now = time.time()
+    declare(service.log, now, "me", {"window": 60.0})
+    policy = stage(service.log, other.directory, "other")
     service.log.append([GateRow(now, policy, "off-policy", "failed", '{"reason": "too few", "needed": 30}')])
     canary(service.log, policy, "ana", "to see", force=True)
     service.note("service", "too slow", {"policy": policy})
@@ -171,6 +171,7 @@ def test_deployments_gates_and_alarms_are_on_one_axis(serve: Serve, other: Made)
     service.tick("test")
     found = seen(service)
     assert [(one.kind, one.what, one.who, one.why) for one in found.happened][1:] == [
+        ("note", "rules", "me", "window = 60.0"),
         ("gate", "off-policy gate of other: failed", "", ""),
         ("deployment", "canary: exported is live, candidate other with 10% of the units (forced)", "ana", "to see"),
         ("alarm", "too slow: other", "service", ""),
