@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made import Made
-from serving import Serve
+from serving import HERE, Serve
 from starlette.testclient import TestClient
 
 from segue.cli.main import main
@@ -56,7 +56,7 @@ def service(serve: Serve) -> Service:
 @pytest.fixture
 def web(service: Service) -> Iterator[TestClient]:
     watch = Watch(service)
-    with TestClient(application(service, "secret", False, *routes(service, watch, "secret"))) as client:
+    with TestClient(application(service, "secret", False, *routes(service, watch, "secret")), base_url=HERE) as client:
         yield client
 
 

@@ -30,6 +30,7 @@ OF_ACTIONS: dict[str, tuple[str, ...]] = {
     "alpha": ("rules",),
     "shares": ("rules",),
     "cost": ("rules",),
+    "cost_limit": ("rules",),
     "effective": ("rules",),
     "run_length": ("rules",),
     "automatic": ("rules",),
@@ -79,7 +80,9 @@ class Flags:
     shares: str | None = None
     """rules: share of the units stage by stage, joined by commas (0.1,0.5)."""
     cost: float | None = None
-    """rules: how much more cost per unit than the live policy's is tolerated; by default costs decide nothing."""
+    """rules: how much more cost per unit than the live policy's is tolerated; by default that decides nothing."""
+    cost_limit: float | None = None
+    """rules: mean cost per unit, such as an episode's, that no policy may exceed; by default there is no limit."""
     effective: float | None = None
     """rules: effective episodes that the off-policy gate needs (30)."""
     run_length: float | None = None

@@ -108,6 +108,8 @@ def change(
         raise Refused(409, "changed", "somebody else has just changed who acts; look at it, and decide again")
     after = deployed(database)
     detail = {"deployment": after.seq, "why": why, "forced": forced, "from": before.seq, **to}
+    if (limit := read_rules(database).cost_limit) is not None:
+        detail["cost_limit"] = limit
     database.append([AuditRow(time.time(), who, what, json.dumps(detail))])
     return after
 
@@ -401,8 +403,8 @@ class Promoter:
         rules, begins = read_rules(self.database), reference_begins(self.database)
         if rules.run_length is None:
             return
-        if self._monitor is None or self._monitor.begins != begins:
-            self._monitor = Monitor(self.database, begins, rules.window, rules.missing, rules.run_length)
+        if self._monitor is None or self._monitor.begins != begins or self._monitor.rules != rules:
+            self._monitor = Monitor(self.database, begins, rules)
         found = self._monitor.review()
         if found is None:
             return

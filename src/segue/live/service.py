@@ -82,6 +82,8 @@ class _Episode:
     carry: Any = None
     carried_by: str = ""
     ended: bool = False
+    since: int | None = None
+    """Decisions of this process before the episode began in it; None: it was read from the log."""
 
 
 @dataclasses.dataclass
@@ -132,6 +134,7 @@ class Service:
             self._paces: dict[str, _Pace] = {}
             self._episodes: OrderedDict[str, _Episode] = OrderedDict()
             self._recent: OrderedDict[str, tuple[str, bytes, Decided | None, list[Reply]]] = OrderedDict()
+            self._made = 0
             self._clock = self._last_at()
             self._writer = Writer(self.database, must_keep=durability == "after")
             self.log = Log(self.database, self._writer)
@@ -249,7 +252,7 @@ class Service:
         deployment = self.deployment
         unit = name if unit is None else unit
         arm, policy, probability = deployment.arm(unit)
-        episode = _Episode(unit, arm, policy, probability)
+        episode = _Episode(unit, arm, policy, probability, since=self._made)
         self._keep(self._episodes, name, episode)
         return episode, EpisodeRow(self._now(), name, unit, arm, policy, probability, deployment.seq)
 
@@ -295,7 +298,9 @@ class Service:
             else:
                 reply(answer)
             return
-        if self.durability == "after" and (stored := self._stored(request.decision_id)) is not None:
+        # An answer that goes out before its row is written must not differ from one that was given before.
+        unsure = self.durability == "after" and not self._remembered(request.episode_id)
+        if unsure and (stored := self._stored(request.decision_id)) is not None:
             reply(self._answer_again(request, key, stored))
             return
         rows: list[Row] = []
@@ -315,6 +320,7 @@ class Service:
             raise
         rows += [row, *paper]
         place, waiting = len(rows) - 1 - len(paper), [reply]
+        self._made += 1
         self._keep(self._recent, request.decision_id, (request.episode_id, key, None, waiting))
 
         def then(written: Written) -> None:
@@ -359,7 +365,19 @@ class Service:
             else:
                 raise Unavailable(f"episode {request.episode_id!r} is being decided elsewhere; try again")
         except SegueError as error:
+            if isinstance(error, Refused):
+                self.refuse("decisions", msgspec.json.encode(request, enc_hook=str).decode(), error)
             all_of(error)
+
+    def _remembered(self, episode: str) -> bool:
+        """Whether all decisions of an episode are in memory: it began here lately, and nobody shares the log."""
+        known = self._episodes.get(episode)
+        return (
+            self._owner is not None
+            and known is not None
+            and known.since is not None
+            and self._made - known.since < KEPT
+        )
 
     def _stored(self, decision: str) -> DecisionRow | None:
         rows = self.database.read(

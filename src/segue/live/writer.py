@@ -35,7 +35,8 @@ class Writer:
 
     def __init__(self, database: Database, must_keep: bool = False, capacity: int = 10_000) -> None:
         self._database, self._must_keep = database, must_keep
-        self._waiting: queue.Queue[tuple[Sequence[Row], Callable[[Written], None]] | None] = queue.Queue(capacity)
+        self._waiting: queue.SimpleQueue[tuple[Sequence[Row], Callable[[Written], None]] | None] = queue.SimpleQueue()
+        self._capacity = capacity
         self._closed = False
         self.failure: str | None = None
         """Why the last attempt failed; None if it did not."""
@@ -50,10 +51,9 @@ class Writer:
         """
         if self._closed:
             raise Unavailable("the log is closed")
-        try:
-            self._waiting.put_nowait((rows, then))
-        except queue.Full:
-            raise Unavailable(f"{self._waiting.maxsize} writes wait already; try again later") from None
+        if self._waiting.qsize() >= self._capacity:
+            raise Unavailable(f"{self._capacity} writes wait already; try again later")
+        self._waiting.put((rows, then))
 
     def waiting(self) -> int:
         """Pieces of work that are not written yet."""
