@@ -469,7 +469,7 @@ def require_learnable(recipe: Recipe) -> None:
             f"{online.name} learns from what its own policy does, and in live operation the service decides who acts; "
             "expected an off-policy algorithm"
         )
-    if recipe.hindsight:
+    if recipe.hindsight or recipe.dataset_hindsight:
         raise RecipeError("hindsight asks the environment for the rewards of other goals, which a log cannot answer")
     for bridge in recipe.bridges:
         if bridge.needs_reference or type(bridge).act is not Bridge.act:
