@@ -474,7 +474,7 @@ def require_learnable(recipe: Recipe) -> None:
             f"{online.name} learns from costs, which segue learn does not read from the log; expected another online "
             "algorithm (the service can still bound the cost of a policy)"
         )
-    if recipe.hindsight:
+    if recipe.hindsight or recipe.dataset_hindsight:
         raise RecipeError("hindsight asks the environment for the rewards of other goals, which a log cannot answer")
     for bridge in recipe.bridges:
         if bridge.needs_reference or type(bridge).act is not Bridge.act:

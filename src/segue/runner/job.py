@@ -32,7 +32,7 @@ from segue.runner.checkpoint import Checkpoint
 from segue.runner.checkpointer import JobCheckpointer
 from segue.runner.jobs import Event, Job
 from segue.runner.recorder import JobRecorder
-from segue.runner.start import dataset_of, environment_of, hand_over_to_online, normaliser_of
+from segue.runner.start import dataset_of, environment_of, hand_over_to_online, logged_of, normaliser_of
 from segue.runner.stopping import Stop
 from segue.seen import NOTHING_SEEN
 from segue.training.offline import Asking, train_offline
@@ -70,8 +70,9 @@ class Inputs:
         assert algorithm is not None
         assert dataset is not None
         selected = algorithm.select(dataset)
-        logged = algorithm.transitions(selected, normaliser_of(self.recipe, dataset))
-        return Replay.create(logged, 0, dataset.spaces, part_rows=selected.part_rows())
+        logged = logged_of(self.recipe, algorithm, selected, normaliser_of(self.recipe, dataset))
+        part_rows = selected.part_rows(self.recipe.dataset_hindsight)
+        return Replay.create(logged, 0, dataset.spaces, part_rows=part_rows)
 
 
 def execute(job: Job, inputs: Inputs, send: Callable[[Event], None], stop: Stop) -> Asking[None]:
@@ -140,13 +141,13 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
     algorithm, bridges, env_id = recipe.online, recipe.bridges, environment_of(recipe, dataset)
     assert env_id is not None
     spaces = environment_spaces(env_id)
-    logged = None if dataset is None else algorithm.transitions(dataset, normaliser_of(recipe, dataset))
+    logged = None if dataset is None else logged_of(recipe, algorithm, dataset, normaliser_of(recipe, dataset))
     replay: Replay | None = None
     sampler: Any = ()
     if not algorithm.on_policy:
         strategy = recipe.effective_replay
         rows, capacity = logged if strategy.needs_dataset else None, _ring(recipe) or _arriving(recipe)
-        parts = None if dataset is None else dataset.part_rows()
+        parts = None if dataset is None else dataset.part_rows(recipe.dataset_hindsight)
         replay = Replay.create(rows, capacity, spaces, algorithm.chunk_length > 1, algorithm.needs_costs, parts)
         sampler = strategy.init(replay, spaces, rng.stream(job.seed, "sampler"))
     if checkpointer.state is None:

@@ -15,7 +15,7 @@ from segue.core import Spaces, Transition
 from segue.envs import Episodes
 from segue.policy import Policy
 from segue.training.checkpointing import Position, generator_state, restore_generator
-from segue.training.hindsight import Hindsight, Steps
+from segue.training.hindsight import Hindsight, Steps, as_transitions
 
 
 class Collected(NamedTuple):
@@ -81,15 +81,16 @@ class Collector:
             if broken is not None:
                 self.hindsight.abandon(broken)
             self.hindsight.watch(steps, done)
-        # Backfill fills the next action in, for the algorithms that use it.
+        # Backfill fills in the next action and the return-to-go, for the algorithms that use them.
         unknown = np.full_like(action, -1 if self.spaces.discrete else np.nan)
-        return Collected(self._transitions(policy, steps, reward, unknown), reward, done, broken, carry, cost)
+        batch = as_transitions(self.algorithm, policy.normaliser, steps, reward, unknown)
+        return Collected(batch, reward, done, broken, carry, cost)
 
     def copies(self, policy: Policy) -> list[Transition]:
         """What hindsight makes of the episodes that have ended since the last call, to learn from."""
         if self.hindsight is None:
             return []
-        return [self._transitions(policy, *relabelled) for relabelled in self.hindsight.take()]
+        return [as_transitions(self.algorithm, policy.normaliser, *copies) for copies in self.hindsight.take()]
 
     def position(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Where it stands, as JSON and as arrays."""
@@ -109,23 +110,6 @@ class Collector:
         self.carry = jax.tree.unflatten(jax.tree.structure(start), leaves)
         if self.hindsight is not None:
             self.hindsight.restore(position.plain, position.arrays)
-
-    def _transitions(
-        self, policy: Policy, steps: Steps, reward: Float[np.ndarray, " rows"], next_action: np.ndarray
-    ) -> Transition:
-        count = len(reward)
-        return Transition(
-            observation=np.asarray(policy.normaliser(steps.observation)),
-            action=steps.action,
-            reward=self.algorithm.learning_rewards(reward),
-            next_observation=np.asarray(policy.normaliser(steps.next_observation)),
-            discount=np.where(steps.terminated, 0.0, self.algorithm.discount).astype(np.float32),
-            # Backfill fills it in, for the algorithms that use it; of copies it stays unknown.
-            return_to_go=np.full(count, -np.inf, np.float32),
-            next_action=next_action,
-            following=np.full(count, -1, np.int32) if self.algorithm.chunk_length > 1 else None,
-            cost=steps.cost if self.algorithm.needs_costs else None,
-        )
 
     def _choose(
         self, policy: Policy, random_action: bool, only: Bool[np.ndarray, " environments"] | None = None
