@@ -280,6 +280,20 @@ def test_the_command_learns_with_the_flags_of_a_run(made: Path, capsys: pytest.C
     assert (written["dataset"], written["replay"]["name"], written["online_steps"]) == (None, "online-only", 100_000)
 
 
+def test_the_command_leaves_out_what_decides_who_acts_in_a_run_and_says_so(
+    made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted = live_recipe(
+        made / "run", bridges=(segue.CriticRefit(evaluate_steps=1, align_steps=1), segue.Promotion())
+    )
+    monkeypatch.setattr("segue.live.learner.recipe_of", lambda checkpoint: promoted)
+    command = ["learn", "--db", str(made / "live.db"), "--run", str(made / "run"), "--out", str(made / "learn")]
+    assert main([*command, "--every", "400", "--once"]) == 0
+    assert "bridge promotion is left out: in live operation the service decides" in capsys.readouterr().out
+    written = json.loads((made / "learn" / "recipe.json").read_text())
+    assert [bridge["name"] for bridge in written["bridges"]] == ["critic-refit"]
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -477,11 +477,16 @@ def require_learnable(recipe: Recipe) -> None:
     if recipe.hindsight or recipe.dataset_hindsight:
         raise RecipeError("hindsight asks the environment for the rewards of other goals, which a log cannot answer")
     for bridge in recipe.bridges:
-        if bridge.needs_reference or type(bridge).act is not Bridge.act:
+        if decides(bridge):
             raise RecipeError(
                 f"bridge {bridge.name} decides who acts, or judges by episodes of its own policy; in live operation "
                 "that is the service's (shadow, canary, rollback): leave it out"
             )
+
+
+def decides(bridge: Bridge) -> bool:
+    """Whether a bridge decides who acts, or judges by episodes of its own policy, which is the service's part."""
+    return bridge.needs_reference or type(bridge).act is not Bridge.act
 
 
 def _phase_of(job: Job) -> str:
