@@ -52,6 +52,21 @@ class ActingPolicy(Protocol):
         """Actions for raw, flattened observations."""
 
 
+def act(
+    policy: ActingPolicy,
+    observation: Float[np.ndarray, "batch observation"],
+    carry: Carry,
+    source: rng.Source,
+    explore: bool,
+    allowed: Bool[np.ndarray, "batch actions"] | None,
+) -> Acted:
+    """`policy.act`; where not all actions can be taken, among the allowed ones."""
+    if allowed is None:
+        return policy.act(observation, carry, source, explore)
+    masked: Any = policy
+    return masked.act(observation, carry, source, explore, allowed)
+
+
 def restart(policy: ActingPolicy, carry: Carry, ended: Bool[np.ndarray, " batch"]) -> Carry:
     """The carry with a fresh start where an episode has ended."""
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real
 
 #: Both worlds: device arrays inside an update, host arrays while acting. Network code runs on either.
 Array = jax.Array | np.ndarray
@@ -37,6 +37,10 @@ class Transition(NamedTuple):
     live transition; −1 where there is none (yet)."""
     cost: Float[Array, "*batch"] | None = None
     """The cost of the step, a safety signal; only for an algorithm that learns from costs."""
+    allowed: Bool[Array, "*batch actions"] | None = None
+    """Which discrete actions could be taken; None where all can."""
+    next_allowed: Bool[Array, "*batch actions"] | None = None
+    """The same of the next observation; all of them after a terminal, and where it is not known."""
     log_prob: Float[Array, "*batch"] | None = None
     """On-policy batches only: log π(a|s) of the policy that acted."""
     advantage: Float[Array, "*batch"] | None = None

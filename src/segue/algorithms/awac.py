@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from segue.algorithms.base import ActorCritic, Aux, Distribution, expected_q
+from segue.algorithms.base import ActorCritic, Aux, Distribution, expected_q, log_prob_of
 from segue.core import Key, Nets, Transition
 from segue.networks import Actor, GaussianActor
 
@@ -52,11 +52,11 @@ class AWAC(ActorCritic):
 
     def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
         """E_{a′~π(s′)} min_i Q̄_i(s′, a′): by one draw, or exact over discrete actions."""
-        return expected_q(nets.target_critic, nets.actor, batch.next_observation, key)
+        return expected_q(nets.target_critic, nets.actor, batch.next_observation, key, batch.next_allowed)
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
         """−w log π(a|s), w from A = min_i Q_i(s, a) − E_{ã~π(s)} min_i Q_i(s, ã) (eq. 13)."""
-        value = expected_q(nets.critic, nets.actor, batch.observation, key)
+        value = expected_q(nets.critic, nets.actor, batch.observation, key, batch.allowed)
         advantage = nets.critic(batch.observation, batch.action).min(0) - value
         scaled = advantage / self.temperature
         if self.weighting == "softmax":
@@ -64,5 +64,5 @@ class AWAC(ActorCritic):
         else:
             weight = jnp.minimum(jnp.exp(scaled), self.weight_limit)
         weight = jax.lax.stop_gradient(weight)
-        loss = -weight * actor.log_prob(batch.observation, batch.action)
+        loss = -weight * log_prob_of(actor, batch, batch.action)
         return loss, {"advantage": advantage, "advantage_weight": weight}

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from segue import chunks, rng
 from segue.acting import Acted, Carry
@@ -241,6 +241,8 @@ class Algorithm(HyperParameters):
         rows = scaled.transitions(self.discount, normaliser, self.sparse_failure_reward)
         if self.needs_costs:
             rows = rows._replace(cost=dataset.require_cost(self.name))
+        if dataset.allowed_actions is not None:
+            rows = rows._replace(allowed=dataset.allowed_actions, next_allowed=dataset.next_allowed_actions())
         return rows if self.chunk_length == 1 else rows._replace(following=dataset.next_rows())
 
     @property
@@ -460,10 +462,23 @@ def copy_arrays(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
-def expected_q(
-    critic: Any, actor: Any, observation: Float[Array, "batch observation"], key: Key
+def log_prob_of(
+    actor: Any, batch: Transition, action: Float[Array, "batch action"] | Int[Array, " batch"]
 ) -> Float[jax.Array, " batch"]:
-    """E_{a~π(s)} min_i Q_i(s, a): exact over discrete actions, by one draw over continuous ones."""
+    """log π(a|s) at the batch's observations, of discrete actions among the allowed ones."""
     if isinstance(actor, CategoricalActor):
-        return (actor.probabilities(observation) * critic.all(observation).min(0)).sum(-1)
+        return jnp.asarray(actor.log_prob(batch.observation, action, batch.allowed))
+    return actor.log_prob(batch.observation, action)
+
+
+def expected_q(
+    critic: Any,
+    actor: Any,
+    observation: Float[Array, "batch observation"],
+    key: Key,
+    allowed: Bool[Array, "batch actions"] | None = None,
+) -> Float[jax.Array, " batch"]:
+    """E_{a~π(s)} min_i Q_i(s, a): exact over discrete actions that are allowed, by one draw over continuous ones."""
+    if isinstance(actor, CategoricalActor):
+        return (actor.probabilities(observation, allowed) * critic.all(observation).min(0)).sum(-1)
     return critic(observation, actor.draw(observation, key)).min(0)

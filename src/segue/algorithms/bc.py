@@ -10,7 +10,7 @@ import jax
 import optax
 from jaxtyping import Float
 
-from segue.algorithms.base import ActorBased, AnyStep, Aux, Distribution, PolicyStep
+from segue.algorithms.base import ActorBased, AnyStep, Aux, Distribution, PolicyStep, log_prob_of
 from segue.core import Array, Key, Nets, Transition
 from segue.data.dataset import Dataset
 from segue.networks import Actor, CategoricalActor, GaussianActor, distributions
@@ -57,7 +57,7 @@ class BC(ActorBased):
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
         """‖π(s) − a‖² averaged over action dimensions, or −log π(a|s)."""
         if self.loss == "nll" or isinstance(actor, CategoricalActor):
-            loss = -actor.log_prob(batch.observation, batch.action)
+            loss = -log_prob_of(actor, batch, batch.action)
         else:
             loss = ((actor.mode(batch.observation) - batch.action) ** 2).mean(-1)
         return loss, {"bc_loss": loss}

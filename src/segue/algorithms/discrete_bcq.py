@@ -56,7 +56,7 @@ class DiscreteBCQ(DQN):
         self, behaviour: CategoricalActor, nets: Nets, batch: Transition, key: Key, aux: Aux
     ) -> tuple[Float[jax.Array, ""], Aux]:
         """E[−log G(a|s)] + penalty · E[logit²]."""
-        nll = -behaviour.log_prob(batch.observation, batch.action).mean()
+        nll = -behaviour.log_prob(batch.observation, batch.action, batch.allowed).mean()
         loss = nll + self.logit_penalty * (behaviour.mlp(batch.observation) ** 2).mean()
         return loss, {"behaviour_loss": loss}
 

@@ -12,6 +12,7 @@ from segue.algorithms.base import Aux
 from segue.algorithms.dqn import DQN
 from segue.core import Key, Nets, Transition
 from segue.describe import Panel
+from segue.networks.distributions import within
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,5 +38,6 @@ class DiscreteCQL(DQN):
         self, critic: Any, nets: Nets, batch: Transition, q: Float[jax.Array, "members batch"], key: Key
     ) -> tuple[Float[jax.Array, ""], Aux]:
         """α Σ_i E[ log Σ_a exp Q_i(s, a) − Q_i(s, a_dataset) ] (CQL(H), eq. 4)."""
-        gap = (jax.nn.logsumexp(critic.all(batch.observation), axis=-1) - q).mean(1)  # [members]
+        among = within(batch.allowed, critic.all(batch.observation))
+        gap = (jax.nn.logsumexp(among, axis=-1) - q).mean(1)  # [members]
         return self.conservative_weight * gap.sum(), {"conservative_gap": gap}

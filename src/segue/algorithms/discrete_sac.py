@@ -32,7 +32,7 @@ class DiscreteSAC(SAC):
     def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
         """Σ_a π(a|s′) (min_{i∈M} Q̄_i(s′, a) − α log π(a|s′)) (eq. 10); M all critics or a random subset."""
         target_critic = self.drawn_critics(nets.target_critic, rng.named(key, "critics"))
-        log_prob = nets.actor(batch.next_observation)
+        log_prob = nets.actor(batch.next_observation, batch.next_allowed)
         q = target_critic.all(batch.next_observation).min(0)
         if self.backup_entropy:
             q = q - jnp.exp(nets.temperature) * log_prob
@@ -40,7 +40,7 @@ class DiscreteSAC(SAC):
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
         """Σ_a π(a|s) (α log π(a|s) − min_i Q_i(s, a)) (eq. 12), or with the mean over i."""
-        log_prob = actor(batch.observation)
+        log_prob = actor(batch.observation, batch.allowed)
         probability = jnp.exp(log_prob)
         q = self.value_for_actor(nets.critic.all(batch.observation))
         alpha = jnp.exp(jax.lax.stop_gradient(nets.temperature))
@@ -48,5 +48,7 @@ class DiscreteSAC(SAC):
         return (probability * (alpha * log_prob - q)).sum(-1), aux
 
     def target_entropy(self, nets: Nets, batch: Transition) -> float | jax.Array:
-        """H̄ = scale · log |A|."""
+        """H̄ = scale · log |A|, per state of the actions that are allowed there."""
+        if batch.allowed is not None:
+            return self.target_entropy_scale * jnp.log(jnp.asarray(batch.allowed).sum(-1))
         return self.target_entropy_scale * math.log(nets.actor.actions)

@@ -57,8 +57,8 @@ class DQN(CriticBased):
         return optax.losses.huber_loss(error) if self.loss == "huber" else error**2
 
     def next_value(self, nets: Nets, batch: Transition, key: Key) -> Float[jax.Array, " batch"]:
-        """min_i Q̄_i(s′, argmax_a min_i Q_i(s′, a)): chosen by the one, judged by the other."""
-        chosen = best(self.scores(nets, batch.next_observation))
+        """min_i Q̄_i(s′, argmax_a min_i Q_i(s′, a)): chosen by the one among the allowed, judged by the other."""
+        chosen = best(distributions.within(batch.next_allowed, self.scores(nets, batch.next_observation)))
         return jnp.asarray(pick(nets.target_critic.all(batch.next_observation).min(0), chosen))
 
     def scores(self, nets: Nets, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch actions"]:

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Float
 
 from segue import rng
-from segue.algorithms.base import ActorCritic, AnyStep, Aux, Distribution, Progress, Schedule, Step
+from segue.algorithms.base import ActorCritic, AnyStep, Aux, Distribution, Progress, Schedule, Step, log_prob_of
 from segue.core import Key, Nets, Spaces, Transition
 from segue.networks import Actor, GaussianActor
 
@@ -99,5 +99,5 @@ class IQL(ActorCritic):
         advantage = q - nets.value(batch.observation)[..., 0]
         weight = jnp.minimum(jnp.exp(self.inverse_temperature * advantage), self.weight_limit)
         weight = jax.lax.stop_gradient(weight)
-        loss = -weight * actor.log_prob(batch.observation, batch.action)
+        loss = -weight * log_prob_of(actor, batch, batch.action)
         return loss, {"advantage": advantage, "advantage_weight": weight}

@@ -11,7 +11,17 @@ import optax
 from jaxtyping import Bool, Float
 
 from segue import rng
-from segue.algorithms.base import ActorBased, AnyStep, Aux, PolicyStep, Progress, Schedule, Step, copy_arrays
+from segue.algorithms.base import (
+    ActorBased,
+    AnyStep,
+    Aux,
+    PolicyStep,
+    Progress,
+    Schedule,
+    Step,
+    copy_arrays,
+    log_prob_of,
+)
 from segue.core import Array, Key, Nets, Spaces, Transition
 from segue.networks import MLP, CategoricalActor
 
@@ -137,13 +147,13 @@ class PPO(ActorBased):
         """
         assert batch.advantage is not None
         assert batch.log_prob is not None
-        log_prob = actor.log_prob(batch.observation, batch.action)
+        log_prob = log_prob_of(actor, batch, batch.action)
         ratio = jnp.exp(log_prob - batch.log_prob)
         advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
         clipped = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
         loss = -jnp.minimum(ratio * advantage, clipped * advantage)
         if isinstance(actor, CategoricalActor):
-            log_policy = actor(batch.observation)
+            log_policy = actor(batch.observation, batch.allowed)
             negative_entropy = (jnp.exp(log_policy) * log_policy).sum(-1)
         else:
             negative_entropy = ratio * jax.lax.stop_gradient(log_prob)

@@ -15,7 +15,7 @@ from segue.envs.spec import Environment
 from segue.errors import DataError, RecipeError
 
 REQUIRED = ("observations", "actions", "terminals")
-OPTIONAL = ("rewards", "timeouts", "next_observations", "behaviour_log_prob", "cost")
+OPTIONAL = ("rewards", "timeouts", "next_observations", "behaviour_log_prob", "cost", "allowed_actions")
 #: What a dataset may say about itself next to its columns.
 METADATA = ("env_id", "env_spec", "action_low", "action_high", "discrete_actions", "encoding")
 KNOWN = (*REQUIRED, *OPTIONAL, *METADATA)
@@ -30,6 +30,7 @@ FOREIGN = {
     "next_observations": ("next_observation", "next_obs", "next_states", "next_state"),
     "behaviour_log_prob": ("behavior_log_prob",),
     "cost": ("costs", "infos/cost"),
+    "allowed_actions": ("action_mask", "action_masks", "infos/action_mask"),
 }
 #: Episode ends of either kind.
 EITHER = ("dones", "done", "dones_float", "episode_ends", "episode_terminals", "is_last")

@@ -48,13 +48,19 @@ def convert(dataset: Dataset, to: str) -> tuple[str, str | None]:
     float32.
 
     Raises:
-        DataError: the format cannot be written, something is there already, or the dataset does not fit it.
+        DataError: the format cannot be written (only npz keeps allowed actions), something is there already, or the
+            dataset does not fit it.
     """
     scheme, place = target(to)
     columns = dataset.in_units()
     if scheme == "npz":
         npz.save(place, columns)
         return f"npz:{place}", None
+    if dataset.allowed_actions is not None:
+        raise DataError(
+            f"{to}: only npz keeps which actions were allowed ('allowed_actions'); expected npz:FILE.npz, or a dataset "
+            "without that column"
+        )
     lost = None if dataset.encoding is None else "the names and categories of the columns; Parquet and npz keep them"
     if scheme == "minari":
         _write_minari(dataset, columns, place)

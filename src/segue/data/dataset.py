@@ -58,6 +58,8 @@ class Columns:
     continuous actions a density over them as they are logged, before they are rescaled."""
     cost: np.ndarray | None = None
     """Cost of each step, a safety signal, if the file says."""
+    allowed_actions: np.ndarray | None = None
+    """Whether each discrete action could be taken, a row per step, if the file says."""
     encoding: Encoding | None = None
     """What the numbers of observations and actions mean, if the file says."""
     notes: tuple[str, ...] = ()
@@ -96,6 +98,8 @@ class Dataset:
     """log b(a|s) of the policy that acted (a density over [-1, 1] for continuous actions); None if unknown."""
     cost: Float[np.ndarray, " N"] | None = None
     """Cost of each step, a safety signal, for evaluation and for algorithms that learn from it. None if unknown."""
+    allowed_actions: Bool[np.ndarray, "N actions"] | None = None
+    """Which discrete actions could be taken; None where all could."""
     encoding: Encoding | None = None
     """What the numbers of observations and actions mean, where the dataset was a table."""
     part_of_episode: Int[np.ndarray, " episodes"] | None = None
@@ -182,6 +186,14 @@ class Dataset:
         following[np.append(self.episode_starts[1:], len(self)) - 1] = -1
         return following
 
+    def next_allowed_actions(self) -> Bool[np.ndarray, "N actions"] | None:
+        """Which actions can be taken in the next observation: those of the next row; all in an episode's last row."""
+        if self.allowed_actions is None:
+            return None
+        following = np.roll(self.allowed_actions, -1, axis=0)
+        following[np.append(self.episode_starts[1:], len(self)) - 1] = True
+        return following
+
     def best_episodes(self, fraction: float) -> Dataset:
         """The episodes with the highest returns, at least one, in their order."""
         count = max(round(fraction * len(self.episode_starts)), 1)
@@ -243,6 +255,7 @@ class Dataset:
             episode_starts=starts,
             behaviour_log_prob=None if self.behaviour_log_prob is None else self.behaviour_log_prob[rows],
             cost=None if self.cost is None else self.cost[rows],
+            allowed_actions=None if self.allowed_actions is None else self.allowed_actions[rows],
             part_of_episode=None if self.part_of_episode is None else self.part_of_episode[chosen],
         )
 
@@ -305,7 +318,7 @@ class Dataset:
         for array in (self.observations, self.actions, self.rewards, self.next_observations, self.terminals):
             digest.update(np.ascontiguousarray(array).tobytes())
         digest.update(self.episode_starts.tobytes())
-        for optional in (self.behaviour_log_prob, self.cost):
+        for optional in (self.behaviour_log_prob, self.cost, self.allowed_actions):
             if optional is not None:
                 digest.update(np.ascontiguousarray(optional).tobytes())
         return digest.hexdigest()[:12]
@@ -341,6 +354,7 @@ class Dataset:
             discrete_actions=self.spaces.action_size if self.spaces.discrete and self.bounds_known else None,
             behaviour_log_prob=self.behaviour_log_prob,
             cost=self.cost,
+            allowed_actions=self.allowed_actions,
             encoding=self.encoding,
         )
 
@@ -438,6 +452,7 @@ class _Loading:
             spaces = dataclasses.replace(spaces, image=np.shape(columns.observations)[1:])
         log_prob = self.behaviour_log_prob(rows, spaces)
         cost = self.cost(rows)
+        allowed = self.allowed(rows, actions, spaces)
         next_observations = None
         if columns.next_observations is not None:
             next_observations = self.matrix("next_observations", columns.next_observations, rows, images=True)
@@ -493,6 +508,7 @@ class _Loading:
             notes=tuple(self.notes),
             behaviour_log_prob=None if log_prob is None else log_prob[keep],
             cost=None if cost is None else cost[keep],
+            allowed_actions=None if allowed is None else allowed[keep],
             encoding=columns.encoding,
         )
         for value in vars(dataset).values():
@@ -675,6 +691,33 @@ class _Loading:
             self.notes.append(f"left out: {str(error).removeprefix(f'{self.source}: ')}")
             return None
 
+    def allowed(self, rows: int, actions: np.ndarray, spaces: Spaces) -> np.ndarray | None:
+        name, array = "allowed_actions", self.columns.allowed_actions
+        if array is None:
+            return None
+        if not spaces.discrete:
+            raise self.fail(f"'{name}' says which actions could be taken, and the actions are continuous; leave it out")
+        array = np.asarray(array)
+        self.rows(name, array, rows)
+        if (
+            array.shape != (rows, spaces.action_size)
+            or array.dtype.kind not in "fiub"
+            or not np.isin(array, (0, 1)).all()
+        ):
+            raise self.fail(
+                f"'{name}' holds {array.dtype} of shape {array.shape}; expected 0 or 1 for each of the "
+                f"{spaces.action_size} actions in every row"
+            )
+        mask = array.astype(bool)
+        taken = mask[np.arange(rows), actions]
+        if not taken.all():
+            row = int(np.argmin(taken))
+            raise self.fail(
+                f"'{name}' forbids the action {actions[row]} at row {row}, which was taken there "
+                f"({int((~taken).sum())} such rows); expected every logged action to be allowed"
+            )
+        return mask
+
     def per_step(self, name: str, array: np.ndarray, rows: int) -> np.ndarray:
         array = self.numbers(name, array)
         self.rows(name, array, rows)
@@ -684,7 +727,8 @@ class _Loading:
 
     def discrete(self, array: np.ndarray, rows: int, observation_size: int) -> tuple[np.ndarray, Spaces]:
         array = array.astype(np.int64)
-        count = self.columns.discrete_actions or int(array.max()) + 1
+        masks = np.shape(self.columns.allowed_actions)[1:] if self.columns.allowed_actions is not None else ()
+        count = self.columns.discrete_actions or (masks[0] if len(masks) == 1 else int(array.max()) + 1)
         bad = (array < 0) | (array >= count)
         if bad.any():
             row = int(np.argmax(bad))

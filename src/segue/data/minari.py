@@ -46,6 +46,8 @@ class Episode:
     where it is not known."""
     costs: np.ndarray | None = None
     """[T]: the cost of each step."""
+    allowed: np.ndarray | None = None
+    """[T, actions]: which discrete actions could be taken."""
 
 
 def read(dataset_id: str) -> Columns:

@@ -111,7 +111,11 @@ def combined(parts: Sequence[Dataset], weights: Sequence[float] | None, source: 
     named = next((part for part in parts if part.env_id is not None), first)
     notes = [f"{part.source}: {note}" for part in parts for note in part.notes]
     optional: dict[str, Any] = {}
-    for name, words in (("behaviour_log_prob", "propensities"), ("cost", "costs")):
+    for name, words in (
+        ("behaviour_log_prob", "propensities"),
+        ("cost", "costs"),
+        ("allowed_actions", "allowed actions"),
+    ):
         lost = [part.source for part in parts if getattr(part, name) is None]
         optional[name] = None if lost else np.concatenate([getattr(part, name) for part in parts])
         if lost and len(lost) < len(parts):

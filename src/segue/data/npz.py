@@ -95,7 +95,7 @@ def write(path: str | os.PathLike[str], columns: Columns) -> None:
 def save(path: str | os.PathLike[str], columns: Columns) -> None:
     """The same for the columns of a Dataset, which are valid."""
     entries = {name: _narrow(getattr(columns, name)) for name in arrays.REQUIRED}
-    for name in ("rewards", "timeouts", "behaviour_log_prob", "cost"):
+    for name in ("rewards", "timeouts", "behaviour_log_prob", "cost", "allowed_actions"):
         if getattr(columns, name) is not None:
             entries[name] = _narrow(getattr(columns, name))
     if columns.next_observations is not None:

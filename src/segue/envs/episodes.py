@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Real
 
 from segue.envs.cost import cost_of
 from segue.envs.make import make, spaces_of, time_limit
+from segue.envs.masks import KEY, mask_of
 from segue.envs.process import Remote
 from segue.envs.spec import Environment
 from segue.envs.watch import WATCH, Hangs, in_words
@@ -69,6 +70,8 @@ class Episodes:
         lost: where the last step was bad: there is nothing to learn from it, and the next episode has begun.
         steps, bad: how many steps there were, and how many were bad.
         cost: of the last step of each environment, where a `cost_key` says what to record.
+        allowed: which discrete actions can be taken now, [environments, actions]; None if the environment does not say.
+        next_allowed: the same after the last step, before another episode begins.
         limit: steps after which the environment cuts an episode; None if it is not known to do that.
     """
 
@@ -89,6 +92,8 @@ class Episodes:
         self.lost, self.any_lost = np.zeros(count, bool), False
         self.steps = self.bad = 0
         self.cost_key, self.cost = cost_key, np.zeros(count)
+        self.allowed: np.ndarray | None = None
+        self.next_allowed: np.ndarray | None = None
         model = make(self.env_id)
         self.spaces, self.limit = spaces_of(model), time_limit(model)
         space = model.action_space
@@ -107,7 +112,7 @@ class Episodes:
         try:
             if processes:
                 model.close()
-                self.envs += [Remote(self.env_id, patience.step_timeout) for _ in range(count)]
+                self.envs += [self._remote() for _ in range(count)]
                 for remote in self.envs:
                     remote.ready()
             else:
@@ -155,6 +160,12 @@ class Episodes:
         if self.cost_key is not None:
             for i in infos.keys() - wrong.keys():
                 self.cost[i] = cost_of(infos[i], self.cost_key, self.env_id)
+        if self.allowed is not None:
+            self.next_allowed = np.ones_like(self.allowed)
+            for i in infos.keys() - wrong.keys():
+                over = bool(terminated[i] or truncated[i])
+                self.next_allowed[i] = mask_of(infos[i], self.spaces, self.env_id, over)
+                self.allowed[i] = self.next_allowed[i]
         self.steps += len(stepped)
         self.time += 1 if only is None else only
         if wrong or self._suspicious(following, reward):
@@ -169,6 +180,10 @@ class Episodes:
             self.episode[i] += 1
             self._begin_safely(i)
         return following, reward, terminated, truncated
+
+    def _remote(self) -> Remote:
+        keys = [KEY] if self.cost_key is None else [KEY, self.cost_key]
+        return Remote(self.env_id, self.patience.step_timeout, keys)
 
     def position(self) -> dict[str, np.ndarray]:
         """Where each environment stands: its episode, and what was done in it."""
@@ -206,8 +221,10 @@ class Episodes:
         try:
             for action in actions:
                 WATCH.since = time.monotonic()
-                seen, _, terminated, truncated, _ = self.envs[env].step(action + self.start)
+                seen, _, terminated, truncated, info = self.envs[env].step(action + self.start)
                 WATCH.since = 0.0
+                if self.allowed is not None:
+                    self.allowed[env] = mask_of(info, self.spaces, self.env_id, bool(terminated or truncated))
                 self.observation[env] = self._flat(seen)
                 self.actions[env].append(action)
                 if terminated or truncated:
@@ -223,13 +240,17 @@ class Episodes:
         seed = environment_seed(self.seed, self.role, env, int(self.episode[env]))
         WATCH.since = time.monotonic()
         try:
-            seen, _ = self.envs[env].reset(seed=seed)
+            seen, info = self.envs[env].reset(seed=seed)
         finally:
             WATCH.since = 0.0
         seen = self._flat(seen)
         if fault := self._fault(seen, np.float32(0)):
             raise SegueError(fault)
         self.observation[env] = seen
+        if self.spaces.discrete and (self.allowed is not None or KEY in info):
+            if self.allowed is None:
+                self.allowed = np.ones((len(self.time), self.spaces.action_size), bool)
+            self.allowed[env] = mask_of(info, self.spaces, self.env_id)
         self.time[env] = 0
         self.actions[env] = []
 
@@ -265,7 +286,7 @@ class Episodes:
                     WATCH.since = time.monotonic()
                     self.envs[env].close()
                 if self.processes:
-                    self.envs[env] = Remote(self.env_id, self.patience.step_timeout)
+                    self.envs[env] = self._remote()
                     self.envs[env].ready()
                 else:
                     self.envs[env] = make(self.env_id)

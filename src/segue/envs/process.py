@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, Literal
@@ -41,16 +41,18 @@ CLOSE_SECONDS = 1.0
 
 
 class Remote:
-    """An environment in a process, with Gymnasium's `reset`, `step` and `close`; infos stay there.
+    """An environment in a process, with Gymnasium's `reset`, `step` and `close`.
+
+    Of an info only the entries under `keys` come over; the others stay there.
 
     `ask` and `answer` are the two halves of a call.
     """
 
-    def __init__(self, environment: Environment, timeout: float) -> None:
+    def __init__(self, environment: Environment, timeout: float, keys: Sequence[str] = ()) -> None:
         self.timeout = timeout
         self.connection, theirs = Pipe()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", MAIN, str(theirs.fileno()), json.dumps(environment.plain())],
+            [sys.executable, "-c", MAIN, str(theirs.fileno()), json.dumps(environment.plain()), json.dumps(keys)],
             stdin=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(),),
             env={**os.environ, "PYTHONPATH": search_path()},
@@ -88,12 +90,12 @@ class Remote:
         return self
 
     def reset(self, *, seed: int) -> Any:
-        """First observation, and no info."""
+        """First observation, and what is wanted of the info."""
         self.ask("reset", seed)
         return self.answer()
 
     def step(self, action: Any) -> Any:
-        """Observation, reward, terminated, truncated, and no info."""
+        """Observation, reward, terminated, truncated, and what is wanted of the info."""
         self.ask("step", action)
         return self.answer()
 
@@ -163,7 +165,7 @@ def _step_time(environment: Environment) -> float:
 
 def main() -> None:
     """Make the environment and do what is asked, until nobody can ask any more."""
-    connection, plain = Connection(int(sys.argv[1])), json.loads(sys.argv[2])
+    connection, plain, keys = Connection(int(sys.argv[1])), *map(json.loads, sys.argv[2:4])
     os.dup2(2, 1)  # standard output belongs to the results of the run
 
     def said(do: Callable[[], Any]) -> None:
@@ -175,11 +177,8 @@ def main() -> None:
     made: list[gym.Env] = []
 
     def act(what: str, argument: Any) -> Any:
-        if what == "reset":
-            seen, _ = made[0].reset(seed=argument)
-            return seen, {}
-        seen, reward, terminated, truncated, _ = made[0].step(argument)
-        return seen, reward, terminated, truncated, {}
+        *rest, info = made[0].reset(seed=argument) if what == "reset" else made[0].step(argument)
+        return *rest, {key: info[key] for key in keys if key in info}
 
     with contextlib.suppress(EOFError, OSError):
         said(lambda: made.append(make(Environment.read(plain))))

@@ -9,12 +9,13 @@ import gymnasium as gym
 import numpy as np
 
 from segue import rng
-from segue.acting import ActingPolicy
+from segue.acting import ActingPolicy, act
 from segue.data.dataset import Columns
 from segue.data.minari import Episode
 from segue.envs.cost import cost_of
 from segue.envs.episodes import number
-from segue.envs.make import make_raw, shape
+from segue.envs.make import make_raw, shape, spaces_of
+from segue.envs.masks import KEY, mask_of
 from segue.envs.spaces import Actions, logged_observations
 from segue.envs.spec import Environment
 
@@ -63,20 +64,26 @@ def record(
     env = shape(tape, env_id)
     source = rng.generator(seed, "record", part)
     env.action_space.seed(int(source.integers(2**31 - 1)))
-    start = getattr(env.action_space, "start", 0)
+    start, spaces = getattr(env.action_space, "start", 0), spaces_of(env)
     uniform, stretch = _log_volumes(Actions.of(tape.action_space, str(env_id)))
     episodes: list[Episode] = []
     while steps > 0:
         episode_seed = rng.environment_seed(seed, "record", part, len(episodes))
-        observation, _ = env.reset(seed=episode_seed)
+        observation, info = env.reset(seed=episode_seed)
         terminated = truncated = False
         carry = None if policy is None else policy.start(1)
-        log_probs, costs = [], []
+        log_probs, costs, masks = [], [], []
+        masked = spaces.discrete and KEY in info
         while not (terminated or truncated) and steps > 0:
-            if policy is None:
+            allowed = mask_of(info, spaces, env_id)[None] if masked else None
+            if allowed is not None:
+                masks.append(allowed[0])
+            if policy is None and allowed is not None:
+                action, log_prob = source.choice(np.flatnonzero(allowed)) + start, -float(np.log(allowed.sum()))
+            elif policy is None:
                 action, log_prob = env.action_space.sample(), uniform
             else:
-                acted = policy.act(np.asarray(observation, np.float32)[None], carry, source, explore)
+                acted = act(policy, np.asarray(observation, np.float32)[None], carry, source, explore, allowed)
                 action, carry, log_prob = np.asarray(acted.action)[0] + start, acted.carry, float(acted.log_prob()[0])
             observation, _, terminated, truncated, info = env.step(action)
             log_probs.append(log_prob - stretch)
@@ -92,6 +99,7 @@ def record(
                 seed=episode_seed,
                 log_probs=np.asarray(log_probs, np.float64),
                 costs=None if cost_key is None else np.asarray(costs, np.float64),
+                allowed=np.stack(masks) if masked else None,
             )
         )
     env.close()
@@ -135,6 +143,7 @@ def as_columns(episodes: Sequence[Episode], env_id: str | Environment) -> Column
         discrete_actions=actions.size if actions.discrete else None,
         behaviour_log_prob=propensities(episodes),
         cost=_costs(episodes),
+        allowed_actions=_masks(episodes),
     )
 
 
@@ -147,6 +156,11 @@ def propensities(episodes: Sequence[Episode]) -> np.ndarray | None:
 
 def _costs(episodes: Sequence[Episode]) -> np.ndarray | None:
     found = [episode.costs for episode in episodes if episode.costs is not None]
+    return np.concatenate(found) if len(found) == len(episodes) else None
+
+
+def _masks(episodes: Sequence[Episode]) -> np.ndarray | None:
+    found = [episode.allowed for episode in episodes if episode.allowed is not None]
     return np.concatenate(found) if len(found) == len(episodes) else None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from segue import rng
-from segue.acting import ActingPolicy, restart
+from segue.acting import ActingPolicy, act, restart
 from segue.envs import USUAL, Environment, Episodes, Patience
 from segue.envs.episodes import MAX_EPISODE_STEPS, UNLIMITED_STEPS
 from segue.errors import RecipeError
@@ -81,7 +81,7 @@ def roll_out(
     longest = MAX_EPISODE_STEPS if environments.limit else UNLIMITED_STEPS
     try:
         for step in range(1, MAX_EPISODE_STEPS + 1):
-            acted = policy.act(environments.observation, carry, source, explore)
+            acted = act(policy, environments.observation, carry, source, explore, environments.allowed)
             carry = acted.carry
             _, reward, terminated, truncated = environments.step(np.asarray(acted.action), running)
             rewards.append(reward)

@@ -211,7 +211,10 @@ class Learner:
         logged = None if dataset is None else algorithm.transitions(dataset, self.source.learner.normaliser)
         parts = None if dataset is None else dataset.part_rows()
         kept = logged if strategy.needs_dataset else None
-        replay = Replay.create(kept, self._capacity, spaces, algorithm.chunk_length > 1, algorithm.needs_costs, parts)
+        masks = logged is not None and logged.allowed is not None
+        replay = Replay.create(
+            kept, self._capacity, spaces, algorithm.chunk_length > 1, algorithm.needs_costs, masks, parts
+        )
         sampler = strategy.init(replay, spaces, rng.stream(self.job.seed, "sampler"))
         learner = checkpoints.skeleton(algorithm, bridges, spaces, sampler)
         position = checkpointer.position(learner)

@@ -6,11 +6,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from segue import rng
 from segue.core import Array, Key
-from segue.networks.distributions import Categorical, best, pick
+from segue.networks.distributions import Categorical, best, pick, within
 from segue.networks.functions import log_softmax
 from segue.networks.mlp import MLP
 
@@ -25,13 +25,17 @@ class CategoricalActor(eqx.Module):
         """n."""
         return self.mlp.layers[-1].weight.shape[-1]
 
-    def __call__(self, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch actions"]:
-        """log π(·|s) of every action."""
-        return log_softmax(self.mlp(observation))
+    def __call__(
+        self, observation: Float[Array, "*batch observation"], allowed: Bool[Array, "*batch actions"] | None = None
+    ) -> Float[Array, "*batch actions"]:
+        """log π(·|s) of every action, among the allowed ones (FORBIDDEN or less of the others)."""
+        return log_softmax(within(allowed, self.mlp(observation)))
 
-    def probabilities(self, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch actions"]:
-        """π(·|s) of every action."""
-        log_prob = self(observation)
+    def probabilities(
+        self, observation: Float[Array, "*batch observation"], allowed: Bool[Array, "*batch actions"] | None = None
+    ) -> Float[Array, "*batch actions"]:
+        """π(·|s) of every action, among the allowed ones."""
+        log_prob = self(observation, allowed)
         return log_prob.__array_namespace__().exp(log_prob)
 
     def mode(self, observation: Float[Array, "*batch observation"]) -> Int[Array, "*batch"]:
@@ -53,10 +57,13 @@ class CategoricalActor(eqx.Module):
         return -self.log_prob(observation, action)
 
     def log_prob(
-        self, observation: Float[Array, "*batch observation"], action: Int[Array, "*batch"]
+        self,
+        observation: Float[Array, "*batch observation"],
+        action: Int[Array, "*batch"],
+        allowed: Bool[Array, "*batch actions"] | None = None,
     ) -> Float[Array, "*batch"]:
-        """log π(a|s) of given actions."""
-        return pick(self(observation), action)
+        """log π(a|s) of given actions, among the allowed ones."""
+        return pick(self(observation, allowed), action)
 
     def kl(self, other: CategoricalActor, observation: Float[Array, "*batch observation"]) -> Float[Array, "*batch"]:
         """KL(π ‖ other) at each state."""

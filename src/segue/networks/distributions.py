@@ -228,6 +228,15 @@ def pick(values: Float[Array, "*batch actions"], action: Int[Array, "*batch"]) -
     return xp.take_along_axis(values, action[..., None], axis=-1)[..., 0]
 
 
+#: What stands for −∞ where a loss is differentiated: finite, so that 0 times it is 0.
+FORBIDDEN = -1e9
+
+
+def within(allowed: Bool[Array, "*batch actions"] | None, values: Float[Array, "*batch actions"]) -> Array:
+    """The values, so low where an action is not allowed that no maximum and no softmax takes it; None allows all."""
+    return values if allowed is None else values.__array_namespace__().where(allowed, values, FORBIDDEN)
+
+
 def _only(allowed: Bool[Array, "*batch actions"], values: Float[Array, "*batch actions"]) -> Array:
     return values.__array_namespace__().where(allowed, values, -np.inf)
 

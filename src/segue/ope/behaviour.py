@@ -108,7 +108,9 @@ def propensities(dataset: Dataset, model: BehaviourModel, seed: int) -> Propensi
             f"that is more than {CALIBRATION_LIMIT:.0%}: weights, and every estimate that uses them, are unreliable; "
             "log the propensities, or give the model more width or steps"
         )
-    return Propensities(_log_prob(actor, observation, dataset.actions), True, error, tuple(notes))
+    return Propensities(
+        _log_prob(actor, observation, dataset.actions, dataset.allowed_actions), True, error, tuple(notes)
+    )
 
 
 def calibration_error(
@@ -136,9 +138,14 @@ def calibration_error(
     return float((np.abs(shares - 1 / BINS).sum(0) / 2).max())
 
 
-def _log_prob(actor: Any, observation: np.ndarray, action: np.ndarray) -> Float[np.ndarray, " rows"]:
-    rows = np.arange(len(observation))
-    return in_chunks(lambda r: actor.log_prob(observation[r], action[r]), rows).astype(np.float64)
+def _log_prob(
+    actor: Any, observation: np.ndarray, action: np.ndarray, allowed: np.ndarray | None = None
+) -> Float[np.ndarray, " rows"]:
+    def of(row: np.ndarray) -> Any:
+        masks = () if allowed is None else (allowed[row],)
+        return actor.log_prob(observation[row], action[row], *masks)
+
+    return in_chunks(of, np.arange(len(observation))).astype(np.float64)
 
 
 def _fit(model: BehaviourModel, dataset: Dataset, observation: np.ndarray, out: np.ndarray, seed: int) -> Any:

@@ -376,7 +376,9 @@ class _Evaluation:
         if not weighted:
             return None
         try:
-            log_prob = self.policy.log_prob(self.dataset.observations, self.dataset.actions)
+            log_prob = self.policy.log_prob(
+                self.dataset.observations, self.dataset.actions, self.dataset.allowed_actions
+            )
         except NoDensity as error:
             if not self.skip:
                 raise

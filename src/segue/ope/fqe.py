@@ -146,8 +146,8 @@ def fit(fqe: FQE, policy: Judged, dataset: Dataset, discount: float, seed: int) 
     at_start, anywhere = Limits.of_starts(dataset, discount), Limits.of_states(dataset, discount)
     key, source = rng.stream(seed, "fqe"), rng.generator(seed, "fqe")
     steps = rng.named(key, "step")
-    here = _choices(policy, dataset.observations, fqe.draws, source)
-    there = _choices(policy, dataset.next_observations, fqe.draws, source)
+    here = _choices(policy, dataset.observations, fqe.draws, source, dataset.allowed_actions)
+    there = _choices(policy, dataset.next_observations, fqe.draws, source, dataset.next_allowed_actions())
 
     count = len(dataset.episode_starts)
     times = source.multinomial(count, np.full(count, 1 / count), fqe.members)  # [members, episodes]
@@ -230,10 +230,16 @@ def _mean_where(
     return (values * chosen).sum(0) / np.maximum(chosen.sum(0), 1)
 
 
-def _choices(policy: Judged, observation: np.ndarray, draws: int, source: np.random.Generator) -> np.ndarray:
-    """π(·|s), [rows, actions]; of a continuous policy draws, [rows, draws, action]."""
+def _choices(
+    policy: Judged,
+    observation: np.ndarray,
+    draws: int,
+    source: np.random.Generator,
+    allowed: Bool[np.ndarray, "rows actions"] | None,
+) -> np.ndarray:
+    """π(·|s) among the allowed actions, [rows, actions]; of a continuous policy draws, [rows, draws, action]."""
     if isinstance(policy, DiscretePolicy):
-        return in_chunks(policy.probabilities, observation).astype(np.float32)
+        return policy.chances(observation, allowed).astype(np.float32)
     count = 1 if policy.deterministic else draws
     drawn = [in_chunks(lambda part: policy.draw(part, source), observation) for _ in range(count)]
     return np.stack(drawn, axis=1).astype(np.float32)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt64
+from jaxtyping import Bool, Float, Int, UInt64
 
 from segue.deployment.policy import ExportedPolicy
 from segue.errors import SegueError
@@ -37,12 +37,32 @@ class DiscretePolicy:
     """π(·|s) for raw observations."""
     seen: UInt64[np.ndarray, " episodes"] | None = dataclasses.field(default=None, compare=False, repr=False)
     """Fingerprints of the episodes that it has learnt from (`Dataset.episode_fingerprints`); None if unknown."""
+    among: (
+        Callable[
+            [Float[np.ndarray, "rows observation"], Bool[np.ndarray, "rows actions"]],
+            Float[np.ndarray, "rows actions"],
+        ]
+        | None
+    ) = None
+    """The same where only some actions can be taken, as the dataset says; None: `probabilities` knows that itself."""
+
+    def chances(
+        self, observation: Float[np.ndarray, "rows observation"], allowed: Bool[np.ndarray, "rows actions"] | None
+    ) -> Float[np.ndarray, "rows actions"]:
+        """π(·|s), among the allowed actions where the dataset says which they are."""
+        among = self.among
+        if allowed is None or among is None:
+            return in_chunks(self.probabilities, observation)
+        return in_chunks(lambda row: among(observation[row], allowed[row]), np.arange(len(observation)))
 
     def log_prob(
-        self, observation: Float[np.ndarray, "rows observation"], action: Int[np.ndarray, " rows"]
+        self,
+        observation: Float[np.ndarray, "rows observation"],
+        action: Int[np.ndarray, " rows"],
+        allowed: Bool[np.ndarray, "rows actions"] | None = None,
     ) -> Float[np.ndarray, " rows"]:
         """log π(a|s), −inf where it never does that."""
-        chance = np.asarray(pick(in_chunks(self.probabilities, observation).astype(np.float64), action))
+        chance = np.asarray(pick(self.chances(observation, allowed).astype(np.float64), action))
         return np.log(chance, out=np.full(len(chance), -np.inf), where=chance > 0)
 
     def checked(self, actions: int) -> DiscretePolicy:
@@ -90,9 +110,12 @@ class ContinuousPolicy:
     """Fingerprints of the episodes that it has learnt from (`Dataset.episode_fingerprints`); None if unknown."""
 
     def log_prob(
-        self, observation: Float[np.ndarray, "rows observation"], action: Float[np.ndarray, "rows action"]
+        self,
+        observation: Float[np.ndarray, "rows observation"],
+        action: Float[np.ndarray, "rows action"],
+        allowed: Bool[np.ndarray, "rows actions"] | None = None,
     ) -> Float[np.ndarray, " rows"]:
-        """log π(a|s).
+        """log π(a|s); `allowed` is for discrete actions only.
 
         Raises:
             NoDensity: if there is none.
@@ -149,7 +172,15 @@ def _discrete(policy: Policy | ExportedPolicy, explore: bool) -> DiscretePolicy:
         chosen: Any = policy.distribution(np.asarray(observation, np.float32), explore)
         return np.exp(np.asarray(chosen.log_probs))
 
-    return DiscretePolicy(probabilities, policy.seen)
+    def among(
+        observation: Float[np.ndarray, "rows observation"], allowed: Bool[np.ndarray, "rows actions"]
+    ) -> Float[np.ndarray, "rows actions"]:
+        if isinstance(policy, ExportedPolicy):
+            return np.exp(policy.log_probs(observation, explore=explore, allowed=allowed))
+        chosen: Any = policy.distribution(np.asarray(observation, np.float32), explore)
+        return np.exp(np.asarray(chosen.among(allowed).log_probs))
+
+    return DiscretePolicy(probabilities, policy.seen, among)
 
 
 def _continuous(policy: Policy | ExportedPolicy, explore: bool, kind: Kind) -> ContinuousPolicy:

@@ -102,18 +102,31 @@ class Replay(eqx.Module):
         spaces: Spaces,
         chunks: bool = False,
         costs: bool = False,
+        masks: bool = False,
         part_rows: tuple[Int[np.ndarray, " parts"], Float[np.ndarray, " parts"]] | None = None,
     ) -> Replay:
-        """The dataset on the device, and an empty ring of this capacity (0: none), with what `chunks` of actions
-        or `costs` need; `part_rows` are the rows and shares of a mixture's parts."""
+        """The dataset on the device, and an empty ring of this capacity (0: none), with what `chunks` of actions,
+        `costs` or `masks` of allowed actions need; `part_rows` are the rows and shares of a mixture's parts."""
         offline = None if offline is None else jax.tree.map(jnp.asarray, offline)
         ring = empty(capacity, spaces) if capacity else None
         if ring is not None and chunks:
             ring = ring._replace(following=jnp.full(capacity, -1, jnp.int32))
         if ring is not None and costs:
             ring = ring._replace(cost=jnp.zeros(capacity))
+        if masks:
+            every = [jnp.ones((capacity, spaces.action_size), bool) for _ in range(2)]  # in buffers of their own
+            ring = None if ring is None else ring._replace(allowed=every[0], next_allowed=every[1])
+            offline = None if offline is None else jax.tree.map(jnp.asarray, with_masks(offline, spaces.action_size))
         shares = None if offline is None or part_rows is None else Shares.of(*part_rows)
         return cls(offline, ring, jnp.zeros((), jnp.int32), shares)
+
+
+def with_masks(batch: Transition, actions: int) -> Transition:
+    """The batch, with masks that allow all of so many actions where it has none."""
+    if batch.allowed is not None:
+        return batch
+    every = np.ones((*batch.reward.shape, actions), bool)
+    return batch._replace(allowed=every, next_allowed=every.copy())
 
 
 def empty(rows: int, spaces: Spaces) -> Transition:

@@ -16,7 +16,7 @@ from segue.core import Transition
 from segue.replay.base import Replay
 
 #: The columns of a live transition; the others are of on-policy batches.
-COLUMNS = Transition._fields[:9]
+COLUMNS = Transition._fields[:11]
 
 
 class ReplayLog:

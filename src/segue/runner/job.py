@@ -21,6 +21,7 @@ from segue.algorithms.ppo import PPO
 from segue.core import Learner
 from segue.data.dataset import Dataset
 from segue.envs import Patience, environment_spaces
+from segue.envs.masks import gives_masks
 from segue.errors import Diverged
 from segue.evaluation import Probe, action_histogram
 from segue.files import write_atomically
@@ -148,7 +149,8 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
         strategy = recipe.effective_replay
         rows, capacity = logged if strategy.needs_dataset else None, _ring(recipe) or _arriving(recipe)
         parts = None if dataset is None else dataset.part_rows(recipe.dataset_hindsight)
-        replay = Replay.create(rows, capacity, spaces, algorithm.chunk_length > 1, algorithm.needs_costs, parts)
+        masks = spaces.discrete and ((logged is not None and logged.allowed is not None) or gives_masks(env_id))
+        replay = Replay.create(rows, capacity, spaces, algorithm.chunk_length > 1, algorithm.needs_costs, masks, parts)
         sampler = strategy.init(replay, spaces, rng.stream(job.seed, "sampler"))
     if checkpointer.state is None:
         learner, checkpointer.lines = hand_over_to_online(job, recipe, dataset, logged, spaces, recorder)

@@ -30,6 +30,7 @@ from segue.core import Learner, Metrics, Transition
 from segue.errors import SegueError
 from segue.policy import Policy
 from segue.replay import Replay, ReplayStrategy, append
+from segue.replay.base import with_masks
 from segue.replay.replay_log import ReplayLog, refill
 from segue.training.bridge_reviews import BridgeReviews
 from segue.training.checkpointing import Position
@@ -189,6 +190,9 @@ class Agent:
             following=np.full(len(reward), -1, np.int32) if self.algorithm.chunk_length > 1 else None,
             cost=cost,
         )
+        assert self.replay.online is not None
+        if self.replay.online.allowed is not None:
+            batch = with_masks(batch, self.replay.online.allowed.shape[1])
         self.tell(batch, reward, terminated | truncated, slots, cost=cost)
 
     def tell_copies(self, copies: Transition) -> None:

@@ -9,13 +9,15 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from segue import rng
-from segue.acting import restart
+from segue.acting import act, restart
 from segue.algorithms.base import Algorithm
 from segue.core import Spaces, Transition
 from segue.envs import Episodes
+from segue.errors import SegueError
 from segue.policy import Policy
+from segue.replay.base import with_masks
 from segue.training.checkpointing import Position, generator_state, restore_generator
-from segue.training.hindsight import Hindsight, Steps, as_transitions
+from segue.training.hindsight import MASKED, Hindsight, Steps, as_transitions
 
 
 class Collected(NamedTuple):
@@ -38,11 +40,24 @@ class Collected(NamedTuple):
 class Collector:
     """Steps environments with a policy, and remembers what the policy carries from step to step.
 
+    With `masks`, its transitions say which actions were allowed also where the environment does not (all).
     With `hindsight`, it also gives copies of finished episodes with other goals.
+
+    Raises:
+        SegueError: with both.
     """
 
-    def __init__(self, algorithm: Algorithm, episodes: Episodes, seed: int, hindsight: Hindsight | None = None) -> None:
-        self.algorithm, self.episodes, self.hindsight = algorithm, episodes, hindsight
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        episodes: Episodes,
+        seed: int,
+        hindsight: Hindsight | None = None,
+        masks: bool = False,
+    ) -> None:
+        if masks and hindsight is not None:
+            raise SegueError(MASKED)
+        self.algorithm, self.episodes, self.hindsight, self.masks = algorithm, episodes, hindsight, masks
         self.source = rng.generator(seed, "online", "exploration")
         self.carry: Any = None
 
@@ -60,13 +75,19 @@ class Collector:
         if broken is not None:
             self.carry = restart(policy, self.carry, broken)
         observation, action = episodes.observation, self._choose(policy, random_action)
+        allowed = _copy(episodes.allowed)
         next_observation, reward, terminated, truncated = episodes.step(action)
+        next_allowed = episodes.next_allowed
         while episodes.any_lost:  # those begin another episode, with a step that counts
             lost = episodes.lost
             broken = lost if broken is None else broken | lost
             self.carry = restart(policy, self.carry, lost)
             seen, again = episodes.observation, self._choose(policy, random_action, lost)
+            seen_allowed = _copy(episodes.allowed)
             anew = episodes.step(again, only=lost)
+            if allowed is not None and next_allowed is not None:
+                allowed = _where(lost, seen_allowed, allowed)
+                next_allowed = _where(lost, episodes.next_allowed, next_allowed)
             observation, action = (_where(lost, *pair) for pair in ((seen, observation), (again, action)))
             next_observation, reward, terminated, truncated = (
                 _where(lost, new, old)
@@ -84,6 +105,8 @@ class Collector:
         # Backfill fills in the next action and the return-to-go, for the algorithms that use them.
         unknown = np.full_like(action, -1 if self.spaces.discrete else np.nan)
         batch = as_transitions(self.algorithm, policy.normaliser, steps, reward, unknown)
+        if self.masks or allowed is not None:
+            batch = with_masks(batch._replace(allowed=allowed, next_allowed=next_allowed), self.spaces.action_size)
         return Collected(batch, reward, done, broken, carry, cost)
 
     def copies(self, policy: Policy) -> list[Transition]:
@@ -117,16 +140,23 @@ class Collector:
         """Actions for what the environments show now; `only` there the step counts for what is carried on."""
         spaces, count = self.spaces, len(self.episodes.observation)
         if not random_action:
-            acted = policy.act(self.episodes.observation, self.carry, self.source, True)
+            acted = act(policy, self.episodes.observation, self.carry, self.source, True, self.episodes.allowed)
             if only is None:
                 self.carry = acted.carry
             else:
                 self.carry = jax.tree.map(lambda new, old: _where(only, new, old), acted.carry, self.carry)
             return np.asarray(acted.action)
+        if self.episodes.allowed is not None:
+            drawn = np.where(self.episodes.allowed, self.source.uniform(size=self.episodes.allowed.shape), -1.0)
+            return drawn.argmax(-1).astype(np.int32)
         if spaces.discrete:
             return self.source.integers(spaces.action_size, size=count, dtype=np.int32)
         return np.asarray(rng.uniform(self.source, (count, spaces.action_size), -1.0, 1.0))
 
 
-def _where(mask: Bool[np.ndarray, " environments"], new: np.ndarray, old: np.ndarray) -> np.ndarray:
+def _copy(masks: np.ndarray | None) -> np.ndarray | None:
+    return None if masks is None else masks.copy()
+
+
+def _where(mask: Bool[np.ndarray, " environments"], new: Any, old: np.ndarray) -> np.ndarray:
     return np.where(mask.reshape(-1, *[1] * (old.ndim - 1)), new, old)

@@ -14,7 +14,13 @@ from segue.algorithms.base import Algorithm
 from segue.core import Normaliser, Transition
 from segue.data.dataset import Dataset
 from segue.envs.goals import Goals
+from segue.errors import SegueError
 from segue.training.checkpointing import generator_state, restore_generator
+
+MASKED = (
+    "hindsight does not know which actions are admissible under another goal; expected no --hindsight and no "
+    "--dataset-hindsight where actions are masked"
+)
 
 
 class Steps(NamedTuple):
@@ -95,9 +101,11 @@ def logged_with_copies(
     The copies count as part of the dataset, so they are the same for every seed.
 
     Raises:
-        SegueError: as `Goals.rewards` does.
+        SegueError: as `Goals.rewards` does; for a dataset with admissible actions.
     """
     logged = algorithm.transitions(dataset, normaliser)
+    if logged.allowed is not None:
+        raise SegueError(MASKED)
     source = rng.generator(0, "dataset", "hindsight")
     cost = np.zeros(len(dataset), np.float32) if dataset.cost is None else dataset.cost
     columns = Steps(dataset.observations, dataset.actions, dataset.next_observations, dataset.terminals, cost)

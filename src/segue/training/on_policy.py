@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from segue import rng
+from segue.algorithms.base import log_prob_of
 from segue.algorithms.ppo import PPO
 from segue.bridges.base import Bridge
 from segue.core import Array, Key, Learner, Metrics, Transition, as_numbers
@@ -152,15 +153,18 @@ def _stacked(rows: list[tuple[Transition, np.ndarray]]) -> dict[str, np.ndarray]
     """The unfinished rollout as columns."""
     if not rows:
         return {}
-    columns = Transition(*(np.stack(column) for column in zip(*(batch[:7] for batch, _ in rows), strict=True)))
-    named = {f"rollout.{name}": column for name, column in columns._asdict().items() if column is not None}
+    there = [name for name in COLUMNS if getattr(rows[0][0], name) is not None]
+    named = {f"rollout.{name}": np.stack([getattr(batch, name) for batch, _ in rows]) for name in there}
     return {**named, "rollout.ended": np.stack([ended for _, ended in rows])}
 
 
 def _unstacked(arrays: Mapping[str, np.ndarray]) -> list[tuple[Transition, np.ndarray]]:
     """The rows that `_stacked` made columns of."""
-    columns = [arrays[f"rollout.{name}"] for name in COLUMNS if f"rollout.{name}" in arrays]
-    return [(Transition(*row), ended) for *row, ended in zip(*columns, arrays.get("rollout.ended", ()), strict=True)]
+    there = [name for name in COLUMNS if f"rollout.{name}" in arrays]
+    return [
+        (Transition(**{name: arrays[f"rollout.{name}"][i] for name in there}), ended)
+        for i, ended in enumerate(arrays.get("rollout.ended", ()))
+    ]
 
 
 @partial(jax.jit, static_argnames=("epochs", "train_policy"), donate_argnames=("learner",))
@@ -187,7 +191,7 @@ def learn(
     rollout = current.advantages(rollout, done, learner.nets.value, current.gae_lambda if train_policy else 1.0)
     batch: Transition = jax.tree.map(lambda column: jnp.reshape(column, (-1, *column.shape[2:])), rollout)
     # From the action as it is stored, so that the ratio of the first minibatch is 1, but for rounding.
-    batch = batch._replace(log_prob=learner.nets.actor.log_prob(batch.observation, batch.action))
+    batch = batch._replace(log_prob=log_prob_of(learner.nets.actor, batch, batch.action))
     rows = batch.reward.shape[0]
     count, steps = rows // current.batch_size, steps_of(current, train_policy)
 

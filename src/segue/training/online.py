@@ -125,7 +125,9 @@ def train_online(
     goals = Goals(s.env_id) if s.hindsight else None
     hindsight = None if goals is None else Hindsight(goals, s.hindsight, s.seed, s.environments)
     episodes = s.episodes(recorder, tell)
-    collector = Collector(algorithm, episodes, s.seed, hindsight)
+    collector = Collector(
+        algorithm, episodes, s.seed, hindsight, replay.online is not None and replay.online.allowed is not None
+    )
     if position is not None:
         evaluate_at = s.next_evaluation(position.plain["began"])
         collector.restore(position, agent.policy)
