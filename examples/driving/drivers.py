@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from highway_env.vehicle.behavior import IDMVehicle
-
 from examples.driving.roads import SPEEDS
+from highway_env.vehicle.behavior import IDMVehicle
 
 LEFT, IDLE, RIGHT, FASTER, SLOWER = range(5)
 
@@ -54,3 +53,18 @@ def decide(env: Any, style: Style, source: np.random.Generator) -> int:
     now = ego.speed_to_index(ego.speed)
     reached = {IDLE: ego.target_speed, FASTER: SPEEDS[min(now + 1, 7)], SLOWER: SPEEDS[max(now - 1, 0)]}
     return min(reached, key=lambda action: abs(reached[action] - wanted))
+
+
+def log_of(name: str, road: type, episodes: int, seed: int) -> dict[str, np.ndarray]:
+    """The journeys of drivers of this style on this road, as columns."""
+    env, rows = road(), []
+    for episode in range(episodes):
+        source = np.random.default_rng((seed, episode))
+        seen, over = env.reset(seed=int(source.integers(2**31)))[0], False
+        while not over:
+            action = decide(env, STYLES[name], source)
+            following, reward, terminated, truncated, info = env.step(action)
+            rows.append((seen, action, reward, following, terminated, truncated and not terminated, info["crashed"]))
+            seen, over = following, terminated or truncated
+    names = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts", "cost")
+    return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
