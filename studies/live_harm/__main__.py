@@ -261,8 +261,8 @@ def main() -> None:
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if not flags.redraw:
         flags.work.mkdir(parents=True, exist_ok=True)
-        for name, fault in FAULTS.items():
-            for seed in range(REPEATS):
+        for seed in range(REPEATS):
+            for name, fault in FAULTS.items():
                 if str(seed) not in results.setdefault(name, {}):
                     results[name][str(seed)] = met(flags.work, fault, seed)
                     write_atomically(RESULTS, json.dumps(results, indent=1) + "\n")
