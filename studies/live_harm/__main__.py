@@ -37,10 +37,10 @@ LATE, REVIEW, WINDOW = 30.0, 5.0, 60.0
 #: When the day begins, in seconds since 1970.
 BEGINS = 1e9
 #: Units before the fault, among them the reference of the service's watch; and after which it counts as missed.
-BEFORE, MOST = 1_000, 5_000
+BEFORE, MOST = 800, 3_000
 REPEATS = 20
 #: Units whose rewards the poisoned learner learns from, and transitions between its candidates.
-POISONED, EVERY = 2_000, 2_000
+POISONED, EVERY = 500, 2_000
 
 Seen = Callable[[np.ndarray], np.ndarray]
 
@@ -261,8 +261,8 @@ def main() -> None:
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if not flags.redraw:
         flags.work.mkdir(parents=True, exist_ok=True)
-        for name, fault in FAULTS.items():
-            for seed in range(REPEATS):
+        for seed in range(REPEATS):
+            for name, fault in FAULTS.items():
                 if str(seed) not in results.setdefault(name, {}):
                     results[name][str(seed)] = met(flags.work, fault, seed)
                     write_atomically(RESULTS, json.dumps(results, indent=1) + "\n")
