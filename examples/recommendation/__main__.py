@@ -1,0 +1,34 @@
+"""Recommendation, from logged clicks to a recommender that learns live.
+
+    python -m examples.recommendation --open-bandit FOLDER
+
+`README.md` beside this file says what is done, what was found, and where the data comes from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from examples.recommendation import shop
+
+FULL = shop.Sizes(log=5_000, updates=10_000, before=500, trial=5_000, learn=4_000, every=10_000, truth=5_000)
+
+
+def main() -> None:
+    """Both parts; the first one where its data is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--open-bandit", type=Path, help="a folder with bts-men.csv and random-men.csv")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/recommendation"), help="a new folder for everything made"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--full", action="store_true", help="more sessions: about an hour")
+    flags = parser.parse_args()
+    found = shop.go(flags.out / "shop", FULL if flags.full else shop.Sizes(), flags.seed)
+    print(json.dumps(found["clicks per session"], indent=1))
+
+
+if __name__ == "__main__":
+    main()
