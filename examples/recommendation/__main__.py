@@ -26,8 +26,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--full", action="store_true", help="more sessions: about an hour")
     flags = parser.parse_args()
+    if flags.open_bandit is None:
+        print("Open Bandit is left out: give --open-bandit FOLDER (README.md says where it comes from)", flush=True)
+    else:
+        figures.clicks(open_bandit.go(flags.open_bandit, flags.out, 10_000 if flags.full else 1_000, flags.seed), flags.out)
     found = shop.go(flags.out / "shop", FULL if flags.full else shop.Sizes(), flags.seed)
-    print(json.dumps(found["clicks per session"], indent=1))
+    figures.shop(found, flags.out)
+    print(tables.shop(found))
 
 
 if __name__ == "__main__":

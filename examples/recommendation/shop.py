@@ -1,4 +1,4 @@
-"""From SARDINE's logs to a live recommender that learns: every step is a command of Segue's, and the traffic is HTTP."""
+"""From SARDINE's logs to a live recommender that learns: each step is a command of Segue's, the traffic is HTTP."""
 
 from __future__ import annotations
 
