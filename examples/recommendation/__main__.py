@@ -8,10 +8,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from examples.recommendation import shop
+from examples.recommendation import figures, open_bandit, shop, tables
 
 FULL = shop.Sizes(log=5_000, updates=10_000, before=500, trial=5_000, learn=4_000, every=10_000, truth=5_000)
 
@@ -29,7 +28,10 @@ def main() -> None:
     if flags.open_bandit is None:
         print("Open Bandit is left out: give --open-bandit FOLDER (README.md says where it comes from)", flush=True)
     else:
-        figures.clicks(open_bandit.go(flags.open_bandit, flags.out, 10_000 if flags.full else 1_000, flags.seed), flags.out)
+        steps = 10_000 if flags.full else 1_000
+        answers = open_bandit.go(flags.open_bandit, flags.out, steps, flags.seed)
+        figures.clicks(answers, flags.out)
+        print(tables.clicks(answers), flush=True)
     found = shop.go(flags.out / "shop", FULL if flags.full else shop.Sizes(), flags.seed)
     figures.shop(found, flags.out)
     print(tables.shop(found))
