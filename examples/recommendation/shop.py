@@ -1,4 +1,4 @@
-"""From SARDINE's logs to a live recommender that learns: every step is a command of Segue's, and the traffic is HTTP."""
+"""From SARDINE's logs to a live recommender that learns: each step is a command of Segue's, the traffic is HTTP."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from examples.recommendation.world import ITEMS, STEPS, Sessions
 from jaxtyping import Float, Int
 
 import segue
-from examples.recommendation.world import ITEMS, STEPS, Sessions
 from segue.acting import ActingPolicy
 from segue.live import Client
+from segue.live.database import open_database
+from segue.live.overview import PolicyAbout, policies
+from segue.live.policies import read_policy
 
 #: ε of SARDINE's logger: nine of ten items are random.
 EPSILON = 0.9
@@ -34,16 +37,18 @@ APPLICATIONS = 4
 class Sizes:
     """How many sessions and updates each step takes."""
 
-    log: int = 400
+    log: int = 1_500
     """Logged sessions to learn from, and as many more that judge what was learnt."""
     updates: int = 3_000
-    first: int = 300
-    """Live sessions before the first trial."""
-    trial: int = 2_000
+    before: int = 100
+    """Live sessions before a trial: what the off-policy gate judges by."""
+    trial: int = 1_200
     """Live sessions of one trial at most."""
-    learn: int = 1_500
-    """Live sessions of the promoted policy before fine-tuning."""
-    truth: int = 2_000
+    learn: int = 800
+    """Live sessions before fine-tuning, beside those of the first trial."""
+    every: int = 4_000
+    """Live decisions from one candidate to the next."""
+    truth: int = 1_000
     """Simulated sessions that measure what a policy is really worth."""
 
 
@@ -166,16 +171,25 @@ class Log:
         """`segue policies …` on this log."""
         return run("policies", *words, "--db", str(self.db)).strip()
 
-    def standing(self, name: str) -> dict[str, Any]:
-        """One policy with its status and every verdict on it."""
-        command = [sys.executable, "-m", "segue.cli.main", "policies", "--db", str(self.db), "--json"]
-        listed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        return next(one for one in listed if name in (one["name"], one["policy"]))
+    def standing(self) -> dict[str, PolicyAbout]:
+        """Every policy by its name, with its status and every verdict on it; later ones of a name replace earlier."""
+        database = open_database(self.db, create=False)
+        try:
+            return {one.name: one for one in policies(database)}
+        finally:
+            database.close()
 
     def exposure(self, policy: str) -> Int[np.ndarray, " items"]:
         """How often a policy has shown each item to users."""
-        shown = segue.load(f"live:{self.db}?policy={policy}").actions
-        return np.bincount(shown, minlength=ITEMS)
+        return np.bincount(segue.load(f"live:{self.db}?policy={policy}").actions, minlength=ITEMS)
+
+    def truth(self, policy: str, sessions: int, seed: int) -> Float[np.ndarray, " sessions"]:
+        """Clicks in simulated sessions of a policy as it was deployed."""
+        database = open_database(self.db, create=False)
+        try:
+            return clicks_per_session(read_policy(database, policy), sessions, seed)
+        finally:
+            database.close()
 
 
 def trial(log: Log, name: str, traffic: Traffic, sizes: Sizes) -> dict[str, Any]:
@@ -185,23 +199,102 @@ def trial(log: Log, name: str, traffic: Traffic, sizes: Sizes) -> dict[str, Any]
     """
     log.policies("shadow", name)
     print(log.policies("evaluate", name), flush=True)
-    gate = log.standing(name)["gates"][-1]
-    forced = gate["verdict"] != "passed"
-    if forced:
-        print(log.policies("canary", name, "--force", "--why", "the gate cannot say; the canary will"), flush=True)
+    gate = log.standing()[name].gates[-1]
+    if gate.verdict != "passed":
+        why = f"the off-policy gate says: {gate.verdict}"
+        print(log.policies("canary", name, "--force", "--why", why), flush=True)
 
     def decided() -> bool:
-        return log.standing(name)["status"] not in ("shadow", "canary")
+        return log.standing()[name].status not in ("shadow", "canary")
 
     sessions = traffic.until(decided, sizes.trial)
-    waited = 0.0
-    while not decided() and waited < 2 * WINDOW:  # the last windows have to close
+    until = time.monotonic() + 2 * WINDOW
+    while not decided() and time.monotonic() < until:  # the last windows have to close
         time.sleep(1.0)
-        waited += 1.0
-    outcome = log.standing(name)
-    if outcome["status"] == "canary":
+    status = log.standing()[name].status
+    if status == "canary":
+        status = "undecided"
         log.policies("rollback", "--why", "the trial is out of sessions")
     print(run("ab", "--db", str(log.db)), flush=True)
-    compared = json.loads(run("ab", "--db", str(log.db), "--json"))
-    return {"name": name, "gate": gate, "forced": forced, "sessions": sessions, "status": outcome["status"],
-            "verdicts": outcome["gates"], "ab": compared}
+    return {
+        "name": name,
+        "status": status,
+        "sessions": sessions,
+        "gate": {"verdict": gate.verdict, "reason": gate.evidence["reason"]},
+        "steps": [f"{one.gate}: {one.verdict}" for one in log.standing()[name].gates],
+        "ab": json.loads(run("ab", "--db", str(log.db), "--json")),
+    }
+
+
+def judged(policy: Path, dataset: Path, sizes: Sizes, seed: int) -> dict[str, Any]:
+    """What estimators say of a policy from sessions of the logger, and what it really earns, both undiscounted."""
+    words = ("--offline", "--explore", "--discount", "1", "--fresh", "--fqe-steps", "2000", "--json")
+    (found,) = json.loads(run("evaluate", str(policy), "--dataset", f"npz:{dataset}", *words))
+    truth = clicks_per_session(segue.load_policy(policy), sizes.truth, seed)
+    return {
+        "logger": found["behaviour_value"],
+        "truth": _mean(truth),
+        "verdict": found["verdict"],
+        "estimates": {
+            one["method"]: {
+                "value": one["value"],
+                "lower": one["bounds"]["value_lower"],
+                "effective": None if one["support"] is None else one["support"]["effective_episodes"],
+            }
+            for one in found["estimates"]
+        },
+    }
+
+
+def go(out: Path, sizes: Sizes, seed: int) -> dict[str, Any]:
+    """The whole way; what was found is kept in `out/shop.json`."""
+    out.mkdir(parents=True, exist_ok=False)
+    for number, name in enumerate(("log", "fresh")):
+        np.savez_compressed(out / f"{name}.npz", **log(sizes.log, 2 * seed + number))
+    data = ("--dataset", f"npz:{out / 'log.npz'}", "--offline-steps", str(sizes.updates), "--seed", str(seed))
+    small = ("--offline.hidden-sizes", "64", "64", "--offline.batch-size", "128")
+    run("run", *data, "--offline", "bc", *small, "--out", str(out / "cloned"))
+    # A sharper policy than IQL's default: what explores is what users see.
+    sharp = ("--offline.inverse-temperature", "10")
+    run("run", *data, "--offline", "iql", *small, *sharp, "--out", str(out / "pretrained"))
+    for name in ("cloned", "pretrained"):
+        run("export", str(out / name), "--to", str(out / "policies" / name))
+    before = judged(out / "policies" / "pretrained", out / "fresh.npz", sizes, 1_000 + seed)
+    live = Log(out / "live.db")
+    with serving(live.db, out / "policies" / "cloned", seed) as address:
+        live.policies("rules", "--window", str(WINDOW), "--shares", "0.5")
+        live.policies("stage", str(out / "policies" / "pretrained"))
+        traffic = Traffic(address, 2_000 + seed)
+        traffic.go_on(sizes.before)
+        trials = [trial(live, "pretrained", traffic, sizes)]
+        traffic.go_on(sizes.learn)
+        known = set(live.standing())
+        learn = ("--db", str(live.db), "--run", str(out / "pretrained"), "--online", "iql", "--every", str(sizes.every))
+        run("learn", *learn, *(word.replace("offline", "online") for word in (*small, *sharp)), "--once",
+            "--out", str(out / "learner"))  # fmt: skip
+        candidates = [name for name in live.standing() if name not in known]
+        traffic.go_on(sizes.before)
+        trials.append(trial(live, candidates[-1], traffic, sizes))
+    run("report", str(out / "learner"))
+    names = {"logged, cloned": "cloned", "pretrained": "pretrained", "fine-tuned": candidates[-1]}
+    hashes = {shown: live.standing()[name].policy for shown, name in names.items()}
+    worth = {shown: _mean(live.truth(policy, sizes.truth, 3_000 + seed)) for shown, policy in hashes.items()}
+    exposure = {shown: live.exposure(policy).tolist() for shown, policy in hashes.items()}
+    with np.load(out / "log.npz") as columns:
+        exposure = {"logger": np.bincount(columns["actions"], minlength=ITEMS).tolist(), **exposure}
+        worth = {"logger": _mean(columns["rewards"].reshape(-1, STEPS).sum(1)), **worth}
+    found = {
+        "seed": seed,
+        "sizes": dataclasses.asdict(sizes),
+        "before launch": before,
+        "trials": trials,
+        "clicks per session": worth,
+        "exposure": exposure,
+    }
+    (out / "shop.json").write_text(json.dumps(found, indent=1))
+    return found
+
+
+def _mean(values: Float[np.ndarray, " n"]) -> dict[str, float]:
+    """With the half-width of its 95 % interval."""
+    return {"mean": float(values.mean()), "within": float(1.96 * values.std(ddof=1) / np.sqrt(len(values)))}

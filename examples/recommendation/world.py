@@ -1,8 +1,8 @@
 """SARDINE as the users of a shop: a session of ten recommendations, one item each, and clicks.
 
-The simulator is `sardine/SingleItem-Static-v0` (Deffayet et al., naver/sardine): a user has hidden tastes for topics, and
-clicks on an item with a probability that rises steeply with the item's relevance. Changed are the length of a session
-(10 steps instead of 100) and the catalogue (every 50th of its 1,000 items).
+The simulator is `sardine/SingleItem-Static-v0` (naver/sardine): a user has hidden tastes for topics, and clicks on an
+item with a probability that rises steeply with the item's relevance. Changed are the length of a session (10 steps
+instead of 100) and the catalogue (every 50th of its 1,000 items).
 """
 
 from __future__ import annotations
