@@ -34,23 +34,25 @@ def tables(results: Results) -> dict[str, str]:
 def _pushing(found: Results) -> str:
     rows = []
     for arm, seeds in found["arms"].items():
-        curves = list(seeds.values())
+        curves = [seed["points"] for seed in seeds]
+        failed = sum(seed["status"] != "complete" for seed in seeds)
         success = [[point["deployed"]["success"] for point in curve] for curve in curves]
         exploring = [[point["exploring"]["success"] for point in curve] for curve in curves]
         falls = [max(0.0, values[0] - min(values)) for values in success]
         last = [curve[-1]["deployed"] for curve in curves]
         rows.append(
             (
-                arm,
+                f"{arm} ({failed} of {len(seeds)} failed)" if failed else arm,
                 spread([values[0] for values in success]),
                 spread([values[-1] for values in success]),
                 spread(falls),
                 spread([float(np.mean(values)) for values in exploring]),
+                spread([seed["training_return"] for seed in seeds if seed["training_return"] is not None], "{:.0f}"),
                 spread([one["peak"] for one in last], "{:.2f}"),
                 spread([one["jerk"] for one in last], "{:.2f}"),
             )
         )
-    head = ("arm", "at the handover", "at the end", "worst fall", "while exploring", "peak action", "jerk")
+    when = ("at the handover", "at the end", "worst fall", "while exploring", "live return")
     demonstrations = found["demonstrations"]
     where = [
         (
@@ -60,15 +62,14 @@ def _pushing(found: Results) -> str:
             spread([one["peak"] for one in many], "{:.2f}"),
             spread([one["jerk"] for one in many], "{:.2f}"),
         )
-        for name, one in found["references"].items()
-        for many in [one if isinstance(one, list) else [one]]
+        for name, many in found["references"].items()
     ]
     return (
         f"{demonstrations['episodes']} demonstrations, {demonstrations['steps']:,} steps, "
         f"{demonstrations['success']:.0%} of them successful.\n\n"
         + markdown(("who, where", "success", "reached at any step", "peak action", "jerk"), where)
         + "\n\n"
-        + markdown(head, rows)
+        + markdown(("arm", *when, "peak action", "jerk"), rows)
     )
 
 
@@ -120,11 +121,18 @@ def _panels(figure: Any, found: Results) -> None:
         axes.tick_params(axis="y", labelleft=place == 0)
         for arm, seeds in found["arms"].items():
             colour, dash = looks[arm]
-            steps = [point["step"] for point in next(iter(seeds.values()))]
-            values = np.array([[100 * point[mode]["success"] for point in curve] for curve in seeds.values()])
-            for line in values:
-                axes.plot(steps, line, color=colour, linewidth=0.8, alpha=0.5)
-            axes.plot(steps, values.mean(0), color=colour, linestyle=dash, linewidth=2.2)
+            lines = [
+                (
+                    [point["step"] for point in seed["points"]],
+                    [100 * point[mode]["success"] for point in seed["points"]],
+                )
+                for seed in seeds
+            ]
+            for steps, values in lines:
+                axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.5)
+            shared = min(len(steps) for steps, _ in lines)  # an arm that diverged ends early
+            mean = np.mean([values[:shared] for _, values in lines], axis=0)
+            axes.plot(lines[0][0][:shared], mean, color=colour, linestyle=dash, linewidth=2.2)
         axes.set_xlim(left=0)
         axes.set_ylim(-2, 102)
     figure.text(0.012, 0.955, "episodes that end with the block at its goal, %", color=LIGHT.quiet, va="center")

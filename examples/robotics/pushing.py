@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import json
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,7 +17,10 @@ import segue
 from segue.data import npz
 from segue.envs import Environment
 from segue.envs.record import as_columns, record
+from segue.files import write_atomically
+from segue.recipe import read_recipes
 from segue.runner import checkpoint
+from segue.runner.directory import RunDirectory
 
 #: Where the demonstrations are recorded, and where the policy then has to work.
 SIMULATOR = Environment("examples.robotics.worlds:push")
@@ -26,6 +29,9 @@ SUCCESS, EPISODE_STEPS = "is_success", 50
 #: How fast the demonstrators push, in strides per stride of distance, and the deviation of their noise.
 GAINS, NOISE = (0.5, 0.75, 1.0), 0.2
 DEMONSTRATION_SEED, TRIAL_SEED = 0, 1
+#: What is kept of an arm besides its trials.
+KEPT = ("status", "error", "training_return", "events")
+PLAIN = "plain fine-tuning"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +39,12 @@ class Size:
     """How much is run."""
 
     demonstrations: int = 210
-    cloning: int = 15_000
+    cloning: int = 10_000
     live: int = 8_000
     warmup: int = 1_000
     eval_every: int = 2_000
     seeds: int = 2
-    trials: int = 40
+    trials: int = 25
     width: int = 128
 
     @property
@@ -71,66 +77,104 @@ def demonstrate(to: Path, size: Size) -> dict[str, Any]:
     }
 
 
-def arms(dataset: str, size: Size) -> dict[str, segue.Recipe]:
-    """What is compared. All but retraining start from the same cloned policy."""
+def arms(dataset: str, size: Size, seed: int) -> dict[str, segue.Recipe]:
+    """What is compared. Plain fine-tuning and promotion start from the same cloned policy."""
+    world: dict[str, Any] = {"env": CHANGED.name, "env_kwargs": CHANGED.kwargs}
     live: dict[str, Any] = {
-        "env": CHANGED.name,
-        "env_kwargs": CHANGED.kwargs,
+        **world,
         "online_steps": size.live,
         "warmup_steps": size.warmup,
         "eval_every": size.eval_every,
         "eval_episodes": 1,  # `measure` judges the policies that are kept
-        "seeds": size.seeds,
+        "seed": seed,
         "keep_policies": True,
-        "hindsight": 4,
     }
-    discount = 1 - 1 / EPISODE_STEPS
     cloned = {
         **live,
         "dataset": dataset,
+        "hindsight": 4,
         "dataset_hindsight": 4,
         "offline": segue.BC(**size.networks),
         "offline_steps": size.cloning,
     }
+    discount = 1 - 1 / EPISODE_STEPS
     sac = segue.SAC(**size.networks, discount=discount)
     critics: dict[str, Any] = {"ensemble_size": 3, "subset_size": 2, "critic_updates_per_actor_update": 1}
     rlpd = segue.RLPD(**size.networks, **critics, discount=discount, initial_temperature=0.1)
+    best = segue.BC(**size.networks, loss="nll", top_fraction=0.1)
+    wide = {"hidden_sizes": size.networks["hidden_sizes"]}
+    ppo = segue.PPO(**wide, actor_learning_rate=1e-4, value_learning_rate=1e-3, discount=discount)
     return {
-        "plain fine-tuning": segue.Recipe(**cloned, online=sac),
+        PLAIN: segue.Recipe(**cloned, online=sac),
         "promotion": segue.Recipe(**cloned, online=rlpd, updates_per_step=1.0, bridges=(segue.Promotion(),)),
-        "retraining from scratch": segue.Recipe(**live, online=sac),
+        "the best tenth, PPO": segue.Recipe(
+            **live, dataset=dataset, offline=best, offline_steps=size.cloning, online=ppo
+        ),
+        "retraining from scratch": segue.Recipe(**live, hindsight=4, online=sac),
     }
 
 
 def run(out: Path, size: Size, workers: int) -> dict[str, Any]:
-    """Demonstrations, every arm and seed, and the trials of every kept policy. Goes on where it stopped.
+    """Demonstrations, every seed of every arm, and the trials of every kept policy. Goes on where it stopped.
 
     Raises:
         SegueError: as `segue.compare` does.
     """
     out.mkdir(parents=True, exist_ok=True)
     demonstrations = demonstrate(out / "demonstrations.npz", size)
-    recipes = arms(f"npz:{out / 'demonstrations.npz'}", size)
-    result = segue.compare(recipes, out / "run", workers=workers)
-    jobs = [
-        (arm, seed, step, path)
-        for arm, found in result.summary["arms"].items()
-        for seed in found["seeds"]
-        for step, path in _kept(result, arm, seed)
-    ]
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        measured = list(pool.map(measure, [path for *_, path in jobs], [size.trials] * len(jobs)))
-    curves: dict[str, dict[str, list[dict[str, Any]]]] = {arm: {} for arm in recipes}
-    for (arm, seed, step, _), found in zip(jobs, measured, strict=True):
-        curves[arm].setdefault(seed, []).append({"step": step, **found})
-    events = {arm: _events(result, arm) for arm in recipes}
+    seeds = [one(out, size, seed, workers) for seed in range(size.seeds)]
+    worlds = {"simulator": SIMULATOR, "changed": CHANGED}
     return {
         "size": dataclasses.asdict(size),
         "demonstrations": demonstrations,
-        "references": references(result, size),
-        "arms": curves,
-        "events": events,
+        "references": {
+            "clone, simulator": [found["clone"] for found in seeds],
+            **{
+                f"controller {gain}, {name}": [trials(Pusher(0.0, gain), world, SUCCESS, size.trials, TRIAL_SEED)]
+                for name, world in worlds.items()
+                for gain in GAINS
+            },
+        },
+        "arms": {arm: [found["arms"][arm] for found in seeds] for arm in seeds[0]["arms"]},
     }
+
+
+def one(out: Path, size: Size, seed: int, workers: int) -> dict[str, Any]:
+    """Every arm with one seed: how it ended, the mean return while it learnt, and the trials of every kept policy."""
+    file = out / f"seed-{seed}-trials-{size.trials}.json"
+    if file.exists():
+        return json.loads(file.read_text())
+    recipes, place = arms(f"npz:{out / 'demonstrations.npz'}", size, seed), out / f"seed-{seed}"
+    try:
+        result = segue.compare(recipes, place, workers=workers)
+    except segue.RunFailed as failed:  # an arm whose learning diverged has the policies from before
+        result = failed.result
+    directory = RunDirectory(place, read_recipes(place))
+    jobs = sorted(
+        (arm, int(path.name.removeprefix("step-")), path)
+        for arm in recipes
+        for path in directory.final(arm, seed).parent.glob("step-*")
+    )
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        measured = list(pool.map(measure, [path for *_, path in jobs], [size.trials] * len(jobs)))
+        clone = next(path for arm, step, path in jobs if (arm, step) == (PLAIN, 0))
+        taught = pool.submit(trials, checkpoint.load(clone).policy(), SIMULATOR, SUCCESS, size.trials, TRIAL_SEED)
+    points = [(arm, {"step": step, **found}) for (arm, step, _), found in zip(jobs, measured, strict=True)]
+    found = {
+        "clone": taught.result(),
+        "arms": {
+            arm: {
+                **{
+                    field: ended["seeds"][str(seed)][field]
+                    for field in ("status", "error", "training_return", "events")
+                },
+                "points": [point for name, point in points if name == arm],
+            }
+            for arm, ended in result.summary["arms"].items()
+        },
+    }
+    write_atomically(file, json.dumps(found, indent=1) + "\n")
+    return found
 
 
 def measure(path: Path, episodes: int) -> dict[str, Any]:
@@ -139,39 +183,4 @@ def measure(path: Path, episodes: int) -> dict[str, Any]:
     return {
         name: trials(policy, CHANGED, SUCCESS, episodes, TRIAL_SEED, explore)
         for name, explore in (("deployed", False), ("exploring", True))
-    }
-
-
-def references(result: segue.Result, size: Size) -> dict[str, Any]:
-    """The cloned policy where it was taught, and the scripted controllers in both worlds."""
-    cloned = [checkpoint.load(path).policy() for path in _cloned(result)]
-    worlds = {"simulator": SIMULATOR, "changed": CHANGED}
-    return {
-        "cloned, in the simulator": [trials(policy, SIMULATOR, SUCCESS, size.trials, TRIAL_SEED) for policy in cloned],
-        **{
-            f"controller {gain}, {name}": trials(Pusher(0.0, gain), world, SUCCESS, size.trials, TRIAL_SEED)
-            for name, world in worlds.items()
-            for gain in GAINS
-        },
-    }
-
-
-def _cloned(result: segue.Result) -> list[Path]:
-    """The policy at live step 0 of every seed of plain fine-tuning: the clone."""
-    arm = "plain fine-tuning"
-    seeds: Mapping[str, Any] = result.summary["arms"][arm]["seeds"]
-    return [next(path for step, path in _kept(result, arm, seed) if step == 0) for seed in seeds]
-
-
-def _kept(result: segue.Result, arm: str, seed: str) -> list[tuple[int, Path]]:
-    """Live step and checkpoint of every policy that was kept."""
-    place = result.checkpoint(arm, int(seed)).parent
-    return sorted((int(path.name.removeprefix("step-")), path) for path in place.glob("step-*"))
-
-
-def _events(result: segue.Result, arm: str) -> dict[str, list[str]]:
-    """What bridges said while learning, by seed."""
-    return {
-        seed: [event["message"] for event in found["events"]]
-        for seed, found in result.summary["arms"][arm]["seeds"].items()
     }
