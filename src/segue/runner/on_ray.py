@@ -273,7 +273,8 @@ def _begin(ray: Any, address: str | None) -> None:
                 **quiet,
             )
     except Exception as error:  # Ray raises what it likes
-        raise SegueError(f"Ray at {address or 'this machine'} cannot be reached: {_line(error)}") from None
+        token = "; a cluster that asks for a token needs RAY_AUTH_MODE=token here" if address else ""
+        raise SegueError(f"Ray at {address or 'this machine'} cannot be reached: {_line(error)}{token}") from None
     finally:
         if main:  # Ray's own handler ends the process without saving
             signal.signal(signal.SIGTERM, before)
