@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import segue
+from segue.cli.launch import where
 from segue.errors import RecipeError, SegueError
 from segue.recipe import Recipe, read_recipes
 from segue.runner.on_ray import portable_dataset
@@ -93,6 +95,12 @@ def test_a_run_on_a_ray_that_it_starts_itself_is_the_run_of_this_machine(tmp_pat
     here = the_same_here(tmp_path / "ray", tmp_path / "here")
     assert essence(tmp_path / "ray") == essence(here)
     assert files(tmp_path / "ray") - files(here) == {next(Path(tmp_path / "ray").glob("log-*.npz")).name}
+
+
+def test_what_is_asked_of_a_cluster_is_refused_without_one():
+    place = types.SimpleNamespace(on=None, cores=2, gpus=0.0)
+    with pytest.raises(RecipeError, match="--cores and --gpus go with --on ray"):
+        where(place)
 
 
 def test_a_place_that_is_no_ray_cluster_is_refused_before_anything_is_written(tmp_path: Path):

@@ -170,7 +170,7 @@ def compare(
             raise Stopped(stopped)
         about = {
             "segue_version": segue.__version__,
-            "machine": describe_machine(cores),
+            "machine": {**describe_machine(cores), **({} if dispatcher is None else dispatcher.about)},
             "versions": versions(),
             "command": command,
             "wall_time_s": clock.total,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import subprocess
+from collections.abc import Mapping
 from functools import partial
 from typing import Protocol
 
@@ -26,6 +27,8 @@ class Dispatcher(Protocol):
     """Jobs that may be given to it at a time."""
     here: bool
     """Whether this process may use the accelerator of this machine for them."""
+    about: Mapping[str, str]
+    """What the summary says of the place besides this machine."""
 
     def start(self, job: Job) -> None:
         """Have the job done; its events begin with `start` once it has a place, and end with `exit`."""
@@ -53,6 +56,7 @@ class ThisMachine:
     """
 
     here = True
+    about: Mapping[str, str] = {}
 
     def __init__(self, workers: int, held: int | None) -> None:
         cores = visible_cores()

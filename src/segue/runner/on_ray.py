@@ -14,10 +14,12 @@ import json
 import os
 import queue
 import signal
+import sys
 import tempfile
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ from segue.workers.ray_task import NODE, Mailbox, Task, attend
 
 #: A job that is lost so often without having saved anything in between has failed.
 LOSSES = 3
+#: Seconds until what a node has written has to be visible here.
+PATIENCE = 90.0
 #: Variables of this process that a job's numbers may depend on, by how they begin; it finds them on its node too.
 SHARED = ("JAX_", "XLA_", "SEGUE_")
 #: Variables that name places of this machine.
@@ -93,13 +97,17 @@ class Cluster:
         import ray
 
         self.ray, self.cores, self.room = ray, cores, room
+        nodes, cpus = sum(node["Alive"] for node in ray.nodes()), ray.cluster_resources().get("CPU", 0)
+        self.about: Mapping[str, str] = {
+            "jobs_ran_on": f"Ray {ray.__version__}: {nodes} nodes, {cpus:g} CPUs as the run began"
+        }
         head: Any = ray.remote(Mailbox).options(num_cpus=0, resources={"node:__internal_head__": 0.001})
         self.mailbox: Any = head.remote()
         self.mail = self.mailbox.take.remote()
         self.task = ray.remote(attend).options(num_cpus=cores, num_gpus=place.gpus, max_retries=0)
         self.environment = {name: value for name, value in os.environ.items() if name.startswith(SHARED)}
         self.environment = {name: value for name, value in self.environment.items() if name not in PLACES}
-        self.environment |= {"PYTHONPATH": search_path(), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        self.environment |= {"PYTHONPATH": _own_modules(), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         if not place.gpus:  # Ray may show every GPU also to tasks that asked for none
             self.environment["JAX_PLATFORMS"] = "cpu"
         self.versions = {**{n: v for n, v in versions().items() if n != "python"}, "segue": segue.__version__}
@@ -172,7 +180,14 @@ class Cluster:
             if label in self.begun:
                 return
             self.begun.add(label)
-        job = self.jobs.pop(label) if event["event"] == "exit" else self.jobs[label]
+        job = self.jobs[label]
+        if event["event"] == "exit":
+            del self.jobs[label]
+            if event["status"] == "complete" and not _visible(job):
+                said = (
+                    f"this machine does not see its result in {job.records}; expected storage that nodes share with it"
+                )
+                event = {"event": "exit", "status": "failed", "error": said}
         self.happened.append((job, event))
 
     def _ended(self, reference: Any) -> None:
@@ -273,7 +288,8 @@ def _begin(ray: Any, address: str | None) -> None:
                 **quiet,
             )
     except Exception as error:  # Ray raises what it likes
-        raise SegueError(f"Ray at {address or 'this machine'} cannot be reached: {_line(error)}") from None
+        token = "; a cluster that asks for a token needs RAY_AUTH_MODE=token here" if address else ""
+        raise SegueError(f"Ray at {address or 'this machine'} cannot be reached: {_line(error)}{token}") from None
     finally:
         if main:  # Ray's own handler ends the process without saving
             signal.signal(signal.SIGTERM, before)
@@ -283,6 +299,23 @@ def _begin(ray: Any, address: str | None) -> None:
             "Ray was imported before, and would listen to the network: set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before "
             "the import, or start a cluster and give its address"
         )
+
+
+def _visible(job: Job) -> bool:
+    """Whether this machine sees the job's result; a network file system may take a while."""
+    deadline = time.monotonic() + PATIENCE
+    while job.result() is None:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def _own_modules() -> str:
+    """Where this process finds modules that are not installed packages, as a PYTHONPATH."""
+    installed = sys.prefix, sys.base_prefix
+    found = [place for place in search_path().split(os.pathsep) if not place.startswith(installed)]
+    return os.pathsep.join(found)
 
 
 def _lacking(ray: Any, wanted: dict[str, float]) -> str:

@@ -134,6 +134,8 @@ def _started(task: Task, datasets: Mapping[str, Any], node: str, locks: contextl
         keep_programs()
     happened: queue.Queue[Any] = queue.Queue()
     environment = {**os.environ, **task.environment}
+    path = [task.environment["PYTHONPATH"], os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     locked = [descriptor for descriptor in held if descriptor]
     return start_worker(json.dumps(job), records, sorted(cores), happened.put, locked, environment), happened
 
