@@ -91,18 +91,14 @@ def repeat(world: World, arm: str, seed: int, plan: Plan) -> dict[str, Any]:
             updated, learner = treated, world.value(policy)
         note(treated, share)
         own = source.uniform(size=LOOK) < share
-        outcomes = np.zeros(LOOK)
-        for mine, acting in ((own, policy), (~own, world.clinician)):
-            if mine.any():
-                patients = world.treat(acting, int(mine.sum()), source)
-                records.add(patients)
-                outcomes[mine] = patients.survived
+        patients = world.treat(world.clinician, LOOK, source, policy, own)
+        records.add(patients)
         treated += LOOK
         if not careful or ended is not None:
             continue
-        _, worse = whole.update(outcomes, own, share)
+        _, worse = whole.update(patients.survived, own, share)
         if share == TESTED:
-            better, _ = half.update(outcomes, own, share)
+            better, _ = half.update(patients.survived, own, share)
             if better.max() >= math.log(required_evidence(ALPHA, 1, 0)):
                 passed, share = treated - plan.shadow, TRUSTED
         elif share == WATCHED and treated - plan.shadow >= plan.watched:

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy import sparse
 
 #: States of a patient; death, survival and an absorbing state come after them.
 STATES, ACTIONS, ALL = 713, 25, 716
@@ -72,22 +73,32 @@ class World:
 
     def value(self, policy: Float[np.ndarray, "states actions"]) -> float:
         """Exact chance of survival under a policy, by a linear solve."""
-        onward = np.einsum("sa,sat->st", policy, self.chances[..., :STATES], optimize=True)
+        state, action = np.nonzero(policy)
+        weights = sparse.csr_array((policy[state, action], (state, np.arange(len(state)))), (STATES, len(state)))
+        onward = weights @ self.chances[state, action, :STATES]
         values = np.linalg.solve(np.eye(STATES) - onward, (policy * self.reward).sum(1))
         return float(self.start @ values)
 
     def treat(
-        self, policy: Float[np.ndarray, "states actions"], patients: int, source: np.random.Generator
+        self,
+        policy: Float[np.ndarray, "states actions"],
+        patients: int,
+        source: np.random.Generator,
+        other: Float[np.ndarray, "states actions"] | None = None,
+        others: Bool[np.ndarray, " patients"] | None = None,
     ) -> Patients:
-        """So many patients, treated by this policy until they survive or die."""
+        """So many patients, treated by this policy until they survive or die; `others` by the other one."""
         state = source.choice(STATES, patients, p=self.start / self.start.sum())
         here, survived, parts = np.arange(patients), np.zeros(patients), []
-        summed = policy.cumsum(1) / policy.sum(1, keepdims=True)
+        policies = np.stack([policy, policy if other is None else other])
+        summed = policies.cumsum(2) / policies.sum(2, keepdims=True)
+        whose = np.zeros(patients, int) if others is None else others.astype(int)
         while len(here):
-            action = (summed[state] < source.uniform(size=(len(here), 1))).sum(1).clip(0, ACTIONS - 1)
+            which = whose[here]
+            action = (summed[which, state] < source.uniform(size=(len(here), 1))).sum(1).clip(0, ACTIONS - 1)
             place = state * ACTIONS + action + source.uniform(size=len(here))
             following = self._following[np.searchsorted(self._reached, place).clip(0, len(self._reached) - 1)]
-            parts.append((here, state, action, following, np.log(policy[state, action])))
+            parts.append((here, state, action, following, np.log(policies[which, state, action])))
             survived[here] = following == self.survival
             on = following < STATES
             here, state = here[on], following[on]
