@@ -48,6 +48,7 @@ def walk(steps: int, seed: int, ended: bool) -> Steps:
         source.uniform(-1, 1, (steps, 2)).astype(np.float32),
         seen[1:],
         np.arange(steps) == (steps - 1 if ended else -1),
+        source.uniform(0, 1, steps).astype(np.float32),
     )
 
 
@@ -78,6 +79,7 @@ def test_copies_are_those_of_the_paper_row_by_row(goals, steps, copies, seed, en
         np.testing.assert_array_equal(found.steps.observation[row], before)
         np.testing.assert_array_equal(found.steps.next_observation[row], after)
         np.testing.assert_array_equal(found.steps.action[row], episode.action[step])
+        assert found.steps.cost[row] == episode.cost[step]
         expected = episode.action[step + 1] if step + 1 < steps else np.full(2, np.nan)
         np.testing.assert_array_equal(found.next_action[row], expected)
         here, meant = episode.next_observation[step, ACHIEVED], episode.next_observation[step, DESIRED]
