@@ -46,7 +46,7 @@ def shop(found: dict[str, Any], out: Path) -> None:
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2, width_ratios=(2, 3))
         frame(left, LIGHT, "clicks per session")
-        for row, (name, clicks) in enumerate(worth.items()):
+        for row, clicks in enumerate(worth.values()):
             left.errorbar(clicks["mean"], row, xerr=clicks["within"], fmt="o", color=LIGHT.arms[row])
         left.set_yticks(range(len(worth)), list(worth))
         left.invert_yaxis()
