@@ -32,7 +32,7 @@ def clicks(found: list[dict[str, Any]], out: Path) -> None:
                 axes.plot(1000 * estimate["value"], row, "o", color=LIGHT.arms[0])
             axes.set_yticks(range(len(names)), names)
             axes.invert_yaxis()
-            axes.set_xlim(left=0)
+            axes.set_xlim(0, 1050 * max(each["truth"]["high"] for each in known))
             axes.set_title(one["question"], color=LIGHT.ink, fontsize=10)
         figure.tight_layout()
 
