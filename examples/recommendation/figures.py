@@ -32,7 +32,7 @@ def clicks(found: list[dict[str, Any]], out: Path) -> None:
                 axes.plot(1000 * estimate["value"], row, "o", color=LIGHT.arms[0])
             axes.set_yticks(range(len(names)), names)
             axes.invert_yaxis()
-            axes.set_xlim(left=0)
+            axes.set_xlim(0, 1050 * max(each["truth"]["high"] for each in known))
             axes.set_title(one["question"], color=LIGHT.ink, fontsize=10)
         figure.tight_layout()
 
@@ -46,7 +46,7 @@ def shop(found: dict[str, Any], out: Path) -> None:
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2, width_ratios=(2, 3))
         frame(left, LIGHT, "clicks per session")
-        for row, (name, clicks) in enumerate(worth.items()):
+        for row, clicks in enumerate(worth.values()):
             left.errorbar(clicks["mean"], row, xerr=clicks["within"], fmt="o", color=LIGHT.arms[row])
         left.set_yticks(range(len(worth)), list(worth))
         left.invert_yaxis()

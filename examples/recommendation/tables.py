@@ -8,7 +8,7 @@ from typing import Any
 def clicks(found: list[dict[str, Any]]) -> str:
     """Open Bandit: a row per question and estimator, in clicks per 1,000 impressions."""
     lines = [
-        "| judged | by | estimate | at least (95 %) | difference from the log's own policy | effective | truth (95 %) |",
+        "| judged | by | estimate | at least (95 %) | above the log's own policy | effective | truth (95 %) |",
         "| :-- | :-- | --: | --: | --: | --: | --: |",
     ]
     for one in found:
@@ -19,9 +19,9 @@ def clicks(found: list[dict[str, Any]]) -> str:
             cells = [
                 one["question"],
                 estimate["method"],
-                f"{1000 * estimate['value']:.1f}",
-                f"{1000 * bounds['value_lower']:.1f}",
-                f"{1000 * bounds['difference_lower']:+.1f} … {1000 * bounds['difference_upper']:+.1f}",
+                _per_thousand(estimate["value"]),
+                _per_thousand(bounds["value_lower"]),
+                f"{_per_thousand(bounds['difference_lower'])} … {_per_thousand(bounds['difference_upper'])}",
                 "–" if support is None else f"{support['effective_episodes']:,.0f}",
                 known,
             ]
@@ -54,3 +54,7 @@ def shop(found: dict[str, Any]) -> str:
         lines.append(f"| {method} | {' | '.join('–' if n is None else f'{n:.2f}' for n in numbers)} |")
     lines.append(f"| truth | {truth['mean']:.2f} ± {truth['within']:.2f} | – | – |")
     return "\n".join(lines)
+
+
+def _per_thousand(rate: float | None) -> str:
+    return "–" if rate is None else f"{1000 * rate:.1f}"

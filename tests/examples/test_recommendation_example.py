@@ -11,8 +11,6 @@ from examples.recommendation import figures, open_bandit, tables
 pytest.importorskip("sardine", reason="pip install 'segue[recommendation]'")
 from examples.recommendation import shop
 
-DATA = Path(__file__).parents[3] / "shared" / "data" / "open-bandit"
-
 
 def test_the_logger_shows_items_as_often_as_the_log_says() -> None:
     log = shop.log(sessions=300, seed=3)
