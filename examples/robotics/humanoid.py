@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 import segue
+from segue.data import npz
 from segue.data.dataset import Dataset
 
 
@@ -37,15 +38,19 @@ def run(log: Path, out: Path, full: bool) -> dict[str, Any]:
     for left_out in range(episodes):
         known = dataset.episodes(np.setdiff1d(np.arange(episodes), [left_out]))
         unseen = dataset.episodes(np.array([left_out]))
+        place = out / f"without-{left_out}"
+        file = place / "known.npz"
+        if not file.exists():
+            place.mkdir(parents=True, exist_ok=True)
+            npz.write(str(file), known.in_units())
         recipe = segue.Recipe(
-            dataset=known,
+            dataset=f"npz:{file}",
             env="none",
             offline=segue.BC(hidden_sizes=(256, 256)),
             offline_steps=updates,
             held_out=0.0,
             seeds=seeds,
         )
-        place = out / f"without-{left_out}"
         result = segue.run(recipe, place / "run", workers=1)
         own = []
         for seed in map(int, result.summary["arms"]["run"]["seeds"]):
@@ -56,10 +61,8 @@ def run(log: Path, out: Path, full: bool) -> dict[str, Any]:
         found = {"exported policy": own, **references(known, unseen)}
         for name, predictions in found.items():
             for part, joints in parts.items():
-                wrong = [
-                    np.abs(in_unit(known, p) - in_unit(known, unseen.actions))[:, joints].mean() for p in predictions
-                ]
-                errors[part].setdefault(name, []).append(round(float(np.mean(wrong)), 5))
+                wrong = np.abs([one - unseen.in_units().actions for one in predictions])[..., joints]
+                errors[part].setdefault(name, []).append(round(float(wrong.mean()), 5))
     return {
         "episodes": episodes,
         "steps": len(dataset),
@@ -71,23 +74,16 @@ def run(log: Path, out: Path, full: bool) -> dict[str, Any]:
 
 
 def references(known: Dataset, unseen: Dataset) -> dict[str, list[Float[np.ndarray, "steps action"]]]:
-    """What needs no learning, as scaled actions: the mean action, those of the nearest logged state and of the step
-    before, and the measured joints. The robot has an action per joint of its state, in the same order."""
-    assert known.action_bounds is not None
-    low, high = known.action_bounds
-    normaliser = known.normaliser()
+    """What needs no learning: the mean action, that of the nearest logged state, the measured joints, the last action.
+
+    The robot has an action per joint of its state, in the same order and unit.
+    """
+    normaliser, actions, taken = known.normaliser(), known.in_units().actions, unseen.in_units().actions
     logged, asked = normaliser(known.observations), normaliser(unseen.observations)
     nearest = np.argmin(((asked[:, None] - logged[None]) ** 2).sum(-1), axis=1)
     return {
-        "mean action": [np.broadcast_to(known.actions.mean(0), unseen.actions.shape)],
-        "action of the nearest logged state": [known.actions[nearest]],
-        "measured joints": [2 * (unseen.observations - low) / (high - low) - 1],
-        "action of the step before": [np.concatenate([unseen.actions[:1], unseen.actions[:-1]])],
+        "mean action": [np.broadcast_to(actions.mean(0), taken.shape)],
+        "action of the nearest logged state": [actions[nearest]],
+        "measured joints": [unseen.observations],
+        "action of the step before": [np.concatenate([taken[:1], taken[:-1]])],
     }
-
-
-def in_unit(dataset: Dataset, action: Float[np.ndarray, "steps action"]) -> Float[np.ndarray, "steps action"]:
-    """Scaled actions in the unit of the log."""
-    assert dataset.action_bounds is not None
-    low, high = dataset.action_bounds
-    return low + (action + 1) / 2 * (high - low)

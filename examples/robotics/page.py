@@ -96,7 +96,9 @@ def _humanoid(found: Results) -> str:
 
 
 def spread(values: Sequence[float], style: str = "{:.0%}") -> str:
-    """Mean, and lowest to highest where there are several."""
+    """Mean, and lowest to highest where there are several; a dash for none."""
+    if not values:
+        return "–"
     shown = [style.format(value) for value in (float(np.mean(values)), min(values), max(values))]
     return shown[0] if len(values) == 1 else f"{shown[0]} ({shown[1]}–{shown[2]})"
 

@@ -415,6 +415,7 @@ class Learner:
             seen,
             progress,
             self.source.encoding,
+            self.source.action_bounds,
         )
         checkpoints.save(final, now)
         return export_policy(final, to).policy.about

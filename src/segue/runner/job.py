@@ -128,12 +128,12 @@ def _offline(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobC
         cost=recipe.cost,
         keep=lambda learner: checkpoint.save(
             job.checkpoints / LATEST,
-            Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, encoding=dataset.encoding),
+            Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, **_unit(dataset)),
         ),
         checkpointer=checkpointer,
         position=checkpointer.position(learner),
     )
-    return Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, encoding=dataset.encoding)
+    return Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, **_unit(dataset))
 
 
 def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCheckpointer) -> Checkpoint:
@@ -183,13 +183,13 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
         cost=recipe.cost,
     )
     probe = Probe(logged)
-    encoding = None if dataset is None else dataset.encoding
+    unit = {} if dataset is None else _unit(dataset)
 
     def keep(step: int, learner: Learner) -> None:
         if step == 0 and job.pretrained is not None and dataset is not None:
             _warn_of_a_weak_start(recorder, float(dataset.episode_returns.mean()), recipe.eval_episodes)
         name = f"step-{step}" if recipe.keep_policies else LATEST
-        now = Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, step / recipe.online_steps, encoding)
+        now = Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, step / recipe.online_steps, **unit)
         checkpoint.save(job.checkpoints / name, now)
 
     if isinstance(algorithm, PPO):
@@ -199,7 +199,12 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
         learner = train_online(
             algorithm, bridges, strategy, learner, replay, recorder, settings, probe, keep, checkpointer, position
         )
-    return Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, 1.0, encoding)
+    return Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, 1.0, **unit)
+
+
+def _unit(dataset: Dataset) -> dict[str, Any]:
+    """What a checkpoint keeps of what the dataset's numbers mean."""
+    return {"encoding": dataset.encoding, "action_bounds": dataset.action_bounds}
 
 
 def _warn_of_a_weak_start(recorder: JobRecorder, dataset_return: float, episodes: int) -> None:
