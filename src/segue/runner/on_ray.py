@@ -288,8 +288,9 @@ def _begin(ray: Any, address: str | None) -> None:
                 **quiet,
             )
     except Exception as error:  # Ray raises what it likes
-        token = "; a cluster that asks for a token needs RAY_AUTH_MODE=token here" if address else ""
-        raise SegueError(f"Ray at {address or 'this machine'} cannot be reached: {_line(error)}{token}") from None
+        said = f"Ray at {address} cannot be reached" if address else "Ray cannot be started on this machine"
+        hint = "; a cluster that asks for a token needs RAY_AUTH_MODE=token here" if address else ""
+        raise SegueError(f"{said}: {_line(error)}{hint}") from None
     finally:
         if main:  # Ray's own handler ends the process without saving
             signal.signal(signal.SIGTERM, before)
