@@ -237,7 +237,9 @@ def escape(app: Sphinx, what: str, name: str, item: Any, options: Any, lines: li
     """Docstrings are plain text with backticks: their |x|, * and trailing _ mean nothing else."""
     parts = "\n".join(lines).split("`")
     parts[::2] = [re.sub(r"([|*]|_\b)", r"\\\1", part) for part in parts[::2]]
-    lines[:] = "`".join(parts).split("\n")
+    lines[:] = "``".join(parts).split("\n")
+    if what in ("attribute", "property"):  # napoleon would take what stands before a colon in the first line for a type
+        lines.insert(0, "")
 
 
 def mathml(self: Any, node: nodes.Element) -> None:
