@@ -25,4 +25,5 @@ dataset = segue.load(
 # The policy to judge takes action 1 in nine of ten cases.
 policy = DiscretePolicy(lambda observations: np.tile([0.1, 0.9], (len(observations), 1)))
 found = segue.evaluate_offline(policy, dataset, methods=["pdis", "wpdis"], discount=1.0, fresh=True)
-print(found)
+for estimate in found.estimates:
+    print(f"{estimate.method}: {estimate.value:.3f}; better than the old policy: {estimate.verdict.answer}")
