@@ -43,7 +43,7 @@ def problems(path: Path) -> Iterator[str]:
     text = prose(text if path.suffix == ".md" else docstrings(text))
     for found in BANNED.finditer(text):
         yield f"{path}:{text[: found.start()].count(chr(10)) + 1}: {found[0]!r}: write it plainly"
-    for sentence in re.finditer(r"[^\s.!?:;].*?(?=[.!?:;](?=\s)|\n\s*(\n|[-*>] |\d+\. )|\Z)", text, re.DOTALL):
+    for sentence in re.finditer(r"[^\s.!?:;].*?(?=[.!?:;](?=[*)\"]*\s)|\n\s*(\n|[-*>] |\d+\. )|\Z)", text, re.DOTALL):
         if (length := len(sentence[0].split())) > LONGEST:
             line = text[: sentence.start()].count("\n") + 1
             yield f"{path}:{line}: {length} words, at most {LONGEST}: {' '.join(sentence[0].split()[:8])} …"
