@@ -42,8 +42,8 @@ def main(arguments: list[str]) -> str:
     init.write_text(registered(init.read_text(), kind, name, module, cls))
     ruff = [sys.executable, "-m", "ruff"]
     changed = [*(path for path in written if path.endswith(".py")), str(init)]
-    subprocess.run([*ruff, "check", "--quiet", "--fix", *changed], cwd=ROOT, check=True)
-    subprocess.run([*ruff, "format", "--quiet", *changed], cwd=ROOT, check=True)
+    subprocess.run([*ruff, "check", "--quiet", "--fix", *changed], cwd=ROOT)  # sorts imports and __all__
+    subprocess.run([*ruff, "format", "--quiet", *changed], cwd=ROOT)
     check = f"python -m segue.conformance --part {name}"
     return f"wrote {', '.join(written)}; registered in {folder}/__init__.py. It works already: {check}"
 
@@ -54,7 +54,7 @@ def registered(text: str, kind: str, name: str, module: str, cls: str) -> str:
         text = re.sub(r"(from segue\.data import .*)", rf"\1, {module}", text, count=1)
         return re.sub(r'(        "live": live\.read,\n)', rf'\1        "{name}": {module}.read,\n', text)
     text = re.sub(r"(?=from segue\.plugins)", f"from segue.{kind}s.{module} import {cls}\n", text, count=1)
-    text = re.sub(r"(_ALL\b[^=]*= \([^)]*?),?\n?\)", rf"\1, {cls})", text, count=1)
+    text = re.sub(r"(_ALL\b[^=]*= \([^)]*?),?(\n?\))", rf"\1, {cls}\2", text, count=1)
     return re.sub(r"(__all__ = \[\n)", rf'\1    "{cls}",\n', text)
 
 

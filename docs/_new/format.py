@@ -1,4 +1,4 @@
-"""NewPart: `new-part:FILE`, whitespace-separated numbers: observation, action, reward, terminal; one line per step."""
+"""NewPart: `new-part:FILE`, a line of numbers per step: observation, action, reward, terminal."""
 
 from __future__ import annotations
 
