@@ -29,6 +29,7 @@ from sphinx.application import Sphinx
 
 import segue
 from segue.algorithms import ALGORITHMS
+from segue.algorithms.base import Follow
 from segue.bridges import BRIDGES
 from segue.cli.main import COMMANDS, main
 from segue.cli.parse import docs_of_fields
@@ -77,8 +78,9 @@ def update(name: str) -> str:
     """The steps of an algorithm's update in their order, with the docstrings of their losses."""
     rows = []
     for step in ALGORITHMS[name]().steps():
-        role = getattr(step, "role", None) or f"target of `{step.target.removeprefix('target_')}`"
-        said = [inspect.getdoc(getattr(step, "loss", None)) if hasattr(step, "loss") else "follows by Polyak averaging"]
+        follows = isinstance(step, Follow)
+        role = f"target of {step.target.removeprefix('target_')}" if follows else step.role
+        said = ["follows by Polyak averaging" if follows else inspect.getdoc(step.loss)]
         if hasattr(step, "next_value"):
             said.append(f"The target is r + γ (1 − d) times {inspect.getdoc(step.next_value)}")
         rows.append((role, step.every, ". ".join(str(text).rstrip(".") for text in said)))
@@ -237,7 +239,9 @@ def escape(app: Sphinx, what: str, name: str, item: Any, options: Any, lines: li
     """Docstrings are plain text with backticks: their |x|, * and trailing _ mean nothing else."""
     parts = "\n".join(lines).split("`")
     parts[::2] = [re.sub(r"([|*]|_\b)", r"\\\1", part) for part in parts[::2]]
-    lines[:] = "`".join(parts).split("\n")
+    lines[:] = "``".join(parts).split("\n")
+    if what in ("attribute", "property"):  # napoleon would take what stands before a colon in the first line for a type
+        lines.insert(0, "")
 
 
 def mathml(self: Any, node: nodes.Element) -> None:

@@ -1,6 +1,6 @@
 """Three methods, five seeds: a table for the paper, a figure, and the numbers behind both.
 
-python study.py                  # about ten minutes of processor time
+python study.py                  # five minutes of processor time
 python study.py --steps 100 --seeds 2   # a quick look
 """
 
