@@ -88,7 +88,7 @@ class Advice:
                 blocks.append(Padding(Text.assemble(finding.text, (basis, "dim")), (0, 0, 0, 2)))
         blocks.append(Text("What to run", style="bold"))
         blocks.append(Padding(Text(in_words(self.recipe)), (0, 0, 0, 2)))
-        blocks.append(Text(f"  {self.command}"))
+        blocks.append(Text(f"  {self.command}", no_wrap=True, overflow="ignore"))  # to be copied as one line
         if self.cost is not None:
             live = "" if self.recipe.online is None else f", about {_minutes(self.cost.online_minutes)} live"
             cost = (
