@@ -45,7 +45,7 @@ class Size:
     """Episodes per policy, in the same traffic for all."""
 
 
-SHORT, USUAL, FULL = Size(3, 20, 120, 2, 3), Size(60, 5000, 3000, 3, 50), Size(400, 20_000, 30_000, 5, 300)
+SHORT, USUAL, FULL = Size(3, 20, 120, 1, 3), Size(60, 5000, 3000, 3, 50), Size(400, 20_000, 30_000, 5, 300)
 
 
 def arms(size: Size, dataset: str, seed: int) -> dict[str, segue.Recipe]:

@@ -30,11 +30,11 @@ class Journey(NamedTuple):
     """Sum of squares of the jerk, in m²/s⁶, over the seconds: its mean is that of the simulation's frames."""
 
 
-def drive(drives: Drive, seeds: Sequence[int], make: Callable[[], Any] = Track) -> list[Journey]:
+def drive(drives: Drive, seeds: Sequence[int]) -> list[Journey]:
     """One episode in the traffic of each seed."""
-    roads = [make() for _ in seeds]
+    roads = [Track() for _ in seeds]
     seen = [road.reset(seed=seed)[0] for road, seed in zip(roads, seeds, strict=True)]
-    start = [float(road.road.vehicle.position[0]) for road in roads]
+    start = [float(road.driven.vehicle.position[0]) for road in roads]
     sums, over = np.zeros((len(roads), 4)), [None] * len(roads)
     while None in over:
         running = [i for i, one in enumerate(over) if one is None]

@@ -22,7 +22,7 @@ def by_style(style: Style, seed: int) -> Drive:
 
     def act(seen: np.ndarray, roads: Any) -> np.ndarray:
         sources.extend(np.random.default_rng((seed, i)) for i in range(len(sources), len(roads)))
-        return np.array([decide(one.road, style, source) for one, source in zip(roads, sources, strict=True)])
+        return np.array([decide(one.driven, style, source) for one, source in zip(roads, sources, strict=True)])
 
     return act
 

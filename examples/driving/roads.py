@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 from highway_env.envs.common.action import DiscreteMetaAction
 from highway_env.envs.common.observation import KinematicObservation
-from highway_env.envs.highway_env import HighwayEnv, HighwayEnvFast
+from highway_env.envs.highway_env import HighwayEnvFast
 from highway_env.envs.merge_env import MergeEnv
 from highway_env.road.road import Road, RoadNetwork
 from highway_env.vehicle.behavior import IDMVehicle
@@ -160,24 +160,20 @@ class Track(gym.Env):
             Highway({"other_vehicles_type": pushy, "vehicles_density": 1.5, "vehicles_count": 20}),
             Merge({"other_vehicles_type": pushy}),
         ]
-        self.road = self.roads[0]
-        self.observation_space, self.action_space = self.road.observation_space, self.road.action_space
+        self.driven = self.roads[0]
+        self.observation_space, self.action_space = self.driven.observation_space, self.driven.action_space
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         """Which road it is follows from the seed, as all traffic does."""
         super().reset(seed=seed)
-        self.road = self.roads[int(self.np_random.random() < 1 / 3)]
-        return self.road.reset(seed=int(self.np_random.integers(2**31)))
+        self.driven = self.roads[int(self.np_random.random() < 1 / 3)]
+        return self.driven.reset(seed=int(self.np_random.integers(2**31)))
 
     def step(self, action: Any) -> Any:
         """A second."""
-        return self.road.step(action)
+        return self.driven.step(action)
 
     def close(self) -> None:
         """Of both."""
         for road in self.roads:
             road.close()
-
-
-#: Highway-env's own highway of the same lanes and traffic, which `Highway` has to agree with.
-OWN = functools.partial(HighwayEnv, {**Highway.default_config(), "observation": {"type": "Kinematics"}})

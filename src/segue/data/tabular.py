@@ -706,7 +706,7 @@ def _listed(given: Any) -> list[str]:
 def _in_order(names: Sequence[str]) -> list[str]:
     """Names that differ in their last number by that number; others as they are."""
     parts = [re.fullmatch(r"(.*?)(\d+)(\D*)", name, re.DOTALL) for name in names]
-    if len({(part[1], part[3]) if part else name for part, name in zip(parts, names, strict=True)}) > 1:
+    if None in parts or len({(part[1], part[3]) for part in parts if part}) > 1:
         return list(names)
     return sorted(names, key=lambda name: int(re.findall(r"\d+", name)[-1]))
 
