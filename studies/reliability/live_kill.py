@@ -54,6 +54,8 @@ from studies.reliability.live_load import Record, load, policy
 HERE = Path(__file__).parent
 KINDS = ("any instant", "before a statement", "after a statement", "before a commit", "after a commit")
 CLIENTS = 8
+#: Kills, stops and faults of one log; the next ones are another's, and what was found so far is stored between them.
+AT_ONCE = 25
 
 
 def fatal(kind: str, number: int) -> None:
@@ -238,7 +240,7 @@ def shared_killed(place: Path, exported: Path, what: str, kills: int, seed: int)
                     ended(child)
                 else:
                     prepare = functools.partial(fatal_shared, kind, number)
-                    status = ended(life(arguments, place / "service.log", prepare), 60.0)
+                    status = ended(life(arguments, place / "service.log", prepare), 300.0)
                     assert status is not None, f"no transaction {number}"
                     assert os.WIFSIGNALED(status), (place / "service.log").read_text()[-2000:]
                 kinds[kind] += 1
@@ -328,6 +330,25 @@ def well(found: dict[str, Any]) -> bool:
     return not any(found[name] for name in exact) and found["integrity"] == "ok"
 
 
+def _times(found: dict[str, Any] | None) -> int:
+    """How often something was done to a log."""
+    return 0 if found is None else next(found[name] for name in ("kills", "stops", "faults") if name in found)
+
+
+def _sum(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """What was found in several logs."""
+    both: dict[str, Any] = {}
+    for name, value in other.items():
+        before = one.get(name)
+        if isinstance(value, dict):
+            both[name] = dict(Counter(before) + Counter(value))
+        elif name == "integrity":
+            both[name] = before if value == "ok" else value
+        else:
+            both[name] = before and value if name == "well" else before + value  # type: ignore[operator]
+    return both
+
+
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m studies.reliability live-kill", description=__doc__)
     parser.add_argument("--kills", type=int, default=150, help="of each durability that promises something")
@@ -337,7 +358,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--policy", type=Path, help="an exported discrete policy; by default one is made")
     parser.add_argument("--only", nargs="*", help="names of rows of the results")
     parser.add_argument("--seed", type=int, default=0, help="of the instants")
-    parser.add_argument("--results", type=Path, default=HERE / "live_kill.json", help="what is there is not done again")
+    parser.add_argument("--results", type=Path, default=HERE / "live_kill.json", help="what is there goes on")
     flags = parser.parse_args(arguments)
     results: dict[str, Any] = {}
     with contextlib.suppress(FileNotFoundError):
@@ -358,12 +379,15 @@ def main(arguments: list[str]) -> None:
             f"SIGTERM, {durability}": (stopped, durability, flags.stops) for durability in ("after", "process", "power")
         }
         for name, (study, durability, times) in work.items():
-            if name not in results and (flags.only is None or name in flags.only):
-                place = Path(scratch) / re.sub(r"\W+", "-", name)  # a socket's folder may have no comma
+            if flags.only is not None and name not in flags.only:
+                continue
+            while (done := _times(results.get(name))) < times:
+                place = Path(scratch) / re.sub(r"\W+", "-", f"{name} {done}")  # a socket's folder may have no comma
                 place.mkdir()
                 start = time.monotonic()
-                found = study(place, exported, durability, times, flags.seed)
-                results[name] = {**found, "well": well(found), "seconds": round(time.monotonic() - start)}
+                found = study(place, exported, durability, min(AT_ONCE, times - done), flags.seed + done)
+                found |= {"well": well(found), "seconds": round(time.monotonic() - start)}
+                results[name] = _sum(results[name], found) if done else found
                 flags.results.write_text(json.dumps(results, indent=1) + "\n")
                 print(name, results[name], flush=True)
     if not all(found["well"] for found in results.values()):
