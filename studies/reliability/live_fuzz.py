@@ -152,7 +152,7 @@ def fuzz_schema(service: Service, count: int, seed: int = 0) -> Counter[int | st
     Raises:
         AssertionError: at a 5xx, or an answer that the document does not describe.
     """
-    schema = schemathesis.openapi.from_asgi("/openapi.json", whole(service, "token", False, 3600.0))
+    schema = schemathesis.openapi.from_asgi("/openapi.json", whole(service, "token", False, 3600.0, ["testserver"]))
     statuses = Counter[int | str]()
     for operation in schema.get_all_operations():
 

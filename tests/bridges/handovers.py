@@ -33,6 +33,7 @@ def log(kind: str = "continuous", rows: int = 64) -> Dataset:
         episode_starts=np.arange(0, rows, 8),
         spaces=KINDS[kind],
         source="made",
+        cost=made.cost,
     )
 
 
