@@ -47,6 +47,7 @@ def walk(steps: int, seed: int, ended: bool) -> Steps:
         source.uniform(-1, 1, (steps, 2)).astype(np.float32),
         seen[1:],
         np.arange(steps) == (steps - 1 if ended else -1),
+        np.arange(steps, dtype=np.float32),
     )
 
 
@@ -71,6 +72,7 @@ def test_copies_are_those_of_the_paper_row_by_row(goals, steps, copies, seed, en
     for row, later in enumerate(draws.tolist()):
         step = row // copies
         assert step <= later < steps
+        assert found.steps.cost[row] == step, "what a step cost does not depend on the goal"
         goal = episode.next_observation[later, ACHIEVED]
         before, after = episode.observation[step].copy(), episode.next_observation[step].copy()
         before[DESIRED] = after[DESIRED] = goal
