@@ -24,7 +24,7 @@ from segue.files import write_atomically
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
 #: Repetitions of the arm that is claimed something of, and of the others.
-CLAIMED, OTHERS = 200, 20
+CLAIMED, OTHERS = 200, 10
 
 
 def missing(results: dict[str, Any], full: bool) -> Iterator[tuple[str, int]]:

@@ -4,7 +4,7 @@
 2. shadow     the clinicians treat on; the learner decides on paper, and off-policy evaluation may stop it
 3. trial      patients are randomised: 10 % to the learner while only alarms count, then half until the evidence that it
               is better suffices, then 90 %; the others stay with the clinicians
-In 3 the learner is updated after every two thousand patients. The evidence is about the arm, not about one policy: its
+In 3 the learner is updated after every four thousand patients. The evidence is about the arm, not about one policy: its
 null hypothesis is that the arm changes nobody's outcome, which an update that looks at the past alone leaves as it is.
 """
 
@@ -24,7 +24,7 @@ from segue.evidence import RankComparison, required_evidence
 from segue.ope import DiscretePolicy, OfflineEvaluation, evaluate_offline
 
 #: Patients between two looks at the evidence, and between two updates of the learner.
-LOOK, UPDATE = 500, 2000
+LOOK, UPDATE = 500, 4000
 #: Shares of the patients that the learner treats.
 WATCHED, TESTED, TRUSTED = 0.1, 0.5, 0.9
 ALPHA = 0.05

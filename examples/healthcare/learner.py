@@ -66,7 +66,7 @@ class Records:
             promised = self._promised(better, chances)
             gained = sign * float(self.world.start @ (promised - values))
             policy, values = better, promised
-            if abs(gained) < 1e-5:  # treatments that are equally good may take turns
+            if abs(gained) < 1e-4:  # treatments that are equally good may take turns
                 return policy, float(self.world.start @ (promised - usual))
 
     def _per_state(self, weights: Float[np.ndarray, " pairs"]) -> sparse.csr_array:
