@@ -9,7 +9,6 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT), str(ROOT / "docs")]
 project, author, copyright = "Segue", "The Segue authors", "The Segue authors, Apache-2.0"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "generated"]
 # The sources are the repository, so that links between docs, studies and examples also work on a code host.
-suppress_warnings = ["toc.empty_glob"]  # a pattern may wait for pages that are not written yet
 root_doc = "docs/index"
 include_patterns = [
     *("docs/**.md", "studies/*/README.md", "examples/**.md", "examples/**.ipynb"),

@@ -39,9 +39,9 @@ class Gentle(Bridge):
         return state + 1, {"gentle_rate": self.actor_rate(state)}
 
 
-segue.register(Gentle)
-
-if __name__ == "__main__":
+if __name__ != "__main__":
+    segue.register(Gentle)  # for the script below, for workers, and for `segue run --import own_bridge`
+else:
     from own_bridge import Gentle as Imported  # a part has to come from a module, not from the script itself
 
     small = segue.DiscreteSAC(hidden_sizes=(32, 32))
