@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from examples.driving.drivers import STYLES
 from examples.driving.journeys import with_intervals
 
-COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#009e73", "#66c2a5")
+COLOURS = ("#000000", "#999933", "#d55e00", "#e69f00", "#0072b2", "#56b4e9", "#cc79a7")
 #: Episodes that the curve of crashes averages over, as a share of the fine-tuning.
 WINDOW = 0.25
 

@@ -17,6 +17,8 @@ from examples.driving.roads import SEEN, SPEEDS, Highway, Merge, Track
 from highway_env.envs.highway_env import HighwayEnvFast
 from highway_env.envs.merge_env import MergeEnv
 
+LIVE = {"plain", "plain, guarded", "PPO", "PPO, guarded", "auto"}
+
 
 @pytest.mark.parametrize(("ours", "theirs"), [(Highway, HighwayEnvFast), (Merge, MergeEnv)])
 def test_vehicles_move_as_in_highway_env_and_the_driver_sees_what_it_shows(ours, theirs):
@@ -85,8 +87,8 @@ def test_the_short_form_runs_and_the_same_command_draws_it_again(tmp_path: Path,
         assert main(["--short", "--out", str(tmp_path)]) == 0
         table = capsys.readouterr().out
     found = json.loads((tmp_path / "results.json").read_text())
-    assert set(found["journeys"]) == {*STYLES, "cloned", "CQL", "plain", "plain, guarded", "auto", "auto, guarded"}
-    assert set(found["training"]) == {"plain", "plain, guarded", "auto", "auto, guarded"}
+    assert set(found["journeys"]) == {*STYLES, "cloned", "best tenth", *LIVE}
+    assert set(found["training"]) == LIVE
     assert all(f"| {name} |" in table for name in found["journeys"])
     assert (tmp_path / "driving.png").stat().st_size > 10_000
 
