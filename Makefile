@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test slow lint docs new-algorithm new-bridge new-format bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard promotion evidence live-promotion lock \
+.PHONY: install demo test slow lint docs new-algorithm new-bridge new-format bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard promotion evidence live-promotion live-harm lock \
     hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
@@ -129,6 +129,10 @@ evidence: install
 # How often live promotion errs, and how soon it decides, in simulated logs: studies/live_promotion; half an hour.
 live-promotion: install
 	$(BIN)/python -m studies.live_promotion
+
+# A policy made worse on purpose: how much of a day's traffic meets it.
+live-harm: install
+	$(BIN)/python -m studies.live_harm
 
 # The bundled dataset: our own SAC run, and 100,000 steps of three of its policies.
 hopper-mixed: install

@@ -22,6 +22,7 @@ import numpy as np
 
 from segue.files import write_atomically
 from segue.live import Service
+from segue.live.messages import Noted, Outcome
 from segue.live.policies import latest_deployment, stage
 from segue.live.promotion import OFF_POLICY, PASSED, Watch, canary, shadow
 from segue.live.trial import declare
@@ -37,7 +38,7 @@ LATE, REVIEW, WINDOW = 30.0, 5.0, 60.0
 #: When the day begins, in seconds since 1970.
 BEGINS = 1e9
 #: Units before the fault, among them the reference of the service's watch; and after which it counts as missed.
-BEFORE, MOST = 800, 3_000
+BEFORE, MOST = 800, 1_500
 REPEATS = 20
 #: Units whose rewards the poisoned learner learns from, and transitions between its candidates.
 POISONED, EVERY = 500, 2_000
@@ -108,6 +109,7 @@ class Day:
                 heapq.heappop(self._events)[2]()
             elif due == self._review_at:
                 self._review_at += REVIEW
+                self.service.tick("study")  # what was sent is in the log
                 self.watch.review()
             else:
                 return
@@ -119,18 +121,22 @@ class Day:
         world, name = Recommendation(), f"u{self._begun}"
         seen, _ = world.reset(seed=hash((self._seed, self._begun)) % 2**32)
         self._begun += 1
-        self.candidates += self.service.begin(episode_id=name).arm == "candidate"
         self._step(world, name, 0, seen, fault)
 
     def _step(self, world: Recommendation, name: str, t: int, seen: np.ndarray, fault: Fault) -> None:
         decision = f"{name}-{t}"
         told = fault.observation(seen).tolist()
         decided = self.service.decide(decision_id=decision, episode_id=name, observation=told)
+        self.candidates += t == 0 and decided.arm == "candidate"
         following, reward, over, _, _ = world.step(decided.action)
-        outcome = {"decision_id": decision, "reward": fault.reward(reward), "terminated": over}
-        self._at(self.now + LATE, lambda: self.service.outcome(**outcome) and None)
+        outcome = Outcome(decision, fault.reward(reward), terminated=over)
+        self._at(self.now + LATE, lambda: self.service.submit_outcome(outcome, _taken))
         if not over:
             self._at(self.now + 1, lambda: self._step(world, name, t + 1, following, fault))
+
+
+def _taken(answer: Any) -> None:
+    assert isinstance(answer, Noted), answer
 
 
 def command(*words: object) -> None:
@@ -156,6 +162,7 @@ def prepared(work: Path) -> tuple[Path, list[Path]]:
             day = Day(service, clock, -1)
             day.units(POISONED, Fault("", reward=lambda reward: -reward), lambda: False)
             day.settle()
+            service.tick("study")
         learner = ["--online", "discrete-sac", "--dataset", "None", "--replay", "online-only", "--every", EVERY]
         command(
             "segue.cli.main", "learn", "--db", db, "--run", work / "run", *learner, "--once", "--out", work / "live"
@@ -219,6 +226,7 @@ def gate(service: Service, day: Day, policy: str) -> str:
     from segue.live.gate import evaluate
 
     day.settle()
+    service.tick("study")
     shadow(service.log, policy, "study")
     found = evaluate(service.log, policy, "study")
     assert found.gate == OFF_POLICY

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from segue.errors import Diverged, SegueError
 from segue.live import Learner, Service
 from segue.live.database import Database, open_database
 from segue.live.policies import read_policy
+from segue.live.schema import TABLES
 from segue.runner.checkpoint import parameters_sha256
 from toys import SMALL
 
@@ -46,10 +48,10 @@ def made(place: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def learner(made: Path, out: str = "learn", **options: Any) -> Learner:
+def learner(made: Path, out: str = "learn", db: Any = None, **options: Any) -> Learner:
     recipe = live_recipe(made / "run", **options.pop("recipe", {}))
     given = {"every": EVERY, "patience": 200, **options}
-    return Learner(made / "live.db", made / "run" / FINAL, recipe, out=made / out, **given)
+    return Learner(db or made / "live.db", made / "run" / FINAL, recipe, out=made / out, **given)
 
 
 def learnt(made: Path, out: str = "learn", **options: Any) -> Learner:
@@ -309,3 +311,20 @@ def test_a_command_that_cannot_begin_says_why(
     monkeypatch.chdir(made)
     assert main(["learn", *flags]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_same_log_in_postgresql_makes_the_same_learner(made: Path, shared: str, undisturbed: list[Any]) -> None:
+    import psycopg
+
+    there = open_database(shared)
+    with sqlite3.connect(made / "live.db") as log, psycopg.connect(shared) as copy:
+        copy.execute("DELETE FROM counter")
+        for table in ("counter", *TABLES.values()):
+            rows = log.execute(f"SELECT * FROM {table}").fetchall()
+            if rows:
+                marks = ", ".join(["%s"] * len(rows[0]))
+                copy.cursor().executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+    learnt(made, db=shared)
+    assert candidates(there) == undisturbed
+    there.close()
