@@ -37,16 +37,16 @@ APPLICATIONS = 4
 class Sizes:
     """How many sessions and updates each step takes."""
 
-    log: int = 1_500
+    log: int = 400
     """Logged sessions to learn from, and as many more that judge what was learnt."""
     updates: int = 3_000
     before: int = 100
     """Live sessions before a trial: what the off-policy gate judges by."""
-    trial: int = 1_200
+    trial: int = 1_500
     """Live sessions of one trial at most."""
-    learn: int = 800
+    learn: int = 1_000
     """Live sessions before fine-tuning, beside those of the first trial."""
-    every: int = 4_000
+    every: int = 2_500
     """Live decisions from one candidate to the next."""
     truth: int = 1_000
     """Simulated sessions that measure what a policy is really worth."""
@@ -228,7 +228,7 @@ def trial(log: Log, name: str, traffic: Traffic, sizes: Sizes) -> dict[str, Any]
 
 def judged(policy: Path, dataset: Path, sizes: Sizes, seed: int) -> dict[str, Any]:
     """What estimators say of a policy from sessions of the logger, and what it really earns, both undiscounted."""
-    words = ("--offline", "--explore", "--discount", "1", "--fresh", "--fqe-steps", "2000", "--json")
+    words = ("--offline", "--explore", "--discount", "1", "--fresh", "--fqe-steps", "1000", "--json")
     (found,) = json.loads(run("evaluate", str(policy), "--dataset", f"npz:{dataset}", *words))
     truth = clicks_per_session(segue.load_policy(policy), sizes.truth, seed)
     return {
