@@ -20,7 +20,7 @@ from segue.envs.record import as_columns, record
 from segue.files import write_atomically
 from segue.recipe import read_recipes
 from segue.runner import checkpoint
-from segue.runner.directory import RunDirectory
+from segue.runner.directory import RunDirectory, slug
 
 #: Where the demonstrations are recorded, and where the policy then has to work.
 SIMULATOR = Environment("examples.robotics.worlds:push")
@@ -128,52 +128,45 @@ def run(out: Path, size: Size, workers: int) -> dict[str, Any]:
         "size": dataclasses.asdict(size),
         "demonstrations": demonstrations,
         "references": {
-            "clone, simulator": [found["clone"] for found in seeds],
+            "clone, simulator": [found[PLAIN]["taught"] for found in seeds],
             **{
                 f"controller {gain}, {name}": [trials(Pusher(0.0, gain), world, SUCCESS, size.trials, TRIAL_SEED)]
                 for name, world in worlds.items()
                 for gain in GAINS
             },
         },
-        "arms": {arm: [found["arms"][arm] for found in seeds] for arm in seeds[0]["arms"]},
+        "arms": {arm: [found[arm] for found in seeds] for arm in seeds[0]},
     }
 
 
 def one(out: Path, size: Size, seed: int, workers: int) -> dict[str, Any]:
     """Every arm with one seed: how it ended, the mean return while it learnt, and the trials of every kept policy."""
-    file = out / f"seed-{seed}-trials-{size.trials}.json"
-    if file.exists():
-        return json.loads(file.read_text())
     recipes, place = arms(f"npz:{out / 'demonstrations.npz'}", size, seed), out / f"seed-{seed}"
     try:
         result = segue.compare(recipes, place, workers=workers)
     except segue.RunFailed as failed:  # an arm whose learning diverged has the policies from before
         result = failed.result
     directory = RunDirectory(place, read_recipes(place))
-    jobs = sorted(
-        (arm, int(path.name.removeprefix("step-")), path)
-        for arm in recipes
-        for path in directory.final(arm, seed).parent.glob("step-*")
-    )
+    found: dict[str, Any] = {}
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        measured = list(pool.map(measure, [path for *_, path in jobs], [size.trials] * len(jobs)))
-        clone = next(path for arm, step, path in jobs if (arm, step) == (PLAIN, 0))
-        taught = pool.submit(trials, checkpoint.load(clone).policy(), SIMULATOR, SUCCESS, size.trials, TRIAL_SEED)
-    points = [(arm, {"step": step, **found}) for (arm, step, _), found in zip(jobs, measured, strict=True)]
-    found = {
-        "clone": taught.result(),
-        "arms": {
-            arm: {
-                **{
-                    field: ended["seeds"][str(seed)][field]
-                    for field in ("status", "error", "training_return", "events")
-                },
-                "points": [point for name, point in points if name == arm],
+        for arm, ended in result.summary["arms"].items():
+            file = out / "trials" / f"{slug(arm)}-{seed}-{size.trials}.json"
+            if file.exists():
+                found[arm] = json.loads(file.read_text())
+                continue
+            paths = directory.final(arm, seed).parent.glob("step-*")
+            kept = sorted((int(path.name.removeprefix("step-")), path) for path in paths)
+            measured = pool.map(measure, [path for _, path in kept], [size.trials] * len(kept))
+            found[arm] = {
+                **{field: ended["seeds"][str(seed)][field] for field in KEPT},
+                "points": [{"step": step, **point} for (step, _), point in zip(kept, measured, strict=True)],
             }
-            for arm, ended in result.summary["arms"].items()
-        },
-    }
-    write_atomically(file, json.dumps(found, indent=1) + "\n")
+            if arm == PLAIN:
+                clone = checkpoint.load(kept[0][1]).policy()
+                found[arm]["taught"] = trials(clone, SIMULATOR, SUCCESS, size.trials, TRIAL_SEED)
+            if found[arm]["status"] == "complete":  # what failed is tried again
+                file.parent.mkdir(exist_ok=True)
+                write_atomically(file, json.dumps(found[arm], indent=1) + "\n")
     return found
 
 
