@@ -58,6 +58,7 @@ def _field(axes: Axes, field: str, plain: Mapping[str, Any]) -> None:
         if low > 0 and high / low >= SPAN:
             axes.set_xscale("log")
             axes.minorticks_off()
+            axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")  # a new scale has brought its own
         if len(set(values)) <= FEW:
             axes.set_xticks(sorted(set(values)), [shown(value) for value in sorted(set(values))])
     else:
