@@ -17,7 +17,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,7 +52,7 @@ from segue.live.schema import (
     Row,
 )
 from segue.live.values import LiveSpaces, Refused
-from segue.live.writer import Writer, Written
+from segue.live.writer import Log, Writer, Written, numbers_of
 
 LOGGER = logging.getLogger("segue.live")
 #: Episodes and answers that are kept in memory; older ones are read from the log again.
@@ -61,8 +61,6 @@ KEPT = 50_000
 LOOK = 0.2
 #: How often a decision is made again when another process took its step of the episode.
 ATTEMPTS = 5
-#: Seconds that administrators wait for what they write.
-PATIENCE = 10.0
 #: A policy is slow when this share of its last decisions took longer than its budget.
 SLOW_SHARE, SLOW_OF = 0.5, 20
 
@@ -603,7 +601,7 @@ class Service:
         future: Future[Written] = Future()
         with self._lock:
             self._writer.write([CursorRow(self._now(), reader, 0, "")], future.set_result)
-        _numbers(future)
+        numbers_of(future)
 
     def look(self) -> Deployment:
         """Take over now what was deployed elsewhere; requests do so every LOOK seconds."""
@@ -689,35 +687,6 @@ class Service:
         if self._owner is not None:
             self._owner.release()
             self._owner = None
-
-
-class Log:
-    """The log of a service that runs: writes go through its one thread, so that they wait for no lock of its own.
-
-    It is used as a Database, and closed by the service.
-    """
-
-    def __init__(self, database: Database, writer: Writer) -> None:
-        self.url, self.read, self._writer = database.url, database.read, writer
-
-    def append(self, rows: Sequence[Row]) -> list[int | None]:
-        """See Database; behind all that was sent before."""
-        future: Future[Written] = Future()
-        self._writer.write(rows, future.set_result)
-        return _numbers(future)
-
-    def close(self) -> None:
-        """Nothing: the service closes it."""
-
-
-def _numbers(future: Future[Written]) -> list[int | None]:
-    try:
-        written = future.result(PATIENCE)
-    except TimeoutError:
-        raise Unavailable(f"not written within {PATIENCE:g} seconds; look at the log before you try again") from None
-    if isinstance(written, SegueError):
-        raise written
-    return written
 
 
 def _owned(db: str | Path) -> FileLock | None:
