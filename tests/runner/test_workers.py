@@ -105,7 +105,7 @@ def test_a_worker_that_does_not_heed_the_signal_is_killed_when_its_time_is_up(tm
     monkeypatch.setitem(executor.GRACE_SECONDS, signal.SIGINT, 0.0)
     result = run_recipe(dataclasses.replace(recipe(), seeds=2), tmp_path / "x", workers=2, on_event=interrupt)
     assert result.status == "interrupted"
-    assert begun[0].returncode == -signal.SIGKILL  # the other may have been told before it was deaf
+    assert -signal.SIGKILL in [one.returncode for one in begun]  # the other may have been told before it was deaf
 
 
 def test_a_resumed_run_gives_each_job_the_cores_it_had(tmp_path: Path, monkeypatch):
