@@ -275,7 +275,6 @@ def go(out: Path, sizes: Sizes, seed: int) -> dict[str, Any]:
         candidates = [name for name in live.standing() if name not in known]
         traffic.go_on(sizes.before)
         trials.append(trial(live, candidates[-1], traffic, sizes))
-    run("report", str(out / "learner"))
     names = {"logged, cloned": "cloned", "pretrained": "pretrained", "fine-tuned": candidates[-1]}
     hashes = {shown: live.standing()[name].policy for shown, name in names.items()}
     worth = {shown: _mean(live.truth(policy, sizes.truth, 3_000 + seed)) for shown, policy in hashes.items()}
@@ -292,6 +291,7 @@ def go(out: Path, sizes: Sizes, seed: int) -> dict[str, Any]:
         "exposure": exposure,
     }
     (out / "shop.json").write_text(json.dumps(found, indent=1))
+    run("report", str(out / "learner"))
     return found
 
 

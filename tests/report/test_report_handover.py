@@ -604,3 +604,7 @@ def test_the_report_names_no_bridge_and_no_algorithm() -> None:
         if file.suffix in (".py", ".j2", ".css"):
             words = set(re.findall(r"[\w-]+", file.read_text()))
             assert not words & (classes | names | metrics), file.name
+
+
+def test_a_run_that_was_never_evaluated_has_no_evaluation_noise() -> None:
+    assert np.isnan(handover._noise([], 2)).all()

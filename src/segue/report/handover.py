@@ -276,7 +276,7 @@ def _episodes(seed: Seed, step: float) -> Array:
 
 def _noise(evaluations: Sequence[Array], chosen_from: int) -> tuple[float, float]:
     """Standard error of a difference of means over seeds, and what it exceeds by chance once in twenty."""
-    if any(len(returns) < 2 for returns in evaluations):
+    if not evaluations or any(len(returns) < 2 for returns in evaluations):
         return math.nan, math.nan
     parts = np.array([np.var(returns, ddof=1) / len(returns) for returns in evaluations])
     degrees = np.array([len(returns) - 1 for returns in evaluations])
