@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test slow lint bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard promotion evidence live-promotion lock \
+.PHONY: install demo test slow lint docs new-algorithm new-bridge new-format bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard promotion evidence live-promotion live-harm lock \
     hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
@@ -47,6 +47,11 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python docs/prose.py
+
+# The documentation site, docs/_build/index.html: without network, every warning and broken link an error.
+docs: install
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env --conf-dir docs . docs/_build
 
 # How fast it is, beside its targets; twelve minutes on two cores. With the peers where `make
 # bench-peers` (or `make peers`) has installed them.
@@ -125,6 +130,10 @@ evidence: install
 live-promotion: install
 	$(BIN)/python -m studies.live_promotion
 
+# A policy made worse on purpose: how much of a day's traffic meets it.
+live-harm: install
+	$(BIN)/python -m studies.live_harm
+
 # The bundled dataset: our own SAC run, and 100,000 steps of three of its policies.
 hopper-mixed: install
 	$(BIN)/segue run --env Hopper-v5 --online sac --online-steps 80000 --eval-every 5000 --warmup-steps 5000 \
@@ -142,6 +151,10 @@ cartpole-mixed: install
 	$(BIN)/segue collect random:5000 runs/cartpole-sac/checkpoints/run/seed-0/step-2000:7000 \
 	    runs/cartpole-sac/checkpoints/run/seed-0/step-4000:8000 \
 	    --env CartPole-v1 --to npz:src/segue/data/bundled/cartpole-mixed.npz
+
+# A file that works, its registration, its test and its page, for you to change: make new-algorithm NAME=my-method
+new-algorithm new-bridge new-format: install
+	$(BIN)/python docs/new.py $(@:new-%=%) "$(NAME)"
 
 # Pin what pyproject.toml allows, without addresses.
 lock:

@@ -143,7 +143,10 @@ class Connection(asyncio.Protocol):
 class Load:
     """What one turn measures."""
 
-    head = b"POST /v1/decisions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    head = (
+        b"POST /v1/decisions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n"
+    )
 
     def __init__(self, size: int) -> None:
         self.observation = json.dumps(np.random.default_rng(0).normal(size=size).round(4).tolist()).encode()

@@ -1,5 +1,6 @@
 """Property tests are judged by what they find, not by the speed of the machine they run on."""
 
+import functools
 import itertools
 import os
 import tempfile
@@ -33,12 +34,16 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 
 import pytest
 from hypothesis import settings
+from jax._src.interpreters import mlir
 
 from segue.runner.machine import release_programs
 from unpainted import paint
 
 settings.register_profile("segue", deadline=None, max_examples=40)
 settings.load_profile("segue")
+
+# JAX makes a context for each program that it lowers, which takes a fifth of the suite's time: one serves them all.
+mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 TESTS = itertools.count()
 

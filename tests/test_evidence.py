@@ -24,7 +24,9 @@ from segue.evidence import (
     RECENT,
     STAKES,
     FallDetector,
+    LimitTest,
     MeanDifference,
+    MeanUpper,
     RankComparison,
     SampleRatio,
     ShiftDetector,
@@ -78,6 +80,8 @@ def make(name: str) -> Any:
         "ratio": SampleRatio,
         "fall": lambda: FallDetector(REFERENCE, 100.0),
         "shift": lambda: ShiftDetector(np.zeros(2), np.ones(2), 100.0),
+        "limit": lambda: LimitTest(1.0),
+        "limit, detector": lambda: LimitTest(1.0, 100.0),
     }[name]()
 
 
@@ -87,12 +91,14 @@ def feed(test: Any, rows: Units) -> np.ndarray:
         return test.update(arm, chance)
     if isinstance(test, FallDetector):
         return test.update(returns)
+    if isinstance(test, LimitTest):
+        return test.update(np.abs(returns))
     if isinstance(test, ShiftDetector):
         return test.update(np.stack([returns, arm], 1))
     return np.stack(test.update(returns, arm, chance), 1)
 
 
-NAMES = ("ranks", "difference", "bounded difference", "ratio", "fall", "shift")
+NAMES = ("ranks", "difference", "bounded difference", "ratio", "fall", "shift", "limit", "limit, detector")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -241,7 +247,8 @@ def test_the_asymptotic_interval_is_the_normal_mixture_of_ville():
     test.update(returns[50:], arm[50:], chance[50:])
     total, square, spread, count = sums(returns, arm, chance)
     surprise = -2 * math.log(0.05)
-    radius = math.sqrt(square / count) * ville.normal_mixture(count, 0.05, 500 / (surprise + math.log1p(surprise)))
+    deviation = math.sqrt((square - total**2 / count) / count)
+    radius = deviation * ville.normal_mixture(count, 0.05, 500 / (surprise + math.log1p(surprise)))
     assert test.interval == pytest.approx((total / spread, (total - radius) / spread, (total + radius) / spread))
 
 
@@ -254,6 +261,38 @@ def test_the_exact_interval_holds_the_effect_and_shrinks():
         widths.append(high[[99, -1]] - low[[99, -1]])
     assert misses <= most(0.1, 200)
     assert np.mean(widths, axis=0)[1] < 0.5 * np.mean(widths, axis=0)[0]
+
+
+def test_a_mean_at_the_limit_raises_no_more_alarms_than_declared_and_one_above_it_is_found():
+    rng, worlds = np.random.default_rng(9), 300
+    costs = [(rng.random(600) < 0.1) * rng.exponential(size=600) for _ in range(worlds)]
+    assert sum(LimitTest(0.1).update(one).max() >= math.log(10) for one in costs) <= most(0.1, worlds)
+    # With 1,000 between two, six of ten streams of 600 have one at most.
+    alarms = sum(bool((LimitTest(0.1, 1e3).update(one) >= math.log1p(1e3)).any()) for one in costs)
+    assert alarms <= most(0.6, worlds)
+    assert all(LimitTest(0.1).update(3 * one).max() >= math.log(10) for one in costs[:30])
+
+
+def test_the_upper_end_of_a_mean_is_above_it_before_and_after_the_first_cost():
+    rng, worlds, missed = np.random.default_rng(10), 300, 0
+    for _ in range(worlds):
+        test = MeanUpper(0.1)
+        assert test.high == math.inf
+        highs = []
+        for _ in range(30):
+            test.update(rng.random(100) < 0.02, largest=1.0)
+            highs.append(test.high)
+        missed += min(highs) < 0.02
+        assert highs[-1] < 0.08
+    assert missed <= most(0.1, worlds)
+
+
+@pytest.mark.parametrize("test", [LimitTest(1.0), MeanUpper()])
+def test_a_negative_cost_is_refused_and_changes_nothing(test):
+    before = test.state()
+    with pytest.raises(DataError, match=r"values\[1\] is -1; expected 0 or more"):
+        test.update([0.0, -1.0])
+    assert test.state() == before
 
 
 def test_a_mismatch_of_the_sample_ratio_is_found_also_where_probabilities_vary():

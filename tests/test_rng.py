@@ -155,7 +155,9 @@ def test_so_it_is_on_policy(monkeypatch):
 @pytest.mark.parametrize("name", REPLAYS)
 def test_so_it_is_with_every_replay(name, monkeypatch):
     algorithm, strategy = small("td3"), REPLAYS[name]()
-    replay = append(Replay.create(LOGS["continuous"].offline, 64, KINDS["continuous"]), transitions(40, seed=2))
+    replay = append(
+        Replay.create(LOGS["continuous"].offline, 64, KINDS["continuous"], costs=True), transitions(40, seed=2)
+    )
     with recorded(monkeypatch) as keys:
         learner = fresh_learner(algorithm)
         sampler = strategy.init(replay, KINDS["continuous"], rng.stream(0, "sampler"))

@@ -65,11 +65,15 @@ if TYPE_CHECKING:
     from segue.replay import Mixed as Mixed
     from segue.replay import OnlineOnly as OnlineOnly
     from segue.replay import Replaced as Replaced
+    from segue.runner import Ray as Ray
     from segue.runner import Result as Result
     from segue.runner import RunFailed as RunFailed
     from segue.runner import compare as compare
     from segue.runner import load_checkpoint as load_checkpoint
     from segue.runner import run as run
+    from segue.sweeps import Range as Range
+    from segue.sweeps import Sweep as Sweep
+    from segue.sweeps import sweep as sweep
 
 #: Where each public name lives. Imported when used, so that `import segue` does not wait for JAX.
 _HOME = {
@@ -113,7 +117,8 @@ _HOME = {
     "preset": "segue.presets",
     "Recipe": "segue.recipe",
     **dict.fromkeys(("Annealed", "Appended", "Balanced", "Mixed", "OnlineOnly", "Replaced"), "segue.replay"),
-    **dict.fromkeys(("Result", "RunFailed", "compare", "load_checkpoint", "run"), "segue.runner"),
+    **dict.fromkeys(("Range", "Sweep", "sweep"), "segue.sweeps"),
+    **dict.fromkeys(("Ray", "Result", "RunFailed", "compare", "load_checkpoint", "run"), "segue.runner"),
 }
 
 #: Packages whose names are documented, such as `segue.ope.DiscretePolicy`.

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 #: States whose neighbours are looked for, and how many of them.
 STATES, NEIGHBOURS = 1_000, 40
-#: Updates and live steps of the trial: enough to outlast what is compiled first.
-TRIAL_UPDATES, TRIAL_STEPS = 400, 4_096
+#: Updates and live steps of the trial, off-policy and on-policy: enough to outlast what is compiled first.
+TRIAL_UPDATES, TRIAL_STEPS, TRIAL_ROLLOUTS = 400, 1_024, 4_096
 #: Differences of actions in alike states, as a share of those of any two states: below, between and above.
 NARROW, WIDE = 0.35, 0.65
 #: What to run where the dataset is in memory.
@@ -35,6 +35,7 @@ STUDIES = {
     "recipes": "docs/recipes.md",
     "collapse": "studies/collapse/README.md",
     "leaderboard": "studies/leaderboard/README.md",
+    "promotion": "studies/promotion/README.md",
 }
 
 
@@ -87,7 +88,7 @@ class Advice:
                 blocks.append(Padding(Text.assemble(finding.text, (basis, "dim")), (0, 0, 0, 2)))
         blocks.append(Text("What to run", style="bold"))
         blocks.append(Padding(Text(in_words(self.recipe)), (0, 0, 0, 2)))
-        blocks.append(Text(f"  {self.command}"))
+        blocks.append(Text(f"  {self.command}", no_wrap=True, overflow="ignore"))  # to be copied as one line
         if self.cost is not None:
             live = "" if self.recipe.online is None else f", about {_minutes(self.cost.online_minutes)} live"
             cost = (
@@ -210,6 +211,11 @@ def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
     else:
         words = "a plain handover to an off-policy algorithm is likely to lose much of the return at first"
         found.append(Finding(f"{words}: TD3 lost 7 to 98 % on three datasets of Hopper", STUDIES["collapse"]))
+    if any(bridge.name == "promotion" for bridge in recipe.bridges):
+        words = "the cloned policy stays deployed until live episodes show a better one; only the learner falls"
+        found.append(
+            Finding(f"{words}: it ended far above PPO on three of four tasks of locomotion", STUDIES["promotion"])
+        )
     return tuple(found)
 
 
@@ -230,11 +236,12 @@ def _cost(recipe: Recipe) -> Cost:
     """Times a short form of the recipe, in a directory that is thrown away."""
     from segue.runner import run
 
+    steps = TRIAL_ROLLOUTS if recipe.online is not None and recipe.online.on_policy else TRIAL_STEPS
     short = dataclasses.replace(
         recipe,
         seeds=1,
         offline_steps=min(TRIAL_UPDATES, recipe.offline_steps),
-        online_steps=min(recipe.warmup_steps + TRIAL_STEPS, recipe.online_steps),
+        online_steps=min(recipe.warmup_steps + steps, recipe.online_steps),
         eval_every=10**9,
         eval_episodes=1,
         held_out=0.0,

@@ -9,6 +9,8 @@ service may look at it whenever it likes, and act when it reaches 1/α.
 | `RankComparison` | does the arm matter for returns, and which way? | arms are drawn with the stated probabilities |
 | `MeanDifference` | by how much do the means differ? | the same, and declared bounds; without them for many units |
 | `SampleRatio` | are arms drawn with the stated probabilities? | always |
+| `LimitTest` | is a mean cost above a limit? | costs are never negative |
+| `MeanUpper` | how large may a mean cost be? | for many units |
 | `FallDetector` | have returns fallen below a reference? | the reference has independent returns |
 | `ShiftDetector` | have observations left their mean and deviation? | one observation per episode |
 | `ranking_evidence` | is one of two small sets of returns better? | returns are exchangeable |
@@ -50,6 +52,8 @@ SHIFTS = np.array([-1.0, -0.4, -0.2, -0.1, 0.1, 0.2, 0.4, 1.0])
 STAKES = np.geomspace(0.005, 0.6, 8)
 #: Units at 50/50 for which the asymptotic interval is shortest, and before which it is infinite.
 SHORTEST, FEWEST = 500, 100
+#: Stakes of `LimitTest`, as shares of the largest that is admissible.
+LIMIT_STAKES = np.geomspace(0.002, 0.9, 8)
 #: Shares of the largest admissible stake in `FallDetector`.
 FALL_STAKES = np.array([0.1, 0.25, 0.5, 0.9])
 #: Probability that a reference is so lucky that `FallDetector` has more false alarms than declared.
@@ -244,20 +248,13 @@ class MeanDifference(_Resumable):
     ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         difference, square, spread, units = sums.T
         if self.bounds is None:
-            radius = np.where(4 * spread < FEWEST, np.inf, self._asymptotic(square, units))
+            radius = np.where(4 * spread < FEWEST, np.inf, _radius(difference, square, units, self.alpha))
         else:
             width = self.bounds[1] - self.bounds[0]
             radius = width * self._exact(square / width**2)
         with np.errstate(divide="ignore", invalid="ignore"):
             effect = difference / spread
             return effect, *(np.where(spread > 0, effect + sign * radius / spread, sign * np.inf) for sign in (-1, 1))
-
-    def _asymptotic(self, square: Float[np.ndarray, " n"], units: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Radius of Σ D: theorem 2.2 of Waudby-Smith et al. 2024, with Σ D² / n for the variance."""
-        surprise = -2 * np.log(self.alpha)
-        precision = (surprise + np.log1p(surprise)) / SHORTEST
-        grown = units * precision + 1
-        return np.sqrt(square / np.maximum(units, 1) * grown / precision * (np.log(grown) + surprise))
 
     def _exact(self, square: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """The z at which mean_θ exp(θ z − ψ(θ) Σ D²) reaches 2/α, for returns with bounds at a distance of 1."""
@@ -303,6 +300,88 @@ class SampleRatio(_Resumable):
         paths = _walk(self.log_wealth, _log_factor(SHIFTS, arm[:, None], chance[:, None]))
         self.log_wealth = paths[-1]
         return _log_mean(paths[1:])
+
+
+@dataclasses.dataclass
+class LimitTest(_Resumable):
+    """Evidence that the mean of values which are never negative, such as costs, is above a limit.
+
+    The null hypothesis: given those before, the mean of a value x is the limit at most. Then 1 + θ (x / limit − 1) has
+    an expectation of 1 at most for each stake θ in (0, 1), however heavy the tails. So its product is a
+    supermartingale, and the mean over LIMIT_STAKES an e-process (Waudby-Smith & Ramdas 2023, arXiv 2010.09686, section
+    4).
+
+    With a `run_length` it looks for a change at a time that nobody knows, like `FallDetector`: M ← (M + 1) f.
+    """
+
+    limit: float
+    """Largest mean that is tolerated; above 0."""
+    run_length: float | None = None
+    """Mean number of values until a false alarm, at least; None: it may never be wrong, with probability 1 − α."""
+    log_values: Float[np.ndarray, " stakes"] = dataclasses.field(default_factory=lambda: np.zeros(len(LIMIT_STAKES)))
+    """log of the capital of each stake, or log(1 + M)."""
+
+    def __post_init__(self) -> None:
+        self.log_values = _finite("log_values", self.log_values, (len(LIMIT_STAKES),))
+        if not 0 < self.limit < np.inf:
+            raise DataError(f"limit is {self.limit}; expected a finite number above 0")
+        if self.run_length is not None:
+            _check_run_length(self.run_length)
+
+    @property
+    def log_e(self) -> float:
+        """log e-value for a mean above the limit, or log(1 + M): an alarm at log(1 + run_length)."""
+        return float(_log_mean(self.log_values))
+
+    def update(self, values: ArrayLike) -> Float[np.ndarray, " units"]:
+        """Bets on values, [units], and gives `log_e` after each.
+
+        Raises:
+            DataError: for values that are negative or not finite. Nothing has changed then.
+        """
+        costs = _costs(values)
+        factors = np.log1p(LIMIT_STAKES * (costs / self.limit - 1)[:, None])
+        paths = (_walk if self.run_length is None else _detect)(self.log_values, factors)
+        self.log_values = paths[-1]
+        return _log_mean(paths[1:])
+
+
+@dataclasses.dataclass
+class MeanUpper(_Resumable):
+    """Upper end of an interval of the mean of values which are never negative, at all times at once, for many units.
+
+    It is the asymptotic confidence sequence of `MeanDifference` for one mean. Costs are often rare and large, and
+    before the first of them their variance is 0. So one unit more counts than there was, as large as `largest`: without
+    a cost in n units the upper end is near 4 largest / n, and not 0. That unit is ours.
+    """
+
+    alpha: float = 0.05
+    """Probability that the mean is ever above the upper end: half of it at most, for many units."""
+    largest: float = 0.0
+    """A value that is possible: the largest one that was seen, or known."""
+    sums: Float[np.ndarray, "3"] = dataclasses.field(default_factory=lambda: np.zeros(3))
+    """Number of values, their sum, and that of their squares."""
+
+    def __post_init__(self) -> None:
+        self.sums = _finite("sums", self.sums, (3,))
+
+    @property
+    def high(self) -> float:
+        """The upper end now; infinite before FEWEST values."""
+        units, total, square = self.sums + np.array([1, self.largest, self.largest**2])
+        if units <= FEWEST:
+            return math.inf
+        return float((total + _radius(total, square, units, self.alpha)) / units)
+
+    def update(self, values: ArrayLike, largest: float = 0.0) -> None:
+        """Adds values, [units]; `largest` is one of others that is as possible.
+
+        Raises:
+            DataError: for values that are negative or not finite. Nothing has changed then.
+        """
+        costs = _costs(values)
+        self.largest = max(self.largest, largest, *costs.tolist())
+        self.sums = self.sums + np.array([len(costs), costs.sum(), (costs**2).sum()])
 
 
 @dataclasses.dataclass
@@ -463,6 +542,30 @@ def _finite(name: str, values: ArrayLike, shape: tuple[int | None, ...] = (None,
         found = array[tuple(place)]
         raise DataError(f"{name}{place} is {found}; expected a finite number: decide what a missing one counts as")
     return array
+
+
+def _costs(values: ArrayLike) -> Float[np.ndarray, " units"]:
+    """Values that are not negative."""
+    costs = _finite("values", values)
+    if (costs < 0).any():
+        i = int((costs < 0).argmax())
+        raise DataError(f"values[{i}] is {costs[i]:g}; expected 0 or more: no limit can be tested on negative costs")
+    return costs
+
+
+def _radius(
+    total: Float[np.ndarray, "*n"] | float,
+    square: Float[np.ndarray, "*n"] | float,
+    units: Float[np.ndarray, "*n"] | float,
+    alpha: float,
+) -> Float[np.ndarray, "*n"]:
+    """Of the sum `total` of so many values: theorem 2.2 of Waudby-Smith et al. 2024, with the sample variance."""
+    many = np.maximum(units, 1)
+    variance = np.maximum(square - np.square(total) / many, 0.0) / many
+    surprise = -2 * np.log(alpha)
+    precision = (surprise + np.log1p(surprise)) / SHORTEST
+    grown = units * precision + 1
+    return np.sqrt(variance * grown / precision * (np.log(grown) + surprise))
 
 
 def _arms(

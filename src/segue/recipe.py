@@ -84,6 +84,8 @@ class Recipe(Checked):
     hindsight: int = 0
     """Goal-conditioned environments: copies of each live transition whose goal is one that its episode reached later
     (HER, `future`); the paper has 4; 0: none."""
+    dataset_hindsight: int = 0
+    """The same for the dataset's transitions, whose goals are ones that their logged episode reached later; 0: none."""
     normalise_observations: bool = True
     """Normalise observations by the dataset's mean and standard deviation, also online and in the saved policy."""
     distil_steps: int = 5000
@@ -164,6 +166,7 @@ class Recipe(Checked):
             "distil_steps",
             "warmup_steps",
             "hindsight",
+            "dataset_hindsight",
             "seed",
             "held_out_seed",
         ):
@@ -199,6 +202,9 @@ class Recipe(Checked):
                 raise RecipeError(f"{algorithm.name} does not learn {phase}; there is {', '.join(able)}")
         if self.offline is not None and self.dataset is None:
             raise RecipeError(f"the offline algorithm {self.offline.name} needs a dataset")
+        if self.dataset_hindsight and self.dataset is None:
+            raise RecipeError("dataset_hindsight relabels a dataset, and the recipe names none; leave it out")
+        self._check_chunks()
         if self.online is not None:
             self._check_online(self.online)
         elif self.hindsight:
@@ -225,11 +231,6 @@ class Recipe(Checked):
             )
         if online.on_policy:
             self._check_on_policy(online)
-        if self.hindsight and online.chunk_length > 1:
-            raise RecipeError(
-                f"hindsight gives each step a goal of its own, and {online.name} learns from chunks of "
-                f"{online.chunk_length} steps; set chunk to 1, or leave hindsight out"
-            )
         if self.offline is not None and not set(self.offline.actions) & set(online.actions):
             raise RecipeError(
                 f"{self.offline.name} has {' and '.join(self.offline.actions)} actions, {online.name} "
@@ -284,6 +285,15 @@ class Recipe(Checked):
         ):
             if steps % self.environments:
                 raise RecipeError(f"{field} is {steps}; expected a multiple of the {self.environments} environments")
+
+    def _check_chunks(self) -> None:
+        for field, learners in (("hindsight", (self.online,)), ("dataset_hindsight", (self.offline, self.online))):
+            for algorithm in learners:
+                if getattr(self, field) and algorithm is not None and algorithm.chunk_length > 1:
+                    raise RecipeError(
+                        f"{field} gives each step a goal of its own, and {algorithm.name} learns from chunks of "
+                        f"{algorithm.chunk_length} steps; set chunk to 1, or leave {field} out"
+                    )
 
     def _check_inherited(self, bridge: Bridge, online: Algorithm, roles: set[str]) -> None:
         """A bridge that rests on what was learnt offline finds it there, or made by a bridge that attaches before."""

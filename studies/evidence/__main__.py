@@ -1,10 +1,11 @@
 """How often the tests of `segue.evidence` err, and how soon they decide: `python -m studies.evidence`.
 
-Three parts, all into results.json and as tables into README.md; `python -m studies.evidence speed` runs one of them:
+Four parts, all into results.json and as tables into README.md; `python -m studies.evidence speed` runs one of them:
 
 1. `alarms`: arms that are alike, in worlds that drift, are heavy-tailed, or finish units late.
 2. `speed`: units until a decision where the arms differ, beside the package ville on the same units.
 3. `change`: false alarms and delays of the two detectors.
+4. `limit`: a mean cost against a limit.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ import numpy as np
 import ville
 from scipy.stats import binomtest
 
-from segue.evidence import RECENT, FallDetector, MeanDifference, RankComparison, SampleRatio, ShiftDetector
+from segue.evidence import (
+    RECENT,
+    FallDetector,
+    LimitTest,
+    MeanDifference,
+    MeanUpper,
+    RankComparison,
+    SampleRatio,
+    ShiftDetector,
+)
 from studies.page import put
 
 HERE = Path(__file__).parent
@@ -215,6 +225,46 @@ def change() -> list[dict[str, Any]]:
     return rows
 
 
+#: Costs with mean 1.
+COSTS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "exponential": lambda rng, size: rng.exponential(size=size),
+    "log-normal, σ = 1.5": lambda rng, size: np.exp(1.5 * rng.normal(size=size) - 1.125),
+    "3.3 in 30 % of the units": lambda rng, size: (rng.random(size) < 0.3) / 0.3,
+    "100 in 1 % of the units": lambda rng, size: (rng.random(size) < 0.01) / 0.01,
+}
+#: Units between two looks at the upper end, and the most there are.
+LOOK, MOST = 50, 5_000
+
+
+def limit() -> list[dict[str, Any]]:
+    """Costs at the limit, at twice the limit, and at half of it, of units whose other arm costs as much."""
+    rows = []
+    for name, draw in COSTS.items():
+        wrong, late, passed, soon = 0, [], 0, []
+        for world in range(DECISIONS):
+            rng = np.random.default_rng([world, len(rows)])
+            costs, others = draw(rng, MOST), np.maximum.accumulate(draw(rng, MOST))
+            wrong += bool(LimitTest(1.0).update(costs).max() >= BAR)
+            late.append(first(LimitTest(0.5).update(costs) >= BAR))
+            test, highs = MeanUpper(ALPHA, 1.0), []
+            for start in range(0, MOST, LOOK):
+                test.update(costs[start : start + LOOK], float(others[start + LOOK - 1]))
+                highs.append(test.high)
+            passed += min(highs) <= 1.0
+            soon.append(LOOK * first(np.array(highs) <= 2.0))
+        rows.append(
+            {
+                "costs": name,
+                "alarm": rate(wrong, DECISIONS),
+                "within": rate(passed, DECISIONS),
+                "twice": spread(late),
+                "half": spread(soon),
+            }
+        )
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
 def percent(one: dict[str, Any]) -> str:
     return f"{one['share']:.1%} ({one['low']:.1%}–{one['high']:.1%})"
 
@@ -256,6 +306,13 @@ def pages(results: dict[str, Any]) -> dict[str, str]:
             every = f"{row['units'] / alarms:,.0f}" if alarms else f"more than {row['units']:,}"
             rows.append([row["detector"], row["case"], every, units(row["delay"]) if row["delay"] else ""])
         found["change"] = table(["detector", "case", "units per false alarm", "delay"], rows)
+    if "limit" in results:
+        rows = [
+            [row["costs"], percent(row["alarm"]), percent(row["within"]), units(row["twice"]), units(row["half"])]
+            for row in results["limit"]
+        ]
+        head = ["costs", "false alarm", "falsely within", "alarm at twice the limit", "within at half of it"]
+        found["limit"] = table(head, rows)
     return found
 
 
@@ -264,7 +321,7 @@ def main() -> None:
     file = HERE / "results.json"
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     started = time.monotonic()
-    parts: dict[str, Callable[[], Any]] = {"alarms": alarms, "speed": speed, "change": change}
+    parts: dict[str, Callable[[], Any]] = {"alarms": alarms, "speed": speed, "change": change, "limit": limit}
     for name in sys.argv[1:] or parts:
         results[name] = parts[name]()
         print(f"{name}: {time.monotonic() - started:.0f} s since the start", flush=True)

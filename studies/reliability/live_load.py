@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from segue.live.database import is_file
 from segue.live.worlds.wire import Wire
 
 #: Of CartPole-v1: what a small exported policy is made with.
@@ -48,10 +49,12 @@ class Record:
                 self.wrong.append(f"decision {name}: {self.decisions[name]}, then {answer}")
         self.decisions[name] = answer
 
-    def check(self, db: Path, first_action: int = 0) -> dict[str, Any]:
-        """Compare with the log, read by SQLite alone; the log counts actions from 0."""
-        with sqlite3.connect(db) as log:
-            (whole,) = log.execute("PRAGMA integrity_check").fetchone()
+    def check(self, db: str, first_action: int = 0) -> dict[str, Any]:
+        """Compare with the log, read by its database's own client alone; the log counts actions from 0."""
+        with _connected(db) as log:
+            whole = "ok"
+            if isinstance(log, sqlite3.Connection):
+                (whole,) = log.execute("PRAGMA integrity_check").fetchone()
             rows = {
                 row[0]: row[1:] for row in log.execute("SELECT decision, episode, t, log_prob, action FROM decisions")
             }
@@ -86,6 +89,14 @@ class Record:
             "integrity": whole,
             "examples": (wrong + lost + lost_outcomes)[:5],
         }
+
+
+def _connected(db: str) -> Any:
+    if is_file(db):
+        return sqlite3.connect(db)
+    import psycopg
+
+    return psycopg.connect(db)
 
 
 async def _post(wire: Wire, path: str, content: bytes, stop: asyncio.Event) -> dict[str, Any] | None:

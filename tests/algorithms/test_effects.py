@@ -101,7 +101,7 @@ def log(kind: str) -> Any:
     ends = np.arange(12) % 4 == 3
     rewards = np.where(np.arange(12) < 4, -1, rows.reward)
     columns = {"observations": rows.observation, "next_observations": rows.next_observation, "actions": rows.action}
-    return load({**columns, "rewards": rewards, "terminals": ends, "timeouts": np.zeros(12, bool)})
+    return load({**columns, "rewards": rewards, "cost": rows.cost, "terminals": ends, "timeouts": np.zeros(12, bool)})
 
 
 def learnt_from(algorithm: Algorithm, kind: str) -> Any:

@@ -73,6 +73,11 @@ RANGES = {
     "max_gradient_norm": POSITIVE,
     "flow_steps": AT_LEAST_ONE,
     "chunk": AT_LEAST_ONE,
+    "cost_limit": ((-0.1,), "at least 0"),
+    "cost_horizon": ((0, -1), "at least 1"),
+    "cost_critic_learning_rate": POSITIVE,
+    "cost_multiplier_learning_rate": POSITIVE,
+    "initial_cost_multiplier": ((0.0, 1e5), "between 0.001 and 10,000"),
 }
 #: numbers that may take any value
 UNBOUNDED = {"reward_shift", "target_entropy_scale", "lagrange_threshold", "failure_reward"}

@@ -6,6 +6,7 @@ import dataclasses
 from functools import cache
 from typing import ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -466,3 +467,21 @@ def test_the_best_policy_of_a_one_step_environment_is_found(env_id, best):
     train_on_policy(algorithm, (), learner, notes, settings)
     assert notes.evaluated[0].mean() < 0.8
     assert notes.evaluated[4096].min() >= best
+
+
+def test_actions_at_a_bound_leave_the_loss_finite_where_the_policys_mean_lies_far_beyond():
+    algorithm, actor = small(), random_learner(small(), "continuous").nets.actor
+    head = actor.mlp.layers[-1]
+    beyond = eqx.tree_at(lambda actor: actor.mlp.layers[-1].bias, actor, head.bias.at[:2].set(20.0))
+    moved = eqx.tree_at(lambda actor: actor.mlp.layers[-1].bias, actor, head.bias.at[:2].set(19.0))
+    batch = Transition(*(jnp.zeros((4, 3)) if name.endswith("observation") else None for name in Transition._fields))
+    batch = batch._replace(action=jnp.ones((4, 2)), advantage=jnp.arange(4.0))
+    batch = batch._replace(log_prob=beyond.log_prob(batch.observation, batch.action))
+    assert (moved.log_prob(batch.observation, batch.action) - batch.log_prob).min() > 10
+
+    def loss(actor):
+        return algorithm.actor_loss(actor, Nets(), batch, jax.random.key(0))[0].mean()
+
+    value, gradient = eqx.filter_value_and_grad(loss)(moved)
+    assert np.isfinite(value)
+    assert finite(gradient)

@@ -33,6 +33,7 @@ def log(kind: str = "continuous", rows: int = 64) -> Dataset:
         episode_starts=np.arange(0, rows, 8),
         spaces=KINDS[kind],
         source="made",
+        cost=made.cost,
     )
 
 
@@ -71,7 +72,7 @@ def attach(
 
 def live(kind: str = "continuous", rows: int = 40) -> Replay:
     """A replay of live data only."""
-    return append(Replay.create(None, 64, KINDS[kind]), transitions(rows, seed=2, kind=kind))
+    return append(Replay.create(None, 64, KINDS[kind], costs=True), transitions(rows, seed=2, kind=kind))
 
 
 def run(

@@ -394,11 +394,12 @@ def test_what_a_bridge_does_is_an_action_of_the_environment(bridge, name, kind):
 
 
 ACTORLESS = {"dqn", "discrete-bcq", "discrete-cql"}
+CONSERVATIVE = {"td3-bc", "rebrac", "fql", "cql", "cql-lagrangian", "cal-ql", "discrete-cql"}
 REFUSED = {
     "q-filter": ACTORLESS | {"ppo"},
     "conservative-update": ACTORLESS,
     "samg": {"ppo"},
-    "let-go": {name for name, _ in ONLINE.values()} - {"td3-bc", "rebrac", "fql", "cql", "cal-ql", "discrete-cql"},
+    "let-go": {name for name, _ in ONLINE.values()} - CONSERVATIVE,
     "critic-refit": ACTORLESS | {"ppo"},
     "policy-expansion": ACTORLESS | {"ppo"},
     "jump-start": {"ppo"},

@@ -67,16 +67,27 @@ def test_of_few_episodes_it_clones_at_least_ten() -> None:
     many = segue.preset("auto", dataset="segue:hopper-mixed").offline
     assert isinstance(many, segue.BC)
     assert many.top_fraction == 0.1
-    rows = 400
-    few = {
-        "observations": np.zeros((rows, 3)),
-        "actions": np.zeros((rows, 1)),
-        "rewards": np.zeros(rows),
-        "terminals": np.arange(rows) % 20 == 19,
-    }
-    clone = segue.preset("auto", dataset=few, env="Pendulum-v1").offline
+    clone = segue.preset("auto", dataset=logged(400, 20), env="Pendulum-v1").offline
     assert isinstance(clone, segue.BC)
     assert round(clone.top_fraction * 18) == 10  # 2 of the 20 are held out
+
+
+def logged(rows: int, length: int, **observations: np.ndarray) -> dict[str, np.ndarray]:
+    states = {"observations": np.zeros((rows, 3)), **observations}
+    ends = np.arange(rows) % length == length - 1
+    return {**states, "actions": np.zeros((rows, 1)), "rewards": np.zeros(rows), "terminals": ends}
+
+
+def test_where_promotion_has_evidence_or_is_affordable_it_decides_and_elsewhere_ppo_climbs() -> None:
+    def online(dataset: dict[str, np.ndarray]) -> str:
+        recipe = segue.preset("auto", dataset=dataset, env="Pendulum-v1")
+        assert recipe.online is not None
+        assert (recipe.online.name == "rlpd") == ("promotion" in [bridge.name for bridge in recipe.bridges])
+        return recipe.online.name
+
+    assert online(logged(400, 20)) == "rlpd"
+    assert online(logged(4000, 2000)) == "ppo"
+    assert online(logged(40, 20, observations=np.zeros((40, 32, 32), np.uint8))) == "ppo"
 
 
 def test_a_named_part_means_that_the_user_knows_what_to_do() -> None:

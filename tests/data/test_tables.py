@@ -111,6 +111,20 @@ def test_numbered_columns_are_ordered_by_their_numbers() -> None:
     assert dataset.encoding.observations == ("obs_0", "obs_2", "obs_10")
 
 
+def test_a_pattern_that_one_column_without_a_number_fits_is_that_column() -> None:
+    table = pd.DataFrame({"e": [0, 0, 1, 1], "speed_x": range(4), "a": [0.1, 0.2, 0.3, 0.4], "r": 1.0})
+    read = segue.load(Table(table, episode="e", observation="speed_*", action="a", reward="r"))
+    assert read.observations[:, 0].tolist() == [0, 2]
+
+
+def test_a_column_that_is_named_for_one_role_is_found_for_no_other() -> None:
+    table = pd.DataFrame(
+        {"e": [0, 0, 1, 1], "obs": range(4), "a": [0.1, 0.2, 0.3, 0.4], "r": 1.0, "done": [0, 1, 0, 1]}
+    )
+    read = segue.load(Table(table, episode="e", observation="obs", action="a", reward="r", timeout="done"))
+    assert not any("terminal = done" in note for note in read.notes)
+
+
 @given(
     options=st.fixed_dictionaries(
         {},

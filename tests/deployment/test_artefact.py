@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import ENVS, Crane, Made, make
 
+import segue
 from helpers import small
 from segue import load_policy
 from segue.cli.main import main
@@ -26,6 +27,7 @@ from segue.deployment.spaces import flat_size, flatten
 from segue.envs.make import shape
 from segue.errors import SegueError
 from segue.evaluation import evaluate
+from toys import pendulum_log
 
 
 @pytest.fixture(scope="module")
@@ -341,3 +343,14 @@ def test_the_command_line_exports_evaluates_and_collects(tmp_path: Path, capsys:
         assert main(["evaluate", policy, *flags]) == 0
         judged.append(json.loads(capsys.readouterr().out)[0]["estimates"][0]["value"])
     assert judged[1] == pytest.approx(judged[0], rel=1e-3)
+
+
+def test_without_an_environment_actions_have_the_unit_of_the_dataset(tmp_path: Path) -> None:
+    np.savez(tmp_path / "log.npz", **{**pendulum_log(), "action_low": [-4.0], "action_high": [2.0]})
+    log = f"npz:{tmp_path / 'log.npz'}"
+    recipe = segue.Recipe(dataset=log, env="none", offline=segue.BC(hidden_sizes=(8,), batch_size=16), offline_steps=4)
+    result = segue.run(recipe, tmp_path / "run", workers=1)
+    made = export_policy(result.checkpoint(), tmp_path / "policy")
+    assert "actions have the unit of the dataset" in made.notes[0]
+    observations = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    np.testing.assert_allclose(made.policy(observations), -1 + 3 * result.policy()(observations), atol=1e-5)

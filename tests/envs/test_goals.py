@@ -164,6 +164,18 @@ def test_a_reward_that_is_not_finite_is_an_error():
             {"online": None, "online_steps": 0, "dataset": "npz:x.npz", "offline": "bc", "offline_steps": 5},
             "online phase",
         ),
+        ({"dataset_hindsight": -1}, "dataset_hindsight is -1"),
+        ({"dataset_hindsight": 4}, "the recipe names none"),
+        (
+            {
+                "hindsight": 0,
+                "dataset_hindsight": 4,
+                "dataset": "npz:x.npz",
+                "offline": segue.FQL(chunk=5),
+                "offline_steps": 5,
+            },
+            "dataset_hindsight gives each step a goal of its own",
+        ),
     ],
 )
 def test_recipes_that_hindsight_does_not_fit_are_refused(changes, words):
@@ -193,3 +205,24 @@ def test_a_dataset_whose_goals_hardly_vary_is_refused_with_the_way_out(tmp_path)
         segue.run(recipe, out=tmp_path / "run")
     raw = dataclasses.replace(recipe, normalise_observations=False)
     check_fit(raw, dataset_of(raw), raw.environment)
+
+
+def test_a_dataset_whose_rewards_are_not_those_of_its_goals_is_refused_with_the_row(tmp_path):
+    observations = np.random.default_rng(0).uniform(-1, 1, (60, 6)).astype(np.float32)
+    dataset = {
+        "observations": observations,
+        "actions": np.zeros((60, 2)),
+        "rewards": np.where(np.arange(60) < 7, -1.0, 1.0),
+        "terminals": np.zeros(60),
+        "timeouts": np.arange(60) % 20 == 19,
+        "action_low": -np.ones(2),
+        "action_high": np.ones(2),
+    }
+    recipe = segue.Recipe(
+        dataset=dataset, env=REACH, offline="td3-bc", offline_steps=5, dataset_hindsight=2, held_out=0.0
+    )
+    with pytest.raises(RecipeError, match=r"row 7 has the reward 1, compute_reward of environment .* gives -1"):
+        segue.run(recipe, out=tmp_path / "run")
+    nowhere = dataclasses.replace(recipe, env="none")
+    with pytest.raises(RecipeError, match="there is none: give --env"):
+        check_fit(nowhere, dataset_of(nowhere), None)

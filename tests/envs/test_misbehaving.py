@@ -230,7 +230,7 @@ def test_training_goes_on_with_transitions_of_whole_steps_only(tmp_path: Path, m
     assert result.status == "complete", seed["error"]
     assert any("quarantined" in event["message"] for event in seed["events"])
     assert any(collected.broken is not None for collected in batches)
-    for batch, reward, _, broken, _ in batches:
+    for batch, reward, _, broken, *_ in batches:
         before, after = (batch.observation[:, 0], batch.next_observation[:, 0])
         assert (after - before == 1).all(), "a step of the environment, never the jump from one episode to the next"
         assert np.array_equal(reward, after)

@@ -7,3 +7,6 @@ from collections.abc import Callable
 from segue.live import Service
 
 Serve = Callable[..., Service]
+
+#: The address of services in the tests' own process; its name is one that they take.
+HERE = "http://127.0.0.1"

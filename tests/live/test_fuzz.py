@@ -42,7 +42,8 @@ def answer(app: Starlette, *messages: dict[str, object]) -> tuple[list[int], boo
 
     async def run() -> bool:
         async with app.router.lifespan_context(app):
-            scope = {"type": "http", "method": "POST", "path": "/v1/decisions", "headers": [], "query_string": b""}
+            headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+            scope = {"type": "http", "method": "POST", "path": "/v1/decisions", "headers": headers, "query_string": b""}
             await app({**scope, "root_path": "", "http_version": "1.1", "scheme": "http"}, receive, send)  # type: ignore[arg-type]
         return True
 

@@ -21,9 +21,17 @@ from segue.live.values import Refused
 
 
 def asked_of(
-    monkeypatch: pytest.MonkeyPatch, policy: Made, episodes: int, likes: bool = True, explore: bool = False
+    monkeypatch: pytest.MonkeyPatch,
+    policy: Made,
+    episodes: int,
+    likes: bool = True,
+    explore: bool = False,
+    cost: float | None = None,
 ) -> list[str]:
-    """Episodes of one random step, whose reward is 1 for what the policy would (not) do; which log is asked for."""
+    """Episodes of one random step, whose reward is 1 for what the policy would (not) do; which log is asked for.
+
+    What the policy would do costs `cost`, and everything else 1.
+    """
     rng, asked = np.random.default_rng(0), []
     observations = rng.normal(size=(episodes, 3)).astype(np.float32)
     actions = rng.integers(4, size=episodes)
@@ -36,6 +44,8 @@ def asked_of(
         "behaviour_log_prob": np.full(episodes, np.log(1 / 4)),
         "discrete_actions": 4,
     }
+    if cost is not None:
+        data["cost"] = np.where(same, cost, 1.0)
 
     def read(uri: str) -> Any:
         asked.append(uri)
@@ -79,6 +89,28 @@ def test_too_few_effective_episodes_are_not_enough_evidence(
     found = evaluate(service.database, "other", "me")
     assert found.verdict == "not enough evidence"
     assert "effective episodes; expected 1000" in found.evidence["reason"]
+
+
+@pytest.mark.parametrize(
+    ("cost", "verdict", "said"),
+    [
+        (0.1, "passed", "better by"),
+        (0.6, "not enough evidence", "and the limit is 0.5"),
+        (None, "not enough evidence", "not every outcome has a cost"),
+    ],
+)
+def test_a_candidate_passes_only_if_the_upper_bound_of_its_cost_is_within_the_limit(
+    serve: Serve, other: Made, monkeypatch: pytest.MonkeyPatch, cost: float | None, verdict: str, said: str
+) -> None:
+    service = serve(explore="no")
+    declare(service.database, 0.0, "me", {"cost_limit": 0.5})
+    stage(service.database, other.directory, "other")
+    asked_of(monkeypatch, other, 1000, cost=cost)
+    found = evaluate(service.database, "other", "me")
+    assert found.verdict == verdict
+    assert said in found.evidence["reason"]
+    if cost is not None:
+        assert cost < found.evidence["cost_upper"] < cost + 0.3
 
 
 def test_a_candidate_is_judged_as_it_would_explore(

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 from made import Made
-from serving import Serve
+from serving import HERE, Serve
 from starlette.testclient import TestClient
 
 from segue.cli.main import main
 from segue.live import Client
+from segue.live.admin import whole
 from segue.live.client import ServiceError
 from segue.live.database import open_database
 from segue.live.http import application
@@ -31,7 +32,7 @@ X = [0.1, -0.2, 0.3]
 
 @pytest.fixture
 def web(serve: Serve) -> Iterator[TestClient]:
-    with TestClient(application(serve(), "secret")) as client:
+    with TestClient(application(serve(), "secret"), base_url=HERE) as client:
         yield client
 
 
@@ -76,6 +77,48 @@ def test_what_is_malformed_is_refused(
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8008", "127.0.0.1.evil.example", "[::2]:80", "", "é"])
+def test_another_name_of_this_machine_is_refused_everywhere(web: TestClient, host: str) -> None:
+    headers = {"host": host.encode()}
+    for answer in (
+        web.get("/", headers=headers),
+        web.get("/healthz", headers=headers),
+        web.post("/v1/decisions", json={"decision_id": "d", "episode_id": "e", "observation": X}, headers=headers),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (421, "host")
+        assert "--allow-host" in answer.json()["message"]
+
+
+def test_names_that_are_allowed_are_taken_with_any_port(serve: Serve) -> None:
+    app = application(serve(), "secret", hosts=["Policy.example"])
+    with TestClient(app, base_url=HERE) as web:
+        for host in ("policy.example", "policy.EXAMPLE:443", "localhost:8008", "127.0.0.1", "[::1]:8008"):
+            assert web.get("/healthz", headers={"host": host}).status_code == 200
+        assert web.get("/healthz", headers={"host": "other.example"}).status_code == 421
+
+
+@pytest.mark.parametrize(("hosts", "status"), [([], 200), (["policy.example"], 421)])
+def test_beyond_this_machine_any_name_is_taken_unless_some_are_given(
+    serve: Serve, hosts: list[str], status: int
+) -> None:
+    with TestClient(application(serve(), "secret", everywhere=True, hosts=hosts), base_url=HERE) as web:
+        assert web.get("/healthz", headers={"host": "any.example"}).status_code == status
+
+
+def test_a_request_without_a_content_type_is_refused(web: TestClient) -> None:
+    answer = web.post("/v1/decisions", content=b'{"decision_id": "d", "episode_id": "e", "observation": [0, 0, 0]}')
+    assert (answer.status_code, answer.json()["code"]) == (415, "not_json")
+
+
+def test_a_fault_is_answered_and_logged(serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    service = serve()
+    monkeypatch.setattr(service, "_decide", lambda *_: 1 / 0)
+    with TestClient(application(service, "secret"), base_url=HERE) as web:
+        status, problem = asked(web, "/v1/decisions", decision_id="d", episode_id="e", observation=X)
+    assert (status, problem["code"]) == (500, "fault")
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_addresses_that_do_not_exist_point_to_those_that_do(web: TestClient) -> None:
     for answer in (web.get("/v1/nowhere"), web.get("/v1/decisions")):
         assert answer.status_code in (404, 405)
@@ -91,7 +134,7 @@ def test_the_service_says_how_it_is(web: TestClient) -> None:
 
 
 def test_beyond_this_machine_every_request_needs_the_token(serve: Serve) -> None:
-    with TestClient(application(serve(), "secret", everywhere=True)) as web:
+    with TestClient(application(serve(), "secret", everywhere=True), base_url=HERE) as web:
         content = {"decision_id": "d", "episode_id": "e", "observation": X}
         assert web.post("/v1/decisions", json=content).status_code == 401
         assert web.post("/v1/decisions", json=content, headers={"authorization": "Bearer wrong"}).status_code == 401
@@ -161,6 +204,7 @@ def test_several_processes_serve_one_log_and_a_dead_one_is_replaced(shared: str,
         (["--db", "new.db", "--policy", "nothing"], "no exported policy here"),
         (["--db", "new.db", "--polcy", "x"], "--policy"),
         (["--db", "sqlite://new.db", "--policy", "x"], "three slashes"),
+        (["--db", "new.db", "--allow-host", "http://a"], "without scheme and port"),
     ],
 )
 def test_a_service_that_cannot_begin_says_why(
@@ -173,3 +217,13 @@ def test_a_service_that_cannot_begin_says_why(
 
 def test_the_described_interface_is_json(web: TestClient) -> None:
     assert json.dumps(web.get("/openapi.json").json())
+
+
+def test_the_description_says_which_ranges_the_page_has(serve: Serve) -> None:
+    with TestClient(whole(serve(), "secret", False, 1000.0), base_url=HERE) as web:
+        described = web.get("/openapi.json").json()["paths"]["/v1/board"]["get"]
+        [parameter] = described["parameters"]
+        assert (parameter["name"], parameter["in"], "security" in described) == ("range", "query", False)
+        for span in parameter["schema"]["enum"]:
+            assert web.get("/v1/board", params={"range": span}).status_code == 200
+        assert web.get("/v1/board", params={"range": "week"}).status_code == 422

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from segue.errors import Diverged, SegueError
 from segue.live import Learner, Service
 from segue.live.database import Database, open_database
 from segue.live.policies import read_policy
+from segue.live.schema import TABLES
 from segue.runner.checkpoint import parameters_sha256
 from toys import SMALL
 
@@ -46,10 +48,10 @@ def made(place: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def learner(made: Path, out: str = "learn", **options: Any) -> Learner:
+def learner(made: Path, out: str = "learn", db: Any = None, **options: Any) -> Learner:
     recipe = live_recipe(made / "run", **options.pop("recipe", {}))
     given = {"every": EVERY, "patience": 200, **options}
-    return Learner(made / "live.db", made / "run" / FINAL, recipe, out=made / out, **given)
+    return Learner(db or made / "live.db", made / "run" / FINAL, recipe, out=made / out, **given)
 
 
 def learnt(made: Path, out: str = "learn", **options: Any) -> Learner:
@@ -131,6 +133,7 @@ def test_killed_wherever_that_happens_it_goes_on_to_the_same_bytes(
     assert candidates(learnt(made).database) == undisturbed
 
 
+@pytest.mark.slow
 def test_bridges_and_what_the_replay_remembers_survive_a_kill(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = {
         "bridges": (segue.CriticRefit(evaluate_steps=5, align_steps=5), segue.ConservativeUpdate()),
@@ -279,6 +282,20 @@ def test_the_command_learns_with_the_flags_of_a_run(made: Path, capsys: pytest.C
     assert (written["dataset"], written["replay"]["name"], written["online_steps"]) == (None, "online-only", 100_000)
 
 
+def test_the_command_leaves_out_what_decides_who_acts_in_a_run_and_says_so(
+    made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted = live_recipe(
+        made / "run", bridges=(segue.CriticRefit(evaluate_steps=1, align_steps=1), segue.Promotion())
+    )
+    monkeypatch.setattr("segue.live.learner.recipe_of", lambda checkpoint: promoted)
+    command = ["learn", "--db", str(made / "live.db"), "--run", str(made / "run"), "--out", str(made / "learn")]
+    assert main([*command, "--every", "400", "--once"]) == 0
+    assert "bridge promotion is left out: in live operation the service decides" in capsys.readouterr().out
+    written = json.loads((made / "learn" / "recipe.json").read_text())
+    assert [bridge["name"] for bridge in written["bridges"]] == ["critic-refit"]
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -294,3 +311,20 @@ def test_a_command_that_cannot_begin_says_why(
     monkeypatch.chdir(made)
     assert main(["learn", *flags]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_same_log_in_postgresql_makes_the_same_learner(made: Path, shared: str, undisturbed: list[Any]) -> None:
+    import psycopg
+
+    there = open_database(shared)
+    with sqlite3.connect(made / "live.db") as log, psycopg.connect(shared) as copy:
+        copy.execute("DELETE FROM counter")
+        for table in ("counter", *TABLES.values()):
+            rows = log.execute(f"SELECT * FROM {table}").fetchall()
+            if rows:
+                marks = ", ".join(["%s"] * len(rows[0]))
+                copy.cursor().executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+    learnt(made, db=shared)
+    assert candidates(there) == undisturbed
+    there.close()

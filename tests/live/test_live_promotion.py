@@ -350,6 +350,36 @@ def test_a_candidate_may_cost_as_much_more_as_is_declared(tmp_path: Path, costs:
     world.close()
 
 
+@pytest.mark.parametrize(
+    ("costs", "ends", "said"),
+    [
+        (0.5, "promoted", "the candidate is better"),
+        (3.0, "stopped", "more than the limit of 1 per unit"),
+        (0.99, "open", "the limit is 1"),
+        (None, "open", "no outcome has a cost"),
+        (-1.0, "stopped", "negative costs"),
+    ],
+)
+def test_a_candidate_that_is_better_has_to_keep_within_the_limit_on_cost(
+    tmp_path: Path, costs: float | None, ends: str, said: str
+) -> None:
+    rng = np.random.default_rng(0)
+    world = World(tmp_path / "live.db", window=20.0, shares=[0.5], cost_limit=1.0)
+    world.candidate()
+    for start in range(0, 1000, 50):
+        evidence = world.arrive(
+            NORMAL[start : start + 50], better=1.0, cost=lambda arm: costs and costs * rng.choice([0.9, 1.1])
+        )
+        if world.outcome() != "open":
+            break
+    assert world.outcome() == ends
+    assert evidence is not None
+    assert said in evidence.verdict
+    changes = [json.loads(detail) for (detail,) in world.database.read("SELECT detail FROM audit ORDER BY seq")]
+    assert changes[0]["rules"]["cost_limit"] == changes[-1]["cost_limit"] == 1.0
+    world.close()
+
+
 def test_each_further_trial_needs_more_evidence_also_after_a_restart(world: World) -> None:
     needed = []
     for policy in (CANDIDATE, OTHER, CANDIDATE):

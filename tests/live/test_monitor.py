@@ -13,13 +13,18 @@ from segue.live.monitor import REFERENCE, Monitor, reference_begins
 from segue.live.policies import latest_deployment
 from segue.live.promotion import change, resume
 from segue.live.schema import CursorRow, DecisionRow, EpisodeRow, OutcomeRow
-from segue.live.trial import READER, declare
+from segue.live.trial import READER, declare, read_rules
 
 DRAW = np.random.default_rng(0)
 
 
 def arrive(
-    world: World, observations: np.ndarray, returns: np.ndarray, arm: str = "live", unit: str | None = None
+    world: World,
+    observations: np.ndarray,
+    returns: np.ndarray,
+    arm: str = "live",
+    unit: str | None = None,
+    cost: float | None = None,
 ) -> None:
     """Episodes of one step, and a review when their windows have closed."""
     rows = []
@@ -30,7 +35,7 @@ def arrive(
         rows.append(
             DecisionRow(world.now, name, name, 0, seen.astype(np.float32).tobytes(), None, b"", 0.0, LIVE, "live", None)
         )
-        rows.append(OutcomeRow(world.now, name, name, float(earned), None, None, 1, 0))
+        rows.append(OutcomeRow(world.now, name, name, float(earned), cost, None, 1, 0))
     world.now += 100
     world.database.append([*rows, CursorRow(world.now, READER, 0, "")])
     world.promoter.review()
@@ -112,7 +117,24 @@ def test_a_restart_and_any_split_find_the_same(world: World) -> None:
     arrive(world, DRAW.normal(size=(20, 3)), DRAW.normal(size=20))
     arrive(world, DRAW.normal(size=(200, 3)) + 1, DRAW.normal(size=200))
     [(detail,)] = world.database.read("SELECT detail FROM audit WHERE what = 'alarm'")
-    anew = Monitor(world.database, 1, 20.0, 0.0, 100_000.0).review()
+    anew = Monitor(world.database, 1, read_rules(world.database)).review()
     assert anew is not None
     assert anew.seq == json.loads(detail)["row"]
     assert reference_begins(world.database) > 1
+
+
+@pytest.mark.parametrize(("cost", "found"), [(1.0, []), (3.0, ["costs"]), (-1.0, ["costs"])])
+def test_costs_of_the_live_policy_above_the_limit_freeze_the_service(
+    world: World, cost: float, found: list[str]
+) -> None:
+    declare(world.database, 0.0, "me", {"cost_limit": 2.0})
+    arrive(world, DRAW.normal(size=(100, 3)), DRAW.normal(size=100), cost=cost)
+    assert (mode(world), alarms(world)) == ("frozen" if found else "live", found)
+
+
+def test_a_rule_that_changes_holds_at_the_next_review(tmp_path: Path) -> None:
+    world = World(tmp_path / "live.db")
+    arrive(world, DRAW.normal(size=(REFERENCE, 3)), 1 + DRAW.normal(size=REFERENCE))
+    declare(world.database, 0.0, "me", {"window": 20.0})
+    arrive(world, DRAW.normal(size=(60, 3)), -1 - DRAW.normal(size=60))
+    assert alarms(world) == ["returns"]

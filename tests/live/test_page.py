@@ -17,7 +17,7 @@ import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
 from made import Made
-from serving import Serve
+from serving import HERE, Serve
 from starlette.testclient import TestClient
 
 from segue.live import Service, board
@@ -161,9 +161,9 @@ def test_latency_is_read_from_the_histogram_of_prometheus() -> None:
 
 def test_deployments_gates_and_alarms_are_on_one_axis(serve: Serve, other: Made) -> None:
     service = serve()
-    declare(service.log, 0.0, "me", {"window": 60.0})
-    policy = stage(service.log, other.directory, "other")
     now = time.time()
+    declare(service.log, now, "me", {"window": 60.0})
+    policy = stage(service.log, other.directory, "other")
     service.log.append([GateRow(now, policy, "off-policy", "failed", '{"reason": "too few", "needed": 30}')])
     canary(service.log, policy, "ana", "to see", force=True)
     service.note("service", "too slow", {"policy": policy})
@@ -171,6 +171,7 @@ def test_deployments_gates_and_alarms_are_on_one_axis(serve: Serve, other: Made)
     service.tick("test")
     found = seen(service)
     assert [(one.kind, one.what, one.who, one.why) for one in found.happened][1:] == [
+        ("note", "rules", "me", "window = 60.0"),
         ("gate", "off-policy gate of other: failed", "", ""),
         ("deployment", "canary: exported is live, candidate other with 10% of the units (forced)", "ana", "to see"),
         ("alarm", "too slow: other", "service", ""),
@@ -200,7 +201,7 @@ def service(serve: Serve) -> Service:
 
 @pytest.fixture
 def web(service: Service) -> Iterator[TestClient]:
-    with TestClient(whole(service, "secret", False, 1000.0)) as client:
+    with TestClient(whole(service, "secret", False, 1000.0), base_url=HERE) as client:
         yield client
 
 
@@ -229,7 +230,7 @@ def test_what_is_not_there_is_refused_in_words(web: TestClient, path: str, statu
 
 
 def test_beyond_this_machine_data_need_the_token_and_the_page_does_not(service: Service) -> None:
-    with TestClient(whole(service, "secret", True, 1000.0)) as web:
+    with TestClient(whole(service, "secret", True, 1000.0), base_url=HERE) as web:
         assert web.get("/").status_code == 200
         assert web.get("/v1/board").json()["code"] == "token"
         assert web.get("/v1/board", headers=KEY).json()["deployment"]["mode"] == "live"

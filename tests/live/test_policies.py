@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made import Made
-from serving import Serve
+from serving import HERE, Serve
 from starlette.testclient import TestClient
 
 from segue.cli.main import main
@@ -56,7 +56,7 @@ def service(serve: Serve) -> Service:
 @pytest.fixture
 def web(service: Service) -> Iterator[TestClient]:
     watch = Watch(service)
-    with TestClient(application(service, "secret", False, *routes(service, watch, "secret"))) as client:
+    with TestClient(application(service, "secret", False, *routes(service, watch, "secret")), base_url=HERE) as client:
         yield client
 
 
@@ -193,7 +193,8 @@ def test_the_steps_of_a_candidate_over_http(web: TestClient, service: Service, o
     assert asked(web, "POST", "/v1/resume")[1]["mode"] == "canary"
     seen = asked(web, "GET", "/v1/evidence")[1]
     assert seen["trial"]["verdict"].startswith("not enough evidence")
-    assert [event["what"] for event in seen["events"]] == ["shadow", "canary", "pause", "resume", "freeze", "resume"]
+    modes = [event["what"].partition(":")[0] for event in seen["events"] if event["kind"] == "deployment"]
+    assert modes == ["live", "shadow", "canary", "canary", "canary", "frozen", "canary"]
     assert asked(web, "POST", "/v1/policies/other/promote", force=True, why="a test")[1]["live"] != first
     assert asked(web, "POST", "/v1/rollback")[1]["live"] == first
     assert asked(web, "POST", "/v1/rollback") == (
@@ -279,6 +280,7 @@ def test_the_command_line_works_without_a_service(
         "alpha": 0.05,
         "shares": [0.2, 0.5],
         "cost": None,
+        "cost_limit": None,
         "effective": 30.0,
         "run_length": 100_000.0,
         "automatic": True,
@@ -370,3 +372,18 @@ def test_ab_refuses_in_one_line(arguments: list[str], said: str, capsys: pytest.
     code, text = run(capsys, "ab", *arguments)
     assert (code, text.count("\n")) == (2, 1)
     assert said in text
+
+
+def test_staging_says_if_the_gate_cannot_judge_and_exploring_is_the_way_out(
+    serve: Serve, other: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = serve(explore="no")
+    db = log(service)
+    code, said = run(capsys, "policies", "stage", str(other.directory), "--db", db)
+    assert (code, "warning: the live policy does not explore" in said) == (0, True)
+    assert "explore 0.2" in run(capsys, "policies", "explore", "0.2", "--why", "to judge", "--db", db)[1]
+    assert "warning" not in run(capsys, "policies", "stage", str(other.directory), "--db", db)[1]
+    assert service.look().explore == "0.2"
+    assert main(["policies", "explore", "2", "--db", db]) == 2
+    assert "expected no, policy, or a share" in capsys.readouterr().err
+    assert service.look().explore == "0.2"

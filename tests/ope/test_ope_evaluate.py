@@ -426,3 +426,36 @@ def test_a_checkpoint_outside_a_run_needs_the_dataset_to_be_named(
         (alone / file.name).write_bytes(file.read_bytes())
     assert main(["evaluate", str(alone), "--offline"]) == 2
     assert "no dataset that can be loaded again; expected one dataset: give --dataset" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "said"),
+    [([[0.5, 0.5, 0.5]], "sum to 1.5"), ([[-0.5, 1.0, 0.5]], "at least -0.5"), ([[0.5, 0.5]], "shape (20, 2)")],
+)
+def test_probabilities_that_are_no_distribution_over_the_actions_are_refused(
+    bandit: tuple[MDP, np.ndarray], probabilities: list[list[float]], said: str
+) -> None:
+    mdp, behaviour = bandit
+    policy = DiscretePolicy(lambda rows: np.repeat(probabilities, len(rows), axis=0))
+    with pytest.raises(SegueError, match=re.escape(said)):
+        evaluate_offline(policy, mdp.log(behaviour, 20, 0), methods=["pdis"])
+
+
+def test_the_command_judges_a_function_from_the_log_of_a_bandit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(position, item, position * item, 0.25) for position in (1, 2) for item in range(4)]
+    log = "position,item_id,click,pscore\n" + "\n".join(",".join(map(str, row)) for row in rows)
+    (tmp_path / "log.csv").write_text(log)
+    (tmp_path / "my_ranker.py").write_text("def item(rows):\n    return [[0, 0, 0, 1]] * len(rows)\n")
+    monkeypatch.chdir(tmp_path)
+    meaning = {"episode": "row", "observation": "position", "action": "item_id", "reward": "click", "terminal": "end"}
+    columns = [word for option, column in meaning.items() for word in (f"--{option}", column)]
+    rest = ["--offline", "--method", "is", "--json", "--dataset", "csv:log.csv", "--discrete", "4", *columns]
+    assert main(["evaluate", "my_ranker:item", *rest]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["estimates"][0]["value"] == pytest.approx(3 * 1.5)
+    assert main(["evaluate", "my_ranker:item"]) == 2
+    assert "add --offline" in capsys.readouterr().err
+    assert main(["evaluate", "my_ranker:nothing", *rest]) == 2
+    assert "has no function 'nothing'" in capsys.readouterr().err

@@ -208,7 +208,7 @@ def test_a_dataset_that_has_left_is_not_drawn_even_once():
 
 
 def live_in(log: Transition, live: Transition, capacity: int) -> Replay:
-    return append(Replay.create(log, capacity, SPACES), live)
+    return append(Replay.create(log, capacity, SPACES, costs=live.cost is not None), live)
 
 
 def with_priorities(strategy, replay, priorities):
@@ -314,7 +314,7 @@ def separable(kind: str) -> tuple[Replay, np.ndarray]:
     else:
         log = log._replace(observation=log.observation + np.where(alike[:, None], near, far))
         live = live._replace(observation=live.observation + near)
-    return append(Replay.create(log, 60, spaces), live), alike
+    return append(Replay.create(log, 60, spaces, costs=True), live), alike
 
 
 @pytest.mark.parametrize("kind", KINDS)

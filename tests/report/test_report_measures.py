@@ -176,6 +176,7 @@ def test_all_measures_of_a_seed_without_noise(seed: Any) -> None:
             "normalised": 80.0,
             "regret": 0.55,  # 1 − (0.2 + 0.35 + 0.8) / 3
             "cost": math.nan,  # not recorded
+            "within limit": math.nan,
             "dip": 60.0,
             "raw dip": 60.0,
             "live": 75.0,
@@ -191,7 +192,7 @@ def test_all_measures_of_a_seed_without_noise(seed: Any) -> None:
 def test_without_a_convention_or_a_dataset_nothing_is_made_up(seed: Any) -> None:
     measures = seed_measures(recorded(seed({0: 100.0, 1000: 40.0}, 100.0), 3))
     absent = {name for name, value in measures.items() if math.isnan(value)}
-    assert absent == {"normalised", "regret", "cost", "live", "stability", "plasticity"}
+    assert absent == {"normalised", "regret", "cost", "within limit", "live", "stability", "plasticity"}
 
 
 def test_one_episode_per_evaluation_gives_a_raw_dip_only(seed: Any) -> None:

@@ -16,7 +16,7 @@ import segue
 from segue.compiled import visible_cores
 from segue.errors import RecipeError
 from segue.recipe import Recipe, read_recipes
-from segue.runner import compare, executor
+from segue.runner import compare, dispatch, executor
 from segue.runner import run as run_recipe
 from toys import SMALL, pendulum
 
@@ -86,14 +86,14 @@ def test_impossible_workers_and_saves_are_refused_before_anything_is_written(tmp
 
 def test_a_worker_that_does_not_heed_the_signal_is_killed_when_its_time_is_up(tmp_path: Path, monkeypatch):
     """And what it still says is heard, so that the run ends."""
-    begin, begun = executor._start, []
+    begin, begun = dispatch.start_worker, []
 
-    def start(job, cores, events, held):
+    def start(job, *rest):
         deaf = 'import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); print(\'{"event": "deaf"}\', flush=True)'
         monkeypatch.setattr(sys, "executable", str(wrapper))
         wrapper.write_text(f"#!{python}\n{deaf}\nimport os\nos.read(0, 1)\n")
         wrapper.chmod(0o755)
-        begun.append(begin(job, cores, events, held))
+        begun.append(begin(job, *rest))
         return begun[-1]
 
     def interrupt(job, event):
@@ -101,7 +101,7 @@ def test_a_worker_that_does_not_heed_the_signal_is_killed_when_its_time_is_up(tm
             raise KeyboardInterrupt
 
     wrapper, python = tmp_path / "deaf", sys.executable
-    monkeypatch.setattr(executor, "_start", start)
+    monkeypatch.setattr(dispatch, "start_worker", start)
     monkeypatch.setitem(executor.GRACE_SECONDS, signal.SIGINT, 0.0)
     result = run_recipe(dataclasses.replace(recipe(), seeds=2), tmp_path / "x", workers=2, on_event=interrupt)
     assert result.status == "interrupted"
@@ -115,9 +115,9 @@ def test_a_resumed_run_gives_each_job_the_cores_it_had(tmp_path: Path, monkeypat
     monkeypatch.setattr(
         segue.runner,
         "run_jobs",
-        lambda jobs, workers, *rest: asked.append(workers) or ({j.label: executor.Outcome() for j in jobs}, None),
+        lambda jobs, dispatcher, *rest: asked.append(dispatcher) or ({j.label: executor.Outcome() for j in jobs}, None),
     )
     run_recipe(recipe(), tmp_path / "x", workers=1)
     compare(read_recipes(tmp_path / "x"), tmp_path / "x", resume=True)
-    assert asked == [1, 1]
+    assert asked == [None, None]
     assert cores_per_job(tmp_path / "x") == 8

@@ -16,11 +16,12 @@ from helpers import few
 from segue import rng
 from segue.algorithms import CalQL
 from segue.core import Normaliser, Spaces
+from segue.data.dataset import Dataset
 from segue.envs import Environment
 from segue.envs.goals import Goals
 from segue.replay import OnlineOnly, Replay
 from segue.training import online
-from segue.training.hindsight import Steps, relabel
+from segue.training.hindsight import Steps, logged_with_copies, relabel
 from segue.training.update import init_learner
 from toys import REACH, SMALL, Notes, Reach
 
@@ -47,7 +48,7 @@ def walk(steps: int, seed: int, ended: bool) -> Steps:
         source.uniform(-1, 1, (steps, 2)).astype(np.float32),
         seen[1:],
         np.arange(steps) == (steps - 1 if ended else -1),
-        np.arange(steps, dtype=np.float32),
+        source.uniform(0, 1, steps).astype(np.float32),
     )
 
 
@@ -72,13 +73,13 @@ def test_copies_are_those_of_the_paper_row_by_row(goals, steps, copies, seed, en
     for row, later in enumerate(draws.tolist()):
         step = row // copies
         assert step <= later < steps
-        assert found.steps.cost[row] == step, "what a step cost does not depend on the goal"
         goal = episode.next_observation[later, ACHIEVED]
         before, after = episode.observation[step].copy(), episode.next_observation[step].copy()
         before[DESIRED] = after[DESIRED] = goal
         np.testing.assert_array_equal(found.steps.observation[row], before)
         np.testing.assert_array_equal(found.steps.next_observation[row], after)
         np.testing.assert_array_equal(found.steps.action[row], episode.action[step])
+        assert found.steps.cost[row] == episode.cost[step]
         expected = episode.action[step + 1] if step + 1 < steps else np.full(2, np.nan)
         np.testing.assert_array_equal(found.next_action[row], expected)
         here, meant = episode.next_observation[step, ACHIEVED], episode.next_observation[step, DESIRED]
@@ -145,6 +146,81 @@ def test_a_ring_that_runs_over_keeps_the_newest_steps_and_their_copies(monkeypat
     for name in ("observation", "action", "reward", "return_to_go", "discount"):
         whole, part = (np.asarray(getattr(one.online, name)) for one in (everything, newest))
         np.testing.assert_array_equal(part[numbers % 120], whole[numbers])
+
+
+def logged(episodes: int) -> Dataset:
+    """Episodes of different lengths, in the flat form of Reach, with the rewards that Reach computes."""
+    walks = [walk(5 + 3 * i, i, ended=i % 2 == 0) for i in range(episodes)]
+    steps = Steps(*(np.concatenate(columns) for columns in zip(*walks, strict=True)))
+    last = np.concatenate([np.arange(len(one.terminated)) == len(one.terminated) - 1 for one in walks])
+    arrays = {
+        "observations": steps.observation,
+        "actions": steps.action,
+        "rewards": [0.0 if reached(row[ACHIEVED], row[DESIRED]) else -1.0 for row in steps.next_observation],
+        "next_observations": steps.next_observation,
+        "terminals": steps.terminated,
+        "timeouts": last & ~steps.terminated,
+        "action_low": [-1.0, -1.0],
+        "action_high": [1.0, 1.0],
+    }
+    return segue.load({name: np.asarray(column) for name, column in arrays.items()})
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_every_logged_episode_is_followed_by_its_copies_and_is_itself_unchanged(goals, ends):
+    dataset, algorithm = logged(6), CalQL(**SMALL, reward_scale=2.0)
+    normaliser = dataset.normaliser()
+    found = logged_with_copies(algorithm, dataset, normaliser, goals[ends], 3)
+    assert len(found.reward) == 4 * len(dataset)
+    own = np.isfinite(found.return_to_go)  # of copies the return-to-go is unknown
+    for column, expected in zip(found, algorithm.transitions(dataset, normaliser), strict=True):
+        if expected is not None:
+            np.testing.assert_array_equal(column[own], expected)
+    raw, copied = found.next_observation * normaliser.std + normaliser.mean, np.flatnonzero(~own)
+    assert {2.0 * -(not reached(row[ACHIEVED], row[DESIRED])) for row in raw[copied]} == set(found.reward[copied])
+    for start, length in zip(dataset.episode_starts, dataset.episode_lengths, strict=True):
+        block = slice(4 * start, 4 * (start + length))
+        assert own[block].tolist() == [True] * length + [False] * 3 * length
+        achieved = dataset.next_observations[start : start + length, ACHIEVED]
+        distances = np.abs(raw[block][length:, None, DESIRED] - achieved).max(-1)
+        assert distances.min(1).max() < 1e-5  # each goal is one that this very episode achieved
+    again = logged_with_copies(algorithm, dataset, normaliser, goals[ends], 3)
+    np.testing.assert_array_equal(found.observation, again.observation)
+
+
+def test_a_run_learns_from_the_copies_of_its_dataset_and_each_part_of_a_mixture_keeps_its_share(tmp_path, monkeypatch):
+    made: list[Replay] = []
+    create = Replay.create.__func__
+    monkeypatch.setattr(
+        Replay, "create", classmethod(lambda cls, *a, **k: made.append(create(cls, *a, **k)) or made[-1])
+    )
+    for seed, episodes in ((1, 3), (2, 5)):
+        one = logged(episodes)
+        columns = {name: getattr(one, name) for name in ("observations", "actions", "rewards", "next_observations")}
+        ends = {"terminals": one.terminals, "timeouts": ~one.terminals & (one.next_rows() < 0)}
+        bounds = {"action_low": -np.ones(2), "action_high": np.ones(2)}
+        np.savez(tmp_path / f"{seed}.npz", **columns, **ends, **bounds)
+    recipe = segue.Recipe(
+        dataset=segue.Mixture([f"npz:{tmp_path}/1.npz", f"npz:{tmp_path}/2.npz"], weights=[0.75, 0.25]),
+        env=REACH,
+        offline=segue.TD3BC(**SMALL),
+        offline_steps=2,
+        online=segue.TD3(**SMALL),
+        online_steps=50,
+        warmup_steps=10,
+        eval_episodes=1,
+        held_out=0.0,
+        hindsight=1,
+        dataset_hindsight=2,
+    )
+    assert segue.run(recipe, tmp_path / "run", workers=1).status == "complete"
+    rows = [len(logged(episodes)) for episodes in (3, 5)]
+    for replay in made:
+        assert replay.offline_size == 3 * sum(rows)
+        assert replay.shares is not None
+        assert replay.shares.sizes.tolist() == [3 * rows[0], 3 * rows[1]]
+        assert replay.shares.until.tolist() == [0.75, 1.0]
+    assert len(made) == 2
 
 
 class Fragile(Reach):

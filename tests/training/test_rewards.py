@@ -36,6 +36,7 @@ def sparse_log():
             "next_observations": np.arange(6.0)[:, None] + 1,
             "terminals": np.array([0, 0, 0, 0, 0, 1]),
             "timeouts": np.array([0, 0, 1, 0, 0, 0]),
+            "cost": np.zeros(6),
         }
     )
 

@@ -49,7 +49,7 @@ def test_without_the_actor_only_the_critic_and_its_target_move(name):
 @pytest.mark.parametrize("strategy", [cls() for cls in REPLAYS.values()], ids=lambda s: s.name)
 def test_every_replay_strategy_feeds_the_update(strategy):
     """Traced, not run: what it draws is tested where it lives."""
-    replay = Replay.create(LOG.offline if strategy.needs_dataset else None, 32, SPACES)
+    replay = Replay.create(LOG.offline if strategy.needs_dataset else None, 32, SPACES, costs=True)
     learner = fresh_learner(BC_NLL)
     learner = replace(learner, sampler=strategy.init(replay, SPACES, jax.random.key(1)))
     after, metrics = jax.eval_shape(lambda given: run(BC_NLL, given, replay, strategy=strategy), learner)
@@ -61,7 +61,7 @@ def test_the_strategy_decides_what_the_update_sees():
     """The dataset's actions are 0.9 and the live ones −0.9; the mean squared error to 0 says nothing, the policy
     does."""
     log, live = (transitions(20)._replace(action=np.full((20, 2), a, np.float32)) for a in (0.9, -0.9))
-    replay = append(Replay.create(log, 20, SPACES), live)
+    replay = append(Replay.create(log, 20, SPACES, costs=True), live)
     algorithm = small("bc", actor_learning_rate=1e-2)
     observation = jnp.asarray(log.observation)
     for fraction, sign in ((0.0, -1), (1.0, 1)):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import jax
@@ -44,6 +45,7 @@ class CostLimited(Algorithm):
     """
 
     needs_costs: ClassVar[bool] = True
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # those of SAC and CQL know no costs
 
     cost_limit: float | None = None
     """Largest expected cost of an episode, in the unit of the summed costs (Safety Gymnasium: 25); by default the
@@ -80,7 +82,7 @@ class CostLimited(Algorithm):
         return found
 
     @property
-    def allowed_per_step(self) -> float:
+    def allowed_per_step(self) -> float | jax.Array:
         """κ, the cost that the limit allows per step.
 
         Raises:
@@ -145,9 +147,10 @@ class CostLimited(Algorithm):
         return loss, {"cost_critic_loss": loss}
 
     def actor_loss(self, actor: Any, nets: Nets, batch: Transition, key: Key) -> tuple[Float[jax.Array, " batch"], Aux]:
-        """(ℓ + λ max_i Qc_i(s, ã)) / (1 + λ), with the algorithm's own loss ℓ and its ã ~ π(s)."""
-        loss, aux = super().actor_loss(actor, nets, batch, key)  # type: ignore[misc]
-        action, _ = actor.sample_with_log_prob(batch.observation, rng.normal(key, batch.action.shape))
+        """(ℓ + λ max_i Qc_i(s, ã)) / (1 + λ), ã ~ π(s), with the algorithm's own loss ℓ."""
+        loss, aux = super().actor_loss(actor, nets, batch, rng.named(key, "reward"))  # type: ignore[misc]
+        noise = rng.normal(rng.named(key, "cost"), batch.action.shape)
+        action, _ = actor.sample_with_log_prob(batch.observation, noise)
         excess = nets.cost_critic(batch.observation, action).max(0)
         multiplier = jnp.exp(jax.lax.stop_gradient(nets.cost_multiplier))
         return (loss + multiplier * excess) / (1 + multiplier), {**aux, "cost_excess": excess}

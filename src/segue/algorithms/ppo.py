@@ -25,6 +25,10 @@ from segue.algorithms.base import (
 from segue.core import Array, Key, Nets, Spaces, Transition
 from segue.networks import MLP, CategoricalActor
 
+#: Bound of log ρ. An action at a bound of the space is far outside a squashed policy whose mean lies beyond it: there a
+#: small step multiplies the density by more than float32 holds.
+MAX_LOG_RATIO = 10.0
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PPO(ActorBased):
@@ -148,7 +152,7 @@ class PPO(ActorBased):
         assert batch.advantage is not None
         assert batch.log_prob is not None
         log_prob = log_prob_of(actor, batch, batch.action)
-        ratio = jnp.exp(log_prob - batch.log_prob)
+        ratio = jnp.exp(jnp.clip(log_prob - batch.log_prob, -MAX_LOG_RATIO, MAX_LOG_RATIO))
         advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
         clipped = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
         loss = -jnp.minimum(ratio * advantage, clipped * advantage)

@@ -50,5 +50,5 @@ def main(arguments: list[str]) -> int:
     if flags.json:
         print(json.dumps(advice.to_dict(), indent=1))
     else:
-        PlainConsole().print(advice, soft_wrap=True)
+        PlainConsole().print(advice, crop=False)  # soft_wrap would cut what stands indented
     return 0

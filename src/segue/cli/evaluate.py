@@ -27,7 +27,8 @@ class Flags:
 
     run: tyro.conf.Positional[Path]
     """A run directory (every arm's last policy, and those its offline phases ended with), one checkpoint in it, or an
-    exported policy."""
+    exported policy. With --offline also module:function, which gets observations [rows, numbers] and returns the
+    probabilities of the discrete actions [rows, actions]."""
     episodes: int = 100
     """Episodes per policy, without exploration noise."""
     env: str | None = None
@@ -57,7 +58,7 @@ class Flags:
     confidence: float = 0.95
     """With --offline: of each one-sided bound."""
     discount: float | None = None
-    """With --offline: γ; by default the algorithm's."""
+    """With --offline: γ; by default the algorithm's, or 1 where every episode has one step."""
     explore: bool = False
     """With --offline: judge the policy as it explores, not as it is evaluated."""
     fresh: bool = False
@@ -137,10 +138,10 @@ def _offline(flags: Flags) -> int:
     console, rows = PlainConsole(), []
     for number, (name, place) in enumerate(places, 1):
         policy, spaces, environment = logged(place)
-        if environment is not None and spaces.discrete and not dataset.bounds_known:
+        if environment is not None and dataset.spaces.discrete and not dataset.bounds_known:
             dataset = dataset.in_space(logged_actions(environment).space)
         theirs = dataclasses.replace(dataset.spaces, image=None) if is_exported(place) else dataset.spaces
-        if spaces != theirs:
+        if spaces is not None and spaces != theirs:
             raise SegueError(
                 f"{place}: the policy has {spaces.describe()}, {dataset.source} has {theirs.describe()}; expected the "
                 "same"

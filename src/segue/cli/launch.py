@@ -12,6 +12,7 @@ import tyro
 from rich.markup import escape
 
 from segue.console import PlainConsole
+from segue.errors import RecipeError
 from segue.recipe import CHECKPOINT_EVERY, Recipe
 
 #: An experiment tracker.
@@ -27,6 +28,16 @@ PLACE: list[tuple[str, Any, Any]] = [
         ],
         None,
     ),
+    (
+        "on",
+        Annotated[
+            str | None,
+            tyro.conf.arg(metavar="ray[://HOST:PORT]", help="Where jobs run: a Ray cluster; by default this machine."),
+        ],
+        None,
+    ),
+    ("cores", Annotated[int | None, tyro.conf.arg(help="With --on: cores per job; by default 1.")], None),
+    ("gpus", Annotated[float, tyro.conf.arg(help="With --on: GPUs per job; 0.25 lets four share one.")], 0.0),
     (
         "checkpoint_every",
         Annotated[float, tyro.conf.arg(help="Seconds between saves of where the run stands; changes no result.")],
@@ -50,10 +61,31 @@ class Again:
     """The run directory."""
     workers: int | None = None
     """Worker processes."""
+    on: str | None = None
+    """Where jobs run: ray, or ray://HOST:PORT; by default this machine."""
+    cores: int | None = None
+    """With --on: cores per job."""
+    gpus: float = 0.0
+    """With --on: GPUs per job."""
     checkpoint_every: float = CHECKPOINT_EVERY
     """Seconds between saves."""
     track: Tracker | None = None
     """Pass what happens on to this experiment tracker."""
+
+
+def where(place: Any) -> Any:
+    """Where jobs run, by the fields of PLACE; None is this machine.
+
+    Raises:
+        RecipeError: if something is asked of a cluster that is not named.
+    """
+    from segue.runner import Ray
+
+    if place.on is not None:
+        return dataclasses.replace(Ray.of(place.on), cores=place.cores, gpus=place.gpus)
+    if place.cores is not None or place.gpus:
+        raise RecipeError("--cores and --gpus go with --on ray; on this machine --workers shares out the cores")
+    return None
 
 
 def launch(arms: Mapping[str, Recipe], place: Any, arguments: list[str], resume: bool = False) -> int:
@@ -70,6 +102,7 @@ def launch(arms: Mapping[str, Recipe], place: Any, arguments: list[str], resume:
             arms,
             place.out,
             workers=place.workers,
+            on=where(place),
             progress=True,
             track=place.track,
             command=shlex.join(["segue", *arguments]),

@@ -58,9 +58,13 @@ def main(arguments: list[str]) -> int:
         raise SegueError(f"--run {run}: an exported policy has no critics; expected the run directory it came from")
     seed = last_value("seed", arguments)
     checkpoint = choose(Path(run), last_value("arm", arguments) or None, whole_number(seed) if seed else None)
-    from segue.live.learner import Learner, recipe_of, require_learnable
+    from segue.live.learner import Learner, decides, recipe_of, require_learnable
 
     base = recipe_of(checkpoint)
+    for bridge in filter(decides, base.bridges):
+        words = f"the run's bridge {bridge.name} is left out: in live operation the service decides who acts"
+        PlainConsole().print(words, soft_wrap=True, markup=False)
+    base = dataclasses.replace(base, bridges=tuple(bridge for bridge in base.bridges if not decides(bridge)))
     if not names_part(arguments, "online"):
         require_learnable(base)
     recipe, flags = recipe_from_flags(_completed(arguments, base), "learn", DESCRIPTION, FLAGS, base)

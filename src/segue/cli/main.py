@@ -18,6 +18,7 @@ COMMANDS = {
     "run": "pretrain on a dataset, hand over, fine-tune live; or repeat a recipe.json",
     "branch": "from the end of a run's offline phase with another online algorithm, or other bridges",
     "compare": "several recipes as arms of one report",
+    "sweep": "try values of hyper-parameters, and judge the best again on fresh seeds",
     "report": "write the report of one or more runs again",
     "handover": "what happened at the handover, and what the numbers say about it",
     "evaluate": "judge a run's final policies over more episodes",

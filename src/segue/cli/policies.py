@@ -15,7 +15,7 @@ import tyro
 from segue.cli.parse import parse
 from segue.errors import SegueError, unknown
 
-OF_A_POLICY = ("stage", "evaluate", "shadow", "canary", "promote")
+OF_A_POLICY = ("stage", "evaluate", "shadow", "canary", "promote", "explore")
 ACTIONS = (*OF_A_POLICY, "list", "rollback", "pause", "freeze", "resume", "rules")
 #: Flags of some actions only.
 OF_ACTIONS: dict[str, tuple[str, ...]] = {
@@ -30,6 +30,7 @@ OF_ACTIONS: dict[str, tuple[str, ...]] = {
     "alpha": ("rules",),
     "shares": ("rules",),
     "cost": ("rules",),
+    "cost_limit": ("rules",),
     "effective": ("rules",),
     "run_length": ("rules",),
     "automatic": ("rules",),
@@ -43,6 +44,7 @@ DESCRIPTION = """The policies of a live log: how they stand, and steps from cand
   segue policies stage DIR --db live.db                put an exported policy into the log
   segue policies evaluate POLICY --db live.db          the off-policy gate: judge it from the log
   segue policies shadow | canary | promote POLICY …    decide on paper, act for a share of the units, act for all
+  segue policies explore no | policy | 0.1 …           greedily, as in training, or with a share of random actions
   segue policies rollback | pause | freeze | resume …  withdraw the candidate, give it no new units, live policy alone
 
 It works with or without a service that runs; one that runs follows with its next request, 0.2 s later at most."""
@@ -55,9 +57,9 @@ class Flags:
     db: str
     """The live log: a file, sqlite:///FILE or postgresql://…"""
     action: tyro.conf.Positional[str] = "list"
-    """list, stage, evaluate, shadow, canary, promote, rollback, pause, freeze, resume or rules."""
+    """list, stage, evaluate, shadow, canary, promote, explore, rollback, pause, freeze, resume or rules."""
     policy: tyro.conf.Positional[str | None] = None
-    """The beginning of its hash, or its name; to stage it, the directory that `segue export` wrote."""
+    """The beginning of its hash, or its name; to stage it, the directory that `segue export` wrote; to explore, how."""
     why: str = ""
     """Kept in the log beside the change."""
     force: bool = False
@@ -79,7 +81,9 @@ class Flags:
     shares: str | None = None
     """rules: share of the units stage by stage, joined by commas (0.1,0.5)."""
     cost: float | None = None
-    """rules: how much more cost per unit than the live policy's is tolerated; by default costs decide nothing."""
+    """rules: how much more cost per unit than the live policy's is tolerated; by default that decides nothing."""
+    cost_limit: float | None = None
+    """rules: mean cost per unit, such as an episode's, that no policy may exceed; by default there is no limit."""
     effective: float | None = None
     """rules: effective episodes that the off-policy gate needs (30)."""
     run_length: float | None = None
@@ -146,13 +150,15 @@ def _list(database: Any, flags: Flags) -> int:
 
 def _stage(database: Any, flags: Flags) -> int:
     from segue.live.policies import stage
-    from segue.live.promotion import find_policy
+    from segue.live.promotion import find_policy, obstacle
 
     assert flags.policy is not None
     parent = None if flags.parent is None else find_policy(database, flags.parent)
     known = {policy for (policy,) in database.read("SELECT policy FROM policies")}
     policy = stage(database, Path(flags.policy), flags.name, parent, flags.trained_to)
     print(f"policy {policy[:12]} {'was staged before' if policy in known else 'is staged'}")
+    if (why := obstacle(database, policy)) is not None:
+        print(f"warning: {why}")
     return 0
 
 
@@ -181,6 +187,14 @@ def _rules(database: Any, flags: Flags) -> int:
     return 0
 
 
+def _explore(database: Any, flags: Flags) -> int:
+    from segue.live.promotion import explore
+
+    assert flags.policy is not None
+    print(_now(explore(database, flags.policy, _who(), flags.why)))
+    return 0
+
+
 def _step(database: Any, flags: Flags) -> int:
     from segue.live import promotion
 
@@ -194,7 +208,13 @@ def _step(database: Any, flags: Flags) -> int:
     return 0
 
 
-DO: dict[str, Callable[[Any, Flags], int]] = {"list": _list, "stage": _stage, "evaluate": _evaluate, "rules": _rules}
+DO: dict[str, Callable[[Any, Flags], int]] = {
+    "list": _list,
+    "stage": _stage,
+    "evaluate": _evaluate,
+    "explore": _explore,
+    "rules": _rules,
+}
 
 
 def _now(deployment: Any) -> str:

@@ -22,6 +22,8 @@ def read(directory: Path) -> Summary:
     """
     from segue.report import read_run
 
+    if (directory / "sweep.json").exists():  # a sweep is the run of its trials
+        directory = directory / "search"
     if not (directory / "recipe.json").exists():
         return read_run(directory)
     from segue.recipe import read_recipes

@@ -29,6 +29,12 @@ class Flags:
     """How many seeds every arm is to have, those already done included."""
     workers: int | None = None
     """Worker processes."""
+    on: str | None = None
+    """Where jobs run: ray, or ray://HOST:PORT; by default this machine."""
+    cores: int | None = None
+    """With --on: cores per job; by default those that the run began with."""
+    gpus: float = 0.0
+    """With --on: GPUs per job."""
     checkpoint_every: float = CHECKPOINT_EVERY
     """Seconds between saves."""
     track: Tracker | None = None

@@ -13,10 +13,10 @@ from segue.recipe import read_recipes
 
 DESCRIPTION = """Pretrain on a dataset, hand over to an online algorithm, fine-tune live.
 
-`segue run --dataset LOG --out DIR` runs the recipe that our studies support (--preset auto), `segue run RECIPE.json
---out DIR` repeats a run, `segue run --resume DIR` goes on with one that was interrupted (and so does the command that
-began it), also with a longer budget (--resume DIR --online-steps 200000). Or name the parts (--offline cql --online sac
---bridges q-filter --replay mixed) and add --help to see the hyper-parameters of each as flags."""
+`segue run --dataset LOG --out DIR` runs the recipe that our studies support (--preset auto). `segue run RECIPE.json
+--out DIR` repeats a run. `segue run --resume DIR` continues one that was interrupted, and so does the command that
+began it. It also takes a longer budget (--resume DIR --online-steps 200000). Or name the parts (--offline cql
+--online sac --bridges q-filter --replay mixed) and add --help to see the hyper-parameters of each as flags."""
 
 
 def main(arguments: list[str]) -> int:

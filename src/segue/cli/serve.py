@@ -8,6 +8,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -39,6 +40,9 @@ class Flags:
     """Address to listen at; beyond this machine every request needs the token."""
     port: int = 8008
     """Port to listen at; 0: any that is free."""
+    allow_host: tuple[str, ...] = ()
+    """Names besides localhost under which requests reach the service, such as a proxy's. Beyond this machine any name
+    is taken unless some are given."""
     durability: Literal["after", "process", "power"] = "process"
     """What an answer promises: nothing yet (written soon after); that the row outlives the process; or a loss of
     power."""
@@ -75,6 +79,7 @@ def main(arguments: list[str]) -> int:
         from uvicorn.supervisors import Multiprocess
 
         from segue.live.admin import SETTINGS, whole
+        from segue.live.http import LOOPBACK
         from segue.live.service import Service
     except ImportError as error:
         raise SegueError(f"segue serve needs {error.name}: pip install 'segue[live]'") from None
@@ -83,7 +88,14 @@ def main(arguments: list[str]) -> int:
         raise SegueError(
             f"--workers is {flags.workers}; expected 1, or more with a log in PostgreSQL: a file has one service"
         )
-    everywhere = not _is_loopback(flags.host)
+    for name in flags.allow_host:
+        if re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\]", name) is None:
+            raise SegueError(
+                f"--allow-host is {name!r}; expected a name without scheme and port, such as policy.example"
+            )
+    everywhere, hosts = not _is_loopback(flags.host), [*flags.allow_host]
+    if not everywhere and flags.host not in LOOPBACK:  # another address of the loopback, 127.0.0.2
+        hosts.append(f"[{flags.host}]" if ":" in flags.host else flags.host)
     listening = _listen(flags.host, flags.port)
     try:
         settings: dict[str, Any] = {
@@ -102,11 +114,11 @@ def main(arguments: list[str]) -> int:
                 # The server hands the signal that stopped it on, which would end the process as if it had failed.
                 for stop in (signal.SIGINT, signal.SIGTERM):
                     signal.signal(stop, lambda *_: None)
-                app = whole(service, token, everywhere, flags.review)
+                app = whole(service, token, everywhere, flags.review, hosts)
                 with _simulation(flags, address, token):
                     uvicorn.Server(uvicorn.Config(app, **QUIET)).run([listening])
                 return 0
-        common = {"service": settings, "token": token, "everywhere": everywhere, "review": flags.review}
+        common = {"service": settings, "token": token, "everywhere": everywhere, "review": flags.review, "hosts": hosts}
         os.environ[SETTINGS] = json.dumps(common)
         shared = uvicorn.Config("segue.live.admin:from_environment", factory=True, workers=flags.workers, **QUIET)
         listening.set_inheritable(True)

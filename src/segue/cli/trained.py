@@ -1,4 +1,4 @@
-"""Where policies lie, and how they act: a run directory's final ones, a checkpoint, or an exported policy."""
+"""Where policies lie, and how they act: a run directory's final ones, a checkpoint, an exported policy, a function."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from segue.errors import SegueError, unknown
 
 if TYPE_CHECKING:
     from segue.core import Spaces
+    from segue.ope import DiscretePolicy
     from segue.policy import Policy
 
 
@@ -22,7 +23,7 @@ def find(place: Path) -> dict[str, Path]:
     Raises:
         SegueError: if there is none.
     """
-    if (place / "manifest.json").exists() or is_exported(place):
+    if (place / "manifest.json").exists() or is_exported(place) or is_function(place):
         return {str(place): place}
     root = place / "checkpoints"
     found = {str(final.parent.relative_to(root)): final for final in sorted(root.glob("*/seed-*/final"))}
@@ -65,6 +66,13 @@ def choose(place: Path, arm: str | None, seed: int | None) -> Path:
     return next(iter(meant.values()))
 
 
+def is_function(place: Path) -> bool:
+    """Whether this is no place but a `module:function`, which gives the probabilities of discrete actions."""
+    from segue.ope.policy import FUNCTION
+
+    return FUNCTION.fullmatch(str(place)) is not None and not place.exists()
+
+
 def is_exported(place: Path) -> bool:
     """Whether a policy was exported here, without what it learnt from."""
     return (place / MANIFEST).exists()
@@ -80,6 +88,8 @@ def acting(place: Path, given: Environment | None) -> tuple[ActingPolicy, Enviro
     Raises:
         SegueError: if it cannot be read, or does not fit the environment.
     """
+    if is_function(place):
+        raise SegueError(f"{place}: a function of probabilities is judged from a dataset; add --offline --dataset")
     if is_exported(place):
         from segue.deployment.export import require_fit
 
@@ -95,16 +105,24 @@ def acting(place: Path, given: Environment | None) -> tuple[ActingPolicy, Enviro
     return saved.require_fit(environment).policy(), environment
 
 
-def logged(place: Path) -> tuple[Policy | ExportedPolicy, Spaces, Environment | None]:
-    """A policy that is judged from a dataset, its spaces, and the environment that it is for, if it names one.
+def logged(
+    place: Path,
+) -> tuple[Policy | ExportedPolicy | DiscretePolicy, Spaces | None, Environment | None]:
+    """A policy that is judged from a dataset, its spaces, and the environment that it is for, if it names them.
 
     Args:
-        place: a checkpoint or an exported policy, which does not know whether its observations are images.
+        place: a checkpoint; an exported policy, which does not know whether its observations are images; or a function,
+            which names neither.
 
     Raises:
         SegueError: if it cannot be read.
     """
     from segue.core import Spaces
+
+    if is_function(place):
+        from segue.ope.policy import from_function
+
+        return from_function(str(place)), None, None
 
     if is_exported(place):
         exported = load_policy(place)

@@ -25,7 +25,7 @@ def test_it_draws_rows_that_are_there(strategy: str, arrived: int, progress: flo
     """Also when the ring has been overwritten."""
     own, spaces = REPLAYS[strategy](), suite.CONTINUOUS
     logged = suite.transitions(spaces, 64) if own.needs_dataset else None
-    replay = append(Replay.create(logged, 100, spaces), suite.transitions(spaces, arrived, seed=1))
+    replay = append(Replay.create(logged, 100, spaces, costs=True), suite.transitions(spaces, arrived, seed=1))
     state = own.init(replay, spaces, jax.random.key(0))
     rows = own.rows(state, jax.random.key(1), 500, replay, jnp.asarray(progress))
     assert rows.shape == (500,)

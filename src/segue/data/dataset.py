@@ -227,14 +227,18 @@ class Dataset:
             return [np.arange(len(self.episode_starts))]
         return [np.flatnonzero(self.part_of_episode == part) for part in np.unique(self.part_of_episode)]
 
-    def part_rows(self) -> tuple[Int[np.ndarray, " parts"], Float[np.ndarray, " parts"]] | None:
-        """Of a mixture with weights: how many rows each part has, and its share of the samples; otherwise None."""
+    def part_rows(self, copies: int = 0) -> tuple[Int[np.ndarray, " parts"], Float[np.ndarray, " parts"]] | None:
+        """Of a mixture with weights: how many rows each part has, and its share of the samples; otherwise None.
+
+        `copies` of each row count too (segue.training.hindsight).
+        """
         if not self.part_weights:
             return None
         parts = self._parts()
         assert self.part_of_episode is not None
         shares = np.array([self.part_weights[self.part_of_episode[members[0]]] for members in parts])
-        return np.array([self.episode_lengths[members].sum() for members in parts]), shares / shares.sum()
+        rows = np.array([self.episode_lengths[members].sum() for members in parts])
+        return rows * (1 + copies), shares / shares.sum()
 
     def episodes(self, chosen: Int[np.ndarray, " chosen"]) -> Dataset:
         """The episodes with these numbers, in this order."""

@@ -18,7 +18,9 @@ def existing(source: str, name: str) -> Path:
     path = Path(name).expanduser()
     try:
         if path.is_dir():
-            raise DataError(f"{source}: this is a folder; expected a file in it")
+            kind = source.partition(":")[0]
+            several = f", or a pattern such as {path}/*.{kind}" if kind in ("csv", "parquet", "ndjson") else ""
+            raise DataError(f"{source}: this is a folder; expected a file in it{several}")
         if not path.is_file():
             siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
             near = difflib.get_close_matches(path.name, siblings, n=1)

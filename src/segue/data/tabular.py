@@ -270,12 +270,13 @@ class Reading:
     def _completed(self, table: Table) -> Table:
         """With the columns that have the usual names."""
         found: dict[str, Any] = {}
+        given = {getattr(table, option) for option in USUAL if isinstance(getattr(table, option), str)}
         for option, usual in USUAL.items():
             if getattr(table, option) is None:
                 names = self._usual(usual, several=option in ("observation", "action", "next_observation"))
                 if option == "cost_column" and names and not self._numeric(names[0]):
                     self.notes.append(f"column {names[0]!r} is left out: it is no cost, which is a number in every row")
-                elif names:
+                elif names and not given.intersection(names):  # a column means one thing
                     found[option] = names if len(names) > 1 else names[0]
         if found and PARQUET_OPTIONS not in (self.whole.schema.metadata or {}):
             words = (f"{option} = {_span(names)}" for option, names in found.items())
@@ -705,7 +706,7 @@ def _listed(given: Any) -> list[str]:
 def _in_order(names: Sequence[str]) -> list[str]:
     """Names that differ in their last number by that number; others as they are."""
     parts = [re.fullmatch(r"(.*?)(\d+)(\D*)", name, re.DOTALL) for name in names]
-    if len({(part[1], part[3]) if part else name for part, name in zip(parts, names, strict=True)}) > 1:
+    if None in parts or len({(part[1], part[3]) for part in parts if part}) > 1:
         return list(names)
     return sorted(names, key=lambda name: int(re.findall(r"\d+", name)[-1]))
 

@@ -24,7 +24,6 @@ from jax.export import symbolic_shape
 
 import segue
 from segue import rng
-from segue.core import Spaces
 from segue.deployment.policy import (
     DENSITY,
     EXPLORING,
@@ -89,7 +88,7 @@ def export_policy(
         saved.require_fit(env_id)
     original, seen = saved.policy(), io.BytesIO()
     np.save(seen, original.seen)
-    spaces = json.loads(json.dumps(_spaces(env_id, saved.spaces)))
+    spaces = json.loads(json.dumps(_spaces(env_id, saved)))
     kinds = {explore: _kind(original, explore) for explore in (False, True)}
     size, actions = saved.spaces.observation_size, read_actions(spaces["action_space"])
     models = {
@@ -106,7 +105,8 @@ def export_policy(
     if env_id is not None:
         notes += _about_actions(env_id)
     if env_id is None and not saved.spaces.discrete:
-        notes.append("no environment is known, so actions stay in [-1, 1]; --env gives them their units")
+        kept = "have the unit of the dataset" if saved.action_bounds is not None else "stay in [-1, 1]"
+        notes.append(f"no environment is known, so actions {kept}; --env gives them that of an environment")
     document: dict[str, Any] = {
         "format": FORMAT,
         "segue_version": segue.__version__,
@@ -256,10 +256,11 @@ def _dtype(leaf: Any) -> np.dtype:
     return jax.dtypes.canonicalize_dtype(np.asarray(leaf).dtype)
 
 
-def _spaces(env_id: Environment | None, spaces: Spaces) -> dict[str, Any]:
+def _spaces(env_id: Environment | None, saved: Checkpoint) -> dict[str, Any]:
     if env_id is None:
-        size = spaces.action_size
-        bounds = {"type": "Box", "low": [-1.0] * size, "high": [1.0] * size}
+        spaces, size = saved.spaces, saved.spaces.action_size
+        low, high = saved.action_bounds or (np.full(size, -1.0), np.full(size, 1.0))
+        bounds = {"type": "Box", "low": _inside(low, np.inf).tolist(), "high": _inside(high, -np.inf).tolist()}
         actions = {"type": "Discrete", "n": size, "start": 0} if spaces.discrete else bounds
         return {"observation_space": {"type": "Box", "shape": [spaces.observation_size]}, "action_space": actions}
     return _of_environment(env_id)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -198,12 +198,15 @@ class _Evaluation:
             self._running.release()
 
 
-def whole(service: Service, token: str, everywhere: bool, review: float) -> Starlette:
-    """The application with everything: it decides, watches the evidence every `review` seconds, and is administered."""
+def whole(service: Service, token: str, everywhere: bool, review: float, hosts: Collection[str] = ()) -> Starlette:
+    """The application with everything: it decides, watches the evidence every `review` seconds, and is administered.
+
+    `hosts` are those of `application`.
+    """
     watch = Watch(service, review)
     more, calls = routes(service, watch, token)
     seen, call = page.routes(service, watch, token, everywhere)
-    return application(service, token, everywhere, [*more, *seen], [*calls, call], beside=watch)
+    return application(service, token, everywhere, [*more, *seen], [*calls, call], watch, hosts)
 
 
 #: Environment variable with the arguments of `from_environment`, as JSON.

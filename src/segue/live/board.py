@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from segue.errors import SegueError
 from segue.live.database import Database
-from segue.live.overview import Verdict
+from segue.live.overview import LISTED, Happening, Verdict, happened
 from segue.live.policies import Deployment, latest_deployment, live_one_after_the_other
 from segue.live.promotion import OFF_POLICY, Promoter, statuses
 from segue.live.trial import Evidence, Rules, clock, read_rules
@@ -32,8 +32,6 @@ GROUP = 4
 AT_ONCE, PATIENCE = 20_000, 0.5
 #: Seconds for which a look is answered with what the last one found.
 FRESH = 2.0
-#: Happenings, policies and refusal codes that are listed.
-LISTED = 200
 #: Upper ends of the bins in which the seconds from a decision to its outcome are counted; beyond the last is one more.
 LAGS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0, 604800.0)
 #: Confidence of the intervals of mean returns.
@@ -97,18 +95,6 @@ class Refusals(Struct):
     """When the last one was."""
     message: str
     """What it was answered."""
-
-
-class Happening(Struct):
-    """Something on the time axis."""
-
-    seq: int
-    at: float
-    kind: str
-    """deployment, gate, alarm or note."""
-    what: str
-    who: str
-    why: str
 
 
 class Listed(Struct):
@@ -324,7 +310,7 @@ class Board:
             read_rules(self._database),
             {arm: _series(grid, arm, first, count) for arm in names},
             self._refusals(span),
-            self._happened(0.0 if grid.forever else begins),
+            happened(self._database, 0.0 if grid.forever else begins),
             self._policies(),
             answered,
             waiting,
@@ -370,42 +356,6 @@ class Board:
             )
             found.append(Refusals(code, count, at, message))
         return found
-
-    def _happened(self, begins: float) -> list[Happening]:
-        """The last of each kind since then."""
-        found = []
-        for seq, at, mode, live, candidate, share, who, why, forced in self._database.read(
-            "SELECT seq, at, mode, live, candidate, share, who, why, forced FROM deployments WHERE at >= ? "
-            "ORDER BY seq DESC LIMIT ?",
-            begins,
-            LISTED,
-        ):
-            name = self._name(live)
-            other = "" if candidate is None else f", candidate {self._name(candidate)}"
-            units = f" with {share:.0%} of the units" if mode == "canary" else ""
-            without = " (forced)" if forced else ""
-            found.append(Happening(seq, at, "deployment", f"{mode}: {name} is live{other}{units}{without}", who, why))
-        for seq, at, candidate, gate, verdict in self._database.read(
-            "SELECT seq, at, candidate, gate, verdict FROM gates WHERE at >= ? ORDER BY seq DESC LIMIT ?",
-            begins,
-            LISTED,
-        ):
-            kind = "alarm" if verdict == "alarm" else "gate"
-            found.append(Happening(seq, at, kind, f"{gate} gate of {self._name(candidate)}: {verdict}", "", ""))
-        for seq, at, who, what, detail in self._database.read(
-            "SELECT seq, at, who, what, detail FROM audit WHERE at >= ? ORDER BY seq DESC LIMIT ?", begins, LISTED
-        ):
-            about = msgspec.json.decode(detail)
-            if "deployment" in about or what == "evaluate":
-                continue  # its row of deployments or gates says it
-            kind = "alarm" if what in ("alarm", "too slow") else "note"
-            of = f": {self._name(about['policy'])}" if "policy" in about else ""
-            found.append(Happening(seq, at, kind, f"{what}{of}", who, str(about.get("why", ""))))
-        return sorted(found, key=lambda one: one.seq)[-LISTED:]
-
-    def _name(self, policy: str) -> str:
-        rows = self._database.read("SELECT name FROM policies WHERE policy = ?", policy)
-        return rows[0][0] if rows else policy[:12]
 
 
 class _Returns:

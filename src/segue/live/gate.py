@@ -5,7 +5,10 @@ It imports JAX, so the service does not import it: `segue policies evaluate` and
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
+import math
 import time
 
 import numpy as np
@@ -25,8 +28,9 @@ from segue.ope.policy import Judged
 def evaluate(database: Database, word: str, who: str, why: str = "", confidence: float = 0.95) -> Gate:
     """Judge a policy on the live policy's episodes that it has not learnt from; the verdict is kept in the log.
 
-    Passed: the lower bound of its value is above the live policy's, and enough episodes count. Where the application
-    acts (apprentice mode), it is judged against the application.
+    Passed: the lower bound of its value is above the live policy's, enough episodes count, and the upper bound of its
+    cost is within the limit, if one is declared. Where the application acts (apprentice mode), it is judged against the
+    application.
 
     Args:
         database: the log.
@@ -52,25 +56,38 @@ def evaluate(database: Database, word: str, who: str, why: str = "", confidence:
             f"{learnt} ({error}); let the service act for a while, exploring, and judge it again"
         ) from None
     target, explore = _as_deployed(exported, now.explore)
-    result = evaluate_offline(
+    judge = functools.partial(
+        evaluate_offline,
         target,
-        dataset,
         methods=["pdis"],  # the one whose bounds hold for every number of episodes
         confidence=confidence,
         explore=explore,
-        discount=exported.about["algorithm"]["discount"],
     )
+    result = judge(dataset, discount=exported.about["algorithm"]["discount"])
     first = result.estimates[0]
     effective = 0.0 if first.support is None else first.support.effective_episodes
     verdict = {"yes": PASSED, "no": FAILED}.get(first.verdict.answer, OPEN)
     reason = first.verdict.reason
     if verdict == PASSED and effective < rules.effective:
         verdict, reason = OPEN, f"{reason}, but {effective:.3g} effective episodes; expected {rules.effective:g}"
+    cost = None
+    if verdict == PASSED and rules.cost_limit is not None:
+        if dataset.cost is None:
+            verdict, reason = OPEN, f"{reason}, but not every outcome has a cost, and the limit is {rules.cost_limit:g}"
+        else:
+            # What an episode costs is what it loses: the lower bound of that value is the upper bound of the cost.
+            lost = judge(dataclasses.replace(dataset, rewards=-dataset.cost), discount=1.0)
+            cost = -lost.estimates[0].bounds.value_lower
+            if cost > rules.cost_limit:
+                verdict = OPEN
+                reason = f"{reason}, but its cost may be {cost:.3g} per episode, and the limit is {rules.cost_limit:g}"
     evidence = {
         "live": now.live,
         "reason": reason,
         "effective_episodes": effective,
         "needed": rules.effective,
+        "cost_upper": cost if cost is None or math.isfinite(cost) else None,
+        "cost_limit": rules.cost_limit,
         "trained_to": trained_to,
         **result.to_dict(),
     }

@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -36,6 +36,9 @@ MOST_BYTES = 2**21
 MOST_OUTCOMES = 1000
 #: Seconds that an answer may take to be written.
 PATIENCE = 10.0
+
+#: Names of this machine that reach only this machine.
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 ENCODE = msgspec.json.Encoder().encode
 JSON = "application/json"
@@ -93,6 +96,10 @@ class Call(NamedTuple):
     answer: Any
     summary: str
     method: str = "POST"
+    query: tuple[tuple[str, Any], ...] = ()
+    """Name and schema of each optional parameter of the query."""
+    token: bool = True
+    """Whether it always needs the token."""
 
 
 def application(
@@ -102,6 +109,7 @@ def application(
     more: Sequence[Route] = (),
     calls: Sequence[Call] = (),
     beside: contextlib.AbstractContextManager[Any] | None = None,
+    hosts: Collection[str] = (),
 ) -> Starlette:
     """The ASGI application.
 
@@ -112,13 +120,15 @@ def application(
         more: routes of other parts.
         calls: what OpenAPI says of them.
         beside: runs while the application does.
+        hosts: names besides the loopback's that a request may give as its Host; none and `everywhere`: any name.
     """
     metrics = Metrics()
+    mailbox: Mailbox
 
     def route(path: str, kind: Any, place: str, submit: Callable[[Any, Callable[[Any], None]], None]) -> Route:
         decoder = msgspec.json.Decoder(kind)
 
-        async def endpoint(scope: Scope, receive: Receive) -> Response | None:
+        async def endpoint(scope: Scope, receive: Receive) -> Response | bytes | None:
             if everywhere and not _authorised(Request(scope), token):
                 return _problem(Refused(401, "token", "expected the header Authorization: Bearer TOKEN"), metrics)
             started = time.perf_counter()
@@ -128,7 +138,6 @@ def application(
                 return _problem(error, metrics)
             if content is None:
                 return None
-            mailbox = scope["app"].state.mailbox
             try:
                 asked = decoder.decode(content)
             except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
@@ -136,11 +145,11 @@ def application(
                 service.refuse(place, content.decode(errors="replace"), said)
                 return _problem(said, metrics)
             if isinstance(asked, list):
-                answers = await asyncio.gather(*(answered(mailbox, one, submit) for one in asked))
+                answers = await asyncio.gather(*(answered(one, submit) for one in asked))
                 plain = [_as_problem(one, metrics) if isinstance(one, Exception) else one for one in answers]
                 metrics.outcomes.inc(sum(isinstance(one, Noted) for one in answers))
-                return Response(ENCODE(plain), media_type=JSON)
-            answer = await answered(mailbox, asked, submit)
+                return ENCODE(plain)
+            answer = await answered(asked, submit)
             if isinstance(answer, Exception):
                 return _problem(answer, metrics)
             if isinstance(answer, Decided):
@@ -150,20 +159,21 @@ def application(
                 metrics.seconds.observe(time.perf_counter() - started)
             elif place == "outcomes":
                 metrics.outcomes.inc()
-            return Response(ENCODE(answer), media_type=JSON)
+            return ENCODE(answer)
 
         return Route(path, _Endpoint(endpoint), methods=["POST"])
 
-    async def answered(mailbox: Mailbox, asked: Any, submit: Callable[[Any, Callable[[Any], None]], None]) -> Any:
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    async def answered(asked: Any, submit: Callable[[Any, Callable[[Any], None]], None]) -> Any:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
         submit(asked, functools.partial(mailbox.put, future))
         if future.done():
             return future.result()
+        timer = loop.call_later(PATIENCE, _give_up, future)  # at half the price of asyncio.timeout
         try:
-            async with asyncio.timeout(PATIENCE):
-                return await future
-        except TimeoutError:
-            return Unavailable(f"not written within {PATIENCE:g} seconds; send it again")
+            return await future
+        finally:
+            timer.cancel()
 
     async def health(request: Request) -> Response:
         return Response(b'{"status":"alive"}', media_type=JSON)
@@ -182,13 +192,14 @@ def application(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.mailbox, app.state.metrics = Mailbox(asyncio.get_running_loop()), metrics
+        nonlocal mailbox
+        app.state.metrics, mailbox = metrics, Mailbox(asyncio.get_running_loop())
         with beside or contextlib.nullcontext():
             yield
         await asyncio.to_thread(service.close)
 
     routes = [
-        route("/v1/decisions", Decide, "decisions", service.submit_decide),  # first: looked up most often
+        route("/v1/decisions", Decide, "decisions", service.submit_decide),
         route("/v1/episodes", Begin, "episodes", service.submit_begin),
         route("/v1/outcomes", Outcome | list[Outcome], "outcomes", service.submit_outcome),
         route("/v1/activations", Activation, "activations", service.submit_activation),
@@ -198,7 +209,19 @@ def application(
         Route("/openapi.json", openapi),
         *more,
     ]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _lost, 405: _lost, 500: _broken})
+    return Application(
+        {route.path: route.endpoint for route in routes[: len(CALLS)]},
+        None if everywhere and not hosts else LOOPBACK | {host.lower() for host in hosts},
+        metrics,
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers={404: _lost, 405: _lost, 500: _broken},
+    )
+
+
+def _give_up(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_result(Unavailable(f"not written within {PATIENCE:g} seconds; send it again"))
 
 
 def guarded(token: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
@@ -229,23 +252,73 @@ def _authorised(request: Request, token: str) -> bool:
     return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
 
 
-class _Endpoint:
-    """An ASGI application: what Starlette puts around a function costs as much as our part of an answer."""
+class Application(Starlette):
+    """The application: refuses names that are not its own, and takes a shorter way to what is called most.
 
-    def __init__(self, endpoint: Callable[[Scope, Receive], Awaitable[Response | None]]) -> None:
+    A page of another site can have its own name point to this machine (DNS rebinding), and then read what it likes as
+    if from its own origin. The Host that the browser sends gives it away. Starlette's layers and routes cost more than
+    all the rest of HTTP here, so POST to an address of `direct` goes past them.
+
+    Args:
+        direct: ASGI applications by path.
+        hosts: names that a request may give as its Host; None: any.
+        metrics: count what is refused.
+        starlette: arguments of Starlette.
+    """
+
+    def __init__(
+        self, direct: dict[str, Any], hosts: Collection[str] | None, metrics: Metrics, **starlette: Any
+    ) -> None:
+        super().__init__(**starlette)
+        self._direct, self._hosts, self._metrics = direct, hosts, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the application's life."""
+        app: Any = super().__call__
+        if scope["type"] == "http":
+            if self._hosts is not None and (name := _host(scope)) not in self._hosts:
+                said = f"the host is {name!r}; expected {' or '.join(sorted(self._hosts))}; --allow-host adds others"
+                app = _problem(Refused(421, "host", said), self._metrics)
+            elif scope["method"] == "POST":
+                app = self._direct.get(scope["path"], app)
+        await app(scope, receive, send)
+
+
+def _host(scope: Scope) -> str:
+    """The name that a request was sent to, without its port; empty if it gives none, or several."""
+    given = [value for name, value in scope["headers"] if name == b"host"]
+    if len(given) != 1:
+        return ""
+    name, bracket, _ = given[0].decode("latin-1").lower().partition("]")
+    return name + bracket if bracket else name.partition(":")[0]
+
+
+class _Endpoint:
+    """An ASGI application that answers with bytes of JSON, or a response."""
+
+    def __init__(self, endpoint: Callable[[Scope, Receive], Awaitable[Response | bytes | None]]) -> None:
         self._endpoint = endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, unless the client has gone away."""
-        if (response := await self._endpoint(scope, receive)) is not None:
-            await response(scope, receive, send)
+        try:
+            answer = await self._endpoint(scope, receive)
+        except Exception as error:
+            answer = await _broken(Request(scope), error)
+        if isinstance(answer, bytes):
+            headers = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(answer))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": answer})
+        elif answer is not None:
+            await answer(scope, receive, send)
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes | None:
     """What was sent; None if the client went away before its end. Raises Refused."""
-    for name, value in scope["headers"]:
-        if name == b"content-type" and value.partition(b";")[0].strip().lower() != JSON.encode():
-            raise Refused(415, "not_json", f"the content type is {value.decode('latin-1')!r}; expected {JSON}")
+    # Required: browsers send a page's requests to other sites without asking first if they have no content type.
+    given = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+    if given.partition(b";")[0].strip().lower() != JSON.encode():
+        raise Refused(415, "not_json", f"the content type is {given.decode('latin-1')!r}; expected {JSON}")
     parts, size = [], 0
     try:
         async with asyncio.timeout(PATIENCE):
@@ -291,15 +364,15 @@ async def _broken(request: Request, error: Exception) -> Response:
 
 #: What applications call.
 CALLS = (
-    Call("/v1/episodes", Begin, Begun, "Assign an episode to an arm"),
-    Call("/v1/decisions", Decide, Decided, "What to do"),
-    Call("/v1/outcomes", Outcome | list[Outcome], Noted | list[dict[str, str]], "What came of decisions"),
-    Call("/v1/activations", Activation, Noted, "Whether a decision was executed"),
+    Call("/v1/episodes", Begin, Begun, "Assign an episode to an arm", token=False),
+    Call("/v1/decisions", Decide, Decided, "What to do", token=False),
+    Call("/v1/outcomes", Outcome | list[Outcome], Noted | list[dict[str, str]], "What came of decisions", token=False),
+    Call("/v1/activations", Activation, Noted, "Whether a decision was executed", token=False),
 )
 
 
 def document(more: Sequence[Call] = ()) -> dict[str, Any]:
-    """The service as OpenAPI 3.1 has it; `more` needs the token."""
+    """The service as OpenAPI 3.1 has it, with `more` addresses."""
     calls = [*CALLS, *more]
     kinds = [kind for call in calls for kind in (call.asked, call.answer)] + [Problem]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
@@ -310,7 +383,7 @@ def document(more: Sequence[Call] = ()) -> dict[str, Any]:
             "summary": call.summary,
             "responses": {
                 "200": {"description": "Taken", "content": {JSON: {"schema": schemas[2 * number + 1]}}},
-                **dict.fromkeys(("400", "401", "404", "408", "409", "413", "415", "422", "503"), problem),
+                **dict.fromkeys(("400", "401", "404", "408", "409", "413", "415", "421", "422", "503"), problem),
             },
         }
         if call.asked is not None:
@@ -318,12 +391,15 @@ def document(more: Sequence[Call] = ()) -> dict[str, Any]:
                 "required": number < len(CALLS),
                 "content": {JSON: {"schema": schemas[2 * number]}},
             }
-        if number >= len(CALLS):
+        if call.token:
             described["security"] = [{"token": []}]
-        names = re.findall(r"{(\w+)}", call.path)
-        if names:
-            string = {"type": "string"}
-            described["parameters"] = [{"name": n, "in": "path", "required": True, "schema": string} for n in names]
+        string = {"type": "string"}
+        parameters = [
+            *({"name": n, "in": "path", "required": True, "schema": string} for n in re.findall(r"{(\w+)}", call.path)),
+            *({"name": n, "in": "query", "schema": schema} for n, schema in call.query),
+        ]
+        if parameters:
+            described["parameters"] = parameters
         paths.setdefault(call.path, {})[call.method.lower()] = described
     return {
         "openapi": "3.1.0",

@@ -415,6 +415,7 @@ class Learner:
             seen,
             progress,
             self.source.encoding,
+            self.source.action_bounds,
         )
         checkpoints.save(final, now)
         return export_policy(final, to).policy.about
@@ -477,14 +478,19 @@ def require_learnable(recipe: Recipe) -> None:
             f"{online.name} learns from costs, which segue learn does not read from the log; expected another online "
             "algorithm (the service can still bound the cost of a policy)"
         )
-    if recipe.hindsight:
+    if recipe.hindsight or recipe.dataset_hindsight:
         raise RecipeError("hindsight asks the environment for the rewards of other goals, which a log cannot answer")
     for bridge in recipe.bridges:
-        if bridge.needs_reference or type(bridge).act is not Bridge.act:
+        if decides(bridge):
             raise RecipeError(
                 f"bridge {bridge.name} decides who acts, or judges by episodes of its own policy; in live operation "
                 "that is the service's (shadow, canary, rollback): leave it out"
             )
+
+
+def decides(bridge: Bridge) -> bool:
+    """Whether a bridge decides who acts, or judges by episodes of its own policy, which is the service's part."""
+    return bridge.needs_reference or type(bridge).act is not Bridge.act
 
 
 def _phase_of(job: Job) -> str:

@@ -104,15 +104,3 @@ class Problem(Struct):
 
     code: str
     message: str
-
-
-class Deploy(Struct, forbid_unknown_fields=True):
-    """Who acts from now on; what is not given stays as it is."""
-
-    mode: str | None = None
-    candidate: str | None = None
-    share: Share | None = None
-    explore: str | float | None = None
-    why: Text = ""
-    force: bool = False
-    """Without the verdict that a promotion needs."""

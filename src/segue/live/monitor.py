@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segue.evidence import FallDetector, ShiftDetector
+from segue.errors import DataError
+from segue.evidence import FallDetector, LimitTest, ShiftDetector
 from segue.live.database import Database
-from segue.live.trial import clock
+from segue.live.trial import Rules, clock
 
 #: Units of the reference.
 REFERENCE = 500
@@ -27,7 +28,7 @@ class Change(NamedTuple):
     """What has changed."""
 
     what: str
-    """observations or returns."""
+    """observations, returns or costs."""
     said: str
     """The same in a sentence."""
     seq: int
@@ -45,16 +46,14 @@ class Monitor:
     Args:
         database: the log.
         begins: number of the deployment with which the reference begins.
-        window: seconds after an episode's assignment in which its rewards count; None: returns are not watched.
-        missing: what a decision counts whose reward did not arrive.
-        run_length: mean number of units until a false alarm of either kind, at least.
+        rules: without a window neither returns nor costs are watched. Their `run_length`, which has to be declared, is
+            the mean number of units until a false alarm of each kind, at least.
     """
 
-    def __init__(
-        self, database: Database, begins: int, window: float | None, missing: float, run_length: float
-    ) -> None:
-        self.begins = begins
-        self._database, self._window, self._missing, self._run_length = database, window, missing, run_length
+    def __init__(self, database: Database, begins: int, rules: Rules) -> None:
+        assert rules.run_length is not None
+        self.begins, self.rules = begins, rules
+        self._database, self._run_length = database, rules.run_length
         self._seen_to = self._earned_to = begins
         self._known: dict[str, set[str]] = {"seen": set(), "earned": set()}
         self._seen: list[np.ndarray] = []
@@ -62,10 +61,12 @@ class Monitor:
         self._shift: ShiftDetector | None = None
         self._varies: np.ndarray | None = None
         self._fall: FallDetector | None = None
+        limit = rules.cost_limit
+        self._over = None if limit is None else LimitTest(limit, self._run_length)
 
     def review(self) -> Change | None:
         """Look at what has come since the last review: the first change found."""
-        return self._observations() or self._returns()
+        return self._observations() or self._results()
 
     def _observations(self) -> Change | None:
         """The first observation of each unit: later ones depend on it, and on what was done."""
@@ -102,43 +103,66 @@ class Monitor:
                 said = f"observations have changed, most of all number {feature} (counted from 0, flattened)"
                 return Change("observations", said, place)
 
-    def _returns(self) -> Change | None:
-        """Returns of units that were not a candidate's, in order of assignment, once their windows have closed."""
-        if self._window is None:
+    def _results(self) -> Change | None:
+        """Returns and costs of units that were not a candidate's, in order of assignment, once their windows closed."""
+        window = self.rules.window
+        if window is None:
             return None
         now = clock(self._database)
         while True:
             rows = self._database.read(
-                "SELECT e.seq, e.at, e.arm, e.unit, COUNT(d.decision) - COUNT(o.outcome), COALESCE(SUM(o.reward), 0.0) "
+                "SELECT e.seq, e.at, e.arm, e.unit, COUNT(d.decision) - COUNT(o.outcome), "
+                "COALESCE(SUM(o.reward), 0.0), COALESCE(SUM(o.cost), 0.0) "
                 "FROM (SELECT seq, at, arm, unit, episode FROM episodes WHERE seq > ? ORDER BY seq LIMIT ?) e "
                 "LEFT JOIN decisions d ON d.episode = e.episode AND d.at <= e.at + ? "
                 "LEFT JOIN outcomes o ON o.decision = d.decision AND o.at <= e.at + ? "
                 "GROUP BY e.seq, e.at, e.arm, e.unit ORDER BY e.seq",
                 self._earned_to,
                 AT_ONCE,
-                self._window,
-                self._window,
+                window,
+                window,
             )
-            closed = [row for row in rows if row[1] + self._window < now]
+            closed = [row for row in rows if row[1] + window < now]
             if closed:
                 self._earned_to = closed[-1][0]
-            mine = [
-                (seq, total + self._missing * late)
-                for seq, _, arm, unit, late, total in closed
-                if arm != "candidate" and self._is_new("earned", unit)
-            ]
-            missing = max(REFERENCE - len(self._earned), 0)
-            self._earned += [one for _, one in mine[:missing]]
-            if len(self._earned) == REFERENCE and self._fall is None:
-                self._fall = FallDetector(np.array(self._earned), self._run_length)
-            if self._fall is not None and (later := mine[missing:]):
-                path = self._fall.update([one for _, one in later])
-                if (above := np.flatnonzero(path >= self._fall.threshold)).size:
-                    recent = np.mean([one for _, one in later][: int(above[0]) + 1][-50:])
-                    said = f"returns have fallen: {np.mean(self._earned):.4g} on average at first, {recent:.4g} lately"
-                    return Change("returns", said, later[int(above[0])][0])
-            if len(closed) < AT_ONCE:
-                return None
+            mine = [row for row in closed if row[2] != "candidate" and self._is_new("earned", row[3])]
+            numbers = [row[0] for row in mine]
+            found = self._costs(numbers, [row[6] for row in mine])
+            if found is None:
+                found = self._returns(numbers, [row[5] + self.rules.missing * row[4] for row in mine])
+            if found is not None or len(closed) < AT_ONCE:
+                return found
+
+    def _costs(self, numbers: list[int], costs: list[float]) -> Change | None:
+        """Above the limit?"""
+        if self._over is None or not costs:
+            return None
+        limit = self._over.limit
+        try:
+            path = self._over.update(costs)
+        except DataError:
+            place = numbers[int(np.argmin(costs))]
+            return Change("costs", f"a unit costs {min(costs):g}, and no limit can be kept with negative costs", place)
+        if not (above := np.flatnonzero(path >= np.log1p(self._run_length))).size:
+            return None
+        recent = np.mean(costs[: int(above[0]) + 1][-50:])
+        said = f"costs are above the limit: {recent:.4g} per unit lately, and the limit is {limit:g}"
+        return Change("costs", said, numbers[int(above[0])])
+
+    def _returns(self, numbers: list[int], returns: list[float]) -> Change | None:
+        """Below those of the reference?"""
+        missing = max(REFERENCE - len(self._earned), 0)
+        self._earned += returns[:missing]
+        if len(self._earned) == REFERENCE and self._fall is None:
+            self._fall = FallDetector(np.array(self._earned), self._run_length)
+        if self._fall is None or not (later := returns[missing:]):
+            return None
+        path = self._fall.update(later)
+        if not (above := np.flatnonzero(path >= self._fall.threshold)).size:
+            return None
+        recent = np.mean(later[: int(above[0]) + 1][-50:])
+        said = f"returns have fallen: {np.mean(self._earned):.4g} on average at first, {recent:.4g} lately"
+        return Change("returns", said, numbers[missing:][int(above[0])])
 
     def _is_new(self, what: str, unit: str) -> bool:
         known = self._known[what]

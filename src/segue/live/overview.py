@@ -12,8 +12,10 @@ from segue.live.policies import Deployment, latest_deployment
 from segue.live.promotion import OFF_POLICY, Promoter, statuses
 from segue.live.trial import Arm, Evidence, Rules, read_rules
 
-#: Episodes that `Overview.recent` is about, and events that are listed.
-RECENT, EVENTS = 1_000, 100
+#: Episodes that `Overview.recent` is about.
+RECENT = 1_000
+#: Happenings, policies and refusal codes that are listed.
+LISTED = 200
 
 
 class Verdict(Struct):
@@ -44,14 +46,16 @@ class PolicyAbout(Struct):
     """Oldest first."""
 
 
-class Event(Struct):
-    """Something that happened."""
+class Happening(Struct):
+    """Something on the time axis."""
 
     seq: int
     at: float
-    who: str
+    kind: str
+    """deployment, gate, alarm or note."""
     what: str
-    detail: dict[str, Any]
+    who: str
+    why: str
 
 
 class Overview(Struct):
@@ -66,7 +70,7 @@ class Overview(Struct):
     """Which hold for the next trial."""
     recent: dict[str, Arm]
     """Of the last episodes, by arm, rewards that are still to come not counted."""
-    events: list[Event]
+    events: list[Happening]
     """The last ones, oldest first."""
 
 
@@ -84,15 +88,52 @@ def overview(database: Database, promoter: Promoter) -> Overview:
     """What is known now. Raises Unavailable."""
     now = latest_deployment(database)
     gates = [] if now is None or now.candidate is None else _gates(database).get(now.candidate, [])
-    events = database.read("SELECT seq, at, who, what, detail FROM audit ORDER BY seq DESC LIMIT ?", EVENTS)
     return Overview(
         now,
         promoter.evidence(),
         next((gate for gate in reversed(gates) if gate.gate == OFF_POLICY), None),
         read_rules(database),
         _recent(database),
-        [Event(seq, at, who, what, msgspec.json.decode(of)) for seq, at, who, what, of in reversed(events)],
+        happened(database),
     )
+
+
+def happened(database: Database, begins: float = 0.0) -> list[Happening]:
+    """What happened since then, oldest first: the last ones."""
+    found = []
+    for seq, at, mode, live, candidate, share, who, why, forced in database.read(
+        "SELECT seq, at, mode, live, candidate, share, who, why, forced FROM deployments WHERE at >= ? "
+        "ORDER BY seq DESC LIMIT ?",
+        begins,
+        LISTED,
+    ):
+        name = _name(database, live)
+        other = "" if candidate is None else f", candidate {_name(database, candidate)}"
+        units = f" with {share:.0%} of the units" if mode == "canary" else ""
+        without = " (forced)" if forced else ""
+        found.append(Happening(seq, at, "deployment", f"{mode}: {name} is live{other}{units}{without}", who, why))
+    for seq, at, candidate, gate, verdict in database.read(
+        "SELECT seq, at, candidate, gate, verdict FROM gates WHERE at >= ? ORDER BY seq DESC LIMIT ?",
+        begins,
+        LISTED,
+    ):
+        kind = "alarm" if verdict == "alarm" else "gate"
+        found.append(Happening(seq, at, kind, f"{gate} gate of {_name(database, candidate)}: {verdict}", "", ""))
+    for seq, at, who, what, detail in database.read(
+        "SELECT seq, at, who, what, detail FROM audit WHERE at >= ? ORDER BY seq DESC LIMIT ?", begins, LISTED
+    ):
+        about = msgspec.json.decode(detail)
+        if "deployment" in about or what == "evaluate":
+            continue  # its row of deployments or gates says it
+        kind = "alarm" if what in ("alarm", "too slow") else "note"
+        of = f": {_name(database, about['policy'])}" if "policy" in about else ""
+        found.append(Happening(seq, at, kind, f"{what}{of}", who, str(about.get("why", ""))))
+    return sorted(found, key=lambda one: one.seq)[-LISTED:]
+
+
+def _name(database: Database, policy: str) -> str:
+    rows = database.read("SELECT name FROM policies WHERE policy = ?", policy)
+    return rows[0][0] if rows else policy[:12]
 
 
 def _gates(database: Database) -> dict[str, list[Verdict]]:

@@ -74,7 +74,15 @@ def routes(service: Service, watch: Watch, token: str, everywhere: bool) -> tupl
         Route("/", page),
         Route("/static/{name}", open_to_all(static)),
         Route("/v1/board", guard(data)),
-    ], Call("/v1/board", None, Seen, "What the page shows; ?range=hour, day or all", "GET")
+    ], Call(
+        "/v1/board",
+        None,
+        Seen,
+        "What the page shows",
+        "GET",
+        (("range", {"type": "string", "enum": list(RANGES), "default": "all"}),),
+        everywhere,
+    )
 
 
 @functools.cache

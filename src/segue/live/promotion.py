@@ -20,7 +20,13 @@ import msgspec
 from segue.errors import SegueError
 from segue.live.database import Database
 from segue.live.monitor import Monitor, reference_begins
-from segue.live.policies import Deployment, latest_deployment, live_one_after_the_other
+from segue.live.policies import (
+    Deployment,
+    latest_deployment,
+    live_one_after_the_other,
+    read_policy,
+    require_exploration,
+)
 from segue.live.schema import AuditRow, DeploymentRow, GateRow
 from segue.live.service import Service
 from segue.live.trial import READER, Course, Evidence, Rules, Trial, courses, read_rules
@@ -108,11 +114,44 @@ def change(
         raise Refused(409, "changed", "somebody else has just changed who acts; look at it, and decide again")
     after = deployed(database)
     detail = {"deployment": after.seq, "why": why, "forced": forced, "from": before.seq, **to}
+    if (limit := read_rules(database).cost_limit) is not None:
+        detail["cost_limit"] = limit
     database.append([AuditRow(time.time(), who, what, json.dumps(detail))])
     return after
 
 
+def obstacle(database: Database, policy: str) -> str | None:
+    """Why the off-policy gate cannot judge a policy from what happens now, and the way out; None: it can."""
+    now = latest_deployment(database)
+    if now is None or now.mode == "apprentice":
+        return None
+    if now.explore == "no":
+        return (
+            "the live policy does not explore, so no other policy can be judged from its log; `segue policies explore "
+            "policy` (or a share of random actions) lets it explore from now on, and `canary --force` goes without"
+        )
+    [(manifest,)] = database.read("SELECT manifest FROM policies WHERE policy = ?", policy)
+    acts = "exploring" if now.explore == "policy" else "greedy"
+    if json.loads(manifest)["distribution"][acts] == "draws":
+        return (
+            "it does not know how probable its actions are, so the off-policy gate cannot judge it; `canary --force` "
+            "goes without"
+        )
+    return None
+
+
 # Steps that people take.
+
+
+def explore(database: Database, how: str, who: str, why: str = "") -> Deployment:
+    """Let policies explore from now on: no, policy (as in training), or a share of random actions.
+
+    Raises:
+        SegueError: for a way that the live policy does not have.
+    """
+    now = deployed(database)
+    require_exploration(how, read_policy(database, now.live))
+    return now if how == now.explore else change(database, now, who, "explore", why, explore=how)
 
 
 def shadow(database: Database, word: str, who: str, why: str = "", force: bool = False) -> Deployment:
@@ -401,8 +440,8 @@ class Promoter:
         rules, begins = read_rules(self.database), reference_begins(self.database)
         if rules.run_length is None:
             return
-        if self._monitor is None or self._monitor.begins != begins:
-            self._monitor = Monitor(self.database, begins, rules.window, rules.missing, rules.run_length)
+        if self._monitor is None or self._monitor.begins != begins or self._monitor.rules != rules:
+            self._monitor = Monitor(self.database, begins, rules)
         found = self._monitor.review()
         if found is None:
             return

@@ -17,7 +17,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,7 +52,7 @@ from segue.live.schema import (
     Row,
 )
 from segue.live.values import LiveSpaces, Refused
-from segue.live.writer import Writer, Written
+from segue.live.writer import Log, Writer, Written, numbers_of
 
 LOGGER = logging.getLogger("segue.live")
 #: Episodes and answers that are kept in memory; older ones are read from the log again.
@@ -61,8 +61,6 @@ KEPT = 50_000
 LOOK = 0.2
 #: How often a decision is made again when another process took its step of the episode.
 ATTEMPTS = 5
-#: Seconds that administrators wait for what they write.
-PATIENCE = 10.0
 #: A policy is slow when this share of its last decisions took longer than its budget.
 SLOW_SHARE, SLOW_OF = 0.5, 20
 
@@ -82,6 +80,8 @@ class _Episode:
     carry: Any = None
     carried_by: str = ""
     ended: bool = False
+    since: int | None = None
+    """Decisions of this process before the episode began in it; None: it was read from the log."""
 
 
 @dataclasses.dataclass
@@ -132,6 +132,7 @@ class Service:
             self._paces: dict[str, _Pace] = {}
             self._episodes: OrderedDict[str, _Episode] = OrderedDict()
             self._recent: OrderedDict[str, tuple[str, bytes, Decided | None, list[Reply]]] = OrderedDict()
+            self._made = 0
             self._clock = self._last_at()
             self._writer = Writer(self.database, must_keep=durability == "after")
             self.log = Log(self.database, self._writer)
@@ -249,7 +250,7 @@ class Service:
         deployment = self.deployment
         unit = name if unit is None else unit
         arm, policy, probability = deployment.arm(unit)
-        episode = _Episode(unit, arm, policy, probability)
+        episode = _Episode(unit, arm, policy, probability, since=self._made)
         self._keep(self._episodes, name, episode)
         return episode, EpisodeRow(self._now(), name, unit, arm, policy, probability, deployment.seq)
 
@@ -295,7 +296,9 @@ class Service:
             else:
                 reply(answer)
             return
-        if self.durability == "after" and (stored := self._stored(request.decision_id)) is not None:
+        # An answer that goes out before its row is written must not differ from one that was given before.
+        unsure = self.durability == "after" and not self._remembered(request.episode_id)
+        if unsure and (stored := self._stored(request.decision_id)) is not None:
             reply(self._answer_again(request, key, stored))
             return
         rows: list[Row] = []
@@ -315,6 +318,7 @@ class Service:
             raise
         rows += [row, *paper]
         place, waiting = len(rows) - 1 - len(paper), [reply]
+        self._made += 1
         self._keep(self._recent, request.decision_id, (request.episode_id, key, None, waiting))
 
         def then(written: Written) -> None:
@@ -359,7 +363,19 @@ class Service:
             else:
                 raise Unavailable(f"episode {request.episode_id!r} is being decided elsewhere; try again")
         except SegueError as error:
+            if isinstance(error, Refused):
+                self.refuse("decisions", msgspec.json.encode(request, enc_hook=str).decode(), error)
             all_of(error)
+
+    def _remembered(self, episode: str) -> bool:
+        """Whether all decisions of an episode are in memory: it began here lately, and nobody shares the log."""
+        known = self._episodes.get(episode)
+        return (
+            self._owner is not None
+            and known is not None
+            and known.since is not None
+            and self._made - known.since < KEPT
+        )
 
     def _stored(self, decision: str) -> DecisionRow | None:
         rows = self.database.read(
@@ -585,7 +601,7 @@ class Service:
         future: Future[Written] = Future()
         with self._lock:
             self._writer.write([CursorRow(self._now(), reader, 0, "")], future.set_result)
-        _numbers(future)
+        numbers_of(future)
 
     def look(self) -> Deployment:
         """Take over now what was deployed elsewhere; requests do so every LOOK seconds."""
@@ -671,35 +687,6 @@ class Service:
         if self._owner is not None:
             self._owner.release()
             self._owner = None
-
-
-class Log:
-    """The log of a service that runs: writes go through its one thread, so that they wait for no lock of its own.
-
-    It is used as a Database, and closed by the service.
-    """
-
-    def __init__(self, database: Database, writer: Writer) -> None:
-        self.url, self.read, self._writer = database.url, database.read, writer
-
-    def append(self, rows: Sequence[Row]) -> list[int | None]:
-        """See Database; behind all that was sent before."""
-        future: Future[Written] = Future()
-        self._writer.write(rows, future.set_result)
-        return _numbers(future)
-
-    def close(self) -> None:
-        """Nothing: the service closes it."""
-
-
-def _numbers(future: Future[Written]) -> list[int | None]:
-    try:
-        written = future.result(PATIENCE)
-    except TimeoutError:
-        raise Unavailable(f"not written within {PATIENCE:g} seconds; look at the log before you try again") from None
-    if isinstance(written, SegueError):
-        raise written
-    return written
 
 
 def _owned(db: str | Path) -> FileLock | None:

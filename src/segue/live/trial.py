@@ -10,18 +10,20 @@ All of it is a function of the log, so a restart, and another process that reads
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
+from jaxtyping import Bool, Float
 from msgspec import Meta, Struct
 
 from segue.errors import SegueError
-from segue.evidence import MeanDifference, RankComparison, SampleRatio, required_evidence
+from segue.evidence import LimitTest, MeanDifference, MeanUpper, RankComparison, SampleRatio, required_evidence
 from segue.live.database import Database
-from segue.live.schema import RulesRow
+from segue.live.schema import AuditRow, RulesRow
 
 #: The reader of the log whose ticks close reward windows while nothing else arrives.
 READER = "promotion"
@@ -43,7 +45,9 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     shares: tuple[Annotated[float, Meta(gt=0, lt=1)], ...] = (0.1, 0.5)
     """Share of the units that the candidate gets, stage by stage, before it gets all."""
     cost: float | None = None
-    """How much more cost per unit than the live policy's is tolerated; None: costs decide nothing."""
+    """How much more cost per unit than the live policy's is tolerated; None: that decides nothing."""
+    cost_limit: Annotated[float, Meta(gt=0)] | None = None
+    """Mean cost per unit that no policy may exceed; None: there is no limit. Costs are then 0 or more."""
     effective: Annotated[float, Meta(ge=1)] = 30.0
     """Effective episodes that the off-policy gate needs."""
     run_length: Annotated[float, Meta(ge=100)] | None = 100_000.0
@@ -55,8 +59,9 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not self.shares or list(self.shares) != sorted(set(self.shares)):
             raise ValueError(f"shares are {list(self.shares)}; expected at least one, each larger than the one before")
-        if not math.isfinite(self.missing) or not math.isfinite(self.cost or 0.0):
-            raise ValueError(f"missing is {self.missing}, cost {self.cost}; expected finite numbers")
+        for name in ("missing", "cost", "cost_limit"):
+            if not math.isfinite(value := getattr(self, name) or 0.0):
+                raise ValueError(f"{name} is {value}; expected a finite number")
 
 
 def read_rules(database: Database, before: int | None = None) -> Rules:
@@ -76,7 +81,9 @@ def declare(database: Database, at: float, who: str, changes: Mapping[str, Any])
         rules = msgspec.convert(msgspec.structs.asdict(read_rules(database)) | dict(changes), Rules)
     except msgspec.ValidationError as error:
         raise SegueError(f"rules: {error}") from None
-    database.append([RulesRow(at, who, msgspec.json.encode(rules).decode())])
+    content = msgspec.json.encode(rules).decode()
+    detail = {"rules": dict(changes), "why": ", ".join(f"{name} = {value}" for name, value in changes.items())}
+    database.append([RulesRow(at, who, content), AuditRow(at, who, "rules", json.dumps(detail))])
     return rules
 
 
@@ -213,6 +220,11 @@ class Evidence(Struct):
     """What each has to reach: better, worse, mismatch."""
     cost: tuple[float, float] | None
     """Interval of the difference of costs per unit, if a bound on it is declared."""
+    cost_upper: float | None
+    """Upper end of the candidate's mean cost per unit, if a limit is declared and there are enough units."""
+    cost_limit: float | None
+    log_over: float
+    """The largest natural logarithm so far of the evidence that the candidate's mean cost is above the limit."""
     alarm: str | None
     """Why the candidate has to be withdrawn."""
     passed: bool
@@ -271,9 +283,14 @@ class Trial:
         self._stages: dict[float, _Stage] = {}
         self._ranks, self._ratio = RankComparison(), SampleRatio()
         self._means = MeanDifference(alpha=rules.alpha)
-        self._costs = MeanDifference(alpha=rules.alpha / 2)
-        self._log_better = self._log_worse = self._log_mismatch = 0.0
-        self._cost_alarm = False
+        # One α for all alarms together: ½ worse, ¼ mismatch, and ¼ costs, which is halved where both are bounded.
+        both = rules.cost is not None and rules.cost_limit is not None
+        self._costs = MeanDifference(alpha=rules.alpha / (4 if both else 2))
+        self._upper = MeanUpper(rules.alpha, rules.cost_limit or 0.0)
+        self._over = None if rules.cost_limit is None else LimitTest(rules.cost_limit)
+        self._log_better = self._log_worse = self._log_mismatch = self._log_over = 0.0
+        self._cost_alarm = ""
+        self._costs_sent = 0
         self._sums = {arm: np.zeros(6) for arm in ARMS}
 
     def follow(self, course: Course) -> None:
@@ -307,7 +324,7 @@ class Trial:
         seconds = self.window
         results = self._database.read(
             "SELECT e.seq, COUNT(d.decision), COUNT(o.outcome), COALESCE(SUM(o.reward), 0.0), "
-            "COALESCE(SUM(o.cost), 0.0), COALESCE(SUM(o.at - d.at), 0.0) FROM episodes e "
+            "COALESCE(SUM(o.cost), 0.0), COALESCE(SUM(o.at - d.at), 0.0), COUNT(o.cost) FROM episodes e "
             "LEFT JOIN decisions d ON d.episode = e.episode AND d.at <= e.at + ? "
             "LEFT JOIN outcomes o ON o.decision = d.decision AND o.at <= e.at + ? "
             "WHERE e.seq > ? AND e.seq <= ? GROUP BY e.seq ORDER BY e.seq",
@@ -319,7 +336,7 @@ class Trial:
         kept = np.array([row for row in results if row[0] in counted], float)
         candidate = np.array([arm == "candidate" for arm, _, _ in counted.values()])
         chance, share = (np.array([value[i] for value in counted.values()]) for i in (1, 2))
-        _, decisions, rewarded, rewards, costs, lags = kept.T
+        _, decisions, rewarded, rewards, costs, lags, costs_sent = kept.T
         returns = rewards + self.rules.missing * (decisions - rewarded)
         for arm, own in (("live", ~candidate), ("candidate", candidate)):
             columns = [np.ones(len(kept)), decisions, rewarded, returns, costs, lags]
@@ -329,9 +346,8 @@ class Trial:
         self._log_worse = max(self._log_worse, float(worse.max()))
         self._log_mismatch = max(self._log_mismatch, float(self._ratio.update(candidate, chance).max()))
         self._means.update(returns, candidate, chance)
-        lowest = self._costs.update(costs, candidate, chance)[1]
-        if self.rules.cost is not None:
-            self._cost_alarm |= bool((lowest > self.rules.cost).any())
+        self._costs_sent += int(costs_sent.sum())
+        self._bound(costs, candidate, chance)
         for one in np.unique(share):
             own = share == one
             stage = self._stages.setdefault(float(one), _Stage())
@@ -340,6 +356,23 @@ class Trial:
             stage.means.update(returns[own], candidate[own], chance[own])
             for arm, of_arm in (("live", ~candidate), ("candidate", candidate)):
                 stage.units[arm] += int((own & of_arm).sum())
+
+    def _bound(
+        self, costs: Float[np.ndarray, " units"], candidate: Bool[np.ndarray, " units"], chance: np.ndarray
+    ) -> None:
+        """Enter costs into the tests that are asked for."""
+        lowest, rules = self._costs.update(costs, candidate, chance)[1], self.rules
+        if rules.cost is not None and (lowest > rules.cost).any():
+            self._cost_alarm = f"the candidate costs more than {rules.cost:g} above the live policy per unit"
+        if self._over is None:
+            return
+        if (costs < 0).any():
+            self._cost_alarm = f"a unit costs {costs.min():g}, and no limit can be kept with negative costs"
+            return
+        own = costs[candidate]
+        self._upper.update(own, float(costs.max()))
+        if own.size:
+            self._log_over = max(self._log_over, float(self._over.update(own).max()))
 
     def _counted(self, rows: list[tuple[Any, ...]]) -> Iterator[tuple[int, str, float, float]]:
         """Number, arm, the candidate's probability and share of the episodes that count."""
@@ -361,6 +394,7 @@ class Trial:
             # One α for the three alarms together.
             "worse": math.log(2 / rules.alpha),
             "mismatch": math.log(4 / rules.alpha),
+            "over": math.log((4 if rules.cost is None else 8) / rules.alpha),
         }
         costs = None if rules.cost is None else self._costs.interval
         effect = stage.means.interval.effect
@@ -370,7 +404,9 @@ class Trial:
         elif self._log_worse >= needed["worse"]:
             alarm = "the candidate's returns are worse"
         elif self._cost_alarm:
-            alarm = f"the candidate costs more than {rules.cost:g} above the live policy per unit"
+            alarm = self._cost_alarm
+        elif self._log_over >= needed["over"]:
+            alarm = f"the candidate costs more than the limit of {rules.cost_limit:g} per unit"
         lacking = [
             f"evidence {_shown(stage.log_better)} of {_shown(needed['better'])}"
             if stage.log_better < needed["better"]
@@ -379,6 +415,7 @@ class Trial:
             ""
             if costs is None or costs.high <= (rules.cost or 0.0)
             else f"its cost may be {costs.high:.3g} above the live policy's per unit",
+            self._lacks_limit(),
         ]
         missing = "; ".join(filter(None, lacking))
         counts = f"{stage.units['candidate']} and {stage.units['live']} units at {share:.0%}"
@@ -403,10 +440,22 @@ class Trial:
             self._log_mismatch,
             needed,
             None if costs is None or not math.isfinite(costs.low) else (costs.low, costs.high),
+            None if self._over is None else _finite(self._upper.high),
+            rules.cost_limit,
+            self._log_over,
             alarm,
             alarm is None and not missing,
             verdict,
         )
+
+    def _lacks_limit(self) -> str:
+        """What is missing to say that the candidate's mean cost is within the limit; empty: nothing."""
+        limit = self.rules.cost_limit
+        if limit is None or (self._costs_sent and self._upper.high <= limit):
+            return ""
+        if not self._costs_sent:
+            return f"no outcome has a cost, and the limit is {limit:g}"
+        return f"its cost may be {self._upper.high:.3g} per unit, and the limit is {limit:g}"
 
     def comparison(self) -> Comparison:
         """What is known of the two policies, whatever was decided on."""

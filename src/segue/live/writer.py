@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 from segue.errors import SegueError
 from segue.live.database import Database, Unavailable
@@ -14,6 +15,8 @@ from segue.live.schema import TABLES, Row
 
 #: Numbers of the rows, or why nothing was written.
 Written = list[int | None] | SegueError
+#: Seconds that administrators wait for what they write.
+PATIENCE = 10.0
 #: Most pieces of work in one transaction.
 GROUP = 512
 #: Seconds between attempts to write what was answered already, and how many more there are once it is closed.
@@ -35,7 +38,8 @@ class Writer:
 
     def __init__(self, database: Database, must_keep: bool = False, capacity: int = 10_000) -> None:
         self._database, self._must_keep = database, must_keep
-        self._waiting: queue.Queue[tuple[Sequence[Row], Callable[[Written], None]] | None] = queue.Queue(capacity)
+        self._waiting: queue.SimpleQueue[tuple[Sequence[Row], Callable[[Written], None]] | None] = queue.SimpleQueue()
+        self._capacity = capacity
         self._closed = False
         self.failure: str | None = None
         """Why the last attempt failed; None if it did not."""
@@ -50,10 +54,9 @@ class Writer:
         """
         if self._closed:
             raise Unavailable("the log is closed")
-        try:
-            self._waiting.put_nowait((rows, then))
-        except queue.Full:
-            raise Unavailable(f"{self._waiting.maxsize} writes wait already; try again later") from None
+        if self._waiting.qsize() >= self._capacity:
+            raise Unavailable(f"{self._capacity} writes wait already; try again later")
+        self._waiting.put((rows, then))
 
     def waiting(self) -> int:
         """Pieces of work that are not written yet."""
@@ -112,3 +115,33 @@ class Writer:
         for some, then in group:
             then(written[first : first + len(some)])
             first += len(some)
+
+
+class Log:
+    """The log of a service that runs: writes go through its one thread, so that they wait for no lock of its own.
+
+    It is used as a Database, and closed by the service.
+    """
+
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self.url, self.read, self._writer = database.url, database.read, writer
+
+    def append(self, rows: Sequence[Row]) -> list[int | None]:
+        """See Database; behind all that was sent before."""
+        future: Future[Written] = Future()
+        self._writer.write(rows, future.set_result)
+        return numbers_of(future)
+
+    def close(self) -> None:
+        """Nothing: the service closes it."""
+
+
+def numbers_of(future: Future[Written]) -> list[int | None]:
+    """Numbers of the rows, once they are written. Raises Unavailable."""
+    try:
+        written = future.result(PATIENCE)
+    except TimeoutError:
+        raise Unavailable(f"not written within {PATIENCE:g} seconds; look at the log before you try again") from None
+    if isinstance(written, SegueError):
+        raise written
+    return written

@@ -206,7 +206,7 @@ def evaluate_offline(
         methods: some of pdis, is, wdr, dr, wpdis, wis, fqe; the first gives the verdict of the whole. By default all
             that apply, in this order.
         confidence: 1 − δ of each one-sided bound.
-        discount: γ; by default the algorithm's.
+        discount: γ; by default the algorithm's, or 1 where every episode has one step.
         explore: judge a Segue policy as it explores, instead of as it is evaluated.
         fqe: hyper-parameters of fitted Q evaluation, which dr and wdr need too.
         behaviour: how the behaviour policy is estimated where it has no propensities; or what gives them, called only
@@ -240,6 +240,8 @@ def evaluate_offline(
         discount = policy.algorithm.discount
     if discount is None and isinstance(policy, ExportedPolicy):
         discount = policy.about["algorithm"]["discount"]
+    if discount is None and dataset.episode_lengths.max() == 1:
+        discount = 1.0  # nothing comes later, as in a bandit's log
     if discount is None or not 0 <= discount <= 1:
         raise SegueError(f"discount is {discount}; expected between 0 and 1")
     if len(dataset.episode_starts) < 2:
@@ -249,6 +251,8 @@ def evaluate_offline(
         raise RecipeError(
             f"the policy and the dataset have different kinds of actions; the dataset has {dataset.spaces.describe()}"
         )
+    if isinstance(target, DiscretePolicy):
+        target = target.checked(dataset.spaces.action_size)
     known = behaviour if callable(behaviour) else partial(propensities, dataset, behaviour or BehaviourModel(), seed)
     seen = NOTHING_SEEN if target.seen is None else target.seen
     basis = unseen(dataset.episode_fingerprints(), seen, fresh)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +14,15 @@ from jaxtyping import Bool, Float, Int, UInt64
 from segue.deployment.policy import ExportedPolicy
 from segue.errors import SegueError
 from segue.networks.distributions import Kind, kind_of, pick
+from segue.plugins import import_module
 from segue.policy import Policy
 
 #: Rows per call of a policy.
 CHUNK = 10_000
+#: How far probabilities may sum from 1.
+ROUNDING = 1e-3
+#: `module:function`.
+FUNCTION = re.compile(r"[\w.]+:\w+")
 
 
 class NoDensity(SegueError):
@@ -57,6 +64,33 @@ class DiscretePolicy:
         """log π(a|s), −inf where it never does that."""
         chance = np.asarray(pick(self.chances(observation, allowed).astype(np.float64), action))
         return np.log(chance, out=np.full(len(chance), -np.inf), where=chance > 0)
+
+    def checked(self, actions: int) -> DiscretePolicy:
+        """The same policy, whose probabilities are checked whenever they are asked for.
+
+        Raises:
+            SegueError: when called, if they are not one distribution over this many actions per row.
+        """
+
+        def probabilities(observation: Float[np.ndarray, "rows observation"]) -> Float[np.ndarray, "rows actions"]:
+            found = np.asarray(self.probabilities(observation))
+            expected = (len(observation), actions)
+            if found.shape != expected:
+                raise SegueError(
+                    f"the policy's probabilities have shape {found.shape}; expected {expected}: a row per observation, "
+                    "a column per action"
+                )
+            wrong = ~((found >= 0).all(1) & (np.abs(found.sum(1) - 1) <= ROUNDING))
+            if wrong.any():
+                row = int(np.argmax(wrong))
+                raise SegueError(
+                    f"the policy's probabilities for observation {observation[row].tolist()} are at least "
+                    f"{found[row].min():g} and sum to {found[row].sum():g} ({int(wrong.sum()):,} such rows); expected "
+                    "at least 0, and a sum of 1"
+                )
+            return found
+
+        return dataclasses.replace(self, probabilities=probabilities)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +149,20 @@ def judged(policy: Policy | ExportedPolicy, explore: bool) -> Judged:
     else:
         kind = kind_of(policy.distribution(np.asarray(policy.normaliser.mean)[None], explore))
     return _discrete(policy, explore) if kind == "discrete" else _continuous(policy, explore, kind)
+
+
+def from_function(name: str) -> DiscretePolicy:
+    """The policy of a `module:function`, which gets raw observations and returns π(·|s), one row for each.
+
+    Raises:
+        SegueError: if there is no such function.
+    """
+    module, _, function = name.partition(":")
+    import_module(module, f"policy {name!r}: ")
+    probabilities = getattr(sys.modules[module], function, None)
+    if not callable(probabilities):
+        raise SegueError(f"policy {name!r}: module {module!r} has no function {function!r}")
+    return DiscretePolicy(probabilities)
 
 
 def _discrete(policy: Policy | ExportedPolicy, explore: bool) -> DiscretePolicy:

@@ -27,9 +27,11 @@ from segue.report import write_report
 from segue.runner.checkpoint import Checkpoint
 from segue.runner.checkpoint import load as load_checkpoint
 from segue.runner.directory import RunDirectory, WallTime, slug
+from segue.runner.dispatch import Dispatcher, ThisMachine
 from segue.runner.executor import run_jobs
 from segue.runner.jobs import Event, Job
 from segue.runner.machine import describe_machine, versions
+from segue.runner.on_ray import Ray, connected
 from segue.runner.progress import Watcher
 from segue.runner.result import Result, RunFailed
 from segue.runner.start import check_fit, dataset_of, environment_of
@@ -39,7 +41,7 @@ from segue.runner.tracking import Tracking, require_tracker
 #: Fewest seconds between two writes of the time spent, also where `checkpoint_every` is less.
 TICK = 1.0
 
-__all__ = ["Checkpoint", "Result", "RunFailed", "compare", "load_checkpoint", "run"]
+__all__ = ["Checkpoint", "Ray", "Result", "RunFailed", "compare", "load_checkpoint", "run"]
 
 
 def run(recipe: Recipe, out: str | Path = "runs/latest", **options: Any) -> Result:
@@ -52,12 +54,14 @@ def compare(
     out: str | Path,
     *,
     workers: int | None = None,
+    on: str | Ray | None = None,
     progress: bool | None = None,
     on_event: Callable[[Job, Event], None] = lambda job, event: None,
     track: str | None = None,
     command: str | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
     resume: bool = False,
+    report: bool = True,
 ) -> Result:
     """Run several recipes into one directory and one report.
 
@@ -68,7 +72,8 @@ def compare(
         arms: recipe by name.
         out: the run directory; created, or holding the same recipes.
         workers: worker processes; by default one per core, and none (all in this process, with every core) if there is
-            one job to do at a time.
+            one job to do at a time. On a cluster: jobs at a time; by default as many as have room.
+        on: where jobs run: None is this machine; "ray", "ray://HOST:PORT" or a `segue.Ray` a Ray cluster (docs/ray.md).
         progress: show bars (where they cannot be drawn, lines); by default on a terminal and in a notebook.
         on_event: called with progress, evaluations and notes as they happen.
         track: `wandb` or `mlflow`: pass the recipe, evaluations, metrics and final figures on to it
@@ -76,6 +81,7 @@ def compare(
         command: the command line, for the report.
         checkpoint_every: seconds between saves; 0 saves as often as possible. The results do not depend on it.
         resume: continue even if the number of cores per job changed; prints a warning, because the numbers may differ.
+        report: write the page and its pictures; `segue report` writes them later.
 
     Returns:
         What came of it; its status is `complete`, or `interrupted` after Ctrl-C.
@@ -90,6 +96,7 @@ def compare(
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     out = Path(out)
     _check_names(arms)
+    cluster = None if on is None else Ray.of(on)
     if workers is not None and workers < 1:
         raise RecipeError(f"workers is {workers}; expected at least 1")
     if not checkpoint_every >= 0:
@@ -100,17 +107,9 @@ def compare(
     checked = {name: _check(name, recipe, out, look, loaded) for name, recipe in arms.items()}
     directory = RunDirectory(out, {name: recipe for name, (recipe, _) in checked.items()}, checkpoint_every)
     stuck = _bound_to_this_process(recipe for recipe, _ in checked.values())
-    if stuck is not None and workers is not None and workers > 1:
+    if stuck is not None and (cluster is not None or (workers is not None and workers > 1)):
         raise RecipeError(stuck)
-    if workers is None and stuck is not None:
-        workers = 1
-    if workers is None:
-        phases = [job.phase for job in directory.jobs()]
-        workers = min(len(visible_cores()), max(phases.count(phase) for phase in ("offline", "online")))
-        before = directory.provenance()
-        if before is not None:  # as many cores for each job as then: the numbers depend on it
-            workers = max(len(visible_cores()) // max(before["cores_per_job"], 1), 1)
-    cores = max(len(visible_cores()) // workers, 1)
+    workers, cores = _workers_and_cores(directory, 1 if stuck is not None else workers, cluster)
     datasets = {str(recipe.dataset): dataset for recipe, dataset in checked.values() if dataset is not None}
     provenance = {"datasets": {uri: dataset.fingerprint() for uri, dataset in datasets.items()}, "cores_per_job": cores}
 
@@ -136,7 +135,8 @@ def compare(
     finished = directory.complete()
     if finished is not None:
         directory.write_metrics(out)
-        write_report(out)
+        if report:
+            write_report(out)
         Tracking(directory, track, say).finish(finished)
         return Result(out, finished)
     with directory.lock() as held, Watcher(progress) as watcher, contextlib.ExitStack() as entered:
@@ -159,13 +159,18 @@ def compare(
             tell(job, event)
             tracking(job, event)
 
-        outcomes, stopped = run_jobs(jobs, workers, watched, held)
+        dispatcher: Dispatcher | None = None
+        if cluster is not None:
+            dispatcher = entered.enter_context(connected(cluster, cores, workers))
+        elif workers > 1:
+            dispatcher = ThisMachine(workers, held)
+        outcomes, stopped = run_jobs(jobs, dispatcher, watched)
         clock.tick()
         if stopped == signal.SIGTERM:  # there is no time for a report
             raise Stopped(stopped)
         about = {
             "segue_version": segue.__version__,
-            "machine": describe_machine(cores),
+            "machine": {**describe_machine(cores), **({} if dispatcher is None else dispatcher.about)},
             "versions": versions(),
             "command": command,
             "wall_time_s": clock.total,
@@ -178,7 +183,8 @@ def compare(
             }
             summary = directory.summarise(outcomes, about, described)
         try:
-            write_report(out)
+            if report:
+                write_report(out)
         except KeyboardInterrupt:  # the pictures take seconds, and everything else is written
             say(f"the report is not finished: segue report {out} writes it")
         tracking.finish(summary)
@@ -186,6 +192,19 @@ def compare(
     if result.status == "failed":
         raise RunFailed(result)
     return result
+
+
+def _workers_and_cores(directory: RunDirectory, workers: int | None, cluster: Ray | None) -> tuple[int, int]:
+    """How many jobs run at a time, and the cores of each: by default those that the run began with."""
+    before, jobs, here = directory.provenance(), directory.jobs(), len(visible_cores())
+    if cluster is not None:
+        return workers or len(jobs), cluster.cores or (before["cores_per_job"] if before else 1)
+    if workers is None and before is not None:
+        workers = max(here // max(before["cores_per_job"], 1), 1)
+    elif workers is None:
+        phases = [job.phase for job in jobs]
+        workers = min(here, max(phases.count(phase) for phase in ("offline", "online")))
+    return workers, max(here // workers, 1)
 
 
 def _describe(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
@@ -242,10 +261,10 @@ def _check_names(arms: Mapping[str, Recipe]) -> None:
 
 
 class _Loaded:
-    """The datasets that recipes hold in memory, each validated once."""
+    """The datasets of recipes, each read and validated once."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[int, bool], Dataset] = {}
+        self._found: dict[tuple[int | str, bool], Dataset] = {}
 
     def parts(self, recipe: Recipe) -> list[Source]:
         """The parts of the recipe's dataset: URIs, and Datasets for what is held in memory.
@@ -262,8 +281,17 @@ class _Loaded:
         parts, weights = self.parts(recipe), getattr(recipe.dataset, "weights", None)
         return Mixture(parts, weights) if len(parts) > 1 or weights else parts[0]
 
+    def whole(self, recipe: Recipe) -> Dataset | None:
+        """The recipe's dataset, read once for all recipes that name the same one."""
+        dataset = recipe.dataset
+        if dataset is None or isinstance(dataset, Dataset):
+            return dataset
+        if isinstance(dataset, str):
+            return self._loaded(dataset, recipe.clip_actions)
+        return load_dataset(dataset, clip_actions=recipe.clip_actions)
+
     def _loaded(self, part: Source, clip_actions: bool) -> Dataset:
-        key = id(part), clip_actions
+        key = part if isinstance(part, str) else id(part), clip_actions
         if key not in self._found:
             self._found[key] = load_dataset(part, clip_actions=clip_actions)
         return self._found[key]
@@ -281,7 +309,7 @@ def _check(
     where = "" if name == "run" else f"arm {name!r}: "
     try:
         recipe = dataclasses.replace(recipe, dataset=loaded(recipe))
-        dataset = dataset_of(recipe, look=look)
+        dataset = dataset_of(dataclasses.replace(recipe, dataset=loaded.whole(recipe)), look=look)
         environment = environment_of(recipe, dataset)
         check_fit(recipe, dataset, environment, look)
         if dataset is not None and environment is not None:

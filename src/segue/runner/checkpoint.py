@@ -17,7 +17,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import UInt64
+from jaxtyping import Float, UInt64
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
@@ -61,6 +61,8 @@ class Checkpoint:
     """Share of the online phase that was over, in [0, 1]; 0 at the end of an offline phase, before exploration."""
     encoding: Encoding | None = None
     """What the numbers of observations and actions mean, where the dataset was a table."""
+    action_bounds: tuple[Float[np.ndarray, " action"], Float[np.ndarray, " action"]] | None = None
+    """Low and high of continuous actions in the unit of the dataset; None if that is [-1, 1], or there is none."""
 
     def require_fit(self, env_id: str | Environment) -> Checkpoint:
         """This checkpoint, if its policy can act in that environment.
@@ -115,6 +117,7 @@ def save(directory: Path, checkpoint: Checkpoint) -> str:
         "env": None if checkpoint.environment is None else checkpoint.environment.plain(),
         "progress": checkpoint.progress,
         "encoding": None if checkpoint.encoding is None else checkpoint.encoding.to_dict(),
+        "action_bounds": checkpoint.action_bounds and [bound.tolist() for bound in checkpoint.action_bounds],
         "parameters_sha256": digest,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
@@ -151,6 +154,8 @@ def load(directory: Path | str) -> Checkpoint:
         environment = None if manifest["env"] is None else Environment.read(manifest["env"])
         means = manifest.get("encoding")
         encoding = None if means is None else Encoding.from_dict(means)
+        bounds = manifest.get("action_bounds")
+        low_high = None if bounds is None else (np.asarray(bounds[0], np.float64), np.asarray(bounds[1], np.float64))
     except (OtherFormat, PluginError, RecipeError):
         raise
     except FileNotFoundError as error:
@@ -159,7 +164,7 @@ def load(directory: Path | str) -> Checkpoint:
         raise SegueError(f"{directory}: the checkpoint is damaged ({error}); use another one") from error
     if parameters_sha256(learner) != digest:
         raise SegueError(f"{directory}: the checkpoint is damaged (its hash does not match); use another one")
-    return Checkpoint(algorithm, bridges, spaces, environment, learner, seen, progress, encoding)
+    return Checkpoint(algorithm, bridges, spaces, environment, learner, seen, progress, encoding, low_high)
 
 
 #: What reading a damaged file raises.

@@ -50,6 +50,7 @@ OFFLINE_FIELDS = (
     "max_episode_steps",
     "offline",
     "offline_steps",
+    "dataset_hindsight",
     "normalise_observations",
     "eval_every",
     "eval_episodes",

@@ -1,4 +1,4 @@
-"""Runs jobs: in this process one after the other, or side by side in worker processes with cores of their own.
+"""Runs jobs: in this process one after the other, or side by side where a dispatcher has them done.
 
 A worker is pinned to its cores before JAX starts, so results do not depend on how many workers there are, only on the
 number of cores each has; that number is recorded with the run. On an accelerator, offline phases that differ in their
@@ -9,37 +9,25 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import json
-import os
 import queue
 import signal
-import subprocess
-import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from segue.compiled import visible_cores
 from segue.errors import SegueError
-from segue.plugins import search_path
+from segue.runner.dispatch import Dispatcher
 from segue.runner.job import Inputs, execute
 from segue.runner.jobs import Event, Exited, Job
 from segue.runner.machine import has_accelerator, release_programs
 from segue.runner.stopping import Stop, Stopped, raising, say
 from segue.runner.vmapped_seeds import NotTogether, run_vmapped
+from segue.workers.process import keep_trace
 
 #: Seconds that workers get to save what they have, by the signal that stops them.
 GRACE_SECONDS = {signal.SIGINT: 30.0, signal.SIGTERM: 6.5}
-
-
-#: What a worker's exit code means; anything else is a failure.
-_STATUS = {
-    0: "complete",
-    **dict.fromkeys((130, 143, -signal.SIGINT, -signal.SIGTERM), "interrupted"),
-}
 
 
 @dataclasses.dataclass
@@ -51,29 +39,28 @@ class Outcome:
 
 
 def run_jobs(
-    jobs: Sequence[Job], workers: int, on_event: Callable[[Job, Event], None], held: int | None
+    jobs: Sequence[Job], dispatcher: Dispatcher | None, on_event: Callable[[Job, Event], None]
 ) -> tuple[dict[str, Outcome], int | None]:
     """Run every job that has no result yet; a job waits for the one whose checkpoint it starts from.
 
     Args:
         jobs: in their order.
-        workers: how many processes; 1 is this one.
+        dispatcher: has them done side by side; None: this process does one after the other.
         on_event: is told what happens.
-        held: descriptor of the run directory's lock, which workers hold too.
 
     Returns:
         The outcome of each job by label, and the signal that stopped them, if one did.
     """
     outcomes = {job.label: Outcome("complete") if job.result() else Outcome() for job in jobs}
-    if has_accelerator():
+    if (dispatcher is None or dispatcher.here) and has_accelerator():
         together = [group for group in _differing_in_seed(jobs, outcomes) if len(group) > 1]
         stopped = _in_turn(together, jobs, outcomes, on_event)
         if stopped is not None:
             return outcomes, stopped
-    if workers == 1:
+    if dispatcher is None:
         return outcomes, _in_turn([[job] for job in jobs], jobs, outcomes, on_event)
     with raising():
-        return outcomes, _side_by_side(jobs, outcomes, workers, on_event, held)
+        return outcomes, _side_by_side(jobs, outcomes, dispatcher, on_event)
 
 
 def _differing_in_seed(jobs: Sequence[Job], outcomes: dict[str, Outcome]) -> Iterator[list[Job]]:
@@ -157,7 +144,7 @@ def _outcome(job: Job, error: BaseException | None) -> Outcome:
     if isinstance(error, SegueError):
         return Outcome("failed", str(error))
     # A defect of ours or of an environment: the other jobs go on, and the trace is kept in a file.
-    where = _keep_trace(job, "".join(traceback.format_exception(error)))
+    where = keep_trace(job.records, "".join(traceback.format_exception(error)))
     return Outcome("failed", f"{type(error).__name__}: {error}{where}")
 
 
@@ -168,15 +155,10 @@ def _number(interrupt: KeyboardInterrupt) -> int:
 def _side_by_side(
     jobs: Sequence[Job],
     outcomes: dict[str, Outcome],
-    workers: int,
+    dispatcher: Dispatcher,
     on_event: Callable[[Job, Event], None],
-    held: int | None,
 ) -> int | None:
-    cores = visible_cores()
-    share = max(len(cores) // workers, 1)
-    free = [cores[i * share : (i + 1) * share] for i in range(workers) if cores[i * share : (i + 1) * share]]
-    events: queue.Queue[tuple[Job, Event | Exited]] = queue.Queue()
-    running: dict[str, tuple[Job, subprocess.Popen[str], list[int]]] = {}
+    running: set[str] = set()
     stopping: int | None = None
     waiting = [job for job in jobs if outcomes[job.label].status == "pending"]
 
@@ -184,11 +166,10 @@ def _side_by_side(
         if event["event"] != "exit":
             on_event(job, event)
             return
-        _, process, slot = running.pop(job.label)
-        free.append(slot)
+        running.remove(job.label)
         outcome = outcomes[job.label]
         outcome.error = None if stopping else event["error"] or None
-        outcome.status = _STATUS.get(process.wait(), "interrupted" if stopping else "failed")
+        outcome.status = "interrupted" if stopping and event["status"] == "failed" else event["status"]
         on_event(job, {"event": "end", "status": outcome.status})
 
     try:
@@ -198,76 +179,23 @@ def _side_by_side(
                 if blocker is not None and blocker.status in ("failed", "interrupted"):
                     outcomes[job.label] = Outcome("failed", "its offline phase did not finish")
                     waiting.remove(job)
-                elif blocker is None and free:
-                    slot = free.pop(0)
-                    running[job.label] = (job, _start(job, slot, events, held), slot)
+                elif blocker is None and len(running) < dispatcher.room:
+                    running.add(job.label)
                     waiting.remove(job)
-                    on_event(job, {"event": "start"})
+                    dispatcher.start(job)
             if running:
-                settle(*events.get())
+                settle(*dispatcher.next())
         return None
     except KeyboardInterrupt as interrupt:
         stopping = _number(interrupt)
         if stopping == signal.SIGINT:
             say("stopping at the next place to save; Ctrl-C again stops at once")
-        for _, process, _ in running.values():
-            process.send_signal(stopping)
+        dispatcher.stop(stopping)
         deadline = time.monotonic() + GRACE_SECONDS[signal.Signals(stopping)]
         while running:
             try:
                 # Also when the time is up: the events of those that were killed are still to come.
-                settle(*events.get(timeout=max(deadline - time.monotonic(), 0.1)))
+                settle(*dispatcher.next(timeout=max(deadline - time.monotonic(), 0.1)))
             except (queue.Empty, KeyboardInterrupt):
-                for _, process, _ in running.values():
-                    process.kill()
+                dispatcher.kill()
         return stopping
-
-
-def _start(
-    job: Job, cores: list[int], events: queue.Queue[tuple[Job, Event | Exited]], held: int | None
-) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "segue.runner.worker", json.dumps(cores), job.to_json()],
-        stdin=subprocess.PIPE,  # it closes with this process, whatever ends that
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        pass_fds=() if held is None else (held,),  # so that the directory is in use as long as one of them lives
-        text=True,
-        env={**os.environ, "PYTHONPATH": search_path()},
-        errors="replace",  # libraries write what they like
-        start_new_session=True,  # a Ctrl-C reaches this process alone, which then passes it on once
-    )
-    errors: list[str] = []
-
-    def drain() -> None:
-        assert process.stderr is not None
-        errors.extend(process.stderr)
-
-    def listen() -> None:
-        assert process.stdout is not None
-        drainer = threading.Thread(target=drain, daemon=True)
-        drainer.start()
-        for line in process.stdout:
-            events.put((job, json.loads(line)))
-        drainer.join()
-        failed = _STATUS.get(process.wait()) is None
-        error = _last_line(errors) if failed else ""
-        if any(line.startswith("Traceback") for line in errors) and failed:
-            error += _keep_trace(job, "".join(errors))
-        events.put((job, {"event": "exit", "error": error}))
-
-    threading.Thread(target=listen, daemon=True).start()
-    return process
-
-
-def _keep_trace(job: Job, text: str) -> str:
-    """Write the trace down, and say where."""
-    job.records.mkdir(parents=True, exist_ok=True)
-    file = job.records / "error.log"
-    file.write_text(text, encoding="utf-8", errors="replace")
-    return f" (the trace is in {file})"
-
-
-def _last_line(lines: list[str]) -> str:
-    text = [line.strip() for line in lines if line.strip()]
-    return text[-1] if text else "the worker process died without a word (out of memory?)"

@@ -33,7 +33,7 @@ from segue.runner.checkpoint import Checkpoint
 from segue.runner.checkpointer import JobCheckpointer
 from segue.runner.jobs import Event, Job
 from segue.runner.recorder import JobRecorder
-from segue.runner.start import dataset_of, environment_of, hand_over_to_online, normaliser_of
+from segue.runner.start import dataset_of, environment_of, hand_over_to_online, logged_of, normaliser_of
 from segue.runner.stopping import Stop
 from segue.seen import NOTHING_SEEN
 from segue.training.offline import Asking, train_offline
@@ -50,6 +50,8 @@ class Inputs:
 
     def __init__(self, job: Job) -> None:
         self.recipe, self.home = Recipe.from_dict(job.recipe), job.home
+        if job.dataset_at is not None:
+            self.recipe = dataclasses.replace(self.recipe, dataset=job.dataset_at)
 
     @functools.cached_property
     def dataset(self) -> Dataset | None:
@@ -69,8 +71,9 @@ class Inputs:
         assert algorithm is not None
         assert dataset is not None
         selected = algorithm.select(dataset)
-        logged = algorithm.transitions(selected, normaliser_of(self.recipe, dataset))
-        return Replay.create(logged, 0, dataset.spaces, part_rows=selected.part_rows())
+        logged = logged_of(self.recipe, algorithm, selected, normaliser_of(self.recipe, dataset))
+        part_rows = selected.part_rows(self.recipe.dataset_hindsight)
+        return Replay.create(logged, 0, dataset.spaces, part_rows=part_rows)
 
 
 def execute(job: Job, inputs: Inputs, send: Callable[[Event], None], stop: Stop) -> Asking[None]:
@@ -125,12 +128,12 @@ def _offline(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobC
         cost=recipe.cost,
         keep=lambda learner: checkpoint.save(
             job.checkpoints / LATEST,
-            Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, encoding=dataset.encoding),
+            Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, **_unit(dataset)),
         ),
         checkpointer=checkpointer,
         position=checkpointer.position(learner),
     )
-    return Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, encoding=dataset.encoding)
+    return Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, **_unit(dataset))
 
 
 def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCheckpointer) -> Checkpoint:
@@ -139,13 +142,13 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
     algorithm, bridges, env_id = recipe.online, recipe.bridges, environment_of(recipe, dataset)
     assert env_id is not None
     spaces = environment_spaces(env_id)
-    logged = None if dataset is None else algorithm.transitions(dataset, normaliser_of(recipe, dataset))
+    logged = None if dataset is None else logged_of(recipe, algorithm, dataset, normaliser_of(recipe, dataset))
     replay: Replay | None = None
     sampler: Any = ()
     if not algorithm.on_policy:
         strategy = recipe.effective_replay
         rows, capacity = logged if strategy.needs_dataset else None, _ring(recipe) or _arriving(recipe)
-        parts = None if dataset is None else dataset.part_rows()
+        parts = None if dataset is None else dataset.part_rows(recipe.dataset_hindsight)
         masks = spaces.discrete and ((logged is not None and logged.allowed is not None) or gives_masks(env_id))
         replay = Replay.create(rows, capacity, spaces, algorithm.chunk_length > 1, algorithm.needs_costs, masks, parts)
         sampler = strategy.init(replay, spaces, rng.stream(job.seed, "sampler"))
@@ -180,13 +183,13 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
         cost=recipe.cost,
     )
     probe = Probe(logged)
-    encoding = None if dataset is None else dataset.encoding
+    unit = {} if dataset is None else _unit(dataset)
 
     def keep(step: int, learner: Learner) -> None:
         if step == 0 and job.pretrained is not None and dataset is not None:
             _warn_of_a_weak_start(recorder, float(dataset.episode_returns.mean()), recipe.eval_episodes)
         name = f"step-{step}" if recipe.keep_policies else LATEST
-        now = Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, step / recipe.online_steps, encoding)
+        now = Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, step / recipe.online_steps, **unit)
         checkpoint.save(job.checkpoints / name, now)
 
     if isinstance(algorithm, PPO):
@@ -196,7 +199,12 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
         learner = train_online(
             algorithm, bridges, strategy, learner, replay, recorder, settings, probe, keep, checkpointer, position
         )
-    return Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, 1.0, encoding)
+    return Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, 1.0, **unit)
+
+
+def _unit(dataset: Dataset) -> dict[str, Any]:
+    """What a checkpoint keeps of what the dataset's numbers mean."""
+    return {"encoding": dataset.encoding, "action_bounds": dataset.action_bounds}
 
 
 def _warn_of_a_weak_start(recorder: JobRecorder, dataset_return: float, episodes: int) -> None:

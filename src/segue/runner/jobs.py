@@ -61,9 +61,10 @@ class Finished(TypedDict):
 
 
 class Exited(TypedDict):
-    """A worker process ended; not passed on to `on_event`."""
+    """A worker process ended: complete, interrupted or failed (with the error); not passed on to `on_event`."""
 
     event: Literal["exit"]
+    status: str
     error: str
 
 
@@ -80,13 +81,17 @@ FIELDS = {
     "parameters_sha256",
 }
 
+#: The fields of a job that are paths.
+FOLDERS = ("home", "records", "checkpoints", "tensorboard", "states", "pretrained")
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
     """A phase of a recipe for one seed.
 
     `home` is the run directory, in which `records`, `checkpoints` and `states` are its own; `pretrained` is the offline
-    job's checkpoint, if there is one. It saves where it stands every `checkpoint_every` seconds.
+    job's checkpoint, if there is one. `dataset_at` names the dataset on a machine that does not know the recipe's name
+    for it. The job saves where it stands every `checkpoint_every` seconds.
     """
 
     phase: Literal["offline", "online"]
@@ -99,6 +104,7 @@ class Job:
     tensorboard: Path
     states: Path
     pretrained: Path | None = None
+    dataset_at: str | None = None
     checkpoint_every: float = CHECKPOINT_EVERY
 
     @property
@@ -114,9 +120,14 @@ class Job:
     def from_json(cls, text: str) -> Job:
         """The job that `to_json` wrote."""
         plain = json.loads(text)
-        for name in ("home", "records", "checkpoints", "tensorboard", "states", "pretrained"):
+        for name in FOLDERS:
             plain[name] = None if plain[name] is None else Path(plain[name])
         return cls(**plain)
+
+    def absolute(self) -> Job:
+        """The same job for a process that runs in another folder."""
+        folders = {name: getattr(self, name) for name in FOLDERS}
+        return dataclasses.replace(self, **{name: path and path.absolute() for name, path in folders.items()})
 
     def result(self) -> dict[str, Any] | None:
         """What the finished job wrote; None if it is not finished, or was with a smaller budget.

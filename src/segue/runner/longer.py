@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from segue.errors import RecipeError
@@ -14,9 +15,14 @@ from segue.runner.directory import RunDirectory
 
 
 def lengthen(
-    directory: Path, online_steps: int | None = None, offline_steps: int | None = None, seeds: int | None = None
+    directory: Path,
+    online_steps: int | None = None,
+    offline_steps: int | None = None,
+    seeds: int | None = None,
+    only: Collection[str] | None = None,
 ) -> dict[str, Recipe]:
-    """Give every arm of a run these budgets and so many seeds, and return the recipes; running them there goes on.
+    """Give every arm of a run (or `only` some) these budgets and so many seeds, and return the recipes of all; running
+    them there goes on.
 
     The seeds that it has stay as they are.
 
@@ -32,11 +38,14 @@ def lengthen(
         raise RecipeError(f"{directory} has several arms; the offline phase of a single run only can become longer")
     longer = {
         name: _longer(directory, recipe, {"offline": offline_steps, "online": online_steps}, seeds)
+        if only is None or name in only
+        else recipe
         for name, recipe in arms.items()
     }
     if longer != arms:
-        for recipe in longer.values():
-            require_fit(directory, recipe)
+        for name, recipe in longer.items():
+            if recipe != arms[name]:
+                require_fit(directory, recipe)
         _require_as_written(directory, arms)
         changed = RunDirectory(directory, longer)
         with changed.lock():  # a process that runs it now keeps the budget it was given

@@ -82,7 +82,11 @@ class Result:
         return figures_curves.learning_curves_figure(self._read)
 
     def policy(self, arm: str | None = None, seed: int | None = None) -> Policy:
-        """The policy that an arm ends with.
+        """The policy that an arm ends with; takes and raises what `checkpoint` does."""
+        return checkpoint.load(self.checkpoint(arm, seed)).policy()
+
+    def checkpoint(self, arm: str | None = None, seed: int | None = None) -> Path:
+        """The directory of the policy that an arm ends with, as `segue.export_policy` takes it.
 
         Args:
             arm: its name; by default the only one.
@@ -93,7 +97,7 @@ class Result:
         """
         arms: Mapping[str, Any] = self._read.arms
         if arm is None and len(arms) > 1:
-            raise SegueError(f"{self.directory} has the arms {', '.join(arms)}; say which: policy(arm)")
+            raise SegueError(f"{self.directory} has the arms {', '.join(arms)}; say which: arm=NAME")
         name = next(iter(arms)) if arm is None else arm
         if name not in arms:
             raise SegueError(unknown("arm", name, arms))
@@ -104,7 +108,7 @@ class Result:
         if not seeds[key].finished:
             raise SegueError(f"{self.directory}: seed {key} of {name!r} is {seeds[key].status}; it has no final policy")
         run = RunDirectory(self.directory, read_recipes(self.directory))
-        return checkpoint.load(run.final(name, int(key))).policy()
+        return run.final(name, int(key))
 
     def resume(self, *, seeds: int | None = None, online_steps: int | None = None) -> Result:
         """Go on with the run, with so many seeds and online steps in all; by default with those that it has.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from segue import rng
-from segue.algorithms.base import copy_arrays
+from segue.algorithms.base import Algorithm, copy_arrays
 from segue.bridges.base import Handover
 from segue.core import Learner, Normaliser, Spaces, Transition, origin
 from segue.data import load as load_dataset
@@ -24,12 +26,15 @@ from segue.runner import checkpoint
 from segue.runner.jobs import Job
 from segue.training.distil import distil
 from segue.training.handover import hand_over
+from segue.training.hindsight import logged_with_copies
 from segue.training.offline import alone, train_offline
 from segue.training.recorder import Recorder
 from segue.training.update import init_learner, replace
 
 #: Goals that vary less than this share of what is achieved are no scale for what is achieved.
 NARROW = 0.1
+#: Share of a dataset's rewards that may differ from what the environment computes for its goals.
+MISTAKEN = 0.01
 
 
 def hand_over_to_online(
@@ -48,12 +53,14 @@ def hand_over_to_online(
     assert algorithm is not None
     learner, lines = _starting_learner(job, recipe, dataset, spaces)
 
+    parts = None if dataset is None else dataset.part_rows(recipe.dataset_hindsight)
+
     def fit_critic(learner: Learner, steps: int) -> Learner:
         fitted = alone(
             train_offline(
                 dataclasses.replace(algorithm, **dict.fromkeys(algorithm.conservatism, 0.0)),  # type: ignore[arg-type]
                 learner,
-                Replay.create(logged, 0, spaces, part_rows=None if dataset is None else dataset.part_rows()),
+                Replay.create(logged, 0, spaces, part_rows=parts),
                 recorder,
                 steps=steps,
                 seed=job.seed,
@@ -143,11 +150,15 @@ def check_fit(
     """
     look = look or Looks()
     recipe.check_fit(dataset, None if environment is None else look(environment).spaces)
-    if not recipe.hindsight:
+    if not (recipe.hindsight or recipe.dataset_hindsight):
         return
-    assert environment is not None
-    goals = Goals(environment)
-    goals.close()
+    if environment is None:
+        raise RecipeError(
+            "dataset_hindsight asks the environment for the rewards of other goals, and there is none: give --env"
+        )
+    with contextlib.closing(Goals(environment)) as goals:
+        if dataset is not None and recipe.dataset_hindsight:
+            _check_rewards(dataset, goals)
     if dataset is None or not recipe.normalise_observations:
         return
     scale = dataset.normaliser().std
@@ -158,6 +169,32 @@ def check_fit(
             f"ones {wide:.2g}), so the goals of hindsight, normalised by them, would be huge: give "
             "--no-normalise-observations"
         )
+
+
+def _check_rewards(dataset: Dataset, goals: Goals) -> None:
+    """Refuse a dataset whose rewards are not those that the environment computes for its goals."""
+    if not dataset.rewards_known:
+        return
+    achieved, desired = (dataset.next_observations[:, place] for place in (goals.achieved, goals.desired))
+    computed = goals.rewards(achieved, desired)
+    wrong = ~np.isclose(computed, dataset.rewards, rtol=1e-3, atol=1e-5)
+    if wrong.mean() > MISTAKEN:  # rounding to 32 bits may move a goal over the edge of what counts as reached
+        row = int(wrong.argmax())
+        raise RecipeError(
+            f"{dataset.source}: row {row} has the reward {dataset.rewards[row]:g}, compute_reward of {goals.where} "
+            f"gives {computed[row]:g} ({wrong.mean():.1%} of the rows differ); expected the same, or hindsight would "
+            "mix two rewards: leave dataset_hindsight out"
+        )
+
+
+def logged_of(recipe: Recipe, algorithm: Algorithm, part: Dataset, normaliser: Normaliser) -> Transition:
+    """A part of the recipe's dataset as an algorithm learns from it, with the copies that hindsight makes."""
+    if not recipe.dataset_hindsight:
+        return algorithm.transitions(part, normaliser)
+    environment = environment_of(recipe, part)
+    assert environment is not None
+    with contextlib.closing(Goals(environment)) as goals:
+        return logged_with_copies(algorithm, part, normaliser, goals, recipe.dataset_hindsight)
 
 
 def dataset_of(recipe: Recipe, home: Path | None = None, look: Looks | None = None) -> Dataset | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -19,6 +20,8 @@ from segue.compiled import use_programs_of_these_cores
 def main() -> int:
     """Pin to the cores first: XLA sizes its thread pool when it starts."""
     cores, job = json.loads(sys.argv[1]), sys.argv[2]
+    if hasattr(signal, "pthread_sigmask"):  # Ray blocks SIGINT, also in what its processes start
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     use_programs_of_these_cores()

@@ -13,10 +13,11 @@ from segue.acting import act, restart
 from segue.algorithms.base import Algorithm
 from segue.core import Spaces, Transition
 from segue.envs import Episodes
+from segue.errors import SegueError
 from segue.policy import Policy
 from segue.replay.base import with_masks
 from segue.training.checkpointing import Position, generator_state, restore_generator
-from segue.training.hindsight import Hindsight, Steps
+from segue.training.hindsight import MASKED, Hindsight, Steps, as_transitions
 
 
 class Collected(NamedTuple):
@@ -41,6 +42,9 @@ class Collector:
 
     With `masks`, its transitions say which actions were allowed also where the environment does not (all).
     With `hindsight`, it also gives copies of finished episodes with other goals.
+
+    Raises:
+        SegueError: with both.
     """
 
     def __init__(
@@ -51,6 +55,8 @@ class Collector:
         hindsight: Hindsight | None = None,
         masks: bool = False,
     ) -> None:
+        if masks and hindsight is not None:
+            raise SegueError(MASKED)
         self.algorithm, self.episodes, self.hindsight, self.masks = algorithm, episodes, hindsight, masks
         self.source = rng.generator(seed, "online", "exploration")
         self.carry: Any = None
@@ -96,9 +102,9 @@ class Collector:
             if broken is not None:
                 self.hindsight.abandon(broken)
             self.hindsight.watch(steps, done)
-        # Backfill fills the next action in, for the algorithms that use it.
+        # Backfill fills in the next action and the return-to-go, for the algorithms that use them.
         unknown = np.full_like(action, -1 if self.spaces.discrete else np.nan)
-        batch = self._transitions(policy, steps, reward, unknown)
+        batch = as_transitions(self.algorithm, policy.normaliser, steps, reward, unknown)
         if self.masks or allowed is not None:
             batch = with_masks(batch._replace(allowed=allowed, next_allowed=next_allowed), self.spaces.action_size)
         return Collected(batch, reward, done, broken, carry, cost)
@@ -107,8 +113,7 @@ class Collector:
         """What hindsight makes of the episodes that have ended since the last call, to learn from."""
         if self.hindsight is None:
             return []
-        made = [self._transitions(policy, *relabelled) for relabelled in self.hindsight.take()]
-        return [with_masks(batch, self.spaces.action_size) for batch in made] if self.masks else made
+        return [as_transitions(self.algorithm, policy.normaliser, *copies) for copies in self.hindsight.take()]
 
     def position(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Where it stands, as JSON and as arrays."""
@@ -128,23 +133,6 @@ class Collector:
         self.carry = jax.tree.unflatten(jax.tree.structure(start), leaves)
         if self.hindsight is not None:
             self.hindsight.restore(position.plain, position.arrays)
-
-    def _transitions(
-        self, policy: Policy, steps: Steps, reward: Float[np.ndarray, " rows"], next_action: np.ndarray
-    ) -> Transition:
-        count = len(reward)
-        return Transition(
-            observation=np.asarray(policy.normaliser(steps.observation)),
-            action=steps.action,
-            reward=self.algorithm.learning_rewards(reward),
-            next_observation=np.asarray(policy.normaliser(steps.next_observation)),
-            discount=np.where(steps.terminated, 0.0, self.algorithm.discount).astype(np.float32),
-            # Backfill fills it in, for the algorithms that use it; of copies it stays unknown.
-            return_to_go=np.full(count, -np.inf, np.float32),
-            next_action=next_action,
-            following=np.full(count, -1, np.int32) if self.algorithm.chunk_length > 1 else None,
-            cost=steps.cost if self.algorithm.needs_costs else None,
-        )
 
     def _choose(
         self, policy: Policy, random_action: bool, only: Bool[np.ndarray, " environments"] | None = None

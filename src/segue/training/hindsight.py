@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from segue import rng
+from segue.algorithms.base import Algorithm
+from segue.core import Normaliser, Transition
+from segue.data.dataset import Dataset
 from segue.envs.goals import Goals
+from segue.errors import SegueError
 from segue.training.checkpointing import generator_state, restore_generator
+
+MASKED = (
+    "hindsight does not know which actions are admissible under another goal; expected no --hindsight and no "
+    "--dataset-hindsight where actions are masked"
+)
 
 
 class Steps(NamedTuple):
@@ -59,6 +69,53 @@ def relabel(episode: Steps, goals: Goals, copies: int, source: np.random.Generat
     return Relabelled(
         Steps(observation, action, following, terminated, cost), goals.rewards(achieved, goal), next_action
     )
+
+
+def as_transitions(
+    algorithm: Algorithm,
+    normaliser: Normaliser,
+    steps: Steps,
+    reward: Float[np.ndarray, " rows"],
+    next_action: Float[np.ndarray, "rows action"] | Int[np.ndarray, " rows"],
+) -> Transition:
+    """Steps as an algorithm learns from them; the return-to-go is unknown, −inf."""
+    count = len(reward)
+    return Transition(
+        observation=np.asarray(normaliser(steps.observation)),
+        action=steps.action,
+        reward=algorithm.learning_rewards(reward),
+        next_observation=np.asarray(normaliser(steps.next_observation)),
+        discount=np.where(steps.terminated, 0.0, algorithm.discount).astype(np.float32),
+        return_to_go=np.full(count, -np.inf, np.float32),
+        next_action=next_action,
+        following=np.full(count, -1, np.int32) if algorithm.chunk_length > 1 else None,
+        cost=steps.cost if algorithm.needs_costs else None,
+    )
+
+
+def logged_with_copies(
+    algorithm: Algorithm, dataset: Dataset, normaliser: Normaliser, goals: Goals, copies: int
+) -> Transition:
+    """`algorithm.transitions` of a dataset, each episode followed by so many copies of its steps with other goals.
+
+    The copies count as part of the dataset, so they are the same for every seed.
+
+    Raises:
+        SegueError: as `Goals.rewards` does; for a dataset with admissible actions.
+    """
+    logged = algorithm.transitions(dataset, normaliser)
+    if logged.allowed is not None:
+        raise SegueError(MASKED)
+    source = rng.generator(0, "dataset", "hindsight")
+    cost = np.zeros(len(dataset), np.float32) if dataset.cost is None else dataset.cost
+    columns = Steps(dataset.observations, dataset.actions, dataset.next_observations, dataset.terminals, cost)
+    parts: list[Transition] = []
+    for start, length in zip(dataset.episode_starts.tolist(), dataset.episode_lengths.tolist(), strict=True):
+        rows = slice(start, start + length)
+        episode = Steps(*(column[rows] for column in columns))
+        parts.append(jax.tree.map(lambda column, rows=rows: column[rows], logged))
+        parts.append(as_transitions(algorithm, normaliser, *relabel(episode, goals, copies, source)))
+    return jax.tree.map(lambda *columns: np.concatenate(columns), *parts)
 
 
 class Hindsight:

@@ -4,9 +4,10 @@ import numpy as np
 
 from references import sac
 from references.nets import normal, q_values, sample
-from references.sac import critic_loss, target, temperature_loss
+from references.sac import critic_loss, target
+from segue.rng import named
 
-__all__ = ["critic_loss", "target", "temperature_loss"]
+__all__ = ["critic_loss", "target"]
 
 VARIANTS = {"default": {}, "low-limit": {"cost_limit": 0.5, "critic_updates_per_actor_update": 2}}
 CONSERVATIVE = False
@@ -15,13 +16,18 @@ PROBE = {**sac.PROBE, "cost_horizon": 1, "cost_limit": 0.0, "initial_cost_multip
 
 def excess(actor, nets, batch, key):
     """max_i Qc_i(s, ã), ã ~ π(s)."""
-    a, _ = sample(actor, batch.observation, normal(key, batch.action.shape))
+    a, _ = sample(actor, batch.observation, normal(named(key, "cost"), batch.action.shape))
     return q_values(nets.cost_critic, batch.observation, a).max(0)
 
 
 def actor_loss(h, actor, nets, batch, key):
     """(SAC's + λ max_i Qc_i(s, ã)) / (1 + λ)."""
-    return constrained(sac.actor_loss(h, actor, nets, batch, key), actor, nets, batch, key)
+    return constrained(sac.actor_loss(h, actor, nets, batch, named(key, "reward")), actor, nets, batch, key)
+
+
+def temperature_loss(h, log_temperature, actor, batch, key):
+    """SAC's, of the actions of its actor's loss."""
+    return sac.temperature_loss(h, log_temperature, actor, batch, named(key, "reward"))
 
 
 def constrained(loss, actor, nets, batch, key):

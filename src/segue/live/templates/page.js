@@ -22,7 +22,7 @@ function filled(node, attributes, children) {
     if (name === "on") for (const [event, act] of Object.entries(value)) node.addEventListener(event, act);
     else if (value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.filter((child) => child !== null));
+  node.append(...children.filter((child) => child !== null && child !== false));
   return node;
 }
 const el = (tag, attributes = {}, ...children) => filled(document.createElement(tag), attributes, children);
@@ -181,6 +181,8 @@ function trial() {
           weighed("Candidate is better: the next stage", trial.log_better, trial.needed.better, false),
           weighed("Candidate is worse: alarm", trial.log_worse, trial.needed.worse, true),
           weighed("Sample-ratio mismatch: alarm", trial.log_mismatch, trial.needed.mismatch, true),
+          trial.cost_limit !== null
+            && weighed("Candidate costs more than the limit: alarm", trial.log_over, trial.needed.over, true),
           el("p", { class: "note" }, `Trial ${trial.trial} of this log. In this stage ${whole(trial.stage.candidate)} of `
             + `${whole(drawn)} units are the candidate's`
             + `${drawn ? ` (${percent(trial.stage.candidate / drawn)}; declared ${percent(trial.share)})` : ""}.`),
@@ -198,6 +200,8 @@ function trial() {
             ]),
           trial.cost && el("p", { class: "note" }, `Cost per unit, candidate − live: ${between(trial.cost)}`
             + (rules.cost === null ? "" : `; tolerated ${number(rules.cost)}`)),
+          trial.cost_limit !== null && el("p", { class: "note" }, `Cost of the candidate per unit: ${trial.cost_upper === null
+            ? "needs more units" : `at most ${number(trial.cost_upper)}`}; limit ${number(trial.cost_limit)}`),
         ),
       ),
       units(trial),
@@ -214,6 +218,9 @@ function trial() {
     parts.push(el("p", { class: "note" }, deployment.candidate === null
       ? "No candidate is on trial. Stage a policy, or let segue learn stage them; then begin with shadow or canary below."
       : `${named(deployment.candidate)} has not been judged from the log yet. Judge it below.`));
+  }
+  if (rules.cost_limit !== null) {
+    parts.push(el("p", { class: "note" }, `No policy may cost more than ${number(rules.cost_limit)} per unit on average.`));
   }
   if (rules.window === null) {
     const how = el("code", {}, "segue policies rules --window SECONDS");

@@ -1,0 +1,260 @@
+"""What the site takes from the code when it is built: `<!-- {name} argument -->` in a page becomes Markdown.
+
+On a code host such a comment is invisible. Names that are not in `WRITERS` are Sphinx's own directives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib
+import inspect
+import io
+import json
+import re
+import sys
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import matplotlib
+import matplotlib.pyplot as plt
+import tyro
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
+
+import segue
+from segue.algorithms import ALGORITHMS
+from segue.algorithms.base import Follow
+from segue.bridges import BRIDGES
+from segue.cli.main import COMMANDS, main
+from segue.cli.parse import docs_of_fields
+from segue.data import FORMATS
+from segue.replay import REPLAYS
+
+ROOT = Path(__file__).parents[1]
+PARTS = {**ALGORITHMS, **BRIDGES, **REPLAYS}
+#: The study whose results the pages of the algorithms show.
+FAMILY = json.loads((ROOT / "studies/family/results.json").read_text())
+SHADE = "#8a8f98"
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A Markdown table; cells may hold any text."""
+    lines = [list(head), None, *rows]
+    cells = [["---"] * len(lines[0]) if row is None else row for row in lines]  # type: ignore[arg-type]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in cells)
+
+
+def _cell(text: Any) -> str:
+    return re.sub(r"([|<*])", r"\\\1", " ".join(str(text).split()))
+
+
+def about(name: str) -> str:
+    """What the part is, from its module and its class."""
+    part = PARTS[name]
+    said = [inspect.getdoc(sys.modules[part.__module__]), inspect.getdoc(part)]
+    return "\n\n".join(re.sub(r"([<*_|])", r"\\\1", str(text)) for text in said)
+
+
+def hyper_parameters(name: str) -> str:
+    """Field, default and meaning of every hyper-parameter, those of the class itself first."""
+    part = PARTS[name]
+    docs = functools.reduce(lambda all_, cls: {**all_, **docs_of_fields(cls)}, _dataclasses(part), {})
+    fields = sorted(dataclasses.fields(part), key=lambda field: field.name not in vars(part).get("__annotations__", {}))
+    rows = [(f"`{field.name}`", f"`{getattr(part(), field.name)!r}`", docs.get(field.name, "")) for field in fields]
+    return table(("hyper-parameter", "default", "meaning"), rows)
+
+
+def _dataclasses(part: type) -> list[type]:
+    return [cls for cls in reversed(part.__mro__) if "__dataclass_fields__" in vars(cls)]
+
+
+def update(name: str) -> str:
+    """The steps of an algorithm's update in their order, with the docstrings of their losses."""
+    rows = []
+    for step in ALGORITHMS[name]().steps():
+        follows = isinstance(step, Follow)
+        role = f"target of {step.target.removeprefix('target_')}" if follows else step.role
+        said = ["follows by Polyak averaging" if follows else inspect.getdoc(step.loss)]
+        if hasattr(step, "next_value"):
+            said.append(f"The target is r + γ (1 − d) times {inspect.getdoc(step.next_value)}")
+        rows.append((role, step.every, ". ".join(str(text).rstrip(".") for text in said)))
+    return table(("network", "every", "loss"), rows)
+
+
+def presets(name: str) -> str:
+    """The published hyper-parameters of an algorithm, by domain."""
+    rows = [
+        (f"`{preset}`", ", ".join(f"`{field}={value!r}`" for field, value in values.items()) or "the defaults")
+        for preset, values in ALGORITHMS[name].presets.items()
+    ]
+    return table(("preset", "changes"), rows) if rows else "None: the defaults are the published ones."
+
+
+def results(name: str) -> str:
+    """What the algorithm's runs of studies/family came to on both datasets: pictures and one table."""
+    found = {
+        task: {label: arm for label, arm in arms.items() if name in label.split(" → ")} for task, arms in FAMILY.items()
+    }
+    found = {task: arms for task, arms in found.items() if arms}
+    if not found:
+        return "No stored run yet."
+    picture = _points(found, Path("docs/_made") / f"{name}.svg")
+    rows = [
+        (task, label, *(_spread(arm[stage]) for stage in ("offline", "lowest", "final")))
+        for task, arms in found.items()
+        for label, arm in arms.items()
+    ]
+    return f"![Returns of {name}](/{picture})\n\n" + table(
+        ("dataset", "run", "at the handover", "lowest online", "at the end"), rows
+    )
+
+
+def _spread(values: list[float] | None) -> str:
+    if values is None:
+        return "–"
+    return f"{sum(values) / len(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+
+
+def _points(found: dict[str, Any], place: Path) -> Path:
+    """One line per seed from the handover over the lowest evaluation to the last one."""
+    figure, axes = plt.subplots(1, len(found), figsize=(3.4 * len(found), 2.4), squeeze=False, layout="constrained")
+    for axis, (task, arms) in zip(axes[0], found.items(), strict=True):
+        for colour, (label, arm) in zip(("#2a6fdb", "#d9822b", "#3a9d5d"), arms.items(), strict=False):
+            stages = [arm[stage] for stage in ("offline", "lowest", "final")]
+            for seed in range(len(arm["final"])):
+                line = [float("nan") if stage is None else stage[seed] for stage in stages]
+                axis.plot(line, marker="o", markersize=3, linewidth=1, color=colour, label=label if not seed else None)
+        axis.set_xticks(range(3), ["handover", "lowest", "end"])
+        axis.set_title(task, fontsize=9, color=SHADE)
+        axis.set_ylim(bottom=0)
+        axis.legend(fontsize=7, frameon=False, labelcolor=SHADE)
+        axis.tick_params(labelsize=8, colors=SHADE)
+        for spine in axis.spines.values():
+            spine.set_color(SHADE)
+    axes[0][0].set_ylabel("return", fontsize=8, color=SHADE)
+    (ROOT / place).parent.mkdir(exist_ok=True)
+    figure.savefig(ROOT / place, transparent=True, metadata={"Date": None})
+    plt.close(figure)
+    return place
+
+
+def accepts(name: str) -> str:
+    """What a bridge needs, and the symptoms that it helps against."""
+    bridge = BRIDGES[name]
+    needs = [f"the networks {', '.join(bridge.needs)}"] if bridge.needs else []
+    needs += ["a dataset"] if bridge.needs_dataset else []
+    needs += ["a pretrained policy"] if bridge.needs_pretrained else []
+    lines = [f"- Needs {'; '.join(needs) or 'nothing beyond an online phase'}."]
+    lines += [f"- Helps against *{remedy.against}*: {remedy.why}." for remedy in bridge.remedies]
+    return "\n".join(lines)
+
+
+def reader(scheme: str) -> str:
+    """What the reader of a format says of itself."""
+    return re.sub(r"\n+Raises:[\s\S]*", "", str(inspect.getdoc(FORMATS[scheme])))
+
+
+def commands(_: str) -> str:
+    """Every command with its flags."""
+    return "\n\n".join(f"## segue {name}\n\n{command(name)}" for name in COMMANDS)
+
+
+def command(name: str) -> str:
+    """A command's description and a table of its flags, from its parser."""
+    parser = _parser(name)
+    intro, *rest = parser.description.strip().split("\n\n")
+    said = [intro.replace("<", "\\<"), *(f"```text\n{part}\n```" if part.startswith(" ") else part for part in rest)]
+    rows = []
+    for action in parser._actions[1:]:  # the first is --help
+        text, _, default = re.sub(r" \(required\)$", "", action.help or "").partition(" (default: ")
+        flag = f"`{action.option_strings[0]}`" if action.option_strings else f"`{_plain(action.metavar)}`"
+        rows.append((flag, f"`{default.rstrip(')')}`" if default else "", text))
+    return "\n\n".join(said) + "\n\n" + table(("flag", "default", "meaning"), rows)
+
+
+def _plain(metavar: Any) -> str:
+    return re.sub(r"\{None\}\|", "", str(metavar)).strip("[]")
+
+
+def _parser(name: str) -> Any:
+    found: list[Any] = []
+
+    def keep(spec: Any, *, args: Any, return_unknown_args: bool, **options: Any) -> None:
+        found.append(tyro.extras.get_parser(spec, **options))
+        raise SystemExit
+
+    quiet = warnings.catch_warnings(action="ignore", category=DeprecationWarning)
+    with (
+        mock.patch("tyro.cli", keep),
+        contextlib.suppress(SystemExit),
+        contextlib.redirect_stdout(io.StringIO()),
+        quiet,
+    ):
+        main([name, "--help"])
+    return found[0]
+
+
+def api(module: str) -> str:
+    """The documentation of a public module's names, from their docstrings; `module: A B` takes these only."""
+    module, _, chosen = module.partition(":")
+    names = chosen.split() or getattr(importlib.import_module(module), "__all__", ())
+    return f"```{{eval-rst}}\n.. automodule:: {module}\n   :members: {', '.join(names)}\n```"
+
+
+def names(_: str) -> str:
+    """Every name of the package itself, and where it is documented."""
+    rows = []
+    for name in segue.__all__:
+        if home := segue._HOME.get(name):
+            first = str(inspect.getdoc(getattr(segue, name))).partition("\n\n")[0]
+            rows.append((f"{{py:obj}}`segue.{name} <{home}.{name}>`", first))
+    return table(("name", "what it is"), rows)
+
+
+WRITERS = {
+    writer.__name__.replace("_", "-"): writer
+    for writer in (about, hyper_parameters, update, presets, results, accepts, reader, commands, api, names)
+}
+
+
+def fill(app: Sphinx, page: str, source: list[str]) -> None:
+    """Write what the comments of a page ask for."""
+
+    def write(match: re.Match[str]) -> str:
+        name, argument = match[1], match[2].strip()
+        if name in WRITERS:
+            return WRITERS[name](argument)
+        return f"```{{{name}}}{match[2].rstrip()}\n```"
+
+    source[0] = re.sub(r"<!-- \{([\w-]+)\}(.*?)-->", write, source[0], flags=re.DOTALL)
+
+
+def escape(app: Sphinx, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings are plain text with backticks: their |x|, * and trailing _ mean nothing else."""
+    parts = "\n".join(lines).split("`")
+    parts[::2] = [re.sub(r"([|*]|_\b)", r"\\\1", part) for part in parts[::2]]
+    lines[:] = "``".join(parts).split("\n")
+    if what in ("attribute", "property"):  # napoleon would take what stands before a colon in the first line for a type
+        lines.insert(0, "")
+
+
+def mathml(self: Any, node: nodes.Element) -> None:
+    """Write a formula as MathML, which browsers draw without a script."""
+    block = isinstance(node, nodes.math_block)
+    self.body.append(tex2mathml(node.astext(), as_block=block))
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Called by Sphinx."""
+    matplotlib.use("svg")
+    app.connect("source-read", fill)
+    app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon
+    app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,1 @@
+"""Driving: logs of rule-based drivers, and fine-tuning on a test track with a limit on crashes."""

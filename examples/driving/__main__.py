@@ -1,0 +1,182 @@
+"""`python -m examples.driving`: from logs of rule-based drivers to fine-tuning on a test track with a limit on crashes.
+
+Everything lands in --out. The same command continues where it stopped; README.md says what came of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from examples.driving.drivers import STYLES, log_of
+from examples.driving.journeys import with_intervals
+from examples.driving.judge import judge
+from examples.driving.picture import draw
+from examples.driving.roads import Highway, Merge
+from examples.driving.telemetry import judge_telemetry
+
+import segue
+from segue.runner.result import Result
+
+ENV = "examples.driving.roads:Track"
+#: Crashes per episode that the guard allows, with exploration: about twice what evaluations of a clone cost in a trial.
+LIMIT = 0.4
+SMALL: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128}
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How long it takes."""
+
+    logged: int
+    """Episodes per style and road."""
+    offline: int
+    online: int
+    runs: int
+    judged: int
+    """Episodes per policy, in the same traffic for all."""
+
+
+SHORT, USUAL, FULL = Size(3, 20, 120, 1, 3), Size(60, 5000, 3000, 3, 50), Size(400, 20_000, 30_000, 5, 300)
+
+
+def arms(size: Size, dataset: str, seed: int) -> dict[str, segue.Recipe]:
+    """The recipes that are compared."""
+    common: dict[str, Any] = {
+        "dataset": dataset,
+        "env": ENV,
+        "cost": "crashed",
+        "offline_steps": size.offline,
+        "seed": seed,
+        "seeds": size.runs,
+        "eval_episodes": 10,
+        "eval_every": max(size.offline, size.online) // 2,
+    }
+    live = {"online_steps": size.online, "warmup_steps": size.online // 10}
+    guard = (segue.Guard(cost_limit=LIMIT),)
+    clone, cql = segue.BC(**SMALL), segue.DiscreteCQL(**SMALL, initial_epsilon=0.05)
+    cloned = segue.Recipe(**common, offline=clone)
+    # PPO with the step sizes of `auto`; discrete SAC with a critic that knows nothing yet, which is the plain handover.
+    small_steps = {"actor_learning_rate": 1e-4, "value_learning_rate": 1e-3, "rollout_steps": max(size.online // 6, 60)}
+    ppo = segue.Recipe(**common, **live, offline=clone, online=segue.PPO(**SMALL, **small_steps))
+    plain = segue.Recipe(**common, **live, offline=clone, online=segue.DiscreteSAC(**SMALL), replay=segue.OnlineOnly())
+    return {
+        "cloned": cloned,
+        "best tenth": dataclasses.replace(cloned, offline=segue.BC(**SMALL, top_fraction=0.1)),
+        "plain": plain,
+        "plain, guarded": dataclasses.replace(plain, bridges=guard),
+        "PPO": ppo,
+        "PPO, guarded": dataclasses.replace(ppo, bridges=guard),
+        "auto": segue.Recipe(**common, **live, offline=cql, online=cql, replay=segue.Mixed()),
+    }
+
+
+def log(out: Path, episodes: int, seed: int, pool: ProcessPoolExecutor) -> str:
+    """Every style on both roads, in one file."""
+    path = out / "log.npz"
+    if not path.exists():
+        roads = [(name, road) for name in STYLES for road in (Highway, Merge)]
+        parts = [pool.submit(log_of, name, road, episodes, seed + 1000 * i) for i, (name, road) in enumerate(roads)]
+        columns = [part.result() for part in parts]
+        whole = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
+        with (out / "log.part.npz").open("wb") as file:
+            np.savez(file, **whole, discrete_actions=5)
+        (out / "log.part.npz").rename(path)
+    return f"npz:{path.resolve()}"
+
+
+def training_of(run: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Crashes per episode while fine-tuning, (step, mean since the last look), of each seed of each arm."""
+    found: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    with (run / "metrics.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["metric"] == "training_cost":
+                seeds = found.setdefault(row["arm"], {})
+                seeds.setdefault(row["seed"], []).append((int(row["step"]), float(row["value"])))
+    return found
+
+
+def judged(result: Result, size: Size, seed: int, pool: ProcessPoolExecutor) -> dict[str, Any]:
+    """Every driver in the same traffic: its journeys, [runs, seeds, numbers], and what the guard did."""
+    run = result.directory
+    seeds = dict.fromkeys(STYLES, (0,)) | {
+        name: tuple(map(int, arm["seeds"])) for name, arm in result.summary["arms"].items()
+    }
+    waiting = {
+        name: [pool.submit(judge, run, name, one, size.judged) for one in numbers] for name, numbers in seeds.items()
+    }
+    alarms = {
+        name: {key: [event["message"] for event in of["events"]] for key, of in arm["seeds"].items()}
+        for name, arm in result.summary["arms"].items()
+    }
+    return {
+        "size": dataclasses.asdict(size),
+        "seed": seed,
+        "limit": LIMIT,
+        "journeys": {name: [one.result() for one in parts] for name, parts in waiting.items()},
+        "training": training_of(run),
+        "events": alarms,
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """Markdown: each measure with its interval, and crashes against the cloned policy's in the same traffic."""
+    journeys = {name: np.array(parts, float) for name, parts in found["journeys"].items()}
+    lines: list[str] = []
+    for name, one in journeys.items():
+        values = with_intervals(one)
+        if not lines:
+            heads = ["driver", *values, "crashes against cloned"]
+            lines = ["| " + " | ".join(heads) + " |", "| --- |" + " --: |" * (len(heads) - 1)]
+        against = with_intervals(one, journeys["cloned"])["crashes per 100 km"]
+        cells = [f"{value:.3g} ({low:.3g} to {high:.3g})" for value, low, high in (*values.values(), against)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "| fine-tuned | crashes per training episode | alarms about crashes | about returns |",
+        "| --- | --: | --: | --: |",
+    ]
+    for name, seeds in found["training"].items():
+        means = [float(np.mean([value for _, value in seed])) for seed in seeds.values()]
+        said = [message for messages in found["events"][name].values() for message in messages]
+        counts = [sum(f": {what} (" in message for message in said) for what in ("costs", "returns")]
+        lines.append(
+            f"| {name} | {np.mean(means):.3f} ({min(means):.3f} to {max(means):.3f}) | {counts[0]} | {counts[1]} |"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The whole of it."""
+    parser = argparse.ArgumentParser(prog="python -m examples.driving", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/driving"), help="where everything lands")
+    parser.add_argument("--full", action="store_true", help="longer logs and runs, more of them: hours")
+    parser.add_argument("--short", action="store_true", help="a minute, to see that it works; its numbers mean nothing")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed of the runs, and that of the log")
+    parser.add_argument(
+        "--telemetry", type=Path, help="folder of Assetto Corsa CSV files: clone and judge them instead"
+    )
+    given = parser.parse_args(argv)
+    given.out.mkdir(parents=True, exist_ok=True)
+    if given.telemetry is not None:
+        return judge_telemetry(given.telemetry, given.out / "telemetry", given.seed)
+    size = FULL if given.full else SHORT if given.short else USUAL
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        dataset = log(given.out, size.logged, given.seed, pool)
+        result = segue.compare(arms(size, dataset, given.seed), given.out / "run", workers=2)
+        found = judged(result, size, given.seed, pool)
+    (given.out / "results.json").write_text(json.dumps(found, indent=1))
+    draw(found, given.out / "driving.png")
+    print(table(found))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,39 @@
+"""Who drives: a style or a learnt policy, in the traffic that all are judged in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from examples.driving.drivers import STYLES, Style, decide
+from examples.driving.journeys import Drive, Journey, drive
+
+from segue.policy import Policy
+from segue.runner.result import Result
+
+#: Seeds of the traffic of evaluations, which nobody has learnt from.
+FIRST_SEED = 1_000_000
+
+
+def by_style(style: Style, seed: int) -> Drive:
+    """Drivers of this style, each with slips of its own."""
+    sources: list[np.random.Generator] = []
+
+    def act(seen: np.ndarray, roads: Any) -> np.ndarray:
+        sources.extend(np.random.default_rng((seed, i)) for i in range(len(sources), len(roads)))
+        return np.array([decide(one.driven, style, source) for one, source in zip(roads, sources, strict=True)])
+
+    return act
+
+
+def by_policy(policy: Policy) -> Drive:
+    """A policy as it would be deployed, without exploration."""
+    source = np.random.default_rng(0)
+    return lambda seen, roads: np.asarray(policy.act(seen, policy.start(len(seen)), source, False).action)
+
+
+def judge(run: Path, driver: str, seed: int, episodes: int) -> list[Journey]:
+    """Episodes of a driver of the run, or of a style, in the traffic that all are judged in."""
+    policy = by_style(STYLES[driver], seed) if driver in STYLES else by_policy(Result.load(run).policy(driver, seed))
+    return drive(policy, range(FIRST_SEED, FIRST_SEED + episodes))

@@ -1,0 +1,1 @@
+"""Recommendation: off-policy evaluation on real clicks, and a simulated shop that goes live."""

@@ -1,0 +1,41 @@
+"""Recommendation, from logged clicks to a recommender that learns live.
+
+    python -m examples.recommendation --open-bandit FOLDER
+
+`README.md` beside this file says what is done, what was found, and where the data comes from.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from examples.recommendation import figures, open_bandit, shop, tables
+
+FULL = shop.Sizes(log=5_000, updates=10_000, before=500, trial=5_000, learn=4_000, every=10_000, truth=5_000)
+
+
+def main() -> None:
+    """Both parts; the first one where its data is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--open-bandit", type=Path, help="a folder with bts-men.csv and random-men.csv")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/recommendation"), help="a new folder for everything made"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--full", action="store_true", help="more sessions: about an hour")
+    flags = parser.parse_args()
+    if flags.open_bandit is None:
+        print("Open Bandit is left out: give --open-bandit FOLDER (README.md says where it comes from)", flush=True)
+    else:
+        steps = 10_000 if flags.full else 1_000
+        answers = open_bandit.go(flags.open_bandit, flags.out, steps, flags.seed)
+        figures.clicks(answers, flags.out)
+        print(tables.clicks(answers), flush=True)
+    found = shop.go(flags.out / "shop", FULL if flags.full else shop.Sizes(), flags.seed)
+    figures.shop(found, flags.out)
+    print(tables.shop(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Robotics: pushing adapted to changed friction and mass, human demonstrations of a hand, and a humanoid's log."""

@@ -1,0 +1,14 @@
+"""By what trials are ranked: the measures of docs/measures.md that are a number for every seed."""
+
+from __future__ import annotations
+
+#: Objective by name, and whether more of it is better.
+OBJECTIVES = {
+    **dict.fromkeys(("final", "area", "normalised", "offline", "live", "stability", "plasticity"), True),
+    **dict.fromkeys(("dip", "regret", "cost", "below"), False),
+}
+
+
+def measure_of(objective: str) -> str:
+    """What reports call it."""
+    return "offline score" if objective == "offline" else objective
