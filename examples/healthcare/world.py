@@ -64,20 +64,25 @@ class World:
 
     @cached_property
     def optimal_value(self) -> float:
-        """The best survival with admissible treatments."""
-        value = np.zeros(ALL)
-        for _ in range(1000):
-            q = np.where(self.allowed, self.reward + self.chances @ value, -np.inf)
-            value[:STATES] = q.max(1)
-        return self.value(np.eye(ACTIONS)[q.argmax(1)])
+        """The best survival with admissible treatments, by policy iteration."""
+        policy, best = self.allowed / self.allowed.sum(1, keepdims=True), 0.0
+        while True:
+            q = self.reward + self.chances[..., :STATES] @ self.values(policy)
+            policy = np.eye(ACTIONS)[np.where(self.allowed, q, -np.inf).argmax(1)]
+            if self.value(policy) < best + 1e-12:
+                return best
+            best = self.value(policy)
 
     def value(self, policy: Float[np.ndarray, "states actions"]) -> float:
-        """Exact chance of survival under a policy, by a linear solve."""
+        """Exact chance of survival under a policy."""
+        return float(self.start @ self.values(policy))
+
+    def values(self, policy: Float[np.ndarray, "states actions"]) -> Float[np.ndarray, " states"]:
+        """Exact chance of survival from each state, by a linear solve."""
         state, action = np.nonzero(policy)
         weights = sparse.csr_array((policy[state, action], (state, np.arange(len(state)))), (STATES, len(state)))
         onward = weights @ self.chances[state, action, :STATES]
-        values = np.linalg.solve(np.eye(STATES) - onward, (policy * self.reward).sum(1))
-        return float(self.start @ values)
+        return np.linalg.solve(np.eye(STATES) - onward, (policy * self.reward).sum(1))
 
     def treat(
         self,
