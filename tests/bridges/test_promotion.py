@@ -121,6 +121,28 @@ def test_episodes_that_two_policies_share_or_of_unknown_policies_do_not_count():
         assert np.isnan(bridge.review(state, report).state.earned).all()
 
 
+def on_trial(bridge: Promotion, returns: np.ndarray, costs: np.ndarray | None) -> Any:
+    """What the bridge makes of a candidate's episodes, beside an incumbent that earned 0 in five."""
+    state = bridge.state(named(0).nets)._replace(evidence=np.ones((), np.float32), candidates=np.ones((), np.int32))
+    state = state._replace(earned=np.append(np.full(RECENT - FEWEST, np.nan), np.zeros(FEWEST)))
+    arms = np.full(len(returns), CANDIDATE)
+    report = Report(1, returns, np.ones(len(returns), bool), np.zeros(0), named(1), arms, costs)
+    return bridge.review(state, report)
+
+
+def test_with_a_limit_on_cost_a_better_candidate_is_promoted_only_if_it_keeps_it():
+    bridge = BRIDGE.with_cost_limit(1.0)
+    assert bridge.wants_cost()
+    assert not BRIDGE.wants_cost()
+    assert dataclasses.replace(BRIDGE, cost_limit=2.0).with_cost_limit(1.0).cost_limit == 2.0
+    better = np.linspace(1, 2, RECENT)
+    for costs, promoted in ((np.full(RECENT, 0.9), 1), (np.full(RECENT, 1.1), 0), (np.arange(RECENT) % 2 * 1.9, 0)):
+        review = on_trial(bridge, better, costs)
+        assert int(review.state.promotions) == promoted, "the upper bound of the mean counts, not the mean"
+        assert ("may be above cost_limit 1" in review.event) == (not promoted)
+    assert int(on_trial(BRIDGE, better, np.full(RECENT, 9.0)).state.promotions) == 1
+
+
 @pytest.mark.parametrize("draw", ["normal", "standard_cauchy"])
 def test_a_candidate_that_is_no_better_is_promoted_with_at_most_the_stated_probability(draw):
     """The same distribution for both; the incumbent's episodes are fresh in each of 400 repetitions."""
