@@ -45,7 +45,6 @@ def run(demonstrations: Path, out: Path, full: bool, workers: int) -> dict[str, 
     arms = {
         "BC": segue.Recipe(**shared, offline=segue.BC(hidden_sizes=width)),
         "FQL": segue.Recipe(**shared, offline=segue.FQL(**flow, bc_weight=10.0)),
-        "QC-FQL": segue.Recipe(**shared, offline=segue.FQL(**flow, bc_weight=10.0, chunk=5)),
     }
     result = segue.compare(arms, out, workers=workers)
     jobs = [
@@ -56,7 +55,7 @@ def run(demonstrations: Path, out: Path, full: bool, workers: int) -> dict[str, 
     ]
     policies = [result.policy(arm, seed) for arm, seed, _ in jobs]
     count = len(jobs)
-    places, episodes = [environment for *_, environment in jobs], 100 if full else 50
+    places, episodes = [environment for *_, environment in jobs], 100 if full else 30
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         measured = list(pool.map(trials, policies, places, [SUCCESS] * count, [episodes] * count, [TRIAL_SEED] * count))
     found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arms}

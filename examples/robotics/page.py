@@ -52,7 +52,7 @@ def _pushing(found: Results) -> str:
                 spread([one["jerk"] for one in last], "{:.2f}"),
             )
         )
-    when = ("at the handover", "at the end", "worst fall", "while exploring", "live return")
+    when = ("at the handover", "at the end", "worst fall", "with noise", "live return")
     demonstrations = found["demonstrations"]
     where = [
         (
@@ -104,7 +104,7 @@ def spread(values: Sequence[float], style: str = "{:.0%}") -> str:
 
 
 def draw(results: Results, to: Path) -> None:
-    """Success against live steps, as deployed and while exploring; nothing where pushing was not run."""
+    """Success against live steps, as deployed and with noise; nothing where pushing was not run."""
     if "pushing" in results:
         write_atomically(to, picture((9.0, 3.9), LIGHT, lambda figure: _panels(figure, results["pushing"])))
 
@@ -115,7 +115,7 @@ def _panels(figure: Any, found: Results) -> None:
     grid = figure.add_gridspec(1, 2, left=0.07, right=0.985, bottom=0.25, top=0.86, wspace=0.1)
     looks = {arm: LIGHT.arm(place) for place, arm in enumerate(found["arms"])}
     for place, (mode, title) in enumerate(
-        (("deployed", "As it would be deployed"), ("exploring", "As it explores, which the robot lives through"))
+        (("deployed", "As it would be deployed"), ("exploring", "The same policy with exploration noise"))
     ):
         axes = figure.add_subplot(grid[place])
         frame(axes, LIGHT, "live steps in the changed world")
