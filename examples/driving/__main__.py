@@ -44,7 +44,7 @@ class Size:
     """Episodes per policy, in the same traffic for all."""
 
 
-SHORT, USUAL, FULL = Size(3, 20, 120, 1, 3), Size(60, 5000, 3000, 3, 50), Size(400, 20_000, 30_000, 5, 300)
+SHORT, USUAL, FULL = Size(3, 20, 300, 1, 3), Size(60, 5000, 3000, 3, 50), Size(400, 20_000, 30_000, 5, 300)
 
 
 def arms(size: Size, dataset: str, seed: int) -> dict[str, segue.Recipe]:
@@ -64,7 +64,11 @@ def arms(size: Size, dataset: str, seed: int) -> dict[str, segue.Recipe]:
     clone, cql = segue.BC(**SMALL), segue.DiscreteCQL(**SMALL, initial_epsilon=0.05)
     cloned = segue.Recipe(**common, offline=clone)
     # PPO with the step sizes of `auto`; discrete SAC with a critic that knows nothing yet, which is the plain handover.
-    small_steps = {"actor_learning_rate": 1e-4, "value_learning_rate": 1e-3, "rollout_steps": max(size.online // 6, 60)}
+    small_steps = {
+        "actor_learning_rate": 1e-4,
+        "value_learning_rate": 1e-3,
+        "rollout_steps": max(size.online // 6, SMALL["batch_size"]),
+    }
     ppo = segue.Recipe(**common, **live, offline=clone, online=segue.PPO(**SMALL, **small_steps))
     plain = segue.Recipe(**common, **live, offline=clone, online=segue.DiscreteSAC(**SMALL), replay=segue.OnlineOnly())
     return {
@@ -97,9 +101,9 @@ def training_of(run: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
     found: dict[str, dict[str, list[tuple[int, float]]]] = {}
     with (run / "metrics.csv").open(newline="") as file:
         for row in csv.DictReader(file):
-            if row["metric"] == "training_cost":
+            if row["phase"] == "online" and row["training_cost"]:
                 seeds = found.setdefault(row["arm"], {})
-                seeds.setdefault(row["seed"], []).append((int(row["step"]), float(row["value"])))
+                seeds.setdefault(row["seed"], []).append((int(row["step"]), float(row["training_cost"])))
     return found
 
 
