@@ -97,9 +97,9 @@ class Recipe(Checked):
     REDQ and RLPD, 1 for the others."""
     environments: int = 1
     """Environments stepped together."""
-    environment_processes: Literal["auto", "yes", "no"] = "auto"
-    """Whether they step in processes of their own; auto: if a step takes a millisecond or more. Results are
-    the same."""
+    environment_processes: Literal["auto", "yes", "no", "ray"] = "auto"
+    """Whether they step in processes of their own; auto: if a step takes a millisecond or more; ray: on the nodes of
+    a Ray cluster. Results are the same."""
     eval_every: int | None = None
     """Environment steps (offline: updates) between evaluations; by default a twentieth of the online phase."""
     handover_eval_every: int | None = None

@@ -19,6 +19,7 @@ from segue.algorithms.ppo import PPO
 from segue.cli.main import main
 from segue.data import Columns, Dataset, npz
 from segue.envs import Episodes
+from segue.envs.process import Remote
 from segue.envs.record import as_columns, record
 from segue.errors import SegueError
 from segue.evaluation import roll_out
@@ -156,8 +157,8 @@ def test_no_run_ever_opens_a_door_that_is_shut(online: str, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_environments_in_processes_and_in_this_one_show_the_same_masks() -> None:
     found = []
-    for processes in (False, True):
-        episodes = Episodes(DOORS, 2, 0, "training", processes=processes, cost_key="cost")
+    for apart in (None, Remote):
+        episodes = Episodes(DOORS, 2, 0, "training", apart=apart, cost_key="cost")
         try:
             shown = [episodes.allowed.copy()]
             for _ in range(4):

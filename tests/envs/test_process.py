@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from segue.envs import Environment, Episodes, Patience
-from segue.envs.process import Remote, _step_time, in_processes
+from segue.envs.process import Remote, _step_time, elsewhere
 from segue.errors import RecipeError, SegueError
 from toys import PENDULUM, Aim, Clock
 
@@ -40,8 +40,8 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_processes_give_the_same_bits_also_after_a_restart():
     actions = np.random.default_rng(0).uniform(-1, 1, (45, 2, 1)).astype(np.float32)
-    alone, apart = (Episodes(PENDULUM, 2, 3, "test", processes=processes) for processes in (False, True))
-    again = Episodes(PENDULUM, 2, 3, "test", processes=True)
+    alone, apart = (Episodes(PENDULUM, 2, 3, "test", apart=apart) for apart in (None, Remote))
+    again = Episodes(PENDULUM, 2, 3, "test", apart=Remote)
     for step, action in enumerate(actions):
         if step == 30:  # in the middle of an episode
             again.restore(alone.position())
@@ -65,7 +65,7 @@ def test_processes_give_the_same_bits_also_after_a_restart():
 def test_a_process_that_misbehaves_is_quarantined_and_replaced(how: str, said: str):
     heard: list[str] = []
     environment = Environment(f"{__name__}:Bad", {"how": how})
-    episodes = Episodes(environment, 1, 0, "test", Patience(step_timeout=0.5), heard.append, processes=True)
+    episodes = Episodes(environment, 1, 0, "test", Patience(step_timeout=0.5), heard.append, apart=Remote)
     action = np.zeros((1, 1), np.float32)
     episodes.step(action)
     before = episodes.envs[0]
@@ -101,16 +101,16 @@ def test_environments_go_to_processes_where_a_step_is_slow_or_if_asked_to(
 ):
     monkeypatch.setattr("segue.envs.process._step_time", lambda environment: seconds)
     heard: list[str] = []
-    assert in_processes(Environment(PENDULUM), count, choice, heard.append) is apart
+    assert (elsewhere(Environment(PENDULUM), count, choice, heard.append) is Remote) is apart
     assert (heard != []) == (choice == "auto" and apart)
 
 
 def test_what_no_other_process_can_make_stays_here_or_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("segue.envs.process._step_time", lambda environment: 1.0)
     here = Environment("__main__:Here")
-    assert not in_processes(here, 4, "auto", print)
+    assert not elsewhere(here, 4, "auto", print)
     with pytest.raises(RecipeError, match="is defined in the script or notebook itself"):
-        in_processes(here, 4, "yes", print)
+        elsewhere(here, 4, "yes", print)
 
 
 class Slow(Aim):

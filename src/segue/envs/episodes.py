@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Real
 from segue.envs.cost import cost_of
 from segue.envs.make import make, spaces_of, time_limit
 from segue.envs.masks import KEY, mask_of
-from segue.envs.process import Remote
+from segue.envs.process import Apart, Maker
 from segue.envs.spec import Environment
 from segue.envs.watch import WATCH, Hangs, in_words
 from segue.errors import SegueError
@@ -60,7 +60,7 @@ USUAL = Patience()
 
 
 class Episodes:
-    """Environments side by side, in this process or in processes of their own.
+    """Environments side by side, in this process or where `apart` makes them.
 
     Attributes:
         observation: what the policy sees now, [environments, observation].
@@ -83,7 +83,7 @@ class Episodes:
         role: str,
         patience: Patience = USUAL,
         tell: Callable[[str], None] = lambda message: None,
-        processes: bool = False,
+        apart: Maker | None = None,
         cost_key: str | None = None,
     ) -> None:
         self.env_id, self.seed, self.role, self.patience, self.tell = Environment.of(env_id), seed, role, patience, tell
@@ -105,20 +105,20 @@ class Episodes:
         self.actions: list[list[np.ndarray]] = [[] for _ in range(count)]
         stored = np.float32 if self.spaces.image is None else np.uint8
         self.observation = np.zeros((count, self.spaces.observation_size), stored)
-        self.processes = processes
+        self.apart = apart
         self.envs: list[Any] = []
-        if not processes:  # they have a limit of their own, and are killed
+        if apart is None:  # the others have a limit of their own, and are killed
             WATCH.open(patience.step_timeout)
         try:
-            if processes:
+            if apart is not None:
                 model.close()
-                self.envs += [self._remote() for _ in range(count)]
-                for remote in self.envs:
-                    remote.ready()
+                self.envs += [self._elsewhere(apart) for _ in range(count)]
+                for env in self.envs:
+                    env.ready()
             else:
                 self.envs += [model, *(make(self.env_id) for _ in range(count - 1))]
-            for env in range(count):
-                self._begin_safely(env)
+            for i in range(count):
+                self._begin_safely(i)
         except BaseException:
             self.close()
             raise
@@ -142,14 +142,14 @@ class Episodes:
         wrong: dict[int, str] = {}
         infos: dict[int, Any] = {}
         stepped = range(count) if only is None else np.flatnonzero(only).tolist()
-        if self.processes:  # all of them at the same time
+        if self.apart is not None:  # all of them at the same time
             for i in stepped:
                 self.envs[i].ask("step", action[i] + self.start)
         for i in stepped:
             try:
                 WATCH.since = time.monotonic()
                 stepping = self.envs[i]
-                result = stepping.answer() if self.processes else stepping.step(action[i] + self.start)
+                result = stepping.answer() if self.apart is not None else stepping.step(action[i] + self.start)
                 seen, paid, terminated[i], truncated[i], infos[i] = result
                 WATCH.since = 0.0
                 following[i], reward[i] = self._flat(seen), number(paid)
@@ -181,9 +181,9 @@ class Episodes:
             self._begin_safely(i)
         return following, reward, terminated, truncated
 
-    def _remote(self) -> Remote:
+    def _elsewhere(self, apart: Maker) -> Apart:
         keys = [KEY] if self.cost_key is None else [KEY, self.cost_key]
-        return Remote(self.env_id, self.patience.step_timeout, keys)
+        return apart(self.env_id, self.patience.step_timeout, keys)
 
     def position(self) -> dict[str, np.ndarray]:
         """Where each environment stands: its episode, and what was done in it."""
@@ -214,7 +214,7 @@ class Episodes:
         for env in self.envs:
             with contextlib.suppress(Exception):
                 env.close()
-        if not self.processes:
+        if self.apart is None:
             WATCH.close()
 
     def _replay(self, env: int, actions: np.ndarray, expected: np.ndarray) -> bool:
@@ -285,8 +285,8 @@ class Episodes:
                 with contextlib.suppress(Exception):
                     WATCH.since = time.monotonic()
                     self.envs[env].close()
-                if self.processes:
-                    self.envs[env] = self._remote()
+                if self.apart is not None:
+                    self.envs[env] = self._elsewhere(self.apart)
                     self.envs[env].ready()
                 else:
                     self.envs[env] = make(self.env_id)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import statistics
@@ -18,8 +17,6 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
-import gymnasium as gym
-
 from segue.compiled import visible_cores
 from segue.envs.make import make
 from segue.envs.spec import Environment
@@ -27,7 +24,7 @@ from segue.envs.watch import WATCH, Hangs, in_words
 from segue.errors import RecipeError, SegueError
 from segue.plugins import search_path
 
-Choice = Literal["auto", "yes", "no"]
+Choice = Literal["auto", "yes", "no", "ray"]
 #: What that process runs, with the descriptor of the pipe and the environment as arguments.
 MAIN = "from segue.envs.process import main; main()"
 #: Seconds from which a step is slow: several times what it costs to ask another process.
@@ -40,13 +37,51 @@ START_SECONDS = 120.0
 CLOSE_SECONDS = 1.0
 
 
-class Remote:
-    """An environment in a process, with Gymnasium's `reset`, `step` and `close`.
+class Apart:
+    """An environment elsewhere, with Gymnasium's `reset`, `step` and `close`.
 
-    Of an info only the entries under `keys` come over; the others stay there.
-
-    `ask` and `answer` are the two halves of a call.
+    Of an info only some entries come over; the others stay there.
     """
+
+    def ask(self, what: str, argument: Any) -> None:
+        """Begin a call of `reset` or `step`."""
+        raise NotImplementedError
+
+    def answer(self, timeout: float | None = None) -> Any:
+        """What the call returns.
+
+        Raises:
+            Hangs: if that takes too long.
+            SegueError: if the environment raised, or is gone.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End it, also one that hangs."""
+        raise NotImplementedError
+
+    def ready(self) -> Apart:
+        """This environment, once it is made."""
+        self.answer(START_SECONDS)
+        return self
+
+    def reset(self, *, seed: int) -> Any:
+        """First observation, and what is wanted of the info."""
+        self.ask("reset", seed)
+        return self.answer()
+
+    def step(self, action: Any) -> Any:
+        """Observation, reward, terminated, truncated, and what is wanted of the info."""
+        self.ask("step", action)
+        return self.answer()
+
+
+#: Makes an environment elsewhere, of what it is, the seconds that a call may take, and what is wanted of an info.
+Maker = Callable[[Environment, float, Sequence[str]], Apart]
+
+
+class Remote(Apart):
+    """An environment in a process."""
 
     def __init__(self, environment: Environment, timeout: float, keys: Sequence[str] = ()) -> None:
         self.timeout = timeout
@@ -66,12 +101,7 @@ class Remote:
             self.connection.send((what, argument))
 
     def answer(self, timeout: float | None = None) -> Any:
-        """What the call returns.
-
-        Raises:
-            Hangs: if that takes too long.
-            SegueError: if the environment raised, or its process ended.
-        """
+        """What the call returns; raises as `Apart.answer` does."""
         timeout = timeout or self.timeout
         try:
             if not self.connection.poll(timeout):
@@ -84,21 +114,6 @@ class Remote:
             raise SegueError(value)
         return value
 
-    def ready(self) -> Remote:
-        """This environment, once it is made."""
-        self.answer(START_SECONDS)
-        return self
-
-    def reset(self, *, seed: int) -> Any:
-        """First observation, and what is wanted of the info."""
-        self.ask("reset", seed)
-        return self.answer()
-
-    def step(self, action: Any) -> Any:
-        """Observation, reward, terminated, truncated, and what is wanted of the info."""
-        self.ask("step", action)
-        return self.answer()
-
     def close(self) -> None:
         """End the process, also one that hangs."""
         self.connection.close()
@@ -109,12 +124,24 @@ class Remote:
             self.process.wait()
 
 
-def in_processes(environment: Environment, count: int, choice: Choice, tell: Callable[[str], None]) -> bool:
-    """Whether `count` environments that step together should do so in processes; results are the same either way.
+def elsewhere(environment: Environment, count: int, choice: Choice, tell: Callable[[str], None]) -> Maker | None:
+    """What makes `count` environments that step together elsewhere, None to have them in this process.
+
+    Results are the same either way.
 
     Raises:
-        RecipeError: if they should, and cannot.
+        RecipeError: if they should be elsewhere, and cannot.
+        SegueError: if they should be on a Ray cluster, and Ray is not installed.
     """
+    if choice == "ray":
+        from segue.envs.on_ray import Nodes
+
+        environment.portable()
+        return Nodes()
+    return Remote if _in_processes(environment, count, choice, tell) else None
+
+
+def _in_processes(environment: Environment, count: int, choice: Choice, tell: Callable[[str], None]) -> bool:
     if choice == "no" or count == 1:
         return False
     if choice == "yes":
@@ -163,26 +190,44 @@ def _step_time(environment: Environment) -> float:
     return statistics.median(times)
 
 
+class Held:
+    """An environment as the process has it that it is in; of what goes wrong, it returns the words."""
+
+    env: Any = None
+
+    def make(self, plain: Any, keys: Sequence[str]) -> tuple[bool, Any]:
+        """Make it: True and nothing, or False and what went wrong."""
+        self.keys = keys
+
+        def made() -> None:
+            self.env = make(Environment.read(plain))
+
+        return _said(made)
+
+    def act(self, what: str, argument: Any) -> tuple[bool, Any]:
+        """True and what `reset` or `step` returned, or False and what went wrong."""
+
+        def acted() -> Any:
+            *rest, info = self.env.reset(seed=argument) if what == "reset" else self.env.step(argument)
+            return *rest, {key: info[key] for key in self.keys if key in info}
+
+        return _said(acted)
+
+
+def _said(do: Callable[[], Any]) -> tuple[bool, Any]:
+    try:
+        return True, do()
+    except Exception as error:
+        return False, in_words(error)
+
+
 def main() -> None:
     """Make the environment and do what is asked, until nobody can ask any more."""
-    connection, plain, keys = Connection(int(sys.argv[1])), *map(json.loads, sys.argv[2:4])
+    connection, held = Connection(int(sys.argv[1])), Held()
     os.dup2(2, 1)  # standard output belongs to the results of the run
-
-    def said(do: Callable[[], Any]) -> None:
-        try:
-            connection.send((True, do()))
-        except Exception as error:
-            connection.send((False, in_words(error)))
-
-    made: list[gym.Env] = []
-
-    def act(what: str, argument: Any) -> Any:
-        *rest, info = made[0].reset(seed=argument) if what == "reset" else made[0].step(argument)
-        return *rest, {key: info[key] for key in keys if key in info}
-
     with contextlib.suppress(EOFError, OSError):
-        said(lambda: made.append(make(Environment.read(plain))))
-        while made:
-            said(functools.partial(act, *connection.recv()))
-    for env in made:
-        env.close()
+        connection.send(held.make(*map(json.loads, sys.argv[2:4])))
+        while held.env is not None:
+            connection.send(held.act(*connection.recv()))
+    if held.env is not None:
+        held.env.close()

@@ -13,10 +13,7 @@ import importlib.util
 import json
 import os
 import queue
-import signal
-import sys
 import tempfile
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -26,15 +23,15 @@ from typing import Any
 import numpy as np
 
 import segue
-from segue.compiled import BASE, visible_cores
+from segue.compiled import BASE
 from segue.data import Mixture, npz
 from segue.data import load as load_dataset
 from segue.errors import Checked, RecipeError, SegueError
-from segue.plugins import search_path
 from segue.recipe import located
 from segue.runner.dispatch import Happened
 from segue.runner.jobs import Event, Exited, Job
 from segue.runner.machine import versions
+from segue.workers.ray_connection import connect, one_line, own_modules
 from segue.workers.ray_task import NODE, Mailbox, Task, attend
 
 #: A job that is lost so often without having saved anything in between has failed.
@@ -107,7 +104,7 @@ class Cluster:
         self.task = ray.remote(attend).options(num_cpus=cores, num_gpus=place.gpus, max_retries=0)
         self.environment = {name: value for name, value in os.environ.items() if name.startswith(SHARED)}
         self.environment = {name: value for name, value in self.environment.items() if name not in PLACES}
-        self.environment |= {"PYTHONPATH": _own_modules(), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        self.environment |= {"PYTHONPATH": own_modules(), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         if not place.gpus:  # Ray may show every GPU also to tasks that asked for none
             self.environment["JAX_PLATFORMS"] = "cpu"
         self.versions = {**{n: v for n, v in versions().items() if n != "python"}, "segue": segue.__version__}
@@ -168,7 +165,7 @@ class Cluster:
         try:
             letters = self.ray.get(self.mail)
         except self.ray.exceptions.RayError as error:
-            gone = f"the head of the Ray cluster is gone ({_line(error)})"
+            gone = f"the head of the Ray cluster is gone ({one_line(error)})"
             raise SegueError(f"{gone}; what is saved is kept, and the same command goes on") from None
         self.mail = self.mailbox.take.remote()
         for label, attempt, event in letters:
@@ -208,9 +205,9 @@ class Cluster:
         if self.stopping or isinstance(error, exceptions.TaskCancelledError):
             self._tell(label, {"event": "exit", "status": "interrupted", "error": ""})
         elif isinstance(error, exceptions.RayTaskError) or count >= LOSSES:
-            self._tell(label, {"event": "exit", "status": "failed", "error": f"Ray: {_line(error)}"})
+            self._tell(label, {"event": "exit", "status": "failed", "error": f"Ray: {one_line(error)}"})
         else:
-            said = f"lost on its node ({_line(error)}); it goes on from its last saved state"
+            said = f"lost on its node ({one_line(error)}); it goes on from its last saved state"
             self._tell(label, {"event": "note", "message": said})
             self._submit(label)
 
@@ -253,53 +250,14 @@ def connected(place: Ray, cores: int, room: int) -> Iterator[Cluster]:
     Raises:
         SegueError: if the cluster cannot be reached.
     """
-    address = place.address or os.environ.get("RAY_ADDRESS")
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # would install the project again in every worker
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if not address:  # keeps Ray to the loopback interface; it is read when Ray is imported
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        os.environ.setdefault("AUTOSCALER_METRIC_PORT", "0")
+    ours = connect(place.address or os.environ.get("RAY_ADDRESS"))
     import ray
 
-    ours = not ray.is_initialized()
-    if ours:
-        _begin(ray, address)
     try:
         yield Cluster(place, cores, room)
     finally:
         if ours:
             ray.shutdown()
-
-
-def _begin(ray: Any, address: str | None) -> None:
-    """Connect to a cluster, or start one here."""
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
-    try:
-        if address:
-            ray.init(address, **quiet)
-        else:
-            ray.init(
-                "local",
-                num_cpus=len(visible_cores()),
-                include_dashboard=False,
-                _node_ip_address="127.0.0.1",
-                **quiet,
-            )
-    except Exception as error:  # Ray raises what it likes
-        said = f"Ray at {address} cannot be reached" if address else "Ray cannot be started on this machine"
-        hint = "; a cluster that asks for a token needs RAY_AUTH_MODE=token here" if address else ""
-        raise SegueError(f"{said}: {_line(error)}{hint}") from None
-    finally:
-        if main:  # Ray's own handler ends the process without saving
-            signal.signal(signal.SIGTERM, before)
-    if not address and ray.nodes()[0]["NodeManagerAddress"] != "127.0.0.1":
-        ray.shutdown()
-        raise SegueError(
-            "Ray was imported before, and would listen to the network: set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before "
-            "the import, or start a cluster and give its address"
-        )
 
 
 def _visible(job: Job) -> bool:
@@ -312,13 +270,6 @@ def _visible(job: Job) -> bool:
     return True
 
 
-def _own_modules() -> str:
-    """Where this process finds modules that are not installed packages, as a PYTHONPATH."""
-    installed = sys.prefix, sys.base_prefix
-    found = [place for place in search_path().split(os.pathsep) if not place.startswith(installed)]
-    return os.pathsep.join(found)
-
-
 def _lacking(ray: Any, wanted: dict[str, float]) -> str:
     """A sentence if no node has what a job is to get: one that the autoscaler adds may, or none ever will."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -327,9 +278,3 @@ def _lacking(ray: Any, wanted: dict[str, float]) -> str:
     asked = ", ".join(f"{count:g} {name}" for name, count in wanted.items() if count)
     most = ", ".join(f"{max(node.get(name, 0) for node in nodes):g} {name}" for name in wanted)
     return f"WARNING: no node has {asked} for a job (the most that one has: {most}); it waits until one does"
-
-
-def _line(error: Exception) -> str:
-    text = [line.strip() for line in str(error).splitlines() if line.strip()]
-    shown = text[-1] if type(error).__name__.startswith("RayTaskError") and text else " ".join(text)
-    return f"{type(error).__name__}: {shown[:300]}"

@@ -22,7 +22,7 @@ from segue.bridges.base import Bridge
 from segue.core import Learner
 from segue.envs import USUAL, Environment, Episodes, Patience
 from segue.envs.goals import Goals
-from segue.envs.process import Choice, in_processes
+from segue.envs.process import Choice, elsewhere
 from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
 from segue.replay import Replay, ReplayStrategy
@@ -63,10 +63,8 @@ class OnlineSettings:
     def episodes(self, recorder: Recorder, tell: Callable[[str], None]) -> Episodes:
         """The environments to train in."""
         environment = Environment.of(self.env_id)
-        processes = in_processes(environment, self.environments, self.environment_processes, recorder.note)
-        return Episodes(
-            environment, self.environments, self.seed, "training", self.patience, tell, processes, self.cost
-        )
+        apart = elsewhere(environment, self.environments, self.environment_processes, recorder.note)
+        return Episodes(environment, self.environments, self.seed, "training", self.patience, tell, apart, self.cost)
 
     def next_evaluation(self, step: int) -> int:
         """The first step after this one at which the policy is evaluated."""

@@ -122,6 +122,8 @@ def attend(task: Task, datasets: Mapping[str, Any], mailbox: Any) -> None:
 
 def _started(task: Task, datasets: Mapping[str, Any], node: str, locks: contextlib.ExitStack) -> tuple[Any, Any]:
     """The worker process and the queue of its events."""
+    import ray
+
     home, records = Path(task.job["home"]), Path(task.job["records"])
     if not (home / "recipe.json").exists():
         raise SegueError(f"{home} is not there; expected the run directory on storage that every node mounts")
@@ -133,7 +135,7 @@ def _started(task: Task, datasets: Mapping[str, Any], node: str, locks: contextl
     if task.keep_programs:
         keep_programs()
     happened: queue.Queue[Any] = queue.Queue()
-    environment = {**os.environ, **task.environment}
+    environment = {**os.environ, **task.environment, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     path = [task.environment["PYTHONPATH"], os.environ.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     locked = [descriptor for descriptor in held if descriptor]
