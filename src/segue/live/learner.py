@@ -34,6 +34,7 @@ from segue.live.schema import AuditRow, CursorRow
 from segue.live.stream import Lost, Step, Stream, Told
 from segue.recipe import Recipe, read_recipes
 from segue.replay import Replay
+from segue.replay.on_disk import transitions_of
 from segue.runner import checkpoint as checkpoints
 from segue.runner.checkpoint import Checkpoint
 from segue.runner.checkpointer import JobCheckpointer
@@ -208,7 +209,7 @@ class Learner:
         recipe, dataset, spaces = self.recipe, self.inputs.dataset, self.source.spaces
         algorithm, bridges, strategy = recipe.online, recipe.bridges, recipe.effective_replay
         assert algorithm is not None
-        logged = None if dataset is None else algorithm.transitions(dataset, self.source.learner.normaliser)
+        logged = None if dataset is None else transitions_of(algorithm, dataset, self.source.learner.normaliser)
         parts = None if dataset is None else dataset.part_rows()
         kept = logged if strategy.needs_dataset else None
         masks = logged is not None and logged.allowed is not None
