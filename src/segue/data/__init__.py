@@ -61,8 +61,8 @@ def load(source: Source, *, clip_actions: bool = False) -> Dataset:
         source: `segue:NAME` (bundled), `minari:ID`, `d4rl:FILE.hdf5`, `npz:FILE`, `csv:FILE`, `parquet:FILE`,
             `ndjson:FILE`, `lerobot:FOLDER`, `live:LOG`, `mapped:FOLDER`, or the path of such a file; a `Table` or a
             DataFrame; a `Mixture` or a list of datasets; or a dict of arrays with one row per step: `observations,
-            actions, rewards, terminals`, optional `timeouts, next_observations, behaviour_log_prob`, and optional metadata `env_id,
-            action_low, action_high, discrete_actions`. A Dataset is returned as it is.
+            actions, rewards, terminals`, optional `timeouts, next_observations, behaviour_log_prob`, and optional
+            metadata `env_id, action_low, action_high, discrete_actions`. A Dataset is returned as it is.
         clip_actions: clip actions outside their bounds, and note it, instead of refusing the dataset.
 
     Raises:

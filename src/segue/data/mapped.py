@@ -116,9 +116,10 @@ class View:
     def span(self, start: int, stop: int) -> np.ndarray:
         """The same of consecutive rows."""
         places = self.place(np.arange(start, stop))
-        if not len(places) or places[-1] - places[0] > 4 * len(places):
+        low, high = (places.min(), places.max()) if len(places) else (0, 0)
+        if high - low > 4 * len(places) or not len(places):
             return self.records.at(places)
-        return self.records.between(int(places[0]), int(places[-1]) + 1)[places - places[0]]
+        return self.records.between(int(low), int(high) + 1)[places - low]
 
     def runs(self, starts: Int[np.ndarray, " parts"], stops: Int[np.ndarray, " parts"]) -> View:
         """Of the runs between these rows, which are those of whole runs."""
@@ -387,6 +388,8 @@ def _write_parts(source: str, path: Path, parts: Iterable[Dataset]) -> dict[str,
             runs.append(run_starts + rows)
             rows += len(part)
             notes |= dict.fromkeys(part.notes)
+            if part.spaces.discrete and not part.bounds_known:
+                notes[f"the number of discrete actions is taken from the greatest: {part.spaces.action_size}"] = None
         file.flush()
         os.fsync(file.fileno())
     if first is None:
@@ -402,7 +405,7 @@ def _write_parts(source: str, path: Path, parts: Iterable[Dataset]) -> dict[str,
         "has_rewards": first.rewards_known,
         "env_id": first.env_id,
         "env_spec": first.env_spec,
-        "bounds_known": first.bounds_known,
+        "bounds_known": first.bounds_known or first.spaces.discrete,
         "action_bounds": first.action_bounds and [bound.tolist() for bound in first.action_bounds],
         "encoding": first.encoding and first.encoding.to_json(),
         "notes": list(notes),
@@ -412,11 +415,6 @@ def _write_parts(source: str, path: Path, parts: Iterable[Dataset]) -> dict[str,
 
 def _require_alike(source: str, first: Dataset, part: Dataset) -> None:
     """Parts of one dataset agree in what it says once."""
-    if part.spaces.discrete and not part.bounds_known:
-        raise DataError(
-            f"{source}: {part.source} does not say how many discrete actions there are; expected their number: "
-            "--discrete N of a table, discrete_actions in other formats"
-        )
     for what, ours, theirs in (
         ("spaces", first.spaces.describe(), part.spaces.describe()),
         ("columns", _kinds(first), _kinds(part)),
