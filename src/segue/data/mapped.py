@@ -16,6 +16,7 @@ import functools
 import json
 import mmap
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -377,7 +378,7 @@ def write(folder: str | os.PathLike[str], parts: Iterable[Dataset]) -> Dataset:
 def _write_parts(source: str, path: Path, parts: Iterable[Dataset]) -> dict[str, Any]:
     first: Dataset | None = None
     starts, runs, rows = [], [], 0
-    notes: dict[str, None] = {}
+    notes: dict[str, list[str]] = {}
     with (path / ROWS).open("wb") as file:
         for part in parts:
             first = first or part
@@ -387,9 +388,11 @@ def _write_parts(source: str, path: Path, parts: Iterable[Dataset]) -> dict[str,
             starts.append(part.episode_starts + rows)
             runs.append(run_starts + rows)
             rows += len(part)
-            notes |= dict.fromkeys(part.notes)
+            said = part.notes
             if part.spaces.discrete and not part.bounds_known:
-                notes[f"the number of discrete actions is taken from the greatest: {part.spaces.action_size}"] = None
+                said += (f"the number of discrete actions is taken from the greatest: {part.spaces.action_size}",)
+            for note in said:
+                notes.setdefault(re.sub(r"[\d,.]+", "#", note), []).append(note)
         file.flush()
         os.fsync(file.fileno())
     if first is None:
@@ -408,7 +411,9 @@ def _write_parts(source: str, path: Path, parts: Iterable[Dataset]) -> dict[str,
         "bounds_known": first.bounds_known or first.spaces.discrete,
         "action_bounds": first.action_bounds and [bound.tolist() for bound in first.action_bounds],
         "encoding": first.encoding and first.encoding.to_json(),
-        "notes": list(notes),
+        "notes": [
+            alike[0] + (f" (so, or alike, in {len(alike)} parts)" if alike[1:] else "") for alike in notes.values()
+        ],
         "fingerprint": None,
     }
 
