@@ -45,7 +45,7 @@ def rows(settings: Settings) -> Iterator[Row]:
 
 
 def from_disk(settings: Settings) -> Iterator[Row]:
-    """A mapped dataset against a million transitions in memory, on the same cores: processor and wall time, and peak."""
+    """A mapped dataset against a million transitions in memory, on the same cores: both clocks, and peak memory."""
     sizes = [1_000_000, 10_000_000, 100_000_000][: 3 if settings.full else 1 if settings.quick else 2]
     amount = settings.scaled(200)
     for size in sizes:
