@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,9 @@ def test_a_run_from_disk_is_the_run_from_memory(tmp_path: Path, replay: str) -> 
     steps = {"offline_steps": 250, "online_steps": 200, "warmup_steps": 30, "eval_every": 100, "replay": replay}
     disk = recipe(log, bridges=(segue.QFilter(rule="average"),), **steps)
     memory = dataclasses.replace(disk, dataset=segue.load(pendulum_log()))
-    ours, theirs = (segue.run(one, tmp_path / name) for one, name in ((disk, "disk"), (memory, "memory")))
-    digests = [
-        [json_of["parameters_sha256"] for json_of in (job.result() for job in run.directory.jobs())]
-        for run in (ours, theirs)
-    ]
+    digests = []
+    for one, name in ((disk, "disk"), (memory, "memory")):
+        found = sorted(segue.run(one, tmp_path / name).directory.glob("records/*/seed-0/result.json"))
+        digests.append([json.loads(path.read_text())["parameters_sha256"] for path in found])
     assert digests[0] == digests[1]
+    assert len(digests[0]) == 2
