@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from segue.conformance import KINDS, dataset
 from segue.core import Spaces
-from segue.data import load, mapped, parts, tabular
+from segue.data import load, mapped, parts, tabular, uri_of
 from segue.data.dataset import Dataset
 from segue.data.inspection import inspect
 from segue.errors import DataError
@@ -163,6 +163,8 @@ def test_what_needs_more_memory_than_is_meant_is_refused_and_the_rest_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = mapped.write(tmp_path / "log", [dataset(Spaces(3, 2))])
+    assert uri_of(log) == log.source == f"mapped:{tmp_path}/log"
+    assert uri_of(log.episodes(np.arange(2))) is None
     assert log.rewards.mean() == dataset(Spaces(3, 2)).rewards.mean()
     monkeypatch.setattr(mapped, "EXCERPT", 20)
     shown = inspect(log)

@@ -130,6 +130,8 @@ def uri_of(source: Source) -> str | None:
     """
     if isinstance(source, Table):
         return source.uri
+    if isinstance(source, mapped.MappedDataset) and source.content is not None:  # as it lies on disk, no part of it
+        return source.source
     if isinstance(source, list | tuple) and not any(isinstance(part, Mapping) for part in source):
         source = Mixture(source)
     if isinstance(source, Mixture):

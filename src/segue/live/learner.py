@@ -42,7 +42,7 @@ from segue.runner.directory import RunDirectory
 from segue.runner.job import Inputs
 from segue.runner.jobs import Event, Job
 from segue.runner.recorder import JobRecorder
-from segue.runner.start import hand_over_to_online
+from segue.runner.start import check_on_disk, hand_over_to_online
 from segue.runner.stopping import Stop
 from segue.training.agent import Agent, AgentSettings
 from segue.training.checkpointing import Position
@@ -209,6 +209,7 @@ class Learner:
         recipe, dataset, spaces = self.recipe, self.inputs.dataset, self.source.spaces
         algorithm, bridges, strategy = recipe.online, recipe.bridges, recipe.effective_replay
         assert algorithm is not None
+        check_on_disk(recipe, dataset)
         logged = None if dataset is None else transitions_of(algorithm, dataset, self.source.learner.normaliser)
         parts = None if dataset is None else dataset.part_rows()
         kept = logged if strategy.needs_dataset else None

@@ -160,8 +160,7 @@ def check_fit(
     """
     look = look or Looks()
     recipe.check_fit(dataset, None if environment is None else look(environment).spaces)
-    if isinstance(dataset, MappedDataset):
-        _check_on_disk(recipe, dataset)
+    check_on_disk(recipe, dataset)
     if not (recipe.hindsight or recipe.dataset_hindsight):
         return
     if environment is None:
@@ -183,8 +182,14 @@ def check_fit(
         )
 
 
-def _check_on_disk(recipe: Recipe, dataset: MappedDataset) -> None:
-    """Refuse what needs the whole dataset in memory."""
+def check_on_disk(recipe: Recipe, dataset: Dataset | None) -> None:
+    """Refuse what needs the whole dataset in memory, where it lies on disk.
+
+    Raises:
+        RecipeError: naming the part of the recipe.
+    """
+    if not isinstance(dataset, MappedDataset):
+        return
     if recipe.dataset_hindsight:
         raise RecipeError(
             f"dataset_hindsight copies the dataset with other goals, and {dataset.source} lies on disk; leave it out, "
