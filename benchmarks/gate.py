@@ -31,12 +31,11 @@ class Gate:
 
     def passed(self, units: float, **more: Any) -> None:
         """So many units are done: report the turn, and wait for the next."""
-        self._report({"units": units, **self._clocks(), **more})
+        self._report({"units": units, "peak": _peak(), **self._clocks(), **more})
 
     def done(self) -> None:
         """Nothing is left to do."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        self._report({"units": 0, "done": True, "peak": peak, **self._clocks()})
+        self._report({"units": 0, "done": True, "peak": _peak(), **self._clocks()})
 
     def forever(self, turn: Callable[[], float]) -> None:
         """Run one turn after the other; each returns its units. Ends when the benchmark does."""
@@ -53,6 +52,11 @@ class Gate:
         if not sys.stdin.readline():
             os._exit(0)
         self.start, self.cpu = time.perf_counter(), time.process_time()
+
+
+def _peak() -> int:
+    """Largest resident memory of the process so far, bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class Laps:

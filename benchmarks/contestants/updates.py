@@ -1,4 +1,4 @@
-"""Segue's updates: `updates ALGORITHM UPDATES [--rows N] [--set FIELD=VALUE …]`, the updates in one dispatch."""
+"""Segue's updates: `updates ALGORITHM UPDATES [--rows N | --mapped FOLDER] [--set …]`, the updates in one dispatch."""
 
 from __future__ import annotations
 
@@ -34,18 +34,10 @@ class Updates:
         import jax
         import jax.numpy as jnp
 
-        from segue.training.update import run_updates
+        from segue.training.update import train
 
-        self.learner, _ = run_updates(
-            self.learner,
-            self.replay,
-            jax.random.key(1),
-            jnp.zeros(()),
-            algorithm=self.algorithm,
-            bridges=(),
-            strategy=None,
-            blocks=self.blocks,
-        )
+        given = (self.learner, self.replay, jax.random.key(1), jnp.zeros(()), self.algorithm)
+        self.learner, _ = train(*given, blocks=self.blocks)
         jax.block_until_ready(self.learner)
         return self.updates
 
@@ -68,19 +60,30 @@ def transitions(rows: int) -> Any:
     )
 
 
+def on_disk(algorithm: Any, folder: str) -> Any:
+    """A mapped dataset as the update samples it: without the episodes held out, normalised."""
+    from segue.data import load
+    from segue.replay.on_disk import transitions_of
+
+    dataset = load(f"mapped:{folder}").split(0.1, 0)[0]
+    return transitions_of(algorithm, dataset, dataset.normaliser())
+
+
 def main() -> None:
     gate = Gate()
     parser = argparse.ArgumentParser()
     parser.add_argument("algorithm")
     parser.add_argument("updates", type=int)
     parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--mapped")
     parser.add_argument("--set", nargs="*", default=[])
     flags = parser.parse_args()
     from segue.algorithms import ALGORITHMS
 
     values = {name: ast.literal_eval(value) for name, value in (pair.split("=") for pair in flags.set)}
-    contestant = Updates(ALGORITHMS[flags.algorithm](**values), flags.updates, transitions(flags.rows))
-    gate.forever(contestant.run)
+    algorithm = ALGORITHMS[flags.algorithm](**values)
+    log = transitions(flags.rows) if flags.mapped is None else on_disk(algorithm, flags.mapped)
+    gate.forever(Updates(algorithm, flags.updates, log).run)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class Flags:
     source: tyro.conf.Positional[str]
     """The dataset: anything that segue inspect reads."""
     to: tyro.conf.Positional[str]
-    """npz:FILE, parquet:FILE, csv:FILE or minari:ID."""
+    """npz:FILE, parquet:FILE, csv:FILE, minari:ID, or mapped:FOLDER for a dataset larger than memory."""
     columns: ColumnFlags
     clip_actions: bool = False
     """Clip actions outside their bounds instead of refusing the dataset."""
@@ -31,12 +31,16 @@ class Flags:
 def main(arguments: list[str]) -> int:
     """Read, write, and say how to name the result."""
     flags = parse(Flags, arguments, "convert", DESCRIPTION)
-    from segue.data import load
+    from segue.data import load, mapped, parts
     from segue.data.convert import convert, target
 
-    target(flags.to)  # before reading, which may take long
-    dataset = load(named(flags.source, given(flags.columns)), clip_actions=flags.clip_actions)
-    uri, lost = convert(dataset, flags.to)
+    scheme, place = target(flags.to)  # before reading, which may take long
+    source, lost = named(flags.source, given(flags.columns)), None
+    if scheme == "mapped":
+        uri, dataset = f"mapped:{place}", mapped.write(place, parts(source, clip_actions=flags.clip_actions))
+    else:
+        dataset = load(source, clip_actions=flags.clip_actions)
+        uri, lost = convert(dataset, flags.to)
     console = PlainConsole()
     for note in dataset.notes:
         console.print(f"note {note}", soft_wrap=True)

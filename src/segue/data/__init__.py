@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segue.data import arrays, bundle, d4rl, lerobot, live, minari, npz, tabular
+from segue.data import arrays, bundle, d4rl, lerobot, live, mapped, minari, npz, tabular
 from segue.data.bundle import bundled
 from segue.data.dataset import Columns, Dataset, OutOfRange
 from segue.data.mixture import PLUS, Mixture, combined
@@ -17,10 +17,23 @@ from segue.data.table import SUFFIXES, Table, completed, scheme_of
 from segue.errors import DataError, unknown
 from segue.plugins import Registry
 
-__all__ = ["FORMATS", "Columns", "Dataset", "Mixture", "Source", "Table", "bundled", "load", "parts_of", "uri_of"]
+__all__ = [
+    "FORMATS",
+    "Columns",
+    "Dataset",
+    "Mixture",
+    "Source",
+    "Table",
+    "bundled",
+    "load",
+    "parts",
+    "parts_of",
+    "uri_of",
+]
 
-#: Reader by the scheme of its URIs. A reader gets what follows the colon and returns the columns.
-FORMATS: Registry[Callable[[str], Columns]] = Registry(
+#: Reader by the scheme of its URIs. A reader gets what follows the colon and returns the columns, or a Dataset where
+#: these were validated when they were written.
+FORMATS: Registry[Callable[[str], Columns | Dataset]] = Registry(
     "dataset",
     {
         "segue": bundle.read,
@@ -32,6 +45,7 @@ FORMATS: Registry[Callable[[str], Columns]] = Registry(
         "ndjson": tabular.read_ndjson,
         "lerobot": lerobot.read,
         "live": live.read,
+        "mapped": mapped.read,
     },
 )
 #: Schemes whose places may name columns: `csv:log.csv?reward=r`.
@@ -45,10 +59,10 @@ def load(source: Source, *, clip_actions: bool = False) -> Dataset:
 
     Args:
         source: `segue:NAME` (bundled), `minari:ID`, `d4rl:FILE.hdf5`, `npz:FILE`, `csv:FILE`, `parquet:FILE`,
-            `ndjson:FILE`, `lerobot:FOLDER`, `live:LOG`, or the path of such a file; a `Table` or a DataFrame; a
-            `Mixture` or a list of datasets; or a dict of arrays with one row per step: `observations, actions, rewards,
-            terminals`, optional `timeouts, next_observations, behaviour_log_prob`, and optional metadata `env_id,
-            action_low, action_high, discrete_actions`. A Dataset is returned as it is.
+            `ndjson:FILE`, `lerobot:FOLDER`, `live:LOG`, `mapped:FOLDER`, or the path of such a file; a `Table` or a
+            DataFrame; a `Mixture` or a list of datasets; or a dict of arrays with one row per step: `observations,
+            actions, rewards, terminals`, optional `timeouts, next_observations, behaviour_log_prob`, and optional
+            metadata `env_id, action_low, action_high, discrete_actions`. A Dataset is returned as it is.
         clip_actions: clip actions outside their bounds, and note it, instead of refusing the dataset.
 
     Raises:
@@ -84,6 +98,30 @@ def load(source: Source, *, clip_actions: bool = False) -> Dataset:
     return _validated(lambda: FORMATS[scheme](place), uri, out_of_range)
 
 
+def parts(source: str, *, clip_actions: bool = False) -> Iterator[Dataset]:
+    """A dataset in parts, of which one is in memory at a time: those of a mixture, whole episodes of Parquet files.
+
+    A dataset of another format is one part.
+
+    Raises:
+        DataError: as `load` does; also for a mixture with weights, and Parquet files whose episodes are scattered.
+    """
+    if PLUS in source:
+        mixture = Mixture.parse(source)
+        if mixture.weights is not None:
+            raise DataError(f"{source}: weights are not kept when parts become one dataset; leave them out")
+        for part in mixture.parts:
+            yield from parts(part, clip_actions=clip_actions)
+        return
+    uri = str(uri_of(source))
+    scheme, _, place = uri.partition(":")
+    if scheme != "parquet":
+        yield load(uri, clip_actions=clip_actions)
+        return
+    for first, columns in tabular.parquet_parts(place):
+        yield Dataset.from_columns(columns, f"{uri} (rows from {first:,} on)", "clip" if clip_actions else "error")
+
+
 def uri_of(source: Source) -> str | None:
     """How files and commands name a dataset: one line of text. None if it is held in memory.
 
@@ -92,6 +130,8 @@ def uri_of(source: Source) -> str | None:
     """
     if isinstance(source, Table):
         return source.uri
+    if isinstance(source, mapped.MappedDataset) and source.content is not None:  # as it lies on disk, no part of it
+        return source.source
     if isinstance(source, list | tuple) and not any(isinstance(part, Mapping) for part in source):
         source = Mixture(source)
     if isinstance(source, Mixture):
@@ -166,9 +206,10 @@ def _is_frame(source: Any) -> bool:
     return hasattr(source, "__arrow_c_stream__") or hasattr(source, "__dataframe__")
 
 
-def _validated(read: Callable[[], Columns], source: str, out_of_range: OutOfRange) -> Dataset:
+def _validated(read: Callable[[], Columns | Dataset], source: str, out_of_range: OutOfRange) -> Dataset:
     try:
-        return Dataset.from_columns(read(), source, out_of_range)
+        found = read()
+        return found if isinstance(found, Dataset) else Dataset.from_columns(found, source, out_of_range)
     except MemoryError as error:
         raise DataError(
             f"{source}: does not fit into memory ({error}); use a machine with more, or fewer rows"

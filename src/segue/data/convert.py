@@ -1,4 +1,4 @@
-"""Writing a dataset in another format: `npz:FILE`, `parquet:FILE`, `csv:FILE` or `minari:ID`."""
+"""Writing a dataset in another format: `npz:FILE`, `parquet:FILE`, `csv:FILE`, `minari:ID` or `mapped:FOLDER`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from gymnasium import spaces
 
-from segue.data import files, minari, npz
+from segue.data import files, mapped, minari, npz
 from segue.data.dataset import Columns, Dataset
 from segue.data.table import Table, scheme_of
 from segue.data.tabular import LOG_PROPENSITY, PARQUET_ENCODING, PARQUET_OPTIONS
@@ -20,7 +20,7 @@ from segue.files import write_atomically
 if TYPE_CHECKING:
     import pyarrow as pa
 
-WRITERS = ("npz", "parquet", "csv", "minari")
+WRITERS = ("npz", "parquet", "csv", "minari", "mapped")
 
 
 def target(to: str) -> tuple[str, str]:
@@ -48,18 +48,22 @@ def convert(dataset: Dataset, to: str) -> tuple[str, str | None]:
     float32.
 
     Raises:
-        DataError: the format cannot be written (only npz keeps allowed actions), something is there already, or the
-            dataset does not fit it.
+        DataError: the format cannot be written (only npz and mapped keep allowed actions), something is there already,
+            or the dataset does not fit it.
     """
     scheme, place = target(to)
+    if scheme == "mapped":
+        mapped.write(place, [dataset.in_memory()])
+        return f"mapped:{place}", None
+    dataset = dataset.in_memory()
     columns = dataset.in_units()
     if scheme == "npz":
         npz.save(place, columns)
         return f"npz:{place}", None
     if dataset.allowed_actions is not None:
         raise DataError(
-            f"{to}: only npz keeps which actions were allowed ('allowed_actions'); expected npz:FILE.npz, or a dataset "
-            "without that column"
+            f"{to}: only npz and mapped keep which actions were allowed ('allowed_actions'); expected npz:FILE.npz, or "
+            "a dataset without that column"
         )
     lost = None if dataset.encoding is None else "the names and categories of the columns; Parquet and npz keep them"
     if scheme == "minari":

@@ -27,6 +27,8 @@ BOUND_TOLERANCE = 1e-4
 LOG_PROB_TOLERANCE = 1e-4
 #: What TD3+BC and CORL add to standard deviations: an observation that varies by less is constant to a network.
 STD_EPSILON = 1e-3
+#: Rows of a column that are hashed at a time: it may lie on disk.
+HASHED_AT_ONCE = 2**20
 #: Largest rounding of observations to 32-bit floats, in their standard deviations.
 MAX_ROUNDING = 0.1
 
@@ -115,6 +117,14 @@ class Dataset:
             f"Dataset({self.source}: {len(self):,} transitions in {len(self.episode_starts):,} episodes, "
             f"{self.spaces.describe()})"
         )
+
+    def in_memory(self) -> Dataset:
+        """The same dataset as arrays: itself, unless it lies on disk (segue.data.mapped)."""
+        return self
+
+    def excerpt(self) -> Dataset:
+        """What is looked at: the dataset, or of a large one on disk some random episodes."""
+        return self
 
     @property
     def rewards_known(self) -> bool:
@@ -315,12 +325,11 @@ class Dataset:
     def fingerprint(self) -> str:
         """A short hash of every transition, to name a dataset by its content."""
         digest = hashlib.sha256()
-        for array in (self.observations, self.actions, self.rewards, self.next_observations, self.terminals):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        digest.update(self.episode_starts.tobytes())
-        for optional in (self.behaviour_log_prob, self.cost, self.allowed_actions):
-            if optional is not None:
-                digest.update(np.ascontiguousarray(optional).tobytes())
+        known = (self.observations, self.actions, self.rewards, self.next_observations, self.terminals)
+        optional = (self.behaviour_log_prob, self.cost, self.allowed_actions)
+        for column in (*known, self.episode_starts, *optional):
+            for start in range(0, 0 if column is None else len(column), HASHED_AT_ONCE):
+                digest.update(np.ascontiguousarray(column[start : start + HASHED_AT_ONCE]).data)  # type: ignore[index]
         return digest.hexdigest()[:12]
 
     def episode_fingerprints(self) -> UInt64[np.ndarray, " episodes"]:

@@ -119,8 +119,14 @@ class Inspection:
 
 def inspect(dataset: Dataset) -> Inspection:
     """Describe a dataset and look for problems."""
-    discrete = dataset.spaces.discrete
+    discrete, seen = dataset.spaces.discrete, dataset.excerpt()
     ended = int(dataset.episode_terminals.sum())
+    notes = dataset.notes
+    if len(seen) < len(dataset):
+        notes += (
+            f"rewards, observations, actions and problems are those of {len(seen.episode_starts):,} random episodes "
+            f"({len(seen):,} transitions); counts, lengths, returns and costs are of all",
+        )
     return Inspection(
         source=dataset.source,
         env_id=dataset.env_id,
@@ -130,16 +136,14 @@ def inspect(dataset: Dataset) -> Inspection:
         timeouts=len(dataset.episode_starts) - ended,
         returns=Spread.of(dataset.episode_returns) if dataset.rewards_known else None,
         lengths=Spread.of(dataset.episode_lengths),
-        rewards=Spread.of(dataset.rewards) if dataset.rewards_known else None,
+        rewards=Spread.of(seen.rewards) if dataset.rewards_known else None,
         costs=None if dataset.episode_costs is None else Spread.of(dataset.episode_costs),
-        observations=()
-        if dataset.spaces.image
-        else tuple(Dimension(*_moments(column)) for column in dataset.observations.T),
+        observations=() if seen.spaces.image else tuple(Dimension(*_moments(column)) for column in seen.observations.T),
         image=dataset.spaces.image,
-        actions=() if discrete else tuple(_action_dimension(column) for column in dataset.actions.T),
-        action_shares=tuple(map(float, _shares(dataset))) if discrete else (),
-        notes=dataset.notes,
-        problems=problems(dataset),
+        actions=() if discrete else tuple(_action_dimension(column) for column in seen.actions.T),
+        action_shares=tuple(map(float, _shares(seen))) if discrete else (),
+        notes=notes,
+        problems=problems(seen),
     )
 
 
@@ -151,9 +155,11 @@ def plot(dataset: Dataset, path: str | os.PathLike[str]) -> None:
     """
     from matplotlib.figure import Figure
 
+    whole, dataset = dataset, dataset.excerpt()
     figure = Figure(figsize=(12, 8), layout="constrained")
     figure.suptitle(
-        f"{dataset.source}: {len(dataset):,} transitions, {len(dataset.episode_starts):,} episodes",
+        f"{dataset.source}: {len(whole):,} transitions, {len(whole.episode_starts):,} episodes"
+        + (f" (drawn: {len(dataset.episode_starts):,})" if len(dataset) < len(whole) else ""),
         fontsize=13,
     )
     if dataset.spaces.discrete:

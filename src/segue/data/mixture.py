@@ -89,6 +89,7 @@ def combined(parts: Sequence[Dataset], weights: Sequence[float] | None, source: 
     Raises:
         DataError: naming both, if two differ in their spaces, environment, or in what their numbers mean.
     """
+    parts = [part.in_memory() for part in parts]
     first = parts[0]
     for part in parts[1:]:
         for what, ours, theirs in (

@@ -7,7 +7,7 @@ import fnmatch
 import glob
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,8 @@ MOST_CATEGORIES = 256
 #: Whole numbers as actions are numbered anew if less than one in this many of 0 … their maximum occurs.
 SPARSE = 10
 SUCCESS, NONE, END, EACH_ROW, OF_THE_DATA = "success", "none", "end", "row", "data"
+#: Rows of a Parquet file that are read at once where it is read in parts.
+PART_ROWS = 2**18
 #: What to do with a file in a code page of Windows.
 _TO_UTF_8 = "save the file as UTF-8 (iconv -f latin1 -t utf-8 OLD > NEW; in Excel: CSV UTF-8)"
 _FUNCTION = re.compile(r"[\w.]+:\w+")
@@ -90,6 +92,54 @@ def read(table: Table, scheme: str | None = None) -> Columns:
         return Reading(table, *_in_memory(table.data)).columns()
     scheme = scheme or table.scheme
     return Reading(table, *from_files(scheme, table.paths), scheme).columns()
+
+
+def parquet_parts(place: str) -> Iterator[tuple[int, Columns]]:
+    """Parquet files in parts of whole episodes, for those that are larger than memory.
+
+    Every episode is in one file, its rows next to each other.
+
+    Returns:
+        The first row of each part in its file, and its columns.
+
+    Raises:
+        DataError: naming file, row and column; also if the rows of an episode are apart, or nothing ends an episode.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    table = Table.parse(place)
+    for path in _found("parquet", table.paths or ()):
+        first, kept, seen = 0, None, set[Any]()
+        try:
+            with pa.parquet.ParquetFile(path) as file:
+                for batch in file.iter_batches(PART_ROWS):
+                    part = pa.Table.from_batches([batch]).replace_schema_metadata(file.schema_arrow.metadata)
+                    kept = part if kept is None else pa.concat_tables([kept, part])
+                    stop = Reading(table, kept, [path], [len(kept)], "parquet", first=first).last_start()
+                    if stop:
+                        yield first, _part(table, kept.slice(0, stop), path, first, seen)
+                        first, kept = first + stop, kept.slice(stop)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"parquet:{path}: cannot be read as Parquet ({files.reason(error)})") from error
+        if kept is None:
+            raise DataError(f"parquet:{path}: the file has no rows")
+        if len(kept):
+            yield first, _part(table, kept, path, first, seen)
+
+
+def _part(table: Table, rows: pa.Table, path: str, first: int, seen: set[Any]) -> Columns:
+    """The columns of whole episodes, none of which were `seen` before."""
+    reading = Reading(table, rows, [path], [len(rows)], "parquet", first=first)
+    if reading.names_episodes:
+        episodes = set(rows[reading.one("episode")].unique().to_pylist())
+        if again := episodes & seen:
+            raise DataError(
+                f"{reading.at(0)}: rows of the episode {min(again, key=str)!r} stand here and further up; expected the "
+                "rows of an episode next to each other: sort the file by episode and step"
+            )
+        seen |= episodes
+    return reading.columns()
 
 
 def from_files(scheme: str, named: Sequence[str]) -> tuple[pa.Table, list[str], list[int]]:
@@ -195,8 +245,10 @@ class Reading:
         lengths: Sequence[int],
         scheme: str = "",
         entries: Mapping[str, Sequence[str]] | None = None,
+        first: int = 0,
     ) -> None:
-        """`entries` are the names of what the lists of a column hold."""
+        """`entries` are the names of what the lists of a column hold; rows of a part of a file count from `first`."""
+        self.first = first
         self.whole, self.paths, self.lengths, self.scheme = whole, paths, lengths, scheme
         self.entries = entries or {}
         self.rows, self.names = len(whole), list(whole.column_names)
@@ -214,7 +266,7 @@ class Reading:
         """Where a row of the joined table lies."""
         starts = np.cumsum([0, *self.lengths])
         number = int(np.searchsorted(starts, row, side="right")) - 1
-        place = row - int(starts[number])
+        place = row - int(starts[number]) + self.first
         line = f" (line {place + 2})" if self.scheme == "csv" else f" (line {place + 1})" * (self.scheme == "ndjson")
         return f"{self.paths[number]}, row {place}{line}"
 
@@ -539,7 +591,7 @@ class Reading:
     def order(self) -> tuple[Int[np.ndarray, " rows"], Bool[np.ndarray, " rows"]]:
         """Rows by episode (the first that occurs first) and step, and where an episode's last row is in that order."""
         table, every = self.table, np.arange(self.rows)
-        if table.episode == EACH_ROW and EACH_ROW not in self.names:
+        if table.episode is not None and not self.names_episodes:
             return every, np.ones(self.rows, bool)
         file = np.repeat(np.arange(len(self.lengths)), self.lengths)
         if table.episode is None:
@@ -565,6 +617,31 @@ class Reading:
                     "row per step"
                 )
         return order, np.append(np.diff(sorted_code) != 0, True)
+
+    @property
+    def names_episodes(self) -> bool:
+        """Whether a column tells episodes apart."""
+        return self.table.episode is not None and not (self.table.episode == EACH_ROW and EACH_ROW not in self.names)
+
+    def last_start(self) -> int:
+        """The row where the last episode begins, which may go on beyond the table: all rows before are whole episodes.
+
+        Raises:
+            DataError: if no column says where episodes end.
+        """
+        if self.names_episodes:
+            starts = np.flatnonzero(np.diff(self._ranks(self.one("episode")))) + 1
+        elif self.table.episode is not None:
+            return self.rows
+        else:
+            flags = [self.flags(option) for option in ("terminal", "timeout") if self._has_column(option)]
+            if not flags:
+                raise self.fail(
+                    "to be read in parts it needs a column that tells episodes apart: --episode COLUMN, or --terminal "
+                    f"or --timeout COLUMN; there is {self._listed()}"
+                )
+            starts = np.flatnonzero(np.logical_or.reduce(flags)) + 1
+        return int(starts[-1]) if starts.size else 0
 
     def _unnamed_ends(self, file: Int[np.ndarray, " rows"]) -> Bool[np.ndarray, " rows"]:
         """Without a column of episodes: the ends of files, terminals and time-outs, or where the steps start again."""

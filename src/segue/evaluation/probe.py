@@ -11,6 +11,7 @@ from segue.core import Transition, as_numbers
 from segue.data.dataset import returns_to_go
 from segue.evaluation.rollout import Rollouts
 from segue.policy import Policy
+from segue.replay.on_disk import OnDisk
 
 #: Rows of the dataset that are looked at, evenly spaced.
 ROWS = 512
@@ -23,12 +24,18 @@ BINS = 20
 class Probe:
     """Holds the rows of the dataset to look at; without a dataset only values and returns are compared."""
 
-    def __init__(self, logged: Transition | None) -> None:
-        self.observation = self.action = None
+    def __init__(self, logged: Transition | OnDisk | None) -> None:
+        self.observation: np.ndarray | None = None
+        self.action: np.ndarray | None = None
         if logged is not None:
-            rows = np.linspace(0, len(logged.reward) - 1, min(ROWS, len(logged.reward))).astype(int)
-            self.observation = np.asarray(as_numbers(np.asarray(logged.observation)[rows]))
-            self.action = np.asarray(logged.action)[rows]
+            count = len(logged if isinstance(logged, OnDisk) else logged.reward)
+            rows = np.linspace(0, count - 1, min(ROWS, count)).astype(int)
+            if isinstance(logged, OnDisk):
+                seen = logged.read(rows)
+                observation, action = np.asarray(seen.observation), np.asarray(seen.action)
+            else:
+                observation, action = np.asarray(logged.observation)[rows], np.asarray(logged.action)[rows]
+            self.observation, self.action = np.asarray(as_numbers(observation)), action
 
     def measure(self, policy: Policy, rollouts: Rollouts) -> dict[str, float]:
         """Means, by name.
@@ -76,7 +83,7 @@ class Probe:
         return np.asarray(decision.sample(np.random.default_rng(0)))
 
 
-def action_histogram(policy: Policy, logged: Transition | None) -> dict[str, Any] | None:
+def action_histogram(policy: Policy, logged: Transition | OnDisk | None) -> dict[str, Any] | None:
     """Shares of actions in the dataset, and of the policy on the same states, for each action dimension.
 
     Plain data: `edges` of the bins (None for discrete actions, with a bin per action), `dataset` and `policy`, both

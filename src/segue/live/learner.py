@@ -34,6 +34,7 @@ from segue.live.schema import AuditRow, CursorRow
 from segue.live.stream import Lost, Step, Stream, Told
 from segue.recipe import Recipe, read_recipes
 from segue.replay import Replay
+from segue.replay.on_disk import transitions_of
 from segue.runner import checkpoint as checkpoints
 from segue.runner.checkpoint import Checkpoint
 from segue.runner.checkpointer import JobCheckpointer
@@ -41,7 +42,7 @@ from segue.runner.directory import RunDirectory
 from segue.runner.job import Inputs
 from segue.runner.jobs import Event, Job
 from segue.runner.recorder import JobRecorder
-from segue.runner.start import hand_over_to_online
+from segue.runner.start import check_on_disk, hand_over_to_online
 from segue.runner.stopping import Stop
 from segue.training.agent import Agent, AgentSettings
 from segue.training.checkpointing import Position
@@ -208,7 +209,8 @@ class Learner:
         recipe, dataset, spaces = self.recipe, self.inputs.dataset, self.source.spaces
         algorithm, bridges, strategy = recipe.online, recipe.bridges, recipe.effective_replay
         assert algorithm is not None
-        logged = None if dataset is None else algorithm.transitions(dataset, self.source.learner.normaliser)
+        check_on_disk(recipe, dataset)
+        logged = None if dataset is None else transitions_of(algorithm, dataset, self.source.learner.normaliser)
         parts = None if dataset is None else dataset.part_rows()
         kept = logged if strategy.needs_dataset else None
         masks = logged is not None and logged.allowed is not None

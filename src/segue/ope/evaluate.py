@@ -223,7 +223,7 @@ def evaluate_offline(
         was
             asked for by name and needs a density that the policy does not have.
     """
-    dataset = dataset if isinstance(dataset, Dataset) else load(dataset)
+    dataset = (dataset if isinstance(dataset, Dataset) else load(dataset)).in_memory()
     if cost_limit is not None:
         dataset.require_cost("a limit on cost")
     if not dataset.rewards_known:

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from segue import rng
 from segue.core import Array, Key, Spaces, Transition, as_numbers
 from segue.hyper import HyperParameters
+from segue.replay.on_disk import OnDisk
 
 
 class Shares(eqx.Module):
@@ -44,13 +45,15 @@ class Replay(eqx.Module):
     """Device-resident data. The dataset is shared and never copied; the ring is overwritten oldest first."""
 
     offline: Transition | None
-    """The dataset, [M, …]."""
+    """The dataset, [M, …]; None if it lies on disk."""
     online: Transition | None
     """The ring, [capacity, …]; None in the offline phase."""
     count: Int[jax.Array, ""]
     """Live transitions received so far, also those already overwritten."""
     shares: Shares | None = None
     """Where the dataset is a mixture with weights: how its rows are drawn. Otherwise uniformly."""
+    disk: OnDisk | None = eqx.field(default=None, static=True)
+    """A dataset that is not on the device; `window` reads what an update needs of it."""
 
     def draw_dataset(self, key: Key, batch_size: int) -> Int[jax.Array, " batch"]:
         """Row numbers of the dataset, each part of a mixture with its share."""
@@ -61,7 +64,14 @@ class Replay(eqx.Module):
     @property
     def offline_size(self) -> int:
         """M, transitions in the dataset."""
+        if self.disk is not None:
+            return len(self.disk)
         return 0 if self.offline is None else self.offline.reward.shape[0]
+
+    @property
+    def logged(self) -> Transition | OnDisk | None:
+        """The dataset, wherever it lies."""
+        return self.offline if self.disk is None else self.disk
 
     @property
     def capacity(self) -> int:
@@ -94,10 +104,27 @@ class Replay(eqx.Module):
         live = jnp.where(following >= 0, self.offline_size + following % max(self.capacity, 1), -1)
         return jnp.where(rows < self.offline_size, following, live)
 
+    def window(
+        self, rows: Int[np.ndarray, "*updates batch"], length: int
+    ) -> tuple[Replay, Int[Array, "*updates batch"]]:
+        """A replay that holds, of a dataset on disk, what updates with these rows need; and the rows in it.
+
+        `length` is the number of steps that are looked at from each row (action chunks).
+        """
+        assert self.disk is not None
+        logged = rows < self.offline_size
+        offline = self.disk.window(np.where(logged, rows, 0).reshape(-1), length)
+        if self.online is not None and self.online.allowed is not None:
+            offline = with_masks(offline, self.online.allowed.shape[1])
+        places = np.arange(rows.size).reshape(rows.shape) * length
+        there = np.where(logged, places, rows - self.offline_size + rows.size * length).astype(np.int32)
+        offline = jax.tree.map(jnp.asarray, offline)
+        return Replay(offline, self.online, self.count), jnp.asarray(there)
+
     @classmethod
     def create(
         cls,
-        offline: Transition | None,
+        offline: Transition | OnDisk | None,
         capacity: int,
         spaces: Spaces,
         chunks: bool = False,
@@ -105,9 +132,13 @@ class Replay(eqx.Module):
         masks: bool = False,
         part_rows: tuple[Int[np.ndarray, " parts"], Float[np.ndarray, " parts"]] | None = None,
     ) -> Replay:
-        """The dataset on the device, and an empty ring of this capacity (0: none), with what `chunks` of actions,
-        `costs` or `masks` of allowed actions need; `part_rows` are the rows and shares of a mixture's parts."""
-        offline = None if offline is None else jax.tree.map(jnp.asarray, offline)
+        """The dataset, on the device unless it lies on disk, and an empty ring of this capacity (0: none).
+
+        With what `chunks` of actions, `costs` or `masks` of allowed actions need; `part_rows` are the rows and shares
+        of a mixture's parts.
+        """
+        disk = offline if isinstance(offline, OnDisk) else None
+        offline = None if offline is None or disk is not None else jax.tree.map(jnp.asarray, offline)
         ring = empty(capacity, spaces) if capacity else None
         if ring is not None and chunks:
             ring = ring._replace(following=jnp.full(capacity, -1, jnp.int32))
@@ -118,7 +149,7 @@ class Replay(eqx.Module):
             ring = None if ring is None else ring._replace(allowed=every[0], next_allowed=every[1])
             offline = None if offline is None else jax.tree.map(jnp.asarray, with_masks(offline, spaces.action_size))
         shares = None if offline is None or part_rows is None else Shares.of(*part_rows)
-        return cls(offline, ring, jnp.zeros((), jnp.int32), shares)
+        return cls(offline, ring, jnp.zeros((), jnp.int32), shares, disk)
 
 
 def with_masks(batch: Transition, actions: int) -> Transition:
@@ -218,6 +249,11 @@ class ReplayStrategy(HyperParameters):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("capacity", self.capacity is None or self.capacity >= 1, "at least 1, or none to keep all")
+
+    @classmethod
+    def stateless(cls) -> bool:
+        """Whether the rows of an update do not depend on the updates before it, so that they can be read ahead."""
+        return cls.init is ReplayStrategy.init and cls.update is ReplayStrategy.update
 
     def init(self, replay: Replay, spaces: Spaces, key: Key) -> Any:
         """The strategy's state, where it has one: it is carried through the updates as `Learner.sampler`."""

@@ -95,7 +95,7 @@ def execute(job: Job, inputs: Inputs, send: Callable[[Event], None], stop: Stop)
             final = _online(job, inputs, recorder, checkpointer)
         result = _result(job, recorder, final, checkpointer.lines)
         if job.phase == "offline":
-            result["actions"] = action_histogram(Policy(final.algorithm, final.learner), inputs.offline.offline)
+            result["actions"] = action_histogram(Policy(final.algorithm, final.learner), inputs.offline.logged)
     except Diverged as error:
         kept = sorted(job.checkpoints.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
         kept += [latest for latest in [job.checkpoints / LATEST] if latest.exists()]

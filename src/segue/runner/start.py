@@ -16,12 +16,14 @@ from segue.bridges.base import Handover
 from segue.core import Learner, Normaliser, Spaces, Transition, origin
 from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
+from segue.data.mapped import MappedDataset
 from segue.envs import Environment, environment_spaces
 from segue.envs.goals import Goals
 from segue.envs.make import Looks
 from segue.errors import RecipeError
 from segue.recipe import Recipe, located
-from segue.replay import Replay
+from segue.replay import REPLAYS, Replay
+from segue.replay.on_disk import OnDisk, transitions_of
 from segue.runner import checkpoint
 from segue.runner.jobs import Job
 from segue.training.distil import distil
@@ -41,7 +43,7 @@ def hand_over_to_online(
     job: Job,
     recipe: Recipe,
     dataset: Dataset | None,
-    logged: Transition | None,
+    logged: Transition | OnDisk | None,
     spaces: Spaces,
     recorder: Recorder,
 ) -> tuple[Learner, list[str]]:
@@ -76,7 +78,15 @@ def hand_over_to_online(
     def tell(step: int, total: int) -> None:
         recorder.progress("handover", step, total)
 
-    handover = Handover(algorithm, spaces, dataset, logged, tell, fit_critic)
+    seen = logged
+    if isinstance(logged, OnDisk) and recipe.bridges:
+        seen = logged.sample()
+        if len(seen.reward) < len(logged):
+            lines.append(
+                f"bridges: what they fit to the dataset at the handover, they fit to {len(seen.reward):,} random "
+                f"transitions of its {len(logged):,}, which lie on disk"
+            )
+    handover = Handover(algorithm, spaces, dataset, None if isinstance(seen, OnDisk) else seen, tell, fit_critic)
     states: dict[str, Any] = {}
     for bridge in sorted(recipe.bridges, key=lambda bridge: bridge.attach_order):
         learner, states[bridge.name] = bridge.attach(learner, handover, rng.stream(job.seed, "bridge", bridge.name))
@@ -150,6 +160,7 @@ def check_fit(
     """
     look = look or Looks()
     recipe.check_fit(dataset, None if environment is None else look(environment).spaces)
+    check_on_disk(recipe, dataset)
     if not (recipe.hindsight or recipe.dataset_hindsight):
         return
     if environment is None:
@@ -171,6 +182,29 @@ def check_fit(
         )
 
 
+def check_on_disk(recipe: Recipe, dataset: Dataset | None) -> None:
+    """Refuse what needs the whole dataset in memory, where it lies on disk.
+
+    Raises:
+        RecipeError: naming the part of the recipe.
+    """
+    if not isinstance(dataset, MappedDataset):
+        return
+    if recipe.dataset_hindsight:
+        raise RecipeError(
+            f"dataset_hindsight copies the dataset with other goals, and {dataset.source} lies on disk; leave it out, "
+            "or give the dataset in a format that is read into memory"
+        )
+    replay = recipe.effective_replay
+    on_policy = recipe.online is None or recipe.online.on_policy
+    if not on_policy and replay.needs_dataset and not replay.stateless():
+        able = [name for name, cls in REPLAYS.items() if cls.stateless()]
+        raise RecipeError(
+            f"replay {replay.name} keeps a number for every transition of the dataset, and those of {dataset.source} "
+            f"lie on disk and are read ahead; there is {', '.join(able)}"
+        )
+
+
 def _check_rewards(dataset: Dataset, goals: Goals) -> None:
     """Refuse a dataset whose rewards are not those that the environment computes for its goals."""
     if not dataset.rewards_known:
@@ -187,10 +221,10 @@ def _check_rewards(dataset: Dataset, goals: Goals) -> None:
         )
 
 
-def logged_of(recipe: Recipe, algorithm: Algorithm, part: Dataset, normaliser: Normaliser) -> Transition:
+def logged_of(recipe: Recipe, algorithm: Algorithm, part: Dataset, normaliser: Normaliser) -> Transition | OnDisk:
     """A part of the recipe's dataset as an algorithm learns from it, with the copies that hindsight makes."""
     if not recipe.dataset_hindsight:
-        return algorithm.transitions(part, normaliser)
+        return transitions_of(algorithm, part, normaliser)
     environment = environment_of(recipe, part)
     assert environment is not None
     with contextlib.closing(Goals(environment)) as goals:

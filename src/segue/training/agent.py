@@ -37,7 +37,7 @@ from segue.training.checkpointing import Position
 from segue.training.recorder import Recorder
 from segue.training.recovery import Recovery
 from segue.training.return_backfill import ReturnBackfill
-from segue.training.update import run_updates
+from segue.training.update import train
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ class Agent:
         self.owed -= blocks * block
         progress = jnp.asarray(self._progress(self.step), jnp.float32)
         with self.recorder.clock("online", "compile"):  # the call returns at once when it need not compile
-            self.learner, metrics = run_updates(
+            self.learner, metrics = train(
                 self.learner,
                 self.replay,
                 self.key,

@@ -24,7 +24,7 @@ from segue.replay.base import Replay
 from segue.training.checkpointing import NO_CHECKPOINTS, Checkpointer, Position
 from segue.training.recorder import Recorder
 from segue.training.recovery import Recovery
-from segue.training.update import run_updates
+from segue.training.update import train
 
 #: Updates per dispatch: long enough to hide the dispatch, short enough for a progress bar and Ctrl-C.
 UPDATES_PER_DISPATCH = 100
@@ -72,8 +72,8 @@ def alone(loop: Asking[T]) -> T:
 def answer(asked: Updates) -> Answer:
     """Its updates alone."""
     progress = jnp.asarray(asked.progress, jnp.float32)
-    how = {"blocks": asked.blocks, "train_policy": asked.train_policy}
-    return Answer(*run_updates(asked.learner, asked.replay, asked.key, progress, asked.algorithm, **how))
+    given = (asked.learner, asked.replay, asked.key, progress, asked.algorithm)
+    return Answer(*train(*given, blocks=asked.blocks, train_policy=asked.train_policy))
 
 
 def train_offline(
@@ -104,7 +104,7 @@ def train_offline(
     ignores `learner`.
     """
     key = rng.stream(seed, phase)
-    probe = Probe(replay.offline)
+    probe = Probe(replay.logged)
     per_block = algorithm.updates_per_block
     step, evaluations = 0, 0
     if position is not None:

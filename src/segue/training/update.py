@@ -19,14 +19,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from segue import rng
 from segue.algorithms.base import Algorithm, AnyStep, Aux, BellmanStep, Follow, PolicyStep, Step
 from segue.bridges.base import Bridge, weighted_mean
 from segue.chunks import chunk_batch
-from segue.core import Key, Learner, Metrics, Nets, Transition, origin
+from segue.core import Array, Key, Learner, Metrics, Nets, Transition, origin
 from segue.errors import SegueError
 from segue.networks.encoder import image_shape, randomly_shifted
 from segue.replay.base import Replay, ReplayStrategy
@@ -232,6 +233,7 @@ def run_updates(
     bridges: Bridges = (),
     strategy: ReplayStrategy | None = None,
     *,
+    rows: Int[jax.Array, "blocks length batch"] | None = None,
     blocks: int,
     train_policy: bool = True,
 ) -> tuple[Learner, Metrics]:
@@ -239,7 +241,8 @@ def run_updates(
 
     `progress` is the share of the phase that is over, for replay strategies and schedules. `key` is the phase's; each
     block folds in the learner's step, so results do not depend on how many blocks share a dispatch. `strategy` None
-    samples the dataset uniformly. Images are randomly shifted. Returns metrics averaged over the blocks.
+    samples the dataset uniformly; `rows` are drawn already. Images are randomly shifted. Returns metrics averaged over
+    the blocks.
     """
     current = algorithm.at(progress)
     for bridge, state in zip(bridges, learner.bridges, strict=True):
@@ -248,14 +251,10 @@ def run_updates(
     image = image_shape(learner.nets)
     often, seldom = (tuple(step for step in steps if (step.every == 1) == due) for due in (True, False))
 
-    def sample(carry: Learner, sample_key: Key) -> tuple[Learner, Transition]:
-        rows_key = rng.named(sample_key, "rows")
-        if strategy is None:
-            rows = replay.draw_dataset(rows_key, algorithm.batch_size)
-            batch = replay.gather(rows)
-        else:
-            rows = strategy.rows(carry.sampler, rows_key, algorithm.batch_size, replay, progress)
-            batch = replay.gather(rows)
+    def sample(carry: Learner, sample_key: Key, drawn: Int[jax.Array, " batch"] | None) -> tuple[Learner, Transition]:
+        rows = draw_rows(carry.sampler, sample_key, replay, progress, algorithm, strategy) if drawn is None else drawn
+        batch = replay.gather(rows)
+        if strategy is not None:
             sampler = strategy.update(carry.sampler, rows, batch, replay, rng.named(sample_key, "sampler"))
             carry = replace(carry, sampler=sampler)
         if algorithm.chunk_length > 1:
@@ -264,19 +263,21 @@ def run_updates(
             batch = randomly_shifted(batch, image, rng.named(sample_key, "shift"))
         return carry, batch
 
-    def update(carry: Learner, update_key: Key) -> tuple[Learner, tuple[Transition, Aux]]:
-        carry, batch = sample(carry, rng.named(update_key, "sample"))
+    def update(
+        carry: Learner, given: tuple[Key, Int[jax.Array, " batch"] | None]
+    ) -> tuple[Learner, tuple[Transition, Aux]]:
+        update_key, drawn = given
+        carry, batch = sample(carry, rng.named(update_key, "sample"), drawn)
         carry, aux = take_all(often, current, bridges, carry, batch, update_key, {})
         return carry, (batch, aux)
 
-    def block(carry: Learner, _: None) -> tuple[Learner, Metrics]:
-        block_key = rng.named(key, "step", carry.step)
+    def block(carry: Learner, drawn: Int[jax.Array, "length batch"] | None) -> tuple[Learner, Metrics]:
+        block_key, keys = update_keys(key, carry.step, length)
         if length == 1:
-            carry, (batch, aux) = update(carry, block_key)
+            carry, (batch, aux) = update(carry, (block_key, None if drawn is None else drawn[0]))
             metrics: Metrics = {}
         else:
-            keys = jax.random.split(rng.named(block_key, "update"), length)
-            carry, (batches, reports) = jax.lax.scan(update, carry, keys)
+            carry, (batches, reports) = jax.lax.scan(update, carry, (keys, drawn))
             metrics = means(reports)
             batch, aux = jax.tree.map(lambda column: column[-1], (batches, reports))
         carry, aux = take_all(seldom, current, bridges, carry, batch, block_key, aux)
@@ -284,8 +285,83 @@ def run_updates(
             carry, aux = update_bridges(current, bridges, carry, batch, block_key, aux)
         return replace(carry, step=carry.step + length), {**means(aux), **metrics}
 
-    learner, metrics = jax.lax.scan(block, learner, None, length=blocks)
+    learner, metrics = jax.lax.scan(block, learner, rows, length=blocks)
     return learner, {**means(metrics), **norms(learner.nets)}
+
+
+def update_keys(key: Key, step: Int[Array, ""], length: int) -> tuple[Key, Key]:
+    """Of the block after this step of a phase: its own key, and those of its updates."""
+    block_key = rng.named(key, "step", step)
+    return block_key, block_key[None] if length == 1 else jax.random.split(rng.named(block_key, "update"), length)
+
+
+def draw_rows(
+    sampler: Any,
+    sample_key: Key,
+    replay: Replay,
+    progress: Float[jax.Array, ""],
+    algorithm: Algorithm,
+    strategy: ReplayStrategy | None,
+) -> Int[jax.Array, " batch"]:
+    """The rows of one update."""
+    rows_key = rng.named(sample_key, "rows")
+    if strategy is None:
+        return replay.draw_dataset(rows_key, algorithm.batch_size)
+    return strategy.rows(sampler, rows_key, algorithm.batch_size, replay, progress)
+
+
+@partial(jax.jit, static_argnames=("blocks",))
+def plan_rows(
+    step: Int[Array, ""],
+    replay: Replay,
+    key: Key,
+    progress: Float[jax.Array, ""],
+    algorithm: Algorithm,
+    strategy: ReplayStrategy | None,
+    *,
+    blocks: int,
+) -> Int[jax.Array, "blocks length batch"]:
+    """The rows that `run_updates` would draw in its updates after this step, with a strategy that has no state."""
+    length = algorithm.updates_per_block
+
+    def one(block_step: Int[Array, ""]) -> Int[jax.Array, "length batch"]:
+        _, keys = update_keys(key, block_step, length)
+        return jax.vmap(
+            lambda update_key: draw_rows((), rng.named(update_key, "sample"), replay, progress, algorithm, strategy)
+        )(keys)
+
+    return jax.vmap(one)(step + length * jnp.arange(blocks))
+
+
+def train(
+    learner: Learner,
+    replay: Replay,
+    key: Key,
+    progress: Float[jax.Array, ""],
+    algorithm: Algorithm,
+    bridges: Bridges = (),
+    strategy: ReplayStrategy | None = None,
+    *,
+    blocks: int,
+    train_policy: bool = True,
+) -> tuple[Learner, Metrics]:
+    """`run_updates`, also where the dataset lies on disk: what they need of it is read first.
+
+    In the offline phase (without a strategy) the rows of the next dispatch are read while this one runs.
+    """
+    how = {"blocks": blocks, "train_policy": train_policy}
+    if replay.disk is None:
+        return run_updates(learner, replay, key, progress, algorithm, bridges, strategy, **how)
+
+    def plan(step: Int[Array, ""]) -> np.ndarray:
+        return np.asarray(plan_rows(step, replay, key, progress, algorithm, strategy, blocks=blocks))
+
+    window, rows = replay.window(plan(learner.step), algorithm.chunk_length)
+    ahead = plan(learner.step + blocks * algorithm.updates_per_block) if strategy is None else None
+    after = run_updates(learner, window, key, progress, algorithm, bridges, strategy, rows=rows, **how)
+    if ahead is not None:
+        replay.disk.read_ahead(ahead.reshape(-1), algorithm.chunk_length)
+    return after
 
 
 def norms(nets: Nets) -> Metrics:
