@@ -13,7 +13,9 @@ from segue.replay.base import ReplayStrategy
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LetGo(Bridge):
-    """Multiplies the weights that an algorithm calls its conservatism (CQL's penalty, TD3+BC's and ReBRAC's cloning).
+    """Multiplies the weights that an algorithm calls its conservatism.
+
+    They are the penalty of CQL, Cal-QL and discrete CQL, the cloning of TD3+BC and ReBRAC, and FQL's distance to its flow.
 
     PPO's KL term has its own schedule (`kl_until`).
     """
