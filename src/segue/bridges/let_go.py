@@ -15,9 +15,8 @@ from segue.replay.base import ReplayStrategy
 class LetGo(Bridge):
     """Multiplies the weights that an algorithm calls its conservatism.
 
-    They are the penalty of CQL, Cal-QL and discrete CQL, the cloning of TD3+BC and ReBRAC, and FQL's distance to its flow.
-
-    PPO's KL term has its own schedule (`kl_until`).
+    They are the penalty of CQL, Cal-QL and discrete CQL, the cloning of TD3+BC and ReBRAC, and FQL's distance to its
+    flow. PPO's KL term has its own schedule (`kl_until`).
     """
 
     name: ClassVar[str] = "let-go"
