@@ -43,8 +43,8 @@ class Handover:
     tell: Callable[[int, int], None] = lambda step, total: None
     """Progress of a long fit: steps done, and of how many."""
     fit_critic: Callable[[Learner, int], Learner] = lambda learner, steps: learner
-    """So many critic updates on the dataset, the policy held still, with the algorithm's own target but without what
-    its conservatism adds."""
+    """So many critic updates on the dataset, with the algorithm's own target but without its conservatism. The
+    policy takes no step."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Critic re-fit at the handover (after OCR-CFT, Luo et al. 2024, arXiv 2412.18855): a critic that fits the policy.
 
-For a policy without a critic (BC), or with a pessimistic one (CQL, EDAC). Two stages, both with the policy held still:
+For a policy without a critic (BC), or with a pessimistic one (CQL, EDAC). Two stages, without a step of the policy:
 the online algorithm's evaluation of the policy on the dataset without its conservatism (IQL's is of the dataset's
 better actions, not of the policy), then an alignment that leaves no action near the
 policy's rated above it. The paper pushes a copy of the actor towards high values during the alignment; **we keep its

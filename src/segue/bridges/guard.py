@@ -70,7 +70,7 @@ class Guard(Bridge):
 
     It does the same when costs have risen, where the recipe records a cost. Good is a learner that was followed by half
     as many episodes as the reference has, with at least its mean return and at most its mean cost (or the limit); if
-    none was between two alarms, the learner goes back to the handover. After each alarm the policy is held nearer to
+    none was between two alarms, the learner goes back to the handover. After each alarm the policy is kept nearer to
     the one rolled back to, and takes smaller steps. An algorithm that acts by its critic alone makes fewer updates.
     """
 
