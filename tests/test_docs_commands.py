@@ -17,7 +17,7 @@ from segue.algorithms import ALGORITHMS, BC, SAC
 from segue.bridges import BRIDGES
 from segue.cli import branch, learn, recipe_flags, resume
 from segue.cli import parse as parsing
-from segue.cli.main import COMMANDS
+from segue.cli.main import COMMANDS, main
 from segue.errors import SegueError
 from segue.live.worlds import __main__ as worlds
 from segue.plugins import register
@@ -33,12 +33,15 @@ ANY = Recipe(dataset="segue:hopper-mixed", offline=BC(), offline_steps=10_000, o
 OTHERS = {"pip", "git", "cd", "curl", "jupyter", "mlflow", "wandb", "true"}
 
 
+def pages() -> list[str]:
+    """Every page of the repository."""
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [name for name in listed.stdout.split() if not name.startswith(LEFT_OUT)]
+
+
 def commands() -> Iterator[tuple[str, str]]:
     """Page and command of every fenced block that is a shell's, continued lines joined."""
-    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in listed.stdout.split():
-        if name.startswith(LEFT_OUT):
-            continue
+    for name in pages():
         for language, body in re.findall(r"^ *```(\w*)\n(.*?)^ *```", (ROOT / name).read_text(), re.M | re.S):
             for line in map(str.strip, body.replace("\\\n", " ").splitlines()):
                 if line and (language == "bash" or (not language and re.match(r"(segue|python|make) ", line))):
@@ -142,3 +145,18 @@ def test_every_command_of_the_page_is_accepted(page: str, only_parsed: None, cap
 def test_a_flag_that_is_not_there_is_found(only_parsed: None) -> None:
     with pytest.raises(SegueError, match="unknown flag '--sedes'"):
         begin("segue run --dataset segue:hopper-mixed --offline bc --offline-steps 10 --sedes 2 --out runs/x")
+
+
+def test_every_flag_that_a_sentence_names_with_its_command_is_there(capsys: pytest.CaptureFixture) -> None:
+    named: dict[str, set[str]] = {}
+    for page in pages():
+        for command, rest in re.findall(r"`segue ([a-z]+)\b([^`]*)`", (ROOT / page).read_text()):
+            named.setdefault(command, set()).update(re.findall(r"(--[a-z][a-z-]*)(?![\w.-])", rest))
+    assert set(named) <= set(COMMANDS)
+    missing = []
+    for command, flags in named.items():
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        known = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out)) | {"--help", "--import", "--resume"}
+        missing += [f"segue {command} {flag}" for flag in sorted(flags - known)]
+    assert missing == []
