@@ -30,7 +30,7 @@ LEFT_OUT = ("docs/_new/", "CHANGELOG.md")
 #: Of a command whose recipe is that of a run, or is not written out.
 ANY = Recipe(dataset="segue:hopper-mixed", offline=BC(), offline_steps=10_000, online=SAC(), online_steps=10_000)
 #: Commands that are not Segue's own.
-OTHERS = {"pip", "git", "cd", "curl", "jupyter", "mlflow", "wandb", "true"}
+OTHERS = {"pip", "git", "cd", "curl", "jupyter", "mlflow", "wandb", "source", "true"}
 
 
 def pages() -> list[str]:

@@ -25,7 +25,7 @@ AT_MOST = {
 #: The candidate that a page names by what it had learnt from.
 NAMES = {"live-clicks-20000": "live-clicks-500"}
 #: What a user does outside of this folder, or what a test of its own runs.
-ELSEWHERE = ("pip", "make", "cd", "jupyter", "python study.py", "python -m segue.conformance")
+ELSEWHERE = ("pip", "source", "make", "cd", "jupyter", "python study.py", "python -m segue.conformance")
 
 
 def shortened(line: str, port: int) -> list[str]:
