@@ -87,7 +87,7 @@ class Review:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bridge(HyperParameters):
-    """The hooks. `state` is whatever `attach` returned: a pytree that is part of the learner."""
+    """The hooks. `state` is what `attach` returned: a pytree that is part of the learner."""
 
     name: ClassVar[str] = "bridge"
     needs: ClassVar[tuple[str, ...]] = ()
