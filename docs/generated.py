@@ -57,7 +57,9 @@ def about(name: str) -> str:
     """What the part is, from its module and its class."""
     part = PARTS[name]
     said = [inspect.getdoc(sys.modules[part.__module__]), inspect.getdoc(part)]
-    return "\n\n".join(re.sub(r"([<*_|])", r"\\\1", str(text)) for text in said)
+    parts = "\n\n".join(map(str, said)).split("`")
+    parts[::2] = [re.sub(r"([<*_|])", r"\\\1", part) for part in parts[::2]]  # not within code
+    return "`".join(parts)
 
 
 def hyper_parameters(name: str) -> str:

@@ -24,7 +24,7 @@ class LetGo(Bridge):
     end: float = 0.0
     """Factor when the fading is over."""
     until: float = 0.5
-    """Share of the online phase after which it is."""
+    """Share of the online phase after which the fading is over."""
     schedule: Literal["linear", "exponential"] = "linear"
     """How the factor gets there from 1; `exponential` needs an end above 0."""
 
