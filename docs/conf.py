@@ -20,6 +20,7 @@ html_theme, html_title = "furo", "Segue"
 html_static_path, html_css_files = ["_static"], ["site.css"]
 html_extra_path = ["_root"]  # index.html, which leads to docs/index.html
 html_math_renderer = "mathml"  # defined in generated.py: the browser draws formulas without a script
+smartquotes_action = "q"  # the two dashes of a flag stay two
 html_copy_source = html_show_sourcelink = False
 copybutton_exclude = ".linenos, .gp, .go"
 pygments_dark_style = "monokai"

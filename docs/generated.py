@@ -12,9 +12,9 @@ import importlib
 import inspect
 import io
 import json
+import os
 import re
 import sys
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from unittest import mock
 
 import matplotlib
 import matplotlib.pyplot as plt
-import tyro
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
@@ -58,7 +57,9 @@ def about(name: str) -> str:
     """What the part is, from its module and its class."""
     part = PARTS[name]
     said = [inspect.getdoc(sys.modules[part.__module__]), inspect.getdoc(part)]
-    return "\n\n".join(re.sub(r"([<*_|])", r"\\\1", str(text)) for text in said)
+    parts = "\n\n".join(map(str, said)).split("`")
+    parts[::2] = [re.sub(r"([<*_|])", r"\\\1", part) for part in parts[::2]]  # not within code
+    return "`".join(parts)
 
 
 def hyper_parameters(name: str) -> str:
@@ -166,38 +167,37 @@ def commands(_: str) -> str:
 
 
 def command(name: str) -> str:
-    """A command's description and a table of its flags, from its parser."""
-    parser = _parser(name)
-    intro, *rest = parser.description.strip().split("\n\n")
-    said = [intro.replace("<", "\\<"), *(f"```text\n{part}\n```" if part.startswith(" ") else part for part in rest)]
-    rows = []
-    for action in parser._actions[1:]:  # the first is --help
-        text, _, default = re.sub(r" \(required\)$", "", action.help or "").partition(" (default: ")
-        flag = f"`{action.option_strings[0]}`" if action.option_strings else f"`{_plain(action.metavar)}`"
-        rows.append((flag, f"`{default.rstrip(')')}`" if default else "", text))
-    return "\n\n".join(said) + "\n\n" + table(("flag", "default", "meaning"), rows)
+    """A command's description and a table of its flags, from the page that `--help` prints."""
+    _, _, page = _help(name).partition("\n\n")
+    about, *panels = re.split(r"^╭─ (.*?) ─+╮$", page, flags=re.MULTILINE)
+    intro, *rest = about.strip().split("\n\n")
+    parts = [part.strip("\n") for part in rest if part.strip()]
+    said = [intro.replace("<", "\\<"), *(f"```text\n{part}\n```" if part.startswith(" ") else part for part in parts)]
+    rows: list[list[str]] = []
+    for title, panel in zip(panels[::2], panels[1::2], strict=True):
+        for line in re.findall(r"^│ (.*?) *│$", panel, re.MULTILINE):
+            if line.startswith("    ") and rows:
+                rows[-1][1] += f" {line.strip()}"
+            elif line.startswith("--") or title == "positional arguments":
+                rows.append(re.split(r"  +|$", line, maxsplit=1)[:2])
+    return "\n\n".join(said) + "\n\n" + table(("flag", "default", "meaning"), map(_flag, rows))
 
 
-def _plain(metavar: Any) -> str:
-    return re.sub(r"\{None\}\|", "", str(metavar)).strip("[]")
+def _flag(row: list[str]) -> tuple[str, str, str]:
+    """Its name, its default and what it means."""
+    names, text = row
+    meaning, _, default = text.replace("(required)", "").strip().partition("(default: ")
+    name = names.split(",")[0].split()[0] if names.startswith("--") else re.sub(r"\{None\}\||[][]", "", names)
+    return f"`{name}`", f"`{default.removesuffix(')')}`" if default not in ("", ")") else "", meaning.strip()
 
 
-def _parser(name: str) -> Any:
-    found: list[Any] = []
-
-    def keep(spec: Any, *, args: Any, return_unknown_args: bool, **options: Any) -> None:
-        found.append(tyro.extras.get_parser(spec, **options))
-        raise SystemExit
-
-    quiet = warnings.catch_warnings(action="ignore", category=DeprecationWarning)
-    with (
-        mock.patch("tyro.cli", keep),
-        contextlib.suppress(SystemExit),
-        contextlib.redirect_stdout(io.StringIO()),
-        quiet,
-    ):
+def _help(name: str) -> str:
+    page = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # frames the flags
+    wide = mock.patch.dict(os.environ, COLUMNS="2000")  # so that no line is wrapped
+    with wide, contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
         main([name, "--help"])
-    return found[0]
+    page.seek(0)
+    return page.read()
 
 
 def api(module: str) -> str:

@@ -23,5 +23,6 @@ dataset = {
 }
 recipe = segue.Recipe(dataset=dataset, offline=segue.BC(hidden_sizes=(32,), batch_size=32), offline_steps=60)
 policy = segue.run(recipe, "runs/images", progress=False).policy()
-agreed = np.mean([policy(image) == action for image, action in zip(images[:50], right[:50], strict=True)])
+flat = images[:50].reshape(50, -1)  # a policy takes observations flattened, as environments' are
+agreed = np.mean(policy(flat) == right[:50])
 print(f"the policy agrees with the dataset in {agreed:.0%} of 50 images")

@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from segue.algorithms import TD3 as TD3
     from segue.algorithms import TD3BC as TD3BC
     from segue.algorithms import CalQL as CalQL
+    from segue.algorithms import CQLLagrangian as CQLLagrangian
     from segue.algorithms import DiscreteBCQ as DiscreteBCQ
     from segue.algorithms import DiscreteCQL as DiscreteCQL
     from segue.algorithms import DiscreteSAC as DiscreteSAC
     from segue.algorithms import ReBRAC as ReBRAC
+    from segue.algorithms import SACLagrangian as SACLagrangian
     from segue.bridges import SAMG as SAMG
     from segue.bridges import ConservativeUpdate as ConservativeUpdate
     from segue.bridges import CriticRefit as CriticRefit

@@ -138,8 +138,16 @@ class Policy:
         """Actions in [-1, 1] (or integers) for raw observations, as in the first step of an episode.
 
         For whole episodes use `start` and `act`: a policy may remember what it did before.
+
+        Raises:
+            SegueError: if the last axis is not a flattened observation.
         """
         rows = np.asarray(observation, np.float32)
+        if rows.shape[-1:] != self.normaliser.mean.shape:
+            size = self.normaliser.mean.size
+            raise SegueError(
+                f"an array of shape {rows.shape}; expected observations of {size} numbers in the last axis"
+            )
         batch = rows.reshape(-1, rows.shape[-1])
         source = source if source is not None else np.random.default_rng(0)
         action = np.asarray(self.act(batch, self.start(len(batch)), source, explore).action)

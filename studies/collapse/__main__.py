@@ -56,7 +56,7 @@ def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
 STUDY = Study(
     folder=Path(__file__).parent,
     tasks=tasks,
-    columns=("offline score", "dip", "below", "final", "area"),
+    columns=("offline score", "dip", "share below", "final", "area"),
     panels=[
         [(f"{way} · {log} log", {kind: f"{log}: {way}, {kind}" for kind in REPLAYS}) for way in WAYS] for log in LOGS
     ],

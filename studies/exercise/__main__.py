@@ -60,7 +60,7 @@ def instability(results: Mapping[str, Any]) -> str:
 STUDY = Study(
     folder=Path(__file__).parent,
     tasks=tasks,
-    columns=("offline score", "final", "area", "steps to", "dip", "below", "stability"),
+    columns=("offline score", "final", "area", "steps to", "dip", "share below", "stability"),
     reach=1_500,
     more={"instability": instability},
 )

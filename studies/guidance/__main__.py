@@ -90,7 +90,7 @@ def baselines(full: bool, live: dict[str, Any]) -> dict[str, segue.Recipe]:
 STUDY = Study(
     folder=Path(__file__).parent,
     tasks=tasks,
-    columns=("offline score", "final", "area", "dip", "below"),
+    columns=("offline score", "final", "area", "dip", "share below"),
     panels=[[(base, {way: f"hopper-mixed: {base}, {way}" for way in ways} | BASELINES) for base, ways in WAYS.items()]],
 )
 

@@ -40,14 +40,14 @@ def recipes(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
     pretrained = {**live, "offline_steps": 200_000 if full else 10_000}
     small: dict[str, Any] = {} if full else {"hidden_sizes": (128, 128), "batch_size": 128}
     cql = segue.CQL(**small) if full else segue.CQL(**small, sampled_actions=2)
-    held = (segue.ConservativeUpdate(), segue.Guard())
+    guarded = (segue.ConservativeUpdate(), segue.Guard())
     cloned = segue.BC(**small, loss="nll", top_fraction=0.1)
     fast = {key: value for key, value in small.items() if key != "batch_size"}
     ppo = segue.PPO(**fast, actor_learning_rate=1e-4, value_learning_rate=1e-3)
     arms = {
         "BC of the best tenth → PPO": segue.Recipe(**pretrained, offline=cloned, online=ppo),
-        "TD3+BC → TD3, held": segue.Recipe(
-            **pretrained, offline=segue.TD3BC(**small), online=segue.TD3(**small), replay=segue.Mixed(), bridges=held
+        "TD3+BC → TD3, guarded": segue.Recipe(
+            **pretrained, offline=segue.TD3BC(**small), online=segue.TD3(**small), replay=segue.Mixed(), bridges=guarded
         ),
         "CQL kept": segue.Recipe(**pretrained, offline=cql, online=cql, replay=segue.Mixed()),
     }
@@ -57,8 +57,8 @@ def recipes(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
     return {
         "RLPD": segue.Recipe(**live, online=segue.RLPD()),
         **arms,
-        "CQL → SAC, held": segue.Recipe(
-            **pretrained, offline=cql, online=segue.SAC(), replay=segue.Mixed(), bridges=held
+        "CQL → SAC, guarded": segue.Recipe(
+            **pretrained, offline=cql, online=segue.SAC(), replay=segue.Mixed(), bridges=guarded
         ),
         "IQL kept": segue.Recipe(**pretrained, offline=segue.IQL(), online=segue.IQL(), replay=segue.Mixed()),
         "WSRL": segue.preset("wsrl", **pretrained),

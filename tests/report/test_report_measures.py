@@ -180,7 +180,7 @@ def test_all_measures_of_a_seed_without_noise(seed: Any) -> None:
             "dip": 60.0,
             "raw dip": 60.0,
             "live": 75.0,
-            "below": 2 / 3,
+            "share below": 2 / 3,
             "recovery": 3000.0,
             "stability": -80.0,  # 40 − max(100, 120)
             "plasticity": 40.0,  # 160 − 120
@@ -214,7 +214,7 @@ def test_a_seed_without_evaluations_has_no_measures() -> None:
 def test_a_seed_that_ends_with_its_offline_phase_has_no_dip_and_nothing_to_recover_from(seed: Any) -> None:
     measures = seed_measures(recorded(seed({}, 100.0, {500: 100.0})))
     assert measures["final"] == 100.0
-    assert all(math.isnan(measures[name]) for name in ("dip", "raw dip", "recovery", "below", "area"))
+    assert all(math.isnan(measures[name]) for name in ("dip", "raw dip", "recovery", "share below", "area"))
 
 
 @given(

@@ -55,7 +55,7 @@ def test_a_row_has_the_mean_over_seeds_and_their_range(episodes: dict[str, Any])
         "regret": ("0.63", "0.61–0.65"),
         "steps to 300": ("0", ""),
         "dip": ("150", "100–200"),
-        "below": ("50 %", ""),
+        "share below": ("50 %", ""),
         "recovery": ("2,000", ""),
         "stability": ("−150", "−200 to −100"),
         "plasticity": ("1,000", "900–1,100"),
@@ -64,7 +64,7 @@ def test_a_row_has_the_mean_over_seeds_and_their_range(episodes: dict[str, Any])
 
 def test_an_arm_from_scratch_has_no_offline_score_and_nothing_to_fall_from(episodes: dict[str, Any]) -> None:
     row = cells(episodes, "scratch")
-    fallen = ("offline score", "dip", "below", "recovery", "stability", "plasticity")
+    fallen = ("offline score", "dip", "share below", "recovery", "stability", "plasticity")
     assert {row[name] for name in fallen} == {("–", "")}
     assert row["steps to 300"] == ("2,000", "")
 
@@ -98,7 +98,7 @@ def test_times_are_medians_in_which_never_is_later_than_all(summary: dict[str, A
 def test_a_share_stays_between_nothing_and_all(summary: dict[str, Any], arm: Any, seed: Any) -> None:
     records = [seed({0: 9.0, 1000: low}, 9.0) for low in (1.0, *[10.0] * FEW_SEEDS)]
     summary["arms"] = {"x": arm(records)}
-    assert cells(summary, "x")["below"] == ("17 %", "0–60 %")
+    assert cells(summary, "x")["share below"] == ("17 %", "0–60 %")
 
 
 def test_arms_that_got_differently_far_say_how_far(summary: dict[str, Any]) -> None:

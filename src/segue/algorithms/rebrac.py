@@ -78,7 +78,7 @@ def _presets() -> dict[str, dict[str, Any]]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReBRAC(TD3):
-    """TD3 with LayerNorm critics, held near the dataset in the policy's loss and in the Bellman target."""
+    """TD3 with LayerNorm critics, kept near the dataset in the policy's loss and in the Bellman target."""
 
     name: ClassVar[str] = "rebrac"
     conservatism: ClassVar[tuple[str, ...]] = ("actor_bc_weight", "critic_bc_weight")

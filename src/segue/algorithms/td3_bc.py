@@ -1,4 +1,4 @@
-"""TD3+BC (Fujimoto & Gu 2021, arXiv 2106.06860): TD3 held near the dataset by a behaviour cloning term."""
+"""TD3+BC (Fujimoto & Gu 2021, arXiv 2106.06860): TD3 kept near the dataset by a behaviour cloning term."""
 
 from __future__ import annotations
 

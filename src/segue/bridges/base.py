@@ -43,8 +43,8 @@ class Handover:
     tell: Callable[[int, int], None] = lambda step, total: None
     """Progress of a long fit: steps done, and of how many."""
     fit_critic: Callable[[Learner, int], Learner] = lambda learner, steps: learner
-    """So many critic updates on the dataset, the policy held still, with the algorithm's own target but without what
-    its conservatism adds."""
+    """So many critic updates on the dataset, with the algorithm's own target but without its conservatism. The
+    policy takes no step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Review:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bridge(HyperParameters):
-    """The hooks. `state` is whatever `attach` returned: a pytree that is part of the learner."""
+    """The hooks. `state` is what `attach` returned: a pytree that is part of the learner."""
 
     name: ClassVar[str] = "bridge"
     needs: ClassVar[tuple[str, ...]] = ()

@@ -1,10 +1,10 @@
 """Critic re-fit at the handover (after OCR-CFT, Luo et al. 2024, arXiv 2412.18855): a critic that fits the policy.
 
-For a policy without a critic (BC), or with a pessimistic one (CQL, EDAC). Two stages, both with the policy held still:
-the online algorithm's evaluation of the policy on the dataset without its conservatism (IQL's is of the dataset's
-better actions, not of the policy), then an alignment that leaves no action near the
-policy's rated above it. The paper pushes a copy of the actor towards high values during the alignment; **we keep its
-target and draw the actions at random** around the policy's. For discrete actions the same is our analogue.
+For a policy without a critic (BC), or with a pessimistic one (CQL, EDAC). There are two stages, in which the policy
+takes no step. First the online algorithm evaluates the policy on the dataset, without its conservatism. (IQL evaluates
+the dataset's better actions, not the policy.) Then an alignment leaves no action near the policy's rated above it. The
+paper pushes a copy of the actor towards high values during the alignment; **we keep its target and draw the actions at
+random** around the policy's. For discrete actions the same is our analogue.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ stake has grown enough, that can be believed. It may look after every episode: t
 false alarm is at most α, as far as Student's t bounds the mean of the reference. It does not where disasters are so
 rare that the reference has missed them; the tolerance has to cover what those cost.
 
-Where the run records costs (a safety signal, such as a crash) a second test of the same kind bets on episodes that cost
-more than the handed-over policy's, or more than a stated limit. Accidents are rare: its reference is bounded by Clopper
-& Pearson 1934 instead, whose bound on a rate is above 0 also if no accident was seen.
+A run may record costs (a safety signal, such as a crash). Then a second test of the same kind bets on episodes that
+cost more than the handed-over policy's, or more than a stated limit. Accidents are rare: its reference is bounded by
+Clopper & Pearson 1934 instead, whose bound on a rate is above 0 also if no accident was seen.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Guard(Bridge):
 
     It does the same when costs have risen, where the recipe records a cost. Good is a learner that was followed by half
     as many episodes as the reference has, with at least its mean return and at most its mean cost (or the limit); if
-    none was between two alarms, the learner goes back to the handover. After each alarm the policy is held nearer to
+    none was between two alarms, the learner goes back to the handover. After each alarm the policy is kept nearer to
     the one rolled back to, and takes smaller steps. An algorithm that acts by its critic alone makes fewer updates.
     """
 

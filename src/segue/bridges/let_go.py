@@ -13,9 +13,10 @@ from segue.replay.base import ReplayStrategy
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LetGo(Bridge):
-    """Multiplies the weights that an algorithm calls its conservatism (CQL's penalty, TD3+BC's and ReBRAC's cloning).
+    """Multiplies the weights that an algorithm calls its conservatism.
 
-    PPO's KL term has its own schedule (`kl_until`).
+    They are the penalty of CQL, Cal-QL and discrete CQL, the cloning of TD3+BC and ReBRAC, and FQL's distance to its
+    flow. PPO's KL term has its own schedule (`kl_until`).
     """
 
     name: ClassVar[str] = "let-go"
@@ -23,7 +24,7 @@ class LetGo(Bridge):
     end: float = 0.0
     """Factor when the fading is over."""
     until: float = 0.5
-    """Share of the online phase after which it is."""
+    """Share of the online phase after which the fading is over."""
     schedule: Literal["linear", "exponential"] = "linear"
     """How the factor gets there from 1; `exponential` needs an end above 0."""
 

@@ -4,8 +4,8 @@ The learner explores, and may fall. When one of its episodes is better than what
 of its policies becomes a candidate: it is frozen, and acts unchanged until its own episodes decide. A candidate that
 wins replaces the incumbent, which is what evaluations show and exports contain.
 
-The test ranks the returns of both. Each new return is drawn into a ranking from the best downwards, in which an episode
-of the candidate is eight times as likely to come next as one of the incumbent (Lehmann's alternative; Savage 1956); the
+The test ranks the returns of both. Each new return is drawn into a ranking from the best downwards. By the alternative,
+an episode of the candidate is eight times as likely to come next as one of the incumbent (Lehmann; Savage 1956). The
 evidence is the likelihood of the ranking by that, over the one where both are alike. If the candidate's returns are
 distributed like the incumbent's, the evidence is a martingale, and ever reaches 1/α with probability α at most (Ville's
 inequality). Later candidates need more of it (e-LOND, Xu & Ramdas 2024). The combination of the parts is ours.

@@ -4,11 +4,11 @@ The frozen offline critic is mixed into the Bellman target,
 
     y = r + γ (1 − d) [(1 − p(s, a)) V̄(s′) + p(s, a) V_off(s′)],
 
-where p(s, a) says how much the dataset knows of (s, a). That mix, a coefficient from the encoder of a conditional VAE
-that treats latent dimensions as independent Gaussians, and the threshold on it are the paper's, as far as its reviews
-tell. **Our reconstruction**: the exact form of the coefficient, the sizes of the VAE and what it reconstructs, all
-default values, and the whole adaptive rule but its idea. CQL's penalty is left as it is; the paper's change to it
-could not be read.
+where p(s, a) says how much the dataset knows of (s, a). As far as its reviews tell, three things are the paper's: that
+mix, a coefficient from the encoder of a conditional VAE (its latent dimensions count as independent Gaussians), and the
+threshold on it. **Our reconstruction**: the exact form of the coefficient, the VAE's sizes and what it reconstructs,
+all default values, and the adaptive rule but its idea. CQL's penalty is left as it is; the paper's change to it could
+not be read.
 """
 
 from __future__ import annotations

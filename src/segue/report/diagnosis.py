@@ -288,7 +288,7 @@ def suggestions(arm: HandoverArm, found: LowestPoint | None) -> dict[str, str]:
         flags["more --offline-steps"] = "the critic's estimate was still rising towards the return as they ended"
     without_dataset = recipe.replay is not None and not recipe.replay.needs_dataset
     if away and without_dataset and _accepts(recipe, replay=REPLAYS["mixed"]()):
-        flags["--replay mixed"] = "the policy moved away from the dataset, and no batch held the dataset any more"
+        flags["--replay mixed"] = "the policy moved away from the dataset, and no batch contained the dataset any more"
     return flags
 
 

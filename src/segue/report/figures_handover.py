@@ -320,7 +320,7 @@ def _mark_lowest(axes: Axes, arm: HandoverArm, theme: Theme) -> None:
         return
     arrow = {"arrowstyle": "-|>,head_width=0.2,head_length=0.4", "color": theme.ink, "linewidth": 1.1, "shrinkA": 0}
     axes.annotate("", (found.step, found.after), (found.step, found.before), arrowprops=arrow, zorder=6)
-    left = found.step > 0.6 * arm.window
+    left = found.step > 0.35 * arm.window  # where three columns leave more room for the words
     # The level, not the difference: the fall without the luck of being the lowest is the dip in the table.
     axes.annotate(
         f"lowest {number(found.after, decimals([found.before, found.after]))}, step {number(found.step)}",

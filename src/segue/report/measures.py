@@ -52,7 +52,7 @@ HANDOVER = (
         "where nothing changes, and can be negative.",
     ),
     Measure("live", "return", "Live: mean return of the training episodes, which explore."),
-    Measure("below", "share", "Below: share of online evaluations below the offline score."),
+    Measure("share below", "share", "Share below: share of online evaluations below the offline score."),
     Measure(
         "recovery",
         "steps",
@@ -159,7 +159,7 @@ def seed_measures(
         "dip": fall(split_means(episodes)) if fell else math.nan,
         "raw dip": raw_dip(offline, returns) if fell else math.nan,
         "live": seed.training_return,
-        "below": share_below(offline, steps, returns),
+        "share below": share_below(offline, steps, returns),
         "recovery": time_to_recover(offline, steps, returns) if fell else math.nan,
         "stability": lowest(live) - prior,
         "plasticity": highest(live) - prior,

@@ -5,10 +5,10 @@ from __future__ import annotations
 #: Objective by name, and whether more of it is better.
 OBJECTIVES = {
     **dict.fromkeys(("final", "area", "normalised", "offline", "live", "stability", "plasticity"), True),
-    **dict.fromkeys(("dip", "regret", "cost", "below"), False),
+    **dict.fromkeys(("dip", "regret", "cost", "share-below"), False),
 }
 
 
 def measure_of(objective: str) -> str:
     """What reports call it."""
-    return "offline score" if objective == "offline" else objective
+    return {"offline": "offline score", "share-below": "share below"}.get(objective, objective)
