@@ -34,7 +34,7 @@ def test_a_bundled_dataset_loads_by_name(logs):
         ("logs/door.hdf5", "did you mean d4rl:logs/door.hdf5"),
         ("logs/door.npz", "did you mean npz:logs/door.npz"),
         ("D4RL/door/human-v2", "did you mean minari:D4RL/door/human-v2"),
-        ("door", "one of segue, .*, live; bundled: segue:hopper-mixed, segue:walker-random"),
+        ("door", "one of segue, .*, live, mapped; bundled: segue:hopper-mixed, segue:walker-random"),
         ("", "needs its scheme"),
         ("minar:x-v0", "unknown dataset scheme 'minar': did you mean 'minari'"),
         ("npz:", "nothing follows the colon"),
