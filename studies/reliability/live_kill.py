@@ -49,7 +49,7 @@ from segue.live import Service
 from segue.live.database import Unavailable
 from segue.live.postgres import Postgres
 from studies.reliability.kill import ended
-from studies.reliability.live_load import Record, load, policy
+from studies.reliability.live_load import Record, added, load, policy
 
 HERE = Path(__file__).parent
 KINDS = ("any instant", "before a statement", "after a statement", "before a commit", "after a commit")
@@ -335,20 +335,6 @@ def _times(found: dict[str, Any] | None) -> int:
     return 0 if found is None else next(found[name] for name in ("kills", "stops", "faults") if name in found)
 
 
-def _sum(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """What was found in several logs."""
-    both: dict[str, Any] = {}
-    for name, value in other.items():
-        before = one.get(name)
-        if isinstance(value, dict):
-            both[name] = dict(Counter(before) + Counter(value))
-        elif name == "integrity":
-            both[name] = before if value == "ok" else value
-        else:
-            both[name] = before and value if name == "well" else before + value  # type: ignore[operator]
-    return both
-
-
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m studies.reliability live-kill", description=__doc__)
     parser.add_argument("--kills", type=int, default=150, help="of each durability that promises something")
@@ -387,7 +373,7 @@ def main(arguments: list[str]) -> None:
                 start = time.monotonic()
                 found = study(place, exported, durability, min(AT_ONCE, times - done), flags.seed + done)
                 found |= {"well": well(found), "seconds": round(time.monotonic() - start)}
-                results[name] = _sum(results[name], found) if done else found
+                results[name] = added(results[name], found) if done else found
                 flags.results.write_text(json.dumps(results, indent=1) + "\n")
                 print(name, results[name], flush=True)
     if not all(found["well"] for found in results.values()):
