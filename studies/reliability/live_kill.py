@@ -26,6 +26,7 @@ import re
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -143,7 +144,7 @@ def under_load(
     arguments += ["--token", "study"]
     mine, theirs = multiprocessing.Pipe()
     known = (f"http://127.0.0.1:{port}", theirs, db, flat_size(acting.space), acting.actions.start)
-    process = multiprocessing.get_context("fork").Process(target=clients, args=known)
+    process = multiprocessing.get_context("fork").Process(target=clients, args=known, daemon=True)
     process.start()
     lives(arguments)
     child = life(arguments, place / "service.log", lambda: None)
@@ -198,6 +199,18 @@ def postgres(place: Path) -> Iterator[Any]:
         yield server
     finally:
         server.cleanup()
+
+
+def started(server: Any) -> None:
+    """Wait until the server runs again, however long it recovers."""
+    until = time.monotonic() + 300
+    while True:
+        try:
+            server.ensure_postgres_running()
+            return
+        except (subprocess.SubprocessError, AssertionError):  # what the wheel raises of one that still recovers
+            assert time.monotonic() < until
+            time.sleep(0.5)
 
 
 def fatal_shared(kind: str, number: int) -> None:
@@ -255,7 +268,7 @@ def shared_killed(place: Path, exported: Path, what: str, kills: int, seed: int)
                 postmaster.kill()
                 psutil.wait_procs([postmaster, *backends], timeout=60)
                 (place / "pg" / "postmaster.pid").unlink()  # or the wheel takes it for one that runs
-                server.ensure_postgres_running()
+                started(server)
                 kinds["any instant"] += 1
             os.kill(child, signal.SIGTERM)
             assert (status := ended(child)) == 0, status

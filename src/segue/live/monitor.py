@@ -2,14 +2,17 @@
 
 A sensor whose unit was changed, a reward with the wrong sign, a world that moved: both arms suffer alike, so no
 comparison of arms finds it. The monitor takes the first episodes under a policy as the reference, and looks for a
-change in those that follow. It freezes the service, and the log says why.
+change in those that follow. What the policy was trained on is a reference, too, and is there from the first unit on.
+It freezes the service, and the log says why.
 """
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from segue.errors import DataError
 from segue.evidence import FallDetector, LimitTest, ShiftDetector
@@ -20,7 +23,10 @@ from segue.live.trial import Rules, clock
 REFERENCE = 500
 #: Standard deviations by which the mean of an observation may move: it was estimated, and traffic drifts.
 TOLERANCE = 0.25
-#: Episodes that are read at once.
+#: Decisions of a unit that are compared with what the policy was trained on; by how much of its range in training a
+#: number may lie outside; and share of the units for which one may lie farther.
+FIRST, MARGIN, STRANGE = 20, 0.25, 0.01
+#: Rows that are read at once.
 AT_ONCE = 5_000
 
 
@@ -28,7 +34,7 @@ class Change(NamedTuple):
     """What has changed."""
 
     what: str
-    """observations, returns or costs."""
+    """training, observations, returns or costs."""
     said: str
     """The same in a sentence."""
     seq: int
@@ -48,13 +54,21 @@ class Monitor:
         begins: number of the deployment with which the reference begins.
         rules: without a window neither returns nor costs are watched. Their `run_length`, which has to be declared, is
             the mean number of units until a false alarm of each kind, at least.
+        trained: smallest and largest value of each number of an observation in training; None: that is not known, or
+            people go on after its alarm.
     """
 
-    def __init__(self, database: Database, begins: int, rules: Rules) -> None:
+    def __init__(
+        self, database: Database, begins: int, rules: Rules, trained: Float[np.ndarray, "2 observation"] | None = None
+    ) -> None:
         assert rules.run_length is not None
         self.begins, self.rules = begins, rules
         self._database, self._run_length = database, rules.run_length
-        self._seen_to = self._earned_to = begins
+        self._seen_to = self._earned_to = self._compared_to = begins
+        self._trained = trained
+        #: Of each unit its place, and how many of its decisions have been compared.
+        self._compared: dict[str, tuple[int, int]] = {}
+        self._strange: list[bool] = []
         self._known: dict[str, set[str]] = {"seen": set(), "earned": set()}
         self._seen: list[np.ndarray] = []
         self._earned: list[float] = []
@@ -66,7 +80,58 @@ class Monitor:
 
     def review(self) -> Change | None:
         """Look at what has come since the last review: the first change found."""
-        return self._observations() or self._results()
+        return self._training() or self._observations() or self._results()
+
+    def _training(self) -> Change | None:
+        """Whether more units than STRANGE show what the policy has not been trained on.
+
+        Units are in the order of their first decisions. One counts as strange as soon as it is: a unit that still may
+        become so counts as if it were not, which makes alarms rarer and never more frequent. A number that never
+        changed in training is not compared.
+        """
+        if self._trained is None:
+            return None
+        low, high = self._trained.astype(np.float64)
+        margin = np.where(high > low, MARGIN * (high - low), np.inf)
+        while True:
+            rows = self._database.read(
+                "SELECT d.seq, d.observation, e.unit, e.arm FROM decisions d JOIN episodes e ON e.episode = d.episode "
+                "WHERE d.seq > ? AND d.t < ? ORDER BY d.seq LIMIT ?",
+                self._compared_to,
+                FIRST,
+                AT_ONCE,
+            )
+            if not rows:
+                return None
+            self._compared_to = rows[-1][0]
+            values = np.frombuffer(b"".join(row[1] for row in rows), np.float32).reshape(len(rows), -1)
+            outside = (values < low - margin) | (values > high + margin)
+            if not self._enter([row[2:] for row in rows], outside.any(1)):
+                continue
+            path = LimitTest(STRANGE, self._run_length).update(np.array(self._strange, float))
+            if (path >= np.log1p(self._run_length)).any():
+                number = int(outside.sum(0).argmax())
+                of = values[outside[:, number], number][-1]
+                said = (
+                    f"observations are not like those that the policy was trained on, most of all number {number} "
+                    f"(counted from 0, flattened): {of:.4g}, and {low[number]:.4g} to {high[number]:.4g} in training"
+                )
+                self._trained = None
+                return Change("training", said, self._compared_to)
+
+    def _enter(self, of: list[tuple[str, str]], strange: np.ndarray) -> bool:
+        """Whether a unit has become strange with these decisions, each of a unit and an arm."""
+        news = False
+        for (unit, arm), one in zip(of, strange.tolist(), strict=True):
+            place, count = self._compared.get(unit, (len(self._strange), 0))
+            if arm == "candidate" or count == FIRST:
+                continue
+            if place == len(self._strange):
+                self._strange.append(False)
+            self._compared[unit] = place, count + 1
+            news = news or (one and not self._strange[place])
+            self._strange[place] = self._strange[place] or one
+        return news
 
     def _observations(self) -> Change | None:
         """The first observation of each unit: later ones depend on it, and on what was done."""
@@ -170,6 +235,17 @@ class Monitor:
             return False
         known.add(unit)
         return True
+
+
+def trained_on(database: Database, live: str) -> Float[np.ndarray, "2 observation"] | None:
+    """What Monitor compares with for this live policy; None if its alarm has been raised since it became live."""
+    [(manifest,)] = database.read("SELECT manifest FROM policies WHERE policy = ?", live)
+    if (observed := json.loads(manifest).get("observed")) is None:
+        return None
+    [(before,)] = database.read("SELECT COALESCE(MAX(seq), 0) FROM deployments WHERE live <> ?", live)
+    alarms = database.read("SELECT detail FROM audit WHERE what = 'alarm' AND seq > ?", before)
+    known = any(json.loads(detail)["changed"] == "training" for (detail,) in alarms)
+    return None if known else np.array(observed, np.float32)
 
 
 def reference_begins(database: Database) -> int:

@@ -19,7 +19,7 @@ import msgspec
 
 from segue.errors import SegueError
 from segue.live.database import Database
-from segue.live.monitor import Monitor, reference_begins
+from segue.live.monitor import Monitor, reference_begins, trained_on
 from segue.live.policies import (
     Deployment,
     latest_deployment,
@@ -395,7 +395,7 @@ class Promoter:
                 elif now is not None and now.mode == "shadow":
                     self._begin(now)
                 if now is not None and now.mode != "frozen":
-                    self._watch()
+                    self._watch(now)
             except Refused as error:  # somebody else was faster; the next review sees what they did
                 LOGGER.info("promotion: %s", error)
             return evidence
@@ -435,13 +435,13 @@ class Promoter:
                     now, "promote", evidence.verdict, mode="live", live=now.candidate, candidate=None, share=0.0
                 )
 
-    def _watch(self) -> None:
+    def _watch(self, now: Deployment) -> None:
         """Freeze the service when what is seen or earned has changed; where the application acts, say so."""
         rules, begins = read_rules(self.database), reference_begins(self.database)
         if rules.run_length is None:
             return
         if self._monitor is None or self._monitor.begins != begins or self._monitor.rules != rules:
-            self._monitor = Monitor(self.database, begins, rules)
+            self._monitor = Monitor(self.database, begins, rules, trained_on(self.database, now.live))
         found = self._monitor.review()
         if found is None:
             return
