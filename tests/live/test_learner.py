@@ -285,6 +285,8 @@ def test_the_command_learns_with_the_flags_of_a_run(made: Path, capsys: pytest.C
     assert "(learn-200), trained to row" in capsys.readouterr().out
     written = json.loads((made / "learn" / "recipe.json").read_text())
     assert (written["dataset"], written["replay"]["name"], written["online_steps"]) == (None, "online-only", 100_000)
+    assert main(["report", str(made / "learn"), "--out", str(made / "page")]) == 0
+    assert "follows a live log" in capsys.readouterr().err
 
 
 def test_the_command_leaves_out_what_decides_who_acts_in_a_run_and_says_so(
