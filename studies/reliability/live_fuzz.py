@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import copy
 import json
 import math
 import random
@@ -75,22 +76,27 @@ def good(draw: random.Random, path: str, size: int, known: int) -> dict[str, Any
     return {**decision, "reward": number % 7 / 7, "terminated": number % STEPS == 4, **following}
 
 
+def hostile(draw: random.Random) -> Any:
+    """One of HOSTILE, to be changed further."""
+    return copy.deepcopy(draw.choice(HOSTILE))
+
+
 def damaged(draw: random.Random, asked: dict[str, Any], path: str) -> Any:
     """The same with a field that is missing, more, of another type, or with all of it wrapped."""
     kind, name = draw.randrange(6), draw.choice([*asked, *OPTIONAL[path]])
     if kind == 0:
         asked.pop(name, None)
     elif kind == 1:
-        asked[draw.choice(("more", "__proto__", name.upper()))] = draw.choice(HOSTILE)
+        asked[draw.choice(("more", "__proto__", name.upper()))] = hostile(draw)
     elif kind == 2 and (value := asked.get(name)) and isinstance(value, list):
         place = draw.randrange(len(value))
-        asked[name] = [*value[:place], draw.choice(HOSTILE), *value[place + 1 :]]
+        asked[name] = [*value[:place], hostile(draw), *value[place + 1 :]]
     elif kind == 3 and isinstance(asked.get(name), str):
         asked[name] += draw.choice(("\0", "\ud800", "é", "x" * 200, " "))
     elif kind == 4 and draw.random() < 0.2:
-        return draw.choice(([asked], [asked, asked], {"asked": asked}, [], draw.choice(HOSTILE)))
+        return draw.choice(([asked], [asked, asked], {"asked": asked}, [], hostile(draw)))
     else:
-        asked[name] = draw.choice(HOSTILE)
+        asked[name] = hostile(draw)
     return asked
 
 
