@@ -296,6 +296,23 @@ def test_an_apprentice_watches(serve: Serve) -> None:
     assert paper[2] == service.deployment.live
 
 
+def test_a_candidate_acts_for_its_units_beside_an_application_that_acts(serve: Serve, other: Made) -> None:
+    service = serve(mode="apprentice")
+    candidate = stage(service.database, other.directory)
+    deploy(service, mode="apprentice", candidate=candidate, share=0.5)
+    arms = {name: service.begin(episode_id=name).arm for name in map(str, range(20))}
+    mine, theirs = (next(name for name in arms if arms[name] == arm) for arm in ("candidate", "application"))
+    decided = service.decide(decision_id="mine", episode_id=mine, observation=X)
+    assert (decided.policy, decided.arm) == (candidate, "candidate")
+    with pytest.raises(Refused, match="expected the action that was taken"):
+        service.decide(decision_id="theirs", episode_id=theirs, observation=X)
+    with pytest.raises(Refused, match="episodes whose arm is application"):
+        service.decide(decision_id="more", episode_id=mine, observation=X, action=1)
+    deploy(service, candidate=None, share=0.0)
+    withdrawn = service.decide(decision_id="more", episode_id=mine, observation=X, action=1)
+    assert (withdrawn.policy, withdrawn.arm, withdrawn.action) == ("", "candidate", 1)
+
+
 def test_frozen_stops_every_candidate(serve: Serve, other: Made) -> None:
     service = serve()
     candidate = stage(service.database, other.directory)

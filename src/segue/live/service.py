@@ -396,14 +396,14 @@ class Service:
     ) -> tuple[Decided, DecisionRow, list[Row]]:
         deployment, allowed = self.deployment, self._spaces.mask(request.allowed)
         paper: list[Row] = []
-        if episode.arm == "application":
+        if episode.arm == "application" or (deployment.mode == "apprentice" and episode.policy != deployment.candidate):
             by, mode = "", "apprentice"
             action, log_prob, carry = self._spaces.done(request), request.log_prob, None
         else:
             if request.action is not None or request.log_prob is not None:
                 raise Refused(
-                    422, "not_apprentice", "an action was sent, but the service decides; only in apprentice mode does "
-                    "the application act"
+                    422, "not_apprentice", "an action was sent, but the service decides; expected one in apprentice mode "
+                    "only, in episodes whose arm is application"
                 )  # fmt: skip
             by, mode = self._acting(episode), deployment.mode
             action, log_prob, carry, by = self._chosen(by, episode, observation, allowed)

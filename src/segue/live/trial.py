@@ -30,6 +30,8 @@ READER = "promotion"
 #: Episodes that are read at once.
 AT_ONCE = 5_000
 ARMS = ("live", "candidate")
+#: What stands for the live policy in a trial beside the application.
+APPLICATION = ""
 
 
 class Rules(Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,12 +94,15 @@ class Course(NamedTuple):
 
     candidate: str
     live: str
+    """The policy beside it, or APPLICATION."""
     number: int
     """Which of the log's trials it is, from 1."""
     promotions: int
     """Candidates that passed their trial before."""
     began: int
     """Number of its first deployment."""
+    last: int
+    """Number of its last one so far."""
     shares: dict[int, float]
     """The candidate's share under each deployment that draws units for both."""
     earlier: frozenset[int]
@@ -112,17 +117,19 @@ def courses(database: Database) -> list[Course]:
     promotions = 0
     rows = database.read("SELECT seq, mode, live, candidate, share, forced FROM deployments ORDER BY seq")
     for seq, mode, live, tried, share, forced in rows:
-        if candidate is not None and live == candidate and not forced:
+        if candidate is not None and mode == "live" and live == candidate and not forced:
             promotions += 1
-        if tried != candidate or mode not in ("canary", "frozen"):
+        draws = tried is not None and 0 < share < 1 and mode in ("canary", "apprentice")
+        if tried != candidate or mode not in ("canary", "frozen", "apprentice"):
             candidate = None
-        if mode != "canary" or tried is None:
-            continue
-        if candidate is None:
-            candidate = tried
+        if candidate is None and tried is not None and (draws or mode == "canary"):
+            candidate, beside = tried, APPLICATION if mode == "apprentice" else live
             earlier = frozenset(shares.setdefault(tried, []))
-            found.append(Course(tried, live, len(found) + 1, promotions, seq, {}, earlier))
-        if 0 < share < 1:
+            found.append(Course(tried, beside, len(found) + 1, promotions, seq, seq, {}, earlier))
+        if candidate is None:
+            continue
+        found[-1] = found[-1]._replace(last=seq)
+        if draws:
             found[-1].shares[seq] = share
             shares[tried].append(seq)
     return found
@@ -493,7 +500,7 @@ class Trial:
         )
         arms = {arm: Arm.of(*sums) for arm, sums in self._sums.items()}
         for name, arm in arms.items():
-            arm.waiting = len({unit for of, unit in rows if of == name} - self._known)
+            arm.waiting = len({unit for of, unit in rows if (of == "candidate") == (name == "candidate")} - self._known)
         return arms
 
 

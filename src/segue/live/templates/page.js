@@ -78,7 +78,9 @@ function headline() {
   const { mode, live, candidate, share, explore } = seen.deployment;
   const [L, C] = [named(live), candidate === null ? "" : named(candidate)];
   const said = {
-    apprentice: `The application acts, ${C || L} decides nothing`,
+    apprentice: share
+      ? `The application acts, and ${C} for ${percent(share)} of the units`
+      : `The application acts, ${C || L} decides nothing`,
     shadow: `${L} acts, ${C} decides on paper`,
     canary: share ? `${C} acts for ${percent(share)} of the units` : `The trial of ${C} is paused`,
     live: `${L} acts for everyone`,
