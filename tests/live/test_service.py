@@ -294,6 +294,9 @@ def test_an_apprentice_watches(serve: Serve) -> None:
     assert (decided.action, decided.log_prob, decided.arm, decided.policy) == (4, -1.5, "application", "")
     [paper] = rows(service, "on_paper")
     assert paper[2] == service.deployment.live
+    for impossible in (0.5, -math.inf):
+        with pytest.raises(Refused, match="log_prob is"):
+            service.decide(decision_id="more", episode_id="e", observation=X, action=4, log_prob=impossible)
 
 
 def test_a_candidate_acts_for_its_units_beside_an_application_that_acts(serve: Serve, other: Made) -> None:

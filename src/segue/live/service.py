@@ -402,8 +402,8 @@ class Service:
         else:
             if request.action is not None or request.log_prob is not None:
                 raise Refused(
-                    422, "not_apprentice", "an action was sent, but the service decides; expected one in apprentice mode "
-                    "only, in episodes whose arm is application"
+                    422, "not_apprentice", "an action was sent, but the service decides; expected one only in "
+                    "apprentice mode, in episodes whose arm is application"
                 )  # fmt: skip
             by, mode = self._acting(episode), deployment.mode
             action, log_prob, carry, by = self._chosen(by, episode, observation, allowed)
