@@ -45,9 +45,9 @@ def now(world: World) -> Any:
     return latest_deployment(world.database)
 
 
-def passed(world: World, policy: str = CANDIDATE, live: str = LIVE) -> None:
-    """The off-policy gate lets a policy pass."""
-    world.database.append([GateRow(0.0, policy, "off-policy", "passed", json.dumps({"live": live}))])
+def passed(world: World, policy: str = CANDIDATE, live: str = LIVE, verdict: str = "passed") -> None:
+    """The off-policy gate lets a policy pass, or says something else."""
+    world.database.append([GateRow(0.0, policy, "off-policy", verdict, json.dumps({"live": live}))])
 
 
 def test_a_better_candidate_passes_every_stage_and_becomes_live(tmp_path: Path) -> None:
@@ -457,6 +457,18 @@ def test_a_canary_needs_the_off_policy_gate_against_the_policy_that_is_live(tmp_
         canary(world.database, CANDIDATE, "me")
     passed(world)
     assert canary(world.database, CANDIDATE, "me").share == 0.1
+    world.close()
+
+
+def test_an_open_gate_keeps_out_only_what_was_judged_to_be_worse(tmp_path: Path) -> None:
+    world = World(tmp_path / "live.db", window=20.0, gate="open")
+    world.add(CANDIDATE)
+    shadow(world.database, CANDIDATE, "me")
+    for verdict in ("failed", "not enough evidence"):
+        assert now(world).mode == "shadow"
+        passed(world, verdict=verdict)
+        world.promoter.review()
+    assert (now(world).mode, now(world).share) == ("canary", 0.1)
     world.close()
 
 

@@ -197,7 +197,7 @@ def canary(
     if not force:
         allowed = _allowed_share(database, policy, rules) if running else rules.shares[0]
         if not running:
-            _require_gate(database, now, policy)
+            _require_gate(database, now, policy, rules)
         if share > allowed:
             raise Refused(
                 409, "no_verdict", f"share is {share:g}; the evidence so far allows {allowed:g} at most (or force it)"
@@ -218,7 +218,7 @@ def promote(database: Database, word: str, who: str, why: str = "", force: bool 
     if not force:
         _require_thawed(now)
         if now.mode == "apprentice" and not now.on_trial:
-            _require_gate(database, now, policy)
+            _require_gate(database, now, policy, Rules())  # nothing finds out later
         else:
             _require_trial(database, now, policy)
     return change(database, now, who, "promote", why, force, mode="live", live=policy, candidate=None, share=0.0)
@@ -314,9 +314,15 @@ def _require_thawed(now: Deployment) -> None:
         raise Refused(409, "frozen", "the service is frozen; expected `resume` first")
 
 
-def _require_gate(database: Database, now: Deployment, policy: str) -> None:
+def _lets_pass(gate: Gate | None, rules: Rules) -> bool:
+    """Whether the last verdict on a candidate is enough for a canary."""
+    enough = (PASSED,) if rules.gate == "passed" else (PASSED, OPEN)
+    return gate is not None and gate.gate == OFF_POLICY and gate.verdict in enough
+
+
+def _require_gate(database: Database, now: Deployment, policy: str, rules: Rules) -> None:
     gate = last_gate(database, policy)
-    if gate is None or gate.gate != OFF_POLICY or gate.verdict != PASSED:
+    if gate is None or not _lets_pass(gate, rules):
         said = "none has been made" if gate is None else f"the last one is: {gate.gate}, {gate.verdict}"
         raise Refused(
             409,
@@ -463,8 +469,8 @@ class Promoter:
         rules, gate = read_rules(self.database), None
         if now.candidate is not None and rules.automatic and rules.window is not None:
             gate = last_gate(self.database, now.candidate)
-        if gate is not None and gate[:2] == (OFF_POLICY, PASSED) and gate.evidence["live"] == now.live:
-            self._change(now, "canary", "the off-policy gate let it pass", mode="canary", share=rules.shares[0])
+        if gate is not None and _lets_pass(gate, rules) and gate.evidence["live"] == now.live:
+            self._change(now, "canary", f"the off-policy gate: {gate.verdict}", mode="canary", share=rules.shares[0])
 
     def _note(self, course: Course, gate: str, verdict: str, evidence: Evidence) -> None:
         """A verdict, once for each trial."""

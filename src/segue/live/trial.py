@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -50,6 +50,9 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     """How much more cost per unit than the live policy's is tolerated; None: that decides nothing."""
     cost_limit: Annotated[float, Meta(gt=0)] | None = None
     """Mean cost per unit that no policy may exceed; None: there is no limit. Costs are then 0 or more."""
+    gate: Literal["passed", "open"] = "passed"
+    """What the off-policy gate has to say before a canary: that the candidate is better (passed); or anything but that
+    it is worse (open), and the canary finds out."""
     effective: Annotated[float, Meta(ge=1)] = 30.0
     """Effective episodes that the off-policy gate needs."""
     run_length: Annotated[float, Meta(ge=100)] | None = 100_000.0
