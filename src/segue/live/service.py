@@ -656,6 +656,8 @@ class Service:
             if found.candidate is not None:
                 self.policy(found.candidate)
             self.deployment, self._standing = found, live_one_after_the_other(self.database)
+            acting = {*self._standing, found.candidate}
+            self._policies = {name: policy for name, policy in self._policies.items() if name in acting}
 
     def _write(self, rows: list[Row], then: Callable[[Written], None], *forget: str) -> None:
         try:
@@ -677,11 +679,9 @@ class Service:
         return self._clock
 
     def _last_at(self) -> float:
-        rows = [
-            self.database.read(f"SELECT MAX(at) FROM {table}")
-            for table in ("episodes", "outcomes", "deployments", "cursors")
-        ]
-        return max((row[0][0] or 0.0 for row in rows), default=0.0)
+        tables = ("episodes", "decisions", "outcomes", "activations", "deployments", "audit", "refused", "cursors")
+        rows = [self.database.read(f"SELECT at FROM {table} ORDER BY seq DESC LIMIT 1") for table in tables]
+        return max((row[0][0] for row in rows if row), default=0.0)
 
     def _release(self) -> None:
         if self._owner is not None:

@@ -288,8 +288,7 @@ class Trial:
             )
         self.course, self.rules, self.window = course, rules, rules.window
         self._database = database
-        self._read_to = min([course.began, *course.earlier]) - 1
-        self._known: set[str] = set()
+        self._read_to = self._counting()[0]
         self._stages: dict[float, _Stage] = {}
         self._ranks, self._ratio = RankComparison(), SampleRatio()
         self._means = MeanDifference(alpha=rules.alpha)
@@ -309,7 +308,9 @@ class Trial:
         now = clock(self._database)
         while True:
             rows = self._database.read(
-                "SELECT seq, at, unit, arm, probability, deployment FROM episodes WHERE seq > ? ORDER BY seq LIMIT ?",
+                f"SELECT seq, at, arm, probability, deployment, {self._first()} FROM episodes e "
+                "WHERE seq > ? ORDER BY seq LIMIT ?",
+                *self._counting(),
                 self._read_to,
                 AT_ONCE,
             )
@@ -386,14 +387,22 @@ class Trial:
 
     def _counted(self, rows: list[tuple[Any, ...]]) -> Iterator[tuple[int, str, float, float]]:
         """Number, arm, the candidate's probability and share of the episodes that count."""
-        for seq, _, unit, arm, probability, deployment in rows:
+        for seq, _, arm, probability, deployment, first in rows:
             share = self.course.shares.get(deployment)
-            if share is None and deployment not in self.course.earlier:
-                continue
-            if unit not in self._known:
-                self._known.add(unit)
-                if share is not None:
-                    yield seq, arm, probability if arm == "candidate" else 1 - probability, share
+            if first and share is not None:
+                yield seq, arm, probability if arm == "candidate" else 1 - probability, share
+
+    def _first(self) -> str:
+        """Whether an episode `e` is the first of its unit that could have been the candidate's; takes `_counting`."""
+        marks = ", ".join("?" * (len(self._counting()) - 1)) or "NULL"
+        return (
+            "NOT EXISTS (SELECT 1 FROM episodes p WHERE p.unit = e.unit AND p.seq > ? AND p.seq < e.seq "
+            f"AND p.deployment IN ({marks}))"
+        )
+
+    def _counting(self) -> list[int]:
+        """After which row, and under which deployments, units could have been the candidate's."""
+        return [min([self.course.began, *self.course.earlier]) - 1, *self.course.earlier, *self.course.shares]
 
     def evidence(self, share: float) -> Evidence:
         """What is known now, for the stage with this share."""
@@ -497,13 +506,15 @@ class Trial:
     def _arms(self) -> dict[str, Arm]:
         marks = ", ".join("?" * len(self.course.shares)) or "NULL"
         rows = self._database.read(
-            f"SELECT arm, unit FROM episodes WHERE seq > ? AND deployment IN ({marks})",
+            f"SELECT arm, COUNT(*) FROM episodes e WHERE seq > ? AND deployment IN ({marks}) AND {self._first()} "
+            "GROUP BY arm",
             self._read_to,
             *self.course.shares,
+            *self._counting(),
         )
         arms = {arm: Arm.of(*sums) for arm, sums in self._sums.items()}
-        for name, arm in arms.items():
-            arm.waiting = len({unit for of, unit in rows if (of == "candidate") == (name == "candidate")} - self._known)
+        for arm, waiting in rows:
+            arms["candidate" if arm == "candidate" else "live"].waiting += waiting
         return arms
 
 
