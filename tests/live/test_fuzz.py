@@ -70,6 +70,17 @@ def test_ids_of_any_characters_come_back_as_they_were_sent(serve: Serve) -> None
     assert [name for (name,) in service.database.read("SELECT decision FROM decisions ORDER BY seq")] == names
 
 
+def test_a_list_of_more_than_1000_outcomes_is_refused(serve: Serve) -> None:
+    app = application(serve(), "token")
+
+    async def both() -> list[int]:
+        async with app.router.lifespan_context(app):
+            one = b'{"decision_id":"d","reward":0}'
+            return [(await post(app, "/v1/outcomes", b"[" + b",".join([one] * n) + b"]"))[0] for n in (1000, 1001)]
+
+    assert asyncio.run(both()) == [200, 400]
+
+
 def test_a_body_of_two_megabytes_is_refused_and_one_just_below_is_read(serve: Serve) -> None:
     app = application(serve(), "token")
 

@@ -382,6 +382,10 @@ def test_numbers_are_in_the_order_of_commits_and_times_never_fall(serve: Serve, 
     monkeypatch.setattr("segue.live.service.time.time", lambda: next(times))
     for i in range(20):
         service.decide(decision_id=f"{i}", episode_id="e", observation=X)
+    service.close()
+    service = serve()
+    monkeypatch.setattr("segue.live.service.time.time", lambda: 1e9)
+    service.decide(decision_id="after a restart", episode_id="e", observation=X)
     found = service.database.read("SELECT seq, at FROM decisions ORDER BY seq")
     assert [at for _, at in found] == sorted(at for _, at in found)
     numbers = [seq for seq, _ in found]
