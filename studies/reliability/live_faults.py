@@ -148,7 +148,7 @@ def soak(db: Path, exported: Path, minutes: float) -> dict[str, Any]:
     url = process.stdout.readline().split()[1]
     answering(int(url.rpartition(":")[2]))
     learn = ["learn", "--db", db, "--run", exported.parent / "run", "--out", db.parent / "learn"]
-    learn += ["--online", "discrete-sac", "--replay.capacity", 20_000]
+    learn += ["--online", "discrete-sac", "--replay", "mixed", "--replay.capacity", 20_000]
     learner = subprocess.Popen([*segue, *map(str, learn)], stdout=subprocess.DEVNULL)
     samples: list[tuple[float, float, float, float]] = []
 
@@ -169,9 +169,9 @@ def soak(db: Path, exported: Path, minutes: float) -> dict[str, Any]:
     try:
         asyncio.run(watched())
     finally:
-        for one, expected in ((learner, 143), (process, 0)):
+        for one in (learner, process):
             one.send_signal(signal.SIGTERM)
-            assert one.wait() == expected
+        assert (learner.wait(), process.wait()) == (143, 0)
     later = np.array(samples[len(samples) // 2 :])
     with sqlite3.connect(db) as log:
         [(candidates,)] = log.execute("SELECT COUNT(*) FROM policies WHERE trained_to IS NOT NULL").fetchall()
