@@ -175,7 +175,7 @@ class Arm(Struct):
     mean: float | None = None
     """Mean return per unit."""
     cost: float | None = None
-    """Mean cost per unit."""
+    """Mean cost per unit; None if no outcome had one."""
     missing: float | None = None
     """Share of decisions whose reward did not arrive in the window."""
     lag: float | None = None
@@ -190,14 +190,14 @@ class Arm(Struct):
         decisions: float,
         rewarded: float,
         returns: float,
-        costs: float,
+        costs: float | None,
         lags: float,
     ) -> Arm:
         """The means of these sums."""
         return cls(
             int(units),
             _ratio(returns, units),
-            _ratio(costs, units),
+            None if costs is None else _ratio(costs, units),
             _ratio(decisions - rewarded, decisions),
             _ratio(lags, rewarded),
         )
@@ -513,8 +513,11 @@ class Trial:
             *self._counting(),
         )
         arms = {arm: Arm.of(*sums) for arm, sums in self._sums.items()}
-        for arm, waiting in rows:
-            arms["candidate" if arm == "candidate" else "live"].waiting += waiting
+        if not self._costs_sent:
+            for arm in arms.values():
+                arm.cost = None
+        for name, waiting in rows:
+            arms["candidate" if name == "candidate" else "live"].waiting += waiting
         return arms
 
 

@@ -231,7 +231,7 @@ function trial() {
   return parts;
 }
 function units({ arms: both }) {
-  const costs = Object.values(both).some((one) => one.cost); // 0 where none are sent
+  const costs = Object.values(both).some((one) => one.cost !== null);
   const rows = ORDER.filter((arm) => arm in both).map((arm) => {
     const { units, waiting, mean, cost, missing, lag } = both[arm];
     const late = [missing === null ? "–" : percent(missing), lag === null ? "–" : seconds(lag)];
