@@ -158,7 +158,7 @@ def _table(headings: tuple[str, ...], rows: dict[str, tuple[str, ...]]) -> None:
     from segue.console import PlainConsole
 
     table = Table(box=None, pad_edge=False)
-    table.add_column("policy")
+    table.add_column("policy", overflow="fold")
     for heading in headings:
         table.add_column(heading, justify="right")
     for name, cells in rows.items():

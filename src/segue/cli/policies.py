@@ -134,7 +134,7 @@ def _list(database: Any, flags: Flags) -> int:
         return 0
     table, console = Table(box=None, pad_edge=False), PlainConsole()
     for heading in ("policy", "hash", "status", "from", "trained to", "last verdict"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for one in found:
         gate = one.gates[-1] if one.gates else None
         table.add_row(
