@@ -203,8 +203,26 @@ class Arm(Struct):
         )
 
 
-class Evidence(Struct):
-    """What a trial has shown so far. Evidence is an e-value: it reaches 1/α with probability α at most by chance."""
+class Compared(Struct, kw_only=True):
+    """What two arms have shown. Evidence is an e-value: it reaches 1/α with probability α at most by chance."""
+
+    arms: dict[str, Arm]
+    difference: float | None
+    """Mean return of the candidate less the live policy's, per unit."""
+    interval: tuple[float, float] | None
+    """Of the difference, at 1 − α, at all times at once, for many units; None before there are enough."""
+    log_better: float
+    """The largest natural logarithm so far of the evidence that the candidate is better; of a trial, in this stage."""
+    log_worse: float
+    """The same that it is worse."""
+    log_mismatch: float
+    """The same that units are not assigned with the stated probabilities."""
+    verdict: str
+    """What follows, in a sentence."""
+
+
+class Evidence(Compared, kw_only=True):
+    """What a trial has shown so far."""
 
     candidate: str
     live: str
@@ -212,20 +230,8 @@ class Evidence(Struct):
     """Which of the log's trials it is, from 1: each one needs more evidence than the one before."""
     share: float
     """Of the units, in this stage."""
-    arms: dict[str, Arm]
-    """Of the whole trial."""
     stage: dict[str, int]
     """Units of this stage by arm."""
-    difference: float | None
-    """Mean return of the candidate less the live policy's, per unit, in the whole trial."""
-    interval: tuple[float, float] | None
-    """Of the difference, at 1 − α, at all times at once, for many units; None before there are enough."""
-    log_better: float
-    """The largest natural logarithm so far of the evidence of this stage that the candidate is better."""
-    log_worse: float
-    """The same of the whole trial that it is worse."""
-    log_mismatch: float
-    """The same that units are not assigned with the stated probabilities."""
     needed: dict[str, float]
     """What each has to reach: better, worse, mismatch."""
     cost: tuple[float, float] | None
@@ -239,28 +245,15 @@ class Evidence(Struct):
     """Why the candidate has to be withdrawn."""
     passed: bool
     """Whether this stage is passed."""
-    verdict: str
-    """The same in a sentence."""
 
 
-class Comparison(Struct):
+class Comparison(Compared, kw_only=True):
     """Two policies that shared units, over all units that they shared."""
 
     policies: dict[str, str]
     """Hash by arm."""
-    arms: dict[str, Arm]
-    difference: float | None
-    """Mean return of the candidate less the live policy's, per unit."""
-    interval: tuple[float, float] | None
-    """Of the difference, at 1 − α, at all times at once, for many units; None before there are enough."""
-    log_better: float
-    """The largest natural logarithm so far of the evidence that the candidate is better."""
-    log_worse: float
-    log_mismatch: float
-    """The same that units are not assigned with the stated probabilities."""
     needed: float
     """What each has to reach."""
-    verdict: str
 
 
 class _Stage:
@@ -444,27 +437,20 @@ class Trial:
             verdict = f"not enough evidence that the candidate is better ({missing}; {counts})"
         else:
             verdict = f"the candidate is better (evidence {_shown(stage.log_better)}; {counts})"
-        means = self._means.interval
         return Evidence(
-            course.candidate,
-            course.live,
-            course.number,
-            share,
-            self._arms(),
-            stage.units,
-            _finite(means.effect),
-            (means.low, means.high) if math.isfinite(means.low) else None,
-            stage.log_better,
-            self._log_worse,
-            self._log_mismatch,
-            needed,
-            None if costs is None or not math.isfinite(costs.low) else (costs.low, costs.high),
-            None if self._over is None else _finite(self._upper.high),
-            rules.cost_limit,
-            self._log_over,
-            alarm,
-            alarm is None and not missing,
-            verdict,
+            **self._compared(stage.log_better, verdict),
+            candidate=course.candidate,
+            live=course.live,
+            trial=course.number,
+            share=share,
+            stage=stage.units,
+            needed=needed,
+            cost=None if costs is None or not math.isfinite(costs.low) else (costs.low, costs.high),
+            cost_upper=None if self._over is None else _finite(self._upper.high),
+            cost_limit=rules.cost_limit,
+            log_over=self._log_over,
+            alarm=alarm,
+            passed=alarm is None and not missing,
         )
 
     def _lacks_limit(self) -> str:
@@ -478,9 +464,7 @@ class Trial:
 
     def comparison(self) -> Comparison:
         """What is known of the two policies, whatever was decided on."""
-        arms, means, alpha = self._arms(), self._means.interval, self.rules.alpha
-        names = {"live": self.course.live, "candidate": self.course.candidate}
-        needed = math.log(2 / alpha)
+        needed = math.log(2 / self.rules.alpha)
         if self._log_mismatch >= needed:
             verdict = "units are not assigned with the stated probabilities, so nothing can be compared"
         elif self._log_better < needed and self._log_worse < needed:
@@ -492,16 +476,23 @@ class Trial:
             word = "better" if self._log_better >= needed else "worse"
             verdict = f"the candidate is {word} (evidence {_shown(max(self._log_better, self._log_worse))})"
         return Comparison(
-            names,
-            arms,
-            _finite(means.effect),
-            (means.low, means.high) if math.isfinite(means.low) else None,
-            self._log_better,
-            self._log_worse,
-            self._log_mismatch,
-            needed,
-            verdict,
+            **self._compared(self._log_better, verdict),
+            policies={"live": self.course.live, "candidate": self.course.candidate},
+            needed=needed,
         )
+
+    def _compared(self, log_better: float, verdict: str) -> dict[str, Any]:
+        """The fields of Compared, of the whole trial but for `log_better`."""
+        means = self._means.interval
+        return {
+            "arms": self._arms(),
+            "difference": _finite(means.effect),
+            "interval": (means.low, means.high) if math.isfinite(means.low) else None,
+            "log_better": log_better,
+            "log_worse": self._log_worse,
+            "log_mismatch": self._log_mismatch,
+            "verdict": verdict,
+        }
 
     def _arms(self) -> dict[str, Arm]:
         marks = ", ".join("?" * len(self.course.shares)) or "NULL"
