@@ -230,12 +230,13 @@ function trial() {
   }
   return parts;
 }
-function units({ arms: both }) {
+function units({ arms: both, live }) {
   const costs = Object.values(both).some((one) => one.cost !== null);
   const rows = ORDER.filter((arm) => arm in both).map((arm) => {
     const { units, waiting, mean, cost, missing, lag } = both[arm];
     const late = [missing === null ? "–" : percent(missing), lag === null ? "–" : seconds(lag)];
-    return [swatch(arm), whole(units), whole(waiting), number(mean), ...(costs ? [number(cost)] : []), ...late];
+    const name = arm === "live" && live === "" ? "application" : arm; // in a trial beside an application that acts
+    return [swatch(name), whole(units), whole(waiting), number(mean), ...(costs ? [number(cost)] : []), ...late];
   });
   const heads = ["Arm", "Units", "Window open", "Mean return", ...(costs ? ["Cost"] : []), "Rewards missing", "Mean lag"];
   return table(heads, rows, 1);
