@@ -471,8 +471,8 @@ function show() {
   put("headline", [deployment, seen.since, policies], headline);
   document.title = `${deployment.mode} · Segue live`;
   const actions = [
-    deployment.mode === "canary" && deployment.share ? "pause" : null,
-    deployment.mode === "frozen" || (deployment.mode === "canary" && !deployment.share) ? "resume" : null,
+    deployment.share && deployment.mode !== "frozen" ? "pause" : null,
+    deployment.mode === "frozen" || policies.some((one) => one.status === "paused") ? "resume" : null,
     deployment.candidate !== null || seen.previous !== null ? "rollback" : null,
     deployment.mode === "frozen" ? null : "freeze",
   ].filter(Boolean);
