@@ -70,6 +70,7 @@ def test_what_is_wrong_with_a_dataset_stands_among_the_findings():
     assert any(finding.text.startswith("problem: a short dataset") for finding in advice.findings)
 
 
+@pytest.mark.slow
 def test_a_trial_times_both_phases(capsys, monkeypatch):
     """Of a recipe with environment: one that ends at the handover has the offline half only."""
     monkeypatch.setattr("segue.advice.TRIAL_UPDATES", 40)

@@ -72,6 +72,7 @@ def test_an_accelerator_takes_all_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert number_of_microbatches(256, 30) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name if i < 1 else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(CQLS)]
 )

@@ -127,7 +127,7 @@ def one_update(algorithm, learner, replay, kind, strategy=None, bridges=()):
 DRAW_ALIKE = {"dqn", "redq", "rlpd", "bc", "discrete-bcq", "sac-n", "edac", "cal-ql"}
 DRAW_ALIKE |= {"td3-bc", "rebrac", "awac", "discrete-cql"}
 #: And those whose draws CQL, TD3, BCQ and FQL make too.
-DRAW_ALIKE |= {"sac", "iql", "discrete-sac"}
+DRAW_ALIKE |= {"sac", "sac-lagrangian", "cql-lagrangian", "iql", "discrete-sac"}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import functools
 import math
 import numbers
 import os
@@ -108,6 +109,11 @@ SYNONYMS = {
 SURE = 0.75
 
 
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
 class _Checked(type):
     def __call__(cls, *positional: Any, **values: Any) -> Any:
         what = getattr(cls, "name", cls.__name__.lower())
@@ -127,7 +133,7 @@ class _Checked(type):
         for field in declared:
             if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
                 raise RecipeError(f"{what}: {field.name} is missing; expected it")
-        hints = typing.get_type_hints(cls)
+        hints = _hints(cls)
         named = cls.named(values)  # type: ignore[attr-defined]
         return super().__call__(**{name: _typed(what, name, value, hints[name]) for name, value in named.items()})
 

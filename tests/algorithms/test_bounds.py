@@ -42,7 +42,7 @@ def imitated(algorithm: segue.Algorithm, out: Path) -> float:
     "algorithm",
     [
         pytest.param(segue.IQL(**SMALL), id="iql"),
-        pytest.param(segue.BC(loss="nll", **SMALL), id="bc-nll"),
+        pytest.param(segue.BC(loss="nll", **SMALL), id="bc-nll", marks=pytest.mark.slow),
         pytest.param(segue.AWAC(**SMALL), id="awac", marks=pytest.mark.slow),  # the same likelihood, weighted
         pytest.param(segue.BC(**SMALL), id="bc-mse", marks=pytest.mark.slow),  # no likelihood
     ],

@@ -17,7 +17,6 @@ from references import reference, variants
 
 from helpers import (
     KINDS,
-    SACS_CODE,
     actor_update,
     critic_update,
     random_learner,
@@ -161,16 +160,14 @@ def seen(name: str, kind: str, look: int, given: tuple[tuple[str, Any], ...]) ->
     return LOOKS[look](algorithm, nets_of(name, kind, given), kind)
 
 
-#: What has no field of its own, or one that a variant in test_exactness.py has another value of; and actions with which
-#: no field is used otherwise.
-HELD_ELSEWHERE = {(name, "continuous") for name in SACS_CODE | {"cal-ql", "edac"}}
-HELD_ELSEWHERE |= {(name, "discrete") for name in ("iql", "awac", "ppo")}
+#: One of each kind of policy and of each loop; the others, a compiled update for each choice, with `-m slow`.
+BY_DEFAULT = {("iql", "continuous"), ("td3-bc", "continuous"), ("discrete-sac", "discrete"), ("ppo", "continuous")}
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        pytest.param(name, kind, marks=pytest.mark.slow if (name, kind) in HELD_ELSEWHERE else ())
+        pytest.param(name, kind, marks=() if (name, kind) in BY_DEFAULT else pytest.mark.slow)
         for name, cls in ALGORITHMS.items()
         for kind in cls.actions
     ],

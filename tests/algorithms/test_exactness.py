@@ -215,6 +215,7 @@ def a_terminal_stops_the_bootstrap_and_a_time_out_does_not(case):
     assert ((np.asarray(elsewhere) != target) == [True, False, True, True]).all()
 
 
+@pytest.mark.slow
 @mostly_defaults
 def test_in_float32_an_update_is_what_its_paper_says(case):
     losses_and_targets_equal_the_reference_in_float32(case)

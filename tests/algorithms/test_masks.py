@@ -133,7 +133,7 @@ def test_files_keep_the_masks_and_say_what_contradicts_them(tmp_path: Path) -> N
             Dataset.from_columns(Columns(**{**columns, "allowed_actions": masks}), "doors")
 
 
-@pytest.mark.parametrize("online", ["dqn", "discrete-sac", "ppo"])
+@pytest.mark.parametrize("online", ["dqn", "discrete-sac", pytest.param("ppo", marks=pytest.mark.slow)])
 def test_no_run_ever_opens_a_door_that_is_shut(online: str, tmp_path: Path) -> None:
     """Pretraining, random and trained exploration, evaluation: the environment would raise."""
     extra = {"rollout_steps": 32} if online == "ppo" else {}
@@ -153,6 +153,7 @@ def test_no_run_ever_opens_a_door_that_is_shut(online: str, tmp_path: Path) -> N
     assert result.policy() is not None
 
 
+@pytest.mark.slow
 def test_environments_in_processes_and_in_this_one_show_the_same_masks() -> None:
     found = []
     for processes in (False, True):

@@ -86,7 +86,7 @@ IMITATES = {member: pair for member, pair in OFFLINE.items() if member not in LE
 
 #: One of each way to a target and to a policy; what the others compute is compared with their papers in
 #: test_exactness.py, and with `-m slow` here.
-LEARN = {"td3-bc", "iql-continuous", "awac-discrete", "cql", "sac", "bcq", "discrete-cql", "dqn", *IMITATES}
+LEARN = {"td3-bc", "iql-continuous", "awac-discrete", "cql", "dqn", *IMITATES}
 
 
 def of(members):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from measured import CASES, algorithm_of, batch_of, every_case, learner_of, of, spaces_of
+from measured import CASES, algorithm_of, batch_of, learner_of, of, spaces_of
 from references import reference
 
 from helpers import (
@@ -52,7 +52,7 @@ def test_four_blocks_are_two_and_two(name, kind):
 
 
 #: One of each schedule of updates; the other algorithms with `-m slow`.
-SCHEDULES = {"td3", "redq", "iql-continuous", "bcq"}
+SCHEDULES = {"redq", "iql-continuous"}
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def exploration_stays_in_bounds_and_only_it_is_random(case):
             assert len(np.unique(explored[free], axis=0)) == free.sum() > 100
 
 
-@every_case
+@of(FIRST)
 def test_a_variant_is_saved_whole_and_acts_as_it_says(case, tmp_path, monkeypatch):
     a_variant_is_saved_whole(case, tmp_path)
     exploration_stays_in_bounds_and_only_it_is_random(case)

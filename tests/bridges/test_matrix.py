@@ -129,6 +129,8 @@ KINDS_OF_ALGORITHM = {
     ("discrete-cql", "discrete"),  # no policy network
     ("ppo", "continuous"),  # on-policy
 }
+#: Those of them that differ most, which are looked at by default.
+NEAREST = {("td3-bc", "continuous"), ("awac", "discrete"), ("ppo", "continuous")}
 #: Where the other forms are traced.
 ELSEWHERE = {
     f"{name}-{i}-{algorithm}-{kind}": ((form,), algorithm, kind)
@@ -161,13 +163,13 @@ TOGETHER = {
 }
 TRACED = {member: ((DEFAULT[bridge],), name, kind) for member, (bridge, name, kind) in SUPPORTED.items()}
 TRACED |= ELSEWHERE | PAIRS | {f"together-{name}": case for name, case in TOGETHER.items()}
-#: What is traced by default: each bridge on each kind, its other forms on one, and the pairs of what does not act with
-#: everything else at once, which is also run.
+#: What is traced by default: each bridge on three kinds, its other forms on one, and the pairs of what does not act
+#: with everything else at once, which is also run.
 NEAR = {
     member
     for member, (bridges, name, kind) in TRACED.items()
     if member.startswith("together-")
-    or (member in SUPPORTED and (name, kind) in KINDS_OF_ALGORITHM)
+    or (member in SUPPORTED and (name, kind) in NEAREST)
     or (member in ELSEWHERE and name == "td3-bc")
     or (member in PAIRS and kind == "continuous" and {"policy-expansion", "promotion"} & {b.name for b in bridges})
 }

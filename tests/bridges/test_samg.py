@@ -299,6 +299,7 @@ def fitted(bridge: SAMG, kind: str = "continuous", structured: bool = True) -> S
 QUICK: dict[str, Any] = {"fit_steps": 1000, "hidden_sizes": (32, 32)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("coefficient", "kind"),
     [("elbo", "continuous"), pytest.param("encoder", "discrete", marks=pytest.mark.slow)],

@@ -243,7 +243,7 @@ def test_collected_episodes_load_as_the_dataset_of_their_environment(tmp_path: P
     assert np.abs(dataset.actions).max() > 0.9, "torque in [-2, 2] is rescaled to [-1, 1]"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["run", "--help"]])
+@pytest.mark.parametrize("arguments", [pytest.param(["--help"], marks=pytest.mark.slow), ["list"]])
 def test_a_reader_that_has_seen_enough_is_no_error(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "segue.cli.main", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

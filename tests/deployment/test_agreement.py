@@ -83,6 +83,7 @@ def agree(made: Made, steps: int = 1, x: np.ndarray | None = None, ties: float =
 
 #: What acts with the same code as another: SAC, TD3 and DQN.
 ALIKE = {"sac-n", "redq", "rlpd", "edac", "cql", "cal-ql", "td3-bc", "rebrac", "discrete-cql"}
+ALIKE |= {"sac-lagrangian", "cql-lagrangian", "awac"}
 MARKED = [
     pytest.param(case, marks=pytest.mark.slow if case in POLICIES and POLICIES[case][0] in ALIKE else ())
     for case in CASES
@@ -279,7 +280,7 @@ def test_a_translation_that_acts_otherwise_is_not_written(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("which", ["sac-continuous", "bcq-continuous", "dqn-discrete", "discrete-bcq-discrete"])
-@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, pytest.param(-np.inf, marks=pytest.mark.slow)])
 def test_what_is_not_finite_is_an_error_and_in_onnx_an_action_that_none_could_take(
     which: str, value: float, tmp_path: Path
 ) -> None:

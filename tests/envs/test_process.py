@@ -57,8 +57,8 @@ def test_processes_give_the_same_bits_also_after_a_restart():
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("raises", "ConnectionError: it is gone"),
-        ("hangs", "did not come back for 0.5 seconds"),
+        pytest.param("raises", "ConnectionError: it is gone", marks=pytest.mark.slow),
+        pytest.param("hangs", "did not come back for 0.5 seconds", marks=pytest.mark.slow),
         ("dies", r"its process ended \(exit code 3\)"),
     ],
 )

@@ -55,6 +55,7 @@ def test_a_repetition_repeats_and_nobody_is_treated_by_the_learner_before_the_tr
     assert path[-1, 0] == SHORT.shadow + SHORT.trial
 
 
+@pytest.mark.slow
 def test_a_learner_with_the_wrong_sign_harms_less_behind_the_trial_and_the_picture_shows_every_arm(
     tmp_path: Path,
 ) -> None:

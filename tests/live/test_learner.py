@@ -108,11 +108,11 @@ class Killed(BaseException):
 @pytest.mark.parametrize(
     ("where", "times"),
     [
-        ("segue.files._write_through", [9, 14]),
+        pytest.param("segue.files._write_through", [9, 14], marks=pytest.mark.slow),
         ("segue.files.os.replace", [7, 4]),
         ("segue.live.learner.stage", [1, 2]),
         ("segue.live.database.Sqlite.append", [2, 1]),
-        ("segue.training.agent.Agent.take_in", [5, 8]),
+        pytest.param("segue.training.agent.Agent.take_in", [5, 8], marks=pytest.mark.slow),
     ],
 )
 def test_killed_wherever_that_happens_it_goes_on_to_the_same_bytes(

@@ -558,7 +558,7 @@ def slower_and_longer(arm: str, value: float) -> float:
     return min(19.0, (3 if arm == "candidate" else 1) * (1.0 + 2.0 * max(value, 0.0)))
 
 
-@pytest.mark.parametrize("share", [0.5, 0.1])
+@pytest.mark.parametrize("share", [0.5, pytest.param(0.1, marks=pytest.mark.slow)])
 def test_of_100_candidates_as_good_as_the_live_policy_few_are_promoted_or_stopped(tmp_path: Path, share: float) -> None:
     def season(rng: np.random.Generator, units: int) -> np.ndarray:
         return rng.standard_t(3, units) + 2 * np.sin(np.arange(units) / 20)

@@ -17,7 +17,7 @@ from segue.ope.limits import Limits
 TABULAR = FQE(hidden_sizes=(), steps=2500, learning_rate=0.02, polyak=0.05, members=4)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_it_finds_the_exact_q_of_a_tabular_mdp(seed: int) -> None:
     mdp = MDP.random(seed)
     target = random_policy(seed + 100, mdp)
@@ -49,7 +49,7 @@ def test_a_row_is_valued_only_by_critics_that_did_not_see_its_episode() -> None:
     np.testing.assert_allclose(fitted.q, fitted.v, atol=1e-5)
 
 
-@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("deterministic", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_continuous_actions_by_draws_of_the_policy(deterministic: bool) -> None:
     # States come and go whatever is done; the reward is linear in the action, so a linear critic is exact.
     mdp = MDP.random(7, actions=1)

@@ -308,7 +308,14 @@ MOVED = {
 }
 
 
-@pytest.mark.parametrize("online", [name for name, kind in ALGORITHMS.items() if "online" in kind.phases])
+@pytest.mark.parametrize(
+    "online",
+    [
+        pytest.param(name, marks=() if name in {"sac", "cql", "iql", "ppo"} else pytest.mark.slow)
+        for name, kind in ALGORITHMS.items()
+        if "online" in kind.phases
+    ],
+)
 def test_every_suggestion_is_a_recipe(build: Build, online: str) -> None:
     """With every replay and bridge that there is, the suggested flags give a recipe that is accepted."""
     offline = "iql" if "continuous" in ALGORITHMS[online].actions else "discrete-cql"

@@ -49,7 +49,11 @@ def error_of(given: Recipe, out: Path) -> str:
     ("broken", "judged"),
     [
         (segue.SAC(**SMALL, critic_learning_rate=1e30), ["0", "20", "40"]),
-        (segue.PPO(**SMALL, rollout_steps=20, epochs=1, actor_learning_rate=1e30), ["0", "20", "40"]),
+        pytest.param(
+            segue.PPO(**SMALL, rollout_steps=20, epochs=1, actor_learning_rate=1e30),
+            ["0", "20", "40"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["sac", "ppo"],
 )

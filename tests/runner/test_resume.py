@@ -110,7 +110,7 @@ def until_done(directory: Path) -> None:
     raise AssertionError("it never ends")
 
 
-QUICK = ("bridges-with-states", "hindsight")
+QUICK = ("bridges-with-states",)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def stopped_by(number: int, directory: Path, recipe: Recipe, times: int = 1, ste
     return segue.run(recipe, directory, workers=1, on_event=send)
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_ctrl_c_once_saves_and_stops_twice_stops_at_once_and_either_goes_on(tmp_path: Path, whole: Path, times: int):
     result = stopped_by(signal.SIGINT, tmp_path / "x", read_recipes(whole)["run"], times)
     assert result.status == "interrupted"
@@ -319,6 +319,7 @@ def test_a_longer_budget_gives_the_run_that_was_longer_from_the_start(tmp_path: 
     assert essence(tmp_path / "x") == essence(tmp_path / "from-the-start")
 
 
+@pytest.mark.slow
 def test_a_replay_with_a_state_for_every_row_of_the_ring_becomes_longer_too(tmp_path: Path):
     recipe = longer(replay=segue.Balanced(hidden_sizes=(8,)), online_steps=120, eval_every=60)
     segue.run(recipe, tmp_path / "x", workers=1)

@@ -133,6 +133,7 @@ def test_asked_to_stop_every_seed_saves_and_those_behind_go_first(apart: Path, a
         close(one.nets, other.nets)
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_all_at_once(accelerator, tmp_path: Path):
     def asks(job: Any, event: dict[str, Any]) -> None:
         if event["event"] == "progress" and job.seed == 1 and event["step"] == 100:
@@ -169,6 +170,7 @@ def test_too_much_for_one_program_is_done_one_by_one_and_said(accelerator, monke
         assert same_bits(one, other), "alone it is the same program"
 
 
+@pytest.mark.slow
 def test_updates_of_one_seed_that_fail_do_not_stop_the_others(accelerator, monkeypatch, tmp_path: Path):
     """The last seed is behind when the run goes on, and fails before it has caught up."""
 

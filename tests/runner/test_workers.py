@@ -29,6 +29,8 @@ from segue.runner import compare, executor
 assert compare(read_recipes(Path(sys.argv[2])), sys.argv[3], workers=1).status == "complete"
 """
 
+SCRATCH = {"dataset": None, "offline": None, "offline_steps": 0, "online": segue.TD3(**SMALL)}
+
 
 def recipe() -> Recipe:
     return pendulum(seeds=2, online=segue.TD3BC(**SMALL))
@@ -49,7 +51,7 @@ def cores_per_job(directory: Path) -> int:
 )
 def test_two_seeds_side_by_side_are_the_two_seeds_in_turn_on_as_many_cores_each(tmp_path: Path):
     """Side by side each has half the cores; in turn they have the same number if the whole process is pinned so."""
-    result = run_recipe(recipe(), tmp_path / "beside", workers=2)
+    result = run_recipe(dataclasses.replace(recipe(), **SCRATCH), tmp_path / "beside", workers=2)
     assert result.status == "complete"
     half = visible_cores()[: len(visible_cores()) // 2]
     again = [sys.executable, "-c", IN_TURN, json.dumps(half), str(tmp_path / "beside"), str(tmp_path / "turn")]
@@ -62,8 +64,7 @@ def test_two_seeds_side_by_side_are_the_two_seeds_in_turn_on_as_many_cores_each(
 
 def test_a_seed_of_two_is_the_same_as_the_seed_alone(tmp_path: Path):
     """In one process, so on the same cores: nothing of the first seed's job reaches the second's."""
-    scratch = {"dataset": None, "offline": None, "offline_steps": 0, "online": segue.TD3(**SMALL)}
-    both = run_recipe(dataclasses.replace(recipe(), **scratch), tmp_path / "both", workers=1)
+    both = run_recipe(dataclasses.replace(recipe(), **SCRATCH), tmp_path / "both", workers=1)
     alone = dataclasses.replace(read_recipes(both.directory)["run"], seed=1, seeds=1)
     compare({"run": alone}, tmp_path / "alone", workers=1)
     assert outcome(tmp_path / "alone")["1"] == outcome(tmp_path / "both")["1"]

@@ -292,7 +292,9 @@ def test_an_on_policy_learner_that_is_slowed_down_makes_fewer_passes_but_one_at_
     ("loop", "eval_every", "lost_at", "expected"),
     [
         # The clock's episodes last three and four steps in turn. One of four steps began at step 59.
-        pytest.param("online", 20, 60, (100, [3, 4, 3, 4, 3, 4, 3, 4, 3, 4]), id="at an evaluation"),
+        pytest.param(
+            "online", 20, 60, (100, [3, 4] * 5), id="at an evaluation", marks=pytest.mark.slow
+        ),
         # Found at step 100; an episode of three steps began at step 98.
         pytest.param("online", 100, 50, (150, [4, 3] * 7), id="at an update"),
         pytest.param("on-policy", 20, 60, (80, [3, 4, 3, 4, 3]), id="on-policy"),

@@ -182,6 +182,7 @@ def test_what_copies_the_actor_starts_as_the_taught_one(continuous):
     assert not same_bits(final.actor, final.frozen_actor)
 
 
+@pytest.mark.slow
 def test_a_run_from_dqn_teaches_a_discrete_actor_unless_it_is_told_not_to(discrete):
     assert discrete.status == "complete"
     lines = {name: discrete.summary["arms"][name]["handover"] for name in ("taught", "fresh")}

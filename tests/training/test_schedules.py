@@ -172,7 +172,7 @@ def test_a_share_of_epsilon_of_the_collected_actions_is_random(progress, share):
         assert other == 0
 
 
-@pytest.mark.parametrize("name", ["dqn", "discrete-cql", "discrete-bcq"])
+@pytest.mark.parametrize("name", ["dqn", pytest.param("discrete-bcq", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("progress", "share"), [(0.0, 0.9), (0.25, 0.5), (1.0, 0.1)])
 def test_a_saved_policy_explores_with_the_epsilon_of_its_point_of_the_phase(name, progress, share, tmp_path):
     """As loaded, as off-policy evaluation judges it, and as it is exported."""
