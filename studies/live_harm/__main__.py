@@ -47,13 +47,15 @@ Seen = Callable[[np.ndarray], np.ndarray]
 
 
 class Fault(NamedTuple):
-    """What goes wrong after BEFORE units."""
+    """What goes wrong after some units."""
 
     what: str
     observation: Seen = lambda seen: seen
     reward: Callable[[float], float] = lambda reward: reward
     candidate: bool = False
     """Whether the candidate of a poisoned learner gets a share of the units by force."""
+    before: int = BEFORE
+    """Healthy units."""
 
 
 def scaled(number: int) -> Seen:
@@ -65,6 +67,7 @@ FAULTS = {
     "poisoned": Fault("candidate of a poisoned learner, forced past the gate to 10 %", candidate=True),
     "sensor": Fault("a sensor's unit changes (one taste × 2.54)", observation=scaled(0)),
     "late sensor": Fault("a sensor's unit changes that is 0 at first (progress × 2.54)", observation=scaled(12)),
+    "early sensor": Fault("the same (progress × 2.54) from the first unit on", observation=scaled(12), before=0),
     "sign": Fault("the reward's sign flips", reward=lambda reward: -reward),
 }
 
@@ -205,7 +208,7 @@ def met(work: Path, fault: Fault, seed: int) -> dict[str, Any]:
             assert now is not None
             return now.mode
 
-        day.units(BEFORE, Fault(""), lambda: False)
+        day.units(fault.before, Fault(""), lambda: False)
         assert mode() == "live", "a false alarm before the fault"
         found: dict[str, Any] = {}
         wanted = "frozen"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,21 +26,22 @@ class World:
 
     Args:
         file: where the log is begun.
+        about: what the live policy's manifest says.
         rules: of promotion; `window` in seconds.
     """
 
-    def __init__(self, file: Path, **rules: object) -> None:
+    def __init__(self, file: Path, about: Mapping[str, object] | None = None, **rules: object) -> None:
         self.database = Sqlite(file)
         self.now, self.units = 0.0, itertools.count()
         self.promoter = Promoter(self.database)
         self._late: list[tuple[float, int, OutcomeRow]] = []
-        self.add(LIVE)
+        self.add(LIVE, about)
         self.database.append([DeploymentRow(0.0, "live", LIVE, None, 0.0, "no", "study", "", 0)])
         declare(self.database, 0.0, "study", rules)
 
-    def add(self, policy: str) -> None:
-        """A policy that only has a name."""
-        self.database.append([PolicyRow(0.0, policy, policy[0], None, None, "{}")])
+    def add(self, policy: str, about: Mapping[str, object] | None = None) -> None:
+        """A policy without files."""
+        self.database.append([PolicyRow(0.0, policy, policy[0], None, None, json.dumps(about or {}))])
 
     def candidate(self, policy: str = CANDIDATE) -> None:
         """A trial begins."""

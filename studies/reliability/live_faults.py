@@ -1,7 +1,8 @@
 """What a live service does when its machine fails it: `python -m studies.reliability live-faults`.
 
 A full disk (a limit on the size of files), a database that another process has locked, a reader that does not end, a
-clock that jumps, and load for some minutes (`--minutes`) under which neither memory nor the write-ahead log may grow.
+clock that jumps, and load for some minutes (`--minutes`), with a learner beside it, under which neither memory nor the
+write-ahead log may grow.
 """
 
 from __future__ import annotations
@@ -132,43 +133,57 @@ def clocks(db: Path, exported: Path) -> dict[str, Any]:
 
 
 def soak(db: Path, exported: Path, minutes: float) -> dict[str, Any]:
-    """The service under steady traffic of CartPole: memory and the write-ahead log in the second half.
+    """The service under steady traffic of CartPole, with a learner: memory and the write-ahead log in the second half.
 
-    In the first, the service fills what it keeps in memory of the last episodes and answers.
+    In the first, the service fills what it keeps in memory of the last episodes and answers. The learner begins with
+    the run beside the policy.
     """
-    command = [sys.executable, "-c", "import sys; from segue.cli.main import main; sys.exit(main())", "serve"]
+    segue = [sys.executable, "-c", "import sys; from segue.cli.main import main; sys.exit(main())"]
     process = subprocess.Popen(
-        [*command, "--db", str(db), "--policy", str(exported), "--port", "0"], stdout=subprocess.PIPE, text=True
+        [*segue, "serve", "--db", str(db), "--policy", str(exported), "--port", "0", "--explore", "0.1"],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     url = process.stdout.readline().split()[1]
     answering(int(url.rpartition(":")[2]))
-    samples: list[tuple[float, float, float]] = []
+    learn = ["learn", "--db", db, "--run", exported.parent / "run", "--out", db.parent / "learn"]
+    learn += ["--online", "discrete-sac", "--replay", "mixed", "--replay.capacity", 20_000]
+    learner = subprocess.Popen([*segue, *map(str, learn)], stdout=subprocess.DEVNULL)
+    samples: list[tuple[float, float, float, float]] = []
+
+    def memory(of: int) -> float:
+        return int(Path(f"/proc/{of}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     async def watched() -> Any:
         start = time.monotonic()
         traffic = asyncio.create_task(drive(url, "cartpole", Traffic(clients=100, think=0.2)))
         while (passed := time.monotonic() - start) < 60 * minutes:
             assert not traffic.done(), traffic.exception()
-            pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
-            memory = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-            samples.append((passed / 60, memory, Path(f"{db}-wal").stat().st_size / 2**20))
+            assert learner.poll() is None
+            wal = Path(f"{db}-wal").stat().st_size / 2**20
+            samples.append((passed / 60, memory(process.pid), wal, memory(learner.pid)))
             await asyncio.sleep(minutes)
         traffic.cancel()
 
     try:
         asyncio.run(watched())
     finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait() == 0
+        for one in (learner, process):
+            one.send_signal(signal.SIGTERM)
+        assert (learner.wait(), process.wait()) == (143, 0)
     later = np.array(samples[len(samples) // 2 :])
+    with sqlite3.connect(db) as log:
+        [(candidates,)] = log.execute("SELECT COUNT(*) FROM policies WHERE trained_to IS NOT NULL").fetchall()
     return {
         "minutes": minutes,
         "decisions": len(logged(db)),
+        "candidates": candidates,
         "MiB after half": round(float(later[0, 1]), 1),
         "MiB at the end": round(float(later[-1, 1]), 1),
         "MiB of memory per hour": round(60 * float(np.polyfit(later[:, 0], later[:, 1], 1)[0]), 1),
         "most MiB of write-ahead log": round(float(later[:, 2].max()), 1),
+        "MiB of the learner, after half and at the end": [round(float(later[place, 3]), 1) for place in (0, -1)],
         "well": float(later[:, 2].max()) <= 17,
     }
 
@@ -178,7 +193,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--only", nargs="*", help="names of faults")
     parser.add_argument("--minutes", type=float, default=5.0, help="of the soak")
     parser.add_argument("--full", action="store_true", help="a soak of an hour")
-    parser.add_argument("--policy", type=Path, help="an exported policy for CartPole-v1; by default one is made")
+    parser.add_argument(
+        "--policy", type=Path, help="one for CartPole-v1, exported beside its run; by default one is made"
+    )
     parser.add_argument("--results", type=Path, default=HERE / "live_faults.json")
     flags = parser.parse_args(arguments)
     faults: dict[str, Callable[[Path, Path], dict[str, Any]]] = {

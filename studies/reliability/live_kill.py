@@ -7,7 +7,8 @@ stop only when everything is acknowledged. SIGTERM is tried in the same way, wit
 
 In PostgreSQL the service is killed in the same way, and so is the server itself, which then recovers. Faults of the
 writer are injected within one process: a transaction that fails, and one that is committed without the writer hearing
-of it, as when a connection breaks.
+of it, as when a connection breaks. `segue learn` is killed at any instant, and its candidates are compared with those
+of one that was not.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -49,7 +52,7 @@ from segue.live import Service
 from segue.live.database import Unavailable
 from segue.live.postgres import Postgres
 from studies.reliability.kill import ended
-from studies.reliability.live_load import Record, load, policy
+from studies.reliability.live_load import Record, added, load, policy
 
 HERE = Path(__file__).parent
 KINDS = ("any instant", "before a statement", "after a statement", "before a commit", "after a commit")
@@ -143,7 +146,7 @@ def under_load(
     arguments += ["--token", "study"]
     mine, theirs = multiprocessing.Pipe()
     known = (f"http://127.0.0.1:{port}", theirs, db, flat_size(acting.space), acting.actions.start)
-    process = multiprocessing.get_context("fork").Process(target=clients, args=known)
+    process = multiprocessing.get_context("fork").Process(target=clients, args=known, daemon=True)
     process.start()
     lives(arguments)
     child = life(arguments, place / "service.log", lambda: None)
@@ -198,6 +201,18 @@ def postgres(place: Path) -> Iterator[Any]:
         yield server
     finally:
         server.cleanup()
+
+
+def started(server: Any) -> None:
+    """Wait until the server runs again, however long it recovers."""
+    until = time.monotonic() + 300
+    while True:
+        try:
+            server.ensure_postgres_running()
+            return
+        except (subprocess.SubprocessError, AssertionError):  # what the wheel raises of one that still recovers
+            assert time.monotonic() < until
+            time.sleep(0.5)
 
 
 def fatal_shared(kind: str, number: int) -> None:
@@ -255,7 +270,7 @@ def shared_killed(place: Path, exported: Path, what: str, kills: int, seed: int)
                 postmaster.kill()
                 psutil.wait_procs([postmaster, *backends], timeout=60)
                 (place / "pg" / "postmaster.pid").unlink()  # or the wheel takes it for one that runs
-                server.ensure_postgres_running()
+                started(server)
                 kinds["any instant"] += 1
             os.kill(child, signal.SIGTERM)
             assert (status := ended(child)) == 0, status
@@ -324,10 +339,52 @@ def stopped(place: Path, exported: Path, durability: str, times: int, seed: int)
     return {"stops": times, **under_load(place, exported, durability, lives)}
 
 
+def learner_killed(place: Path, exported: Path, durability: str, kills: int, seed: int) -> dict[str, Any]:
+    """Candidates of a learner that was killed so many times, compared with those of one that was not."""
+    draw = random.Random(seed)
+    with Service(place / "live.db", exported, durability=durability, explore="0.3", seed=seed) as service:  # type: ignore[arg-type]
+        size = flat_size(service.policy(service.deployment.live).space)
+        for number in range(1_500):
+            observation = [draw.uniform(-0.05, 0.05) for _ in range(size)]
+            service.decide(decision_id=str(number), episode_id=str(number // 10), observation=observation)
+            service.outcome(decision_id=str(number), reward=draw.random(), terminated=number % 10 == 9)
+
+    def learner(home: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "segue.cli.main", "learn", "--once", "--every", "300", "--warmup-steps", "100"]
+        command += ["--db", str(home / "live.db"), "--run", str(exported.parent / "run"), "--out", str(home / "learn")]
+        command += ["--online", "discrete-sac", "--replay", "mixed"]
+        with (place / "learn.log").open("a") as out:
+            return subprocess.Popen(command, stdout=out, stderr=out)
+
+    def candidates(home: Path) -> list[Any]:
+        with sqlite3.connect(home / "live.db") as log:
+            return log.execute("SELECT read_to, checkpoint FROM cursors WHERE reader = 'learn' ORDER BY seq").fetchall()
+
+    found: dict[str, list[Any]] = {}
+    took = 0.0
+    for name in ("undisturbed", "killed"):
+        (home := place / name).mkdir()
+        shutil.copy(place / "live.db", home / "live.db")
+        for _ in range(kills if name == "killed" else 0):
+            victim = learner(home)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                assert victim.wait(draw.uniform(0, took)) == 0  # it has learnt all, and begins again to find nothing
+            victim.kill()
+            victim.wait()
+        began = time.monotonic()
+        assert learner(home).wait() == 0, (place / "learn.log").read_text()[-2000:]
+        took = max(took, time.monotonic() - began)
+        found[name] = candidates(home)
+    assert len(found["undisturbed"]) >= 5
+    different = sum(one != other for one, other in itertools.zip_longest(*found.values()))
+    compared = {"candidates_compared": len(found["undisturbed"]), "different": different}
+    return {"kills": kills, "of which": {"any instant": kills}, **compared}
+
+
 def well(found: dict[str, Any]) -> bool:
     """Whether nothing that was promised is missing."""
     exact = ("decisions_lost", "outcomes_lost", "rows_that_nobody_was_told_of", "different", "episodes_with_a_gap")
-    return not any(found[name] for name in exact) and found["integrity"] == "ok"
+    return not any(found.get(name) for name in exact) and found.get("integrity", "ok") == "ok"
 
 
 def _times(found: dict[str, Any] | None) -> int:
@@ -335,27 +392,14 @@ def _times(found: dict[str, Any] | None) -> int:
     return 0 if found is None else next(found[name] for name in ("kills", "stops", "faults") if name in found)
 
 
-def _sum(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """What was found in several logs."""
-    both: dict[str, Any] = {}
-    for name, value in other.items():
-        before = one.get(name)
-        if isinstance(value, dict):
-            both[name] = dict(Counter(before) + Counter(value))
-        elif name == "integrity":
-            both[name] = before if value == "ok" else value
-        else:
-            both[name] = before and value if name == "well" else before + value  # type: ignore[operator]
-    return both
-
-
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m studies.reliability live-kill", description=__doc__)
     parser.add_argument("--kills", type=int, default=150, help="of each durability that promises something")
     parser.add_argument("--shared", type=int, default=100, help="kills of the service and of the server of PostgreSQL")
+    parser.add_argument("--learner", type=int, default=25, help="kills of the learner")
     parser.add_argument("--faults", type=int, default=200, help="of the writer, of each durability")
     parser.add_argument("--stops", type=int, default=5, help="by SIGTERM, of each durability")
-    parser.add_argument("--policy", type=Path, help="an exported discrete policy; by default one is made")
+    parser.add_argument("--policy", type=Path, help="a discrete one, exported beside its run; by default one is made")
     parser.add_argument("--only", nargs="*", help="names of rows of the results")
     parser.add_argument("--seed", type=int, default=0, help="of the instants")
     parser.add_argument("--results", type=Path, default=HERE / "live_kill.json", help="what is there goes on")
@@ -375,6 +419,7 @@ def main(arguments: list[str]) -> None:
         work |= {
             f"kill -9 of the {what}, PostgreSQL": (shared_killed, what, flags.shared) for what in ("service", "server")
         }
+        work["kill -9 of the learner"] = (learner_killed, "after", flags.learner)
         work |= {
             f"SIGTERM, {durability}": (stopped, durability, flags.stops) for durability in ("after", "process", "power")
         }
@@ -387,7 +432,7 @@ def main(arguments: list[str]) -> None:
                 start = time.monotonic()
                 found = study(place, exported, durability, min(AT_ONCE, times - done), flags.seed + done)
                 found |= {"well": well(found), "seconds": round(time.monotonic() - start)}
-                results[name] = _sum(results[name], found) if done else found
+                results[name] = added(results[name], found) if done else found
                 flags.results.write_text(json.dumps(results, indent=1) + "\n")
                 print(name, results[name], flush=True)
     if not all(found["well"] for found in results.values()):

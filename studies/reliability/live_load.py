@@ -7,6 +7,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,20 @@ def policy(where: Path) -> Path:
         )
         assert done.returncode == 0, done.stderr[-2000:]
     return where / "policy"
+
+
+def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """What was found in several logs."""
+    both: dict[str, Any] = {}
+    for name, value in other.items():
+        before = one.get(name)
+        if isinstance(value, dict):
+            both[name] = dict(Counter(before) + Counter(value))
+        elif name == "integrity":
+            both[name] = before if value == "ok" else value
+        else:
+            both[name] = before and value if name == "well" else before + value  # type: ignore[operator]
+    return both
 
 
 class Record:

@@ -354,3 +354,5 @@ def test_without_an_environment_actions_have_the_unit_of_the_dataset(tmp_path: P
     assert "actions have the unit of the dataset" in made.notes[0]
     observations = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
     np.testing.assert_allclose(made.policy(observations), -1 + 3 * result.policy()(observations), atol=1e-5)
+    learnt_from = segue.load(log).observations
+    np.testing.assert_array_equal(made.policy.about["observed"], [learnt_from.min(0), learnt_from.max(0)])

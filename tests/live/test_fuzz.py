@@ -15,7 +15,7 @@ from segue.live import http
 from segue.live.http import application
 
 
-@pytest.mark.parametrize(("fuzz", "count"), [(fuzz_bytes, 60), (fuzz_schema, 8)])
+@pytest.mark.parametrize(("fuzz", "count"), [(fuzz_bytes, 400), (fuzz_schema, 136)])
 def test_no_request_breaks_the_service_or_its_log(fuzz: Callable[..., Counter[Any]], count: int, serve: Serve) -> None:
     service = serve()
     statuses = fuzz(service, count)
@@ -68,6 +68,17 @@ def test_ids_of_any_characters_come_back_as_they_were_sent(serve: Serve) -> None
     for name in names:
         assert service.decide(decision_id=name, episode_id=name, observation=[0, 0, 0]).decision_id == name
     assert [name for (name,) in service.database.read("SELECT decision FROM decisions ORDER BY seq")] == names
+
+
+def test_a_list_of_more_than_1000_outcomes_is_refused(serve: Serve) -> None:
+    app = application(serve(), "token")
+
+    async def both() -> list[int]:
+        async with app.router.lifespan_context(app):
+            one = b'{"decision_id":"d","reward":0}'
+            return [(await post(app, "/v1/outcomes", b"[" + b",".join([one] * n) + b"]"))[0] for n in (1000, 1001)]
+
+    assert asyncio.run(both()) == [200, 400]
 
 
 def test_a_body_of_two_megabytes_is_refused_and_one_just_below_is_read(serve: Serve) -> None:

@@ -136,7 +136,7 @@ def test_where_the_application_acts_a_candidate_is_judged_against_it(
     stage(service.database, other.directory, "other")
     asked = asked_of(monkeypatch, other, 600)
     assert evaluate(service.database, "other", "me").verdict == "passed"
-    assert "?mode=apprentice&from=0" in asked[0]
+    assert "?arm=application&from=0" in asked[0]
 
 
 def test_a_candidate_is_judged_from_the_log_of_the_service_itself(serve: Serve, other: Made) -> None:

@@ -62,13 +62,14 @@ def learnt(made: Path, out: str = "learn", **options: Any) -> Learner:
 
 
 def candidates(database: Database, of: str = "learn") -> list[tuple[Any, ...]]:
-    """Of each policy that was staged: its name, up to which row it was trained, and its learner's bytes."""
-    return database.read(
-        "SELECT p.name, p.trained_to, c.checkpoint FROM policies p LEFT JOIN cursors c "
+    """Of each policy that was staged: name, how far it was trained, its learner's bytes, and what it has seen."""
+    rows = database.read(
+        "SELECT p.name, p.trained_to, c.checkpoint, p.manifest FROM policies p LEFT JOIN cursors c "
         "ON p.trained_to = c.read_to AND c.reader = ? WHERE p.name LIKE ? ORDER BY p.seq, c.seq",
         of,
         f"{of}-%",
     )
+    return [(*row[:3], json.loads(row[3])["observed"]) for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +84,17 @@ def test_it_stages_candidates_each_with_its_parent_and_how_far_it_has_read(
     made: Path, undisturbed: list[tuple[Any, ...]]
 ) -> None:
     database = learnt(made).database
-    rows = database.read("SELECT policy, parent, trained_to, name FROM policies ORDER BY seq")
+    rows = database.read("SELECT policy, parent, trained_to, name, manifest FROM policies ORDER BY seq")
     first = rows[0][0]
     assert [row[1] for row in rows] == [None, first, *(row[0] for row in rows[1:-1])]
     assert [row[3] for row in rows[1:]] == ["learn-200", "learn-400"]
     assert rows[-1][2] <= database.read("SELECT seq FROM counter")[0][0]
     assert read_policy(database, rows[-1][0])(np.zeros(3)).shape == (1,)
     assert candidates(database) == undisturbed
+    (low, high), before = undisturbed[-1][3], json.loads(rows[0][4])["observed"]
+    assert (np.array(low) <= before[0]).all()
+    assert (np.array(high) >= before[1]).all()
+    assert [low, high] != before
 
 
 def test_what_has_not_learnt_anything_yet_is_not_staged(made: Path) -> None:
@@ -280,6 +285,8 @@ def test_the_command_learns_with_the_flags_of_a_run(made: Path, capsys: pytest.C
     assert "(learn-200), trained to row" in capsys.readouterr().out
     written = json.loads((made / "learn" / "recipe.json").read_text())
     assert (written["dataset"], written["replay"]["name"], written["online_steps"]) == (None, "online-only", 100_000)
+    assert main(["report", str(made / "learn"), "--out", str(made / "page")]) == 0
+    assert "follows a live log" in capsys.readouterr().err
 
 
 def test_the_command_leaves_out_what_decides_who_acts_in_a_run_and_says_so(

@@ -20,7 +20,7 @@ from segue.live import promotion
 from segue.live.policies import latest_deployment
 from segue.live.promotion import Promoter, canary, change, freeze, pause, promote, resume, rollback, shadow, statuses
 from segue.live.schema import DecisionRow, DeploymentRow, EpisodeRow, GateRow, OutcomeRow
-from segue.live.trial import Evidence, between, courses, declare, read_rules
+from segue.live.trial import APPLICATION, Evidence, between, courses, declare, read_rules
 from segue.live.values import Refused
 
 NORMAL = np.random.default_rng(0).normal(size=4000)
@@ -45,9 +45,9 @@ def now(world: World) -> Any:
     return latest_deployment(world.database)
 
 
-def passed(world: World, policy: str = CANDIDATE, live: str = LIVE) -> None:
-    """The off-policy gate lets a policy pass."""
-    world.database.append([GateRow(0.0, policy, "off-policy", "passed", json.dumps({"live": live}))])
+def passed(world: World, policy: str = CANDIDATE, live: str = LIVE, verdict: str = "passed") -> None:
+    """The off-policy gate lets a policy pass, or says something else."""
+    world.database.append([GateRow(0.0, policy, "off-policy", verdict, json.dumps({"live": live}))])
 
 
 def test_a_better_candidate_passes_every_stage_and_becomes_live(tmp_path: Path) -> None:
@@ -327,8 +327,46 @@ def test_an_application_that_acts_goes_on_acting_after(tmp_path: Path, what: str
     else:
         rollback(world.database, "me")
     assert now(world).mode == "apprentice"
-    with pytest.raises(Refused, match="the application acts"):
-        canary(world.database, CANDIDATE, "me", force=True)
+    world.close()
+
+
+@pytest.mark.parametrize("better", [2.0, -2.0])
+def test_a_candidate_is_tried_beside_an_application_that_acts(tmp_path: Path, better: float) -> None:
+    world = World(tmp_path / "live.db", window=20.0)
+    change(world.database, now(world), "me", "watch", "", mode="apprentice")
+    world.add(CANDIDATE)
+    with pytest.raises(Refused, match="off-policy gate"):
+        canary(world.database, CANDIDATE, "me")
+    assert canary(world.database, CANDIDATE, "me", force=True, share=0.5).mode == "apprentice"
+    assert statuses(world.database)[CANDIDATE] == "canary"
+    world.arrive(NORMAL[:20])
+    pause(world.database, "me")
+    assert statuses(world.database)[CANDIDATE] == "paused"
+    assert resume(world.database, "me").share == 0.5
+    world.arrive(NORMAL[20:300], better=better)
+    world.settle()
+    assert (now(world).mode, now(world).live) == (("live", CANDIDATE) if better > 0 else ("apprentice", LIVE))
+    assert now(world).candidate is None
+    [course] = courses(world.database)
+    assert (course.candidate, course.live) == (CANDIDATE, APPLICATION)
+    arms = world.database.read("SELECT DISTINCT arm, policy FROM episodes WHERE deployment <= ?", course.last)
+    assert set(arms) == {("application", ""), ("candidate", CANDIDATE)}
+    world.close()
+
+
+def test_a_share_that_was_lowered_by_hand_holds_a_candidate_that_has_passed(tmp_path: Path) -> None:
+    world = World(tmp_path / "live.db", window=20.0, shares=[0.3, 0.6])
+    world.candidate()
+    while now(world).share < 0.6:
+        world.arrive(NORMAL[:50], better=2.0)
+    canary(world.database, CANDIDATE, "me", share=0.3)
+    world.arrive(NORMAL[:100], better=2.0)
+    world.settle()
+    assert (now(world).mode, now(world).share) == ("canary", 0.3)
+    canary(world.database, CANDIDATE, "me", share=0.6)
+    world.arrive(NORMAL[:300], better=2.0)
+    world.settle()
+    assert (now(world).mode, now(world).live) == ("live", CANDIDATE)
     world.close()
 
 
@@ -419,6 +457,18 @@ def test_a_canary_needs_the_off_policy_gate_against_the_policy_that_is_live(tmp_
         canary(world.database, CANDIDATE, "me")
     passed(world)
     assert canary(world.database, CANDIDATE, "me").share == 0.1
+    world.close()
+
+
+def test_an_open_gate_keeps_out_only_what_was_judged_to_be_worse(tmp_path: Path) -> None:
+    world = World(tmp_path / "live.db", window=20.0, gate="open")
+    world.add(CANDIDATE)
+    shadow(world.database, CANDIDATE, "me")
+    for verdict in ("failed", "not enough evidence"):
+        assert now(world).mode == "shadow"
+        passed(world, verdict=verdict)
+        world.promoter.review()
+    assert (now(world).mode, now(world).share) == ("canary", 0.1)
     world.close()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from segue.errors import SegueError
-from segue.live.database import Sqlite, Unavailable, open_database
+from segue.live.database import APPLICATION_ID, Sqlite, Unavailable, open_database
 from segue.live.schema import MIGRATIONS, AuditRow, CursorRow, OnPaper
 from segue.live.writer import Writer, Written
 
@@ -50,6 +50,18 @@ def test_what_is_no_log_is_left_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "missing.db").exists()
     with pytest.raises(SegueError, match="three slashes"):
         open_database("sqlite://a.db")
+
+
+def test_a_log_of_an_older_version_becomes_one_of_now(tmp_path: Path) -> None:
+    log = sqlite3.connect(tmp_path / "a.db")
+    log.executescript(MIGRATIONS[0].replace("BYTES", "BLOB").replace("FLOAT", "REAL"))
+    log.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    log.execute("PRAGMA user_version = 1")
+    log.close()
+    database = open_database(tmp_path / "a.db")
+    assert database.read("PRAGMA user_version") == [(len(MIGRATIONS),)]
+    assert database.read("SELECT name FROM sqlite_master WHERE name = 'episodes_unit'")
+    database.close()
 
 
 def test_a_log_of_a_newer_version_is_not_touched(tmp_path: Path) -> None:

@@ -26,15 +26,15 @@ def arrive(
     unit: str | None = None,
     cost: float | None = None,
 ) -> None:
-    """Episodes of one step, and a review when their windows have closed."""
+    """Episodes of one step, or of as many as there are rows; and a review when their windows have closed."""
     rows = []
     for seen, earned in zip(observations, returns, strict=True):
         world.now += 1
         name = f"u{next(world.units)}"
         rows.append(EpisodeRow(world.now, name, unit or name, arm, LIVE, 1.0, 1))
-        rows.append(
-            DecisionRow(world.now, name, name, 0, seen.astype(np.float32).tobytes(), None, b"", 0.0, LIVE, "live", None)
-        )
+        for t, one in enumerate(np.atleast_2d(seen).astype(np.float32)):
+            decision = name if t == 0 else f"{name}-{t}"
+            rows.append(DecisionRow(world.now, decision, name, t, one.tobytes(), None, b"", 0.0, LIVE, "live", None))
         rows.append(OutcomeRow(world.now, name, name, float(earned), cost, None, 1, 0))
     world.now += 100
     world.database.append([*rows, CursorRow(world.now, READER, 0, "")])
@@ -73,6 +73,35 @@ def test_a_reward_with_the_wrong_sign_freezes_the_service(tmp_path: Path) -> Non
     arrive(world, DRAW.normal(size=(REFERENCE, 3)), 1 + DRAW.normal(size=REFERENCE))
     arrive(world, DRAW.normal(size=(60, 3)), -1 - DRAW.normal(size=60))
     assert (mode(world), alarms(world)) == ("frozen", ["returns"])
+
+
+def late(units: int, unit_of_progress: float = 1.0) -> np.ndarray:
+    """Episodes of four steps: noise, and how far they are, which is 0 at first."""
+    steps = np.broadcast_to(unit_of_progress * np.arange(4) / 4, (units, 4))
+    return np.dstack([DRAW.normal(size=(units, 4)), steps])
+
+
+TRAINED = {"observed": [[-4.0, 0.0], [4.0, 0.75]]}
+
+
+def test_what_the_policy_was_not_trained_on_freezes_the_service_from_the_first_units_on(tmp_path: Path) -> None:
+    world = World(tmp_path / "live.db", TRAINED)
+    arrive(world, late(5, 2.54), np.zeros(5))
+    assert (mode(world), alarms(world)) == ("frozen", ["training"])
+    [(why,)] = world.database.read("SELECT why FROM deployments ORDER BY seq DESC LIMIT 1")
+    assert "number 1 (counted from 0, flattened): 1.905, and 0 to 0.75 in training" in why
+    resume(world.database, "me")
+    arrive(world, late(100, 2.54), np.zeros(100))
+    assert (mode(world), alarms(world)) == ("live", ["training"])
+
+
+def test_a_few_strange_units_a_candidates_units_and_what_never_changed_in_training_are_no_alarm(tmp_path: Path) -> None:
+    world = World(tmp_path / "live.db", {"observed": [[-4.0, 0.0, 1.0], [4.0, 0.75, 1.0]]})
+    seen = np.dstack([late(1000), np.full((1000, 4), 7.0)])
+    seen[::200, 3, 1] = 9.0
+    arrive(world, seen, np.zeros(1000))
+    arrive(world, np.dstack([late(100, 9.0), np.full((100, 4), 7.0)]), np.zeros(100), arm="candidate")
+    assert (mode(world), alarms(world)) == ("live", [])
 
 
 def test_a_rise_is_no_alarm_and_nor_is_a_bad_candidate(world: World) -> None:

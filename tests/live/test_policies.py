@@ -281,6 +281,7 @@ def test_the_command_line_works_without_a_service(
         "shares": [0.2, 0.5],
         "cost": None,
         "cost_limit": None,
+        "gate": "passed",
         "effective": 30.0,
         "run_length": 100_000.0,
         "automatic": True,

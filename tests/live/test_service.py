@@ -294,6 +294,26 @@ def test_an_apprentice_watches(serve: Serve) -> None:
     assert (decided.action, decided.log_prob, decided.arm, decided.policy) == (4, -1.5, "application", "")
     [paper] = rows(service, "on_paper")
     assert paper[2] == service.deployment.live
+    for impossible in (0.5, -math.inf):
+        with pytest.raises(Refused, match="log_prob is"):
+            service.decide(decision_id="more", episode_id="e", observation=X, action=4, log_prob=impossible)
+
+
+def test_a_candidate_acts_for_its_units_beside_an_application_that_acts(serve: Serve, other: Made) -> None:
+    service = serve(mode="apprentice")
+    candidate = stage(service.database, other.directory)
+    deploy(service, mode="apprentice", candidate=candidate, share=0.5)
+    arms = {name: service.begin(episode_id=name).arm for name in map(str, range(20))}
+    mine, theirs = (next(name for name in arms if arms[name] == arm) for arm in ("candidate", "application"))
+    decided = service.decide(decision_id="mine", episode_id=mine, observation=X)
+    assert (decided.policy, decided.arm) == (candidate, "candidate")
+    with pytest.raises(Refused, match="expected the action that was taken"):
+        service.decide(decision_id="theirs", episode_id=theirs, observation=X)
+    with pytest.raises(Refused, match="episodes whose arm is application"):
+        service.decide(decision_id="more", episode_id=mine, observation=X, action=1)
+    deploy(service, candidate=None, share=0.0)
+    withdrawn = service.decide(decision_id="more", episode_id=mine, observation=X, action=1)
+    assert (withdrawn.policy, withdrawn.arm, withdrawn.action) == ("", "candidate", 1)
 
 
 def test_frozen_stops_every_candidate(serve: Serve, other: Made) -> None:
@@ -362,6 +382,10 @@ def test_numbers_are_in_the_order_of_commits_and_times_never_fall(serve: Serve, 
     monkeypatch.setattr("segue.live.service.time.time", lambda: next(times))
     for i in range(20):
         service.decide(decision_id=f"{i}", episode_id="e", observation=X)
+    service.close()
+    service = serve()
+    monkeypatch.setattr("segue.live.service.time.time", lambda: 1e9)
+    service.decide(decision_id="after a restart", episode_id="e", observation=X)
     found = service.database.read("SELECT seq, at FROM decisions ORDER BY seq")
     assert [at for _, at in found] == sorted(at for _, at in found)
     numbers = [seq for seq, _ in found]

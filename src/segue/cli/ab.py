@@ -59,7 +59,7 @@ def _live(flags: Flags) -> int:
 
     from segue.live.database import open_database
     from segue.live.promotion import find_policy
-    from segue.live.trial import Trial, between, read_rules
+    from segue.live.trial import APPLICATION, Trial, between, read_rules
 
     assert flags.db is not None
     database = open_database(flags.db, create=False)
@@ -74,7 +74,7 @@ def _live(flags: Flags) -> int:
         trial = Trial(database, course, rules)
         trial.follow(course)
         found = trial.comparison()
-        names = dict(database.read("SELECT policy, name FROM policies"))
+        names = {APPLICATION: "the application", **dict(database.read("SELECT policy, name FROM policies"))}
     finally:
         database.close()
     if flags.json:
@@ -83,7 +83,7 @@ def _live(flags: Flags) -> int:
     _table(
         ("units", "mean return", "mean cost", "without reward", "mean delay", "waiting"),
         {
-            f"{arm}: {names[policy]} ({policy[:12]})": (
+            f"{arm}: {names[policy]} {policy[:12]}".rstrip(): (
                 str(of.units),
                 _number(of.mean),
                 _number(of.cost),
@@ -158,7 +158,7 @@ def _table(headings: tuple[str, ...], rows: dict[str, tuple[str, ...]]) -> None:
     from segue.console import PlainConsole
 
     table = Table(box=None, pad_edge=False)
-    table.add_column("policy")
+    table.add_column("policy", overflow="fold")
     for heading in headings:
         table.add_column(heading, justify="right")
     for name, cells in rows.items():

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -31,6 +31,7 @@ OF_ACTIONS: dict[str, tuple[str, ...]] = {
     "shares": ("rules",),
     "cost": ("rules",),
     "cost_limit": ("rules",),
+    "gate": ("rules",),
     "effective": ("rules",),
     "run_length": ("rules",),
     "automatic": ("rules",),
@@ -84,6 +85,8 @@ class Flags:
     """rules: how much more cost per unit than the live policy's is tolerated; by default that decides nothing."""
     cost_limit: float | None = None
     """rules: mean cost per unit, such as an episode's, that no policy may exceed; by default there is no limit."""
+    gate: Literal["passed", "open"] | None = None
+    """rules: what the off-policy gate has to say before a canary: passed; or open, anything but failed (passed)."""
     effective: float | None = None
     """rules: effective episodes that the off-policy gate needs (30)."""
     run_length: float | None = None
@@ -131,7 +134,7 @@ def _list(database: Any, flags: Flags) -> int:
         return 0
     table, console = Table(box=None, pad_edge=False), PlainConsole()
     for heading in ("policy", "hash", "status", "from", "trained to", "last verdict"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for one in found:
         gate = one.gates[-1] if one.gates else None
         table.add_row(

@@ -36,10 +36,11 @@ def read(directory: Path) -> Summary:
     with tempfile.TemporaryDirectory() as place:
         run.so_far(Path(place))
         so_far = read_run(Path(place))
-    again = "the same segue learn" if "live" in (run.provenance() or {}) else f"segue run --resume {directory}"
+    if "live" in (run.provenance() or {}):
+        said = "follows a live log, and this is what it recorded so far; the same segue learn goes on"
+    else:
+        said = "still runs or was killed, and this is what it recorded so far; "
+        said += f"segue run --resume {directory} continues it"
     # On standard error: what is printed may be read by a program.
-    print(
-        f"segue: {directory} still runs or was killed, and this is what it recorded so far; {again} continues it",
-        file=sys.stderr,
-    )
+    print(f"segue: {directory} {said}", file=sys.stderr)
     return dataclasses.replace(so_far, run=directory.resolve().name)

@@ -179,6 +179,12 @@ class Dataset:
         std = self.observations.std(0, dtype=np.float64) + STD_EPSILON
         return Normaliser(mean.astype(np.float32), std.astype(np.float32))
 
+    def observed(self) -> Float[np.ndarray, "2 observation"] | None:
+        """Smallest and largest value of each number of an observation; None for images."""
+        if self.spaces.image is not None:
+            return None
+        return np.stack([self.observations.min(0), self.observations.max(0)])
+
     def returns_to_go(self, discount: float, failure_reward: float | None = None) -> Float[np.ndarray, " N"]:
         """Discounted sum of rewards from each row to the end of its episode, a cut one summed as it is."""
         episodes = np.split(self.rewards, self.episode_starts[1:])

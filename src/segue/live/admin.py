@@ -186,7 +186,7 @@ class _Evaluation:
         return Started(policy, "started")
 
     def _run(self, policy: str, asked: Why) -> None:
-        command = ["policies", "evaluate", policy, "--db", self._service.log.url, "--why", asked.why]
+        command = ["policies", "evaluate", policy, "--db", self._service.log.url, f"--why={asked.why}"]
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "segue.cli.main", *command], capture_output=True, text=True, check=False

@@ -46,7 +46,7 @@ def evaluate(database: Database, word: str, who: str, why: str = "", confidence:
     now, policy = deployed(database), find_policy(database, word)
     rules, exported = read_rules(database), read_policy(database, policy)
     [(trained_to,)] = database.read("SELECT trained_to FROM policies WHERE policy = ?", policy)
-    acted = "mode=apprentice" if now.mode == "apprentice" else f"arm=live&policy={now.live}"
+    acted = "arm=application" if now.mode == "apprentice" else f"arm=live&policy={now.live}"
     try:
         dataset = load(f"live:{database.url}?{acted}&from={trained_to or 0}&propensities=known")
     except DataError as error:

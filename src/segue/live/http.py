@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -33,7 +33,7 @@ LOGGER = logging.getLogger("segue.live")
 #: Largest body, in bytes: an observation of 100,000 numbers and more.
 MOST_BYTES = 2**21
 #: Outcomes in one request.
-MOST_OUTCOMES = 1000
+Outcomes = Annotated[list[Outcome], msgspec.Meta(max_length=1000)]
 #: Seconds that an answer may take to be written.
 PATIENCE = 10.0
 
@@ -201,7 +201,7 @@ def application(
     routes = [
         route("/v1/decisions", Decide, "decisions", service.submit_decide),
         route("/v1/episodes", Begin, "episodes", service.submit_begin),
-        route("/v1/outcomes", Outcome | list[Outcome], "outcomes", service.submit_outcome),
+        route("/v1/outcomes", Outcome | Outcomes, "outcomes", service.submit_outcome),
         route("/v1/activations", Activation, "activations", service.submit_activation),
         Route("/healthz", health),
         Route("/readyz", ready),
@@ -366,7 +366,7 @@ async def _broken(request: Request, error: Exception) -> Response:
 CALLS = (
     Call("/v1/episodes", Begin, Begun, "Assign an episode to an arm", token=False),
     Call("/v1/decisions", Decide, Decided, "What to do", token=False),
-    Call("/v1/outcomes", Outcome | list[Outcome], Noted | list[dict[str, str]], "What came of decisions", token=False),
+    Call("/v1/outcomes", Outcome | Outcomes, Noted | list[dict[str, str]], "What came of decisions", token=False),
     Call("/v1/activations", Activation, Noted, "Whether a decision was executed", token=False),
 )
 

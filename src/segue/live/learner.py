@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from segue import rng
 from segue.bridges.base import Bridge
@@ -112,6 +113,9 @@ class Learner:
         self.staged: str | None = None
         self._chunk: list[Told | Lost] = []
         self._due, self._candidate_at, self._warned = False, 0, False
+        self._observed = self.source.observed
+        if self._observed is not None and (dataset := self.inputs.dataset) is not None:
+            self._observed = _wider(self._observed, dataset.observations)
 
     def run(self, once: bool = False) -> None:
         """Learn from what is in the log and what comes, until Ctrl-C or SIGTERM; `once`: until its end, and stop.
@@ -247,6 +251,7 @@ class Learner:
     def _restore(self, plain: dict[str, Any]) -> None:
         self.stream.restore(plain["stream"])
         self._due, self._candidate_at = plain["due"], plain["candidate_at"]
+        self._observed = None if plain["observed"] is None else np.array(plain["observed"], np.float32)
         steps = self.stream.numbered([seq for _, seq in plain["chunk"] if seq is not None])
         self._chunk = [Lost(slot) if seq is None else Told(slot, steps[seq]) for slot, seq in plain["chunk"]]
 
@@ -256,6 +261,7 @@ class Learner:
         plain, learners = self.agent.position()
         chunk = [(one.slot, one.step.seq if isinstance(one, Told) else None) for one in self._chunk]
         mine = {"stream": self.stream.position(), "chunk": chunk, "due": self._due, "candidate_at": self._candidate_at}
+        mine["observed"] = None if self._observed is None else self._observed.tolist()
         self._checkpointer.save(Position(self.agent.step, learners, {**plain, **mine}, {}))
 
     # Learning. Between two calls of `_take` everything can be saved, and nothing that is saved depends on when.
@@ -335,9 +341,12 @@ class Learner:
         actions = np.frombuffer(b"".join(step.action or b"" for step in steps), np.int64 if discrete else np.float32)
         # What follows a terminal has no effect; the row needs some observation.
         following = b"".join(step.next_observation or step.observation for step in steps)
+        observations = np.frombuffer(b"".join(step.observation for step in steps), np.float32).reshape(count, -1)
+        if self._observed is not None:
+            self._observed = _wider(self._observed, observations)
         agent.tell_raw(
             np.array(list(wave)),
-            np.frombuffer(b"".join(step.observation for step in steps), np.float32).reshape(count, -1),
+            observations,
             actions.astype(np.int32) if discrete else actions.reshape(count, -1),
             np.array([step.reward for step in steps], np.float32),
             np.frombuffer(following, np.float32).reshape(count, -1),
@@ -418,6 +427,7 @@ class Learner:
             progress,
             self.source.encoding,
             self.source.action_bounds,
+            self._observed,
         )
         checkpoints.save(final, now)
         return export_policy(final, to).policy.about
@@ -493,6 +503,13 @@ def require_learnable(recipe: Recipe) -> None:
 def decides(bridge: Bridge) -> bool:
     """Whether a bridge decides who acts, or judges by episodes of its own policy, which is the service's part."""
     return bridge.needs_reference or type(bridge).act is not Bridge.act
+
+
+def _wider(
+    observed: Float[np.ndarray, "2 observation"], observations: Float[np.ndarray, "n observation"]
+) -> Float[np.ndarray, "2 observation"]:
+    """Smallest and largest values with those of more observations."""
+    return np.stack([np.minimum(observed[0], observations.min(0)), np.maximum(observed[1], observations.max(0))])
 
 
 def _phase_of(job: Job) -> str:

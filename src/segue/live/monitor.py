@@ -2,14 +2,17 @@
 
 A sensor whose unit was changed, a reward with the wrong sign, a world that moved: both arms suffer alike, so no
 comparison of arms finds it. The monitor takes the first episodes under a policy as the reference, and looks for a
-change in those that follow. It freezes the service, and the log says why.
+change in those that follow. What the policy was trained on is a reference, too, and is there from the first unit on.
+It freezes the service, and the log says why.
 """
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from segue.errors import DataError
 from segue.evidence import FallDetector, LimitTest, ShiftDetector
@@ -20,15 +23,22 @@ from segue.live.trial import Rules, clock
 REFERENCE = 500
 #: Standard deviations by which the mean of an observation may move: it was estimated, and traffic drifts.
 TOLERANCE = 0.25
-#: Episodes that are read at once.
+#: Decisions of a unit that are compared with what the policy was trained on; by how much of its range in training a
+#: number may lie outside; and share of the units for which one may lie farther.
+FIRST, MARGIN, STRANGE = 20, 0.25, 0.01
+#: Row numbers, or episodes, that are read at once.
 AT_ONCE = 5_000
+#: Units that may still become strange.
+OPEN = 10_000
+#: An episode `e` that is the first of its unit since a row.
+FIRST_OF_UNIT = "NOT EXISTS (SELECT 1 FROM episodes p WHERE p.unit = e.unit AND p.seq > ? AND p.seq < e.seq)"
 
 
 class Change(NamedTuple):
     """What has changed."""
 
     what: str
-    """observations, returns or costs."""
+    """training, observations, returns or costs."""
     said: str
     """The same in a sentence."""
     seq: int
@@ -48,14 +58,21 @@ class Monitor:
         begins: number of the deployment with which the reference begins.
         rules: without a window neither returns nor costs are watched. Their `run_length`, which has to be declared, is
             the mean number of units until a false alarm of each kind, at least.
+        trained: smallest and largest value of each number of an observation in training; None: that is not known, or
+            people go on after its alarm.
     """
 
-    def __init__(self, database: Database, begins: int, rules: Rules) -> None:
+    def __init__(
+        self, database: Database, begins: int, rules: Rules, trained: Float[np.ndarray, "2 observation"] | None = None
+    ) -> None:
         assert rules.run_length is not None
         self.begins, self.rules = begins, rules
         self._database, self._run_length = database, rules.run_length
-        self._seen_to = self._earned_to = begins
-        self._known: dict[str, set[str]] = {"seen": set(), "earned": set()}
+        self._read_to = self._earned_to = begins
+        self._trained = trained
+        #: Episodes of the last units and whether they are strange, in the order of their first decisions.
+        self._strange: dict[str, bool] = {}
+        self._strangers = LimitTest(STRANGE, self._run_length)
         self._seen: list[np.ndarray] = []
         self._earned: list[float] = []
         self._shift: ShiftDetector | None = None
@@ -66,42 +83,85 @@ class Monitor:
 
     def review(self) -> Change | None:
         """Look at what has come since the last review: the first change found."""
-        return self._observations() or self._results()
+        return self._decisions() or self._results()
 
-    def _observations(self) -> Change | None:
-        """The first observation of each unit: later ones depend on it, and on what was done."""
-        while True:
+    def _decisions(self) -> Change | None:
+        """What units have shown first."""
+        [(last,)] = self._database.read("SELECT seq FROM counter")
+        while self._read_to < last:
+            upto = min(self._read_to + AT_ONCE, last)
             rows = self._database.read(
-                "SELECT d.seq, d.observation, e.unit FROM decisions d JOIN episodes e ON e.episode = d.episode "
-                "WHERE d.seq > ? AND d.t = 0 ORDER BY d.seq LIMIT ?",
-                self._seen_to,
-                AT_ONCE,
+                "SELECT d.seq, d.observation, d.episode, d.t, e.arm FROM decisions d "
+                "JOIN episodes e ON e.episode = d.episode "
+                f"WHERE d.seq > ? AND d.seq <= ? AND d.t < ? AND {FIRST_OF_UNIT} ORDER BY d.seq",
+                self._read_to,
+                upto,
+                FIRST,
+                self.begins,
             )
-            if not rows:
+            self._read_to = upto
+            found = self._training([row[:3] for row in rows if row[4] != "candidate"])
+            if found is None:  # the first observation: later ones depend on it, and on what was done
+                found = self._observations([row[:2] for row in rows if row[3] == 0])
+            if found is not None:
+                return found
+        return None
+
+    def _training(self, rows: list[tuple[int, bytes, str]]) -> Change | None:
+        """Whether more units than STRANGE show what the policy has not been trained on.
+
+        One counts as strange as soon as it is: a unit that still may become so counts as if it were not, which makes
+        alarms rarer and never more frequent. A number that never changed in training is not compared.
+        """
+        if self._trained is None or not rows:
+            return None
+        low, high = self._trained.astype(np.float64)
+        margin = np.where(high > low, MARGIN * (high - low), np.inf)
+        values = np.frombuffer(b"".join(row[1] for row in rows), np.float32).reshape(len(rows), -1)
+        outside = (values < low - margin) | (values > high + margin)
+        strange, news = outside.any(1), False
+        for (_, _, episode), one in zip(rows, strange.tolist(), strict=True):
+            news = news or (one and not self._strange.get(episode, False))
+            self._strange[episode] = one or self._strange.get(episode, False)
+        while len(self._strange) > OPEN:
+            self._strangers.update([float(self._strange.pop(next(iter(self._strange))))])
+        if not news:
+            return None
+        path = LimitTest.restore(self._strangers.state()).update(np.array([*self._strange.values()], float))
+        if not (path >= np.log1p(self._run_length)).any():
+            return None
+        self._trained = None
+        number, place = int(outside.sum(0).argmax()), int(strange.nonzero()[0][0])
+        of = values[outside[:, number], number][-1]
+        said = (
+            f"observations are not like those that the policy was trained on, most of all number {number} (counted "
+            f"from 0, flattened): {of:.4g}, and {low[number]:.4g} to {high[number]:.4g} in training"
+        )
+        return Change("training", said, rows[place][0])
+
+    def _observations(self, rows: list[tuple[int, bytes]]) -> Change | None:
+        """Unlike those of the reference?"""
+        numbers, seen = [row[0] for row in rows], [np.frombuffer(row[1], np.float32) for row in rows]
+        missing = REFERENCE - len(self._seen)
+        if missing > 0:
+            self._seen += seen[:missing]
+            numbers, seen = numbers[missing:], seen[missing:]
+            if len(self._seen) < REFERENCE:
                 return None
-            self._seen_to = rows[-1][0]
-            new = [row for row in rows if self._is_new("seen", row[2])]
-            numbers, seen = [row[0] for row in new], [np.frombuffer(row[1], np.float32) for row in new]
-            missing = REFERENCE - len(self._seen)
-            if missing > 0:
-                self._seen += seen[:missing]
-                numbers, seen = numbers[missing:], seen[missing:]
-                if len(self._seen) < REFERENCE:
-                    continue
-                reference = np.array(self._seen, np.float64)
-                self._varies = reference.std(0) > 0
-                if self._varies.any():
-                    mean, std = reference.mean(0)[self._varies], reference.std(0)[self._varies]
-                    self._shift = ShiftDetector(mean, std, self._run_length, TOLERANCE)
-            if self._shift is None or not seen:
-                continue
-            assert self._varies is not None
-            path = self._shift.update(np.array(seen, np.float64)[:, self._varies])
-            if (above := np.flatnonzero(path >= self._shift.threshold)).size:
-                feature = int(np.flatnonzero(self._varies)[self._shift.log_features.argmax()])
-                place = numbers[int(above[0])]
-                said = f"observations have changed, most of all number {feature} (counted from 0, flattened)"
-                return Change("observations", said, place)
+            reference = np.array(self._seen, np.float64)
+            self._varies = reference.std(0) > 0
+            if self._varies.any():
+                mean, std = reference.mean(0)[self._varies], reference.std(0)[self._varies]
+                self._shift = ShiftDetector(mean, std, self._run_length, TOLERANCE)
+        if self._shift is None or not seen:
+            return None
+        assert self._varies is not None
+        path = self._shift.update(np.array(seen, np.float64)[:, self._varies])
+        if not (above := np.flatnonzero(path >= self._shift.threshold)).size:
+            return None
+        feature = int(np.flatnonzero(self._varies)[self._shift.log_features.argmax()])
+        said = f"observations have changed, most of all number {feature} (counted from 0, flattened)"
+        return Change("observations", said, numbers[int(above[0])])
 
     def _results(self) -> Change | None:
         """Returns and costs of units that were not a candidate's, in order of assignment, once their windows closed."""
@@ -111,12 +171,14 @@ class Monitor:
         now = clock(self._database)
         while True:
             rows = self._database.read(
-                "SELECT e.seq, e.at, e.arm, e.unit, COUNT(d.decision) - COUNT(o.outcome), "
+                "SELECT e.seq, e.at, e.arm, e.first, COUNT(d.decision) - COUNT(o.outcome), "
                 "COALESCE(SUM(o.reward), 0.0), COALESCE(SUM(o.cost), 0.0) "
-                "FROM (SELECT seq, at, arm, unit, episode FROM episodes WHERE seq > ? ORDER BY seq LIMIT ?) e "
+                f"FROM (SELECT seq, at, arm, episode, {FIRST_OF_UNIT} AS first FROM episodes e "
+                "WHERE seq > ? ORDER BY seq LIMIT ?) e "
                 "LEFT JOIN decisions d ON d.episode = e.episode AND d.at <= e.at + ? "
                 "LEFT JOIN outcomes o ON o.decision = d.decision AND o.at <= e.at + ? "
-                "GROUP BY e.seq, e.at, e.arm, e.unit ORDER BY e.seq",
+                "GROUP BY e.seq, e.at, e.arm, e.first ORDER BY e.seq",
+                self.begins,
                 self._earned_to,
                 AT_ONCE,
                 window,
@@ -125,7 +187,7 @@ class Monitor:
             closed = [row for row in rows if row[1] + window < now]
             if closed:
                 self._earned_to = closed[-1][0]
-            mine = [row for row in closed if row[2] != "candidate" and self._is_new("earned", row[3])]
+            mine = [row for row in closed if row[2] != "candidate" and row[3]]
             numbers = [row[0] for row in mine]
             found = self._costs(numbers, [row[6] for row in mine])
             if found is None:
@@ -164,12 +226,16 @@ class Monitor:
         said = f"returns have fallen: {np.mean(self._earned):.4g} on average at first, {recent:.4g} lately"
         return Change("returns", said, numbers[missing:][int(above[0])])
 
-    def _is_new(self, what: str, unit: str) -> bool:
-        known = self._known[what]
-        if unit in known:
-            return False
-        known.add(unit)
-        return True
+
+def trained_on(database: Database, live: str) -> Float[np.ndarray, "2 observation"] | None:
+    """What Monitor compares with for this live policy; None if its alarm has been raised since it became live."""
+    [(manifest,)] = database.read("SELECT manifest FROM policies WHERE policy = ?", live)
+    if (observed := json.loads(manifest).get("observed")) is None:
+        return None
+    [(before,)] = database.read("SELECT COALESCE(MAX(seq), 0) FROM deployments WHERE live <> ?", live)
+    alarms = database.read("SELECT detail FROM audit WHERE what = 'alarm' AND seq > ?", before)
+    known = any(json.loads(detail)["changed"] == "training" for (detail,) in alarms)
+    return None if known else np.array(observed, np.float32)
 
 
 def reference_begins(database: Database) -> int:

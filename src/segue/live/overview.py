@@ -147,7 +147,7 @@ def _gates(database: Database) -> dict[str, list[Verdict]]:
 def _recent(database: Database) -> dict[str, Arm]:
     rows = database.read(
         "SELECT e.arm, COUNT(DISTINCT e.episode), COUNT(d.decision), COUNT(o.outcome), COALESCE(SUM(o.reward), 0.0), "
-        "COALESCE(SUM(o.cost), 0.0), COALESCE(SUM(o.at - d.at), 0.0) "
+        "SUM(o.cost), COALESCE(SUM(o.at - d.at), 0.0) "
         "FROM (SELECT * FROM episodes ORDER BY seq DESC LIMIT ?) e "
         "LEFT JOIN decisions d ON d.episode = e.episode LEFT JOIN outcomes o ON o.decision = d.decision "
         "GROUP BY e.arm ORDER BY e.arm",

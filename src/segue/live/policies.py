@@ -34,14 +34,21 @@ class Deployment:
 
         A larger share keeps the units that the candidate has.
         """
-        if self.mode == "apprentice":
-            return "application", "", 1.0
-        if self.mode == "canary" and self.candidate is not None:
+        left = 1.0
+        if self.on_trial:
+            assert self.candidate is not None
             digest = hashlib.blake2b(f"{self.candidate}/{unit}".encode(), digest_size=8).digest()
             if int.from_bytes(digest) < self.share * 2**64:
                 return "candidate", self.candidate, self.share
-            return "live", self.live, 1 - self.share
-        return ("fallback" if self.mode == "frozen" else "live"), self.live, 1.0
+            left = 1 - self.share
+        if self.mode == "apprentice":
+            return "application", "", left
+        return ("fallback" if self.mode == "frozen" else "live"), self.live, left
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether units are drawn for the candidate, beside the live policy or the application."""
+        return self.candidate is not None and self.share > 0 and self.mode in ("canary", "apprentice")
 
 
 def stage(

@@ -19,7 +19,7 @@ import msgspec
 
 from segue.errors import SegueError
 from segue.live.database import Database
-from segue.live.monitor import Monitor, reference_begins
+from segue.live.monitor import Monitor, reference_begins, trained_on
 from segue.live.policies import (
     Deployment,
     latest_deployment,
@@ -77,7 +77,7 @@ def statuses(database: Database) -> dict[str, str]:
     if now is not None:
         found[now.live] = "live"
         if now.candidate is not None:
-            found[now.candidate] = "paused" if now.mode == "canary" and now.share == 0 else now.mode
+            found[now.candidate] = "canary" if now.on_trial else "paused" if _paused(database, now) else now.mode
     return found
 
 
@@ -178,15 +178,17 @@ def canary(
         Refused: unless the off-policy gate let it pass, and for more than its stage allows (not with `force`).
     """
     now, policy = deployed(database), find_policy(database, word)
-    _require_not_live(now, policy)
+    apprentice = now.mode == "apprentice"
+    if not apprentice:  # there, the policy that watches may be the candidate
+        _require_not_live(now, policy)
     _require_free(now, policy, force)
-    _require_acting(now)
+    _require_thawed(now)
     rules = read_rules(database)
     if rules.window is None:
         raise Refused(
             409, "no_window", "no reward window is declared; first: segue policies rules --window SECONDS"
         )  # fmt: skip
-    running = now.mode == "canary" and now.candidate == policy
+    running = now.candidate == policy and (now.mode == "canary" or now.on_trial)
     share = (now.share if running and now.share else rules.shares[0]) if share is None else share
     if not 0 < share < 1:
         raise Refused(422, "share", f"share is {share:g}; expected above 0 and below 1 (`promote` gives it all units)")
@@ -195,12 +197,13 @@ def canary(
     if not force:
         allowed = _allowed_share(database, policy, rules) if running else rules.shares[0]
         if not running:
-            _require_gate(database, now, policy)
+            _require_gate(database, now, policy, rules)
         if share > allowed:
             raise Refused(
                 409, "no_verdict", f"share is {share:g}; the evidence so far allows {allowed:g} at most (or force it)"
             )
-    return change(database, now, who, "canary", why, force, mode="canary", candidate=policy, share=share)
+    mode = now.mode if apprentice else "canary"
+    return change(database, now, who, "canary", why, force, mode=mode, candidate=policy, share=share)
 
 
 def promote(database: Database, word: str, who: str, why: str = "", force: bool = False) -> Deployment:
@@ -213,10 +216,9 @@ def promote(database: Database, word: str, who: str, why: str = "", force: bool 
     if policy == now.live and now.mode == "live" and now.candidate is None:
         return now
     if not force:
-        if now.mode == "frozen":
-            _require_acting(now)
-        if now.mode == "apprentice":
-            _require_gate(database, now, policy)
+        _require_thawed(now)
+        if now.mode == "apprentice" and not now.on_trial:
+            _require_gate(database, now, policy, Rules())  # nothing finds out later
         else:
             _require_trial(database, now, policy)
     return change(database, now, who, "promote", why, force, mode="live", live=policy, candidate=None, share=0.0)
@@ -247,7 +249,7 @@ def pause(database: Database, who: str, why: str = "") -> Deployment:
         Refused: if there is no canary.
     """
     now = deployed(database)
-    if now.mode != "canary":
+    if now.mode != "canary" and not now.on_trial:
         raise Refused(409, "no_canary", f"there is nothing to pause: the mode is {now.mode}")
     return now if now.share == 0 else change(database, now, who, "pause", why, share=0.0)
 
@@ -265,14 +267,14 @@ def resume(database: Database, who: str, why: str = "") -> Deployment:
         Refused: if neither is in force.
     """
     now = deployed(database)
-    paused = now.mode == "canary" and now.share == 0
+    paused = _paused(database, now)
     if not paused and now.mode != "frozen":
         raise Refused(409, "not_paused", f"there is nothing to resume: the mode is {now.mode}")
     before = next(
         (
             row
             for row in _newest_first(database)
-            if row.mode != "frozen" and not (row.mode == "canary" and not row.share)
+            if (row.on_trial if paused else row.mode != "frozen" and not (row.mode == "canary" and not row.share))
         ),
         now,
     )
@@ -281,6 +283,11 @@ def resume(database: Database, who: str, why: str = "") -> Deployment:
     else:
         mode, share = "live" if now.candidate is None else "shadow", 0.0
     return change(database, now, who, "resume", why, mode=mode, share=share)
+
+
+def _paused(database: Database, now: Deployment) -> bool:
+    """Whether a trial goes on that gets no new units."""
+    return now.mode != "frozen" and not now.on_trial and [one.last for one in courses(database)[-1:]] == [now.seq]
 
 
 def _newest_first(database: Database) -> list[Deployment]:
@@ -294,7 +301,7 @@ def _require_not_live(now: Deployment, policy: str) -> None:
 
 
 def _require_free(now: Deployment, policy: str, force: bool) -> None:
-    if now.mode in ("canary", "frozen") and now.candidate not in (None, policy) and not force:
+    if (now.mode in ("canary", "frozen") or now.on_trial) and now.candidate not in (None, policy) and not force:
         raise Refused(
             409,
             "other_candidate",
@@ -302,18 +309,20 @@ def _require_free(now: Deployment, policy: str, force: bool) -> None:
         )
 
 
-def _require_acting(now: Deployment) -> None:
+def _require_thawed(now: Deployment) -> None:
     if now.mode == "frozen":
         raise Refused(409, "frozen", "the service is frozen; expected `resume` first")
-    if now.mode == "apprentice":
-        raise Refused(
-            409, "apprentice", "the application acts, so no units can be drawn; promote a policy to let it act"
-        )
 
 
-def _require_gate(database: Database, now: Deployment, policy: str) -> None:
+def _lets_pass(gate: Gate | None, rules: Rules) -> bool:
+    """Whether the last verdict on a candidate is enough for a canary."""
+    enough = (PASSED,) if rules.gate == "passed" else (PASSED, OPEN)
+    return gate is not None and gate.gate == OFF_POLICY and gate.verdict in enough
+
+
+def _require_gate(database: Database, now: Deployment, policy: str, rules: Rules) -> None:
     gate = last_gate(database, policy)
-    if gate is None or gate.gate != OFF_POLICY or gate.verdict != PASSED:
+    if gate is None or not _lets_pass(gate, rules):
         said = "none has been made" if gate is None else f"the last one is: {gate.gate}, {gate.verdict}"
         raise Refused(
             409,
@@ -341,7 +350,7 @@ def _allowed_share(database: Database, policy: str, rules: Rules) -> float:
 
 
 def _require_trial(database: Database, now: Deployment, policy: str) -> None:
-    if now.mode == "canary" and now.candidate == policy:
+    if (now.mode == "canary" or now.on_trial) and now.candidate == policy:
         began = courses(database)[-1].began
         if _allowed_share(database, policy, read_rules(database, began)) == 1:
             return
@@ -395,16 +404,16 @@ class Promoter:
                 elif now is not None and now.mode == "shadow":
                     self._begin(now)
                 if now is not None and now.mode != "frozen":
-                    self._watch()
+                    self._watch(now)
             except Refused as error:  # somebody else was faster; the next review sees what they did
                 LOGGER.info("promotion: %s", error)
             return evidence
 
     def _evidence(self, now: Deployment | None) -> Evidence | None:
-        if now is None or now.candidate is None or now.mode not in ("canary", "frozen"):
+        if now is None or now.candidate is None or now.mode not in ("canary", "frozen", "apprentice"):
             self._trial = None
             return None
-        course = next((one for one in courses(self.database)[-1:] if one.candidate == now.candidate), None)
+        course = next((one for one in courses(self.database)[-1:] if one.last == now.seq), None)
         if course is None:
             return None
         if self._trial is None or self._trial.course.began != course.began:
@@ -422,10 +431,11 @@ class Promoter:
         if evidence.alarm is not None:
             self._note(course, gate, ALARM, evidence)
             if now.mode != "frozen":
-                self._change(now, "rollback", evidence.verdict, mode="live", candidate=None, share=0.0)
-        elif evidence.passed and now.mode == "canary":
+                mode = "apprentice" if now.mode == "apprentice" else "live"
+                self._change(now, "rollback", evidence.verdict, mode=mode, candidate=None, share=0.0)
+        elif evidence.passed and now.mode != "frozen":
             self._note(course, gate, PASSED, evidence)
-            if not rules.automatic or now.share == 0:
+            if not rules.automatic or now.share < max(course.shares.values()):  # paused, or lowered by hand: held
                 return
             following = [share for share in rules.shares if share > now.share]
             if following:
@@ -435,13 +445,13 @@ class Promoter:
                     now, "promote", evidence.verdict, mode="live", live=now.candidate, candidate=None, share=0.0
                 )
 
-    def _watch(self) -> None:
+    def _watch(self, now: Deployment) -> None:
         """Freeze the service when what is seen or earned has changed; where the application acts, say so."""
         rules, begins = read_rules(self.database), reference_begins(self.database)
         if rules.run_length is None:
             return
         if self._monitor is None or self._monitor.begins != begins or self._monitor.rules != rules:
-            self._monitor = Monitor(self.database, begins, rules)
+            self._monitor = Monitor(self.database, begins, rules, trained_on(self.database, now.live))
         found = self._monitor.review()
         if found is None:
             return
@@ -459,8 +469,8 @@ class Promoter:
         rules, gate = read_rules(self.database), None
         if now.candidate is not None and rules.automatic and rules.window is not None:
             gate = last_gate(self.database, now.candidate)
-        if gate is not None and gate[:2] == (OFF_POLICY, PASSED) and gate.evidence["live"] == now.live:
-            self._change(now, "canary", "the off-policy gate let it pass", mode="canary", share=rules.shares[0])
+        if gate is not None and _lets_pass(gate, rules) and gate.evidence["live"] == now.live:
+            self._change(now, "canary", f"the off-policy gate: {gate.verdict}", mode="canary", share=rules.shares[0])
 
     def _note(self, course: Course, gate: str, verdict: str, evidence: Evidence) -> None:
         """A verdict, once for each trial."""
@@ -482,7 +492,7 @@ class Promoter:
 
 def _stage_share(course: Course, now: Deployment) -> float:
     """The share of this stage; of a paused or frozen trial, the last one that drew units."""
-    if now.mode == "canary" and now.share > 0:
+    if now.on_trial:
         return now.share
     return course.shares[max(course.shares)] if course.shares else 0.0
 

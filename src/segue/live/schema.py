@@ -111,6 +111,7 @@ MIGRATIONS = (
     );
     CREATE INDEX gates_candidate ON gates (candidate, seq);
     """,
+    "CREATE INDEX episodes_unit ON episodes (unit, seq)",
 )
 
 

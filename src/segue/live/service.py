@@ -27,8 +27,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from segue.deployment.policy import ExportedPolicy
-from segue.deployment.spaces import DiscreteActions
 from segue.errors import SegueError
+from segue.live.actors import Actors
 from segue.live.database import Database, Durability, Unavailable, is_file, open_database
 from segue.live.messages import Activation, Begin, Begun, Decide, Decided, Noted, Outcome
 from segue.live.policies import (
@@ -46,7 +46,6 @@ from segue.live.schema import (
     DecisionRow,
     DeploymentRow,
     EpisodeRow,
-    OnPaper,
     OutcomeRow,
     RefusedRow,
     Row,
@@ -61,8 +60,6 @@ KEPT = 50_000
 LOOK = 0.2
 #: How often a decision is made again when another process took its step of the episode.
 ATTEMPTS = 5
-#: A policy is slow when this share of its last decisions took longer than its budget.
-SLOW_SHARE, SLOW_OF = 0.5, 20
 
 Reply = Callable[[Any], None]
 Answer = TypeVar("Answer")
@@ -82,15 +79,6 @@ class _Episode:
     ended: bool = False
     since: int | None = None
     """Decisions of this process before the episode began in it; None: it was read from the log."""
-
-
-@dataclasses.dataclass
-class _Pace:
-    """How long a policy takes."""
-
-    slow: int = 0
-    seen: int = 0
-    given_up: bool = False
 
 
 class Service:
@@ -122,20 +110,18 @@ class Service:
         budget: float = 0.05,
         seed: int | None = None,
     ) -> None:
-        self.durability, self.budget = durability, budget
+        self.durability = durability
         self._lock = threading.RLock()
         self._owner = _owned(db)
         try:
             self.database: Database = open_database(db, durability)
-            self._random = np.random.default_rng(seed)
-            self._policies: dict[str, ExportedPolicy] = {}
-            self._paces: dict[str, _Pace] = {}
             self._episodes: OrderedDict[str, _Episode] = OrderedDict()
             self._recent: OrderedDict[str, tuple[str, bytes, Decided | None, list[Reply]]] = OrderedDict()
             self._made = 0
             self._clock = self._last_at()
             self._writer = Writer(self.database, must_keep=durability == "after")
             self.log = Log(self.database, self._writer)
+            self._actors = Actors(self.database, budget, np.random.default_rng(seed), self._too_slow)
             self.deployment = self._begin(policy, mode, str(explore))
             self._standing = live_one_after_the_other(self.database)
             self._looked = time.monotonic()
@@ -396,20 +382,20 @@ class Service:
     ) -> tuple[Decided, DecisionRow, list[Row]]:
         deployment, allowed = self.deployment, self._spaces.mask(request.allowed)
         paper: list[Row] = []
-        if episode.arm == "application":
+        if episode.arm == "application" or (deployment.mode == "apprentice" and episode.policy != deployment.candidate):
             by, mode = "", "apprentice"
             action, log_prob, carry = self._spaces.done(request), request.log_prob, None
         else:
             if request.action is not None or request.log_prob is not None:
                 raise Refused(
-                    422, "not_apprentice", "an action was sent, but the service decides; only in apprentice mode does "
-                    "the application act"
+                    422, "not_apprentice", "an action was sent, but the service decides; expected one only in "
+                    "apprentice mode, in episodes whose arm is application"
                 )  # fmt: skip
-            by, mode = self._acting(episode), deployment.mode
-            action, log_prob, carry, by = self._chosen(by, episode, observation, allowed)
+            by, mode, known = self._acting(episode), deployment.mode, (episode.carried_by, episode.carry)
+            action, log_prob, carry, by = self._actors.act(by, deployment, known, observation, allowed)
         episode.carry, episode.carried_by = carry, by
         if deployment.mode in ("shadow", "apprentice") and (candidate := deployment.candidate or deployment.live) != by:
-            paper = self._on_paper(request.decision_id, candidate, observation, allowed)
+            paper = self._actors.on_paper(request.decision_id, candidate, deployment, observation, allowed)
         row = DecisionRow(
             self._now(),
             request.decision_id,
@@ -444,68 +430,10 @@ class Service:
         standing = (deployment.candidate, deployment.live) if episode.arm == "candidate" else self._standing
         if episode.policy not in standing:
             return deployment.live
-        if self._pace(episode.policy).given_up:
-            return deployment.live
-        return episode.policy
+        return deployment.live if episode.policy in self._actors.given_up else episode.policy
 
-    def _chosen(
-        self, by: str, episode: _Episode, observation: np.ndarray, allowed: np.ndarray | None
-    ) -> tuple[np.ndarray, float | None, Any, str]:
-        """Action, its log-probability, the memory, and who acted in the end."""
-        live = self.deployment.live
-        try:
-            started = time.perf_counter()
-            chosen = self._acted(by, episode, observation, allowed)
-            self._timed(by, time.perf_counter() - started)
-            return (*chosen, by)
-        except SegueError as error:
-            if by == live:
-                raise Refused(422, "no_action", str(error)) from None
-            LOGGER.warning("policy %s gave no action (%s); the live policy acts", by[:12], error)
-        return (*self._acted(live, episode, observation, allowed), live)
-
-    def _acted(
-        self, by: str, episode: _Episode, observation: np.ndarray, allowed: np.ndarray | None
-    ) -> tuple[np.ndarray, float | None, Any]:
-        policy, explore = self.policy(by), self.deployment.explore
-        carry = episode.carry if episode.carried_by == by and episode.carry is not None else policy.start(1)
-        mask = None if allowed is None else allowed[None]
-        acted = policy.act(observation[None], carry, self._random, explore == "policy", mask, log_prob=True)
-        action, log_prob = np.asarray(acted.action)[0], float(acted.log_prob()[0])
-        if explore not in ("no", "policy"):
-            epsilon = float(explore)
-            among = np.arange(policy.actions.size) if allowed is None else np.flatnonzero(allowed)
-            if self._random.random() < epsilon:
-                drawn = action.dtype.type(self._random.choice(among))
-                log_prob = 0.0 if drawn == action else -math.inf
-                action = drawn
-            log_prob = math.log((1 - epsilon) * math.exp(log_prob) + epsilon / len(among))
-        if isinstance(policy.actions, DiscreteActions):
-            action = np.asarray(action, np.int64)
-        return action, None if math.isnan(log_prob) else log_prob, acted.carry or None
-
-    def _on_paper(
-        self, decision: str, candidate: str, observation: np.ndarray, allowed: np.ndarray | None
-    ) -> list[Row]:
-        try:
-            action, log_prob, _ = self._acted(candidate, _Episode("", "", candidate, 1.0), observation, allowed)
-        except SegueError as error:
-            LOGGER.warning("policy %s gave no action on paper (%s)", candidate[:12], error)
-            return []
-        return [OnPaper(decision, candidate, action.tobytes(), log_prob)]
-
-    def _timed(self, by: str, seconds: float) -> None:
-        pace = self._pace(by)
-        pace.seen, pace.slow = pace.seen + 1, pace.slow + (seconds > self.budget)
-        if pace.seen < SLOW_OF:
-            return
-        if pace.slow >= SLOW_SHARE * pace.seen and by != self.deployment.live and not pace.given_up:
-            pace.given_up = True
-            self.note("service", "too slow", {"policy": by, "budget": self.budget, "slow": pace.slow, "of": pace.seen})
-        pace.seen = pace.slow = 0
-
-    def _pace(self, policy: str) -> _Pace:
-        return self._paces.setdefault(policy, _Pace())
+    def _too_slow(self, by: str, slow: int, seen: int) -> None:
+        self.note("service", "too slow", {"policy": by, "budget": self._actors.budget, "slow": slow, "of": seen})
 
     # Outcomes and activations.
 
@@ -587,9 +515,7 @@ class Service:
 
     def policy(self, name: str) -> ExportedPolicy:
         """A policy of the log by its hash."""
-        if name not in self._policies:
-            self._policies[name] = read_policy(self.database, name)
-        return self._policies[name]
+        return self._actors.policy(name)
 
     def note(self, who: str, what: str, detail: dict[str, Any]) -> None:
         """Keep what happened."""
@@ -656,6 +582,7 @@ class Service:
             if found.candidate is not None:
                 self.policy(found.candidate)
             self.deployment, self._standing = found, live_one_after_the_other(self.database)
+            self._actors.forget_but({*self._standing, found.candidate})
 
     def _write(self, rows: list[Row], then: Callable[[Written], None], *forget: str) -> None:
         try:
@@ -677,11 +604,9 @@ class Service:
         return self._clock
 
     def _last_at(self) -> float:
-        rows = [
-            self.database.read(f"SELECT MAX(at) FROM {table}")
-            for table in ("episodes", "outcomes", "deployments", "cursors")
-        ]
-        return max((row[0][0] or 0.0 for row in rows), default=0.0)
+        tables = ("episodes", "decisions", "outcomes", "activations", "deployments", "audit", "refused", "cursors")
+        rows = [self.database.read(f"SELECT at FROM {table} ORDER BY seq DESC LIMIT 1") for table in tables]
+        return max((row[0][0] for row in rows if row), default=0.0)
 
     def _release(self) -> None:
         if self._owner is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -30,6 +30,8 @@ READER = "promotion"
 #: Episodes that are read at once.
 AT_ONCE = 5_000
 ARMS = ("live", "candidate")
+#: What stands for the live policy in a trial beside the application.
+APPLICATION = ""
 
 
 class Rules(Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,6 +50,9 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     """How much more cost per unit than the live policy's is tolerated; None: that decides nothing."""
     cost_limit: Annotated[float, Meta(gt=0)] | None = None
     """Mean cost per unit that no policy may exceed; None: there is no limit. Costs are then 0 or more."""
+    gate: Literal["passed", "open"] = "passed"
+    """What the off-policy gate has to say before a canary: that the candidate is better (passed); or anything but that
+    it is worse (open), and the canary finds out."""
     effective: Annotated[float, Meta(ge=1)] = 30.0
     """Effective episodes that the off-policy gate needs."""
     run_length: Annotated[float, Meta(ge=100)] | None = 100_000.0
@@ -92,12 +97,15 @@ class Course(NamedTuple):
 
     candidate: str
     live: str
+    """The policy beside it, or APPLICATION."""
     number: int
     """Which of the log's trials it is, from 1."""
     promotions: int
     """Candidates that passed their trial before."""
     began: int
     """Number of its first deployment."""
+    last: int
+    """Number of its last one so far."""
     shares: dict[int, float]
     """The candidate's share under each deployment that draws units for both."""
     earlier: frozenset[int]
@@ -112,17 +120,19 @@ def courses(database: Database) -> list[Course]:
     promotions = 0
     rows = database.read("SELECT seq, mode, live, candidate, share, forced FROM deployments ORDER BY seq")
     for seq, mode, live, tried, share, forced in rows:
-        if candidate is not None and live == candidate and not forced:
+        if candidate is not None and mode == "live" and live == candidate and not forced:
             promotions += 1
-        if tried != candidate or mode not in ("canary", "frozen"):
+        draws = tried is not None and 0 < share < 1 and mode in ("canary", "apprentice")
+        if tried != candidate or mode not in ("canary", "frozen", "apprentice"):
             candidate = None
-        if mode != "canary" or tried is None:
-            continue
-        if candidate is None:
-            candidate = tried
+        if candidate is None and tried is not None and (draws or mode == "canary"):
+            candidate, beside = tried, APPLICATION if mode == "apprentice" else live
             earlier = frozenset(shares.setdefault(tried, []))
-            found.append(Course(tried, live, len(found) + 1, promotions, seq, {}, earlier))
-        if 0 < share < 1:
+            found.append(Course(tried, beside, len(found) + 1, promotions, seq, seq, {}, earlier))
+        if candidate is None:
+            continue
+        found[-1] = found[-1]._replace(last=seq)
+        if draws:
             found[-1].shares[seq] = share
             shares[tried].append(seq)
     return found
@@ -165,7 +175,7 @@ class Arm(Struct):
     mean: float | None = None
     """Mean return per unit."""
     cost: float | None = None
-    """Mean cost per unit."""
+    """Mean cost per unit; None if no outcome had one."""
     missing: float | None = None
     """Share of decisions whose reward did not arrive in the window."""
     lag: float | None = None
@@ -180,21 +190,39 @@ class Arm(Struct):
         decisions: float,
         rewarded: float,
         returns: float,
-        costs: float,
+        costs: float | None,
         lags: float,
     ) -> Arm:
         """The means of these sums."""
         return cls(
             int(units),
             _ratio(returns, units),
-            _ratio(costs, units),
+            None if costs is None else _ratio(costs, units),
             _ratio(decisions - rewarded, decisions),
             _ratio(lags, rewarded),
         )
 
 
-class Evidence(Struct):
-    """What a trial has shown so far. Evidence is an e-value: it reaches 1/α with probability α at most by chance."""
+class Compared(Struct, kw_only=True):
+    """What two arms have shown. Evidence is an e-value: it reaches 1/α with probability α at most by chance."""
+
+    arms: dict[str, Arm]
+    difference: float | None
+    """Mean return of the candidate less the live policy's, per unit."""
+    interval: tuple[float, float] | None
+    """Of the difference, at 1 − α, at all times at once, for many units; None before there are enough."""
+    log_better: float
+    """The largest natural logarithm so far of the evidence that the candidate is better; of a trial, in this stage."""
+    log_worse: float
+    """The same that it is worse."""
+    log_mismatch: float
+    """The same that units are not assigned with the stated probabilities."""
+    verdict: str
+    """What follows, in a sentence."""
+
+
+class Evidence(Compared, kw_only=True):
+    """What a trial has shown so far."""
 
     candidate: str
     live: str
@@ -202,20 +230,8 @@ class Evidence(Struct):
     """Which of the log's trials it is, from 1: each one needs more evidence than the one before."""
     share: float
     """Of the units, in this stage."""
-    arms: dict[str, Arm]
-    """Of the whole trial."""
     stage: dict[str, int]
     """Units of this stage by arm."""
-    difference: float | None
-    """Mean return of the candidate less the live policy's, per unit, in the whole trial."""
-    interval: tuple[float, float] | None
-    """Of the difference, at 1 − α, at all times at once, for many units; None before there are enough."""
-    log_better: float
-    """The largest natural logarithm so far of the evidence of this stage that the candidate is better."""
-    log_worse: float
-    """The same of the whole trial that it is worse."""
-    log_mismatch: float
-    """The same that units are not assigned with the stated probabilities."""
     needed: dict[str, float]
     """What each has to reach: better, worse, mismatch."""
     cost: tuple[float, float] | None
@@ -229,28 +245,15 @@ class Evidence(Struct):
     """Why the candidate has to be withdrawn."""
     passed: bool
     """Whether this stage is passed."""
-    verdict: str
-    """The same in a sentence."""
 
 
-class Comparison(Struct):
+class Comparison(Compared, kw_only=True):
     """Two policies that shared units, over all units that they shared."""
 
     policies: dict[str, str]
     """Hash by arm."""
-    arms: dict[str, Arm]
-    difference: float | None
-    """Mean return of the candidate less the live policy's, per unit."""
-    interval: tuple[float, float] | None
-    """Of the difference, at 1 − α, at all times at once, for many units; None before there are enough."""
-    log_better: float
-    """The largest natural logarithm so far of the evidence that the candidate is better."""
-    log_worse: float
-    log_mismatch: float
-    """The same that units are not assigned with the stated probabilities."""
     needed: float
     """What each has to reach."""
-    verdict: str
 
 
 class _Stage:
@@ -278,8 +281,7 @@ class Trial:
             )
         self.course, self.rules, self.window = course, rules, rules.window
         self._database = database
-        self._read_to = min([course.began, *course.earlier]) - 1
-        self._known: set[str] = set()
+        self._read_to = self._counting()[0]
         self._stages: dict[float, _Stage] = {}
         self._ranks, self._ratio = RankComparison(), SampleRatio()
         self._means = MeanDifference(alpha=rules.alpha)
@@ -299,7 +301,9 @@ class Trial:
         now = clock(self._database)
         while True:
             rows = self._database.read(
-                "SELECT seq, at, unit, arm, probability, deployment FROM episodes WHERE seq > ? ORDER BY seq LIMIT ?",
+                f"SELECT seq, at, arm, probability, deployment, {self._first()} FROM episodes e "
+                "WHERE seq > ? ORDER BY seq LIMIT ?",
+                *self._counting(),
                 self._read_to,
                 AT_ONCE,
             )
@@ -376,14 +380,22 @@ class Trial:
 
     def _counted(self, rows: list[tuple[Any, ...]]) -> Iterator[tuple[int, str, float, float]]:
         """Number, arm, the candidate's probability and share of the episodes that count."""
-        for seq, _, unit, arm, probability, deployment in rows:
+        for seq, _, arm, probability, deployment, first in rows:
             share = self.course.shares.get(deployment)
-            if share is None and deployment not in self.course.earlier:
-                continue
-            if unit not in self._known:
-                self._known.add(unit)
-                if share is not None:
-                    yield seq, arm, probability if arm == "candidate" else 1 - probability, share
+            if first and share is not None:
+                yield seq, arm, probability if arm == "candidate" else 1 - probability, share
+
+    def _first(self) -> str:
+        """Whether an episode `e` is the first of its unit that could have been the candidate's; takes `_counting`."""
+        marks = ", ".join("?" * (len(self._counting()) - 1)) or "NULL"
+        return (
+            "NOT EXISTS (SELECT 1 FROM episodes p WHERE p.unit = e.unit AND p.seq > ? AND p.seq < e.seq "
+            f"AND p.deployment IN ({marks}))"
+        )
+
+    def _counting(self) -> list[int]:
+        """After which row, and under which deployments, units could have been the candidate's."""
+        return [min([self.course.began, *self.course.earlier]) - 1, *self.course.earlier, *self.course.shares]
 
     def evidence(self, share: float) -> Evidence:
         """What is known now, for the stage with this share."""
@@ -425,27 +437,20 @@ class Trial:
             verdict = f"not enough evidence that the candidate is better ({missing}; {counts})"
         else:
             verdict = f"the candidate is better (evidence {_shown(stage.log_better)}; {counts})"
-        means = self._means.interval
         return Evidence(
-            course.candidate,
-            course.live,
-            course.number,
-            share,
-            self._arms(),
-            stage.units,
-            _finite(means.effect),
-            (means.low, means.high) if math.isfinite(means.low) else None,
-            stage.log_better,
-            self._log_worse,
-            self._log_mismatch,
-            needed,
-            None if costs is None or not math.isfinite(costs.low) else (costs.low, costs.high),
-            None if self._over is None else _finite(self._upper.high),
-            rules.cost_limit,
-            self._log_over,
-            alarm,
-            alarm is None and not missing,
-            verdict,
+            **self._compared(stage.log_better, verdict),
+            candidate=course.candidate,
+            live=course.live,
+            trial=course.number,
+            share=share,
+            stage=stage.units,
+            needed=needed,
+            cost=None if costs is None or not math.isfinite(costs.low) else (costs.low, costs.high),
+            cost_upper=None if self._over is None else _finite(self._upper.high),
+            cost_limit=rules.cost_limit,
+            log_over=self._log_over,
+            alarm=alarm,
+            passed=alarm is None and not missing,
         )
 
     def _lacks_limit(self) -> str:
@@ -459,9 +464,7 @@ class Trial:
 
     def comparison(self) -> Comparison:
         """What is known of the two policies, whatever was decided on."""
-        arms, means, alpha = self._arms(), self._means.interval, self.rules.alpha
-        names = {"live": self.course.live, "candidate": self.course.candidate}
-        needed = math.log(2 / alpha)
+        needed = math.log(2 / self.rules.alpha)
         if self._log_mismatch >= needed:
             verdict = "units are not assigned with the stated probabilities, so nothing can be compared"
         elif self._log_better < needed and self._log_worse < needed:
@@ -473,27 +476,39 @@ class Trial:
             word = "better" if self._log_better >= needed else "worse"
             verdict = f"the candidate is {word} (evidence {_shown(max(self._log_better, self._log_worse))})"
         return Comparison(
-            names,
-            arms,
-            _finite(means.effect),
-            (means.low, means.high) if math.isfinite(means.low) else None,
-            self._log_better,
-            self._log_worse,
-            self._log_mismatch,
-            needed,
-            verdict,
+            **self._compared(self._log_better, verdict),
+            policies={"live": self.course.live, "candidate": self.course.candidate},
+            needed=needed,
         )
+
+    def _compared(self, log_better: float, verdict: str) -> dict[str, Any]:
+        """The fields of Compared, of the whole trial but for `log_better`."""
+        means = self._means.interval
+        return {
+            "arms": self._arms(),
+            "difference": _finite(means.effect),
+            "interval": (means.low, means.high) if math.isfinite(means.low) else None,
+            "log_better": log_better,
+            "log_worse": self._log_worse,
+            "log_mismatch": self._log_mismatch,
+            "verdict": verdict,
+        }
 
     def _arms(self) -> dict[str, Arm]:
         marks = ", ".join("?" * len(self.course.shares)) or "NULL"
         rows = self._database.read(
-            f"SELECT arm, unit FROM episodes WHERE seq > ? AND deployment IN ({marks})",
+            f"SELECT arm, COUNT(*) FROM episodes e WHERE seq > ? AND deployment IN ({marks}) AND {self._first()} "
+            "GROUP BY arm",
             self._read_to,
             *self.course.shares,
+            *self._counting(),
         )
         arms = {arm: Arm.of(*sums) for arm, sums in self._sums.items()}
-        for name, arm in arms.items():
-            arm.waiting = len({unit for of, unit in rows if of == name} - self._known)
+        if not self._costs_sent:
+            for arm in arms.values():
+                arm.cost = None
+        for name, waiting in rows:
+            arms["candidate" if name == "candidate" else "live"].waiting += waiting
         return arms
 
 

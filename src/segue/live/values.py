@@ -73,8 +73,13 @@ class LiveSpaces:
         """What the application did, in apprentice mode. Raises Refused."""
         if request.action is None:
             raise Refused(422, "no_action", "the service watches (apprentice mode): expected the action that was taken")
-        if request.log_prob is not None and not request.log_prob < math.inf:
-            raise Refused(422, "not_finite", f"log_prob is {request.log_prob}; expected a number below infinity")
+        if (log_prob := request.log_prob) is not None:
+            if not math.isfinite(log_prob):
+                raise Refused(422, "not_finite", f"log_prob is {log_prob}; expected a finite number")
+            if log_prob > 1e-6 and isinstance(self.actions, DiscreteActions):
+                raise Refused(
+                    422, "log_prob", f"log_prob is {log_prob}; expected the logarithm of a probability: 0 or less"
+                )
         return self.to_decision(request.action)
 
     def to_decision(self, given: Any) -> np.ndarray:

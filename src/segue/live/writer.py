@@ -40,7 +40,7 @@ class Writer:
         self._database, self._must_keep = database, must_keep
         self._waiting: queue.SimpleQueue[tuple[Sequence[Row], Callable[[Written], None]] | None] = queue.SimpleQueue()
         self._capacity = capacity
-        self._closed = False
+        self._closed, self._lock = False, threading.Lock()
         self.failure: str | None = None
         """Why the last attempt failed; None if it did not."""
         self._thread = threading.Thread(target=self._run, name="segue-live-writer", daemon=True)
@@ -52,11 +52,12 @@ class Writer:
         Raises:
             Unavailable: if too much waits already, or the writer is closed.
         """
-        if self._closed:
-            raise Unavailable("the log is closed")
-        if self._waiting.qsize() >= self._capacity:
-            raise Unavailable(f"{self._capacity} writes wait already; try again later")
-        self._waiting.put((rows, then))
+        with self._lock:  # or what is given while it is closed is never answered
+            if self._closed:
+                raise Unavailable("the log is closed")
+            if self._waiting.qsize() >= self._capacity:
+                raise Unavailable(f"{self._capacity} writes wait already; try again later")
+            self._waiting.put((rows, then))
 
     def waiting(self) -> int:
         """Pieces of work that are not written yet."""
@@ -64,10 +65,11 @@ class Writer:
 
     def close(self) -> None:
         """Write what waits, then stop."""
-        if not self._closed:
-            self._closed = True
-            self._waiting.put(None)
-            self._thread.join()
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._waiting.put(None)
+        self._thread.join()
 
     def _run(self) -> None:
         while (first := self._waiting.get()) is not None:

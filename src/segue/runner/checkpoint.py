@@ -63,6 +63,8 @@ class Checkpoint:
     """What the numbers of observations and actions mean, where the dataset was a table."""
     action_bounds: tuple[Float[np.ndarray, " action"], Float[np.ndarray, " action"]] | None = None
     """Low and high of continuous actions in the unit of the dataset; None if that is [-1, 1], or there is none."""
+    observed: Float[np.ndarray, "2 observation"] | None = None
+    """Smallest and largest value of each number of the observations that it has learnt from; None if not known."""
 
     def require_fit(self, env_id: str | Environment) -> Checkpoint:
         """This checkpoint, if its policy can act in that environment.
@@ -118,6 +120,7 @@ def save(directory: Path, checkpoint: Checkpoint) -> str:
         "progress": checkpoint.progress,
         "encoding": None if checkpoint.encoding is None else checkpoint.encoding.to_dict(),
         "action_bounds": checkpoint.action_bounds and [bound.tolist() for bound in checkpoint.action_bounds],
+        "observed": None if checkpoint.observed is None else checkpoint.observed.tolist(),
         "parameters_sha256": digest,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
@@ -156,6 +159,8 @@ def load(directory: Path | str) -> Checkpoint:
         encoding = None if means is None else Encoding.from_dict(means)
         bounds = manifest.get("action_bounds")
         low_high = None if bounds is None else (np.asarray(bounds[0], np.float64), np.asarray(bounds[1], np.float64))
+        ranges = manifest.get("observed")
+        observed = None if ranges is None else np.asarray(ranges, np.float32)
     except (OtherFormat, PluginError, RecipeError):
         raise
     except FileNotFoundError as error:
@@ -164,7 +169,7 @@ def load(directory: Path | str) -> Checkpoint:
         raise SegueError(f"{directory}: the checkpoint is damaged ({error}); use another one") from error
     if parameters_sha256(learner) != digest:
         raise SegueError(f"{directory}: the checkpoint is damaged (its hash does not match); use another one")
-    return Checkpoint(algorithm, bridges, spaces, environment, learner, seen, progress, encoding, low_high)
+    return Checkpoint(algorithm, bridges, spaces, environment, learner, seen, progress, encoding, low_high, observed)
 
 
 #: What reading a damaged file raises.

@@ -113,7 +113,7 @@ def _offline(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobC
     assert dataset is not None
     algorithm, spaces, env_id = recipe.offline, dataset.spaces, environment_of(recipe, dataset)
     fresh = algorithm.init(rng.stream(job.seed, "init"), spaces)
-    learner = init_learner(algorithm, fresh, normaliser_of(recipe, dataset))
+    learner, observed = init_learner(algorithm, fresh, normaliser_of(recipe, dataset)), dataset.observed()
     learner = yield from train_offline(
         algorithm,
         learner,
@@ -128,12 +128,12 @@ def _offline(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobC
         cost=recipe.cost,
         keep=lambda learner: checkpoint.save(
             job.checkpoints / LATEST,
-            Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, **_unit(dataset)),
+            Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, **_unit(dataset), observed=observed),
         ),
         checkpointer=checkpointer,
         position=checkpointer.position(learner),
     )
-    return Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, **_unit(dataset))
+    return Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, **_unit(dataset), observed=observed)
 
 
 def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCheckpointer) -> Checkpoint:

@@ -78,7 +78,9 @@ function headline() {
   const { mode, live, candidate, share, explore } = seen.deployment;
   const [L, C] = [named(live), candidate === null ? "" : named(candidate)];
   const said = {
-    apprentice: `The application acts, ${C || L} decides nothing`,
+    apprentice: share
+      ? `The application acts, and ${C} for ${percent(share)} of the units`
+      : `The application acts, ${C || L} decides nothing`,
     shadow: `${L} acts, ${C} decides on paper`,
     canary: share ? `${C} acts for ${percent(share)} of the units` : `The trial of ${C} is paused`,
     live: `${L} acts for everyone`,
@@ -228,12 +230,13 @@ function trial() {
   }
   return parts;
 }
-function units({ arms: both }) {
-  const costs = Object.values(both).some((one) => one.cost); // 0 where none are sent
+function units({ arms: both, live }) {
+  const costs = Object.values(both).some((one) => one.cost !== null);
   const rows = ORDER.filter((arm) => arm in both).map((arm) => {
     const { units, waiting, mean, cost, missing, lag } = both[arm];
     const late = [missing === null ? "–" : percent(missing), lag === null ? "–" : seconds(lag)];
-    return [swatch(arm), whole(units), whole(waiting), number(mean), ...(costs ? [number(cost)] : []), ...late];
+    const name = arm === "live" && live === "" ? "application" : arm; // in a trial beside an application that acts
+    return [swatch(name), whole(units), whole(waiting), number(mean), ...(costs ? [number(cost)] : []), ...late];
   });
   const heads = ["Arm", "Units", "Window open", "Mean return", ...(costs ? ["Cost"] : []), "Rewards missing", "Mean lag"];
   return table(heads, rows, 1);
@@ -468,8 +471,8 @@ function show() {
   put("headline", [deployment, seen.since, policies], headline);
   document.title = `${deployment.mode} · Segue live`;
   const actions = [
-    deployment.mode === "canary" && deployment.share ? "pause" : null,
-    deployment.mode === "frozen" || (deployment.mode === "canary" && !deployment.share) ? "resume" : null,
+    deployment.share && deployment.mode !== "frozen" ? "pause" : null,
+    deployment.mode === "frozen" || policies.some((one) => one.status === "paused") ? "resume" : null,
     deployment.candidate !== null || seen.previous !== null ? "rollback" : null,
     deployment.mode === "frozen" ? null : "freeze",
   ].filter(Boolean);

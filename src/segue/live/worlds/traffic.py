@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from segue.errors import SegueError
-from segue.live.messages import Decide, Decided, Outcome, Problem
+from segue.live.messages import Begin, Decide, Decided, Outcome, Problem
 from segue.live.worlds import behaviour, make_world
 from segue.live.worlds.settings import Traffic
 from segue.live.worlds.wire import Wire
@@ -47,7 +47,7 @@ async def drive(
 ) -> Tally:
     """Live in a world until its episodes are over.
 
-    In apprentice mode the clients act by the world's own behaviour policy.
+    In apprentice mode the clients act by the world's own behaviour policy, where the episode is not a candidate's.
 
     Args:
         url: where the service is.
@@ -90,7 +90,7 @@ class _Client:
     ) -> None:
         self._run = run
         self._wire, self._world, self._traffic, self._tally, self._group = wire, world, traffic, tally, group
-        self._acts = False
+        self._apprentice = self._acts = False
 
     async def live(self, places: Any) -> None:
         """Episodes, as long as there are places."""
@@ -106,6 +106,9 @@ class _Client:
         traffic, source, world = self._traffic, self._source, self._world
         unit, name, earned = self._unit(number), f"{self._run}-{number}", 0.0
         observation, _ = world.reset(seed=int(source.integers(2**31)), options={"unit": unit})
+        if self._apprentice:
+            begun = await self._post("/v1/episodes", Begin(name, f"unit-{unit}"))
+            self._acts = begun["arm"] == "application"
         for step in range(10**9):
             await asyncio.sleep(source.exponential(traffic.think))
             decided = await self._decision(f"{name}-{step}", name, unit, observation)
@@ -141,7 +144,7 @@ class _Client:
             asked.action = action.tolist()
         answer = await self._post("/v1/decisions", asked)
         if isinstance(answer, Problem) and answer.code == "no_action" and not self._acts:
-            self._acts = True  # apprentice mode
+            self._apprentice = self._acts = True
             return await self._decision(decision, episode, unit, observation)
         if isinstance(answer, Problem):
             raise SegueError(f"the service refused a decision of this world ({answer.code}): {answer.message}")
