@@ -29,7 +29,7 @@ from segue.runner.result import Result
 
 HERE = Path(__file__).parent
 ENV = "examples.driving.roads:Track"
-#: Crashes per episode that the guard allows, with exploration: about twice what evaluations of a clone cost in a trial.
+#: Crashes per episode that the guard allows; about what a clone costs as it explores, which is too low (README.md).
 LIMIT = 0.4
 SMALL: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128}
 
