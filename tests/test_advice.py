@@ -11,6 +11,7 @@ import segue
 from segue.advice import advise, best_episodes, diversity
 from segue.cli.main import main
 from segue.data import load
+from segue.presets import best_share
 from segue.recipe import Recipe
 
 
@@ -42,6 +43,18 @@ def test_the_best_episodes_are_those_that_auto_clones():
     assert sorted(cloned.episode_returns.tolist(), reverse=True) == pytest.approx(
         sorted(best_episodes(dataset).tolist(), reverse=True)
     )
+
+
+@pytest.mark.parametrize(("alive", "share"), [(False, 1.0), (True, 0.1)])
+def test_where_the_best_episodes_begin_at_the_goal_all_are_cloned_but_not_where_every_step_earns_the_same(alive, share):
+    """One episode in ten begins at the goal and stays; others get there for their last steps."""
+    observations = np.random.default_rng(0).uniform(-1, 1, (5000, 2)).astype(np.float32)
+    step, episode = np.arange(5000) % 50, np.arange(5000) // 50
+    rewards = np.ones(5000) if alive else ((episode % 10 == 0) | (step > 40)).astype(float)
+    dataset = made(np.tanh(observations[:, :1]), observations, rewards=rewards)
+    assert best_share(dataset, len(dataset.episode_starts)) == share
+    told = any("begin with the highest reward" in finding.text for finding in advise(dataset, trial=False).outlook)
+    assert told == (not alive)
 
 
 def test_the_advice_for_a_dataset_with_an_environment_is_auto_and_says_what_it_rests_on():

@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import json
 import multiprocessing
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from examples.driving.judge import judge
 from examples.driving.picture import draw
 from examples.driving.roads import Highway, Merge
 from examples.driving.telemetry import judge_telemetry
+from studies.page import put
 
 import segue
 from segue.runner.result import Result
 
+HERE = Path(__file__).parent
 ENV = "examples.driving.roads:Track"
-#: Crashes per episode that the guard allows, with exploration: about twice what evaluations of a clone cost in a trial.
+#: Crashes per episode that the guard allows; about what a clone costs as it explores, which is too low (README.md).
 LIMIT = 0.4
 SMALL: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128}
 
@@ -162,11 +165,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.driving", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/driving"), help="where everything lands")
     parser.add_argument("--full", action="store_true", help="longer logs and runs, more of them: hours")
-    parser.add_argument("--short", action="store_true", help="a minute, to see that it works; its numbers mean nothing")
+    parser.add_argument("--short", action="store_true", help="two minutes, to see that it works; no numbers of use")
     parser.add_argument("--seed", type=int, default=0, help="the first seed of the runs, and that of the log")
     parser.add_argument(
         "--telemetry", type=Path, help="folder of Assetto Corsa CSV files: clone and judge them instead"
     )
+    parser.add_argument("--page", action="store_true", help="write the tables and the figure of README.md too")
     given = parser.parse_args(argv)
     given.out.mkdir(parents=True, exist_ok=True)
     if given.telemetry is not None:
@@ -176,9 +180,12 @@ def main(argv: list[str] | None = None) -> int:
         dataset = log(given.out, size.logged, given.seed, pool)
         result = segue.compare(arms(size, dataset, given.seed), given.out / "run", workers=2)
         found = judged(result, size, given.seed, pool)
-    (given.out / "results.json").write_text(json.dumps(found, indent=1))
+    (given.out / "results.json").write_text(json.dumps(found) + "\n")
     draw(found, given.out / "driving.png")
-    print(table(found))
+    print(tables := table(found))
+    if given.page:
+        shutil.copy(given.out / "driving.png", HERE)
+        put(HERE / "README.md", "drivers", tables)
     return 0
 
 

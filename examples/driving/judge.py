@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 from examples.driving.drivers import STYLES, Style, decide
 from examples.driving.journeys import Drive, Journey, drive
 
+from segue.files import write_atomically
 from segue.policy import Policy
+from segue.runner.directory import slug
 from segue.runner.result import Result
 
 #: Seeds of the traffic of evaluations, which nobody has learnt from.
@@ -34,6 +37,12 @@ def by_policy(policy: Policy) -> Drive:
 
 
 def judge(run: Path, driver: str, seed: int, episodes: int) -> list[Journey]:
-    """Episodes of a driver of the run, or of a style, in the traffic that all are judged in."""
+    """Episodes of a driver of the run, or of a style, in the traffic that all are judged in; kept beside the run."""
+    file = run.parent / "journeys" / f"{slug(driver)}-{seed}-{episodes}.json"
+    if file.exists():
+        return [Journey(*one) for one in json.loads(file.read_text())]
     policy = by_style(STYLES[driver], seed) if driver in STYLES else by_policy(Result.load(run).policy(driver, seed))
-    return drive(policy, range(FIRST_SEED, FIRST_SEED + episodes))
+    journeys = drive(policy, range(FIRST_SEED, FIRST_SEED + episodes))
+    file.parent.mkdir(exist_ok=True)
+    write_atomically(file, json.dumps(journeys) + "\n")
+    return journeys

@@ -1,7 +1,7 @@
 """`python -m examples.healthcare`: cautious online updates in ICU-Sepsis; needs the extra `healthcare`.
 
-Repetitions are kept in results.json, and those that it has are not done again. It then writes the table and the picture
-of README.md.
+Repetitions are kept in results.json under --out, and those that it has are not done again. The tables are printed, and
+the picture lies beside the results. With --out examples/healthcare the page beside this file is written, too.
 """
 
 from __future__ import annotations
@@ -17,36 +17,39 @@ from pathlib import Path
 from typing import Any
 
 from examples.healthcare.cautious import ARMS, Plan, one, world
-from examples.healthcare.page import draw, write
+from examples.healthcare.page import draw, tables
+from studies.page import put
 
 from segue.files import write_atomically
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results.json"
-#: Repetitions of the arm that is claimed something of, and of the others.
+#: Repetitions of the arm that is claimed something of, and of the others, which have at most as many.
 CLAIMED, OTHERS = 200, 10
 
 
-def missing(results: dict[str, Any], full: bool) -> Iterator[tuple[str, int]]:
-    """Arms and seeds that are still to do."""
+def missing(results: dict[str, Any], first: int, claimed: int, full: bool) -> Iterator[tuple[str, int]]:
+    """Arms and seeds that are still to do, from the first seed on."""
     done = {(arm, found["seed"]) for arm, repetitions in results["arms"].items() for found in repetitions}
-    for seed in range(CLAIMED):
+    for seed in range(first, first + claimed):
         for arm in ARMS:
-            if (full or arm == "cautious" or seed < OTHERS) and (arm, seed) not in done:
+            if (full or arm == "cautious" or seed < first + OTHERS) and (arm, seed) not in done:
                 yield arm, seed
 
 
 def main() -> None:
     """Do what is missing, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true", help=f"{CLAIMED} repetitions of every arm")
+    parser.add_argument("--full", action="store_true", help="every arm as often as the cautious one")
+    parser.add_argument("--seed", type=int, default=0, help="of the first repetition; the others count up from it")
+    parser.add_argument("--repetitions", type=int, default=CLAIMED, help="of the cautious arm")
     parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 2), help="processes")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where results are kept, and the page beside them")
+    parser.add_argument("--out", type=Path, default=Path("runs/healthcare"), help="results.json and picture")
     arguments = parser.parse_args()
-    out: Path = arguments.out
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    out: Path = arguments.out / "results.json"
     results = json.loads(out.read_text()) if out.exists() else {"arms": {}}
     results |= {"clinician": world().clinician_value, "optimal": world().optimal_value, "plan": vars(Plan())}
-    jobs, started = list(missing(results, arguments.full)), time.monotonic()
+    jobs, started = list(missing(results, arguments.seed, arguments.repetitions, arguments.full)), time.monotonic()
     with ProcessPoolExecutor(arguments.workers, get_context("spawn")) as pool:
         for number, ((arm, seed), found) in enumerate(zip(jobs, pool.map(one, jobs), strict=True), 1):
             results["arms"].setdefault(arm, []).append(found)
@@ -54,8 +57,10 @@ def main() -> None:
             if number % 10 == 0 or number == len(jobs):
                 write_atomically(out, json.dumps(results) + "\n")
     draw(results, out.with_name("survival.png"))
-    if out == RESULTS:
-        write(results, HERE / "README.md")
+    for name, text in tables(results).items():
+        print(text, end="\n\n")
+        if arguments.out.resolve() == HERE:
+            put(HERE / "README.md", name, text)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from studies.page import put
 
 #: How far the deployed survival may fall below the clinicians'.
 TOLERANCE = 0.01
@@ -47,8 +46,8 @@ def held(line: np.ndarray, grid: np.ndarray) -> np.ndarray:
     return line[np.searchsorted(line[:, 0], grid, side="right") - 1, 1]
 
 
-def write(results: dict[str, Any], page: Path) -> None:
-    """The table of the repetitions."""
+def tables(results: dict[str, Any]) -> dict[str, str]:
+    """What README.md shows, in Markdown: the repetitions, and what stood between the learner and the patients."""
     clinician, optimal = results["clinician"], results["optimal"]
     rows = [
         "| | repetitions | never below | lowest moment | survival at the end | half-way or more | stopped |",
@@ -64,7 +63,7 @@ def write(results: dict[str, Any], page: Path) -> None:
             f"| {arm} | {len(found)} | {kept.sum()} of {len(found)} | {lowest.min():.3f} | {np.median(ends):.3f} "
             f"({ends.min():.3f} … {ends.max():.3f}) | {half.sum()} of {len(found)} | {stopped} |"
         )
-    put(page, "repetitions", "\n".join(rows))
+    repetitions = "\n".join(rows)
     gates = [one["gate"] | {"exact": one["at first"]} for one in results["arms"]["cautious"]]
     passed = [one["passed"] for one in results["arms"]["cautious"]]
     spread = np.array([one["promised"] for one in results["arms"]["cautious"]])
@@ -74,6 +73,7 @@ def write(results: dict[str, Any], page: Path) -> None:
     }
     wrong = sum(gate["at least"] > gate["exact"] for gate in gates)
     done = [number for number in passed if number is not None]
+    after = f", {np.median(done):.0f} ({min(done)} … {max(done)})" if done else ""
     rows = [
         "| of the cautious arm | |",
         "| --- | --- |",
@@ -85,7 +85,6 @@ def write(results: dict[str, Any], page: Path) -> None:
         f"| its estimate, its lower bound | {np.median([gate['estimate'] for gate in gates]):.2f}, "
         f"{np.median([gate['at least'] for gate in gates]):.2f} |",
         f"| lower bounds above the exact value | {wrong} of {len(gates)} |",
-        f"| trials passed, after how many patients | {len(done)} of {len(passed)}, {np.median(done):.0f} "
-        f"({min(done)} … {max(done)}) |",
+        f"| trials passed, after how many patients | {len(done)} of {len(passed)}{after} |",
     ]
-    put(page, "gate", "\n".join(rows))
+    return {"repetitions": repetitions, "gate": "\n".join(rows)}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segue.data.dataset import Dataset
-from segue.presets import AUTO, FEWEST_EPISODES, best_share, in_words, preset
+from segue.presets import AUTO, BEST_SHARE, FEWEST_EPISODES, best_share, in_words, preset, start_decides
 from segue.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def advise(dataset: str | Mapping[str, Any] | Dataset, trial: bool = True, **tas
 
 def best_episodes(dataset: Dataset) -> np.ndarray:
     """Returns of the episodes that `auto` would clone."""
-    return dataset.best_episodes(best_share(len(dataset.episode_starts))).episode_returns
+    return dataset.best_episodes(best_share(dataset, len(dataset.episode_starts))).episode_returns
 
 
 def diversity(dataset: Dataset) -> float | None:
@@ -203,6 +203,9 @@ def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
         best = best_episodes(dataset).mean()
         words = f"cloning the best episodes hands over about what they earn, {best:,.4g}"
         found.append(Finding(f"{words} (81 to 134 % on three tasks)" if best > 0 else words, STUDIES["leaderboard"]))
+        if start_decides(dataset, BEST_SHARE):
+            words = "most of the episodes with the highest returns begin with the highest reward, so all are cloned"
+            found.append(Finding(words, HERE))
     if recipe.online is None:
         found.append(Finding("no environment is known, so the recipe ends at the handover: give --env", HERE))
     elif dataset.spaces.discrete:

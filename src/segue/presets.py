@@ -163,15 +163,26 @@ def auto(
         few = FEWEST_LIVE_EPISODES * dataset.episode_lengths.mean() > AUTO_STEPS
         recipe = RECIPES["bc-ppo" if few or dataset.spaces.image else "promoted"]()
         learnt = len(dataset.episode_starts) - dataset.held_out_count(held_out)
-        recipe["offline"] = dataclasses.replace(recipe["offline"], top_fraction=best_share(learnt))
+        recipe["offline"] = dataclasses.replace(recipe["offline"], top_fraction=best_share(dataset, learnt))
     if env == NO_ENVIRONMENT or not (env or dataset.env_id):
         return {field: recipe[field] for field in ("offline", "offline_steps")}
     return recipe
 
 
-def best_share(episodes: int) -> float:
-    """The share of so many episodes that `auto` clones."""
-    return max(BEST_SHARE, min(FEWEST_EPISODES / episodes, 1.0))
+def best_share(dataset: Dataset, episodes: int) -> float:
+    """The share of so many episodes of a dataset that `auto` clones; 1 where the start decides which are best."""
+    share = max(BEST_SHARE, min(FEWEST_EPISODES / episodes, 1.0))
+    return 1.0 if start_decides(dataset, share) else share
+
+
+def start_decides(dataset: Dataset, share: float) -> bool:
+    """Whether at least half of the best episodes, and twice the share of all, begin with the highest reward there is.
+
+    So it is where rewards say "at the goal" and some episodes begin there: the best ones show nothing to imitate.
+    """
+    best, highest = dataset.best_episodes(share), dataset.rewards.max()
+    begin_there = [float((one.rewards[one.episode_starts] == highest).mean()) for one in (best, dataset)]
+    return begin_there[0] >= max(0.5, 2 * begin_there[1])
 
 
 def in_words(recipe: Recipe) -> str:

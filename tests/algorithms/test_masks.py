@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 import segue
 from helpers import MEMBERS, few, random_learner, same_bits, small, transitions
 from segue.algorithms.ppo import PPO
-from segue.cli.main import main
 from segue.data import Columns, Dataset, npz
 from segue.envs import Episodes
 from segue.envs.process import Remote
@@ -122,7 +121,6 @@ def test_files_keep_the_masks_and_say_what_contradicts_them(tmp_path: Path) -> N
     back = segue.load(tmp_path / "x.npz")
     assert (back.allowed_actions == data.allowed_actions).all()
     assert back.fingerprint() == data.fingerprint()
-    assert main(["convert", f"npz:{tmp_path / 'x.npz'}", str(tmp_path / "x.csv")]) == 2
     wrong = data.allowed_actions.copy()
     wrong[5] = np.arange(ACTIONS) != data.actions[5]
     columns = {**vars(data.columns())}

@@ -24,7 +24,7 @@ from helpers import (
     small,
     transitions,
 )
-from segue.bridges import Bridge, Guard, Report
+from segue.bridges import Bridge, Guard, LetGo, Promotion, Report
 from segue.bridges.guard import BETS, STARTS
 from segue.errors import RecipeError
 from segue.training.update import replace
@@ -611,6 +611,13 @@ def test_without_costs_it_judges_returns_alone_and_a_limit_is_refused():
     ):
         pendulum(bridges=(Guard(cost_limit=1.0),))
     assert pendulum(bridges=(Guard(cost_limit=1.0),), cost="cost").cost == "cost"
+
+
+@pytest.mark.parametrize("bridge", [Guard, Promotion])
+def test_the_recipes_limit_on_cost_is_that_of_a_bridge_that_has_none_of_its_own(bridge):
+    assert bridge().with_cost_limit(0.3) == bridge(cost_limit=0.3)
+    assert bridge(cost_limit=0.1).with_cost_limit(0.3) == bridge(cost_limit=0.1)
+    assert LetGo().with_cost_limit(0.3) == LetGo()
 
 
 @for_each(

@@ -22,6 +22,7 @@ def test_the_logger_shows_items_as_often_as_the_log_says() -> None:
     assert log["terminals"].sum() == 300
 
 
+@pytest.mark.slow
 def test_each_log_of_open_bandit_judges_the_other_policy_and_refuses_what_it_never_shows(tmp_path: Path) -> None:
     rows = {"bts": [], "random": []}
     source = np.random.default_rng(0)

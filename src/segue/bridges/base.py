@@ -124,8 +124,9 @@ class Bridge(HyperParameters):
         return False
 
     def with_cost_limit(self, limit: float | None) -> Self:
-        """The bridge with the recipe's limit on the cost of an episode, where it asks for one and has none."""
-        return self
+        """The bridge with the recipe's limit on the cost of an episode, where it has a `cost_limit` that is None."""
+        told: dict[str, Any] = {"cost_limit": limit}
+        return dataclasses.replace(self, **told) if getattr(self, "cost_limit", 0.0) is None else self
 
     def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
         """Why it makes no sense with these, beyond what the class variables say; None if it does."""

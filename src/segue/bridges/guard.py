@@ -86,8 +86,8 @@ class Guard(Bridge):
     tolerance: float = 0.1
     """Share of the handed-over policy's return that may be lost, and of its cost be added, without an alarm."""
     cost_limit: float | None = None
-    """Mean cost of an episode that must not be exceeded, where the recipe records a cost; by default what the
-    handed-over policy costs."""
+    """Mean cost of an episode that must not be exceeded, where the recipe records a cost; by default the recipe's
+    `cost_limit`, and where there is none, what the handed-over policy costs."""
     slow_down: float = 0.5
     """Factor of the policy's step size with each alarm; of the updates per step for an algorithm without an actor."""
     pull: float = 1.0

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,10 +89,6 @@ class Promotion(Bridge):
         self.require("average", 0 < self.average <= 1, "above 0 and at most 1")
         self.require("share", 0 < self.share <= 1, "above 0 and at most 1")
         self.require("cost_limit", self.cost_limit is None or self.cost_limit >= 0, "at least 0")
-
-    def with_cost_limit(self, limit: float | None) -> Self:
-        """With this limit, unless it has its own."""
-        return self if self.cost_limit is not None else dataclasses.replace(self, cost_limit=limit)
 
     def wants_cost(self) -> bool:
         """To keep a limit on it."""

@@ -52,16 +52,10 @@ def main(arguments: list[str]) -> int:
         raise SegueError(f"--to is {flags.to!r}; expected minari:ID or npz:FILE")
 
     from segue.data import minari, npz
-    from segue.envs.masks import gives_masks
     from segue.envs.record import as_columns, record
 
     environment = environment_from_flags(flags.env, flags.env_kwargs, flags.max_episode_steps)
     assert environment is not None
-    if scheme == "minari" and gives_masks(environment):
-        raise SegueError(
-            f"environment {str(environment)!r} says which actions can be taken, which Minari does not keep; expected "
-            "--to npz:FILE"
-        )
     (minari if scheme == "minari" else npz).require_free(place)  # before hours of recording, not after
     table = Table(box=None, pad_edge=False)
     costs = () if flags.cost is None else ("mean cost",)

@@ -48,8 +48,7 @@ def convert(dataset: Dataset, to: str) -> tuple[str, str | None]:
     float32.
 
     Raises:
-        DataError: the format cannot be written (only npz and mapped keep allowed actions), something is there already,
-            or the dataset does not fit it.
+        DataError: the format cannot be written, something is there already, or the dataset does not fit it.
     """
     scheme, place = target(to)
     if scheme == "mapped":
@@ -60,11 +59,6 @@ def convert(dataset: Dataset, to: str) -> tuple[str, str | None]:
     if scheme == "npz":
         npz.save(place, columns)
         return f"npz:{place}", None
-    if dataset.allowed_actions is not None:
-        raise DataError(
-            f"{to}: only npz and mapped keep which actions were allowed ('allowed_actions'); expected npz:FILE.npz, or "
-            "a dataset without that column"
-        )
     lost = None if dataset.encoding is None else "the names and categories of the columns; Parquet and npz keep them"
     if scheme == "minari":
         _write_minari(dataset, columns, place)
@@ -107,8 +101,10 @@ def _table(dataset: Dataset, columns: Columns) -> pa.Table:
     rows = np.arange(len(dataset))
     episode = np.searchsorted(dataset.episode_starts, rows, side="right") - 1
     named = {"episode": episode, "step": rows - dataset.episode_starts[episode]}
-    for name in ("observations", "actions", "next_observations"):
+    for name in ("observations", "actions", "next_observations", "allowed_actions"):
         array = getattr(columns, name)
+        if array is None:
+            continue
         if array.ndim == 1:
             named[name] = array
         else:
@@ -125,7 +121,7 @@ def _write_minari(dataset: Dataset, columns: Columns, place: str) -> None:
     stops = [*dataset.episode_starts[1:].tolist(), len(dataset)]
     episodes = []
     for start, stop in zip(dataset.episode_starts.tolist(), stops, strict=True):
-        log_probs, costs = columns.behaviour_log_prob, dataset.cost
+        log_probs, costs, allowed = columns.behaviour_log_prob, dataset.cost, dataset.allowed_actions
         episodes.append(
             minari.Episode(
                 observations=np.concatenate(
@@ -136,6 +132,7 @@ def _write_minari(dataset: Dataset, columns: Columns, place: str) -> None:
                 terminal=bool(dataset.terminals[stop - 1]),
                 log_probs=None if log_probs is None else log_probs[start:stop],
                 costs=None if costs is None else costs[start:stop],
+                allowed=None if allowed is None else allowed[start:stop],
             )
         )
     size, action = dataset.spaces.observation_size, dataset.spaces.action_size

@@ -14,8 +14,8 @@ from segue.errors import DataError
 if TYPE_CHECKING:
     import h5py
 
-#: The one column that is looked for below the top.
-COST = "infos/cost"
+#: The columns that are looked for below the top.
+BELOW = ("infos/cost", "infos/action_mask")
 #: Deflate cannot shrink data further than this, so a column that claims more was never written.
 MAX_COMPRESSION = 1100
 #: Columns up to this size are read without asking how much of them the file holds (bytes).
@@ -27,7 +27,9 @@ def read(name: str) -> Columns:
 
     d3rlpy's `episode_terminals` that are no terminals are time-outs.
 
-    Everything else in the file (`infos/…` but for `infos/cost`, `metadata/…`) is ignored with a note.
+    `infos/cost` and `infos/action_mask` are the cost of a step and which discrete actions could be taken.
+
+    Everything else in the file (`infos/…` but for these two, `metadata/…`) is ignored with a note.
 
     Raises:
         DataError: the file is missing, empty, truncated, damaged or not HDF5, or a column is missing or not
@@ -60,8 +62,7 @@ class _Named(Mapping[str, np.ndarray]):
 
     def __iter__(self) -> Iterator[str]:
         yield from self.file
-        if COST in self.file:
-            yield COST
+        yield from (name for name in BELOW if name in self.file)
 
     def __len__(self) -> int:
         return len(list(self))

@@ -25,6 +25,8 @@ from segue.errors import DataError, RecipeError, unknown
 PROPENSITY = "behaviour_log_prob"
 #: Where they hold costs: row t + 1 is of step t, since Minari's recorder puts the info of the reset first.
 COST = "cost"
+#: Where they hold which actions can be taken, as Gymnasium's `info` does: row t is of step t, the last one follows it.
+MASK = "action_mask"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +227,7 @@ def _columns(source: str, dataset: Any, episodes: Sequence[Any]) -> Columns:
         discrete_actions=space.size if space.discrete else None,
         behaviour_log_prob=_propensities(episodes),
         cost=_costs(episodes),
+        allowed_actions=_masks(episodes) if space.discrete else None,
     )
 
 
@@ -242,6 +245,13 @@ def _costs(episodes: Sequence[Any]) -> np.ndarray | None:
     return np.concatenate([part[1:] for part in found]) if whole else None
 
 
+def _masks(episodes: Sequence[Any]) -> np.ndarray | None:
+    """Which actions could be taken in every step, if every episode has it."""
+    found = [np.asarray((episode.infos or {}).get(MASK, ())) for episode in episodes]
+    whole = all(len(part) == len(e.rewards) + 1 for part, e in zip(found, episodes, strict=True))
+    return np.concatenate([part[:-1] for part in found]) if whole else None
+
+
 def _buffer(episode: Episode) -> Any:
     from minari.data_collector import EpisodeBuffer
 
@@ -252,6 +262,8 @@ def _buffer(episode: Episode) -> Any:
         infos[PROPENSITY] = np.append(episode.log_probs, np.nan)
     if episode.costs is not None:
         infos[COST] = np.insert(episode.costs, 0, 0.0)
+    if episode.allowed is not None:
+        infos[MASK] = np.append(episode.allowed, np.ones_like(episode.allowed[:1]), axis=0)
     return EpisodeBuffer(
         seed=episode.seed,
         observations=episode.observations,

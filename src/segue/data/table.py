@@ -57,6 +57,9 @@ class Table(Checked):
     """Column with the probability of the logged action under the policy that took it, above 0 and at most 1."""
     cost_column: str | None = None
     """Column with the cost of a step, a safety signal, which sac-lagrangian and cql-lagrangian learn from."""
+    allowed_actions: Names = None
+    """Columns of 0 and 1, one per discrete action in their order, or one column of lists: whether the action could be
+    taken."""
     terminal: str | None = None
     """Column that is 1 where an episode ended in a true terminal state; `end` says that every episode did."""
     timeout: str | None = None

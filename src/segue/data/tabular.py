@@ -35,10 +35,13 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     "reward": ("rewards", *FOREIGN["rewards"]),
     "propensity": ("propensity", "propensity_score", "pscore", "action_prob"),
     "cost_column": ("cost", *FOREIGN["cost"]),
+    "allowed_actions": ("allowed_actions", *FOREIGN["allowed_actions"]),
     "terminal": ("terminals", *FOREIGN["terminals"], *EITHER),
     "timeout": ("timeouts", *FOREIGN["timeouts"]),
     "next_observation": ("next_observations", *FOREIGN["next_observations"]),
 }
+#: Options that may name several columns.
+SEVERAL = ("observation", "action", "next_observation", "allowed_actions")
 #: The column in which `segue convert` keeps log b(a|s).
 LOG_PROPENSITY = "behaviour_log_prob"
 #: Where a Parquet file that `segue convert` wrote keeps what no column says.
@@ -276,7 +279,8 @@ class Reading:
         if self.rows == 0:
             raise self.fail("the table has no rows")
         observations, observation_names = self.matrix(self.select("observation"))
-        actions, action_names, discrete_actions = self.actions()
+        allowed = self.allowed()
+        actions, action_names, discrete_actions = self.actions(0 if allowed is None else allowed.shape[1])
         order, ends = self.order()
         terminals, timeouts = self.ends(order, ends)
         rewards = self.rewards(order, terminals | timeouts)
@@ -301,6 +305,7 @@ class Reading:
             discrete_actions=discrete_actions,
             behaviour_log_prob=self.log_propensities(order, discrete_actions is not None),
             cost=None if table.cost_column is None else self.numbers(self.one("cost_column")).reshape(-1)[order],
+            allowed_actions=None if allowed is None else allowed[order],
             encoding=self.encoding(observation_names, action_names),
             notes=tuple(self.notes),
         )
@@ -325,7 +330,7 @@ class Reading:
         given = {getattr(table, option) for option in USUAL if isinstance(getattr(table, option), str)}
         for option, usual in USUAL.items():
             if getattr(table, option) is None:
-                names = self._usual(usual, several=option in ("observation", "action", "next_observation"))
+                names = self._usual(usual, several=option in SEVERAL)
                 if option == "cost_column" and names and not self._numeric(names[0]):
                     self.notes.append(f"column {names[0]!r} is left out: it is no cost, which is a number in every row")
                 elif names and not given.intersection(names):  # a column means one thing
@@ -383,9 +388,9 @@ class Reading:
     def select(self, option: str) -> list[str]:
         """The columns that an option's names and patterns stand for; a pattern passes over those of other options."""
         given = getattr(self.table, option)
-        taken = {getattr(self.table, other) for other in USUAL if isinstance(getattr(self.table, other), str)}
-        if option != "action":
-            taken |= set(self.select("action")) if any(map(glob.has_magic, _listed(given))) else set()
+        taken = {name for other in USUAL if other != option for name in _listed(getattr(self.table, other))}
+        if option in ("observation", "next_observation") and any(map(glob.has_magic, _listed(given))):
+            taken.update(*(self.select(other) for other in ("action", "allowed_actions")))
         found: list[str] = []
         for pattern in _listed(given):
             for name in [pattern] if pattern in self.names else pattern.split(","):
@@ -529,8 +534,23 @@ class Reading:
         size, entries = int(np.prod(shape[1:])), self.entries.get(name, ())
         return [f"{name}[{entry}]" for entry in (entries if len(entries) == size else range(size))]
 
-    def actions(self) -> tuple[np.ndarray, list[str], int | None]:
-        """Actions, what each number is called or stands for, and the number of discrete ones (None: continuous)."""
+    def allowed(self) -> Bool[np.ndarray, "rows actions"] | None:
+        """Which actions could be taken, if columns say so."""
+        if self.table.allowed_actions is None:
+            return None
+        names = self.select("allowed_actions")
+        parts = [self.numbers(name).reshape(self.rows, -1) for name in names]
+        for name, part in zip(names, parts, strict=True):
+            bad = ((part != 0) & (part != 1)).any(1)
+            if bad.any():
+                raise DataError(f"{self.at(int(np.argmax(bad)))}: column {name!r} holds other numbers than 0 and 1")
+        return np.concatenate(parts, axis=1).astype(bool)
+
+    def actions(self, least: int) -> tuple[np.ndarray, list[str], int | None]:
+        """Actions, what each number is called or stands for, and the number of discrete ones (None: continuous).
+
+        There are `least` discrete ones at the least.
+        """
         names, said = self.select("action"), _discrete(self.table.discrete)
         texts = self._texts(names[0])
         if len(names) > 1 or said is False or (texts is None and self.numbers(names[0]).size != self.rows):
@@ -550,7 +570,7 @@ class Reading:
             array = array.astype(np.int64)
             highest, different = int(array.max()), len(np.unique(array))
             if array.min() >= 0 and highest < SPARSE * max(different, 10):
-                count = max(highest + 1, said if type(said) is int else 0)
+                count = max(highest + 1, least, said if type(said) is int else 0)
                 return array, [str(i) for i in range(count)], count
             self.categories[names[0]] = tuple(map(str, np.unique(array).tolist()))
             texts = [str(value) for value in array.tolist()]
