@@ -165,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.driving", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/driving"), help="where everything lands")
     parser.add_argument("--full", action="store_true", help="longer logs and runs, more of them: hours")
-    parser.add_argument("--short", action="store_true", help="two minutes, to see that it works; no numbers of use")
+    parser.add_argument("--short", action="store_true", help="two minutes; its numbers mean nothing")
     parser.add_argument("--seed", type=int, default=0, help="the first seed of the runs, and that of the log")
     parser.add_argument(
         "--telemetry", type=Path, help="folder of Assetto Corsa CSV files: clone and judge them instead"

@@ -112,7 +112,7 @@ def draw(results: Results, to: Path) -> None:
 def _panels(figure: Any, found: Results) -> None:
     from matplotlib.lines import Line2D
 
-    grid = figure.add_gridspec(1, 2, left=0.07, right=0.985, bottom=0.25, top=0.86, wspace=0.1)
+    grid = figure.add_gridspec(1, 2, left=0.07, right=0.985, bottom=0.28, top=0.86, wspace=0.1)
     looks = {arm: LIGHT.arm(place) for place, arm in enumerate(found["arms"])}
     for place, (mode, title) in enumerate(
         (("deployed", "As it would be deployed"), ("exploring", "The same policy with exploration noise"))
@@ -139,4 +139,4 @@ def _panels(figure: Any, found: Results) -> None:
         axes.set_ylim(-2, 102)
     figure.text(0.012, 0.955, "episodes that end with the block at its goal, %", color=LIGHT.quiet, va="center")
     handles = [Line2D([], [], color=c, linestyle=d, linewidth=2.4, label=arm) for arm, (c, d) in looks.items()]
-    figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="lower center", ncols=3, frameon=False)

@@ -101,12 +101,14 @@ def arms(dataset: str, size: Size, seed: int) -> dict[str, segue.Recipe]:
     sac = segue.SAC(**size.networks, discount=discount)
     critics: dict[str, Any] = {"ensemble_size": 3, "subset_size": 2, "critic_updates_per_actor_update": 1}
     rlpd = segue.RLPD(**size.networks, **critics, discount=discount, initial_temperature=0.1)
+    awac = segue.AWAC(**size.networks, discount=discount)
     best = segue.BC(**size.networks, loss="nll", top_fraction=0.1)
     wide = {"hidden_sizes": size.networks["hidden_sizes"]}
     ppo = segue.PPO(**wide, actor_learning_rate=1e-4, value_learning_rate=1e-3, discount=discount)
     return {
         PLAIN: segue.Recipe(**cloned, online=sac),
         "promotion": segue.Recipe(**cloned, online=rlpd, updates_per_step=1.0, bridges=(segue.Promotion(),)),
+        "AWAC, offline and live": segue.Recipe(**{**cloned, "offline": awac}, online=awac),
         "the best tenth, PPO": segue.Recipe(
             **live, dataset=dataset, offline=best, offline_steps=size.cloning, online=ppo
         ),

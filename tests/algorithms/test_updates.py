@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from measured import CASES, algorithm_of, batch_of, learner_of, of, spaces_of
+from measured import CASES, FIRST, algorithm_of, batch_of, learner_of, of, spaces_of
 from references import reference
 
 from helpers import (

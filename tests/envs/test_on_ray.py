@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from segue.envs.process import elsewhere
 from segue.errors import SegueError
 from toys import PENDULUM, SMALL, pendulum
 
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # as `--environment-processes ray` has it without an address
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'segue[ray]'")
 
 CORES = max(len(visible_cores()), 2)
@@ -31,7 +33,6 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A head that has no environments, and two nodes, each with as many cores as this machine."""
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # nothing listens to the network
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     made.nodes = [made.add_node(num_cpus=CORES) for _ in range(2)]
     monkeypatch.setenv("RAY_ADDRESS", made.address)

@@ -78,7 +78,7 @@ def live(monkeypatch, algorithm):
         rings.append(jax.tree.map(np.asarray, replay.online))
         return learner, {}
 
-    monkeypatch.setattr(agent, "run_updates", note)
+    monkeypatch.setattr(agent, "train", note)
     settings = OnlineSettings(
         env_id=CLOCK,
         steps=12,

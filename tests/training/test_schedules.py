@@ -117,7 +117,7 @@ class Progress:
 
     def __init__(self, monkeypatch, loop):
         self.seen = []
-        monkeypatch.setattr(loop, "run_updates", self)
+        monkeypatch.setattr(loop, "train", self)
 
     def __call__(self, learner, replay, key, progress, *parts, **options):
         self.seen.append(float(progress))
