@@ -118,7 +118,6 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
     return out, replays
 
 
-@pytest.mark.slow
 def test_a_policy_learns_from_images_and_is_handed_over(learnt: Any) -> None:
     """Always the same action earns −1 on average, since the wrong side costs 3."""
     policy = load_checkpoint(next(learnt[0].glob("checkpoints/offline*/seed-0/final"))).policy()

@@ -39,6 +39,7 @@ def executed(name: str, **changed: int) -> list[tuple[Any, Any]]:
     return [(a, b) for a, b in zip(stored.cells, run.cells, strict=True) if a.cell_type == "code"]
 
 
+@pytest.mark.slow
 def test_the_first_steps_execute_and_are_stored_with_what_they_printed() -> None:
     cells = executed("first-steps.ipynb")
     for before, after in cells:
