@@ -29,19 +29,21 @@ demo: install
 	        --online.value-learning-rate 1e-3" \
 	    --out runs/demo
 
-# Annotations of shapes and types are checked where every part is used at least once; it takes three times as long, so
-# that these tests run only so.
+# Annotations of shapes and types are checked where every part is used at least once; it takes longer, so that these
+# tests run only so.
 CHECKED := tests/networks tests/replay
 TYPED := --jaxtyping-packages=segue.core,segue.rng,segue.policy,segue.networks,segue.algorithms,segue.bridges,segue.replay,segue.training,segue.ope,segue.microbatches,checked.annotations
+# One worker more than cores: a test that waits for a process or the disk leaves its core to another.
+WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 test: install lint
-	$(BIN)/python -m pytest -n auto --dist worksteal $(CHECKED:%=--ignore=%)
-	$(BIN)/python -m pytest -n auto --dist worksteal $(TYPED) src/segue/conformance $(CHECKED)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(CHECKED:%=--ignore=%)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TYPED) src/segue/conformance $(CHECKED)
 
 # What takes minutes: more combinations of the same claims.
 slow: install
-	$(BIN)/python -m pytest -n auto --dist worksteal -m slow $(CHECKED:%=--ignore=%)
-	$(BIN)/python -m pytest -n auto --dist worksteal -m slow $(TYPED) src/segue/conformance $(CHECKED)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow $(CHECKED:%=--ignore=%)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow $(TYPED) src/segue/conformance $(CHECKED)
 
 lint: install
 	$(BIN)/ruff check .
