@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 AT_MOST = {
     "--offline-steps": 200,
     "--online-steps": 1_200,
-    "--traffic.episodes": 400,
+    "--traffic.episodes": 600,
     "--every": 500,
     "--episodes": 2,
     "--window": 1,
