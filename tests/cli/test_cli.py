@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -228,6 +230,45 @@ def test_compare_gives_each_arm_its_own_flags(log: str, tmp_path: Path) -> None:
     assert written["scratch"]["replay"]["name"] == "online-only"
     assert written["kept"]["offline"]["alpha"] == 1
     assert written["kept"]["seed"] == 1
+
+
+def arms_of(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> dict[str, Any]:
+    """The recipes that `segue compare` would run."""
+    found: dict[str, Any] = {}
+    monkeypatch.setattr("segue.cli.compare.launch", lambda arms, *rest: found.update(arms) or 0)
+    assert main(["compare", *arguments]) == 0
+    return found
+
+
+def test_an_arms_own_dataset_takes_the_place_of_the_common_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    common = ["--dataset", "segue:cartpole-mixed", "--dataset", "npz:x.npz", "--dataset-weights", "1", "2"]
+    common += ["--env", "CartPole-v1", "--online", "dqn", "--online-steps", "4000"]
+    own = ["--arm", "other", "--dataset csv:y.csv", "--arm", "scratch", "--dataset None --replay online-only"]
+    arms = arms_of(monkeypatch, [*common, "--arm", "mixed", "", *own])
+    assert {name: arm.dataset for name, arm in arms.items()} == {
+        "mixed": "segue:cartpole-mixed@1 + npz:x.npz@2",
+        "other": "csv:y.csv",
+        "scratch": None,
+    }
+    table = ["--dataset", "csv:y.csv", "--observation", "x", "--env", "CartPole-v1", "--online", "dqn"]
+    assert arms_of(monkeypatch, [*table, "--online-steps", "4000", *own])["scratch"].dataset is None
+
+
+def test_the_demo_of_the_makefile_is_three_arms(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = subprocess.run(
+        ["make", "--dry-run", "--always-make", "demo"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.replace("\\\n", " ")
+    (command,) = [line for line in lines.splitlines() if "segue compare" in line]
+    arms = arms_of(monkeypatch, shlex.split(command)[2:])
+    assert {name: arm.dataset for name, arm in arms.items()} == {
+        "scratch": None,
+        "plain handover": "segue:hopper-mixed",
+        "segue": "segue:hopper-mixed",
+    }
 
 
 def test_collected_episodes_load_as_the_dataset_of_their_environment(tmp_path: Path) -> None:

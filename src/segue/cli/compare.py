@@ -42,9 +42,11 @@ def main(arguments: list[str]) -> int:
     arms = {}
     for name, own in named:
         kept = list(common)
-        for part in PARTS:
+        for part in (*PARTS, "dataset"):
             if names_part(own, part):
                 kept = without_part(kept, part)
+        if names_part(own, "dataset"):  # the weights were those of the others
+            kept = without_part(kept, "dataset-weights")
         try:
             arms[name], place = recipe_from_flags([*kept, *own], "compare", DESCRIPTION, PLACE)
         except SegueError as error:

@@ -59,6 +59,8 @@ def with_one_dataset(arguments: Sequence[str]) -> list[str]:
     options = given(flags.columns)
     if not options and len(flags.dataset) < 2 and not flags.dataset_weights:
         return list(arguments)
+    if flags.dataset == ("None",):  # an arm from scratch, beside others with columns
+        return [*rest, "--dataset", "None"]
     if not flags.dataset:
         first = next(iter(options), "dataset_weights").replace("_", "-")
         raise SegueError(f"--{first}: no dataset is named; add --dataset")
