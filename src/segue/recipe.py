@@ -50,9 +50,9 @@ class Recipe(Checked):
     """
 
     dataset: Source | None = None
-    """The dataset: segue:NAME, minari:ID, lerobot:FOLDER, live:LOG, or d4rl:, npz:, csv:, parquet: or ndjson: and a
-    file. Several are a mixture. In Python also a Table, a DataFrame, a dict of arrays, a Dataset, a Mixture or a list
-    of them."""
+    """The dataset: segue:NAME, minari:ID, lerobot:FOLDER, mapped:FOLDER, live:LOG, or d4rl:, npz:, csv:, parquet: or
+    ndjson: and a file. Several are a mixture. In Python also a Table, a DataFrame, a dict of arrays, a Dataset, a
+    Mixture or a list of them."""
     clip_actions: bool = False
     """Clip logged actions that lie outside the action bounds, instead of refusing the dataset."""
     held_out: float = 0.1

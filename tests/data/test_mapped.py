@@ -147,6 +147,7 @@ def test_a_damaged_folder_ends_in_a_sentence(tmp_path: Path) -> None:
         mapped.write(place, [dataset(Spaces(3, 2))])
     for name, content, expected in (
         (mapped.ROWS, (place / mapped.ROWS).read_bytes()[:-1], r"rows.bin has .* bytes, not what dataset.json says"),
+        (mapped.ROWS, b"\xff" * (place / mapped.ROWS).stat().st_size, "rows.bin or index.npz has changed"),
         (mapped.ABOUT, json.dumps({**about, "version": 2}).encode(), "of version 2, this Segue reads 1"),
         (mapped.ABOUT, b"{", "convert it again"),
         (mapped.INDEX, b"", "convert it again"),
@@ -157,6 +158,12 @@ def test_a_damaged_folder_ends_in_a_sentence(tmp_path: Path) -> None:
             load(f"mapped:{place}")
         (place / name).write_bytes(whole)
     assert load(f"mapped:{place}").fingerprint() == dataset(Spaces(3, 2)).fingerprint()
+    # So is an index of the right size that points elsewhere.
+    index = dict(np.load(place / mapped.INDEX))
+    index["run_starts"] = index["run_starts"][::-1].copy()
+    np.savez(place / mapped.INDEX, **index)
+    with pytest.raises(DataError, match="mapped:"):
+        load(f"mapped:{place}")
 
 
 def test_what_needs_more_memory_than_is_meant_is_refused_and_the_rest_goes_on(

@@ -19,6 +19,7 @@ from segue.cli.launch import where
 from segue.errors import RecipeError, SegueError
 from segue.recipe import Recipe, read_recipes
 from segue.runner.on_ray import portable_dataset
+from segue.workers import ray_connection
 from segue.workers.ray_task import NODE
 from toys import SMALL, pendulum
 
@@ -258,3 +259,11 @@ def test_what_a_node_gets_of_a_dataset_is_the_dataset(tmp_path: Path, uri: str):
 def test_a_cluster_that_cannot_be_reached_is_said_in_a_line(tmp_path: Path):
     with pytest.raises(SegueError, match=r"^Ray at ray://127\.0\.0\.1:1 cannot be reached"):
         segue.run(short(), tmp_path / "x", on="ray://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "127.0.0.1:99999"])
+def test_an_address_where_nobody_listens_is_refused_soon(address: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_connection, "ANSWER_SECONDS", 0.0)
+    with pytest.raises(SegueError, match=r"^Ray at .* cannot be reached"):
+        ray_connection.connect(address)

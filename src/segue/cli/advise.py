@@ -19,7 +19,8 @@ class Flags:
     """Which dataset, and where its policy is to live."""
 
     uri: tyro.conf.Positional[str]
-    """segue:NAME, minari:ID, lerobot:FOLDER, or d4rl:, npz:, csv:, parquet: or ndjson: and a file."""
+    """segue:NAME, minari:ID, lerobot:FOLDER, mapped:FOLDER, live:LOG, or d4rl:, npz:, csv:, parquet: or ndjson:
+    and a file."""
     columns: ColumnFlags
     env: str | None = None
     """The live environment, if it is not the dataset's; `none` if there is none."""

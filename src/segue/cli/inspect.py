@@ -19,7 +19,8 @@ class Flags:
     """Which log, and how to show it."""
 
     uri: tyro.conf.Positional[str]
-    """segue:NAME, minari:ID, lerobot:FOLDER, or d4rl:, npz:, csv:, parquet: or ndjson: and a file."""
+    """segue:NAME, minari:ID, lerobot:FOLDER, mapped:FOLDER, live:LOG, or d4rl:, npz:, csv:, parquet: or ndjson:
+    and a file."""
     columns: ColumnFlags
     plot: Path | None = None
     """Draw it to this PNG."""

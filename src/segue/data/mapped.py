@@ -50,6 +50,8 @@ FIELDS: Mapping[str, str] = {
 BLOCK = 2**18
 #: Bytes of a dataset that are read into memory as a whole.
 MOST_IN_MEMORY = 2**30
+#: Bytes of records that are compared with their fingerprint whenever they are opened.
+MOST_VERIFIED = 2**26
 #: Transitions that are looked at where all would be too many.
 EXCERPT = 1_000_000
 #: Random rows between two releases of their pages: the kernel maps up to 64 KiB around each.
@@ -317,7 +319,7 @@ def read(place: str) -> Dataset:
             raise DataError(f"{source}: {ROWS} has {size:,} bytes, not what {ABOUT} says; copy or convert it again")
         view = View(Records(path / ROWS, kind), np.append(runs, rows), runs + np.arange(len(runs)))
         bounds = about["action_bounds"]
-        return MappedDataset(
+        dataset = MappedDataset(
             **_columns(view, source),
             view=view,
             has_rewards=about["has_rewards"],
@@ -332,6 +334,10 @@ def read(place: str) -> Dataset:
             notes=tuple(about["notes"]),
             encoding=None if about["encoding"] is None else Encoding.from_json(source, about["encoding"]),
         )
+        known = dataset.content
+        if known and size <= MOST_VERIFIED and dataclasses.replace(dataset, content=None).fingerprint() != known:
+            raise DataError(f"{source}: {ROWS} or {INDEX} has changed since it was written; copy or convert it again")
+        return dataset
     except DataError:
         raise
     except Exception as error:  # JSON, NumPy and the system raise many kinds

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import sys
 import threading
+import time
 from typing import Any
 
 from segue.compiled import visible_cores
 from segue.errors import SegueError
 from segue.plugins import search_path
+
+#: How long a cluster at HOST:PORT may take to answer at all. Ray itself would try for a quarter of an hour.
+ANSWER_SECONDS = 20.0
 
 
 def connect(address: str | None) -> bool:
@@ -31,6 +37,8 @@ def connect(address: str | None) -> bool:
 
     if ray.is_initialized():
         return False
+    if address:
+        _require_answer(address)
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
@@ -59,6 +67,20 @@ def connect(address: str | None) -> bool:
             "the import, or start a cluster and give its address"
         )
     return True
+
+
+def _require_answer(address: str) -> None:
+    """Refuse HOST:PORT where nobody listens."""
+    found = re.fullmatch(r"\[?([^/\[\]]+)\]?:(\d{1,5})", address)
+    until = time.monotonic() + ANSWER_SECONDS
+    while found:
+        try:
+            socket.create_connection((found[1], int(found[2])), max(until - time.monotonic(), 1)).close()
+            return
+        except (OSError, OverflowError) as error:
+            if time.monotonic() > until or isinstance(error, OverflowError):
+                raise SegueError(f"Ray at {address} cannot be reached: {one_line(error)}") from None
+            time.sleep(0.5)
 
 
 def own_modules() -> str:
