@@ -1,4 +1,4 @@
-"""The GPU benchmark writes what it has, whatever happens on the way."""
+"""The GPU benchmark writes every row as soon as it is measured, so that an early end loses none."""
 
 from __future__ import annotations
 

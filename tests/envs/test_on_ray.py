@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 import segue
+from ray_nodes import cluster_of_two_nodes, ray
 from segue.compiled import visible_cores
 from segue.envs import Environment, Episodes
 from segue.envs.on_ray import Nodes
@@ -22,26 +22,15 @@ from segue.envs.process import elsewhere
 from segue.errors import SegueError
 from toys import PENDULUM, SMALL, pendulum
 
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # as `--environment-processes ray` has it without an address
-ray = pytest.importorskip("ray", reason="needs Ray: pip install 'segue[ray]'")
-
 CORES = max(len(visible_cores()), 2)
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head that has no environments, and two nodes, each with as many cores as this machine."""
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    made.nodes = [made.add_node(num_cpus=CORES) for _ in range(2)]
-    monkeypatch.setenv("RAY_ADDRESS", made.address)
-    try:
+    """Two nodes, each with as many cores as this machine."""
+    with cluster_of_two_nodes(CORES) as made:
+        monkeypatch.setenv("RAY_ADDRESS", made.address)
         yield made
-    finally:
-        if ray.is_initialized():
-            ray.shutdown()
-        made.shutdown()
 
 
 @pytest.mark.slow
@@ -64,7 +53,12 @@ def test_a_node_that_is_lost_in_the_middle_of_an_episode_changes_no_bit(cluster:
     assert said == []
     there.close()
     assert ray.is_initialized() is False
-    here.close()
+    again = Episodes(PENDULUM, 2, 3, "test", tell=said.append, apart=Nodes())
+    again.restore(here.position())
+    np.testing.assert_array_equal(again.step(actions[0])[0], here.step(actions[0])[0])
+    assert said == [], "a run that is resumed goes on where it was"
+    for episodes in (again, here):
+        episodes.close()
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import segue
+from ray_nodes import cluster_of_two_nodes, ray
 from segue.cli.launch import where
 from segue.errors import RecipeError, SegueError
 from segue.recipe import Recipe, read_recipes
@@ -22,9 +23,6 @@ from segue.runner.on_ray import portable_dataset
 from segue.workers import ray_connection
 from segue.workers.ray_task import NODE
 from toys import SMALL, pendulum
-
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # as `--on ray` has it: nothing listens to the network
-ray = pytest.importorskip("ray", reason="needs Ray: pip install 'segue[ray]'")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -112,17 +110,9 @@ def test_a_place_that_is_no_ray_cluster_is_refused_before_anything_is_written(tm
 
 @pytest.fixture
 def cluster() -> Iterator[Any]:
-    """A head that does no jobs, and two nodes of one core."""
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    made.nodes = [made.add_node(num_cpus=1) for _ in range(2)]
-    try:
+    """Two nodes of one core."""
+    with cluster_of_two_nodes(1) as made:
         yield made
-    finally:
-        if ray.is_initialized():
-            ray.shutdown()
-        made.shutdown()
 
 
 def once(act: Callable[[], None], phase: str = "online", step: int = 160) -> Callable[[Any, Any], None]:

@@ -280,6 +280,13 @@ class MappedDataset(Dataset):
         std = np.sqrt(np.maximum(squares / len(self) - shift**2, 0)) + STD_EPSILON
         return Normaliser((centre + shift).astype(np.float32), std.astype(np.float32))
 
+    def observed(self) -> Float[np.ndarray, "2 observation"] | None:
+        """Smallest and largest value of each number of an observation; None for images."""
+        if self.spaces.image is not None:
+            return None
+        seen = [(block.observations.min(0), block.observations.max(0)) for block in self.blocks()]
+        return np.stack([np.min(seen, 0)[0], np.max(seen, 0)[1]])
+
     def fingerprint(self) -> str:
         """A short hash of every transition, the same as in any other format."""
         return self.content or super().fingerprint()

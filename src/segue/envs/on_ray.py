@@ -69,7 +69,7 @@ class OnNode(Apart):
     def __init__(self, nodes: Nodes, environment: Environment, timeout: float, keys: Sequence[str]) -> None:
         self.nodes, self.timeout, self.made_of = nodes, timeout, (environment.plain(), tuple(keys))
         self.calls: list[tuple[str, Any]] = []  # of the running episode
-        self.last: Any = None  # what came of the last but one
+        self.last: Any = None  # what the last answered call returned
         self._make()
 
     def _make(self) -> None:

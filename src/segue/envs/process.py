@@ -191,7 +191,7 @@ def _step_time(environment: Environment) -> float:
 
 
 class Held:
-    """An environment as the process has it that it is in; of what goes wrong, it returns the words."""
+    """An environment in the process that steps it. An error is returned as a sentence, not raised."""
 
     env: Any = None
 

@@ -114,8 +114,9 @@ class Learner:
         self._chunk: list[Told | Lost] = []
         self._due, self._candidate_at, self._warned = False, 0, False
         self._observed = self.source.observed
-        if self._observed is not None and (dataset := self.inputs.dataset) is not None:
-            self._observed = _wider(self._observed, dataset.observations)
+        dataset = self.inputs.dataset
+        if self._observed is not None and dataset is not None and (of_dataset := dataset.observed()) is not None:
+            self._observed = _wider(self._observed, of_dataset)
 
     def run(self, once: bool = False) -> None:
         """Learn from what is in the log and what comes, until Ctrl-C or SIGTERM; `once`: until its end, and stop.

@@ -23,7 +23,7 @@ def connect(address: str | None) -> bool:
     """Connect to the cluster at this address; without one, start Ray on this machine.
 
     Returns:
-        Whether that was necessary, so that whoever asked should end it with `ray.shutdown`.
+        True if there was no connection before; then the caller ends it with `ray.shutdown`.
 
     Raises:
         SegueError: if the cluster cannot be reached.
