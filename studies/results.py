@@ -59,9 +59,12 @@ def known(file: Path, tasks: Mapping[str, Arms]) -> dict[str, Any]:
 
 
 def _is(plain: Mapping[str, Any] | None, recipe: segue.Recipe) -> bool:
-    """Whether this was that recipe. Fields that Segue has got since count as their defaults; nothing was held out."""
+    """Whether this was that recipe, of any number of seeds. Fields that Segue has got since count as their defaults.
+
+    Nothing was held out.
+    """
     try:
-        return plain is not None and segue.Recipe.from_dict({"held_out": 0.0, **plain}) == recipe
+        return plain is not None and segue.Recipe.from_dict({"held_out": 0.0, **plain, "seeds": recipe.seeds}) == recipe
     except segue.SegueError:
         return False
 

@@ -27,7 +27,7 @@ class Part:
             return Planner(env_id, **PLANNERS[str(self.who)])
         from segue.cli.trained import acting
 
-        return acting(POLICIES / env_id / f"step-{self.who}", env_id)[0]
+        return acting(POLICIES / env_id / f"step-{self.who}", None)[0]
 
     def __str__(self) -> str:
         who = f"SAC at {self.who // 1000}k" if isinstance(self.who, int) else self.who

@@ -258,7 +258,8 @@ def _buffer(episode: Episode) -> Any:
     steps = len(episode.rewards)
     last = np.arange(steps) == steps - 1
     infos = {}
-    if episode.log_probs is not None:
+    # Unknown for a step (NaN) is unknown for the dataset.
+    if episode.log_probs is not None and np.isfinite(episode.log_probs).all():
         infos[PROPENSITY] = np.append(episode.log_probs, np.nan)
     if episode.costs is not None:
         infos[COST] = np.insert(episode.costs, 0, 0.0)
