@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import platform
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,4 +72,4 @@ def machine() -> dict[str, str | int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
