@@ -128,6 +128,7 @@ def test_a_run_killed_again_and_again_ends_to_the_bit_as_if_it_had_not_been(tmp_
     assert essence(tmp_path / "x") == essence(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_what_came_in_after_the_last_save_is_collected_again_not_twice(tmp_path: Path, monkeypatch):
     name = "bridges-with-states"
     segue.run(RECIPES[name], tmp_path / "whole", workers=1)
@@ -355,6 +356,7 @@ def test_a_branch_is_the_whole_run_of_its_recipe_without_the_offline_phase_again
     assert essence(tmp_path / "x") == essence(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_moved_with_its_dataset_goes_on_in_its_new_place(tmp_path: Path, whole: Path):
     assert stopped_by(signal.SIGINT, tmp_path / "x", longer()).status == "interrupted"
     (tmp_path / "x").rename(tmp_path / "y")
@@ -385,6 +387,7 @@ def test_a_run_whose_dataset_is_gone_keeps_its_budget(tmp_path: Path, whole: Pat
     assert (tmp_path / "x/recipe.json").read_text() == (whole / "recipe.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_branch_takes_along_the_dataset_that_its_run_holds(tmp_path: Path, whole: Path):
     shutil.copytree(whole, tmp_path / "x")
     recipe = trunk(tmp_path / "x")

@@ -104,6 +104,7 @@ def test_a_checkpoint_knows_its_point_of_the_phase(tmp_path: Path) -> None:
     assert load_checkpoint(places / "offline-td3-bc/seed-0/final").progress == 0.0
 
 
+@pytest.mark.slow
 def test_teaching_steps_that_have_no_effect_are_said(finished: object, tmp_path: Path) -> None:
     """TD3+BC's actor is carried over, so that none is taught."""
     recipe = pendulum(eval_episodes=1, offline_steps=1, online_steps=20, warmup_steps=10, distil_steps=7)
@@ -264,6 +265,7 @@ def test_a_worker_that_fails_says_why_and_where_the_trace_is(tmp_path: Path) -> 
     assert "error.log" in error
 
 
+@pytest.mark.slow
 def test_what_a_failed_job_held_is_let_go_before_the_next_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,6 +406,7 @@ def test_a_bad_recipe_file_says_what_is_wrong(tmp_path: Path, text: str, message
         read_recipes(file)
 
 
+@pytest.mark.slow
 def test_a_fresh_critic_can_be_fitted_to_the_handed_over_policy_before_the_policy_moves(tmp_path: Path) -> None:
     refit = segue.CriticRefit(evaluate_steps=10, align_steps=5)
     plain = run_recipe(pendulum(offline=segue.BC(**SMALL)), tmp_path / "plain", workers=1)

@@ -114,6 +114,7 @@ def test_one_seed_that_diverges_does_not_stop_the_others(accelerator, monkeypatc
     assert [len(keys) for _, keys in accelerator] == [3, 3, 3]
 
 
+@pytest.mark.slow
 def test_asked_to_stop_every_seed_saves_and_those_behind_go_first(apart: Path, accelerator, tmp_path: Path):
     def asks(job: Any, event: dict[str, Any]) -> None:
         if event["event"] == "progress" and job.seed == 1 and event["step"] == 100:
