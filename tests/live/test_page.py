@@ -173,7 +173,7 @@ def test_deployments_gates_and_alarms_are_on_one_axis(serve: Serve, other: Made)
     assert [(one.kind, one.what, one.who, one.why) for one in found.happened][1:] == [
         ("note", "rules", "me", "window = 60.0"),
         ("gate", "off-policy gate of other: failed", "", ""),
-        ("deployment", "canary: exported is live, candidate other with 10% of the units (forced)", "ana", "to see"),
+        ("deployment", "canary: exported acts, other for 10% of the units (forced)", "ana", "to see"),
         ("alarm", "too slow: other", "service", ""),
         ("note", "late", "learner", "it is behind"),
     ]

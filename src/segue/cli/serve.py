@@ -108,7 +108,8 @@ def main(arguments: list[str]) -> int:
             token, where = _token(flags.token, flags.db)
             address = f"http://{flags.host}:{listening.getsockname()[1]}"
             now = service.deployment
-            print(f"segue: {address} decides with policy {now.live[:12]} ({now.mode}, explore {now.explore})")
+            acts = now.describe(lambda policy: f"policy {policy[:12]}")
+            print(f"segue: {address} serves (mode {now.mode}: {acts}; explore {now.explore})")
             print(f"segue: log {service.database.url}, durability {flags.durability}; token {where}", flush=True)
             if flags.workers == 1:
                 # The server hands the signal that stopped it on, which would end the process as if it had failed.

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from segue.errors import SegueError
 from segue.live.database import Database
-from segue.live.overview import LISTED, Happening, Verdict, happened
+from segue.live.overview import LISTED, Happening, Verdict, happened, naming
 from segue.live.policies import Deployment, latest_deployment, live_one_after_the_other
 from segue.live.promotion import OFF_POLICY, Promoter, statuses
 from segue.live.trial import Evidence, Rules, clock, read_rules
@@ -123,6 +123,8 @@ class Seen(Struct):
     width: float
     """Seconds of a bucket."""
     deployment: Deployment
+    acts: str
+    """Who acts and who only watches, in words."""
     since: float
     who: str
     why: str
@@ -300,6 +302,7 @@ class Board:
             begins,
             grid.width,
             deployment,
+            deployment.describe(naming(self._database)),
             since,
             who,
             why,

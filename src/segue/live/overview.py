@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -101,24 +102,23 @@ def overview(database: Database, promoter: Promoter) -> Overview:
 def happened(database: Database, begins: float = 0.0) -> list[Happening]:
     """What happened since then, oldest first: the last ones."""
     found = []
-    for seq, at, mode, live, candidate, share, who, why, forced in database.read(
-        "SELECT seq, at, mode, live, candidate, share, who, why, forced FROM deployments WHERE at >= ? "
+    name = naming(database)
+    for *fields, at, who, why, forced in database.read(
+        "SELECT seq, mode, live, candidate, share, explore, at, who, why, forced FROM deployments WHERE at >= ? "
         "ORDER BY seq DESC LIMIT ?",
         begins,
         LISTED,
     ):
-        name = _name(database, live)
-        other = "" if candidate is None else f", candidate {_name(database, candidate)}"
-        units = f" with {share:.0%} of the units" if mode == "canary" else ""
-        without = " (forced)" if forced else ""
-        found.append(Happening(seq, at, "deployment", f"{mode}: {name} is live{other}{units}{without}", who, why))
+        one = Deployment(*fields)
+        what = f"{one.mode}: {one.describe(name)}{' (forced)' if forced else ''}"
+        found.append(Happening(one.seq, at, "deployment", what, who, why))
     for seq, at, candidate, gate, verdict in database.read(
         "SELECT seq, at, candidate, gate, verdict FROM gates WHERE at >= ? ORDER BY seq DESC LIMIT ?",
         begins,
         LISTED,
     ):
         kind = "alarm" if verdict == "alarm" else "gate"
-        found.append(Happening(seq, at, kind, f"{gate} gate of {_name(database, candidate)}: {verdict}", "", ""))
+        found.append(Happening(seq, at, kind, f"{gate} gate of {name(candidate)}: {verdict}", "", ""))
     for seq, at, who, what, detail in database.read(
         "SELECT seq, at, who, what, detail FROM audit WHERE at >= ? ORDER BY seq DESC LIMIT ?", begins, LISTED
     ):
@@ -126,14 +126,15 @@ def happened(database: Database, begins: float = 0.0) -> list[Happening]:
         if "deployment" in about or what == "evaluate":
             continue  # its row of deployments or gates says it
         kind = "alarm" if what in ("alarm", "too slow") else "note"
-        of = f": {_name(database, about['policy'])}" if "policy" in about else ""
+        of = f": {name(about['policy'])}" if "policy" in about else ""
         found.append(Happening(seq, at, kind, f"{what}{of}", who, str(about.get("why", ""))))
     return sorted(found, key=lambda one: one.seq)[-LISTED:]
 
 
-def _name(database: Database, policy: str) -> str:
-    rows = database.read("SELECT name FROM policies WHERE policy = ?", policy)
-    return rows[0][0] if rows else policy[:12]
+def naming(database: Database) -> Callable[[str], str]:
+    """Gives a policy's name by its hash; of one that the log does not have, the beginning of the hash."""
+    names: dict[str, str] = dict(database.read("SELECT policy, name FROM policies"))
+    return lambda policy: names.get(policy, policy[:12])
 
 
 def _gates(database: Database) -> dict[str, list[Verdict]]:

@@ -75,9 +75,13 @@ def statuses(database: Database) -> dict[str, str]:
     for pair in database.read("SELECT DISTINCT live, candidate FROM deployments"):
         found.update((policy, "retired") for policy in pair if policy is not None)
     if now is not None:
-        found[now.live] = "live"
+        if now.mode != "apprentice":
+            found[now.live] = "live"
+        elif now.candidate is None:
+            found[now.live] = "shadow"
         if now.candidate is not None:
-            found[now.candidate] = "canary" if now.on_trial else "paused" if _paused(database, now) else now.mode
+            waits = "paused" if _paused(database, now) else "frozen" if now.mode == "frozen" else "shadow"
+            found[now.candidate] = "canary" if now.on_trial else waits
     return found
 
 

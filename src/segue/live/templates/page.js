@@ -75,22 +75,13 @@ function named(hash) {
 // What is shown.
 
 function headline() {
-  const { mode, live, candidate, share, explore } = seen.deployment;
-  const [L, C] = [named(live), candidate === null ? "" : named(candidate)];
-  const said = {
-    apprentice: share
-      ? `The application acts, and ${C} for ${percent(share)} of the units`
-      : `The application acts, ${C || L} decides nothing`,
-    shadow: `${L} acts, ${C} decides on paper`,
-    canary: share ? `${C} acts for ${percent(share)} of the units` : `The trial of ${C} is paused`,
-    live: `${L} acts for everyone`,
-    frozen: `${L} alone acts until you resume`,
-  }[mode];
-  const who = (name, hash) => [`${name} `, el("code", {}, hash.slice(0, 12))];
+  const { mode, live, candidate, explore } = seen.deployment;
+  const who = (hash) => [`${named(hash)} `, el("code", {}, hash.slice(0, 12))];
   return [
-    el("h1", {}, el("span", { class: `mode ${mode}` }, mode), said),
+    el("h1", {}, el("span", { class: `mode ${mode}` }, mode), seen.acts),
     el(
-      "p", { class: "lede" }, "Live: ", ...who(L, live), ...(C ? [" · candidate: ", ...who(C, candidate)] : []),
+      "p", { class: "lede" }, mode === "apprentice" ? "Policy: " : "Live: ", ...who(live),
+      ...(candidate === null ? [] : [" · candidate: ", ...who(candidate)]),
       ` · explore: ${/^[\d.]+$/.test(explore) ? `${percent(+explore)} at random` : explore}`,
     ),
     el("p", { class: "lede" }, `Since ${moment(seen.since)}, by ${seen.who}${seen.why ? `: ${seen.why}` : ""}`),
