@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from segue.live.database import Database
 from segue.live.policies import Deployment, latest_deployment
-from segue.live.promotion import OFF_POLICY, Promoter, statuses
+from segue.live.promotion import OFF_POLICY, Promoter, Verdict, last_verdict, statuses
 from segue.live.trial import Arm, Evidence, Rules, read_rules
 
 #: Episodes that `Overview.recent` is about.
 RECENT = 1_000
 #: Happenings, policies and refusal codes that are listed.
 LISTED = 200
-
-
-class Verdict(Struct):
-    """What a gate said of a policy."""
-
-    seq: int
-    at: float
-    gate: str
-    verdict: str
-    """passed, not enough evidence, failed or alarm."""
-    evidence: dict[str, Any]
 
 
 class PolicyAbout(Struct):
@@ -77,10 +66,14 @@ class Overview(Struct):
 
 def policies(database: Database) -> list[PolicyAbout]:
     """All policies of a log, in the order in which they were staged."""
-    status, gates = statuses(database), _gates(database)
+    status, gates = statuses(database), collections.defaultdict[str, list[Verdict]](list)
+    for candidate, seq, at, gate, verdict, evidence in database.read(
+        "SELECT candidate, seq, at, gate, verdict, evidence FROM gates ORDER BY seq"
+    ):
+        gates[candidate].append(Verdict(seq, at, gate, verdict, msgspec.json.decode(evidence)))
     rows = database.read("SELECT policy, name, parent, trained_to, at FROM policies ORDER BY seq")
     return [
-        PolicyAbout(policy, name, status[policy], parent, trained_to, at, gates.get(policy, []))
+        PolicyAbout(policy, name, status[policy], parent, trained_to, at, gates[policy])
         for policy, name, parent, trained_to, at in rows
     ]
 
@@ -88,11 +81,10 @@ def policies(database: Database) -> list[PolicyAbout]:
 def overview(database: Database, promoter: Promoter) -> Overview:
     """What is known now. Raises Unavailable."""
     now = latest_deployment(database)
-    gates = [] if now is None or now.candidate is None else _gates(database).get(now.candidate, [])
     return Overview(
         now,
         promoter.evidence(),
-        next((gate for gate in reversed(gates) if gate.gate == OFF_POLICY), None),
+        None if now is None or now.candidate is None else last_verdict(database, now.candidate, OFF_POLICY),
         read_rules(database),
         _recent(database),
         happened(database),
@@ -135,14 +127,6 @@ def naming(database: Database) -> Callable[[str], str]:
     """Gives a policy's name by its hash; of one that the log does not have, the beginning of the hash."""
     names: dict[str, str] = dict(database.read("SELECT policy, name FROM policies"))
     return lambda policy: names.get(policy, policy[:12])
-
-
-def _gates(database: Database) -> dict[str, list[Verdict]]:
-    found: dict[str, list[Verdict]] = {}
-    rows = database.read("SELECT candidate, seq, at, gate, verdict, evidence FROM gates ORDER BY seq")
-    for candidate, seq, at, gate, verdict, evidence in rows:
-        found.setdefault(candidate, []).append(Verdict(seq, at, gate, verdict, msgspec.json.decode(evidence)))
-    return found
 
 
 def _recent(database: Database) -> dict[str, Arm]:
