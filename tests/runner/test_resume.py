@@ -77,7 +77,8 @@ def essence(directory: Path) -> tuple[Any, ...]:
     kept = ("parameters_sha256", "offline_evaluations", "online_evaluations", "final_score", "events", "status")
     seeds = {name: {k: seed[k] for k in kept} for name, seed in summary["arms"]["run"]["seeds"].items()}
     handover = summary["arms"]["run"]["handover"]
-    return seeds, handover, (directory / "metrics.csv").read_text()
+    final = json.loads((directory / "checkpoints/run/seed-0/final/manifest.json").read_text())
+    return seeds, handover, (directory / "metrics.csv").read_text(), final["observed"]
 
 
 def killed_at_saves(monkeypatch: pytest.MonkeyPatch, before: bool, every: int) -> list[int]:
