@@ -80,6 +80,15 @@ def test_a_recipe_file_repeats_the_run_to_the_bit(finished: object, tmp_path: Pa
     assert essence(again) == essence(finished)
 
 
+def test_a_run_that_was_complete_says_that_nothing_is_run_again(
+    finished: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(read_recipes(finished.directory / "recipe.json"), finished.directory, workers=1, progress=True)
+    assert "this recipe has run to its end before; nothing is run again" in capsys.readouterr().out
+    with pytest.raises(SegueError, match=r"recipe.json is a file; choose another --out"):
+        compare(read_recipes(finished.directory / "recipe.json"), finished.directory / "recipe.json")
+
+
 def test_a_checkpoint_acts_like_the_policy_that_was_saved(finished: object) -> None:
     saved = load_checkpoint(finished.directory / "checkpoints/run/seed-0/final")
     action = saved.policy()(np.zeros((5, 3), np.float32))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import ipaddress
 import json
 import logging
@@ -156,7 +157,11 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
     except OSError as error:
-        raise SegueError(f"--host {host} --port {port}: {error.strerror}; choose another (--port 0: any)") from None
+        if error.errno == errno.EADDRINUSE:
+            raise SegueError(
+                f"--port {port}: another program listens there, on {host}; choose another port (--port 0: any free one)"
+            ) from None
+        raise SegueError(f"cannot listen at --host {host} --port {port}: {error.strerror}; choose others") from None
     return listening
 
 

@@ -264,6 +264,8 @@ def read_plain(directory: Path) -> dict[str, Any]:
     path = Path(directory) / "summary.json"
     try:
         plain = json.loads(path.read_bytes())
+    except NotADirectoryError:
+        raise SegueError(f"{directory}: a file; expected the directory of a run") from None
     except FileNotFoundError:
         if not Path(directory).is_dir():
             raise SegueError(f"{directory}: no such directory") from None
