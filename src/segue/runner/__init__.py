@@ -136,7 +136,8 @@ def compare(
     jobs = directory.jobs()
     finished = directory.complete()
     if finished is not None:
-        Watcher(progress).console.print(f"{out}: this recipe has run to its end before; nothing is run again")
+        done = f"{out}: this recipe has run to its end before; nothing is run again"
+        Watcher(progress).console.print(done, soft_wrap=True, markup=False)
         directory.write_metrics(out)
         if report:
             write_report(out)
