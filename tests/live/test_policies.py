@@ -315,6 +315,8 @@ def test_a_policy_that_only_watches_is_not_said_to_be_live(
     run(capsys, "policies", "shadow", "other", "--db", db)
     said, status = seen()
     assert (f"policy {candidate[:12]} decides on paper" in said, status) == (True, ["retired", "shadow"])
+    run(capsys, "policies", "shadow", first, "--db", db)  # it watched, so it may again
+    assert seen()[1] == ["shadow", "retired"]
     run(capsys, "policies", "rules", "--window", "60", "--db", db)
     run(capsys, "policies", "canary", "other", "--force", "--share", "0.2", "--db", db)
     said, status = seen()

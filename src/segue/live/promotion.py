@@ -191,9 +191,7 @@ def canary(
         Refused: unless the off-policy gate let it pass, and for more than its stage allows (not with `force`).
     """
     now, policy = deployed(database), find_policy(database, word)
-    apprentice = now.mode == "apprentice"
-    if not apprentice:  # there, the policy that watches may be the candidate
-        _require_not_live(now, policy)
+    _require_not_live(now, policy)
     _require_free(now, policy, force)
     _require_thawed(now)
     rules = read_rules(database)
@@ -215,7 +213,7 @@ def canary(
             raise Refused(
                 409, "no_verdict", f"share is {share:g}; the evidence so far allows {allowed:g} at most (or force it)"
             )
-    mode = now.mode if apprentice else "canary"
+    mode = now.mode if now.mode == "apprentice" else "canary"
     return change(database, now, who, "canary", why, force, mode=mode, candidate=policy, share=share)
 
 
@@ -309,7 +307,7 @@ def _newest_first(database: Database) -> list[Deployment]:
 
 
 def _require_not_live(now: Deployment, policy: str) -> None:
-    if policy == now.live:
+    if policy == now.live and now.mode != "apprentice":  # there it only watches, and may be the candidate
         raise Refused(409, "live", f"policy {policy[:12]} is live already; expected another one")
 
 
