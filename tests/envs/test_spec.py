@@ -169,7 +169,7 @@ def test_what_a_script_defines_itself_runs_with_several_seeds_in_this_process(
 @pytest.mark.parametrize(
     ("env", "said"),
     [
-        ("SegueTestNone-v0", "one of your own is named MODULE:ID"),
+        ("SegueTestNone-v0", "One of your own is named MODULE:ID"),
         ("no_such_module:Env-v0", "module 'no_such_module' cannot be imported.*current folder"),
         ("toys:Aims", "did you mean 'Aim'"),
         ("toys.py:Aim", "name the module, not the file: toys:Aim"),

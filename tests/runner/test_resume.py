@@ -77,7 +77,8 @@ def essence(directory: Path) -> tuple[Any, ...]:
     kept = ("parameters_sha256", "offline_evaluations", "online_evaluations", "final_score", "events", "status")
     seeds = {name: {k: seed[k] for k in kept} for name, seed in summary["arms"]["run"]["seeds"].items()}
     handover = summary["arms"]["run"]["handover"]
-    return seeds, handover, (directory / "metrics.csv").read_text()
+    final = json.loads((directory / "checkpoints/run/seed-0/final/manifest.json").read_text())
+    return seeds, handover, (directory / "metrics.csv").read_text(), final["observed"]
 
 
 def killed_at_saves(monkeypatch: pytest.MonkeyPatch, before: bool, every: int) -> list[int]:
@@ -177,6 +178,8 @@ def test_ctrl_c_once_saves_and_stops_twice_stops_at_once_and_either_goes_on(tmp_
     assert result.status == "interrupted"
     steps = [int(path.name.removeprefix("step-")) for path in (tmp_path / "x/states/run/seed-0").glob("step-*")]
     assert max(steps) == (120 if times == 1 else 40), "the next place to save, or the first one, which always is"
+    done = result.summary["arms"]["run"]["seeds"]["0"]["steps"]
+    assert done == {"offline": 150, "online": max(*steps, 80)}, "80 is the evaluation at which it was asked to stop"
     result, said = again(tmp_path / "x")
     assert result.status == "complete"
     assert f"goes on from step {max(steps)}" in said

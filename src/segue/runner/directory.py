@@ -37,6 +37,7 @@ from segue.runner.executor import Outcome
 from segue.runner.jobs import Job
 from segue.runner.recorder import has_records
 from segue.runner.repair import reopen
+from segue.runner.state_store import saved_step
 
 #: The fields of a recipe that its offline phase depends on; arms that agree on them share it.
 OFFLINE_FIELDS = (
@@ -400,6 +401,15 @@ def _summarise_seed(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> tup
     def per_phase(field: str) -> dict[str, float | None]:
         return {phase: result[field] if result else None for phase, result in results.items()}
 
+    def steps(job: Job | None) -> int | None:
+        """Those done: as the result says, or else the newest saved state, or what the records show beyond it."""
+        if job is None:
+            return None
+        if (result := results[job.phase]) is not None:
+            return result["steps"]
+        recorded = [row["step"] for row in read_lines(job.records / "evaluations.jsonl") if "step" in row]
+        return max([saved_step(job.states) or 0, *recorded])
+
     def evaluations(job: Job | None) -> list[dict[str, Any]]:
         found = read_lines(job.records / "evaluations.jsonl") if job else []
         fields = ("step", "mean_return", "returns")
@@ -416,6 +426,7 @@ def _summarise_seed(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> tup
     seed = {
         "status": status,
         "error": next((o.error for o in ended if o.error), None),
+        "steps": {phase: steps(by_phase.get(phase)) for phase in results},
         "offline_score": offline_score,
         "offline_evaluations": evaluations(offline),
         "online_evaluations": online_evaluations,

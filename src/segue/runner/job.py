@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt64
+from jaxtyping import Float, UInt64
 
 from segue import rng
 from segue.algorithms.ppo import PPO
@@ -35,7 +35,7 @@ from segue.runner.jobs import Event, Job
 from segue.runner.recorder import JobRecorder
 from segue.runner.start import dataset_of, environment_of, hand_over_to_online, logged_of, normaliser_of
 from segue.runner.stopping import Stop
-from segue.seen import NOTHING_SEEN
+from segue.seen import NOTHING_SEEN, wider
 from segue.training.offline import Asking, train_offline
 from segue.training.on_policy import train_on_policy
 from segue.training.online import OnlineSettings, train_online
@@ -185,11 +185,17 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
     probe = Probe(logged)
     unit = {} if dataset is None else _unit(dataset)
 
-    def keep(step: int, learner: Learner) -> None:
+    learnt_from = _observed_before(job, dataset)
+    observed = learnt_from
+
+    def keep(step: int, learner: Learner, seen: Float[np.ndarray, "2 observation"] | None) -> None:
+        nonlocal observed
+        observed = learnt_from if seen is None else wider(learnt_from, seen)
         if step == 0 and job.pretrained is not None and dataset is not None:
             _warn_of_a_weak_start(recorder, float(dataset.episode_returns.mean()), recipe.eval_episodes)
         name = f"step-{step}" if recipe.keep_policies else LATEST
-        now = Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, step / recipe.online_steps, **unit)
+        over = step / recipe.online_steps
+        now = Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, over, **unit, observed=observed)
         checkpoint.save(job.checkpoints / name, now)
 
     if isinstance(algorithm, PPO):
@@ -199,7 +205,14 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
         learner = train_online(
             algorithm, bridges, strategy, learner, replay, recorder, settings, probe, keep, checkpointer, position
         )
-    return Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, 1.0, **unit)
+    return Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, 1.0, **unit, observed=observed)
+
+
+def _observed_before(job: Job, dataset: Dataset | None) -> Float[np.ndarray, "2 observation"] | None:
+    """The range of the dataset's observations; the offline phase has it already, and a dataset on disk is long."""
+    if job.pretrained is not None and (known := checkpoint.load(job.pretrained).observed) is not None:
+        return known
+    return None if dataset is None else dataset.observed()
 
 
 def _unit(dataset: Dataset) -> dict[str, Any]:

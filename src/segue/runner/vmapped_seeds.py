@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from segue.runner.stopping import Stopped, StoppedAtOnce
-from segue.training.offline import Answer, Asking, Updates, answer
+from segue.training.offline import Answer, Asking
 from segue.training.seeds import run_updates_together
+from segue.training.update import Updates, train
 
 
 class NotTogether(Exception):
@@ -54,7 +55,7 @@ def run_vmapped(loops: Sequence[Asking[None]]) -> list[BaseException | None]:
             now = [index for index in sorted(asked) if asked[index].step == step]
             todo = [asked.pop(index) for index in now]
             try:
-                answers = [answer(todo[0])] if len(todo) == 1 else _together(todo)
+                answers = [Answer(*train(todo[0]))] if len(todo) == 1 else _together(todo)
             except Exception as error:
                 ended |= dict.fromkeys(now, error)
                 continue
@@ -66,7 +67,7 @@ def run_vmapped(loops: Sequence[Asking[None]]) -> list[BaseException | None]:
 def _together(asked: Sequence[Updates]) -> list[Answer]:
     first = asked[0]
     if first.replay.disk is not None:  # each seed reads rows of its own
-        return [answer(updates) for updates in asked]
+        return [Answer(*train(updates)) for updates in asked]
     try:
         after = run_updates_together(
             [updates.learner for updates in asked],
