@@ -31,12 +31,11 @@ class Updates:
     def run(self) -> float:
         """One dispatch; returns its updates."""
         import jax
-        import jax.numpy as jnp
 
-        from segue.training.update import train
+        from segue.training.update import Updates, train
 
-        given = (self.learner, self.replay, jax.random.key(1), jnp.zeros(()), self.algorithm)
-        self.learner, _ = train(*given, blocks=self.blocks)
+        given = (self.learner, self.replay, jax.random.key(1), 0.0, self.algorithm)
+        self.learner, _ = train(Updates(*given, blocks=self.blocks))
         jax.block_until_ready(self.learner)
         return self.updates
 
