@@ -34,29 +34,10 @@ from segue.errors import SegueError
 from segue.files import write_atomically
 from segue.recipe import CHECKPOINT_EVERY, Recipe, portable
 from segue.runner.executor import Outcome
-from segue.runner.jobs import Job
+from segue.runner.jobs import OFFLINE_FIELDS, Job
 from segue.runner.recorder import has_records
 from segue.runner.repair import reopen
 from segue.runner.state_store import saved_step
-
-#: The fields of a recipe that its offline phase depends on; arms that agree on them share it.
-OFFLINE_FIELDS = (
-    "dataset",
-    "clip_actions",
-    "held_out",
-    "held_out_seed",
-    "env",
-    "env_kwargs",
-    "env_wrappers",
-    "max_episode_steps",
-    "offline",
-    "offline_steps",
-    "dataset_hindsight",
-    "normalise_observations",
-    "eval_every",
-    "eval_episodes",
-    "cost",
-)
 
 #: The status of a summary whose run has gone on since.
 RUNNING = "running"

@@ -1,7 +1,7 @@
 """The offline loop: many updates on the dataset per dispatch, evaluated now and then.
 
-The loop does not run its updates, it asks for them, so that those of several seeds can be one program
-(segue.training.seeds).
+The loop does not run its updates, it asks for them, so that those of several jobs can be one program
+(segue.training.vmapped).
 """
 
 from __future__ import annotations
