@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import platform
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from benchmarks.rows import HEADER, Row, line, write
 from benchmarks.settings import Settings
 from benchmarks.turns import ROOT, Failed
 
-GROUPS = ("start", "updates", "limit", "ensemble", "seeds", "growth", "runs")
+GROUPS = ("start", "updates", "limit", "ensemble", "seeds", "trials", "growth", "runs")
 
 
 def measure(groups: list[str], settings: Settings) -> Iterator[Row]:
@@ -73,4 +72,4 @@ def machine() -> dict[str, str | int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

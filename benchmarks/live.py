@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import functools
 import json
 import os
 import signal
@@ -167,7 +168,7 @@ class Load:
         loop = asyncio.get_running_loop()
         # A busy server takes up one new connection per turn of its event loop, so all are there before the load begins.
         protocols = [
-            (await loop.create_connection(lambda number=number: Connection(self, number), "127.0.0.1", server.port))[1]
+            (await loop.create_connection(functools.partial(Connection, self, number), "127.0.0.1", server.port))[1]
             for number in range(connections)
         ]
         await asyncio.sleep(0.5)

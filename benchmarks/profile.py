@@ -26,7 +26,7 @@ def main() -> None:
     from benchmarks.contestants.updates import Updates, transitions
     from segue.algorithms import ALGORITHMS
 
-    name, amount = sys.argv[1], int((*sys.argv[2:], 100)[0])
+    name, amount = sys.argv[1], int(sys.argv[2] if len(sys.argv) > 2 else 100)
     updates = Updates(ALGORITHMS[name](), amount, transitions(100_000))
     updates.run()
     with jax.profiler.trace(str(directory / "trace")):

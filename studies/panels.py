@@ -40,6 +40,8 @@ def _draw(figure: Any, summary: Mapping[str, Any], rows: Sequence[Sequence[Panel
             axes.tick_params(axis="y", labelleft=first is None)
             first = first or axes
             for name, label in lines.items():
+                if label not in arms:  # not run yet
+                    continue
                 arm = arms[label]
                 colour, dash = looks[name]
                 seeds_and_mean(axes, arm.curves(), colour, dash, width=2.0)
@@ -47,6 +49,7 @@ def _draw(figure: Any, summary: Mapping[str, Any], rows: Sequence[Sequence[Panel
                 axes.plot(0, start, "o", color=LIGHT.quiet, markersize=6, mec=LIGHT.paper, clip_on=False, zorder=5)
             axes.set_xlim(left=0)
             axes.locator_params(axis="both", nbins=5)
+        assert first is not None
         first.set_ylim(bottom=0)  # last, since it ends the scaling to what is drawn
     figure.text(0.15 / wide, 1 - 0.2 / tall, "mean return per episode", color=LIGHT.quiet, va="center")
     handles = [Line2D([], [], color=c, linestyle=d, linewidth=2.4, label=name) for name, (c, d) in looks.items()]

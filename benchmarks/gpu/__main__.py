@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,8 +77,12 @@ def rows(quick: bool) -> Iterator[tuple[dict[str, Any], Callable[[], dict[str, A
             from benchmarks.gpu import torch_updates
 
             made: list[Any] = []
-            found = rate(lambda: made.append(torch_updates.Updates(name, size)) or made[0], first)
-            return {**found, "how": made[0].how}
+
+            def make() -> Any:
+                made.append(torch_updates.Updates(name, size))
+                return made[0]
+
+            return {**rate(make, first), "how": made[0].how}
 
         return {"library": "torch", "algorithm": name, "seeds": 1}, measure
 
@@ -188,4 +191,4 @@ def _version(package: str) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from benchmarks.shapes import ACTION, BATCH, HIDDEN, OBSERVATION, columns
 
 DISCOUNT, POLYAK = 0.99, 0.005
+BATCHED = ("observations", "actions", "rewards", "next_observations")
 NAMES = ("sac", "td3-bc", "iql")
 
 
@@ -63,7 +64,8 @@ class Learner:
 
     def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rows = torch.randint(0, len(self.data["rewards"]), (BATCH,), device=self.device)
-        return tuple(self.data[name][rows] for name in ("observations", "actions", "rewards", "next_observations"))  # type: ignore[return-value]
+        observations, actions, rewards, following = (self.data[name][rows] for name in BATCHED)
+        return observations, actions, rewards, following
 
     def q(self, critic: nn.Module, observation: Tensor, action: Tensor) -> Tensor:
         both = torch.cat([observation, action], -1)

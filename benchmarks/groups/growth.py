@@ -27,7 +27,7 @@ def rows(settings: Settings) -> Iterator[Row]:
     """Memory, then time."""
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "log.npz"
-        np.savez(file, **columns(settings.scaled(1_000_000)))
+        np.savez(file, allow_pickle=False, **columns(settings.scaled(1_000_000)))
         recipe = {"dataset": f"npz:{file}", "offline": {"name": "sac"}, "offline_steps": 200}
         ((*_, last),) = race([Contestant("runs", 100, json.dumps(recipe))])
     yield Row(name="peak memory, 1M transitions", unit="GiB", ours=last["peak"] / GIB, target=1.5, bound="at most")

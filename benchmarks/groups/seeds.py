@@ -19,14 +19,17 @@ def rows(settings: Settings) -> Iterator[Row]:
     first, second = (Contestant("updates", "sac", amount, cores=[core]) for core in settings.cores[:2])
     alone, together = [], []
     try:
-        first.prepare(), second.prepare()
+        for contestant in (first, second):
+            contestant.prepare()
         for _ in range(settings.turns):
             turn = first.turn()
             alone.append(turn["units"] / turn["seconds"])
-            first.start(), second.start()
+            for contestant in (first, second):
+                contestant.start()
             turns = first.finish(), second.finish()
             together.append(sum(turn["units"] for turn in turns) / max(turn["seconds"] for turn in turns))
     finally:
-        first.close(), second.close()
+        for contestant in (first, second):
+            contestant.close()
     ours, one = statistics.median(together), statistics.median(alone)
     yield Row(name="two seeds on two cores", unit="updates/s", ours=ours, peer=one, ratio=ours / one, target=1.9)

@@ -11,9 +11,8 @@ Four parts, all into results.json and as tables into README.md; `python -m studi
 from __future__ import annotations
 
 import json
-import sys
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from segue.evidence import (
     ShiftDetector,
 )
 from studies.page import put
+from studies.parts import run
 
 HERE = Path(__file__).parent
 ALPHA, BAR = 0.05, np.log(20)
@@ -98,7 +98,7 @@ def verdicts(returns: np.ndarray, arm: np.ndarray, chance: np.ndarray, bounded: 
 
 def alarms() -> list[dict[str, Any]]:
     """False promotions and false alarms where the arms are alike."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for split, chance in SPLITS.items():
         for name in (*ALIKE, SLOW):
             for order in ("assignment", "completion") if name == SLOW else ("assignment",):
@@ -138,7 +138,7 @@ def speed() -> list[dict[str, Any]]:
     for tails, effects in (("normal", (0.5, 0.25, -1.0)), ("Student, 3 degrees", (0.5,))):
         for effect in effects:
             for chance, horizon in zip((0.5, 0.1), horizons[effect], strict=True):
-                ours, warm, means, theirs = [], [], [], []
+                ours, warm, means, theirs = [list[float]() for _ in range(4)]
                 for world in range(DECISIONS):
                     rng = np.random.default_rng([world, 7])
                     arm = rng.random(horizon) < chance
@@ -173,7 +173,7 @@ def speed() -> list[dict[str, Any]]:
 
 def change() -> list[dict[str, Any]]:
     """Units per false alarm, and from a change to its alarm."""
-    rows = []
+    rows: list[dict[str, Any]] = []
 
     def observe(detector: str, case: str, length: int, before: int, make: Callable[[np.random.Generator], Any]) -> None:
         units, alarms, delays = 0, 0, []
@@ -211,7 +211,7 @@ def change() -> list[dict[str, Any]]:
                 f"falls by {size_of_fall:g}σ, 10,000 declared",
                 UNITS,
                 500,
-                fall(size, 1e4, lambda r, drop=drop: r.standard_t(3, UNITS) - drop),
+                fall(size, 1e4, partial(lambda drop, r: r.standard_t(3, UNITS) - drop, drop)),
             )
     name = "shift, 10 features"
     observe(name, "no change, 1,000 declared", UNITS, UNITS, shift(1e3, lambda r: r.normal(size=(UNITS, 10))))
@@ -221,7 +221,7 @@ def change() -> list[dict[str, Any]]:
         ("one feature moves by 1σ, 10,000 declared", lambda x: x + moved),
         ("one feature in another unit (× 2.54), 10,000 declared", lambda x: np.where(moved, 2.54 * x, x)),
     ):
-        observe(name, case, UNITS, 500, shift(1e4, lambda r, f=altered: f(r.normal(size=(UNITS, 10)))))
+        observe(name, case, UNITS, 500, shift(1e4, partial(lambda f, r: f(r.normal(size=(UNITS, 10))), altered)))
     return rows
 
 
@@ -238,7 +238,7 @@ LOOK, MOST = 50, 5_000
 
 def limit() -> list[dict[str, Any]]:
     """Costs at the limit, at twice the limit, and at half of it, of units whose other arm costs as much."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, draw in COSTS.items():
         wrong, late, passed, soon = 0, [], 0, []
         for world in range(DECISIONS):
@@ -317,15 +317,8 @@ def pages(results: dict[str, Any]) -> dict[str, str]:
 
 
 def main() -> None:
-    """All parts, or those that are named; each is stored as it ends."""
-    file = HERE / "results.json"
-    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    started = time.monotonic()
-    parts: dict[str, Callable[[], Any]] = {"alarms": alarms, "speed": speed, "change": change, "limit": limit}
-    for name in sys.argv[1:] or parts:
-        results[name] = parts[name]()
-        print(f"{name}: {time.monotonic() - started:.0f} s since the start", flush=True)
-        file.write_text(json.dumps(results, indent=1) + "\n")
+    """Run it; the tables go into README.md."""
+    results = run(__doc__, HERE / "results.json", {"alarms": alarms, "speed": speed, "change": change, "limit": limit})
     for name, text in pages(results).items():
         put(HERE / "README.md", name, text)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def arms(log: str, kind: str) -> dict[str, segue.Recipe]:
     return recipes
 
 
-def measured(summary: dict[str, Any]) -> dict[str, Any]:
+def measured(summary: Mapping[str, Any]) -> dict[str, Any]:
     rows = {}
     for label, arm in summary["arms"].items():
         seeds = list(arm["seeds"].values())

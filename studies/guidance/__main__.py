@@ -18,8 +18,8 @@ from studies.logs import LOGS
 from studies.results import Study
 
 WAYS = {
-    **dict.fromkeys(("AWAC", "IQL"), ("log kept", "log appended", "live only", "SAMG")),
-    **dict.fromkeys(("CQL", "Cal-QL"), ("log kept", "live only", "SAMG")),
+    **dict.fromkeys(("AWAC", "IQL"), ("dataset kept", "dataset appended", "live only", "SAMG")),
+    **dict.fromkeys(("CQL", "Cal-QL"), ("dataset kept", "live only", "SAMG")),
 }
 BASELINES = {name: f"hopper-mixed: {name}" for name in ("WSRL", "RLPD")}
 
@@ -46,24 +46,24 @@ def arms(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
     samg: dict[str, Any] = {} if full else {"hidden_sizes": (128, 128), "fit_steps": 2_000}
     live: dict[str, Any] = {
         **task,
-        "offline_steps": 200_000 if full else 10_000,
-        "online_steps": 100_000 if full else 6_000,
+        "offline_steps": 200_000 if full else 50_000,
+        "online_steps": 100_000 if full else 10_000,
         "eval_every": 5_000 if full else 1_000,
-        "eval_episodes": 10 if full else 5,
+        "eval_episodes": 10,
         "seeds": 10 if full else 3,
     }
     found = {}
     for name, algorithm in algorithms.items():
         pretrained = {**live, "offline": algorithm, "online": algorithm}
         only_live = {**pretrained, "replay": segue.OnlineOnly()}
-        found[f"{name}, log kept"] = segue.Recipe(**pretrained, replay=segue.Mixed())
+        found[f"{name}, dataset kept"] = segue.Recipe(**pretrained, replay=segue.Mixed())
         found[f"{name}, live only"] = segue.Recipe(**only_live)
         found[f"{name}, SAMG"] = segue.Recipe(**only_live, bridges=(segue.SAMG(**samg),))
         if name in ("AWAC", "IQL"):
-            found[f"{name}, log appended"] = segue.Recipe(**pretrained, replay=segue.Appended())
+            found[f"{name}, dataset appended"] = segue.Recipe(**pretrained, replay=segue.Appended())
         if name == "IQL":
             for ablation in ("even", "random"):
-                bridge = segue.SAMG(**samg, coefficient=ablation)  # type: ignore[arg-type]
+                bridge = segue.SAMG(**samg, coefficient=ablation)
                 found[f"IQL, SAMG, p {ablation}"] = segue.Recipe(**only_live, bridges=(bridge,))
             adaptive = segue.SAMG(**samg, adaptive=True)
             found["IQL, SAMG, adaptive"] = segue.Recipe(**only_live, bridges=(adaptive,))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def cartpole() -> dict[str, segue.Recipe]:
 STUDIES = {"hopper-mixed": hopper, "cartpole-mixed": cartpole}
 
 
-def measured(summary: dict[str, Any]) -> dict[str, Any]:
+def measured(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Per arm and seed: the steps and returns of the curve, and what happened."""
     return {
         label: {

@@ -6,6 +6,7 @@ import heapq
 import itertools
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def write(file: Path, policy: Path, candidate: Path, decisions: int, seed: int =
         return [AuditRow(at, who, what, json.dumps({"deployment": seq, "why": why}))]
 
     verdict = {"reason": "its lower bound is above the live policy's value", "live": live, "effective_episodes": 61.2}
-    steps = [
+    steps: list[tuple[float, Callable[[float], list[Row]]]] = [
         (1.0, lambda at: deploy(at, "shadow", "shadow", 0.0, "ana", "cart-13 was fine-tuned on this week's log")),
         (1.9, lambda at: [GateRow(at, tried, "off-policy", "passed", json.dumps(verdict | {"needed": 30.0}))]),
         (2.0, lambda at: deploy(at, "canary", "canary", 0.1, "promotion", "the off-policy gate let it pass")),

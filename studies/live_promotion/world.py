@@ -128,7 +128,7 @@ def follow(
     returns = draw(rng, units)
     try:
         for start in range(0, units, every):
-            world.arrive(returns[start : start + every], better, delay)
+            world.arrive(returns[start : start + every].tolist(), better, delay)
             if (ended := world.outcome()) != "open":
                 return ended, min(start + every, units)
         return "open", units

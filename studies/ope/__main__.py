@@ -1,4 +1,4 @@
-"""Every estimator against exactly computed values: `python -m studies.ope`; needs the extra `ope` (ICU-Sepsis).
+"""Every estimator against exactly computed values: `python -m studies.ope`; needs the extra `healthcare` (ICU-Sepsis).
 
 ICU-Sepsis (Choudhary, Gupta & Thomas 2024) is a tabular MDP fitted to hospital records: 713 states of a patient, 25
 treatments, a reward of 1 for survival, no discount. Logs of the clinicians' policy and of random treatment are drawn,
@@ -10,6 +10,7 @@ their bounds are wrong. Four minutes of one core.
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections import Counter
@@ -42,7 +43,7 @@ class World:
         self.states = len(start)
         self.onward, self.reward = chances[..., : self.states], (chances * step_reward).sum(-1)
         self.start, self.step_reward, self.cumulative = start, step_reward, chances.cumsum(-1)
-        self.random = np.full(chances.shape[:2], 1 / chances.shape[1])
+        self.random = np.full(chances.shape[:-1], 1 / chances.shape[1])
         self.optimal = self._optimal()
 
     def within(self, policy: np.ndarray) -> np.ndarray:
@@ -64,9 +65,9 @@ class World:
 
     def _optimal(self) -> np.ndarray:
         """Policy iteration from random actions; ties go to the lower number."""
-        policy = self.random
+        policy: np.ndarray = self.random
         while True:
-            better = np.eye(policy.shape[1])[self.q(policy).round(12).argmax(1)]
+            better = np.eye(policy.shape[-1])[self.q(policy).round(12).argmax(1)]
             if (better == policy).all():
                 return policy
             policy = better
@@ -239,6 +240,7 @@ def finite(number: Any) -> float | None:
 
 def main() -> None:
     """Both parts, case by case."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     worlds: list[Small | Sepsis] = [Small(), Sepsis()]
     results: dict[str, Any] = {"episodes per log": EPISODES, "confidence": CONFIDENCE, "cases": []}
     started = time.monotonic()

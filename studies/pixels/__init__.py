@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.classic_control import CartPoleEnv
@@ -34,7 +36,7 @@ class PixelCartPole(gym.ObservationWrapper):
         return draw(observation[None])[0]
 
 
-def make() -> gym.Env:
+def make(**kwargs: Any) -> gym.Env:
     """Observations are the last two frames, [frames, height, width]."""
     return gym.wrappers.FrameStackObservation(PixelCartPole(), FRAMES)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
-import sys
 
 STUDIES = ("kill", "peers", "fuzz", "soak", "cost", "live-kill", "live-faults", "live-fuzz")
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in STUDIES:
-        sys.exit(f"usage: python -m studies.reliability {' | '.join(STUDIES)}")
-    importlib.import_module(f"studies.reliability.{sys.argv[1].replace('-', '_')}").main(sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of this study; -h lists them")
+    options = parser.parse_args()
+    importlib.import_module(f"studies.reliability.{options.study.replace('-', '_')}").main(options.arguments)

@@ -66,8 +66,8 @@ def originals(scratch: Path) -> dict[str, list[Files]]:
     columns = log()
     found: dict[str, list[Files]] = {}
     plain, packed = io.BytesIO(), io.BytesIO()
-    np.savez(plain, **columns)
-    np.savez_compressed(packed, **columns)
+    np.savez(plain, allow_pickle=False, **columns)
+    np.savez_compressed(packed, allow_pickle=False, **columns)
     found["npz"] = [{"log.npz": plain.getvalue()}, {"log.npz": packed.getvalue()}]
     found["d4rl"] = []
     for options in ({}, {"compression": "gzip", "chunks": True}):
@@ -272,7 +272,7 @@ def _mutate_json(content: bytes, draw: random.Random) -> bytes:
     except (ValueError, RecursionError):
         return _mutate_bytes(content, draw)
     for _ in range(draw.choice((1, 1, 3))):
-        at, path = document, []
+        at, path = document, list[Any]()
         while isinstance(at, dict | list) and at and (not path or draw.random() < 0.8):
             key = draw.choice(sorted(at)) if isinstance(at, dict) else draw.randrange(len(at))
             path.append((at, key))

@@ -178,7 +178,7 @@ def killed(place: Path, exported: Path, durability: str, kills: int, seed: int) 
                 ended(child)
             else:
                 number = draw.randint(1, 40 if kind.endswith("commit") else 150)
-                child = life(arguments, place / "service.log", lambda kind=kind, number=number: fatal(kind, number))
+                child = life(arguments, place / "service.log", functools.partial(fatal, kind, number))
                 status = ended(child, 20.0)
                 if status is None:
                     os.kill(child, signal.SIGKILL)

@@ -42,7 +42,7 @@ def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         elif name == "integrity":
             both[name] = before if value == "ok" else value
         else:
-            both[name] = before and value if name == "well" else before + value  # type: ignore[operator]
+            both[name] = before and value if name == "well" else before + value
     return both
 
 
@@ -144,7 +144,7 @@ async def client(wire: Wire, name: str, size: int, record: Record, over: asyncio
     while not over.is_set():
         number += 1
         for step in range(10):
-            decision = {"decision_id": f"{name}-{number}-{step}", "episode_id": f"{name}-{number}"}
+            decision: dict[str, Any] = {"decision_id": f"{name}-{number}-{step}", "episode_id": f"{name}-{number}"}
             decision["observation"] = [source.uniform(-0.05, 0.05) for _ in range(size)]
             asked = msgspec.json.encode(decision)
             for _ in range(1 + (source.random() < 0.1)):

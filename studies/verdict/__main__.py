@@ -14,9 +14,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ import segue
 from segue.data.dataset import Dataset
 from segue.ope import bootstrap, evaluate_offline
 from segue.policy import Policy
+from studies.parts import run
 from studies.verdict.noise import fitted, noise
 
 HERE = Path(__file__).parent
@@ -123,21 +122,15 @@ def power() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """All parts, or those that are named; each is stored as it ends."""
+    """Run it, and print its tables."""
     bootstrap.RESAMPLES = 100  # for the interval of the dataset's value alone; no verdict here rests on it
-    file = HERE / "results.json"
-    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"confidence": 0.95}
-    started = time.monotonic()
     parts: dict[str, Callable[[], Any]] = {
         "noise, least squares": lambda: on_noise(least_squares, FITTED),
         "estimated propensities": without_propensities,
         "power": power,
         "noise, trained": lambda: on_noise(trained, TRAINED),
     }
-    for name in sys.argv[1:] or parts:
-        results[name] = parts[name]()
-        print(f"{name}: {time.monotonic() - started:.0f} s since the start", flush=True)
-        file.write_text(json.dumps(results, indent=1) + "\n")
+    results = run(__doc__, HERE / "results.json", parts)
     print("\n".join(tables(results)))
 
 

@@ -75,6 +75,12 @@ def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             "--online.actor-learning-rate or --online.critic-learning-rate?",
         ),
         (["run", "--online", "sac", "--env", "none", "--online-steps", "1e5", "--seeds", "2"], "but env is none"),
+        (["run"], "the recipe names no algorithm; expected an offline one (--offline), an online one"),
+        (
+            ["run", "--online", "sac", "--env", "Pendulum-v1", "--updates-per-step", "1"],
+            "say how many: --online-steps N",
+        ),
+        (["run", "--online", "sac", "--zzz", "3"], "unknown flag '--zzz': segue run --help lists"),
         (["run", "--online", "sac", "--n-envs", "3"], "did you mean --environments?"),
         (["run", "--online", "sac", "--online.batchsize", "3"], "did you mean --online.batch-size"),
         (

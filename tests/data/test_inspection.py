@@ -210,6 +210,20 @@ def test_an_inspection_goes_into_json_and_onto_a_terminal(log):
         assert problem.found in words
 
 
+def test_how_many_actions_are_allowed_on_average_is_said() -> None:
+    masks = np.eye(3)[np.arange(50) % 3]  # the logged action
+    masks[:25, 0] = 1
+    inspection = inspect(load(discrete_log() | {"allowed_actions": masks}))
+    assert inspection.allowed_shares == pytest.approx(masks.mean(0))
+    console = Console(width=100, file=io.StringIO())
+    console.print(inspection)
+    assert (
+        f"allowed actions: {masks.sum(1).mean():.3g} of 3 on average; every logged action was allowed"
+        in console.file.getvalue()
+    )
+    assert inspect(load(discrete_log())).allowed_shares == ()
+
+
 @pytest.mark.parametrize(
     "log", [HEALTHY, discrete_log(), SICK[constant_rewards]], ids=["continuous", "discrete", "flat"]
 )

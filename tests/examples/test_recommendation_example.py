@@ -10,6 +10,7 @@ from examples.recommendation import figures, open_bandit, tables
 
 pytest.importorskip("sardine", reason="pip install 'segue[recommendation]'")
 from examples.recommendation import shop
+from examples.recommendation.__main__ import SHORT
 
 
 def test_the_logger_shows_items_as_often_as_the_log_says() -> None:
@@ -43,8 +44,7 @@ def test_each_log_of_open_bandit_judges_the_other_policy_and_refuses_what_it_nev
 
 @pytest.mark.slow
 def test_the_shop_goes_from_a_log_to_a_second_trial(tmp_path: Path) -> None:
-    sizes = shop.Sizes(log=60, updates=50, before=10, trial=20, learn=10, every=100, truth=20)
-    found = shop.go(tmp_path / "shop", sizes, seed=0)
+    found = shop.go(tmp_path / "shop", SHORT, seed=0)
     assert [one["status"] for one in found["trials"]] != []
     assert set(found["clicks per session"]) == {"logger", "logged, cloned", "pretrained", "fine-tuned"}
     figures.shop(found, tmp_path)

@@ -107,6 +107,11 @@ def test_arms_that_got_differently_far_say_how_far(summary: dict[str, Any]) -> N
     assert cells(summary, "scratch")["online steps"] == ("2,000", "")
 
 
+def test_steps_after_the_last_evaluation_count_as_done(summary: dict[str, Any]) -> None:
+    summary["arms"]["fine-tune"]["seeds"]["1"]["steps"] = {"offline": 500, "online": 2600}
+    assert cells(summary, "fine-tune")["online steps"] == ("2,000–2,600", "")
+
+
 def test_arms_that_got_equally_far_say_so_once(summary: dict[str, Any]) -> None:
     assert "online steps" not in cells(summary, "scratch")
     assert "Online steps 2,000, seeds 2 for all arms." in notes(summary)

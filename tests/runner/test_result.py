@@ -104,6 +104,7 @@ def test_a_run_that_fails_raises_the_cause_and_keeps_the_seeds_that_completed(tm
         result.policy("broken")
 
 
+@pytest.mark.slow
 def test_progress_is_shown_where_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = segue.Recipe(
         env=PENDULUM, online=segue.SAC(**SMALL), online_steps=20, warmup_steps=10, eval_every=20, eval_episodes=1

@@ -193,6 +193,7 @@ def test_values_are_read_as_people_write_them(text: str, values: Any):
         ({"online.discount": [0.9]}, "the recipe has no online algorithm"),
         ({"bridges.q-filter.percentile": [1]}, "unknown bridge of the recipe 'q-filter'"),
         ({"offlin.alpha": [1]}, "did you mean 'offline'"),
+        ({"alpha": [1]}, "a hyper-parameter is named with its part: offline.alpha or online.alpha"),
         ({"offline.alpha": ["much"]}, "alpha is 'much'; expected a finite number"),
         ({"offline.alpha": []}, "no value is given"),
         ({"offline.alpha": [1, 1]}, "1 is given twice"),

@@ -8,12 +8,15 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from segue.cli.parse import parse
 from segue.errors import SegueError, unknown
+
+if TYPE_CHECKING:
+    from segue.live.policies import Deployment
 
 OF_A_POLICY = ("stage", "evaluate", "shadow", "canary", "promote", "explore")
 ACTIONS = (*OF_A_POLICY, "list", "rollback", "pause", "freeze", "resume", "rules")
@@ -220,11 +223,12 @@ DO: dict[str, Callable[[Any, Flags], int]] = {
 }
 
 
-def _now(deployment: Any) -> str:
-    beside = ""
-    if deployment.candidate is not None:
-        beside = f", candidate {deployment.candidate[:12]} with {deployment.share:.0%} of the units"
-    return f"mode {deployment.mode}: policy {deployment.live[:12]}{beside}, explore {deployment.explore}"
+def _now(deployment: Deployment) -> str:
+    return f"mode {deployment.mode}: {deployment.describe(_short)}; explore {deployment.explore}"
+
+
+def _short(policy: str) -> str:
+    return f"policy {policy[:12]}"
 
 
 def _who() -> str:

@@ -83,6 +83,9 @@ class Inspection:
     """Empty where actions are discrete."""
     action_shares: tuple[float, ...]
     """Share of steps that took each discrete action; empty where actions are continuous."""
+    allowed_shares: tuple[float, ...]
+    """Share of steps that allowed each discrete action; empty if the dataset does not say. Their sum is the mean number
+    of allowed actions. A dataset that forbids a logged action is refused."""
     notes: tuple[str, ...]
     """What loading did to the dataset."""
     problems: tuple[Problem, ...]
@@ -108,6 +111,9 @@ class Inspection:
             _action_table(self),
             Text(_observation_line(self)),
         ]
+        if self.allowed_shares:
+            mean, size = sum(self.allowed_shares), len(self.allowed_shares)
+            blocks.append(Text(f"allowed actions: {mean:.3g} of {size} on average; every logged action was allowed"))
         blocks += [_item("note", note) for note in self.notes]
         for problem in self.problems:
             blocks.append(Text.assemble("\n", ("! ", "yellow"), (problem.found, "bold")))
@@ -142,6 +148,7 @@ def inspect(dataset: Dataset) -> Inspection:
         image=dataset.spaces.image,
         actions=() if discrete else tuple(_action_dimension(column) for column in seen.actions.T),
         action_shares=tuple(map(float, _shares(seen))) if discrete else (),
+        allowed_shares=() if seen.allowed_actions is None else tuple(map(float, seen.allowed_actions.mean(0))),
         notes=notes,
         problems=problems(seen),
     )
@@ -244,9 +251,10 @@ def _spread_table(inspection: Inspection) -> RenderableType:
 
 def _action_table(inspection: Inspection) -> RenderableType:
     if inspection.action_shares:
-        table = _table("action", "share of steps")
-        for index, share in enumerate(inspection.action_shares):
-            table.add_row(str(index), f"{share:.1%}")
+        masks = inspection.allowed_shares
+        table = _table("action", "share of steps", *(["allowed in"] if masks else []))
+        for index, shares in enumerate(zip(inspection.action_shares, *([masks] if masks else []), strict=True)):
+            table.add_row(str(index), *(f"{share:.1%}" for share in shares))
         return table
     table = _table("action dimension", "min", "max", "mean", "std", "at a bound")
     for index, action in enumerate(inspection.actions):

@@ -1,7 +1,7 @@
 """A dataset larger than memory: `mapped:FOLDER`, which `segue convert` writes, and of which rows are read on demand.
 
     dataset.json    what the dataset says about itself; written last
-    index.npz       the first transition of each episode, and of each run
+    index.npz       the first transition of each episode, and of each run; a checksum of each block of records
     rows.bin        one record of fixed width per transition, and one more after each run
 
 A run is a part of an episode in which the next observation of each transition is the observation of the next one. It
@@ -18,13 +18,14 @@ import mmap
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt64
+from jaxtyping import Float, Int, UInt32, UInt64
 
 from segue import rng
 from segue.core import Normaliser, Spaces
@@ -34,7 +35,7 @@ from segue.data.encoding import Encoding
 from segue.errors import DataError
 from segue.files import sync
 
-VERSION = 1
+VERSION = 2
 ABOUT, INDEX, ROWS = "dataset.json", "index.npz", "rows.bin"
 #: Fields of a record by the column of a dataset that they hold.
 FIELDS: Mapping[str, str] = {
@@ -50,7 +51,9 @@ FIELDS: Mapping[str, str] = {
 BLOCK = 2**18
 #: Bytes of a dataset that are read into memory as a whole.
 MOST_IN_MEMORY = 2**30
-#: Bytes of records that are compared with their fingerprint whenever they are opened.
+#: Bytes of a block of records, which has a checksum.
+BLOCK_BYTES = 2**18
+#: Bytes of records whose checksums are compared when they are opened; those of more, when a block is read in its order.
 MOST_VERIFIED = 2**26
 #: Transitions that are looked at where all would be too many.
 EXCERPT = 1_000_000
@@ -61,10 +64,15 @@ READERS = 8
 
 
 class Records:
-    """The file of records."""
+    """The file of records.
 
-    def __init__(self, path: Path, kind: np.dtype) -> None:
-        self.path, self.kind = path, kind
+    Raises:
+        DataError: if a block is read in its order, for the first time, and is not what was written.
+    """
+
+    def __init__(self, path: Path, kind: np.dtype, checksums: UInt32[np.ndarray, " blocks"]) -> None:
+        self.path, self.kind, self.checksums = path, kind, checksums
+        self.verified = np.zeros(len(checksums), bool)
         with path.open("rb") as file:
             self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._advise("MADV_RANDOM")
@@ -85,12 +93,31 @@ class Records:
 
     def between(self, start: int, stop: int) -> np.ndarray:
         """Pairs of records by the place of the first, from start to stop."""
-        records = np.fromfile(self.path, self.kind, stop - start + 1, offset=start * self.kind.itemsize)
+        size = _per_block(self.kind)
+        first, beyond = start // size, stop // size + 1
+        read = np.fromfile(self.path, self.kind, (beyond - first) * size, offset=first * size * self.kind.itemsize)
+        for block in first + np.flatnonzero(~self.verified[first:beyond]):
+            self._verify(int(block), read[(block - first) * size :][:size])
+        records = read[start - first * size :]
         return np.ndarray((stop - start,), self.pairs.dtype, records.data, strides=(self.kind.itemsize,))
+
+    def _verify(self, block: int, records: np.ndarray) -> None:
+        if zlib.crc32(records.data) != self.checksums[block]:
+            start = block * _per_block(self.kind)
+            raise DataError(
+                f"mapped:{self.path.parent}: {ROWS} has changed since it was written, in the records {start:,} to "
+                f"{start + len(records) - 1:,}; copy or convert it again"
+            )
+        self.verified[block] = True
 
     def _advise(self, advice: str) -> None:
         if hasattr(mmap, advice):  # Windows has none
             self.map.madvise(getattr(mmap, advice))
+
+
+def _per_block(kind: np.dtype) -> int:
+    """Records of a block."""
+    return max(BLOCK_BYTES // kind.itemsize, 1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -319,14 +346,19 @@ def read(place: str) -> Dataset:
         if about["version"] != VERSION:
             raise DataError(f"{source}: of version {about['version']}, this Segue reads {VERSION}; convert it again")
         kind = np.dtype([(name, code, tuple(shape)) for name, code, shape in about["record"]])
+        if zlib.crc32((path / INDEX).read_bytes()) != about["index_checksum"]:
+            raise DataError(f"{source}: {INDEX} has changed since it was written; copy or convert it again")
         with np.load(path / INDEX, allow_pickle=False) as index:
-            starts, runs = index["episode_starts"], index["run_starts"]
+            starts, runs, checksums = index["episode_starts"], index["run_starts"], index["checksums"]
         rows, size = about["rows"], (path / ROWS).stat().st_size
         if size != (rows + len(runs)) * kind.itemsize or len(starts) != about["episodes"]:
             raise DataError(f"{source}: {ROWS} has {size:,} bytes, not what {ABOUT} says; copy or convert it again")
-        view = View(Records(path / ROWS, kind), np.append(runs, rows), runs + np.arange(len(runs)))
+        records = Records(path / ROWS, kind, checksums)
+        if size <= MOST_VERIFIED:
+            records.between(0, len(records.pairs))
+        view = View(records, np.append(runs, rows), runs + np.arange(len(runs)))
         bounds = about["action_bounds"]
-        dataset = MappedDataset(
+        return MappedDataset(
             **_columns(view, source),
             view=view,
             has_rewards=about["has_rewards"],
@@ -341,10 +373,6 @@ def read(place: str) -> Dataset:
             notes=tuple(about["notes"]),
             encoding=None if about["encoding"] is None else Encoding.from_json(source, about["encoding"]),
         )
-        known = dataset.content
-        if known and size <= MOST_VERIFIED and dataclasses.replace(dataset, content=None).fingerprint() != known:
-            raise DataError(f"{source}: {ROWS} or {INDEX} has changed since it was written; copy or convert it again")
-        return dataset
     except DataError:
         raise
     except Exception as error:  # JSON, NumPy and the system raise many kinds
@@ -411,7 +439,8 @@ def _write_parts(source: str, path: Path, parts: Iterable[Dataset]) -> dict[str,
     if first is None:
         raise DataError(f"{source}: there is nothing to write; expected at least one dataset")
     episode_starts = np.concatenate(starts)
-    np.savez(path / INDEX, episode_starts=episode_starts, run_starts=np.concatenate(runs))
+    checksums = _checksums(path / ROWS, np.dtype(_kinds(first)))
+    np.savez(path / INDEX, episode_starts=episode_starts, run_starts=np.concatenate(runs), checksums=checksums)
     return {
         "version": VERSION,
         "rows": rows,
@@ -427,8 +456,16 @@ def _write_parts(source: str, path: Path, parts: Iterable[Dataset]) -> dict[str,
         "notes": [
             alike[0] + (f" (so, or alike, in {len(alike)} parts)" if alike[1:] else "") for alike in notes.values()
         ],
+        "index_checksum": zlib.crc32((path / INDEX).read_bytes()),
         "fingerprint": None,
     }
+
+
+def _checksums(path: Path, kind: np.dtype) -> UInt32[np.ndarray, " blocks"]:
+    """Of each block of a file of records."""
+    size = _per_block(kind) * kind.itemsize
+    with path.open("rb") as file:
+        return np.array([zlib.crc32(block) for block in iter(lambda: file.read(size), b"")], np.uint32)
 
 
 def _require_alike(source: str, first: Dataset, part: Dataset) -> None:

@@ -96,7 +96,9 @@ class Sqlite:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._prepare()
         except (sqlite3.Error, OSError) as error:
-            raise SegueError(f"{path}: cannot be opened as a live log ({error})") from None
+            raise SegueError(
+                f"{path}: cannot be opened as a live log ({error}); expected one of `segue serve`, or a new file"
+            ) from None
 
     def append(self, rows: Sequence[Row]) -> list[int | None]:
         """See Database."""

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,19 @@ class Deployment:
     def on_trial(self) -> bool:
         """Whether units are drawn for the candidate, beside the live policy or the application."""
         return self.candidate is not None and self.share > 0 and self.mode in ("canary", "apprentice")
+
+    def describe(self, name: Callable[[str], str]) -> str:
+        """Who acts and who only watches, in words; `name` gives a policy's name by its hash."""
+        live = name(self.live)
+        candidate = live if self.candidate is None else name(self.candidate)
+        some = f"{candidate} for {self.share:.0%} of the units"
+        return {
+            "apprentice": f"the application acts, {some if self.on_trial else f'{candidate} decides on paper'}",
+            "shadow": f"{live} acts, {candidate} decides on paper",
+            "canary": f"{live} acts, {some if self.on_trial else f'the trial of {candidate} is paused'}",
+            "live": f"{live} acts for everyone",
+            "frozen": f"{live} alone acts until `resume`",
+        }[self.mode]
 
 
 def stage(

@@ -13,9 +13,10 @@ import json
 import logging
 import threading
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from segue.errors import SegueError
 from segue.live.database import Database
@@ -43,11 +44,14 @@ STAGE = "canary "
 PASSED, OPEN, FAILED, ALARM = "passed", "not enough evidence", "failed", "alarm"
 
 
-class Gate(NamedTuple):
-    """The last verdict on a candidate."""
+class Verdict(Struct):
+    """What a gate said of a policy."""
 
+    seq: int
+    at: float
     gate: str
     verdict: str
+    """passed, not enough evidence, failed or alarm."""
     evidence: dict[str, Any]
 
 
@@ -75,18 +79,27 @@ def statuses(database: Database) -> dict[str, str]:
     for pair in database.read("SELECT DISTINCT live, candidate FROM deployments"):
         found.update((policy, "retired") for policy in pair if policy is not None)
     if now is not None:
-        found[now.live] = "live"
+        if now.mode != "apprentice":
+            found[now.live] = "live"
+        elif now.candidate is None:
+            found[now.live] = "shadow"
         if now.candidate is not None:
-            found[now.candidate] = "canary" if now.on_trial else "paused" if _paused(database, now) else now.mode
+            waits = "paused" if _paused(database, now) else "frozen" if now.mode == "frozen" else "shadow"
+            found[now.candidate] = "canary" if now.on_trial else waits
     return found
 
 
-def last_gate(database: Database, candidate: str) -> Gate | None:
-    """The last verdict on a policy."""
+def last_verdict(database: Database, candidate: str, gate: str | None = None) -> Verdict | None:
+    """The last verdict on a policy, of one gate or of any."""
     rows = database.read(
-        "SELECT gate, verdict, evidence FROM gates WHERE candidate = ? ORDER BY seq DESC LIMIT 1", candidate
+        "SELECT seq, at, gate, verdict, evidence FROM gates WHERE candidate = ? AND gate = COALESCE(?, gate) "
+        "ORDER BY seq DESC LIMIT 1",
+        candidate,
+        gate,
     )
-    return Gate(rows[0][0], rows[0][1], json.loads(rows[0][2])) if rows else None
+    for seq, at, of, verdict, evidence in rows:
+        return Verdict(seq, at, of, verdict, json.loads(evidence))
+    return None
 
 
 def deployed(database: Database) -> Deployment:
@@ -178,9 +191,7 @@ def canary(
         Refused: unless the off-policy gate let it pass, and for more than its stage allows (not with `force`).
     """
     now, policy = deployed(database), find_policy(database, word)
-    apprentice = now.mode == "apprentice"
-    if not apprentice:  # there, the policy that watches may be the candidate
-        _require_not_live(now, policy)
+    _require_not_live(now, policy)
     _require_free(now, policy, force)
     _require_thawed(now)
     rules = read_rules(database)
@@ -202,7 +213,7 @@ def canary(
             raise Refused(
                 409, "no_verdict", f"share is {share:g}; the evidence so far allows {allowed:g} at most (or force it)"
             )
-    mode = now.mode if apprentice else "canary"
+    mode = now.mode if now.mode == "apprentice" else "canary"
     return change(database, now, who, "canary", why, force, mode=mode, candidate=policy, share=share)
 
 
@@ -296,7 +307,7 @@ def _newest_first(database: Database) -> list[Deployment]:
 
 
 def _require_not_live(now: Deployment, policy: str) -> None:
-    if policy == now.live:
+    if policy == now.live and now.mode != "apprentice":  # there it only watches, and may be the candidate
         raise Refused(409, "live", f"policy {policy[:12]} is live already; expected another one")
 
 
@@ -314,14 +325,14 @@ def _require_thawed(now: Deployment) -> None:
         raise Refused(409, "frozen", "the service is frozen; expected `resume` first")
 
 
-def _lets_pass(gate: Gate | None, rules: Rules) -> bool:
+def _lets_pass(gate: Verdict | None, rules: Rules) -> bool:
     """Whether the last verdict on a candidate is enough for a canary."""
     enough = (PASSED,) if rules.gate == "passed" else (PASSED, OPEN)
     return gate is not None and gate.gate == OFF_POLICY and gate.verdict in enough
 
 
 def _require_gate(database: Database, now: Deployment, policy: str, rules: Rules) -> None:
-    gate = last_gate(database, policy)
+    gate = last_verdict(database, policy)
     if gate is None or not _lets_pass(gate, rules):
         said = "none has been made" if gate is None else f"the last one is: {gate.gate}, {gate.verdict}"
         raise Refused(
@@ -354,7 +365,7 @@ def _require_trial(database: Database, now: Deployment, policy: str) -> None:
         began = courses(database)[-1].began
         if _allowed_share(database, policy, read_rules(database, began)) == 1:
             return
-        gate = last_gate(database, policy)
+        gate = last_verdict(database, policy)
         said = f"the last one is: {gate.gate}, {gate.verdict}" if gate is not None else "there is none yet"
     else:
         said = "it is not on trial"
@@ -468,7 +479,7 @@ class Promoter:
         """From shadow to canary, once the off-policy gate lets the candidate pass."""
         rules, gate = read_rules(self.database), None
         if now.candidate is not None and rules.automatic and rules.window is not None:
-            gate = last_gate(self.database, now.candidate)
+            gate = last_verdict(self.database, now.candidate)
         if gate is not None and _lets_pass(gate, rules) and gate.evidence["live"] == now.live:
             self._change(now, "canary", f"the off-policy gate: {gate.verdict}", mode="canary", share=rules.shares[0])
 

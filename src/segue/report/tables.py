@@ -214,10 +214,10 @@ def _steps(steps: float) -> str:
 
 
 def _reached(summary: Summary) -> dict[str, Cell]:
-    """Per arm the last evaluated online step of its seeds."""
+    """Per arm the online steps that its seeds have done."""
     cells = {}
     for name, arm in summary.arms.items():
-        last = [float(steps[-1]) for steps, _ in arm.curves() if steps.size]
+        last = [seed.online_steps for seed in arm.seeds.values() if not math.isnan(seed.online_steps)]
         cells[name] = Cell(range_text(min(last), max(last), 0) if last else ABSENT)
     return cells
 

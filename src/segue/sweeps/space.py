@@ -85,7 +85,10 @@ def field_of(path: str) -> tuple[str, ...]:
     if names[0] in FIXED:
         raise RecipeError(f"vary {path}: {FIXED[names[0]]}")
     if names[0] not in (fields := [field.name for field in dataclasses.fields(Recipe)]):
-        raise RecipeError(unknown("field of a recipe", names[0], fields))
+        what = unknown("field of a recipe", names[0], fields)
+        if rest or what.endswith("?"):
+            raise RecipeError(what)
+        raise RecipeError(f"{what}; a hyper-parameter is named with its part: offline.{path} or online.{path}")
     if (len(names) > 1 and names[0] not in PARTS) or len(names) > 2 + (names[0] == "bridges"):
         raise RecipeError(f"vary {path}: {names[0]} has no such field")
     return names

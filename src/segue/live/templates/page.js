@@ -75,22 +75,13 @@ function named(hash) {
 // What is shown.
 
 function headline() {
-  const { mode, live, candidate, share, explore } = seen.deployment;
-  const [L, C] = [named(live), candidate === null ? "" : named(candidate)];
-  const said = {
-    apprentice: share
-      ? `The application acts, and ${C} for ${percent(share)} of the units`
-      : `The application acts, ${C || L} decides nothing`,
-    shadow: `${L} acts, ${C} decides on paper`,
-    canary: share ? `${C} acts for ${percent(share)} of the units` : `The trial of ${C} is paused`,
-    live: `${L} acts for everyone`,
-    frozen: `${L} alone acts until you resume`,
-  }[mode];
-  const who = (name, hash) => [`${name} `, el("code", {}, hash.slice(0, 12))];
+  const { mode, live, candidate, explore } = seen.deployment;
+  const who = (hash) => [`${named(hash)} `, el("code", {}, hash.slice(0, 12))];
   return [
-    el("h1", {}, el("span", { class: `mode ${mode}` }, mode), said),
+    el("h1", {}, el("span", { class: `mode ${mode}` }, mode), seen.acts),
     el(
-      "p", { class: "lede" }, "Live: ", ...who(L, live), ...(C ? [" · candidate: ", ...who(C, candidate)] : []),
+      "p", { class: "lede" }, mode === "apprentice" ? "Policy: " : "Live: ", ...who(live),
+      ...(candidate === null ? [] : [" · candidate: ", ...who(candidate)]),
       ` · explore: ${/^[\d.]+$/.test(explore) ? `${percent(+explore)} at random` : explore}`,
     ),
     el("p", { class: "lede" }, `Since ${moment(seen.since)}, by ${seen.who}${seen.why ? `: ${seen.why}` : ""}`),
@@ -278,7 +269,7 @@ function byArm() {
 function policyTable() {
   return table(["Policy", "Status", "Trained to row", "Staged", "Last gate", ""], seen.policies.map((one) => {
     const steps = ["evaluate", "shadow", "canary", "promote"].filter((name) => name !== one.status);
-    const buttons = one.policy === seen.deployment.live ? [] : steps;
+    const buttons = one.status === "live" ? [] : steps;
     return [
       el("span", {}, one.name, " ", el("code", { class: "quiet" }, one.policy.slice(0, 12)),
         one.parent && el("span", { class: "note" }, ` from ${named(one.parent)}`)),
@@ -549,11 +540,11 @@ async function look() {
 const WRONG = "This is not the service's token. It is what --token or SEGUE_TOKEN gave, or in the file DB.token beside the log.";
 const ENDS = "Running episodes end with the policy that they began with.";
 const displaced = (P, C) => (C && C !== P ? `, in place of ${C}` : "");
-// What each does to whom: of the policy P of a row, the candidate C, and the live policy L.
+// What each does to whom: the policy P of a row, the candidate C, the live policy L, and A, which acts beside C.
 const ACTIONS = {
   pause: {
     title: "Pause",
-    does: ({ C, L }) => `New episodes go to ${L}. Episodes of ${C} that are running go on with it. `
+    does: ({ A, C }) => `New episodes go to ${A}. Episodes of ${C} that are running go on with it. `
       + "The trial can be resumed.",
   },
   resume: {
@@ -568,8 +559,8 @@ const ACTIONS = {
   },
   rollback: {
     title: "Roll back",
-    does: ({ C, L }) => C
-      ? `Withdraws ${C}. ${L} acts for all units at once, also in running episodes. The trial ends; `
+    does: ({ A, C, L }) => C
+      ? `Withdraws ${C}; ${A} acts for all units at once, also in running episodes. The trial ends; `
         + `another trial of ${C} needs more evidence.`
       : `Puts ${named(seen.previous)} back as the live policy of all new episodes, and retires ${L}. `
         + `Episodes that ${L} began as the live policy end with it.`,
@@ -581,16 +572,16 @@ const ACTIONS = {
   },
   shadow: {
     title: "Shadow", force: true,
-    does: ({ P, C, L, mode }) => `${P} decides on paper beside ${L}${displaced(P, C)}. What it would have done is logged. `
+    does: ({ A, P, C, mode }) => `${P} decides on paper beside ${A}${displaced(P, C)}. What it would have done is logged. `
       + (mode === "canary" && C === P ? `It gets no new units; its running episodes go on with it. ` : "Nobody meets it. ")
       + "Once it has passed the off-policy gate, a canary may begin without you.",
   },
   canary: {
     title: "Canary", force: true, share: true,
-    does: ({ P, C, L }) => `${P} acts for a share of the units${displaced(P, C)}; ${L} acts for the others. `
+    does: ({ A, P, C }) => `${P} acts for a share of the units${displaced(P, C)}; ${A} acts for the others. `
       + `A unit keeps its policy while the trial goes on. An alarm withdraws ${P}.`,
   },
-  promote: { title: "Promote", force: true, does: ({ P, L }) => `${P} acts for all new episodes, and ${L} is retired. ${ENDS}` },
+  promote: { title: "Promote", force: true, does: ({ A, P }) => `${P} acts for all new episodes, in place of ${A}. ${ENDS}` },
 };
 
 function button(name, policy, kind) {
@@ -607,7 +598,8 @@ function open(name, policy) {
   const [C, L] = [candidate === null ? "" : named(candidate), named(live)];
   chosen = { path: policy ? `/v1/policies/${policy.policy}/${name}` : `/v1/${name}`, upon: seq, action };
   $("dialog-title").textContent = policy ? `${action.title}: ${policy.name}` : action.title;
-  $("dialog-does").textContent = action.does({ P: policy?.name, C, L, mode });
+  const A = mode === "apprentice" ? "the application" : L;
+  $("dialog-does").textContent = action.does({ A, P: policy?.name, C, L, mode });
   $("do").textContent = action.title;
   $("dialog-error").textContent = "";
   $("share-field").hidden = !action.share;
