@@ -102,9 +102,17 @@ def test_a_first_observation_that_the_policy_was_not_trained_on_does_so_within_f
     assert (mode(world), alarms(world)) == ("frozen", ["training"])
 
 
+def test_units_that_are_over_count_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segue.live.monitor.OPEN", 5)
+    world = World(tmp_path / "live.db", TRAINED)
+    arrive(world, late(100), np.zeros(100))
+    arrive(world, late(60, 2.54), np.zeros(60))
+    assert (mode(world), alarms(world)) == ("frozen", ["training"])
+
+
 def test_a_policy_that_leads_many_units_to_states_that_training_has_not_reached_goes_on(tmp_path: Path) -> None:
     world, seen = World(tmp_path / "live.db", TRAINED), late(1000)
-    seen[::4, 2:, 1] = 2.0
+    seen[::20, 2:, 1] = 2.0
     arrive(world, seen, np.zeros(1000))
     assert (mode(world), alarms(world)) == ("live", [])
 
