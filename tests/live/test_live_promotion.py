@@ -330,6 +330,13 @@ def test_an_application_that_acts_goes_on_acting_after_a_rollback(apprentice: Wo
     assert now(apprentice).mode == "apprentice"
 
 
+def test_a_candidate_that_goes_back_to_paper_beside_an_application_gets_no_new_units(apprentice: World) -> None:
+    canary(apprentice.database, CANDIDATE, "me", force=True)
+    assert shadow(apprentice.database, CANDIDATE, "me").share == 0
+    assert statuses(apprentice.database)[CANDIDATE] == "paused"
+    assert resume(apprentice.database, "me").on_trial
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_rollback_lets_the_application_act_again_and_not_the_policy_that_watched(
     apprentice: World, frozen: bool

@@ -176,7 +176,7 @@ def shadow(database: Database, word: str, who: str, why: str = "", force: bool =
     now, policy = deployed(database), find_policy(database, word)
     _require_not_live(now, policy)
     _require_free(now, policy, force)
-    if now.candidate == policy and now.mode in ("shadow", "apprentice"):
+    if now.candidate == policy and now.mode in ("shadow", "apprentice") and not now.on_trial:
         return now
     mode = now.mode if now.mode in ("apprentice", "frozen") else "shadow"
     return change(database, now, who, "shadow", why, force, mode=mode, candidate=policy, share=0.0)

@@ -575,7 +575,9 @@ const ACTIONS = {
   shadow: {
     title: "Shadow", force: true,
     does: ({ A, P, C, mode }) => `${P} decides on paper beside ${A}${displaced(P, C)}. What it would have done is logged. `
-      + (mode === "canary" && C === P ? `It gets no new units; its running episodes go on with it. ` : "Nobody meets it. ")
+      + (C === P && (mode === "canary" || seen.deployment.share)
+        ? "It gets no new units; its running episodes go on with it. "
+        : "Nobody meets it. ")
       + "Once it has passed the off-policy gate, a canary may begin without you.",
   },
   canary: {
