@@ -163,6 +163,12 @@ def test_a_damaged_folder_ends_in_a_sentence(tmp_path: Path) -> None:
     assert load(f"mapped:{place}").fingerprint() == dataset(Spaces(3, 2)).fingerprint()
 
 
+def test_a_folder_needs_no_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mapped.write("log", [dataset(Spaces(3, 2))])
+    assert load("log").source == "mapped:log"
+
+
 def test_anything_that_changes_in_dataset_json_is_found(tmp_path: Path) -> None:
     place = tmp_path / "log"
     mapped.write(place, [dataset(Spaces(3, 2))])
@@ -170,7 +176,7 @@ def test_anything_that_changes_in_dataset_json_is_found(tmp_path: Path) -> None:
     assert load(f"mapped:{place}").env_id != "Other-v0"
     for name in about.keys() - {"version"}:
         (place / mapped.ABOUT).write_text(json.dumps({**about, name: "Other-v0"}))
-        with pytest.raises(DataError, match="dataset.json has changed since it was written"):
+        with pytest.raises(DataError, match=r"dataset\.json has changed since it was written"):
             load(f"mapped:{place}")
 
 
