@@ -151,7 +151,7 @@ def test_a_damaged_folder_ends_in_a_sentence(tmp_path: Path) -> None:
     for name, content, expected in (
         (mapped.ROWS, (place / mapped.ROWS).read_bytes()[:-1], r"rows.bin has .* bytes, not what dataset.json says"),
         (mapped.ROWS, b"\xff" * (place / mapped.ROWS).stat().st_size, "rows.bin has changed .* in the episodes 0 to"),
-        (mapped.ABOUT, json.dumps({**about, "version": 2}).encode(), "of version 2, this Segue reads 3"),
+        (mapped.ABOUT, json.dumps({**about, "version": 2}).encode(), "of version 2, this Segue reads 1"),
         (mapped.ABOUT, b"{", "convert it again"),
         (mapped.INDEX, b"", "index.npz has changed"),
     ):
