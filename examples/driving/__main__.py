@@ -64,8 +64,8 @@ def arms(size: Size, dataset: str, seed: int) -> dict[str, segue.Recipe]:
     }
     live = {"online_steps": size.online, "warmup_steps": size.online // 10}
     guard = (segue.Guard(cost_limit=LIMIT),)
-    clone, cql = segue.BC(**SMALL), segue.DiscreteCQL(**SMALL, initial_epsilon=0.05)
-    squared = dataclasses.replace(cql, loss="mse")
+    clone, cql = segue.BC(**SMALL), segue.DiscreteCQL(**SMALL, initial_epsilon=0.05, loss="mse")
+    huber = dataclasses.replace(cql, loss="huber")
     cloned = segue.Recipe(**common, offline=clone)
     # PPO with the step sizes of `auto`; discrete SAC with a critic that knows nothing yet, which is the plain handover.
     small_steps = {
@@ -82,7 +82,7 @@ def arms(size: Size, dataset: str, seed: int) -> dict[str, segue.Recipe]:
         "plain, guarded": dataclasses.replace(plain, bridges=guard),
         "PPO": ppo,
         "auto": segue.Recipe(**common, **live, offline=cql, online=cql, replay=segue.Mixed()),
-        "auto, squared loss": segue.Recipe(**common, **live, offline=squared, online=squared, replay=segue.Mixed()),
+        "auto, Huber's loss": segue.Recipe(**common, **live, offline=huber, online=huber, replay=segue.Mixed()),
     }
 
 

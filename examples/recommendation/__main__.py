@@ -20,6 +20,8 @@ from segue.files import write_atomically
 HERE = Path(__file__).parent
 #: What draws each part, and what tells it as a table, by its name in results.json and on the page.
 PARTS = {"open bandit": (figures.clicks, tables.clicks), "shop": (figures.shop, tables.shop)}
+#: Name in results.json of the seed and the size that each part was made with.
+MADE = "made with"
 SHORT = shop.Sizes(log=60, updates=50, before=10, trial=20, learn=10, every=100, truth=20)
 FULL = shop.Sizes(log=5_000, updates=10_000, before=500, trial=5_000, learn=4_000, every=10_000, truth=5_000)
 
@@ -45,6 +47,8 @@ def main() -> None:
             parser.error(f"{stored} is not there; a run with --page writes it")
         page(results)
         return
+    settings = {"seed": flags.seed, "size": "full" if flags.full else "short" if flags.short else "default"}
+    results = alike(results, settings)
     if flags.open_bandit is None:
         print("Open Bandit is left out: give --open-bandit FOLDER (README.md says where it comes from)", flush=True)
     else:
@@ -52,22 +56,29 @@ def main() -> None:
         answers = open_bandit.go(flags.open_bandit, flags.out, steps, flags.seed)
         figures.clicks(answers, flags.out)
         print(tables.clicks(answers), flush=True)
-        results["open bandit"] = answers
+        results["open bandit"], results[MADE]["open bandit"] = answers, settings
     sizes = FULL if flags.full else SHORT if flags.short else shop.Sizes()
     found = shop.go(flags.out / "shop", sizes, flags.seed)
     figures.shop(found, flags.out)
     print(tables.shop(found))
+    results["shop"], results[MADE]["shop"] = found, settings
     if flags.page:
-        write_atomically(stored, json.dumps({**results, "shop": found}, indent=1) + "\n")
-        page({**results, "shop": found})
+        write_atomically(stored, json.dumps(results, indent=1) + "\n")
+        page(results)
+
+
+def alike(results: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The parts of earlier results with this seed and size, so that one page holds no others."""
+    made = {name: of for name, of in results.get(MADE, {}).items() if of == settings}
+    return {**{name: results[name] for name in made}, MADE: made}
 
 
 def page(results: dict[str, Any]) -> None:
     """Tables and figures of README.md, of the parts that there are results of."""
-    for name, found in results.items():
-        draw, tell = PARTS[name]
-        draw(found, HERE)
-        put(HERE / "README.md", name, tell(found))
+    for name, (draw, tell) in PARTS.items():
+        if name in results:
+            draw(results[name], HERE)
+            put(HERE / "README.md", name, tell(results[name]))
 
 
 if __name__ == "__main__":

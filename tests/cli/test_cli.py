@@ -111,6 +111,7 @@ def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["compare", "--online", "sac"], "no arm was given"),
         (["compare", "--online", "sac", "--arm", "x"], "--arm takes a name and its flags"),
         (["collect", "random", "--env", "Pendulum-v1", "--to", "npz:x.npz"], "expected WHAT:STEPS"),
+        (["collect", "rando:5", "--env", "Pendulum-v1", "--to", "npz:x.npz"], "did you mean random:5?"),
         (["collect", "random:5", "--env", "Pendulum-v1", "--to", "hdf:x"], "expected minari:ID or npz:FILE"),
     ],
 )

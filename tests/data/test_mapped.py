@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -149,8 +150,8 @@ def test_a_damaged_folder_ends_in_a_sentence(tmp_path: Path) -> None:
         mapped.write(place, [dataset(Spaces(3, 2))])
     for name, content, expected in (
         (mapped.ROWS, (place / mapped.ROWS).read_bytes()[:-1], r"rows.bin has .* bytes, not what dataset.json says"),
-        (mapped.ROWS, b"\xff" * (place / mapped.ROWS).stat().st_size, "rows.bin has changed .* records 0 to"),
-        (mapped.ABOUT, json.dumps({**about, "version": 3}).encode(), "of version 3, this Segue reads 2"),
+        (mapped.ROWS, b"\xff" * (place / mapped.ROWS).stat().st_size, "rows.bin has changed .* in the episodes 0 to"),
+        (mapped.ABOUT, json.dumps({**about, "version": 2}).encode(), "of version 2, this Segue reads 1"),
         (mapped.ABOUT, b"{", "convert it again"),
         (mapped.INDEX, b"", "index.npz has changed"),
     ):
@@ -160,6 +161,23 @@ def test_a_damaged_folder_ends_in_a_sentence(tmp_path: Path) -> None:
             load(f"mapped:{place}")
         (place / name).write_bytes(whole)
     assert load(f"mapped:{place}").fingerprint() == dataset(Spaces(3, 2)).fingerprint()
+
+
+def test_a_folder_needs_no_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mapped.write("log", [dataset(Spaces(3, 2))])
+    assert load("log").source == "mapped:log"
+
+
+def test_anything_that_changes_in_dataset_json_is_found(tmp_path: Path) -> None:
+    place = tmp_path / "log"
+    mapped.write(place, [dataset(Spaces(3, 2))])
+    about = json.loads((place / mapped.ABOUT).read_text())
+    assert load(f"mapped:{place}").env_id != "Other-v0"
+    for name in about.keys() - {"version"}:
+        (place / mapped.ABOUT).write_text(json.dumps({**about, name: "Other-v0"}))
+        with pytest.raises(DataError, match=r"dataset\.json has changed since it was written"):
+            load(f"mapped:{place}")
 
 
 def test_a_changed_byte_of_a_large_dataset_is_found_when_its_block_is_read_in_order(
@@ -175,8 +193,11 @@ def test_a_changed_byte_of_a_large_dataset_is_found_when_its_block_is_read_in_or
         content[record * size] ^= 1
         (place / mapped.ROWS).write_bytes(content)
         block = record // (256 // size) * (256 // size)
-        with pytest.raises(DataError, match=rf"rows.bin has changed since it was written, in the records {block} to"):
+        with pytest.raises(DataError, match=rf"rows.bin has changed .*bytes {block * size:,} to") as refused:
             load(f"mapped:{place}").normaliser()
+        first, last = re.findall(r"episodes? (\d+)(?: to (\d+))?", str(refused.value))[0]
+        changed = np.searchsorted(whole.view.place(whole.episode_starts), record, side="right") - 1
+        assert int(first) <= changed <= int(last or first)
         content[record * size] ^= 1
         (place / mapped.ROWS).write_bytes(content)
     log = load(f"mapped:{place}")

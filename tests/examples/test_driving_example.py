@@ -18,7 +18,7 @@ from examples.driving.roads import SEEN, SPEEDS, Highway, Merge, Track
 from highway_env.envs.highway_env import HighwayEnvFast
 from highway_env.envs.merge_env import MergeEnv
 
-LIVE = {"plain", "plain, guarded", "PPO", "auto", "auto, squared loss"}
+LIVE = {"plain", "plain, guarded", "PPO", "auto", "auto, Huber's loss"}
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(Highway, HighwayEnvFast), (Merge, MergeEnv)])

@@ -10,7 +10,7 @@ from examples.recommendation import figures, open_bandit, tables
 
 pytest.importorskip("sardine", reason="pip install 'segue[recommendation]'")
 from examples.recommendation import shop
-from examples.recommendation.__main__ import SHORT
+from examples.recommendation.__main__ import MADE, SHORT, alike
 
 
 def test_the_logger_shows_items_as_often_as_the_log_says() -> None:
@@ -21,6 +21,14 @@ def test_the_logger_shows_items_as_often_as_the_log_says() -> None:
     weights = (log["actions"] == 7) / propensity
     assert abs(weights.mean() - 1) < 5 * weights.std() / np.sqrt(len(weights))
     assert log["terminals"].sum() == 300
+
+
+def test_a_page_holds_parts_of_one_seed_and_size_only() -> None:
+    default, other = {"seed": 0, "size": "default"}, {"seed": 1, "size": "default"}
+    results = {"open bandit": ["old"], MADE: {"open bandit": default}}
+    assert alike(results, default) == results
+    assert alike(results, other) == {MADE: {}}
+    assert alike({"open bandit": ["of unknown seed"]}, default) == {MADE: {}}
 
 
 @pytest.mark.slow

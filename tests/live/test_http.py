@@ -217,6 +217,12 @@ def test_a_service_that_cannot_begin_says_why(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("port", ["70000", "65536", "-1"])
+def test_a_port_out_of_range_is_said(port: str, capsys: Any) -> None:
+    assert main(["serve", "--port", port, "--db", "new.db"]) == 2
+    assert f"--port is {port}; expected 1 to 65535, or 0" in capsys.readouterr().err
+
+
 def test_a_port_in_use_is_said(capsys: Any) -> None:
     with _listen("127.0.0.1", 0) as taken:
         taken.listen()

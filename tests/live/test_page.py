@@ -244,6 +244,14 @@ def test_a_step_decided_upon_another_deployment_changes_nothing(web: TestClient,
     assert web.post("/v1/rollback", headers=KEY, json={"upon": service.look().seq}).status_code == 200
 
 
+def test_the_page_knows_that_a_rollback_lets_the_application_act_again(serve: Serve, other: Made) -> None:
+    service = serve(mode="apprentice")
+    assert seen(service).previous is None
+    promote(service.log, stage(service.log, other.directory), "me", force=True)
+    service.look()
+    assert seen(service).previous == ""
+
+
 # In a browser.
 
 

@@ -314,16 +314,21 @@ def test_a_policy_that_only_watches_is_not_said_to_be_live(
     candidate = stage(service.log, other.directory, "other")
     run(capsys, "policies", "shadow", "other", "--db", db)
     said, status = seen()
-    assert (f"policy {candidate[:12]} decides on paper" in said, status) == (True, ["retired", "shadow"])
+    assert (f"policy {candidate[:12]} decides on paper" in said, status) == (True, ["staged", "shadow"])
     run(capsys, "policies", "shadow", first, "--db", db)  # it watched, so it may again
     assert seen()[1] == ["shadow", "retired"]
     run(capsys, "policies", "rules", "--window", "60", "--db", db)
     run(capsys, "policies", "canary", "other", "--force", "--share", "0.2", "--db", db)
     said, status = seen()
     assert f"the application acts, policy {candidate[:12]} for 20% of the units" in said
-    assert status == ["retired", "canary"]
-    run(capsys, "policies", "freeze", "--db", db)
-    assert seen()[1] == ["live", "frozen"]  # then the first policy acts for everyone
+    assert status == ["staged", "canary"]
+    run(capsys, "policies", "pause", "--db", db)
+    said, status = seen()
+    assert f"the application acts, the trial of policy {candidate[:12]} is paused" in said
+    assert status == ["staged", "paused"]
+    run(capsys, "policies", "rollback", "--db", db)
+    assert seen()[1] == ["shadow", "retired"]  # the first policy decides on paper again
+    assert "nothing to roll back" in run(capsys, "policies", "rollback", "--db", db)[1]
 
 
 @pytest.mark.parametrize(
@@ -331,6 +336,7 @@ def test_a_policy_that_only_watches_is_not_said_to_be_live(
     [
         (["promot", "x"], "did you mean 'promote'"),
         (["promote"], "expected a policy after it"),
+        (["explore"], "expected no, policy or a share of random actions (0.1) after it"),
         (["rollback", "x"], "expected nothing after it"),
         (["rollback", "--share", "0.5"], "--share goes with canary"),
         (["rules", "--shares", "a"], "expected numbers joined by commas"),

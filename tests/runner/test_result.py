@@ -83,6 +83,11 @@ def test_a_policy_is_chosen_by_arm_and_seed(result: segue.Result) -> None:
             result.policy(*arguments)
 
 
+def test_a_run_in_place_of_a_checkpoint_is_answered_with_its_checkpoints(result: segue.Result) -> None:
+    with pytest.raises(segue.SegueError, match=r"it is a run: give .*/checkpoints/.*/seed-0/final or "):
+        segue.load_checkpoint(str(result.directory))
+
+
 def test_a_result_comes_back_from_its_directory(result: segue.Result) -> None:
     again = segue.Result.load(str(result.directory))
     assert (again.status, again.summary) == (result.status, result.summary)

@@ -110,7 +110,8 @@ def main(arguments: list[str]) -> int:
             raise SegueError(f"--{name.replace('_', '-')} goes with {' or '.join(actions)}, not with {flags.action}")
     needs_policy = flags.action in OF_A_POLICY
     if needs_policy != (flags.policy is not None):
-        expected = "expected a policy after it" if needs_policy else f"expected nothing after it, not {flags.policy!r}"
+        value = "no, policy or a share of random actions (0.1)" if flags.action == "explore" else "a policy"
+        expected = f"expected {value} after it" if needs_policy else f"expected nothing after it, not {flags.policy!r}"
         raise SegueError(f"segue policies {flags.action}: {expected}")
     try:
         from segue.live.database import open_database
@@ -150,7 +151,7 @@ def _list(database: Any, flags: Flags) -> int:
         )
     console.print(table)
     if (now := latest_deployment(database)) is not None:
-        console.print(_now(now), soft_wrap=True)
+        console.print(_now(database, now), soft_wrap=True)
     return 0
 
 
@@ -197,7 +198,7 @@ def _explore(database: Any, flags: Flags) -> int:
     from segue.live.promotion import explore
 
     assert flags.policy is not None
-    print(_now(explore(database, flags.policy, _who(), flags.why)))
+    print(_now(database, explore(database, flags.policy, _who(), flags.why)))
     return 0
 
 
@@ -210,7 +211,7 @@ def _step(database: Any, flags: Flags) -> int:
     else:
         more = {"share": flags.share} if flags.action == "canary" else {}
         after = getattr(promotion, flags.action)(database, policy, who, flags.why, flags.force, **more)
-    print(_now(after))
+    print(_now(database, after))
     return 0
 
 
@@ -223,8 +224,11 @@ DO: dict[str, Callable[[Any, Flags], int]] = {
 }
 
 
-def _now(deployment: Deployment) -> str:
-    return f"mode {deployment.mode}: {deployment.describe(_short)}; explore {deployment.explore}"
+def _now(database: Any, deployment: Deployment) -> str:
+    from segue.live.trial import paused
+
+    acts = deployment.describe(_short, deployment.seq in paused(database))
+    return f"mode {deployment.mode}: {acts}; explore {deployment.explore}"
 
 
 def _short(policy: str) -> str:

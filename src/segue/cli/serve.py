@@ -82,6 +82,7 @@ def main(arguments: list[str]) -> int:
         from segue.live.admin import SETTINGS, whole
         from segue.live.http import LOOPBACK
         from segue.live.service import Service
+        from segue.live.trial import paused
     except ImportError as error:
         raise SegueError(f"segue serve needs {error.name}: pip install 'segue[live]'") from None
     logging.basicConfig(level=logging.INFO, handlers=[_JsonLines(sys.stderr)])
@@ -109,7 +110,7 @@ def main(arguments: list[str]) -> int:
             token, where = _token(flags.token, flags.db)
             address = f"http://{flags.host}:{listening.getsockname()[1]}"
             now = service.deployment
-            acts = now.describe(lambda policy: f"policy {policy[:12]}")
+            acts = now.describe(lambda policy: f"policy {policy[:12]}", now.seq in paused(service.database))
             print(f"segue: {address} serves (mode {now.mode}: {acts}; explore {now.explore})")
             print(f"segue: log {service.database.url}, durability {flags.durability}; token {where}", flush=True)
             if flags.workers == 1:
@@ -151,6 +152,8 @@ def _simulation(flags: Flags, address: str, token: str) -> Iterator[None]:
 
 def _listen(host: str, port: int) -> socket.socket:
     """The port is taken before anything else begins."""
+    if not 0 <= port <= 65_535:
+        raise SegueError(f"--port is {port}; expected 1 to 65535, or 0 (any that is free)")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.socket(family, socket.SOCK_STREAM)

@@ -228,6 +228,8 @@ def _with_scheme(name: str) -> str:
     scheme = scheme_of((Table.parse(name).paths or ("",))[0])
     if scheme is None and (Path(name).expanduser() / "meta" / "info.json").is_file():
         scheme = "lerobot"
+    if scheme is None and (Path(name).expanduser() / mapped.ABOUT).is_file():
+        scheme = "mapped"
     likely = [scheme for pattern, scheme in _LIKELY_SCHEMES.items() if re.search(pattern, name)]
     if scheme is None and likely and Path(name).expanduser().is_file():
         scheme = likely[0]

@@ -1,6 +1,6 @@
 """A dataset larger than memory: `mapped:FOLDER`, which `segue convert` writes, and of which rows are read on demand.
 
-    dataset.json    what the dataset says about itself; written last
+    dataset.json    what the dataset says about itself, with a checksum of all that; written last
     index.npz       the first transition of each episode, and of each run; a checksum of each block of records
     rows.bin        one record of fixed width per transition, and one more after each run
 
@@ -35,7 +35,7 @@ from segue.data.encoding import Encoding
 from segue.errors import DataError
 from segue.files import sync
 
-VERSION = 2
+VERSION = 1
 ABOUT, INDEX, ROWS = "dataset.json", "index.npz", "rows.bin"
 #: Fields of a record by the column of a dataset that they hold.
 FIELDS: Mapping[str, str] = {
@@ -70,8 +70,15 @@ class Records:
         DataError: if a block is read in its order, for the first time, and is not what was written.
     """
 
-    def __init__(self, path: Path, kind: np.dtype, checksums: UInt32[np.ndarray, " blocks"]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        kind: np.dtype,
+        checksums: UInt32[np.ndarray, " blocks"],
+        episodes: Int[np.ndarray, " episodes"],
+    ) -> None:
         self.path, self.kind, self.checksums = path, kind, checksums
+        self.episodes = episodes  # the place of each one's first record
         self.verified = np.zeros(len(checksums), bool)
         with path.open("rb") as file:
             self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -104,9 +111,13 @@ class Records:
     def _verify(self, block: int, records: np.ndarray) -> None:
         if zlib.crc32(records.data) != self.checksums[block]:
             start = block * _per_block(self.kind)
+            places = np.array([start, start + len(records) - 1])
+            first, last = np.searchsorted(self.episodes, places, side="right") - 1
+            among = f"episode {first}" if first == last else f"the episodes {first} to {last}"
+            offset = start * self.kind.itemsize
             raise DataError(
-                f"mapped:{self.path.parent}: {ROWS} has changed since it was written, in the records {start:,} to "
-                f"{start + len(records) - 1:,}; copy or convert it again"
+                f"mapped:{self.path.parent}: {ROWS} has changed since it was written, in {among} (counted from 0; "
+                f"bytes {offset:,} to {offset + records.nbytes - 1:,}); copy or convert it again"
             )
         self.verified[block] = True
 
@@ -345,6 +356,8 @@ def read(place: str) -> Dataset:
         about = json.loads((path / ABOUT).read_bytes())
         if about["version"] != VERSION:
             raise DataError(f"{source}: of version {about['version']}, this Segue reads {VERSION}; convert it again")
+        if _checksum(about) != about["checksum"]:
+            raise DataError(f"{source}: {ABOUT} has changed since it was written; copy or convert it again")
         kind = np.dtype([(name, code, tuple(shape)) for name, code, shape in about["record"]])
         if zlib.crc32((path / INDEX).read_bytes()) != about["index_checksum"]:
             raise DataError(f"{source}: {INDEX} has changed since it was written; copy or convert it again")
@@ -353,7 +366,8 @@ def read(place: str) -> Dataset:
         rows, size = about["rows"], (path / ROWS).stat().st_size
         if size != (rows + len(runs)) * kind.itemsize or len(starts) != about["episodes"]:
             raise DataError(f"{source}: {ROWS} has {size:,} bytes, not what {ABOUT} says; copy or convert it again")
-        records = Records(path / ROWS, kind, checksums)
+        episodes = starts + np.searchsorted(runs, starts, side="right") - 1
+        records = Records(path / ROWS, kind, checksums, episodes)
         if size <= MOST_VERIFIED:
             records.between(0, len(records.pairs))
         view = View(records, np.append(runs, rows), runs + np.arange(len(runs)))
@@ -402,10 +416,10 @@ def write(folder: str | os.PathLike[str], parts: Iterable[Dataset]) -> Dataset:
     try:
         partial.mkdir()
         about = _write_parts(source, partial, parts)
-        (partial / ABOUT).write_text(json.dumps(about))
+        _write_about(partial, about)
         # A hash over one column after the other, as of a dataset in memory.
         about["fingerprint"] = read(os.fspath(partial)).fingerprint()
-        (partial / ABOUT).write_text(json.dumps(about, indent=1))
+        _write_about(partial, about)
         sync(partial)
         os.replace(partial, path)
         sync(path.parent)
@@ -414,6 +428,16 @@ def write(folder: str | os.PathLike[str], parts: Iterable[Dataset]) -> Dataset:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return read(os.fspath(folder))
+
+
+def _write_about(path: Path, about: dict[str, Any]) -> None:
+    (path / ABOUT).write_text(json.dumps({**about, "checksum": _checksum(about)}, indent=1))
+
+
+def _checksum(about: Mapping[str, Any]) -> int:
+    """Of everything that `dataset.json` says but the checksum itself."""
+    rest = {name: value for name, value in about.items() if name != "checksum"}
+    return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
 
 
 def _write_parts(source: str, path: Path, parts: Iterable[Dataset]) -> dict[str, Any]:

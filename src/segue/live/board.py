@@ -19,9 +19,9 @@ from msgspec import Struct
 from segue.errors import SegueError
 from segue.live.database import Database
 from segue.live.overview import LISTED, Happening, happened, naming
-from segue.live.policies import Deployment, latest_deployment, live_one_after_the_other
+from segue.live.policies import Deployment, acted_one_after_the_other, latest_deployment
 from segue.live.promotion import OFF_POLICY, Promoter, Verdict, last_verdict, statuses
-from segue.live.trial import Evidence, Rules, clock, read_rules
+from segue.live.trial import Evidence, Rules, clock, paused, read_rules
 from segue.student_t import student_t
 
 #: Seconds of a bucket at first, and buckets of a grid at most.
@@ -129,7 +129,7 @@ class Seen(Struct):
     who: str
     why: str
     previous: str | None
-    """The policy that a rollback would put back, if there is no candidate."""
+    """Who acts again after a rollback, if there is no candidate: a policy, or "" for the application."""
     trial: Evidence | None
     problem: str | None
     """Why the trial cannot be judged."""
@@ -302,11 +302,11 @@ class Board:
             begins,
             grid.width,
             deployment,
-            deployment.describe(naming(self._database)),
+            deployment.describe(naming(self._database), deployment.seq in paused(self._database)),
             since,
             who,
             why,
-            next(iter(live_one_after_the_other(self._database)[-2:-1]), None),
+            next((one.acts for one in acted_one_after_the_other(self._database)[-2:-1]), None),
             trial,
             problem,
             None if deployment.candidate is None else last_verdict(self._database, deployment.candidate, OFF_POLICY),

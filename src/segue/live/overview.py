@@ -11,7 +11,7 @@ from msgspec import Struct
 from segue.live.database import Database
 from segue.live.policies import Deployment, latest_deployment
 from segue.live.promotion import OFF_POLICY, Promoter, Verdict, last_verdict, statuses
-from segue.live.trial import Arm, Evidence, Rules, read_rules
+from segue.live.trial import Arm, Evidence, Rules, paused, read_rules
 
 #: Episodes that `Overview.recent` is about.
 RECENT = 1_000
@@ -94,7 +94,7 @@ def overview(database: Database, promoter: Promoter) -> Overview:
 def happened(database: Database, begins: float = 0.0) -> list[Happening]:
     """What happened since then, oldest first: the last ones."""
     found = []
-    name = naming(database)
+    name, waits = naming(database), paused(database)
     for *fields, at, who, why, forced in database.read(
         "SELECT seq, mode, live, candidate, share, explore, at, who, why, forced FROM deployments WHERE at >= ? "
         "ORDER BY seq DESC LIMIT ?",
@@ -102,7 +102,7 @@ def happened(database: Database, begins: float = 0.0) -> list[Happening]:
         LISTED,
     ):
         one = Deployment(*fields)
-        what = f"{one.mode}: {one.describe(name)}{' (forced)' if forced else ''}"
+        what = f"{one.mode}: {one.describe(name, one.seq in waits)}{' (forced)' if forced else ''}"
         found.append(Happening(one.seq, at, "deployment", what, who, why))
     for seq, at, candidate, gate, verdict in database.read(
         "SELECT seq, at, candidate, gate, verdict FROM gates WHERE at >= ? ORDER BY seq DESC LIMIT ?",

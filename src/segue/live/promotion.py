@@ -8,7 +8,6 @@ They need no service that runs: a service follows its log. Of two who decide upo
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import threading
@@ -22,15 +21,16 @@ from segue.errors import SegueError
 from segue.live.database import Database
 from segue.live.monitor import Monitor, reference_begins, trained_on
 from segue.live.policies import (
+    COLUMNS,
     Deployment,
+    acted_one_after_the_other,
     latest_deployment,
-    live_one_after_the_other,
     read_policy,
     require_exploration,
 )
 from segue.live.schema import AuditRow, DeploymentRow, GateRow
 from segue.live.service import Service
-from segue.live.trial import READER, Course, Evidence, Rules, Trial, courses, read_rules
+from segue.live.trial import READER, Course, Evidence, Rules, Trial, courses, paused, read_rules
 from segue.live.values import Refused
 
 LOGGER = logging.getLogger("segue.live")
@@ -81,10 +81,10 @@ def statuses(database: Database) -> dict[str, str]:
     if now is not None:
         if now.mode != "apprentice":
             found[now.live] = "live"
-        elif now.candidate is None:
-            found[now.live] = "shadow"
+        else:  # beside a candidate it does nothing, and decides on paper again after it
+            found[now.live] = "shadow" if now.candidate is None else "staged"
         if now.candidate is not None:
-            waits = "paused" if _paused(database, now) else "frozen" if now.mode == "frozen" else "shadow"
+            waits = "paused" if now.seq in paused(database) else "frozen" if now.mode == "frozen" else "shadow"
             found[now.candidate] = "canary" if now.on_trial else waits
     return found
 
@@ -176,7 +176,7 @@ def shadow(database: Database, word: str, who: str, why: str = "", force: bool =
     now, policy = deployed(database), find_policy(database, word)
     _require_not_live(now, policy)
     _require_free(now, policy, force)
-    if now.candidate == policy and now.mode in ("shadow", "apprentice"):
+    if now.candidate == policy and now.mode in ("shadow", "apprentice") and not now.on_trial:
         return now
     mode = now.mode if now.mode in ("apprentice", "frozen") else "shadow"
     return change(database, now, who, "shadow", why, force, mode=mode, candidate=policy, share=0.0)
@@ -236,7 +236,7 @@ def promote(database: Database, word: str, who: str, why: str = "", force: bool 
 
 
 def rollback(database: Database, who: str, why: str = "") -> Deployment:
-    """Withdraw the candidate; if there is none, put the policy back that was live before.
+    """Withdraw the candidate; if there is none, let the policy or the application act again that acted before.
 
     Raises:
         Refused: if there is nothing to roll back.
@@ -245,12 +245,14 @@ def rollback(database: Database, who: str, why: str = "") -> Deployment:
     mode = now.mode if now.mode in ("apprentice", "frozen") else "live"
     if now.candidate is not None:
         return change(database, now, who, "rollback", why, mode=mode, candidate=None, share=0.0)
-    stack = live_one_after_the_other(database)
+    stack = acted_one_after_the_other(database)
     if len(stack) < 2:
         raise Refused(
             409, "nothing", "there is nothing to roll back: no candidate, and no policy that was live before"
         )  # fmt: skip
-    return change(database, now, who, "rollback", why, mode=mode, live=stack[-2])
+    before = stack[-2]
+    mode = "apprentice" if before.mode == "apprentice" else mode
+    return change(database, now, who, "rollback", why, mode=mode, live=before.live)
 
 
 def pause(database: Database, who: str, why: str = "") -> Deployment:
@@ -266,8 +268,19 @@ def pause(database: Database, who: str, why: str = "") -> Deployment:
 
 
 def freeze(database: Database, who: str, why: str = "") -> Deployment:
-    """Let the live policy act for everyone, running episodes of the candidate included, until `resume`."""
+    """Let the live policy act for everyone, running episodes of the candidate included, until `resume`.
+
+    Raises:
+        Refused: where the application acts (apprentice mode).
+    """
     now = deployed(database)
+    if now.mode == "apprentice":
+        raise Refused(
+            409,
+            "apprentice",
+            "there is nothing to freeze: the application acts, and no policy is live; `segue policies rollback` "
+            "withdraws a candidate",
+        )
     return now if now.mode == "frozen" else change(database, now, who, "freeze", why, mode="frozen")
 
 
@@ -278,32 +291,26 @@ def resume(database: Database, who: str, why: str = "") -> Deployment:
         Refused: if neither is in force.
     """
     now = deployed(database)
-    paused = _paused(database, now)
-    if not paused and now.mode != "frozen":
+    waits = now.seq in paused(database)
+    if not waits and now.mode != "frozen":
         raise Refused(409, "not_paused", f"there is nothing to resume: the mode is {now.mode}")
     before = next(
         (
             row
             for row in _newest_first(database)
-            if (row.on_trial if paused else row.mode != "frozen" and not (row.mode == "canary" and not row.share))
+            if (row.on_trial if waits else row.mode != "frozen" and not (row.mode == "canary" and not row.share))
         ),
         now,
     )
-    if before.candidate == now.candidate or before.mode == "apprentice":
+    if before.candidate == now.candidate:
         mode, share = before.mode, before.share
     else:
         mode, share = "live" if now.candidate is None else "shadow", 0.0
     return change(database, now, who, "resume", why, mode=mode, share=share)
 
 
-def _paused(database: Database, now: Deployment) -> bool:
-    """Whether a trial goes on that gets no new units."""
-    return now.mode != "frozen" and not now.on_trial and [one.last for one in courses(database)[-1:]] == [now.seq]
-
-
 def _newest_first(database: Database) -> list[Deployment]:
-    columns = ", ".join(field.name for field in dataclasses.fields(Deployment))
-    return [Deployment(*row) for row in database.read(f"SELECT {columns} FROM deployments ORDER BY seq DESC")]
+    return [Deployment(*row) for row in database.read(f"SELECT {COLUMNS} FROM deployments ORDER BY seq DESC")]
 
 
 def _require_not_live(now: Deployment, policy: str) -> None:

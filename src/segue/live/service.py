@@ -33,8 +33,8 @@ from segue.live.messages import Activation, Begin, Begun, Decide, Decided, Noted
 from segue.live.outcomes import activation_row, noted_before, outcome_row
 from segue.live.policies import (
     Deployment,
+    acted_one_after_the_other,
     latest_deployment,
-    live_one_after_the_other,
     read_policy,
     require_exploration,
     stage,
@@ -124,7 +124,7 @@ class Service:
             self.log = Log(self.database, self._writer)
             self._actors = Actors(self.database, budget, np.random.default_rng(seed), self._too_slow)
             self.deployment = self._begin(policy, mode, str(explore))
-            self._standing = live_one_after_the_other(self.database)
+            self._standing = self._stand()
             self._looked = time.monotonic()
         except BaseException:
             self._release()
@@ -383,7 +383,8 @@ class Service:
     ) -> tuple[Decided, DecisionRow, list[Row]]:
         deployment, allowed = self.deployment, self._spaces.mask(request.allowed)
         paper: list[Row] = []
-        if episode.arm == "application" or (deployment.mode == "apprentice" and episode.policy != deployment.candidate):
+        tried = (episode.arm, episode.policy) == ("candidate", deployment.candidate)
+        if episode.arm == "application" or (deployment.mode == "apprentice" and not tried):
             by, mode = "", "apprentice"
             action, log_prob, carry = self._spaces.done(request), request.log_prob, None
         else:
@@ -539,8 +540,12 @@ class Service:
             self.policy(found.live)
             if found.candidate is not None:
                 self.policy(found.candidate)
-            self.deployment, self._standing = found, live_one_after_the_other(self.database)
-            self._actors.forget_but({*self._standing, found.candidate})
+            self.deployment, self._standing = found, self._stand()
+            self._actors.forget_but({*self._standing, found.live, found.candidate})
+
+    def _stand(self) -> set[str]:
+        """The policies whose running episodes go on with them: those that were live and were not rolled back."""
+        return {one.acts for one in acted_one_after_the_other(self.database)}
 
     def _write(self, rows: list[Row], then: Callable[[Written], None], *forget: str) -> None:
         try:

@@ -110,6 +110,8 @@ class Course(NamedTuple):
     """The candidate's share under each deployment that draws units for both."""
     earlier: frozenset[int]
     """Deployments of the same candidate's earlier trials: their units do not count again."""
+    paused: list[int]
+    """Deployments in which it goes on and gets no new units."""
 
 
 def courses(database: Database) -> list[Course]:
@@ -128,14 +130,21 @@ def courses(database: Database) -> list[Course]:
         if candidate is None and tried is not None and (draws or mode == "canary"):
             candidate, beside = tried, APPLICATION if mode == "apprentice" else live
             earlier = frozenset(shares.setdefault(tried, []))
-            found.append(Course(tried, beside, len(found) + 1, promotions, seq, seq, {}, earlier))
+            found.append(Course(tried, beside, len(found) + 1, promotions, seq, seq, {}, earlier, []))
         if candidate is None:
             continue
         found[-1] = found[-1]._replace(last=seq)
         if draws:
             found[-1].shares[seq] = share
             shares[tried].append(seq)
+        elif mode != "frozen":
+            found[-1].paused.append(seq)
     return found
+
+
+def paused(database: Database) -> set[int]:
+    """Deployments in which a trial goes on that gets no new units."""
+    return {seq for course in courses(database) for seq in course.paused}
 
 
 def between(database: Database, one: str | None = None, other: str | None = None) -> Course:

@@ -116,10 +116,12 @@ def _do(todo: Sequence[Job], outcomes: dict[str, Outcome], on_event: Callable[[J
         with Stop().listening() as stop:
             inputs = Inputs(todo[0])
             if len(todo) > 1:
-                if isinstance(inputs.dataset, MappedDataset):  # read once also if it cannot be
-                    raise NotTogether("the dataset is on disk, and each reads other rows of it")
-                said = f"{len(todo)} offline phases are one program on the accelerator"
+                on_disk = isinstance(inputs.dataset, MappedDataset)
+                why = "each one alone: the dataset is on disk, and each reads other rows of it"
+                said = f"{len(todo)} offline phases are {why if on_disk else 'one program on the accelerator'}"
                 on_event(todo[0], {"event": "note", "message": said})
+                if on_disk:
+                    return None  # all are still to do
             ended = run_vmapped([execute(job, inputs, partial(on_event, job), stop) for job in todo])
             requested = stop.requested
     except (Exception, KeyboardInterrupt) as everyones:

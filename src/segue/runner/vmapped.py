@@ -24,7 +24,7 @@ from segue.training.vmapped import run_updates_together
 
 
 class NotTogether(Exception):
-    """Jobs that are not one program: their dataset is on disk, or the program failed, for want of memory perhaps."""
+    """The program of several jobs failed, for want of memory perhaps."""
 
 
 def program_of(job: Job) -> Hashable:

@@ -465,7 +465,7 @@ function show() {
     deployment.share && deployment.mode !== "frozen" ? "pause" : null,
     deployment.mode === "frozen" || policies.some((one) => one.status === "paused") ? "resume" : null,
     deployment.candidate !== null || seen.previous !== null ? "rollback" : null,
-    deployment.mode === "frozen" ? null : "freeze",
+    ["frozen", "apprentice"].includes(deployment.mode) ? null : "freeze",
   ].filter(Boolean);
   put("actions", actions, () => actions.map((name) => button(name, null, name === "rollback" ? "alert" : "")));
   put("alerts", alerts(), () => alerts().map(([what, why]) => el("p", { class: "banner" }, el("strong", {}, what), ` ${why}`)));
@@ -554,16 +554,18 @@ const ACTIONS = {
   },
   freeze: {
     title: "Freeze",
-    does: ({ C, L, mode }) => `${L} acts for everyone${mode === "apprentice" ? " in place of the application" : ""}`
-      + `${C ? `, also in running episodes of ${C}` : ""}, until you resume. Nothing is promoted meanwhile.`,
+    does: ({ C, L }) => `${L} acts for everyone${C ? `, also in running episodes of ${C}` : ""}, until you resume. `
+      + "Nothing is promoted meanwhile.",
   },
   rollback: {
     title: "Roll back",
     does: ({ A, C, L }) => C
       ? `Withdraws ${C}; ${A} acts for all units at once, also in running episodes. The trial ends; `
         + `another trial of ${C} needs more evidence.`
-      : `Puts ${named(seen.previous)} back as the live policy of all new episodes, and retires ${L}. `
-        + `Episodes that ${L} began as the live policy end with it.`,
+      : seen.previous === ""
+        ? `The application acts for all units at once, also in running episodes. ${L} is retired.`
+        : `Puts ${named(seen.previous)} back as the live policy of all new episodes, and retires ${L}. `
+          + `Episodes that ${L} began as the live policy end with it.`,
   },
   evaluate: {
     title: "Judge",
@@ -573,7 +575,9 @@ const ACTIONS = {
   shadow: {
     title: "Shadow", force: true,
     does: ({ A, P, C, mode }) => `${P} decides on paper beside ${A}${displaced(P, C)}. What it would have done is logged. `
-      + (mode === "canary" && C === P ? `It gets no new units; its running episodes go on with it. ` : "Nobody meets it. ")
+      + (C === P && (mode === "canary" || seen.deployment.share)
+        ? "It gets no new units; its running episodes go on with it. "
+        : "Nobody meets it. ")
       + "Once it has passed the off-policy gate, a canary may begin without you.",
   },
   canary: {
