@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test slow lint docs new-algorithm new-bridge new-format bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard promotion evidence live-promotion live-harm lock \
+.PHONY: install demo test suite slow lint docs new-algorithm new-bridge new-format bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard promotion evidence live-promotion live-harm lock \
     hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
@@ -36,7 +36,11 @@ TYPED := --jaxtyping-packages=segue.core,segue.rng,segue.policy,segue.networks,s
 # One worker more than cores: a test that waits for a process or the disk leaves its core to another.
 WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
-test: install lint
+# The checks of lint take one core for half a minute: beside the tests, not before them.
+test: install
+	+$(MAKE) --no-print-directory --jobs=2 lint suite
+
+suite: install
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(CHECKED:%=--ignore=%)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TYPED) src/segue/conformance $(CHECKED)
 

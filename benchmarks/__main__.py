@@ -16,7 +16,7 @@ from benchmarks.rows import HEADER, Row, line, write
 from benchmarks.settings import Settings
 from benchmarks.turns import ROOT, Failed
 
-GROUPS = ("start", "updates", "limit", "ensemble", "seeds", "growth", "runs")
+GROUPS = ("start", "updates", "limit", "ensemble", "seeds", "trials", "growth", "runs")
 
 
 def measure(groups: list[str], settings: Settings) -> Iterator[Row]:

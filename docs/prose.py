@@ -1,7 +1,8 @@
-"""Plain English, checked: `python docs/prose.py` names long sentences and banned words in Markdown and help texts."""
+"""Plain English, checked: `python docs/prose.py` names long sentences and banned words in Markdown, help and errors."""
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -11,12 +12,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LONGEST = 25
 """Words of a sentence at most."""
-#: Pages, and where the help of a flag comes from.
-READ = [
-    "*.md",
-    "src/segue/recipe.py",
-    *(f"src/segue/{folder}/*.py" for folder in ("cli", "algorithms", "bridges", "replay")),
-]
+#: Pages, and code that raises errors and explains flags.
+READ = ["*.md", "*.py", ":!tests"]
+#: Whose docstrings are the help of a flag.
+FLAGS = re.compile(r"src/segue/(recipe\.py|(cli|algorithms|bridges|replay)/|.*(__main__|settings)\.py)")
 BANNED = re.compile(
     r"\b(whoever|whatever|lest|hitherto|thereof|therein|whereby|mend(s|ed)?|riddles?|is said|by itself|"
     r"to the last digit|seam|somebody else's)\b",
@@ -43,10 +42,46 @@ def docstrings(source: str) -> str:
     return "".join(parts)
 
 
+def messages(source: str) -> str:
+    """The texts of errors and of argparse's help, each in the line where it begins."""
+    lines = [""] * (source.count("\n") + 1)
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case (
+                ast.Raise(exc=ast.Call() as said)
+                | (ast.Call(func=ast.Attribute(attr="fail") | ast.Name(id="fail")) as said)
+                | ast.keyword(arg="help", value=said)
+            ):
+                for line, text in literals(said):
+                    lines[line - 1] += f"{' '.join(text.split())}. "
+    return "\n".join(lines)
+
+
+def literals(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """Strings of an expression with their lines; what is formatted into one counts as a word."""
+    match node:
+        case ast.Constant(value=str(text)):
+            yield node.lineno, text
+        case ast.JoinedStr(values=parts):
+            yield node.lineno, "".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in parts)
+        case _:
+            for child in ast.iter_child_nodes(node):
+                yield from literals(child)
+
+
 def problems(path: Path) -> Iterator[str]:
     """One line per finding."""
     text = path.read_text()
-    text = prose(text if path.suffix == ".md" else docstrings(text))
+    if path.suffix == ".md":
+        yield from judge(path, prose(text))
+        return
+    yield from judge(path, messages(text))
+    if FLAGS.match(str(path)):
+        yield from judge(path, prose(docstrings(text)))
+
+
+def judge(path: Path, text: str) -> Iterator[str]:
+    """What is wrong with a text whose lines are those of the file."""
     for found in BANNED.finditer(text):
         yield f"{path}:{text[: found.start()].count(chr(10)) + 1}: {found[0]!r}: write it plainly"
     for sentence in re.finditer(r"[^\s.!?:;].*?(?=[.!?:;](?=[*)\"]*\s)|\n\s*(\n|[-*>] |\d+\. )|\Z)", text, re.DOTALL):

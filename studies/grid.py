@@ -23,7 +23,8 @@ from typing import Any
 
 import segue
 from segue.compiled import visible_cores
-from segue.runner.directory import OFFLINE_FIELDS, slug
+from segue.runner.directory import slug
+from segue.runner.jobs import OFFLINE_FIELDS
 from studies.results import Arms, Study, add, digest, known, write
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from segue.files import write_atomically
+
 
 def run(description: str | None, file: Path, parts: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
     """What the file holds once the parts that the command line names have run."""
@@ -23,5 +25,5 @@ def run(description: str | None, file: Path, parts: Mapping[str, Callable[[], An
     for name in names or parts:
         results[name] = parts[name]()
         print(f"{name}: {time.monotonic() - started:.0f} s since the start", flush=True)
-        file.write_text(json.dumps(results, indent=1) + "\n")
+        write_atomically(file, json.dumps(results, indent=1) + "\n")
     return results

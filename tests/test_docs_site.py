@@ -62,6 +62,28 @@ def test_the_lint_of_sentences_finds_banned_words_and_long_sentences(tmp_path: P
     assert f":5: 41 words, at most {prose.LONGEST}" in found[1]
 
 
+def test_the_lint_of_sentences_reads_what_errors_and_flags_say(tmp_path: Path) -> None:
+    sys.path.insert(0, str(DOCS))
+    prose = importlib.import_module("prose")
+    long = "word " * 13
+    code = tmp_path / "code.py"
+    code.write_text(
+        f"""def check(self, where):
+    "Whatever a function does is its own."
+    raise ValueError(
+        f"{{where}}: {long}"
+        f"{{self!r}} {long}"
+    )
+    self.fail("whatever it is")
+    raise self.fail(f"{{'short' if where else 'whatever'}}") from None
+parser.add_argument("--seed", help="this is said once")
+"""
+    )
+    found = [line.removeprefix(str(code)) for line in prose.problems(code)]
+    assert [line.split(":")[1] for line in found] == ["7", "9", "4"]
+    assert ["'whatever'" in found[0], "'is said'" in found[1], "27 words" in found[2]] == [True, True, True]
+
+
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--quiet", "--conf-dir", "docs", ".", str(tmp_path)]

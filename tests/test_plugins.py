@@ -92,6 +92,7 @@ def test_the_conformance_suite_runs_on_an_installed_package(installed: Path, tmp
     assert " passed" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_file_of_ours_works_as_a_module_of_somebody_else(tmp_path: Path) -> None:
     """TD3+BC, with no change but its name: in flags, when it resumes, in its checkpoint."""
     text = (ROOT / "src/segue/algorithms/td3_bc.py").read_text()

@@ -1,4 +1,4 @@
-"""Segue's updates: `updates ALGORITHM UPDATES [--rows N | --mapped FOLDER] [--set …]`, the updates in one dispatch."""
+"""Segue's updates: `updates ALGORITHM UPDATES [--rows N | --mapped FOLDER] [--trials N] [--set …]`, in one dispatch."""
 
 from __future__ import annotations
 
@@ -31,14 +31,39 @@ class Updates:
     def run(self) -> float:
         """One dispatch; returns its updates."""
         import jax
-        import jax.numpy as jnp
 
-        from segue.training.update import train
+        from segue.training.update import Updates, train
 
-        given = (self.learner, self.replay, jax.random.key(1), jnp.zeros(()), self.algorithm)
-        self.learner, _ = train(*given, blocks=self.blocks)
+        given = (self.learner, self.replay, jax.random.key(1), 0.0, self.algorithm)
+        self.learner, _ = train(Updates(*given, blocks=self.blocks))
         jax.block_until_ready(self.learner)
         return self.updates
+
+
+class Trials:
+    """Several learners, each with a step size of its own, as one program."""
+
+    def __init__(self, algorithm: Any, updates: int, log: Any, trials: int) -> None:
+        import jax
+        import jax.numpy as jnp
+
+        rate = algorithm.actor_learning_rate
+        self.algorithms = [algorithm.adjusted(actor_learning_rate=rate * 0.9**i) for i in range(trials)]
+        self.first = Updates(algorithm, updates, log)
+        self.learners = [jax.tree.map(jnp.copy, self.first.learner) for _ in self.algorithms]
+
+    def run(self) -> float:
+        """One dispatch; returns the updates of all trials."""
+        import jax
+        import jax.numpy as jnp
+
+        from segue.training.vmapped import run_updates_together
+
+        first, keys = self.first, [jax.random.key(1)] * len(self.learners)
+        given = (self.learners, first.replay, keys, jnp.zeros(()), self.algorithms)
+        self.learners = [learner for learner, _ in run_updates_together(*given, blocks=first.blocks)]
+        jax.block_until_ready(self.learners)
+        return first.updates * len(self.learners)
 
 
 def transitions(rows: int) -> Any:
@@ -75,6 +100,7 @@ def main() -> None:
     parser.add_argument("updates", type=int)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--mapped")
+    parser.add_argument("--trials", type=int, default=1)
     parser.add_argument("--set", nargs="*", default=[])
     flags = parser.parse_args()
     from segue.algorithms import ALGORITHMS
@@ -82,7 +108,8 @@ def main() -> None:
     values = {name: ast.literal_eval(value) for name, value in (pair.split("=") for pair in flags.set)}
     algorithm = ALGORITHMS[flags.algorithm](**values)
     log = transitions(flags.rows) if flags.mapped is None else on_disk(algorithm, flags.mapped)
-    gate.forever(Updates(algorithm, flags.updates, log).run)
+    given = (algorithm, flags.updates, log)
+    gate.forever(Updates(*given).run if flags.trials == 1 else Trials(*given, flags.trials).run)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from benchmarks.shapes import ACTION, OBSERVATION, columns
 from segue.algorithms import ALGORITHMS
 from segue.core import Normaliser, Spaces, Transition
 from segue.replay import Replay
-from segue.training.seeds import run_updates_together
 from segue.training.update import init_learner
+from segue.training.vmapped import run_updates_together
 
 #: Those that learn from a dataset, the ones first that the published targets are about.
 FIRST = ("sac", "td3-bc", "iql")
@@ -50,7 +50,7 @@ class Updates:
         """So many updates of every seed in one dispatch, to the end; returns the updates of one seed."""
         per_block = self.algorithm.updates_per_block
         blocks = max(updates // per_block, 1)
-        given = (self.learners, self.replay, self.keys, jnp.zeros(()), self.algorithm)
+        given = (self.learners, self.replay, self.keys, jnp.zeros(()), [self.algorithm] * self.seeds)
         self.learners = [learner for learner, _ in run_updates_together(*given, blocks=blocks)]
         jax.block_until_ready(self.learners)
         return blocks * per_block

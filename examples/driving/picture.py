@@ -10,21 +10,21 @@ import numpy as np
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
-from examples.driving.drivers import STYLES
 from examples.driving.journeys import with_intervals
+from examples.driving.judge import RULES
 
 COLOURS = ("#000000", "#999933", "#d55e00", "#e69f00", "#0072b2", "#56b4e9", "#cc79a7")
 #: Episodes that the curve of crashes averages over, as a share of the fine-tuning.
 WINDOW = 0.25
 #: The rule-based drivers, which share a colour.
-MARKERS = dict(zip(STYLES, "sDv", strict=True))
+MARKERS = dict(zip(RULES, "XsDv", strict=True))
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
     """Safety against speed of every driver, and crashes while fine-tuning."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    learnt = [name for name in found["journeys"] if name not in STYLES]
-    colours = dict.fromkeys(STYLES, "#555555") | dict(zip(learnt, COLOURS, strict=True))
+    learnt = [name for name in found["journeys"] if name not in RULES]
+    colours = dict.fromkeys(RULES, "#555555") | dict(zip(learnt, COLOURS, strict=True))
     for name, journeys in found["journeys"].items():
         values = with_intervals(np.array(journeys, float))
         x, y = values["km/h"], values["crashes per 100 km"]

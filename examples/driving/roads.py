@@ -26,6 +26,12 @@ SEEN, FEATURES = 7, 5
 #: Farther ahead than this, in m, nobody is followed.
 FOLLOWING = 100.0
 HERTZ = 5
+#: In m/s; a second at it earns a reward of 1, a slower one its share.
+SPEED_LIMIT = 30.0
+#: What a crash costs: half a minute at the limit that ends in one earns 10, less than a slow and careful driver.
+CRASH_COST = 20.0
+#: Cost per mean squared jerk, in m²/s⁶: a tenth of the limit's reward for 10 m/s³.
+JERK_WEIGHT = 0.001
 
 
 class Pushy(IDMVehicle):
@@ -104,13 +110,16 @@ class _Measured:
         self.observation_space = gym.spaces.Box(-1, 1, (SEEN * FEATURES,), np.float32)
         self.action_space = self.action_type.space()
 
+    def _jerk(self: Any) -> np.ndarray:
+        # Of the last second, in m/s³.
+        return np.diff(self.vehicle.accelerations[-HERTZ - 1 :]) * HERTZ
+
     def _reward(self: Any, action: Any) -> float:
-        # highway-env's terms and weights for the highway, on both roads; not normalised, as that pays for slow driving.
-        lanes = len(self.road.network.all_side_lanes(self.vehicle.lane_index))
-        right = min(self.vehicle.lane_index[2], lanes - 1) / max(lanes - 1, 1)
-        forward = self.vehicle.speed * np.cos(self.vehicle.heading)
-        speed = np.clip((forward - 20) / 10, 0, 1)
-        return float(0.4 * speed + 0.1 * right - self.vehicle.crashed)
+        # highway-env's own pays standing still in the right lane, and no progress below 20 m/s.
+        ego, jerk = self.vehicle, self._jerk()
+        progress = np.clip(ego.speed * np.cos(ego.heading) / SPEED_LIMIT, 0, 1)
+        discomfort = JERK_WEIGHT * np.mean(jerk**2) if len(jerk) else 0.0
+        return float(progress - discomfort - CRASH_COST * ego.crashed)
 
     def _info(self: Any, observation: Any, action: Any = None) -> dict[str, Any]:
         # Of the last second; where nobody is followed the gap is NaN.
@@ -118,8 +127,7 @@ class _Measured:
         front, _ = self.road.neighbour_vehicles(ego)
         gap = np.inf if front is None else ego.lane_distance_to(front) - (ego.LENGTH + front.LENGTH) / 2
         gap = max(gap, 0) / max(ego.speed, 1) if gap < FOLLOWING else np.nan
-        jerk = np.diff(ego.accelerations[-HERTZ - 1 :]) * HERTZ
-        return {"crashed": ego.crashed, "x": float(ego.position[0]), "time_gap": gap, "jerk": jerk}
+        return {"crashed": ego.crashed, "x": float(ego.position[0]), "time_gap": gap, "jerk": self._jerk()}
 
 
 class Highway(_Measured, HighwayEnvFast):
@@ -131,7 +139,7 @@ class Highway(_Measured, HighwayEnvFast):
         return super().default_config() | {"vehicles_count": 15, "duration": 30, "simulation_frequency": HERTZ}
 
     def _create_road(self) -> None:
-        network = RoadNetwork.straight_road_network(self.config["lanes_count"], speed_limit=30)
+        network = RoadNetwork.straight_road_network(self.config["lanes_count"], speed_limit=SPEED_LIMIT)
         self.road = Traffic(network, np_random=self.np_random)
 
 

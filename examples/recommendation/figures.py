@@ -55,6 +55,7 @@ def shop(found: dict[str, Any], out: Path) -> None:
         for row, (name, count) in enumerate(exposure.items()):
             share = np.sort(np.array(count))[::-1] / np.sum(count)
             right.plot(range(1, len(share) + 1), 100 * share, color=LIGHT.arms[row], label=name)
+        right.xaxis.get_major_locator().set_params(integer=True)
         right.set_ylabel("share of what is shown, %", color=LIGHT.ink)
         right.set_ylim(bottom=0)
         right.legend(frameon=False)

@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--lerobot", type=Path, metavar="FOLDER", help="a LeRobot dataset, version 2 or 3")
     parser.add_argument("--skip-pushing", action="store_true", help="only the parts that read data")
     parser.add_argument("--seeds", type=int, help="seeds of pushing")
-    parser.add_argument("--full", action="store_true", help="published sizes and budgets, for a bigger machine")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--short", action="store_true", help="two minutes of pushing; its numbers mean nothing")
+    sizes.add_argument("--full", action="store_true", help="published sizes and budgets, for a bigger machine")
     parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 2), help="processes")
     parser.add_argument("--out", type=Path, default=Path("runs/robotics"), help="runs and results.json")
     parser.add_argument("--page", action="store_true", help="write the tables and the figure of README.md too")
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out: Path = options.out.resolve()
     file = out / "results.json"
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    size = pushing.FULL if options.full else pushing.Size()
+    size = pushing.FULL if options.full else pushing.SHORT if options.short else pushing.Size()
     size = size if options.seeds is None else dataclasses.replace(size, seeds=options.seeds)
     parts = {
         "humanoid": options.lerobot and (lambda: humanoid.run(options.lerobot, out / "humanoid", options.full)),

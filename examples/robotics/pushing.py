@@ -53,6 +53,7 @@ class Size:
         return {"hidden_sizes": (self.width, self.width), "batch_size": self.width}
 
 
+SHORT = Size(demonstrations=6, cloning=20, live=100, warmup=50, eval_every=50, seeds=2, trials=2, width=16)
 FULL = Size(live=100_000, warmup=2_500, eval_every=5_000, seeds=5, trials=100, width=256)
 
 

@@ -220,8 +220,8 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.4) -> list[str]:
     found = [c for c in there if plain[c] == meant] or [c for c in there if plain[c].endswith(f"_{meant}")]
     # An algorithm may have five learning rates.
     found = [c for c in found if plain[c].startswith(("actor_", "critic_"))] or found
-    spelt = {choice.lower(): choice for choice in plain}
-    similar = name.lower().replace("_", "-") if name.startswith("-") else name.lower()
+    spelt = {choice.lower().lstrip("-"): choice for choice in plain}
+    similar = name.lower().replace("_", "-").lstrip("-") if name.startswith("-") else name.lower()
     return found[:4] or [spelt[s] for s in difflib.get_close_matches(similar, spelt, n=1, cutoff=cutoff)]
 
 

@@ -520,12 +520,28 @@ def ranking_evidence(earned: Float[np.ndarray, " incumbent"], tried: Float[np.nd
     """Likelihood of the ranking of these returns if the candidate is better by ODDS, over the one if it is not.
 
     Π_k k · w_k / (I_k + ODDS · C_k) over the returns in ascending order: w is ODDS for the candidate's and 1 for the
-    incumbent's, C and I count those up to k. Of equal returns the candidate's is the lower.
+    incumbent's, C and I count those up to k. Equal returns have no order: it is the mean over all orders of them.
     """
-    of_candidate = np.arange(len(earned) + len(tried)) >= len(earned)
-    ranked = of_candidate[np.lexsort((~of_candidate, np.concatenate([earned, tried])))]
-    places, weights = np.arange(1, len(ranked) + 1), np.where(ranked, ODDS, 1.0)
-    return float(np.exp(np.log(places * weights / weights.cumsum()).sum()))
+    evidence, below = 1.0, (0, 0)
+    for value in np.unique(np.concatenate([earned, tried])):
+        equal = int((earned == value).sum()), int((tried == value).sum())
+        evidence *= _of_equals(*equal, *below)
+        below = below[0] + equal[0], below[1] + equal[1]
+    return evidence
+
+
+def _of_equals(incumbent: int, candidate: int, incumbent_below: int, candidate_below: int) -> float:
+    """The factor of so many equal returns of each, with so many below them.
+
+    Of i and c of them the last in an order is the incumbent's with probability i / (i + c).
+    """
+    mean = np.ones((incumbent + 1, candidate + 1))
+    for i, c in itertools.product(range(incumbent + 1), range(candidate + 1)):
+        if i + c:
+            own, theirs = candidate_below + c, incumbent_below + i
+            last = (i * mean[i - 1, c] if i else 0.0) + (c * ODDS * mean[i, c - 1] if c else 0.0)
+            mean[i, c] = last / (i + c) * (own + theirs) / (ODDS * own + theirs)
+    return float(mean[incumbent, candidate])
 
 
 def _finite(name: str, values: ArrayLike, shape: tuple[int | None, ...] = (None,)) -> Float[np.ndarray, "..."]:

@@ -188,14 +188,17 @@ class Recipe(Checked):
         expect("eval_every", self.eval_every is None or self.eval_every >= 1, "at least 1")
         expect("handover_eval_every", self.handover_eval_every is None or self.handover_eval_every >= 1, "at least 1")
         if self.offline is None and self.online is None:
-            raise RecipeError("nothing to do: the recipe has neither an offline nor an online algorithm")
+            raise RecipeError(
+                "nothing to do: the recipe names no algorithm; expected an offline one (--offline), an online one "
+                "(--online) or both. With --dataset and neither, `segue run` chooses them"
+            )
         for phase in ("offline", "online"):
             algorithm, steps = getattr(self, phase), getattr(self, f"{phase}_steps")
             if algorithm is None and steps:
                 raise RecipeError(f"{phase}_steps is {steps} but no {phase} algorithm is named")
             if algorithm is not None and not steps:
                 raise RecipeError(
-                    f"the {phase} algorithm is {algorithm.name} but {phase}_steps is 0; expected a budget"
+                    f"the {phase} algorithm is {algorithm.name} but {phase}_steps is 0; say how many: --{phase}-steps N"
                 )
             if algorithm is not None and phase not in algorithm.phases:
                 able = [name for name, cls in ALGORITHMS.items() if phase in cls.phases]

@@ -63,7 +63,7 @@ def arms(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
             found[f"{name}, dataset appended"] = segue.Recipe(**pretrained, replay=segue.Appended())
         if name == "IQL":
             for ablation in ("even", "random"):
-                bridge = segue.SAMG(**samg, coefficient=ablation)  # type: ignore[arg-type]
+                bridge = segue.SAMG(**samg, coefficient=ablation)
                 found[f"IQL, SAMG, p {ablation}"] = segue.Recipe(**only_live, bridges=(bridge,))
             adaptive = segue.SAMG(**samg, adaptive=True)
             found["IQL, SAMG, adaptive"] = segue.Recipe(**only_live, bridges=(adaptive,))

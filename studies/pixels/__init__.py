@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.classic_control import CartPoleEnv
@@ -36,9 +34,9 @@ class PixelCartPole(gym.ObservationWrapper):
         return draw(observation[None])[0]
 
 
-def make(**kwargs: Any) -> gym.Env:
+def make() -> gym.Env:
     """Observations are the last two frames, [frames, height, width]."""
     return gym.wrappers.FrameStackObservation(PixelCartPole(), FRAMES)
 
 
-gym.register("PixelCartPole-v0", make, max_episode_steps=500)
+gym.register("PixelCartPole-v0", f"{__name__}:make", max_episode_steps=500)

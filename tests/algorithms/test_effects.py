@@ -161,7 +161,7 @@ def seen(name: str, kind: str, look: int, given: tuple[tuple[str, Any], ...]) ->
 
 
 #: One of each kind of policy and of each loop; the others, a compiled update for each choice, with `-m slow`.
-BY_DEFAULT = {("iql", "continuous"), ("td3-bc", "continuous"), ("discrete-sac", "discrete"), ("ppo", "continuous")}
+BY_DEFAULT = {("iql", "continuous"), ("discrete-sac", "discrete"), ("ppo", "continuous")}
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,9 @@ def test_files_keep_the_masks_and_say_what_contradicts_them(tmp_path: Path) -> N
             Dataset.from_columns(Columns(**{**columns, "allowed_actions": masks}), "doors")
 
 
-@pytest.mark.parametrize("online", ["dqn", "discrete-sac", pytest.param("ppo", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "online", ["dqn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("discrete-sac", "ppo"))]
+)
 def test_no_run_ever_opens_a_door_that_is_shut(online: str, tmp_path: Path) -> None:
     """Pretraining, random and trained exploration, evaluation: the environment would raise."""
     extra = {"rollout_steps": 32} if online == "ppo" else {}

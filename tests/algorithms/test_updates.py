@@ -17,6 +17,7 @@ from helpers import (
     MEMBERS,
     clone,
     fresh_learner,
+    other_numbers,
     random_learner,
     same_bits,
     small,
@@ -31,7 +32,8 @@ from segue.core import Learner
 from segue.policy import Policy
 from segue.rng import named
 from segue.runner.checkpoint import Checkpoint, load, save
-from segue.training.update import run_updates, take_all, update_bridges
+from segue.training.update import take_all, update_bridges
+from segue.training.vmapped import run_updates_together
 
 
 @cache
@@ -227,21 +229,18 @@ SIDE_BY_SIDE = {
         for member, pair in SIDE_BY_SIDE.items()
     ],
 )
-def test_seeds_side_by_side_learn_what_each_learns_alone(name, kind):
-    """jax.vmap over learner and key; only the rounding of batched sums may differ."""
-    algorithm = small(name)
-    starts = [random_learner(algorithm, seed, kind) for seed in (0, 1)]
-    alone = [updated(algorithm, start, seed=seed, kind=kind) for seed, start in enumerate(starts)]
-    options = {"algorithm": algorithm, "bridges": (), "strategy": None, "blocks": 5}
-    together = jax.vmap(lambda learner, key: run_updates(learner, LOGS[kind], key, jnp.zeros(()), **options))(
-        jax.tree.map(lambda *leaves: jnp.stack(leaves), *clone(starts)),
-        jnp.stack([jax.random.key(0), jax.random.key(1)]),
-    )
-    assert not same_bits(alone[0][0].nets, alone[1][0].nets)
-    for seed in (0, 1):
-        mine = jax.tree.map(lambda leaf, seed=seed: leaf[seed], together)
-        assert jax.tree.structure(mine) == jax.tree.structure(alone[seed])
-        for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(alone[seed]), strict=True):
+def test_seeds_and_trials_side_by_side_learn_what_each_learns_alone(name, kind):
+    """Only the rounding of batched sums may differ."""
+    algorithms = small(name), small(name), other_numbers(small(name))
+    seeds = 0, 1, 0
+    starts = [random_learner(algorithms[0], seed, kind) for seed in seeds]
+    alone = [updated(*of, seed=seed, kind=kind) for *of, seed in zip(algorithms, starts, seeds, strict=True)]
+    keys = [jax.random.key(seed) for seed in seeds]
+    together = run_updates_together(clone(starts), LOGS[kind], keys, jnp.zeros(()), algorithms, blocks=5)
+    assert not any(same_bits(alone[0][0].nets, other.nets) for other, _ in alone[1:])
+    for mine, own in zip(together, alone, strict=True):
+        assert jax.tree.structure(mine) == jax.tree.structure(own)
+        for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(own), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 

@@ -102,7 +102,15 @@ def test_the_evidence_is_the_likelihood_ratio_of_the_ranking():
     # The best of one of each is the candidate's with odds of 8 to 1.
     assert ranking_evidence(np.array([0.0]), np.array([1.0])) == pytest.approx(2 * 8 / 9)
     assert ranking_evidence(np.array([1.0]), np.array([0.0])) == pytest.approx(2 * 1 / 9)
-    assert ranking_evidence(np.array([1.0]), np.array([1.0])) == pytest.approx(2 * 1 / 9), "equal is not better"
+
+
+def test_equal_returns_count_as_the_mean_over_their_orders() -> None:
+    """An order of them is a jitter too small to change the others."""
+    earned, tried = np.array([0.0, 1.0, 1.0, 2.0]), np.array([1.0, 1.0, 2.0])
+    orders = itertools.permutations(1e-3 * np.arange(7))
+    mean = np.mean([ranking_evidence(earned + jitter[:4], tried + jitter[4:]) for jitter in map(np.array, orders)])
+    assert ranking_evidence(earned, tried) == pytest.approx(mean)
+    assert ranking_evidence(np.ones(3), np.ones(4)) == pytest.approx(1.0), "equal is not better"
 
 
 def test_nothing_is_tried_before_the_incumbent_is_known():

@@ -318,6 +318,7 @@ def test_the_report_tells_a_dataset_that_can_be_told_from_one_that_cannot(coeffi
             assert float(state.coefficient) == pytest.approx(0.48, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_report_warns_of_a_posterior_that_has_collapsed():
     bridge = SAMG(kl_weight=50.0, **QUICK)
     state = fitted(bridge)
@@ -367,6 +368,7 @@ def test_mastered_are_the_samples_that_the_dataset_does_not_know_and_whose_bellm
     assert 0 < mastered.sum() < (~known).sum() < 16
 
 
+@pytest.mark.slow
 def test_the_running_quantile_settles_where_a_quarter_of_the_known_errors_lie_below():
     algorithm, bridge = small("td3"), SAMG(adaptive=True, threshold=1e-6)
     learner = guided(bridge, algorithm)

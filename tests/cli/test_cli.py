@@ -75,6 +75,12 @@ def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             "--online.actor-learning-rate or --online.critic-learning-rate?",
         ),
         (["run", "--online", "sac", "--env", "none", "--online-steps", "1e5", "--seeds", "2"], "but env is none"),
+        (["run"], "the recipe names no algorithm; expected an offline one (--offline), an online one"),
+        (
+            ["run", "--online", "sac", "--env", "Pendulum-v1", "--updates-per-step", "1"],
+            "say how many: --online-steps N",
+        ),
+        (["run", "--online", "sac", "--zzz", "3"], "unknown flag '--zzz': segue run --help lists"),
         (["run", "--online", "sac", "--n-envs", "3"], "did you mean --environments?"),
         (["run", "--online", "sac", "--online.batchsize", "3"], "did you mean --online.batch-size"),
         (
@@ -105,6 +111,7 @@ def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["compare", "--online", "sac"], "no arm was given"),
         (["compare", "--online", "sac", "--arm", "x"], "--arm takes a name and its flags"),
         (["collect", "random", "--env", "Pendulum-v1", "--to", "npz:x.npz"], "expected WHAT:STEPS"),
+        (["collect", "rando:5", "--env", "Pendulum-v1", "--to", "npz:x.npz"], "did you mean random:5?"),
         (["collect", "random:5", "--env", "Pendulum-v1", "--to", "hdf:x"], "expected minari:ID or npz:FILE"),
     ],
 )

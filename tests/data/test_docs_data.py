@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+import test_live_data as live
 from made_logs import as_dict, make_episodes
 from test_formats import lerobot
 
@@ -48,13 +49,17 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
             file[name] = array
     convert(segue.load(arrays), "npz:log.npz")
     convert(segue.load(arrays), "minari:made/log-v0")
+    convert(segue.load(arrays), "mapped:log")
+    live.episode(live.log(tmp_path), "one")
     return {"segue": segue, "frame": frame, "arrays": arrays}
 
 
 def test_every_format_has_a_command_and_a_line_of_python_that_agree(
     names: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert len(FORMATS) == 11
+    ours = {scheme for scheme, read in segue.data.FORMATS.items() if read.__module__.startswith("segue.")}
+    named = {match[1] for command, _ in FORMATS if (match := re.match(r"segue inspect '?(\w+):", command))}
+    assert named == ours
     for command, line in FORMATS:
         dataset = eval(line, names)
         if command:

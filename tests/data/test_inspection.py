@@ -210,6 +210,35 @@ def test_an_inspection_goes_into_json_and_onto_a_terminal(log):
         assert problem.found in words
 
 
+def test_of_many_actions_the_most_and_the_least_often_allowed_are_shown() -> None:
+    log = discrete_log()
+    masks = np.ones((len(log["rewards"]), 2000))
+    masks[1:, 1234] = 0
+    inspection = inspect(load(log | {"allowed_actions": masks}))
+    console = Console(width=100, file=io.StringIO())
+    console.print(inspection)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) < 60
+    assert ["1234", "0.0%", "2.0%"] in map(str.split, lines)
+    assert any("1,980 between them" in line for line in lines)
+    assert "allowed actions: 1,999.02 of 2,000 on average" in " ".join(lines)
+
+
+def test_how_many_actions_are_allowed_on_average_is_said() -> None:
+    masks = np.eye(3)[np.arange(50) % 3]  # the logged action
+    masks[:25, 0] = 1
+    inspection = inspect(load(discrete_log() | {"allowed_actions": masks}))
+    assert inspection.allowed_shares == pytest.approx(masks.mean(0))
+    console = Console(width=100, file=io.StringIO())
+    console.print(inspection)
+    words = " ".join(console.file.getvalue().split())
+    assert (
+        f"allowed actions: {masks.sum(1).mean():.2f} of 3 on average, at least 1; "
+        f"{(masks.sum(1) == 1).mean():.1%} of steps allowed only one; every logged action was allowed"
+    ) in words
+    assert inspect(load(discrete_log())).allowed_shares == ()
+
+
 @pytest.mark.parametrize(
     "log", [HEALTHY, discrete_log(), SICK[constant_rewards]], ids=["continuous", "discrete", "flat"]
 )

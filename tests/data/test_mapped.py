@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -149,10 +150,10 @@ def test_a_damaged_folder_ends_in_a_sentence(tmp_path: Path) -> None:
         mapped.write(place, [dataset(Spaces(3, 2))])
     for name, content, expected in (
         (mapped.ROWS, (place / mapped.ROWS).read_bytes()[:-1], r"rows.bin has .* bytes, not what dataset.json says"),
-        (mapped.ROWS, b"\xff" * (place / mapped.ROWS).stat().st_size, "rows.bin or index.npz has changed"),
+        (mapped.ROWS, b"\xff" * (place / mapped.ROWS).stat().st_size, "rows.bin has changed .* in the episodes 0 to"),
         (mapped.ABOUT, json.dumps({**about, "version": 2}).encode(), "of version 2, this Segue reads 1"),
         (mapped.ABOUT, b"{", "convert it again"),
-        (mapped.INDEX, b"", "convert it again"),
+        (mapped.INDEX, b"", "index.npz has changed"),
     ):
         whole = (place / name).read_bytes()
         (place / name).write_bytes(content)
@@ -160,12 +161,48 @@ def test_a_damaged_folder_ends_in_a_sentence(tmp_path: Path) -> None:
             load(f"mapped:{place}")
         (place / name).write_bytes(whole)
     assert load(f"mapped:{place}").fingerprint() == dataset(Spaces(3, 2)).fingerprint()
-    # So is an index of the right size that points elsewhere.
-    index = dict(np.load(place / mapped.INDEX))
-    index["run_starts"] = index["run_starts"][::-1].copy()
-    np.savez(place / mapped.INDEX, **index)
-    with pytest.raises(DataError, match="mapped:"):
-        load(f"mapped:{place}")
+
+
+def test_a_folder_needs_no_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mapped.write("log", [dataset(Spaces(3, 2))])
+    assert load("log").source == "mapped:log"
+
+
+def test_anything_that_changes_in_dataset_json_is_found(tmp_path: Path) -> None:
+    place = tmp_path / "log"
+    mapped.write(place, [dataset(Spaces(3, 2))])
+    about = json.loads((place / mapped.ABOUT).read_text())
+    assert load(f"mapped:{place}").env_id != "Other-v0"
+    for name in about.keys() - {"version"}:
+        (place / mapped.ABOUT).write_text(json.dumps({**about, name: "Other-v0"}))
+        with pytest.raises(DataError, match=r"dataset\.json has changed since it was written"):
+            load(f"mapped:{place}")
+
+
+def test_a_changed_byte_of_a_large_dataset_is_found_when_its_block_is_read_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapped, "BLOCK_BYTES", 256)
+    place = tmp_path / "log"
+    whole = mapped.write(place, [dataset(Spaces(3, 2))])
+    monkeypatch.setattr(mapped, "MOST_VERIFIED", 0)
+    size = whole.view.records.kind.itemsize
+    for record in range(len(whole.view.records.pairs) + 1):  # the last one ends a run
+        content = bytearray((place / mapped.ROWS).read_bytes())
+        content[record * size] ^= 1
+        (place / mapped.ROWS).write_bytes(content)
+        block = record // (256 // size) * (256 // size)
+        with pytest.raises(DataError, match=rf"rows.bin has changed .*bytes {block * size:,} to") as refused:
+            load(f"mapped:{place}").normaliser()
+        first, last = re.findall(r"episodes? (\d+)(?: to (\d+))?", str(refused.value))[0]
+        changed = np.searchsorted(whole.view.place(whole.episode_starts), record, side="right") - 1
+        assert int(first) <= changed <= int(last or first)
+        content[record * size] ^= 1
+        (place / mapped.ROWS).write_bytes(content)
+    log = load(f"mapped:{place}")
+    log.normaliser()
+    assert log.view.records.verified.all()
 
 
 def test_what_needs_more_memory_than_is_meant_is_refused_and_the_rest_goes_on(

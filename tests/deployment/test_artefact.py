@@ -199,6 +199,8 @@ def test_damage_is_named_with_what_to_do(crane: Made, tmp_path: Path) -> None:
         return str(error.value)
 
     assert "no exported policy here" in refused(tmp_path / "nowhere")
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    assert f"`segue export {tmp_path}/run --to FOLDER` wrote" in refused(tmp_path / "run")
     place = copied(crane, tmp_path / "x")
     for name in ("policy.onnx", "exploring.onnx", "density.onnx", "seen.npy"):
         content = (place / name).read_bytes()

@@ -119,6 +119,7 @@ def test_an_id_of_the_users_own_becomes_a_name_that_other_processes_understand()
     assert environment_spaces(plain) == environment_spaces("Pendulum-v1")
 
 
+@pytest.mark.slow
 def test_workers_find_what_lies_beside_a_script_and_what_is_in_it_is_refused_with_the_way_out(tmp_path: Path):
     (tmp_path / "beside.py").write_text("from toys import Aim\n\n\nclass Mine(Aim):\n    pass\n")
     (tmp_path / "script.py").write_text(
@@ -149,6 +150,7 @@ def test_workers_find_what_lies_beside_a_script_and_what_is_in_it_is_refused_wit
     assert "name it module:ID, or use workers=1" in refused
 
 
+@pytest.mark.slow
 def test_what_a_script_defines_itself_runs_with_several_seeds_in_this_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -167,7 +169,7 @@ def test_what_a_script_defines_itself_runs_with_several_seeds_in_this_process(
 @pytest.mark.parametrize(
     ("env", "said"),
     [
-        ("SegueTestNone-v0", "one of your own is named MODULE:ID"),
+        ("SegueTestNone-v0", "One of your own is named MODULE:ID"),
         ("no_such_module:Env-v0", "module 'no_such_module' cannot be imported.*current folder"),
         ("toys:Aims", "did you mean 'Aim'"),
         ("toys.py:Aim", "name the module, not the file: toys:Aim"),

@@ -11,13 +11,14 @@ import pytest
 pytest.importorskip("highway_env", reason="pip install 'segue[driving]'")
 
 from examples.driving.__main__ import main
-from examples.driving.drivers import STYLES, decide
+from examples.driving.drivers import FASTER, STYLES, decide
 from examples.driving.journeys import Journey, drive, measures, with_intervals
+from examples.driving.judge import RULES, stand_still
 from examples.driving.roads import SEEN, SPEEDS, Highway, Merge, Track
 from highway_env.envs.highway_env import HighwayEnvFast
 from highway_env.envs.merge_env import MergeEnv
 
-LIVE = {"plain", "plain, guarded", "PPO", "PPO, guarded", "auto"}
+LIVE = {"plain", "plain, guarded", "PPO", "auto", "auto, Huber's loss"}
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(Highway, HighwayEnvFast), (Merge, MergeEnv)])
@@ -60,6 +61,21 @@ def test_an_aggressive_driver_is_faster_and_closer_than_a_timid_one():
     assert found["aggressive"]["time gap < 1 s, %"] > found["timid"]["time gap < 1 s, %"]
 
 
+def test_careful_driving_earns_more_than_standing_still_and_that_more_than_crashing():
+    style, source = STYLES["timid"]._replace(noise=0.0), np.random.default_rng(0)
+    drivers = {
+        "careful": lambda seen, roads: [decide(road.driven, style, source) for road in roads],
+        "still": stand_still,
+        "reckless": lambda seen, roads: [FASTER] * len(roads),
+    }
+    journeys = {name: np.array(drive(act, range(4)), float) for name, act in drivers.items()}
+    crashed, values = ({name: found[:, i] for name, found in journeys.items()} for i in (1, 0))
+    assert not crashed["careful"].any()
+    assert not crashed["still"].any()
+    assert values["careful"].min() > values["still"].max() + 5
+    assert values["reckless"][crashed["reckless"] == 1].max() < values["still"].min() - 5
+
+
 def test_measures_are_ratios_of_sums():
     journeys = np.array([Journey(3.0, True, 500.0, 20, 5, 40.0), Journey(5.0, False, 1500.0, 60, 15, 40.0)], float)
     assert measures(journeys) == {
@@ -87,7 +103,7 @@ def test_the_short_form_runs_and_the_same_command_draws_it_again(tmp_path: Path,
         assert main(["--short", "--out", str(tmp_path)]) == 0
         table = capsys.readouterr().out
     found = json.loads((tmp_path / "results.json").read_text())
-    assert set(found["journeys"]) == {*STYLES, "cloned", "best tenth", *LIVE}
+    assert set(found["journeys"]) == {*RULES, "cloned", "best tenth", *LIVE}
     assert set(found["training"]) == LIVE
     assert all(f"| {name} |" in table for name in found["journeys"])
     assert (tmp_path / "driving.png").stat().st_size > 10_000

@@ -10,6 +10,7 @@ from examples.recommendation import figures, open_bandit, tables
 
 pytest.importorskip("sardine", reason="pip install 'segue[recommendation]'")
 from examples.recommendation import shop
+from examples.recommendation.__main__ import MADE, SHORT, alike
 
 
 def test_the_logger_shows_items_as_often_as_the_log_says() -> None:
@@ -20,6 +21,14 @@ def test_the_logger_shows_items_as_often_as_the_log_says() -> None:
     weights = (log["actions"] == 7) / propensity
     assert abs(weights.mean() - 1) < 5 * weights.std() / np.sqrt(len(weights))
     assert log["terminals"].sum() == 300
+
+
+def test_a_page_holds_parts_of_one_seed_and_size_only() -> None:
+    default, other = {"seed": 0, "size": "default"}, {"seed": 1, "size": "default"}
+    results = {"open bandit": ["old"], MADE: {"open bandit": default}}
+    assert alike(results, default) == results
+    assert alike(results, other) == {MADE: {}}
+    assert alike({"open bandit": ["of unknown seed"]}, default) == {MADE: {}}
 
 
 @pytest.mark.slow
@@ -43,8 +52,7 @@ def test_each_log_of_open_bandit_judges_the_other_policy_and_refuses_what_it_nev
 
 @pytest.mark.slow
 def test_the_shop_goes_from_a_log_to_a_second_trial(tmp_path: Path) -> None:
-    sizes = shop.Sizes(log=60, updates=50, before=10, trial=20, learn=10, every=100, truth=20)
-    found = shop.go(tmp_path / "shop", sizes, seed=0)
+    found = shop.go(tmp_path / "shop", SHORT, seed=0)
     assert [one["status"] for one in found["trials"]] != []
     assert set(found["clicks per session"]) == {"logger", "logged, cloned", "pretrained", "fine-tuned"}
     figures.shop(found, tmp_path)

@@ -54,9 +54,8 @@ def test_the_controller_pushes_the_block_home_and_on_the_slick_table_too_far() -
 
 @pytest.mark.slow
 def test_the_short_form_of_pushing_ends_in_tables_and_a_figure(tmp_path: Path) -> None:
-    size = pushing.Size(demonstrations=6, cloning=20, live=100, warmup=50, eval_every=50, seeds=2, trials=2, width=16)
-    found = pushing.run(tmp_path, size, workers=1)
-    assert set(found["arms"]) == set(pushing.arms(f"npz:{tmp_path}/demonstrations.npz", size, 0))
+    found = pushing.run(tmp_path, pushing.SHORT, workers=1)
+    assert set(found["arms"]) == set(pushing.arms(f"npz:{tmp_path}/demonstrations.npz", pushing.SHORT, 0))
     for seeds in found["arms"].values():
         assert [[point["step"] for point in seed["points"]] for seed in seeds] == [[0, 50, 100]] * 2
     starts = [found["arms"][arm][0]["points"][0]["deployed"] for arm in (pushing.PLAIN, "promotion")]

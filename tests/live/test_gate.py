@@ -15,7 +15,7 @@ from segue.errors import SegueError
 from segue.live import gate
 from segue.live.gate import evaluate
 from segue.live.policies import stage
-from segue.live.promotion import canary, last_gate
+from segue.live.promotion import canary, last_verdict
 from segue.live.trial import declare
 from segue.live.values import Refused
 
@@ -69,7 +69,7 @@ def test_a_candidate_passes_if_its_lower_bound_is_above_the_live_policy(
     found = evaluate(service.database, "other", "me", "to see")
     live = service.deployment.live
     assert found.verdict == verdict
-    assert found == last_gate(service.database, policy)
+    assert found == last_verdict(service.database, policy)
     assert (found.evidence["live"], found.evidence["trained_to"]) == (live, 7)
     assert asked == [f"live:{service.database.url}?arm=live&policy={live}&from=7&propensities=known"]
     if verdict == "passed":
@@ -157,4 +157,4 @@ def test_a_candidate_that_has_learnt_from_all_there_is_has_to_wait(serve: Serve,
     policy = stage(service.database, other.directory, "other", trained_to=7)
     with pytest.raises(SegueError, match=f"policy {policy[:12]} cannot be judged: .* after row 7, up to which"):
         evaluate(service.database, "other", "me")
-    assert last_gate(service.database, policy) is None
+    assert last_verdict(service.database, policy) is None

@@ -20,6 +20,7 @@ from serving import HERE, Serve
 from starlette.testclient import TestClient
 
 from segue.cli.main import main
+from segue.cli.serve import _listen
 from segue.live import Client
 from segue.live.admin import whole
 from segue.live.client import ServiceError
@@ -201,7 +202,8 @@ def test_several_processes_serve_one_log_and_a_dead_one_is_replaced(shared: str,
     ("arguments", "said"),
     [
         (["--db", "new.db"], "--policy"),
-        (["--db", "new.db", "--policy", "nothing"], "no exported policy here"),
+        (["--db", "new.db", "--policy", "nothing"], "expected a folder that `segue export RUN --to FOLDER` wrote"),
+        (["--db", "new.db", "--host", "no.invalid"], "cannot listen at --host no.invalid"),
         (["--db", "new.db", "--polcy", "x"], "--policy"),
         (["--db", "sqlite://new.db", "--policy", "x"], "three slashes"),
         (["--db", "new.db", "--allow-host", "http://a"], "without scheme and port"),
@@ -213,6 +215,20 @@ def test_a_service_that_cannot_begin_says_why(
     monkeypatch.chdir(tmp_path)
     assert main(["serve", "--port", "0", *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["70000", "65536", "-1"])
+def test_a_port_out_of_range_is_said(port: str, capsys: Any) -> None:
+    assert main(["serve", "--port", port, "--db", "new.db"]) == 2
+    assert f"--port is {port}; expected 1 to 65535, or 0" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_said(capsys: Any) -> None:
+    with _listen("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert main(["serve", "--port", port, "--db", "new.db"]) == 2
+    assert f"--port {port}: another program listens there, on 127.0.0.1; choose another port" in capsys.readouterr().err
 
 
 def test_the_described_interface_is_json(web: TestClient) -> None:

@@ -163,6 +163,7 @@ def _owner(path: str) -> tuple[Any, str]:
     return getattr(sys.modules[module], owner), name
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_goes_on_to_the_same_bytes(made: Path, undisturbed: list[tuple[Any, ...]]) -> None:
     script = (
         "import sys; from pathlib import Path; sys.path[:0] = sys.argv[2:]\n"
@@ -204,6 +205,7 @@ def test_asked_to_stop_it_saves_where_it_stands_and_goes_on_from_there(
     assert candidates(learnt(made).database) == undisturbed
 
 
+@pytest.mark.slow
 def test_more_episodes_may_run_side_by_side_than_when_it_began(made: Path) -> None:
     with Service(made / "live.db", seed=1) as service:
         World(service, 1, together=90).steps(250).settle()
@@ -289,6 +291,7 @@ def test_the_command_learns_with_the_flags_of_a_run(made: Path, capsys: pytest.C
     assert "follows a live log" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_leaves_out_what_decides_who_acts_in_a_run_and_says_so(
     made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

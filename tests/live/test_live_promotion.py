@@ -314,20 +314,49 @@ def test_a_paused_candidate_gets_no_new_units_and_its_trial_goes_on_later(world:
     assert after.arms["candidate"].units > before.arms["candidate"].units
 
 
-@pytest.mark.parametrize("what", ["freeze", "rollback"])
-def test_an_application_that_acts_goes_on_acting_after(tmp_path: Path, what: str) -> None:
-    world = World(tmp_path / "live.db", window=20.0)
-    change(world.database, now(world), "me", "watch", "", mode="apprentice")
-    world.add(CANDIDATE)
-    assert shadow(world.database, CANDIDATE, "me").mode == "apprentice"
-    if what == "freeze":
-        freeze(world.database, "me")
-        rollback(world.database, "me")
-        resume(world.database, "me")
-    else:
-        rollback(world.database, "me")
-    assert now(world).mode == "apprentice"
-    world.close()
+@pytest.fixture
+def apprentice(tmp_path: Path) -> Iterator[World]:
+    """The application acts."""
+    made = World(tmp_path / "live.db", window=20.0)
+    change(made.database, now(made), "me", "watch", "", mode="apprentice")
+    made.add(CANDIDATE)
+    yield made
+    made.close()
+
+
+def test_an_application_that_acts_goes_on_acting_after_a_rollback(apprentice: World) -> None:
+    assert shadow(apprentice.database, CANDIDATE, "me").mode == "apprentice"
+    rollback(apprentice.database, "me")
+    assert now(apprentice).mode == "apprentice"
+
+
+def test_a_candidate_that_goes_back_to_paper_beside_an_application_gets_no_new_units(apprentice: World) -> None:
+    canary(apprentice.database, CANDIDATE, "me", force=True)
+    assert shadow(apprentice.database, CANDIDATE, "me").share == 0
+    assert statuses(apprentice.database)[CANDIDATE] == "paused"
+    assert resume(apprentice.database, "me").on_trial
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_rollback_lets_the_application_act_again_and_not_the_policy_that_watched(
+    apprentice: World, frozen: bool
+) -> None:
+    promote(apprentice.database, CANDIDATE, "me", force=True)
+    if frozen:
+        freeze(apprentice.database, "me")
+    after = rollback(apprentice.database, "me")
+    assert (after.mode, after.live, after.candidate) == ("apprentice", LIVE, None)
+    assert statuses(apprentice.database) == {LIVE: "shadow", CANDIDATE: "retired"}
+
+
+@pytest.mark.parametrize("on_trial", [False, True])
+def test_where_the_application_acts_there_is_nothing_to_freeze(apprentice: World, on_trial: bool) -> None:
+    if on_trial:
+        canary(apprentice.database, CANDIDATE, "me", force=True)
+    before = now(apprentice)
+    with pytest.raises(Refused, match="nothing to freeze: the application acts"):
+        freeze(apprentice.database, "me")
+    assert now(apprentice) == before
 
 
 @pytest.mark.parametrize("better", [2.0, -2.0])

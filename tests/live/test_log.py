@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from pathlib import Path
@@ -41,15 +42,32 @@ def test_what_is_no_log_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("not a database, and long enough to be read as one " * 30)
     with pytest.raises(SegueError, match="cannot be opened as a live log"):
         open_database(tmp_path / "text.db")
-    with sqlite3.connect(tmp_path / "theirs.db") as theirs:
+    with contextlib.closing(sqlite3.connect(tmp_path / "theirs.db")) as theirs:
         theirs.execute("CREATE TABLE orders (id INTEGER)")
+    before = (tmp_path / "theirs.db").read_bytes()
     with pytest.raises(SegueError, match="another application"):
         open_database(tmp_path / "theirs.db")
+    assert (tmp_path / "theirs.db").read_bytes() == before
     with pytest.raises(SegueError, match="no live log here"):
         open_database(tmp_path / "missing.db", create=False)
     assert not (tmp_path / "missing.db").exists()
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(SegueError, match="no live log here"):
+        open_database(tmp_path / "empty.db", create=False)
+    assert (tmp_path / "empty.db").read_bytes() == b""
     with pytest.raises(SegueError, match="three slashes"):
         open_database("sqlite://a.db")
+
+
+def test_a_schema_without_a_log_is_left_alone(shared: str) -> None:
+    import psycopg
+
+    with pytest.raises(SegueError, match="no live log here"):
+        open_database(shared, create=False)
+    with psycopg.connect(shared) as theirs:
+        assert theirs.execute("SELECT to_regclass('segue_live')").fetchall() == [(None,)]
+    open_database(shared).close()
+    open_database(shared, create=False).close()
 
 
 def test_a_log_of_an_older_version_becomes_one_of_now(tmp_path: Path) -> None:

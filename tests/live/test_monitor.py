@@ -86,13 +86,35 @@ TRAINED = {"observed": [[-4.0, 0.0], [4.0, 0.75]]}
 
 def test_what_the_policy_was_not_trained_on_freezes_the_service_from_the_first_units_on(tmp_path: Path) -> None:
     world = World(tmp_path / "live.db", TRAINED)
-    arrive(world, late(5, 2.54), np.zeros(5))
+    arrive(world, late(40, 2.54), np.zeros(40))
     assert (mode(world), alarms(world)) == ("frozen", ["training"])
     [(why,)] = world.database.read("SELECT why FROM deployments ORDER BY seq DESC LIMIT 1")
     assert "number 1 (counted from 0, flattened): 1.905, and 0 to 0.75 in training" in why
     resume(world.database, "me")
     arrive(world, late(100, 2.54), np.zeros(100))
     assert (mode(world), alarms(world)) == ("live", ["training"])
+
+
+def test_a_first_observation_that_the_policy_was_not_trained_on_does_so_within_five_units(tmp_path: Path) -> None:
+    world, seen = World(tmp_path / "live.db", TRAINED), late(5)
+    seen[:, 0, 0] = 9.0
+    arrive(world, seen, np.zeros(5))
+    assert (mode(world), alarms(world)) == ("frozen", ["training"])
+
+
+def test_units_that_are_over_count_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segue.live.monitor.OPEN", 5)
+    world = World(tmp_path / "live.db", TRAINED)
+    arrive(world, late(100), np.zeros(100))
+    arrive(world, late(60, 2.54), np.zeros(60))
+    assert (mode(world), alarms(world)) == ("frozen", ["training"])
+
+
+def test_a_policy_that_leads_many_units_to_states_that_training_has_not_reached_goes_on(tmp_path: Path) -> None:
+    world, seen = World(tmp_path / "live.db", TRAINED), late(1000)
+    seen[::20, 2:, 1] = 2.0
+    arrive(world, seen, np.zeros(1000))
+    assert (mode(world), alarms(world)) == ("live", [])
 
 
 def test_a_few_strange_units_a_candidates_units_and_what_never_changed_in_training_are_no_alarm(tmp_path: Path) -> None:

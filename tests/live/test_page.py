@@ -173,12 +173,12 @@ def test_deployments_gates_and_alarms_are_on_one_axis(serve: Serve, other: Made)
     assert [(one.kind, one.what, one.who, one.why) for one in found.happened][1:] == [
         ("note", "rules", "me", "window = 60.0"),
         ("gate", "off-policy gate of other: failed", "", ""),
-        ("deployment", "canary: exported is live, candidate other with 10% of the units (forced)", "ana", "to see"),
+        ("deployment", "canary: exported acts, other for 10% of the units (forced)", "ana", "to see"),
         ("alarm", "too slow: other", "service", ""),
         ("note", "late", "learner", "it is behind"),
     ]
     assert found.off_policy is not None
-    assert found.off_policy.evidence == {"reason": "too few", "effective_episodes": None, "needed": 30}
+    assert found.off_policy.evidence == {"reason": "too few", "needed": 30}
     assert found.trial is not None
     assert [(one.name, one.status, one.verdict) for one in found.policies] == [
         ("other", "canary", "failed"),
@@ -242,6 +242,14 @@ def test_a_step_decided_upon_another_deployment_changes_nothing(web: TestClient,
     answer = web.post("/v1/rollback", headers=KEY, json={"upon": looked_at})
     assert (answer.status_code, answer.json()["code"]) == (409, "changed")
     assert web.post("/v1/rollback", headers=KEY, json={"upon": service.look().seq}).status_code == 200
+
+
+def test_the_page_knows_that_a_rollback_lets_the_application_act_again(serve: Serve, other: Made) -> None:
+    service = serve(mode="apprentice")
+    assert seen(service).previous is None
+    promote(service.log, stage(service.log, other.directory), "me", force=True)
+    service.look()
+    assert seen(service).previous == ""
 
 
 # In a browser.

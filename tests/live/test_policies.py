@@ -23,6 +23,7 @@ from segue.errors import SegueError
 from segue.live import Service, admin
 from segue.live.admin import routes
 from segue.live.http import application
+from segue.live.overview import policies
 from segue.live.policies import stage
 from segue.live.promotion import Watch, canary
 from segue.live.trial import declare
@@ -296,11 +297,46 @@ def test_the_command_line_works_without_a_service(
     assert "retired" in table
 
 
+def test_a_policy_that_only_watches_is_not_said_to_be_live(
+    serve: Serve, other: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = serve(mode="apprentice")
+    db = log(service)
+
+    def seen() -> tuple[str, list[str]]:
+        return run(capsys, "policies", "--db", db)[1].splitlines()[-1], [one.status for one in policies(service.log)]
+
+    [(first,)] = service.log.read("SELECT policy FROM policies")
+    assert seen() == (
+        f"mode apprentice: the application acts, policy {first[:12]} decides on paper; explore policy",
+        ["shadow"],
+    )
+    candidate = stage(service.log, other.directory, "other")
+    run(capsys, "policies", "shadow", "other", "--db", db)
+    said, status = seen()
+    assert (f"policy {candidate[:12]} decides on paper" in said, status) == (True, ["staged", "shadow"])
+    run(capsys, "policies", "shadow", first, "--db", db)  # it watched, so it may again
+    assert seen()[1] == ["shadow", "retired"]
+    run(capsys, "policies", "rules", "--window", "60", "--db", db)
+    run(capsys, "policies", "canary", "other", "--force", "--share", "0.2", "--db", db)
+    said, status = seen()
+    assert f"the application acts, policy {candidate[:12]} for 20% of the units" in said
+    assert status == ["staged", "canary"]
+    run(capsys, "policies", "pause", "--db", db)
+    said, status = seen()
+    assert f"the application acts, the trial of policy {candidate[:12]} is paused" in said
+    assert status == ["staged", "paused"]
+    run(capsys, "policies", "rollback", "--db", db)
+    assert seen()[1] == ["shadow", "retired"]  # the first policy decides on paper again
+    assert "nothing to roll back" in run(capsys, "policies", "rollback", "--db", db)[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["promot", "x"], "did you mean 'promote'"),
         (["promote"], "expected a policy after it"),
+        (["explore"], "expected no, policy or a share of random actions (0.1) after it"),
         (["rollback", "x"], "expected nothing after it"),
         (["rollback", "--share", "0.5"], "--share goes with canary"),
         (["rules", "--shares", "a"], "expected numbers joined by commas"),

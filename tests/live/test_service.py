@@ -316,6 +316,19 @@ def test_a_candidate_acts_for_its_units_beside_an_application_that_acts(serve: S
     assert (withdrawn.policy, withdrawn.arm, withdrawn.action) == ("", "candidate", 1)
 
 
+def test_an_application_that_acts_again_gets_the_episodes_of_the_policy_that_was_live(
+    serve: Serve, other: Made
+) -> None:
+    service = serve(mode="apprentice")
+    first, second = service.deployment.live, stage(service.database, other.directory)
+    deploy(service, mode="live", live=second)
+    assert service.decide(decision_id="a", episode_id="e", observation=X).policy == second
+    deploy(service, mode="apprentice", live=first)
+    assert service.decide(decision_id="b", episode_id="e", observation=X, action=1).policy == ""
+    deploy(service, candidate=second, share=0.5)
+    assert service.decide(decision_id="c", episode_id="e", observation=X, action=1).policy == ""
+
+
 def test_frozen_stops_every_candidate(serve: Serve, other: Made) -> None:
     service = serve()
     candidate = stage(service.database, other.directory)

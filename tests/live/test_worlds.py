@@ -66,6 +66,15 @@ def test_traffic_with_faults_is_in_the_log_once(serve: Serve) -> None:
     assert service.database.read("SELECT COUNT(*) FROM outcomes") == [(count["outcomes"],)]
 
 
+def test_no_line_is_said_twice_while_nothing_happens(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segue.live.worlds.traffic, "REPORT", 0.0001)
+    lines: list[str] = []
+    with listening(serve()) as url:
+        asyncio.run(drive(url, "env:SegueTestSwitch-v0", Traffic(**HASTE, clients=1, episodes=5), None, lines.append))
+    assert len(set(lines)) == len(lines)
+    assert [line.startswith("segue: simulation ended: ") for line in lines] == [False] * (len(lines) - 1) + [True]
+
+
 def test_a_log_can_be_driven_again(serve: Serve) -> None:
     for _ in range(2):
         simulated(serve(), clients=2, episodes=5)

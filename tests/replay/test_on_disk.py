@@ -22,7 +22,7 @@ from segue.data.dataset import Dataset
 from segue.errors import RecipeError
 from segue.replay import REPLAYS, Replay, append
 from segue.replay.on_disk import OnDisk, transitions_of
-from segue.training.update import run_updates, train
+from segue.training.update import Updates, run_updates, train
 from toys import pendulum, pendulum_log
 
 #: An algorithm for every column that not all of them learn from.
@@ -79,11 +79,11 @@ def test_updates_from_disk_are_those_from_memory(name: str, tmp_path: Path) -> N
     """In two dispatches, the second from rows that were read ahead."""
     algorithm = dataclasses.replace(small(name), chunk=2) if name == "fql" else small(name)
     memory, disk = both(algorithm, tmp_path / "log")
-    given = (jax.random.key(5), jnp.zeros(()), algorithm)
+    key, now = jax.random.key(5), jnp.zeros(())
     ours = theirs = learner_of(algorithm)
     for _ in range(2):
-        ours, _ = train(copy_of(ours), disk, *given, blocks=3)
-        theirs, _ = run_updates(copy_of(theirs), memory, *given, blocks=3)
+        ours, _ = train(Updates(copy_of(ours), disk, key, 0.0, algorithm, blocks=3))
+        theirs, _ = run_updates(copy_of(theirs), memory, key, now, algorithm, blocks=3)
         assert disk.disk is not None
         assert disk.disk.ahead is not None
     assert same_bits(ours, theirs)

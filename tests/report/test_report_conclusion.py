@@ -143,3 +143,21 @@ def test_welchs_interval_is_that_of_the_textbook() -> None:
 
     assert found.high - 2.0 == pytest.approx(t.ppf(0.975, degrees) * variance**0.5)
     assert difference([1.0, 1.0], [0.0, 0.0]).low == 1.0
+
+
+def test_a_run_that_was_stopped_has_not_ended(clear: dict[str, Any]) -> None:
+    del clear["arms"]["flat"]
+    seeds = clear["arms"]["steep"]["seeds"]
+    for key in list(seeds)[1:]:
+        seeds[key]["status"] = "interrupted"
+    assert said(clear)[0].startswith("“steep” did not finish all seeds; the last evaluations have a mean return of 2,0")
+    seeds["0"]["status"] = "interrupted"
+    clear["arms"]["steep"]["recipe"]["eval_episodes"] = 1
+    best, _, sure = said(clear)
+    assert best.startswith("“steep” did not finish; the last evaluations have a mean return of 2,020: 1,020 above")
+    assert "5 seeds per arm and 1 episode per evaluation" in sure
+
+
+def test_an_arm_that_was_stopped_has_not_ended_highest(clear: dict[str, Any]) -> None:
+    clear["arms"]["flat"]["seeds"]["0"]["status"] = "interrupted"
+    assert said(clear)[0].startswith("“steep” has the highest last evaluations, with a mean return of 2,020: 800 above")

@@ -134,6 +134,7 @@ def test_of_many_arms_each_has_a_row_of_what_differs(summary: dict[str, Any]) ->
     assert "scratch" not in many[0]
 
 
+@pytest.mark.slow
 def test_the_caption_explains_only_what_is_drawn(summary: dict[str, Any]) -> None:
     assert "Dot and dashed level" in Page(page(summary)).sections[""]
     assert "Grey" not in Page(page(summary)).sections[""]

@@ -107,6 +107,11 @@ def test_arms_that_got_differently_far_say_how_far(summary: dict[str, Any]) -> N
     assert cells(summary, "scratch")["online steps"] == ("2,000", "")
 
 
+def test_steps_after_the_last_evaluation_count_as_done(summary: dict[str, Any]) -> None:
+    summary["arms"]["fine-tune"]["seeds"]["1"]["steps"] = {"offline": 500, "online": 2600}
+    assert cells(summary, "fine-tune")["online steps"] == ("2,000–2,600", "")
+
+
 def test_arms_that_got_equally_far_say_so_once(summary: dict[str, Any]) -> None:
     assert "online steps" not in cells(summary, "scratch")
     assert "Online steps 2,000, seeds 2 for all arms." in notes(summary)
@@ -240,3 +245,13 @@ def test_durations(seconds: float | None, text: str) -> None:
 )
 def test_settings(value: Any, text: str) -> None:
     assert setting(value) == text
+
+
+def test_how_far_stopped_seeds_came_is_said(summary: dict[str, Any]) -> None:
+    first, second = summary["arms"]["fine-tune"]["seeds"].values()
+    summary["arms"]["fine-tune"]["recipe"]["offline_steps"] = 10_000
+    first |= {"status": "interrupted", "steps": {"offline": 10_000, "online": 1500}}
+    second |= {"status": "interrupted", "steps": {"offline": 4200, "online": None}, "online_evaluations": []}
+    notes = measures_tables(read(summary)).notes
+    assert "“fine-tune”: 1 seed stopped after 4,200 of 10,000 offline steps." in notes
+    assert "“fine-tune”: 1 seed stopped after 1,500 of 2,000 online steps." in notes

@@ -273,6 +273,11 @@ def test_a_run_killed_as_it_went_on_is_shown_as_far_as_it_came_not_as_it_ended_b
     assert "interrupted" in told.out, "it has 20 more steps to go"
 
 
+def test_a_file_in_place_of_a_run_is_said(run: Path):
+    with pytest.raises(SegueError, match=r"recipe.json: a file; expected the directory of a run"):
+        segue.report.read_run(run / "recipe.json")
+
+
 def test_a_missing_summary_says_truly_when_there_will_be_one(run: Path):
     (run / "summary.json").unlink()
     with pytest.raises(SegueError, match=r"it is written when the run ends: segue run --resume .* continues it"):

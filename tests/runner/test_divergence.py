@@ -75,6 +75,7 @@ def test_the_message_names_phase_step_quantity_and_the_kept_policy_which_acts(tm
     assert "NaN" not in evaluations, "what has diverged is not judged"
 
 
+@pytest.mark.slow
 def test_rewards_too_large_for_the_loss_stop_the_offline_phase(tmp_path: Path):
     log = log_of(AIM)
     log["rewards"] = log["rewards"] + 1e30
@@ -97,6 +98,7 @@ def diverging_at(*steps: int):
     return fetched
 
 
+@pytest.mark.slow
 def test_an_offline_phase_that_diverges_late_keeps_the_policy_of_its_last_evaluation(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("segue.training.recovery.fetch", diverging_at(40, 60))
     error = error_of(recipe(offline_steps=80), tmp_path / "x")

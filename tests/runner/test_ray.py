@@ -246,6 +246,7 @@ def test_what_a_node_gets_of_a_dataset_is_the_dataset(tmp_path: Path, uri: str):
     assert (again.environment, again.encoding) == (there.environment, there.encoding)
 
 
+@pytest.mark.slow  # half a minute of waiting
 def test_a_cluster_that_cannot_be_reached_is_said_in_a_line(tmp_path: Path):
     with pytest.raises(SegueError, match=r"^Ray at ray://127\.0\.0\.1:1 cannot be reached"):
         segue.run(short(), tmp_path / "x", on="ray://127.0.0.1:1")

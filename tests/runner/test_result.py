@@ -83,6 +83,11 @@ def test_a_policy_is_chosen_by_arm_and_seed(result: segue.Result) -> None:
             result.policy(*arguments)
 
 
+def test_a_run_in_place_of_a_checkpoint_is_answered_with_its_checkpoints(result: segue.Result) -> None:
+    with pytest.raises(segue.SegueError, match=r"it is a run: give .*/checkpoints/.*/seed-0/final or "):
+        segue.load_checkpoint(str(result.directory))
+
+
 def test_a_result_comes_back_from_its_directory(result: segue.Result) -> None:
     again = segue.Result.load(str(result.directory))
     assert (again.status, again.summary) == (result.status, result.summary)
@@ -104,6 +109,7 @@ def test_a_run_that_fails_raises_the_cause_and_keeps_the_seeds_that_completed(tm
         result.policy("broken")
 
 
+@pytest.mark.slow
 def test_progress_is_shown_where_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = segue.Recipe(
         env=PENDULUM, online=segue.SAC(**SMALL), online_steps=20, warmup_steps=10, eval_every=20, eval_episodes=1

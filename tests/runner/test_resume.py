@@ -77,7 +77,8 @@ def essence(directory: Path) -> tuple[Any, ...]:
     kept = ("parameters_sha256", "offline_evaluations", "online_evaluations", "final_score", "events", "status")
     seeds = {name: {k: seed[k] for k in kept} for name, seed in summary["arms"]["run"]["seeds"].items()}
     handover = summary["arms"]["run"]["handover"]
-    return seeds, handover, (directory / "metrics.csv").read_text()
+    final = json.loads((directory / "checkpoints/run/seed-0/final/manifest.json").read_text())
+    return seeds, handover, (directory / "metrics.csv").read_text(), final["observed"]
 
 
 def killed_at_saves(monkeypatch: pytest.MonkeyPatch, before: bool, every: int) -> list[int]:
@@ -128,6 +129,7 @@ def test_a_run_killed_again_and_again_ends_to_the_bit_as_if_it_had_not_been(tmp_
     assert essence(tmp_path / "x") == essence(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_what_came_in_after_the_last_save_is_collected_again_not_twice(tmp_path: Path, monkeypatch):
     name = "bridges-with-states"
     segue.run(RECIPES[name], tmp_path / "whole", workers=1)
@@ -176,6 +178,8 @@ def test_ctrl_c_once_saves_and_stops_twice_stops_at_once_and_either_goes_on(tmp_
     assert result.status == "interrupted"
     steps = [int(path.name.removeprefix("step-")) for path in (tmp_path / "x/states/run/seed-0").glob("step-*")]
     assert max(steps) == (120 if times == 1 else 40), "the next place to save, or the first one, which always is"
+    done = result.summary["arms"]["run"]["seeds"]["0"]["steps"]
+    assert done == {"offline": 150, "online": max(*steps, 80)}, "80 is the evaluation at which it was asked to stop"
     result, said = again(tmp_path / "x")
     assert result.status == "complete"
     assert f"goes on from step {max(steps)}" in said
@@ -355,6 +359,7 @@ def test_a_branch_is_the_whole_run_of_its_recipe_without_the_offline_phase_again
     assert essence(tmp_path / "x") == essence(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_moved_with_its_dataset_goes_on_in_its_new_place(tmp_path: Path, whole: Path):
     assert stopped_by(signal.SIGINT, tmp_path / "x", longer()).status == "interrupted"
     (tmp_path / "x").rename(tmp_path / "y")
@@ -385,6 +390,7 @@ def test_a_run_whose_dataset_is_gone_keeps_its_budget(tmp_path: Path, whole: Pat
     assert (tmp_path / "x/recipe.json").read_text() == (whole / "recipe.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_branch_takes_along_the_dataset_that_its_run_holds(tmp_path: Path, whole: Path):
     shutil.copytree(whole, tmp_path / "x")
     recipe = trunk(tmp_path / "x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import gc
+import itertools
 import json
 import shutil
 import weakref
@@ -79,6 +80,15 @@ def test_a_recipe_file_repeats_the_run_to_the_bit(finished: object, tmp_path: Pa
     assert essence(again) == essence(finished)
 
 
+def test_a_run_that_was_complete_says_that_nothing_is_run_again(
+    finished: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(read_recipes(finished.directory / "recipe.json"), finished.directory, workers=1, progress=True)
+    assert "this recipe has run to its end before; nothing is run again" in capsys.readouterr().out
+    with pytest.raises(SegueError, match=r"recipe.json is a file; choose another --out"):
+        compare(read_recipes(finished.directory / "recipe.json"), finished.directory / "recipe.json")
+
+
 def test_a_checkpoint_acts_like_the_policy_that_was_saved(finished: object) -> None:
     saved = load_checkpoint(finished.directory / "checkpoints/run/seed-0/final")
     action = saved.policy()(np.zeros((5, 3), np.float32))
@@ -101,9 +111,18 @@ def test_a_checkpoint_knows_its_point_of_the_phase(tmp_path: Path) -> None:
     places = result.directory / "checkpoints"
     points = {place.name: load_checkpoint(place).progress for place in (places / "run/seed-0").iterdir()}
     assert points == {"step-0": 0.0, "step-20": 0.5, "step-40": 1.0, "final": 1.0}
-    assert load_checkpoint(places / "offline-td3-bc/seed-0/final").progress == 0.0
+    offline = load_checkpoint(places / "offline-td3-bc/seed-0/final")
+    assert offline.progress == 0.0
+    names = ["run/seed-0/step-0", "run/seed-0/step-20", "run/seed-0/final"]
+    ranges = [offline.observed, *(load_checkpoint(places / name).observed for name in names)]
+    assert np.array_equal(ranges[0], ranges[1])
+    for (low, high), (later_low, later_high) in itertools.pairwise(ranges):
+        assert (later_low <= low).all()
+        assert (later_high >= high).all()
+    assert not np.array_equal(ranges[1], ranges[-1]), "the simulator shows what the dataset has not"
 
 
+@pytest.mark.slow
 def test_teaching_steps_that_have_no_effect_are_said(finished: object, tmp_path: Path) -> None:
     """TD3+BC's actor is carried over, so that none is taught."""
     recipe = pendulum(eval_episodes=1, offline_steps=1, online_steps=20, warmup_steps=10, distil_steps=7)
@@ -264,6 +283,7 @@ def test_a_worker_that_fails_says_why_and_where_the_trace_is(tmp_path: Path) -> 
     assert "error.log" in error
 
 
+@pytest.mark.slow
 def test_what_a_failed_job_held_is_let_go_before_the_next_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,6 +424,7 @@ def test_a_bad_recipe_file_says_what_is_wrong(tmp_path: Path, text: str, message
         read_recipes(file)
 
 
+@pytest.mark.slow
 def test_a_fresh_critic_can_be_fitted_to_the_handed_over_policy_before_the_policy_moves(tmp_path: Path) -> None:
     refit = segue.CriticRefit(evaluate_steps=10, align_steps=5)
     plain = run_recipe(pendulum(offline=segue.BC(**SMALL)), tmp_path / "plain", workers=1)

@@ -121,12 +121,12 @@ def test_a_trial_that_fails_is_not_ranked_and_the_others_are(tmp_path: Path):
     failed, other = result.plain["trials"]
     assert failed["score"] is None
     assert result.best == other["values"]
-    assert "Not ranked, because a seed failed: 1 of the trials." in str(result)
+    assert "Not ranked, because a seed failed or has no offline score: 1 of the trials." in str(result)
 
 
 def test_another_sweep_in_the_same_directory_is_refused(done: Sweep):
     with pytest.raises(SegueError, match="holds a sweep with another objective"):
-        swept(done.directory, objective="area")
+        swept(done.directory, objective="normalised")
     assert swept(done.directory).plain == done.plain
 
 
@@ -193,6 +193,9 @@ def test_values_are_read_as_people_write_them(text: str, values: Any):
         ({"online.discount": [0.9]}, "the recipe has no online algorithm"),
         ({"bridges.q-filter.percentile": [1]}, "unknown bridge of the recipe 'q-filter'"),
         ({"offlin.alpha": [1]}, "did you mean 'offline'"),
+        ({"alpha": [1]}, "^unknown field of a recipe 'alpha': did you mean 'offline.alpha'\\?$"),
+        ({"aplha": [1]}, "^unknown field of a recipe 'aplha': did you mean 'offline.alpha'\\?$"),
+        ({"foo": [1]}, "^unknown field of a recipe 'foo': a hyper-parameter is named with its part, as offline.alpha"),
         ({"offline.alpha": ["much"]}, "alpha is 'much'; expected a finite number"),
         ({"offline.alpha": []}, "no value is given"),
         ({"offline.alpha": [1, 1]}, "1 is given twice"),
@@ -206,10 +209,17 @@ def test_what_cannot_be_varied_is_refused_before_anything_is_written(tmp_path: P
     assert not (tmp_path / "x").exists()
 
 
+def test_trials_that_are_not_evaluated_are_refused_before_training(tmp_path: Path):
+    with pytest.raises(RecipeError, match="with env none there are none; give the environment"):
+        sweep(recipe(env="none"), tmp_path / "x", vary=GRID)
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"objective": "recovery"}, "unknown objective 'recovery'"),
+        ({"objective": "dip"}, "dip is measured in the online phase, and the recipe has none"),
         ({"search": "tpe"}, "trials is None; expected how many"),
         ({"trials": 3}, "trials has no use"),
         ({"search": "cma", "trials": 3}, "cma needs ranges"),

@@ -152,6 +152,7 @@ def test_updates_come_in_dispatches_of_one_size():
         assert int(one.learner.step) == done
 
 
+@pytest.mark.slow
 def test_updates_whose_metrics_nobody_has_seen_are_not_followed_by_others():
     """Or a divergence in the first of them would go unseen."""
     one = agent(warmup_steps=0)

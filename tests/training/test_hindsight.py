@@ -117,6 +117,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> tuple[online.Age
     return kept[0], rows
 
 
+@pytest.mark.slow
 def test_the_ring_gets_every_step_and_its_copies_and_updates_are_owed_for_steps_alone(monkeypatch):
     agent, rows = trained(monkeypatch)
     assert agent.step == 100

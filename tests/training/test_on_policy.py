@@ -13,7 +13,7 @@ from helpers import same_bits
 from segue.algorithms import PPO, TD3
 from segue.core import Learner, Normaliser, Spaces
 from segue.replay import OnlineOnly, Replay
-from segue.training import agent, on_policy
+from segue.training import agent, collect, on_policy
 from segue.training.on_policy import train_on_policy
 from segue.training.online import OnlineSettings, train_online
 from segue.training.update import init_learner
@@ -59,7 +59,7 @@ def rollouts(monkeypatch, algorithm, **changes):
     ("steps", "eval_every", "environments"), [(40, 10, 1), (40, 40, 1), (44, 8, 4), (45, 30, 5), (30, 100, 1)]
 )
 def test_it_evaluates_exactly_where_the_off_policy_loop_does(monkeypatch, steps, eval_every, environments):
-    monkeypatch.setattr(agent, "train", lambda learner, *given, **options: (learner, {}))
+    monkeypatch.setattr(agent, "train", lambda asked: (asked.learner, {}))
     plan = {"steps": steps, "eval_every": eval_every, "environments": environments, "warmup_steps": 5}
     _, notes = rollouts(monkeypatch, PPO(**SMALL, rollout_steps=12), **plan)
     other, td3 = Notes(), TD3(**SMALL)
@@ -110,6 +110,29 @@ def test_a_rollout_is_the_life_of_the_environments_across_its_own_ends(monkeypat
     assert discounts == pytest.approx(expected), "0 at terminals only"
 
 
+def test_both_loops_know_the_range_of_the_observations_that_they_have_seen(monkeypatch):
+    monkeypatch.setattr(agent, "train", lambda asked: (asked.learner, {}))
+    monkeypatch.setattr(on_policy, "learn", lambda learner, *given, **options: (learner, {}))
+    monkeypatch.setattr(collect, "UNREAD", 3)
+    plan, ppo, td3 = settings(steps=8, eval_every=2), PPO(**SMALL, rollout_steps=12), TD3(**SMALL)
+    for loop in (
+        lambda keep: train_on_policy(ppo, (), fresh(ppo), Notes(), plan, keep=keep),
+        lambda keep: train_online(
+            td3, (), OnlineOnly(), fresh(td3), Replay.create(None, 8, ONE), Notes(), plan, keep=keep
+        ),
+    ):
+        ranges = {}
+        loop(lambda step, learner, observed, ranges=ranges: ranges.update({step: observed}))
+        assert ranges.pop(0) is None
+        # Observations are 0 1 2, 0 1 2 3, …
+        assert {step: found.ravel().tolist() for step, found in ranges.items()} == {
+            2: [0, 1],
+            4: [0, 2],
+            6: [0, 2],
+            8: [0, 3],
+        }
+
+
 def test_v_is_fitted_to_the_policy_that_was_handed_over_before_that_moves():
     """Rollouts end at 16, 32, …; the warm-up lasts until 20, so the policy first moves at 32, and V from 16 on."""
     algorithm = PPO(**SMALL, rollout_steps=16, epochs=2, value_fit_epochs=3, actor_learning_rate=1e-2)
@@ -122,7 +145,7 @@ def test_v_is_fitted_to_the_policy_that_was_handed_over_before_that_moves():
         learner,
         notes,
         plan,
-        keep=lambda step, now: kept.update({step: jax.tree.map(jnp.copy, now.nets)}),
+        keep=lambda step, now, observed: kept.update({step: jax.tree.map(jnp.copy, now.nets)}),
     )
     moved: dict[str, list[int]] = {"actor": [], "value": []}
     for before, step in itertools.pairwise(sorted(kept)):

@@ -74,9 +74,9 @@ def live(monkeypatch, algorithm):
     rings, notes = [], Notes()
     learner = init_learner(algorithm, algorithm.init(jax.random.key(0), ONE), Normaliser.identity(1))
 
-    def note(learner, replay, *given, **options):
-        rings.append(jax.tree.map(np.asarray, replay.online))
-        return learner, {}
+    def note(asked):
+        rings.append(jax.tree.map(np.asarray, asked.replay.online))
+        return asked.learner, {}
 
     monkeypatch.setattr(agent, "train", note)
     settings = OnlineSettings(

@@ -119,9 +119,9 @@ class Progress:
         self.seen = []
         monkeypatch.setattr(loop, "train", self)
 
-    def __call__(self, learner, replay, key, progress, *parts, **options):
-        self.seen.append(float(progress))
-        return learner, {}
+    def __call__(self, asked):
+        self.seen.append(asked.progress)
+        return asked.learner, {}
 
 
 ONLINE = {

@@ -118,6 +118,8 @@ class Algorithm(HyperParameters):
     """Whether it learns from the cost of each step: of the dataset, and online of the environment's `info`."""
     updates_per_step: ClassVar[float] = 1.0
     """Critic updates per environment step (UTD ratio) that it is published with."""
+    dataset_numbers: ClassVar[tuple[str, ...]] = ("discount", "reward_scale", "reward_shift")
+    """The numbers that its dataset is made with: trials that differ in another one can share a program."""
     conservatism: ClassVar[tuple[str, ...]] = ()
     """The weights that hold it near the dataset, which `let-go` makes smaller online."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

@@ -23,6 +23,7 @@ class BC(ActorBased):
     name: ClassVar[str] = "bc"
     actions: ClassVar[tuple[str, ...]] = ("continuous", "discrete")
     phases: ClassVar[tuple[str, ...]] = ("offline",)
+    dataset_numbers: ClassVar[tuple[str, ...]] = (*ActorBased.dataset_numbers, "top_fraction")
 
     loss: Literal["mse", "nll"] = "mse"
     """`mse`: squared error of the mean action; `nll`: −log π(a|s), and always of discrete ones."""

@@ -23,6 +23,7 @@ class CalQL(CQL):
 
     name: ClassVar[str] = "cal-ql"
     columns: ClassVar[tuple[str, ...]] = ("return_to_go",)
+    dataset_numbers: ClassVar[tuple[str, ...]] = (*CQL.dataset_numbers, "failure_reward")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "locomotion": {},
         "antmaze": {

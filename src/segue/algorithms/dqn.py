@@ -28,7 +28,7 @@ class DQN(CriticBased):
     actions: ClassVar[tuple[str, ...]] = ("discrete",)
 
     loss: Literal["huber", "mse"] = "huber"
-    """Of the Bellman error: Huber's with threshold 1, or the square."""
+    """Of the Bellman error: Huber's with threshold 1, or the square, with which rare large costs count in full."""
     initial_epsilon: float = 0.1
     """Share of random actions when the online phase starts; 1 is usual from scratch and would drown a pretrained
     policy."""

@@ -124,9 +124,8 @@ class Bridge(HyperParameters):
         return False
 
     def with_cost_limit(self, limit: float | None) -> Self:
-        """The bridge with the recipe's limit on the cost of an episode, where it has a `cost_limit` that is None."""
-        told: dict[str, Any] = {"cost_limit": limit}
-        return dataclasses.replace(self, **told) if getattr(self, "cost_limit", 0.0) is None else self
+        """The bridge that keeps to the recipe's limit on the cost of an episode, if it keeps to any."""
+        return self
 
     def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
         """Why it makes no sense with these, beyond what the class variables say; None if it does."""
@@ -223,6 +222,26 @@ class Bridge(HyperParameters):
         It runs on the host, and is traced by an export. `carry` is this bridge's own, and so is the one returned.
         """
         return acted._replace(carry=carry)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CostLimited(Bridge):
+    """A bridge that limits the mean cost of an episode."""
+
+    cost_limit: float | None = None
+    """Mean cost of an episode at most; by default the recipe's `cost_limit`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("cost_limit", self.cost_limit is None or self.cost_limit >= 0, "at least 0")
+
+    def wants_cost(self) -> bool:
+        """To keep a limit on it."""
+        return self.cost_limit is not None
+
+    def with_cost_limit(self, limit: float | None) -> Self:
+        """Its own limit goes before the recipe's."""
+        return dataclasses.replace(self, cost_limit=limit) if self.cost_limit is None else self
 
 
 def acting_nets(nets: Nets) -> Nets:

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float
 
 from segue.algorithms.base import Algorithm, Aux, copy_arrays
-from segue.bridges.base import Bridge, Handover, Report, Review, shapes_of
+from segue.bridges.base import CostLimited, Handover, Report, Review, shapes_of
 from segue.core import Array, Key, Learner, Nets, Spaces, Transition
 from segue.describe import Panel, Remedy
 from segue.networks import CategoricalActor
@@ -65,7 +65,7 @@ class State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Guard(Bridge):
+class Guard(CostLimited):
     """Rolls the learner back to its last good state when returns have fallen significantly, and goes on more carefully.
 
     It does the same when costs have risen, where the recipe records a cost. Good is a learner that was followed by half
@@ -98,17 +98,12 @@ class Guard(Bridge):
         super().__post_init__()
         self.require("alpha", 0 < self.alpha < 1, "between 0 and 1, both excluded")
         self.require("tolerance", 0 <= self.tolerance < 1, "at least 0 and below 1")
-        self.require("cost_limit", self.cost_limit is None or self.cost_limit >= 0, "at least 0")
         self.require("slow_down", 0 < self.slow_down <= 1, "above 0 and at most 1")
         self.require("pull", self.pull >= 0, "at least 0")
 
     def inherits(self, online: Algorithm) -> tuple[str, ...]:
         """What acts."""
         return ("critic" if online.policy_step is None else online.policy_step.role,)
-
-    def wants_cost(self) -> bool:
-        """To keep a limit on it."""
-        return self.cost_limit is not None
 
     def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, State]:
         """No gambler has begun."""

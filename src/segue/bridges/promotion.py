@@ -27,7 +27,7 @@ from jaxtyping import Float, Int
 from segue import rng
 from segue.acting import Acted
 from segue.algorithms.base import Algorithm, Aux, copy_arrays
-from segue.bridges.base import Bridge, Handover, Report, Review, acting_nets, shapes_of
+from segue.bridges.base import Bridge, CostLimited, Handover, Report, Review, acting_nets, shapes_of
 from segue.core import Array, Key, Learner, Nets, Spaces, Transition
 from segue.describe import Panel, Remedy
 from segue.evidence import ranking_evidence, required_evidence
@@ -62,7 +62,7 @@ class State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Promotion(Bridge):
+class Promotion(CostLimited):
     """Deploys a learnt policy only after live episodes have shown that it is better than the one deployed before."""
 
     name: ClassVar[str] = "promotion"
@@ -88,11 +88,6 @@ class Promotion(Bridge):
         self.require("alpha", 0 < self.alpha < 1, "between 0 and 1, both excluded")
         self.require("average", 0 < self.average <= 1, "above 0 and at most 1")
         self.require("share", 0 < self.share <= 1, "above 0 and at most 1")
-        self.require("cost_limit", self.cost_limit is None or self.cost_limit >= 0, "at least 0")
-
-    def wants_cost(self) -> bool:
-        """To keep a limit on it."""
-        return self.cost_limit is not None
 
     def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
         """Each decides who acts, or what the returns of what acts mean."""

@@ -14,7 +14,7 @@ from segue.cli.env_flags import environment_from_flags
 from segue.cli.parse import parse
 from segue.cli.trained import acting
 from segue.console import PlainConsole
-from segue.errors import SegueError
+from segue.errors import SURE, SegueError, nearest
 
 RANDOM = "random"
 
@@ -90,4 +90,6 @@ def _part(text: str) -> tuple[str, int]:
         raise SegueError(
             f"{text!r}: expected WHAT:STEPS, for example random:10000 or runs/x/checkpoints/run/seed-0/final:10000"
         )
+    if what != RANDOM and nearest(what, [RANDOM], SURE) and not Path(what).exists():
+        raise SegueError(f"{text!r}: did you mean {RANDOM}:{steps}? No checkpoint or exported policy is at {what}")
     return what, int(steps)

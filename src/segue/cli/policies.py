@@ -8,12 +8,15 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from segue.cli.parse import parse
 from segue.errors import SegueError, unknown
+
+if TYPE_CHECKING:
+    from segue.live.policies import Deployment
 
 OF_A_POLICY = ("stage", "evaluate", "shadow", "canary", "promote", "explore")
 ACTIONS = (*OF_A_POLICY, "list", "rollback", "pause", "freeze", "resume", "rules")
@@ -107,7 +110,8 @@ def main(arguments: list[str]) -> int:
             raise SegueError(f"--{name.replace('_', '-')} goes with {' or '.join(actions)}, not with {flags.action}")
     needs_policy = flags.action in OF_A_POLICY
     if needs_policy != (flags.policy is not None):
-        expected = "expected a policy after it" if needs_policy else f"expected nothing after it, not {flags.policy!r}"
+        value = "no, policy or a share of random actions (0.1)" if flags.action == "explore" else "a policy"
+        expected = f"expected {value} after it" if needs_policy else f"expected nothing after it, not {flags.policy!r}"
         raise SegueError(f"segue policies {flags.action}: {expected}")
     try:
         from segue.live.database import open_database
@@ -147,7 +151,7 @@ def _list(database: Any, flags: Flags) -> int:
         )
     console.print(table)
     if (now := latest_deployment(database)) is not None:
-        console.print(_now(now), soft_wrap=True)
+        console.print(_now(database, now), soft_wrap=True)
     return 0
 
 
@@ -194,7 +198,7 @@ def _explore(database: Any, flags: Flags) -> int:
     from segue.live.promotion import explore
 
     assert flags.policy is not None
-    print(_now(explore(database, flags.policy, _who(), flags.why)))
+    print(_now(database, explore(database, flags.policy, _who(), flags.why)))
     return 0
 
 
@@ -207,7 +211,7 @@ def _step(database: Any, flags: Flags) -> int:
     else:
         more = {"share": flags.share} if flags.action == "canary" else {}
         after = getattr(promotion, flags.action)(database, policy, who, flags.why, flags.force, **more)
-    print(_now(after))
+    print(_now(database, after))
     return 0
 
 
@@ -220,11 +224,15 @@ DO: dict[str, Callable[[Any, Flags], int]] = {
 }
 
 
-def _now(deployment: Any) -> str:
-    beside = ""
-    if deployment.candidate is not None:
-        beside = f", candidate {deployment.candidate[:12]} with {deployment.share:.0%} of the units"
-    return f"mode {deployment.mode}: policy {deployment.live[:12]}{beside}, explore {deployment.explore}"
+def _now(database: Any, deployment: Deployment) -> str:
+    from segue.live.trial import paused
+
+    acts = deployment.describe(_short, deployment.seq in paused(database))
+    return f"mode {deployment.mode}: {acts}; explore {deployment.explore}"
+
+
+def _short(policy: str) -> str:
+    return f"policy {policy[:12]}"
 
 
 def _who() -> str:

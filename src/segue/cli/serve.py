@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import ipaddress
 import json
 import logging
@@ -81,6 +82,7 @@ def main(arguments: list[str]) -> int:
         from segue.live.admin import SETTINGS, whole
         from segue.live.http import LOOPBACK
         from segue.live.service import Service
+        from segue.live.trial import paused
     except ImportError as error:
         raise SegueError(f"segue serve needs {error.name}: pip install 'segue[live]'") from None
     logging.basicConfig(level=logging.INFO, handlers=[_JsonLines(sys.stderr)])
@@ -108,7 +110,8 @@ def main(arguments: list[str]) -> int:
             token, where = _token(flags.token, flags.db)
             address = f"http://{flags.host}:{listening.getsockname()[1]}"
             now = service.deployment
-            print(f"segue: {address} decides with policy {now.live[:12]} ({now.mode}, explore {now.explore})")
+            acts = now.describe(lambda policy: f"policy {policy[:12]}", now.seq in paused(service.database))
+            print(f"segue: {address} serves (mode {now.mode}: {acts}; explore {now.explore})")
             print(f"segue: log {service.database.url}, durability {flags.durability}; token {where}", flush=True)
             if flags.workers == 1:
                 # The server hands the signal that stopped it on, which would end the process as if it had failed.
@@ -149,13 +152,19 @@ def _simulation(flags: Flags, address: str, token: str) -> Iterator[None]:
 
 def _listen(host: str, port: int) -> socket.socket:
     """The port is taken before anything else begins."""
+    if not 0 <= port <= 65_535:
+        raise SegueError(f"--port is {port}; expected 1 to 65535, or 0 (any that is free)")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
     except OSError as error:
-        raise SegueError(f"--host {host} --port {port}: {error.strerror}; choose another (--port 0: any)") from None
+        if error.errno == errno.EADDRINUSE:
+            raise SegueError(
+                f"--port {port}: another program listens there, on {host}; choose another port (--port 0: any free one)"
+            ) from None
+        raise SegueError(f"cannot listen at --host {host} --port {port}: {error.strerror}; choose others") from None
     return listening
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,25 @@ def test_another_number_is_no_other_program(algorithm: str, kind: str) -> None:
     after, _ = updated(algorithm, kind, **{rate: getattr(own, rate) / 2})
     assert compiled() == programs
     assert not suite.same_bits(after.nets, updated(algorithm, kind)[0].nets)
+
+
+def test_its_dataset_is_made_with_no_other_numbers_than_it_says(algorithm: str, kind: str) -> None:
+    """`dataset_numbers`: trials of a sweep that agree on these share the dataset on an accelerator."""
+    off_policy(algorithm)
+    own, hints = suite.small(algorithm), typing.get_type_hints(ALGORITHMS[algorithm])
+    names = [field.name for field in dataclasses.fields(own) if hints[field.name] in (float, float | None)]
+    assert set(own.dataset_numbers) <= set(names)
+    others = set(names) - set(own.dataset_numbers)
+    spaces = suite.spaces_of(own, kind)
+    dataset = suite.dataset(spaces)
+    rewards = np.where(np.arange(len(dataset)) < 8, 0.25, dataset.rewards)  # the first episode is one of a sparse task
+    dataset = dataclasses.replace(dataset, rewards=rewards.astype(np.float32))
+
+    def made(number: float) -> Any:
+        other = own.adjusted(**dict.fromkeys(others, number))
+        return other.transitions(other.select(dataset), Normaliser.identity(spaces.observation_size))
+
+    assert suite.same_bits(made(0.25), made(0.75))
 
 
 def test_no_number_of_a_fresh_learner_is_weakly_typed(algorithm: str, kind: str) -> None:

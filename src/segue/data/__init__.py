@@ -196,9 +196,9 @@ def with_categories(uri: str, dataset: Dataset) -> str:
 def _refuse_trajectories(parts: Sequence[Any]) -> None:
     if parts and all(isinstance(part, Mapping) for part in parts):
         raise DataError(
-            f"a list of {len(parts):,} dicts; expected one dict of arrays with one row per step: concatenate the "
-            "trajectories, with 'timeouts' 1 in the last row of each that does not end in a terminal (or give "
-            "Mixture([...]) if each is a dataset of its own)"
+            f"a list of {len(parts):,} dicts; expected one dict of arrays with one row per step. If each is a "
+            "trajectory, concatenate the trajectories, with 'timeouts' 1 where each ends without a terminal. "
+            "If each is a dataset, give Mixture([...])"
         )
 
 
@@ -228,6 +228,8 @@ def _with_scheme(name: str) -> str:
     scheme = scheme_of((Table.parse(name).paths or ("",))[0])
     if scheme is None and (Path(name).expanduser() / "meta" / "info.json").is_file():
         scheme = "lerobot"
+    if scheme is None and (Path(name).expanduser() / mapped.ABOUT).is_file():
+        scheme = "mapped"
     likely = [scheme for pattern, scheme in _LIKELY_SCHEMES.items() if re.search(pattern, name)]
     if scheme is None and likely and Path(name).expanduser().is_file():
         scheme = likely[0]

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import RenderableType
 
+#: Discrete actions in the table; of more, the half that ranks highest and the half that ranks lowest.
+MOST_ACTIONS = 20
+
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
@@ -83,6 +86,13 @@ class Inspection:
     """Empty where actions are discrete."""
     action_shares: tuple[float, ...]
     """Share of steps that took each discrete action; empty where actions are continuous."""
+    allowed_shares: tuple[float, ...]
+    """Share of steps that allowed each discrete action; empty if the dataset does not say. Their sum is the mean number
+    of allowed actions. A dataset that forbids a logged action is refused."""
+    fewest_allowed: int | None
+    """Actions allowed at the step that allowed the fewest; None if the dataset does not say."""
+    one_allowed: float | None
+    """Share of steps that allowed only one action; None if the dataset does not say."""
     notes: tuple[str, ...]
     """What loading did to the dataset."""
     problems: tuple[Problem, ...]
@@ -108,6 +118,14 @@ class Inspection:
             _action_table(self),
             Text(_observation_line(self)),
         ]
+        if self.allowed_shares:
+            mean, size = sum(self.allowed_shares), len(self.allowed_shares)
+            blocks.append(
+                Text(
+                    f"allowed actions: {mean:,.2f} of {size:,} on average, at least {self.fewest_allowed:,}; "
+                    f"{self.one_allowed:.1%} of steps allowed only one; every logged action was allowed"
+                )
+            )
         blocks += [_item("note", note) for note in self.notes]
         for problem in self.problems:
             blocks.append(Text.assemble("\n", ("! ", "yellow"), (problem.found, "bold")))
@@ -121,7 +139,8 @@ def inspect(dataset: Dataset) -> Inspection:
     """Describe a dataset and look for problems."""
     discrete, seen = dataset.spaces.discrete, dataset.excerpt()
     ended = int(dataset.episode_terminals.sum())
-    notes = dataset.notes
+    allowed, notes = seen.allowed_actions, dataset.notes
+    counts = None if allowed is None else allowed.sum(1)
     if len(seen) < len(dataset):
         notes += (
             f"rewards, observations, actions and problems are those of {len(seen.episode_starts):,} random episodes "
@@ -142,6 +161,9 @@ def inspect(dataset: Dataset) -> Inspection:
         image=dataset.spaces.image,
         actions=() if discrete else tuple(_action_dimension(column) for column in seen.actions.T),
         action_shares=tuple(map(float, _shares(seen))) if discrete else (),
+        allowed_shares=() if allowed is None else tuple(map(float, allowed.mean(0))),
+        fewest_allowed=None if counts is None else int(counts.min()),
+        one_allowed=None if counts is None else float((counts == 1).mean()),
         notes=notes,
         problems=problems(seen),
     )
@@ -244,9 +266,23 @@ def _spread_table(inspection: Inspection) -> RenderableType:
 
 def _action_table(inspection: Inspection) -> RenderableType:
     if inspection.action_shares:
-        table = _table("action", "share of steps")
-        for index, share in enumerate(inspection.action_shares):
-            table.add_row(str(index), f"{share:.1%}")
+        masks, taken = inspection.allowed_shares, inspection.action_shares
+        table = _table("action", "share of steps", *(["allowed in"] if masks else []))
+        rows = [
+            (str(index), *(f"{share:.1%}" for share in of))
+            for index, of in enumerate(zip(taken, *([masks] if masks else []), strict=True))
+        ]
+        if len(rows) > MOST_ACTIONS:
+            order = np.argsort(-np.array(masks or taken), kind="stable")
+            few = MOST_ACTIONS // 2
+            left = f"{len(rows) - 2 * few:,} between them"
+            rows = [*(rows[i] for i in order[:few]), (f"… {left}",), *(rows[i] for i in order[-few:])]
+            table.title, table.title_justify = (
+                f"the actions most and least often {'allowed' if masks else 'taken'}",
+                "left",
+            )
+        for row in rows:
+            table.add_row(*row)
         return table
     table = _table("action dimension", "min", "max", "mean", "std", "at a bound")
     for index, action in enumerate(inspection.actions):

@@ -1,7 +1,7 @@
 """A dataset larger than memory: `mapped:FOLDER`, which `segue convert` writes, and of which rows are read on demand.
 
-    dataset.json    what the dataset says about itself; written last
-    index.npz       the first transition of each episode, and of each run
+    dataset.json    what the dataset says about itself, with a checksum of all that; written last
+    index.npz       the first transition of each episode, and of each run; a checksum of each block of records
     rows.bin        one record of fixed width per transition, and one more after each run
 
 A run is a part of an episode in which the next observation of each transition is the observation of the next one. It
@@ -18,13 +18,14 @@ import mmap
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt64
+from jaxtyping import Float, Int, UInt32, UInt64
 
 from segue import rng
 from segue.core import Normaliser, Spaces
@@ -50,7 +51,9 @@ FIELDS: Mapping[str, str] = {
 BLOCK = 2**18
 #: Bytes of a dataset that are read into memory as a whole.
 MOST_IN_MEMORY = 2**30
-#: Bytes of records that are compared with their fingerprint whenever they are opened.
+#: Bytes of a block of records, which has a checksum.
+BLOCK_BYTES = 2**18
+#: Bytes of records whose checksums are compared when they are opened; those of more, when a block is read in its order.
 MOST_VERIFIED = 2**26
 #: Transitions that are looked at where all would be too many.
 EXCERPT = 1_000_000
@@ -61,10 +64,22 @@ READERS = 8
 
 
 class Records:
-    """The file of records."""
+    """The file of records.
 
-    def __init__(self, path: Path, kind: np.dtype) -> None:
-        self.path, self.kind = path, kind
+    Raises:
+        DataError: if a block is read in its order, for the first time, and is not what was written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        kind: np.dtype,
+        checksums: UInt32[np.ndarray, " blocks"],
+        episodes: Int[np.ndarray, " episodes"],
+    ) -> None:
+        self.path, self.kind, self.checksums = path, kind, checksums
+        self.episodes = episodes  # the place of each one's first record
+        self.verified = np.zeros(len(checksums), bool)
         with path.open("rb") as file:
             self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._advise("MADV_RANDOM")
@@ -85,12 +100,35 @@ class Records:
 
     def between(self, start: int, stop: int) -> np.ndarray:
         """Pairs of records by the place of the first, from start to stop."""
-        records = np.fromfile(self.path, self.kind, stop - start + 1, offset=start * self.kind.itemsize)
+        size = _per_block(self.kind)
+        first, beyond = start // size, stop // size + 1
+        read = np.fromfile(self.path, self.kind, (beyond - first) * size, offset=first * size * self.kind.itemsize)
+        for block in first + np.flatnonzero(~self.verified[first:beyond]):
+            self._verify(int(block), read[(block - first) * size :][:size])
+        records = read[start - first * size :]
         return np.ndarray((stop - start,), self.pairs.dtype, records.data, strides=(self.kind.itemsize,))
+
+    def _verify(self, block: int, records: np.ndarray) -> None:
+        if zlib.crc32(records.data) != self.checksums[block]:
+            start = block * _per_block(self.kind)
+            places = np.array([start, start + len(records) - 1])
+            first, last = np.searchsorted(self.episodes, places, side="right") - 1
+            among = f"episode {first}" if first == last else f"the episodes {first} to {last}"
+            offset = start * self.kind.itemsize
+            raise DataError(
+                f"mapped:{self.path.parent}: {ROWS} has changed since it was written, in {among} (counted from 0; "
+                f"bytes {offset:,} to {offset + records.nbytes - 1:,}); copy or convert it again"
+            )
+        self.verified[block] = True
 
     def _advise(self, advice: str) -> None:
         if hasattr(mmap, advice):  # Windows has none
             self.map.madvise(getattr(mmap, advice))
+
+
+def _per_block(kind: np.dtype) -> int:
+    """Records of a block."""
+    return max(BLOCK_BYTES // kind.itemsize, 1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -318,15 +356,23 @@ def read(place: str) -> Dataset:
         about = json.loads((path / ABOUT).read_bytes())
         if about["version"] != VERSION:
             raise DataError(f"{source}: of version {about['version']}, this Segue reads {VERSION}; convert it again")
+        if _checksum(about) != about["checksum"]:
+            raise DataError(f"{source}: {ABOUT} has changed since it was written; copy or convert it again")
         kind = np.dtype([(name, code, tuple(shape)) for name, code, shape in about["record"]])
+        if zlib.crc32((path / INDEX).read_bytes()) != about["index_checksum"]:
+            raise DataError(f"{source}: {INDEX} has changed since it was written; copy or convert it again")
         with np.load(path / INDEX, allow_pickle=False) as index:
-            starts, runs = index["episode_starts"], index["run_starts"]
+            starts, runs, checksums = index["episode_starts"], index["run_starts"], index["checksums"]
         rows, size = about["rows"], (path / ROWS).stat().st_size
         if size != (rows + len(runs)) * kind.itemsize or len(starts) != about["episodes"]:
             raise DataError(f"{source}: {ROWS} has {size:,} bytes, not what {ABOUT} says; copy or convert it again")
-        view = View(Records(path / ROWS, kind), np.append(runs, rows), runs + np.arange(len(runs)))
+        episodes = starts + np.searchsorted(runs, starts, side="right") - 1
+        records = Records(path / ROWS, kind, checksums, episodes)
+        if size <= MOST_VERIFIED:
+            records.between(0, len(records.pairs))
+        view = View(records, np.append(runs, rows), runs + np.arange(len(runs)))
         bounds = about["action_bounds"]
-        dataset = MappedDataset(
+        return MappedDataset(
             **_columns(view, source),
             view=view,
             has_rewards=about["has_rewards"],
@@ -341,10 +387,6 @@ def read(place: str) -> Dataset:
             notes=tuple(about["notes"]),
             encoding=None if about["encoding"] is None else Encoding.from_json(source, about["encoding"]),
         )
-        known = dataset.content
-        if known and size <= MOST_VERIFIED and dataclasses.replace(dataset, content=None).fingerprint() != known:
-            raise DataError(f"{source}: {ROWS} or {INDEX} has changed since it was written; copy or convert it again")
-        return dataset
     except DataError:
         raise
     except Exception as error:  # JSON, NumPy and the system raise many kinds
@@ -374,10 +416,10 @@ def write(folder: str | os.PathLike[str], parts: Iterable[Dataset]) -> Dataset:
     try:
         partial.mkdir()
         about = _write_parts(source, partial, parts)
-        (partial / ABOUT).write_text(json.dumps(about))
+        _write_about(partial, about)
         # A hash over one column after the other, as of a dataset in memory.
         about["fingerprint"] = read(os.fspath(partial)).fingerprint()
-        (partial / ABOUT).write_text(json.dumps(about, indent=1))
+        _write_about(partial, about)
         sync(partial)
         os.replace(partial, path)
         sync(path.parent)
@@ -386,6 +428,16 @@ def write(folder: str | os.PathLike[str], parts: Iterable[Dataset]) -> Dataset:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return read(os.fspath(folder))
+
+
+def _write_about(path: Path, about: dict[str, Any]) -> None:
+    (path / ABOUT).write_text(json.dumps({**about, "checksum": _checksum(about)}, indent=1))
+
+
+def _checksum(about: Mapping[str, Any]) -> int:
+    """Of everything that `dataset.json` says but the checksum itself."""
+    rest = {name: value for name, value in about.items() if name != "checksum"}
+    return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
 
 
 def _write_parts(source: str, path: Path, parts: Iterable[Dataset]) -> dict[str, Any]:
@@ -411,7 +463,8 @@ def _write_parts(source: str, path: Path, parts: Iterable[Dataset]) -> dict[str,
     if first is None:
         raise DataError(f"{source}: there is nothing to write; expected at least one dataset")
     episode_starts = np.concatenate(starts)
-    np.savez(path / INDEX, episode_starts=episode_starts, run_starts=np.concatenate(runs))
+    checksums = _checksums(path / ROWS, np.dtype(_kinds(first)))
+    np.savez(path / INDEX, episode_starts=episode_starts, run_starts=np.concatenate(runs), checksums=checksums)
     return {
         "version": VERSION,
         "rows": rows,
@@ -427,8 +480,16 @@ def _write_parts(source: str, path: Path, parts: Iterable[Dataset]) -> dict[str,
         "notes": [
             alike[0] + (f" (so, or alike, in {len(alike)} parts)" if alike[1:] else "") for alike in notes.values()
         ],
+        "index_checksum": zlib.crc32((path / INDEX).read_bytes()),
         "fingerprint": None,
     }
+
+
+def _checksums(path: Path, kind: np.dtype) -> UInt32[np.ndarray, " blocks"]:
+    """Of each block of a file of records."""
+    size = _per_block(kind) * kind.itemsize
+    with path.open("rb") as file:
+        return np.array([zlib.crc32(block) for block in iter(lambda: file.read(size), b"")], np.uint32)
 
 
 def _require_alike(source: str, first: Dataset, part: Dataset) -> None:

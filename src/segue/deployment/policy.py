@@ -403,7 +403,11 @@ def read_manifest(directory: Path) -> dict[str, Any]:
             )
         whole = document["sha256"] == digest(document) and set(document["files"]) | {DENSITY} == set(FILES)
     except OSError as error:
-        raise SegueError(f"{directory}: no exported policy here ({MANIFEST}: {error.strerror})") from None
+        trained = directory if any((directory / name).exists() for name in ("checkpoints", "manifest.json")) else "RUN"
+        raise SegueError(
+            f"{directory}: no exported policy here ({MANIFEST}: {error.strerror}); expected a folder that "
+            f"`segue export {trained} --to FOLDER` wrote"
+        ) from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SegueError(f"{file}: damaged, or not of an exported policy ({error}); export the policy again") from None
     if not whole:

@@ -273,7 +273,8 @@ def _registered(env_id: str) -> EnvSpec:
     # Hundreds of ids are registered; only the nearest help.
     near = difflib.get_close_matches(env_id, gym.registry, n=5, cutoff=0.5)
     what = unknown("environment", env_id, near) if near else f"unknown environment {env_id!r}"
-    raise RecipeError(f"{what}; one of your own is named MODULE:ID, with the module that registers or defines it")
+    end = "" if what.endswith("?") else "."
+    raise RecipeError(f"{what}{end} One of your own is named MODULE:ID, with the module that registers or defines it")
 
 
 def _entry_module(spec: EnvSpec) -> str | None:

@@ -18,10 +18,10 @@ from msgspec import Struct
 
 from segue.errors import SegueError
 from segue.live.database import Database
-from segue.live.overview import LISTED, Happening, Verdict, happened
-from segue.live.policies import Deployment, latest_deployment, live_one_after_the_other
-from segue.live.promotion import OFF_POLICY, Promoter, statuses
-from segue.live.trial import Evidence, Rules, clock, read_rules
+from segue.live.overview import LISTED, Happening, happened, naming
+from segue.live.policies import Deployment, acted_one_after_the_other, latest_deployment
+from segue.live.promotion import OFF_POLICY, Promoter, Verdict, last_verdict, statuses
+from segue.live.trial import Evidence, Rules, clock, paused, read_rules
 from segue.student_t import student_t
 
 #: Seconds of a bucket at first, and buckets of a grid at most.
@@ -123,11 +123,13 @@ class Seen(Struct):
     width: float
     """Seconds of a bucket."""
     deployment: Deployment
+    acts: str
+    """Who acts and who only watches, in words."""
     since: float
     who: str
     why: str
     previous: str | None
-    """The policy that a rollback would put back, if there is no candidate."""
+    """Who acts again after a rollback, if there is no candidate: a policy, or "" for the application."""
     trial: Evidence | None
     problem: str | None
     """Why the trial cannot be judged."""
@@ -300,13 +302,14 @@ class Board:
             begins,
             grid.width,
             deployment,
+            deployment.describe(naming(self._database), deployment.seq in paused(self._database)),
             since,
             who,
             why,
-            next(iter(live_one_after_the_other(self._database)[-2:-1]), None),
+            next((one.acts for one in acted_one_after_the_other(self._database)[-2:-1]), None),
             trial,
             problem,
-            None if deployment.candidate is None else self._off_policy(deployment.candidate),
+            None if deployment.candidate is None else last_verdict(self._database, deployment.candidate, OFF_POLICY),
             read_rules(self._database),
             {arm: _series(grid, arm, first, count) for arm in names},
             self._refusals(span),
@@ -321,20 +324,6 @@ class Board:
         """Of the rows and of the returns."""
         returns = self._returns.read_to if self._behind else self._last
         return (self._read_to + returns) / (2 * self._last)
-
-    def _off_policy(self, candidate: str) -> Verdict | None:
-        rows = self._database.read(
-            "SELECT seq, at, gate, verdict, evidence FROM gates WHERE candidate = ? AND gate = ? "
-            "ORDER BY seq DESC LIMIT 1",
-            candidate,
-            OFF_POLICY,
-        )
-        if not rows:
-            return None
-        seq, at, gate, verdict, content = rows[0]
-        evidence = msgspec.json.decode(content)
-        shown = {key: evidence.get(key) for key in ("reason", "effective_episodes", "needed")}
-        return Verdict(seq, at, gate, verdict, shown)
 
     def _policies(self) -> list[Listed]:
         status = statuses(self._database)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import sqlite3
@@ -61,13 +62,16 @@ def open_database(place: str | Path, durability: Durability = "process", create:
             from segue.live.postgres import Postgres
         except ImportError as error:
             raise SegueError(f"a log in PostgreSQL needs {error.name}: pip install 'segue[postgres]'") from None
-        return Postgres(text)
+        return Postgres(text, create)
     path = Path(text.removeprefix("sqlite:///"))
     if text.startswith("sqlite://") and not text.startswith("sqlite:///"):
         raise SegueError(f"{text}: expected sqlite:///PATH (three slashes; a fourth for an absolute path)")
-    if not create and not path.exists():
-        raise SegueError(f"{path}: no live log here; `segue serve --policy POLICY --db {path}` begins one")
-    return Sqlite(path, durability)
+    return Sqlite(path, durability, create)
+
+
+def no_log(place: str | Path) -> SegueError:
+    """The error for a place without a log."""
+    return SegueError(f"{place}: no live log here; `segue serve --policy POLICY --db {place}` begins one")
 
 
 def is_file(place: str | Path) -> bool:
@@ -87,16 +91,21 @@ class Sqlite:
     A transaction outlives the death of the process in both modes; with `power`, each waits for the disk.
     """
 
-    def __init__(self, path: Path, durability: Durability = "process") -> None:
+    def __init__(self, path: Path, durability: Durability = "process", create: bool = True) -> None:
         self.url, self._path = f"sqlite:///{path}", path
         self._full = durability == "power"
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
+        if not create and not path.exists():
+            raise no_log(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._require_log(create)
             self._prepare()
         except (sqlite3.Error, OSError) as error:
-            raise SegueError(f"{path}: cannot be opened as a live log ({error})") from None
+            raise SegueError(
+                f"{path}: cannot be opened as a live log ({error}); expected one of `segue serve`, or a new file"
+            ) from None
 
     def append(self, rows: Sequence[Row]) -> list[int | None]:
         """See Database."""
@@ -169,16 +178,21 @@ class Sqlite:
             self._connections.append(connection)
         return connection
 
+    def _require_log(self, create: bool) -> None:
+        """Refuse a file that is no log; `create`: or an empty one. It is only read: `_connection` already writes."""
+        with contextlib.closing(sqlite3.connect(self._path, timeout=5)) as connection:
+            tables = connection.execute("SELECT 1 FROM sqlite_master").fetchall()
+            [(application,)] = connection.execute("PRAGMA application_id").fetchall()
+        if tables and application != APPLICATION_ID:
+            raise SegueError(f"{self._path}: a database of another application; choose another file")
+        if not tables and not create:
+            raise no_log(self._path)
+
     def _prepare(self) -> None:
         connection = self._connection()
         connection.execute("BEGIN IMMEDIATE")
         try:
-            [(application,)], [(version,)] = (
-                connection.execute(f"PRAGMA {name}").fetchall() for name in ("application_id", "user_version")
-            )
-            empty = not connection.execute("SELECT 1 FROM sqlite_master").fetchall()
-            if not empty and application != APPLICATION_ID:
-                raise SegueError(f"{self._path}: a database of another application; choose another file")
+            [(version,)] = connection.execute("PRAGMA user_version").fetchall()
             require_known(version, str(self._path))
             for script in MIGRATIONS[version:]:
                 for statement in script.replace("BYTES", "BLOB").replace("FLOAT", "REAL").split(";"):

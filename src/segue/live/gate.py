@@ -18,14 +18,14 @@ from segue.deployment.policy import ExportedPolicy
 from segue.errors import DataError, SegueError
 from segue.live.database import Database
 from segue.live.policies import read_policy
-from segue.live.promotion import FAILED, OFF_POLICY, OPEN, PASSED, Gate, deployed, find_policy
+from segue.live.promotion import FAILED, OFF_POLICY, OPEN, PASSED, Verdict, deployed, find_policy, last_verdict
 from segue.live.schema import AuditRow, GateRow
 from segue.live.trial import read_rules
 from segue.ope import DiscretePolicy, evaluate_offline
 from segue.ope.policy import Judged
 
 
-def evaluate(database: Database, word: str, who: str, why: str = "", confidence: float = 0.95) -> Gate:
+def evaluate(database: Database, word: str, who: str, why: str = "", confidence: float = 0.95) -> Verdict:
     """Judge a policy on the live policy's episodes that it has not learnt from; the verdict is kept in the log.
 
     Passed: the lower bound of its value is above the live policy's, enough episodes count, and the upper bound of its
@@ -99,7 +99,9 @@ def evaluate(database: Database, word: str, who: str, why: str = "", confidence:
             AuditRow(at, who, "evaluate", json.dumps(detail)),
         ]
     )
-    return Gate(OFF_POLICY, verdict, evidence)
+    found = last_verdict(database, policy, OFF_POLICY)
+    assert found is not None
+    return found
 
 
 def _as_deployed(policy: ExportedPolicy, explore: str) -> tuple[ExportedPolicy | Judged, bool]:

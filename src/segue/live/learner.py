@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from segue import rng
 from segue.bridges.base import Bridge
@@ -45,6 +44,7 @@ from segue.runner.jobs import Event, Job
 from segue.runner.recorder import JobRecorder
 from segue.runner.start import check_on_disk, hand_over_to_online
 from segue.runner.stopping import Stop
+from segue.seen import wider
 from segue.training.agent import Agent, AgentSettings
 from segue.training.checkpointing import Position
 from segue.training.online import MAX_DISPATCH
@@ -116,7 +116,7 @@ class Learner:
         self._observed = self.source.observed
         dataset = self.inputs.dataset
         if self._observed is not None and dataset is not None and (of_dataset := dataset.observed()) is not None:
-            self._observed = _wider(self._observed, of_dataset)
+            self._observed = wider(self._observed, of_dataset)
 
     def run(self, once: bool = False) -> None:
         """Learn from what is in the log and what comes, until Ctrl-C or SIGTERM; `once`: until its end, and stop.
@@ -344,7 +344,7 @@ class Learner:
         following = b"".join(step.next_observation or step.observation for step in steps)
         observations = np.frombuffer(b"".join(step.observation for step in steps), np.float32).reshape(count, -1)
         if self._observed is not None:
-            self._observed = _wider(self._observed, observations)
+            self._observed = wider(self._observed, observations)
         agent.tell_raw(
             np.array(list(wave)),
             observations,
@@ -504,13 +504,6 @@ def require_learnable(recipe: Recipe) -> None:
 def decides(bridge: Bridge) -> bool:
     """Whether a bridge decides who acts, or judges by episodes of its own policy, which is the service's part."""
     return bridge.needs_reference or type(bridge).act is not Bridge.act
-
-
-def _wider(
-    observed: Float[np.ndarray, "2 observation"], observations: Float[np.ndarray, "n observation"]
-) -> Float[np.ndarray, "2 observation"]:
-    """Smallest and largest values with those of more observations."""
-    return np.stack([np.minimum(observed[0], observations.min(0)), np.maximum(observed[1], observations.max(0))])
 
 
 def _phase_of(job: Job) -> str:

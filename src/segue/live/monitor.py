@@ -12,7 +12,7 @@ import json
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from segue.errors import DataError
 from segue.evidence import FallDetector, LimitTest, ShiftDetector
@@ -23,9 +23,11 @@ from segue.live.trial import Rules, clock
 REFERENCE = 500
 #: Standard deviations by which the mean of an observation may move: it was estimated, and traffic drifts.
 TOLERANCE = 0.25
-#: Decisions of a unit that are compared with what the policy was trained on; by how much of its range in training a
-#: number may lie outside; and share of the units for which one may lie farther.
-FIRST, MARGIN, STRANGE = 20, 0.25, 0.01
+#: Decisions of a unit that are compared with what the policy was trained on.
+FIRST = 20
+#: By how much of its range in training a number may lie outside, and share of the units in which it may lie farther:
+#: in the first observation of a unit; and in later ones, where another policy leads to other states.
+AT_FIRST, LATER = (0.25, 0.01), (0.5, 0.1)
 #: Row numbers, or episodes, that are read at once.
 AT_ONCE = 5_000
 #: Units that may still become strange.
@@ -70,9 +72,7 @@ class Monitor:
         self._database, self._run_length = database, rules.run_length
         self._read_to = self._earned_to = begins
         self._trained = trained
-        #: Episodes of the last units and whether they are strange, in the order of their first decisions.
-        self._strange: dict[str, bool] = {}
-        self._strangers = LimitTest(STRANGE, self._run_length)
+        self._ranges = (_Ranges(*AT_FIRST, self._run_length), _Ranges(*LATER, self._run_length))
         self._seen: list[np.ndarray] = []
         self._earned: list[float] = []
         self._shift: ShiftDetector | None = None
@@ -100,44 +100,26 @@ class Monitor:
                 self.begins,
             )
             self._read_to = upto
-            found = self._training([row[:3] for row in rows if row[4] != "candidate"])
+            first, later = ([row for row in rows if (row[3] == 0) == begins] for begins in (True, False))
+            found = self._training(first, later)
             if found is None:  # the first observation: later ones depend on it, and on what was done
-                found = self._observations([row[:2] for row in rows if row[3] == 0])
+                found = self._observations([row[:2] for row in first])
             if found is not None:
                 return found
         return None
 
-    def _training(self, rows: list[tuple[int, bytes, str]]) -> Change | None:
-        """Whether more units than STRANGE show what the policy has not been trained on.
-
-        One counts as strange as soon as it is: a unit that still may become so counts as if it were not, which makes
-        alarms rarer and never more frequent. A number that never changed in training is not compared.
-        """
-        if self._trained is None or not rows:
-            return None
-        low, high = self._trained.astype(np.float64)
-        margin = np.where(high > low, MARGIN * (high - low), np.inf)
-        values = np.frombuffer(b"".join(row[1] for row in rows), np.float32).reshape(len(rows), -1)
-        outside = (values < low - margin) | (values > high + margin)
-        strange, news = outside.any(1), False
-        for (_, _, episode), one in zip(rows, strange.tolist(), strict=True):
-            news = news or (one and not self._strange.get(episode, False))
-            self._strange[episode] = one or self._strange.get(episode, False)
-        while len(self._strange) > OPEN:
-            self._strangers.update([float(self._strange.pop(next(iter(self._strange))))])
-        if not news:
-            return None
-        path = LimitTest.restore(self._strangers.state()).update(np.array([*self._strange.values()], float))
-        if not (path >= np.log1p(self._run_length)).any():
-            return None
-        self._trained = None
-        number, place = int(outside.sum(0).argmax()), int(strange.nonzero()[0][0])
-        of = values[outside[:, number], number][-1]
-        said = (
-            f"observations are not like those that the policy was trained on, most of all number {number} (counted "
-            f"from 0, flattened): {of:.4g}, and {low[number]:.4g} to {high[number]:.4g} in training"
-        )
-        return Change("training", said, rows[place][0])
+    def _training(self, *parts: list[tuple[int, bytes, str, int, str]]) -> Change | None:
+        """Whether too many units show what the policy has not been trained on, first or later."""
+        for ranges, part in zip(self._ranges, parts, strict=True):
+            rows = [row[:3] for row in part if row[4] != "candidate"]
+            if (
+                self._trained is not None
+                and rows
+                and (found := ranges.review(self._trained[0], self._trained[1], rows))
+            ):
+                self._trained = None
+                return found
+        return None
 
     def _observations(self, rows: list[tuple[int, bytes]]) -> Change | None:
         """Unlike those of the reference?"""
@@ -225,6 +207,64 @@ class Monitor:
         recent = np.mean(later[: int(above[0]) + 1][-50:])
         said = f"returns have fallen: {np.mean(self._earned):.4g} on average at first, {recent:.4g} lately"
         return Change("returns", said, numbers[missing:][int(above[0])])
+
+
+class _Ranges:
+    """Counts, for each number of an observation, the units in which it lies too far outside of its range in training.
+
+    That is by more than `margin` of that range. For one number more than `share` of the units are an alarm.
+    """
+
+    def __init__(self, margin: float, share: float, run_length: float) -> None:
+        self.margin, self._run_length = margin, run_length
+        #: Which numbers are outside, by the episodes of the last units, in the order of their first decisions.
+        self._outside: dict[str, Bool[np.ndarray, " observation"]] = {}
+        #: Of the units before: for numbers that have been outside, and for one that has not.
+        self._tests: dict[int, LimitTest] = {}
+        self._never = LimitTest(share, run_length)
+
+    def review(
+        self,
+        low: Float[np.ndarray, " observation"],
+        high: Float[np.ndarray, " observation"],
+        rows: list[tuple[int, bytes, str]],
+    ) -> Change | None:
+        """Look at further observations, each with the number of its row and its episode.
+
+        A number counts as outside in a unit as soon as it is: a unit in which it still may be counts as if it were not,
+        which makes alarms rarer and never more frequent. A number that never changed in training is not compared.
+        """
+        low, high = low.astype(np.float64), high.astype(np.float64)
+        margin = np.where(high > low, self.margin * (high - low), np.inf)
+        values = np.frombuffer(b"".join(row[1] for row in rows), np.float32).reshape(len(rows), -1)
+        outside = np.logical_or(values < low - margin, values > high + margin)
+        news = np.zeros(len(low), bool)
+        for (_, _, episode), now in zip(rows, outside, strict=True):
+            before = self._outside.setdefault(episode, np.zeros(len(low), bool))
+            news |= now & ~before
+            before |= now
+        while len(self._outside) > OPEN:
+            self._close(self._outside.pop(next(iter(self._outside))))
+        for number in np.flatnonzero(news).tolist():
+            test = LimitTest.restore(self._tests.get(number, self._never).state())
+            path = test.update([float(unit[number]) for unit in self._outside.values()])
+            if (path >= np.log1p(self._run_length * len(low))).any():
+                of = np.flatnonzero(outside[:, number])
+                said = (
+                    f"observations are not like those that the policy was trained on, most of all number {number} "
+                    f"(counted from 0, flattened): {values[of[-1], number]:.4g}, and {low[number]:.4g} to "
+                    f"{high[number]:.4g} in training"
+                )
+                return Change("training", said, rows[of[0]][0])
+        return None
+
+    def _close(self, unit: Bool[np.ndarray, " observation"]) -> None:
+        """No more is to come of this unit."""
+        for number in np.flatnonzero(unit).tolist():
+            self._tests.setdefault(number, LimitTest.restore(self._never.state()))
+        for number, test in self._tests.items():
+            test.update([float(unit[number])])
+        self._never.update([0.0])
 
 
 def trained_on(database: Database, live: str) -> Float[np.ndarray, "2 observation"] | None:

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import collections
+from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct
 
 from segue.live.database import Database
 from segue.live.policies import Deployment, latest_deployment
-from segue.live.promotion import OFF_POLICY, Promoter, statuses
-from segue.live.trial import Arm, Evidence, Rules, read_rules
+from segue.live.promotion import OFF_POLICY, Promoter, Verdict, last_verdict, statuses
+from segue.live.trial import Arm, Evidence, Rules, paused, read_rules
 
 #: Episodes that `Overview.recent` is about.
 RECENT = 1_000
 #: Happenings, policies and refusal codes that are listed.
 LISTED = 200
-
-
-class Verdict(Struct):
-    """What a gate said of a policy."""
-
-    seq: int
-    at: float
-    gate: str
-    verdict: str
-    """passed, not enough evidence, failed or alarm."""
-    evidence: dict[str, Any]
 
 
 class PolicyAbout(Struct):
@@ -76,10 +66,14 @@ class Overview(Struct):
 
 def policies(database: Database) -> list[PolicyAbout]:
     """All policies of a log, in the order in which they were staged."""
-    status, gates = statuses(database), _gates(database)
+    status, gates = statuses(database), collections.defaultdict[str, list[Verdict]](list)
+    for candidate, seq, at, gate, verdict, evidence in database.read(
+        "SELECT candidate, seq, at, gate, verdict, evidence FROM gates ORDER BY seq"
+    ):
+        gates[candidate].append(Verdict(seq, at, gate, verdict, msgspec.json.decode(evidence)))
     rows = database.read("SELECT policy, name, parent, trained_to, at FROM policies ORDER BY seq")
     return [
-        PolicyAbout(policy, name, status[policy], parent, trained_to, at, gates.get(policy, []))
+        PolicyAbout(policy, name, status[policy], parent, trained_to, at, gates[policy])
         for policy, name, parent, trained_to, at in rows
     ]
 
@@ -87,11 +81,10 @@ def policies(database: Database) -> list[PolicyAbout]:
 def overview(database: Database, promoter: Promoter) -> Overview:
     """What is known now. Raises Unavailable."""
     now = latest_deployment(database)
-    gates = [] if now is None or now.candidate is None else _gates(database).get(now.candidate, [])
     return Overview(
         now,
         promoter.evidence(),
-        next((gate for gate in reversed(gates) if gate.gate == OFF_POLICY), None),
+        None if now is None or now.candidate is None else last_verdict(database, now.candidate, OFF_POLICY),
         read_rules(database),
         _recent(database),
         happened(database),
@@ -101,24 +94,23 @@ def overview(database: Database, promoter: Promoter) -> Overview:
 def happened(database: Database, begins: float = 0.0) -> list[Happening]:
     """What happened since then, oldest first: the last ones."""
     found = []
-    for seq, at, mode, live, candidate, share, who, why, forced in database.read(
-        "SELECT seq, at, mode, live, candidate, share, who, why, forced FROM deployments WHERE at >= ? "
+    name, waits = naming(database), paused(database)
+    for *fields, at, who, why, forced in database.read(
+        "SELECT seq, mode, live, candidate, share, explore, at, who, why, forced FROM deployments WHERE at >= ? "
         "ORDER BY seq DESC LIMIT ?",
         begins,
         LISTED,
     ):
-        name = _name(database, live)
-        other = "" if candidate is None else f", candidate {_name(database, candidate)}"
-        units = f" with {share:.0%} of the units" if mode == "canary" else ""
-        without = " (forced)" if forced else ""
-        found.append(Happening(seq, at, "deployment", f"{mode}: {name} is live{other}{units}{without}", who, why))
+        one = Deployment(*fields)
+        what = f"{one.mode}: {one.describe(name, one.seq in waits)}{' (forced)' if forced else ''}"
+        found.append(Happening(one.seq, at, "deployment", what, who, why))
     for seq, at, candidate, gate, verdict in database.read(
         "SELECT seq, at, candidate, gate, verdict FROM gates WHERE at >= ? ORDER BY seq DESC LIMIT ?",
         begins,
         LISTED,
     ):
         kind = "alarm" if verdict == "alarm" else "gate"
-        found.append(Happening(seq, at, kind, f"{gate} gate of {_name(database, candidate)}: {verdict}", "", ""))
+        found.append(Happening(seq, at, kind, f"{gate} gate of {name(candidate)}: {verdict}", "", ""))
     for seq, at, who, what, detail in database.read(
         "SELECT seq, at, who, what, detail FROM audit WHERE at >= ? ORDER BY seq DESC LIMIT ?", begins, LISTED
     ):
@@ -126,22 +118,15 @@ def happened(database: Database, begins: float = 0.0) -> list[Happening]:
         if "deployment" in about or what == "evaluate":
             continue  # its row of deployments or gates says it
         kind = "alarm" if what in ("alarm", "too slow") else "note"
-        of = f": {_name(database, about['policy'])}" if "policy" in about else ""
+        of = f": {name(about['policy'])}" if "policy" in about else ""
         found.append(Happening(seq, at, kind, f"{what}{of}", who, str(about.get("why", ""))))
     return sorted(found, key=lambda one: one.seq)[-LISTED:]
 
 
-def _name(database: Database, policy: str) -> str:
-    rows = database.read("SELECT name FROM policies WHERE policy = ?", policy)
-    return rows[0][0] if rows else policy[:12]
-
-
-def _gates(database: Database) -> dict[str, list[Verdict]]:
-    found: dict[str, list[Verdict]] = {}
-    rows = database.read("SELECT candidate, seq, at, gate, verdict, evidence FROM gates ORDER BY seq")
-    for candidate, seq, at, gate, verdict, evidence in rows:
-        found.setdefault(candidate, []).append(Verdict(seq, at, gate, verdict, msgspec.json.decode(evidence)))
-    return found
+def naming(database: Database) -> Callable[[str], str]:
+    """Gives a policy's name by its hash; of one that the log does not have, the beginning of the hash."""
+    names: dict[str, str] = dict(database.read("SELECT policy, name FROM policies"))
+    return lambda policy: names.get(policy, policy[:12])
 
 
 def _recent(database: Database) -> dict[str, Arm]:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,36 @@ class Deployment:
     def on_trial(self) -> bool:
         """Whether units are drawn for the candidate, beside the live policy or the application."""
         return self.candidate is not None and self.share > 0 and self.mode in ("canary", "apprentice")
+
+    @property
+    def acts(self) -> str:
+        """Who acts where the candidate does not: a policy, or "" for the application."""
+        return "" if self.mode == "apprentice" else self.live
+
+    def describe(self, name: Callable[[str], str], paused: bool) -> str:
+        """Who acts and who only watches, in words.
+
+        Args:
+            name: gives a policy's name by its hash.
+            paused: whether a trial of the candidate goes on that gets no new units (`trial.paused`).
+        """
+        live = name(self.live)
+        candidate = live if self.candidate is None else name(self.candidate)
+        if self.on_trial:
+            beside = f"{candidate} for {self.share:.0%} of the units"
+        else:
+            beside = f"the trial of {candidate} is paused" if paused else f"{candidate} decides on paper"
+        return {
+            "apprentice": f"the application acts, {beside}",
+            "shadow": f"{live} acts, {beside}",
+            "canary": f"{live} acts, {beside}",
+            "live": f"{live} acts for everyone",
+            "frozen": f"{live} alone acts until `resume`",
+        }[self.mode]
+
+
+#: A Deployment in its table.
+COLUMNS = ", ".join(field.name for field in dataclasses.fields(Deployment))
 
 
 def stage(
@@ -109,18 +140,22 @@ def read_policy(database: Database, name: str) -> ExportedPolicy:
 
 def latest_deployment(database: Database) -> Deployment | None:
     """Who acts now."""
-    rows = database.read("SELECT seq, mode, live, candidate, share, explore FROM deployments ORDER BY seq DESC LIMIT 1")
+    rows = database.read(f"SELECT {COLUMNS} FROM deployments ORDER BY seq DESC LIMIT 1")
     return Deployment(*rows[0]) if rows else None
 
 
-def live_one_after_the_other(database: Database) -> list[str]:
-    """The policies that became live, the last one now; those that were rolled back are not among them."""
-    stack: list[str] = []
-    for (live,) in database.read("SELECT live FROM deployments ORDER BY seq"):
-        if stack[-2:-1] == [live]:
+def acted_one_after_the_other(database: Database) -> list[Deployment]:
+    """The first deployment of each policy that became live, or of the application; the last one acts now.
+
+    Those that were rolled back are not among them.
+    """
+    stack: list[Deployment] = []
+    for row in database.read(f"SELECT {COLUMNS} FROM deployments ORDER BY seq"):
+        found = Deployment(*row)
+        if [one.acts for one in stack[-2:-1]] == [found.acts]:
             stack.pop()
-        elif stack[-1:] != [live]:
-            stack.append(live)
+        elif [one.acts for one in stack[-1:]] != [found.acts]:
+            stack.append(found)
     return stack
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 
 from segue.errors import SegueError
-from segue.live.database import Unavailable, require_known
+from segue.live.database import Unavailable, no_log, require_known
 from segue.live.schema import MIGRATIONS, Row, insertion
 
 #: Of the lock under which tables are made: "SgLv".
@@ -26,7 +26,7 @@ class Postgres:
     of commits, also of several services.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, create: bool = True) -> None:
         self.url = _without_password(url)
         self._url, self._local = url, threading.local()
         self._connections: list[psycopg.Connection[Any]] = []
@@ -35,7 +35,7 @@ class Postgres:
         except Unavailable as error:
             raise SegueError(str(error)) from None
         try:
-            self._prepare(connection)
+            self._prepare(connection, create)
         except psycopg.Error as error:
             raise SegueError(f"{self.url}: no live log can be made here ({_said(error)})") from None
 
@@ -91,9 +91,11 @@ class Postgres:
             connection.close()  # whether it is broken is found out by a new one
         return Unavailable(f"{self.url}: {what} ({_said(error)})")
 
-    def _prepare(self, connection: psycopg.Connection[Any]) -> None:
+    def _prepare(self, connection: psycopg.Connection[Any], create: bool) -> None:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+            if not create and connection.execute("SELECT to_regclass('segue_live')").fetchall() == [(None,)]:
+                raise no_log(self.url)
             connection.execute("CREATE TABLE IF NOT EXISTS segue_live (version INTEGER NOT NULL)")
             rows = connection.execute("SELECT version FROM segue_live").fetchall()
             version = rows[0][0] if rows else 0

@@ -8,28 +8,29 @@ They need no service that runs: a service follows its log. Of two who decide upo
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import threading
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from segue.errors import SegueError
 from segue.live.database import Database
 from segue.live.monitor import Monitor, reference_begins, trained_on
 from segue.live.policies import (
+    COLUMNS,
     Deployment,
+    acted_one_after_the_other,
     latest_deployment,
-    live_one_after_the_other,
     read_policy,
     require_exploration,
 )
 from segue.live.schema import AuditRow, DeploymentRow, GateRow
 from segue.live.service import Service
-from segue.live.trial import READER, Course, Evidence, Rules, Trial, courses, read_rules
+from segue.live.trial import READER, Course, Evidence, Rules, Trial, courses, paused, read_rules
 from segue.live.values import Refused
 
 LOGGER = logging.getLogger("segue.live")
@@ -43,11 +44,14 @@ STAGE = "canary "
 PASSED, OPEN, FAILED, ALARM = "passed", "not enough evidence", "failed", "alarm"
 
 
-class Gate(NamedTuple):
-    """The last verdict on a candidate."""
+class Verdict(Struct):
+    """What a gate said of a policy."""
 
+    seq: int
+    at: float
     gate: str
     verdict: str
+    """passed, not enough evidence, failed or alarm."""
     evidence: dict[str, Any]
 
 
@@ -75,18 +79,27 @@ def statuses(database: Database) -> dict[str, str]:
     for pair in database.read("SELECT DISTINCT live, candidate FROM deployments"):
         found.update((policy, "retired") for policy in pair if policy is not None)
     if now is not None:
-        found[now.live] = "live"
+        if now.mode != "apprentice":
+            found[now.live] = "live"
+        else:  # beside a candidate it does nothing, and decides on paper again after it
+            found[now.live] = "shadow" if now.candidate is None else "staged"
         if now.candidate is not None:
-            found[now.candidate] = "canary" if now.on_trial else "paused" if _paused(database, now) else now.mode
+            waits = "paused" if now.seq in paused(database) else "frozen" if now.mode == "frozen" else "shadow"
+            found[now.candidate] = "canary" if now.on_trial else waits
     return found
 
 
-def last_gate(database: Database, candidate: str) -> Gate | None:
-    """The last verdict on a policy."""
+def last_verdict(database: Database, candidate: str, gate: str | None = None) -> Verdict | None:
+    """The last verdict on a policy, of one gate or of any."""
     rows = database.read(
-        "SELECT gate, verdict, evidence FROM gates WHERE candidate = ? ORDER BY seq DESC LIMIT 1", candidate
+        "SELECT seq, at, gate, verdict, evidence FROM gates WHERE candidate = ? AND gate = COALESCE(?, gate) "
+        "ORDER BY seq DESC LIMIT 1",
+        candidate,
+        gate,
     )
-    return Gate(rows[0][0], rows[0][1], json.loads(rows[0][2])) if rows else None
+    for seq, at, of, verdict, evidence in rows:
+        return Verdict(seq, at, of, verdict, json.loads(evidence))
+    return None
 
 
 def deployed(database: Database) -> Deployment:
@@ -163,7 +176,7 @@ def shadow(database: Database, word: str, who: str, why: str = "", force: bool =
     now, policy = deployed(database), find_policy(database, word)
     _require_not_live(now, policy)
     _require_free(now, policy, force)
-    if now.candidate == policy and now.mode in ("shadow", "apprentice"):
+    if now.candidate == policy and now.mode in ("shadow", "apprentice") and not now.on_trial:
         return now
     mode = now.mode if now.mode in ("apprentice", "frozen") else "shadow"
     return change(database, now, who, "shadow", why, force, mode=mode, candidate=policy, share=0.0)
@@ -178,9 +191,7 @@ def canary(
         Refused: unless the off-policy gate let it pass, and for more than its stage allows (not with `force`).
     """
     now, policy = deployed(database), find_policy(database, word)
-    apprentice = now.mode == "apprentice"
-    if not apprentice:  # there, the policy that watches may be the candidate
-        _require_not_live(now, policy)
+    _require_not_live(now, policy)
     _require_free(now, policy, force)
     _require_thawed(now)
     rules = read_rules(database)
@@ -202,7 +213,7 @@ def canary(
             raise Refused(
                 409, "no_verdict", f"share is {share:g}; the evidence so far allows {allowed:g} at most (or force it)"
             )
-    mode = now.mode if apprentice else "canary"
+    mode = now.mode if now.mode == "apprentice" else "canary"
     return change(database, now, who, "canary", why, force, mode=mode, candidate=policy, share=share)
 
 
@@ -225,7 +236,7 @@ def promote(database: Database, word: str, who: str, why: str = "", force: bool 
 
 
 def rollback(database: Database, who: str, why: str = "") -> Deployment:
-    """Withdraw the candidate; if there is none, put the policy back that was live before.
+    """Withdraw the candidate; if there is none, let the policy or the application act again that acted before.
 
     Raises:
         Refused: if there is nothing to roll back.
@@ -234,12 +245,14 @@ def rollback(database: Database, who: str, why: str = "") -> Deployment:
     mode = now.mode if now.mode in ("apprentice", "frozen") else "live"
     if now.candidate is not None:
         return change(database, now, who, "rollback", why, mode=mode, candidate=None, share=0.0)
-    stack = live_one_after_the_other(database)
+    stack = acted_one_after_the_other(database)
     if len(stack) < 2:
         raise Refused(
             409, "nothing", "there is nothing to roll back: no candidate, and no policy that was live before"
         )  # fmt: skip
-    return change(database, now, who, "rollback", why, mode=mode, live=stack[-2])
+    before = stack[-2]
+    mode = "apprentice" if before.mode == "apprentice" else mode
+    return change(database, now, who, "rollback", why, mode=mode, live=before.live)
 
 
 def pause(database: Database, who: str, why: str = "") -> Deployment:
@@ -255,8 +268,19 @@ def pause(database: Database, who: str, why: str = "") -> Deployment:
 
 
 def freeze(database: Database, who: str, why: str = "") -> Deployment:
-    """Let the live policy act for everyone, running episodes of the candidate included, until `resume`."""
+    """Let the live policy act for everyone, running episodes of the candidate included, until `resume`.
+
+    Raises:
+        Refused: where the application acts (apprentice mode).
+    """
     now = deployed(database)
+    if now.mode == "apprentice":
+        raise Refused(
+            409,
+            "apprentice",
+            "there is nothing to freeze: the application acts, and no policy is live; `segue policies rollback` "
+            "withdraws a candidate",
+        )
     return now if now.mode == "frozen" else change(database, now, who, "freeze", why, mode="frozen")
 
 
@@ -267,36 +291,30 @@ def resume(database: Database, who: str, why: str = "") -> Deployment:
         Refused: if neither is in force.
     """
     now = deployed(database)
-    paused = _paused(database, now)
-    if not paused and now.mode != "frozen":
+    waits = now.seq in paused(database)
+    if not waits and now.mode != "frozen":
         raise Refused(409, "not_paused", f"there is nothing to resume: the mode is {now.mode}")
     before = next(
         (
             row
             for row in _newest_first(database)
-            if (row.on_trial if paused else row.mode != "frozen" and not (row.mode == "canary" and not row.share))
+            if (row.on_trial if waits else row.mode != "frozen" and not (row.mode == "canary" and not row.share))
         ),
         now,
     )
-    if before.candidate == now.candidate or before.mode == "apprentice":
+    if before.candidate == now.candidate:
         mode, share = before.mode, before.share
     else:
         mode, share = "live" if now.candidate is None else "shadow", 0.0
     return change(database, now, who, "resume", why, mode=mode, share=share)
 
 
-def _paused(database: Database, now: Deployment) -> bool:
-    """Whether a trial goes on that gets no new units."""
-    return now.mode != "frozen" and not now.on_trial and [one.last for one in courses(database)[-1:]] == [now.seq]
-
-
 def _newest_first(database: Database) -> list[Deployment]:
-    columns = ", ".join(field.name for field in dataclasses.fields(Deployment))
-    return [Deployment(*row) for row in database.read(f"SELECT {columns} FROM deployments ORDER BY seq DESC")]
+    return [Deployment(*row) for row in database.read(f"SELECT {COLUMNS} FROM deployments ORDER BY seq DESC")]
 
 
 def _require_not_live(now: Deployment, policy: str) -> None:
-    if policy == now.live:
+    if policy == now.live and now.mode != "apprentice":  # there it only watches, and may be the candidate
         raise Refused(409, "live", f"policy {policy[:12]} is live already; expected another one")
 
 
@@ -314,14 +332,14 @@ def _require_thawed(now: Deployment) -> None:
         raise Refused(409, "frozen", "the service is frozen; expected `resume` first")
 
 
-def _lets_pass(gate: Gate | None, rules: Rules) -> bool:
+def _lets_pass(gate: Verdict | None, rules: Rules) -> bool:
     """Whether the last verdict on a candidate is enough for a canary."""
     enough = (PASSED,) if rules.gate == "passed" else (PASSED, OPEN)
     return gate is not None and gate.gate == OFF_POLICY and gate.verdict in enough
 
 
 def _require_gate(database: Database, now: Deployment, policy: str, rules: Rules) -> None:
-    gate = last_gate(database, policy)
+    gate = last_verdict(database, policy)
     if gate is None or not _lets_pass(gate, rules):
         said = "none has been made" if gate is None else f"the last one is: {gate.gate}, {gate.verdict}"
         raise Refused(
@@ -354,7 +372,7 @@ def _require_trial(database: Database, now: Deployment, policy: str) -> None:
         began = courses(database)[-1].began
         if _allowed_share(database, policy, read_rules(database, began)) == 1:
             return
-        gate = last_gate(database, policy)
+        gate = last_verdict(database, policy)
         said = f"the last one is: {gate.gate}, {gate.verdict}" if gate is not None else "there is none yet"
     else:
         said = "it is not on trial"
@@ -468,7 +486,7 @@ class Promoter:
         """From shadow to canary, once the off-policy gate lets the candidate pass."""
         rules, gate = read_rules(self.database), None
         if now.candidate is not None and rules.automatic and rules.window is not None:
-            gate = last_gate(self.database, now.candidate)
+            gate = last_verdict(self.database, now.candidate)
         if gate is not None and _lets_pass(gate, rules) and gate.evidence["live"] == now.live:
             self._change(now, "canary", f"the off-policy gate: {gate.verdict}", mode="canary", share=rules.shares[0])
 

@@ -13,7 +13,6 @@ import dataclasses
 import io
 import json
 import logging
-import math
 import threading
 import time
 from collections import OrderedDict
@@ -31,15 +30,17 @@ from segue.errors import SegueError
 from segue.live.actors import Actors
 from segue.live.database import Database, Durability, Unavailable, is_file, open_database
 from segue.live.messages import Activation, Begin, Begun, Decide, Decided, Noted, Outcome
+from segue.live.outcomes import activation_row, noted_before, outcome_row
 from segue.live.policies import (
     Deployment,
+    acted_one_after_the_other,
     latest_deployment,
-    live_one_after_the_other,
     read_policy,
     require_exploration,
     stage,
 )
 from segue.live.schema import (
+    TABLES,
     ActivationRow,
     AuditRow,
     CursorRow,
@@ -123,7 +124,7 @@ class Service:
             self.log = Log(self.database, self._writer)
             self._actors = Actors(self.database, budget, np.random.default_rng(seed), self._too_slow)
             self.deployment = self._begin(policy, mode, str(explore))
-            self._standing = live_one_after_the_other(self.database)
+            self._standing = self._stand()
             self._looked = time.monotonic()
         except BaseException:
             self._release()
@@ -382,7 +383,8 @@ class Service:
     ) -> tuple[Decided, DecisionRow, list[Row]]:
         deployment, allowed = self.deployment, self._spaces.mask(request.allowed)
         paper: list[Row] = []
-        if episode.arm == "application" or (deployment.mode == "apprentice" and episode.policy != deployment.candidate):
+        tried = (episode.arm, episode.policy) == ("candidate", deployment.candidate)
+        if episode.arm == "application" or (deployment.mode == "apprentice" and not tried):
             by, mode = "", "apprentice"
             action, log_prob, carry = self._spaces.done(request), request.log_prob, None
         else:
@@ -438,69 +440,26 @@ class Service:
     # Outcomes and activations.
 
     def _outcome(self, request: Outcome, reply: Reply) -> None:
-        if not math.isfinite(request.reward) or not math.isfinite(request.cost or 0.0):
-            raise Refused(422, "not_finite", f"reward {request.reward}, cost {request.cost}; expected finite numbers")
-        if request.terminated and request.truncated:
-            raise Refused(422, "two_ends", "terminated and truncated; expected one of them at most")
-        episode = self._of_decision(request.decision_id)
-        following = request.next_observation
-        following = None if following is None else self._spaces.flat(following, "next_observation").tobytes()
-        name = request.outcome_id or request.decision_id
-        ends = (int(request.terminated), int(request.truncated))
-        row = OutcomeRow(self._now(), name, request.decision_id, request.reward, request.cost, following, *ends)
-        if any(ends) and (going_on := self._episodes.get(episode)) is not None:
-            going_on.ended = True
+        row, name = outcome_row(request, self._spaces, self._now()), self._of_decision(request.decision_id)
+        if (row.terminated or row.truncated) and (episode := self._episodes.get(name)) is not None:
+            episode.ended = True
+        self._note(request, row, name, reply)
 
+    def _activation(self, request: Activation, reply: Reply) -> None:
+        row, name = activation_row(request, self._spaces, self._now()), self._of_decision(request.decision_id)
+        self._note(request, row, name, reply)
+
+    def _note(self, request: Any, row: OutcomeRow | ActivationRow, episode: str, reply: Reply) -> None:
         def then(written: Written) -> None:
             if isinstance(written, SegueError):
                 self._forget(episode)
                 reply(written)
             elif written[0] is not None:
-                reply(Noted(request.decision_id, "recorded"))
+                reply(Noted(row.decision, "recorded"))
             else:
-                self._noted_before(request, reply, row, "outcomes", ("outcome", "decision"))
+                self._guarded(TABLES[type(row)], request, reply, lambda: reply(noted_before(self.database, row)))
 
         self._write([row], then)
-
-    def _activation(self, request: Activation, reply: Reply) -> None:
-        self._of_decision(request.decision_id)
-        if request.executed and request.action is not None:
-            raise Refused(
-                422, "executed", "the decision was executed, and another action was sent; expected one of both"
-            )
-        action = None if request.action is None else self._spaces.to_decision(request.action).tobytes()
-        row = ActivationRow(self._now(), request.decision_id, int(request.executed), action, request.who)
-
-        def then(written: Written) -> None:
-            if isinstance(written, SegueError):
-                reply(written)
-            elif written[0] is not None:
-                reply(Noted(request.decision_id, "recorded"))
-            else:
-                self._noted_before(request, reply, row, "activations", ("decision",))
-
-        self._write([row], then)
-
-    def _noted_before(self, request: Any, reply: Reply, row: Any, table: str, keys: tuple[str, ...]) -> None:
-        """The same again is fine; something else is kept, and refused."""
-        try:
-            condition = " OR ".join(f"{key} = ?" for key in keys)
-            values = [getattr(row, key) for key in keys]
-            stored = self.database.read(f"SELECT {', '.join(row._fields)} FROM {table} WHERE {condition}", *values)
-            mine = _comparable(row)
-            if any(_comparable(type(row)(*one)) == mine for one in stored):
-                reply(Noted(request.decision_id, "already recorded"))
-                return
-            raise Refused(
-                409,
-                "contradiction",
-                f"{table}: another one of decision {request.decision_id!r} is recorded; what was recorded stands",
-            )
-        except Refused as error:
-            self.refuse(table, msgspec.json.encode(request, enc_hook=str).decode(), error)
-            reply(error)
-        except SegueError as error:
-            reply(error)
 
     def _of_decision(self, decision: str) -> str:
         """The episode of a decision."""
@@ -581,8 +540,12 @@ class Service:
             self.policy(found.live)
             if found.candidate is not None:
                 self.policy(found.candidate)
-            self.deployment, self._standing = found, live_one_after_the_other(self.database)
-            self._actors.forget_but({*self._standing, found.candidate})
+            self.deployment, self._standing = found, self._stand()
+            self._actors.forget_but({*self._standing, found.live, found.candidate})
+
+    def _stand(self) -> set[str]:
+        """The policies whose running episodes go on with them: those that were live and were not rolled back."""
+        return {one.acts for one in acted_one_after_the_other(self.database)}
 
     def _write(self, rows: list[Row], then: Callable[[Written], None], *forget: str) -> None:
         try:
@@ -657,11 +620,6 @@ def _same_question(request: Decide, episode: str, asked: bytes, key: bytes) -> N
 
 def _begun(name: str, episode: _Episode) -> Begun:
     return Begun(name, episode.unit, episode.arm, episode.policy, episode.probability)
-
-
-def _comparable(row: Any) -> tuple[Any, ...]:
-    """Without the time."""
-    return tuple(bytes(value) if isinstance(value, memoryview) else value for value in row[1:])
 
 
 def _packed(carry: Any) -> bytes | None:

@@ -110,6 +110,8 @@ class Course(NamedTuple):
     """The candidate's share under each deployment that draws units for both."""
     earlier: frozenset[int]
     """Deployments of the same candidate's earlier trials: their units do not count again."""
+    paused: list[int]
+    """Deployments in which it goes on and gets no new units."""
 
 
 def courses(database: Database) -> list[Course]:
@@ -128,14 +130,21 @@ def courses(database: Database) -> list[Course]:
         if candidate is None and tried is not None and (draws or mode == "canary"):
             candidate, beside = tried, APPLICATION if mode == "apprentice" else live
             earlier = frozenset(shares.setdefault(tried, []))
-            found.append(Course(tried, beside, len(found) + 1, promotions, seq, seq, {}, earlier))
+            found.append(Course(tried, beside, len(found) + 1, promotions, seq, seq, {}, earlier, []))
         if candidate is None:
             continue
         found[-1] = found[-1]._replace(last=seq)
         if draws:
             found[-1].shares[seq] = share
             shares[tried].append(seq)
+        elif mode != "frozen":
+            found[-1].paused.append(seq)
     return found
+
+
+def paused(database: Database) -> set[int]:
+    """Deployments in which a trial goes on that gets no new units."""
+    return {seq for course in courses(database) for seq in course.paused}
 
 
 def between(database: Database, one: str | None = None, other: str | None = None) -> Course:
@@ -409,36 +418,19 @@ class Trial:
             "over": math.log((4 if rules.cost is None else 8) / rules.alpha),
         }
         costs = None if rules.cost is None else self._costs.interval
-        effect = stage.means.interval.effect
-        alarm = None
-        if self._log_mismatch >= needed["mismatch"]:
-            alarm = "sample-ratio mismatch: units are not assigned with the stated probabilities"
-        elif self._log_worse >= needed["worse"]:
-            alarm = "the candidate's returns are worse"
-        elif self._cost_alarm:
-            alarm = self._cost_alarm
-        elif self._log_over >= needed["over"]:
-            alarm = f"the candidate costs more than the limit of {rules.cost_limit:g} per unit"
+        alarm = self._alarm(needed)
         lacking = [
-            f"evidence {_shown(stage.log_better)} of {_shown(needed['better'])}"
-            if stage.log_better < needed["better"]
-            else "",
-            "" if effect > 0 else "its mean return is not above the live policy's",
+            _short_of(stage.log_better, needed["better"]),
+            "" if stage.means.interval.effect > 0 else "its mean return is not above the live policy's",
             ""
             if costs is None or costs.high <= (rules.cost or 0.0)
             else f"its cost may be {costs.high:.3g} above the live policy's per unit",
             self._lacks_limit(),
         ]
-        missing = "; ".join(filter(None, lacking))
         counts = f"{stage.units['candidate']} and {stage.units['live']} units at {share:.0%}"
-        if alarm is not None:
-            verdict = f"alarm: {alarm}"
-        elif missing:
-            verdict = f"not enough evidence that the candidate is better ({missing}; {counts})"
-        else:
-            verdict = f"the candidate is better (evidence {_shown(stage.log_better)}; {counts})"
+        verdict = _verdict("the candidate is better", stage.log_better, lacking, counts)
         return Evidence(
-            **self._compared(stage.log_better, verdict),
+            **self._compared(stage.log_better, verdict if alarm is None else f"alarm: {alarm}"),
             candidate=course.candidate,
             live=course.live,
             trial=course.number,
@@ -450,8 +442,20 @@ class Trial:
             cost_limit=rules.cost_limit,
             log_over=self._log_over,
             alarm=alarm,
-            passed=alarm is None and not missing,
+            passed=alarm is None and not any(lacking),
         )
+
+    def _alarm(self, needed: Mapping[str, float]) -> str | None:
+        """Why the candidate has to be withdrawn."""
+        if self._log_mismatch >= needed["mismatch"]:
+            return "sample-ratio mismatch: units are not assigned with the stated probabilities"
+        if self._log_worse >= needed["worse"]:
+            return "the candidate's returns are worse"
+        if self._cost_alarm:
+            return self._cost_alarm
+        if self._log_over >= needed["over"]:
+            return f"the candidate costs more than the limit of {self.rules.cost_limit:g} per unit"
+        return None
 
     def _lacks_limit(self) -> str:
         """What is missing to say that the candidate's mean cost is within the limit; empty: nothing."""
@@ -464,17 +468,15 @@ class Trial:
 
     def comparison(self) -> Comparison:
         """What is known of the two policies, whatever was decided on."""
-        needed = math.log(2 / self.rules.alpha)
+        needed, most = math.log(2 / self.rules.alpha), max(self._log_better, self._log_worse)
         if self._log_mismatch >= needed:
             verdict = "units are not assigned with the stated probabilities, so nothing can be compared"
-        elif self._log_better < needed and self._log_worse < needed:
-            most = max(self._log_better, self._log_worse)
-            verdict = f"not enough evidence that they differ ({_shown(most)} of {_shown(needed)})"
-        elif self._log_better >= needed and self._log_worse >= needed:
+        elif min(self._log_better, self._log_worse) >= needed:
             verdict = "each was better for a time: the difference changes"
         else:
-            word = "better" if self._log_better >= needed else "worse"
-            verdict = f"the candidate is {word} (evidence {_shown(max(self._log_better, self._log_worse))})"
+            word = "better" if self._log_better > self._log_worse else "worse"
+            claim = "they differ" if most < needed else f"the candidate is {word}"
+            verdict = _verdict(claim, most, [_short_of(most, needed)])
         return Comparison(
             **self._compared(self._log_better, verdict),
             policies={"live": self.course.live, "candidate": self.course.candidate},
@@ -517,6 +519,17 @@ def clock(database: Database) -> float:
     latest = [database.read(f"SELECT at FROM {table} ORDER BY seq DESC LIMIT 1") for table in ("episodes", "outcomes")]
     latest.append(database.read("SELECT at FROM cursors WHERE reader = ? ORDER BY seq DESC LIMIT 1", READER))
     return max((rows[0][0] for rows in latest if rows), default=-math.inf)
+
+
+def _verdict(claim: str, log_e: float, lacking: list[str], *about: str) -> str:
+    """A claim with its evidence, or what is lacking to make it."""
+    missing = [*filter(None, lacking)]
+    said = "; ".join([*(missing or [f"evidence {_shown(log_e)}"]), *about])
+    return f"{f'not enough evidence that {claim}' if missing else claim} ({said})"
+
+
+def _short_of(log_e: float, needed: float) -> str:
+    return "" if log_e >= needed else f"evidence {_shown(log_e)} of {_shown(needed)}"
 
 
 def _shown(log_e: float) -> str:

@@ -11,7 +11,7 @@ from segue.report.aggregate import Aggregate
 from segue.report.handover import HandoverArm, LowestPoint, handover_arms, lowest_point
 from segue.report.measures import arm_measures
 from segue.report.statistics import FEW_SEEDS, Interval, difference, estimate
-from segue.report.summary import Array, Summary
+from segue.report.summary import Arm, Array, Summary
 from segue.report.tables import one_line
 from segue.report.text import decimals, number, range_text, sentence
 
@@ -43,16 +43,18 @@ def _best_arm(summary: Summary) -> str:
     name, value = _name(summary, first), number(finals[first].mean(), places)
     if others:
         ahead = difference(finals[first], finals[others[0]])
+        done = all(seed.finished for one in finals for seed in summary.arms[one].seeds.values())
+        ended = "ended highest" if done else "has the highest last evaluations"
         return (
-            f"{sentence(name)} ended highest, with a mean return of {value}: {number(ahead.value, places)} above "
+            f"{sentence(name)} {ended}, with a mean return of {value}: {number(ahead.value, places)} above "
             f"{_name(summary, others[0])} ({_interval(ahead, places)})."
         )
     arm = summary.arms[first]
     if arm.offline_only:
         dataset = f"; the dataset's episodes earn {number(arm.dataset_return, places)}"
         against = "" if math.isnan(arm.dataset_return) else dataset
-        return f"{sentence(name)} ended its offline phase with a mean return of {value}{against}."
-    text = f"{sentence(name)} ended with a mean return of {value}"
+        return f"{sentence(name)} {_ended(arm, ' its offline phase')} a mean return of {value}{against}."
+    text = f"{sentence(name)} {_ended(arm)} a mean return of {value}"
     gain = estimate([of["final"] - of["offline score"] for of in arm_measures(arm).values()])
     if not gain.seeds:
         return f"{text}."
@@ -60,6 +62,14 @@ def _best_arm(summary: Summary) -> str:
     if gain.mean < 0:
         change, direction = Interval(-gain.mean, -gain.high, -gain.low), "below"
     return f"{text}: {number(change.value, places)} {direction} its offline score ({_interval(change, places)})."
+
+
+def _ended(arm: Arm, what: str = "") -> str:
+    """The verb before its mean return; it ended only if all of its seeds did."""
+    finished = [seed.finished for seed in arm.seeds.values()]
+    if all(finished):
+        return f"ended{what} with"
+    return f"did not finish{' all seeds' * any(finished)}; the last evaluations have"
 
 
 def _interval(interval: Interval, places: int) -> str:
@@ -143,7 +153,7 @@ def _sure(summary: Summary) -> str:
     counts = sorted({_finals(summary, name).size for name in summary.arms} - {0})
     seeds = f"{counts[0]} seed{'s' * (counts[0] > 1)}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
     per = {arm.recipe.get("eval_episodes") for arm in summary.arms.values()} - {None}
-    episodes = f" and {next(iter(per))} episodes per evaluation" if len(per) == 1 else ""
+    episodes = f" and {(n := next(iter(per)))} episode{'s' * (n != 1)} per evaluation" if len(per) == 1 else ""
     if counts[0] == 1:
         sure = "nothing is known of how other seeds would do"
     elif counts[0] < FEW_SEEDS:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +45,7 @@ def write_measures(summary: Summary, path: Path, reach: float | None = None) -> 
             for key, measures in arm_measures(arm).items():
                 steps, returns = arm.seeds[key].online_curve
                 about: dict[str, object] = {"task": task, "method": arm.method, "arm": arm.name, "seed": key}
-                about |= {"status": arm.seeds[key].status, "online steps": steps[-1] if steps.size else math.nan}
+                about |= {"status": arm.seeds[key].status, "online steps": arm.seeds[key].online_steps}
                 about |= {"reference": convention.source if convention else "", "log return": arm.dataset_return}
                 reached = {"level": level, "steps to level": steps_to_reach(steps, returns, level)}
                 rows.append({**about, **measures, **reached})

@@ -199,7 +199,6 @@ def _seeds(summary: Summary) -> list[dict[str, Any]]:
     places = decimals(value for *_, s in seeds for value in (s.offline_score, s.final_score))
     rows = []
     for name, key, seed in seeds:
-        steps, _ = seed.online_curve
         speeds = {phase: seed.updates_per_second.get(phase) for phase in ("offline", "online")}
         rows.append(
             {
@@ -211,7 +210,8 @@ def _seeds(summary: Summary) -> list[dict[str, Any]]:
                 "scores": [
                     number(seed.offline_score, places),
                     number(seed.final_score, places),
-                    number(steps[-1] if steps.size else None),
+                    number(seed.steps.get("offline")),
+                    number(seed.online_steps),
                 ],
                 "phases": [
                     (duration(seed.wall_time_s.get(phase)), "" if speed is None else f"{number(speed)} updates/s")

@@ -81,6 +81,8 @@ class Seed:
     training_return: float = math.nan
     offline: tuple[Evaluation, ...] = ()
     online: tuple[Evaluation, ...] = ()
+    steps: Mapping[str, int | None] = field(default_factory=dict)
+    """Updates offline and environment steps online that were done; summaries of earlier versions do not have them."""
     wall_time_s: Mapping[str, float | None] = field(default_factory=dict)
     updates_per_second: Mapping[str, float | None] = field(default_factory=dict)
     digest: str | None = None
@@ -118,6 +120,12 @@ class Seed:
     def online_curve(self) -> Curve:
         """The curve of `from_handover`."""
         return _curve((e.step, e.mean) for e in self.from_handover)
+
+    @property
+    def online_steps(self) -> float:
+        """Environment steps that were done, also those after the last evaluation; NaN if there are none to speak of."""
+        steps, _ = self.online_curve
+        return max([*steps[-1:], *([done] if (done := self.steps.get("online")) else [])], default=math.nan)
 
     @property
     def cost_curves(self) -> tuple[Curve, Curve]:
@@ -256,6 +264,8 @@ def read_plain(directory: Path) -> dict[str, Any]:
     path = Path(directory) / "summary.json"
     try:
         plain = json.loads(path.read_bytes())
+    except NotADirectoryError:
+        raise SegueError(f"{directory}: a file; expected the directory of a run") from None
     except FileNotFoundError:
         if not Path(directory).is_dir():
             raise SegueError(f"{directory}: no such directory") from None
@@ -322,6 +332,7 @@ def _seed(key: str, plain: Mapping[str, Any], history: History) -> Seed:
         training_return=_number(plain.get("training_return")),
         offline=_evaluations(plain.get("offline_evaluations")),
         online=_evaluations(plain.get("online_evaluations")),
+        steps=plain.get("steps") or {},
         wall_time_s=plain.get("wall_time_s") or {},
         updates_per_second=plain.get("updates_per_second") or {},
         digest=plain.get("parameters_sha256"),

@@ -92,7 +92,7 @@ def measures_tables(summary: Summary, reach: float | None = None) -> Measures:
     built = [_task(summary, task, names, reach, extra) for task, names in grouped.items()]
     shown = {column for measures in built for table in measures.tables for column in table.columns}
     notes = [", ".join(alike).capitalize() + (" for all arms." if len(summary.arms) > 1 else ".")] if alike else []
-    notes += summary.notes
+    notes += [*_stopped_notes(summary), *summary.notes]
     notes += [*_spread_notes(summary), *(m.about for m in (*LEVELS, *HANDOVER) if m.name in shown)]
     notes += [*_reach_notes(summary, grouped, reach), *_reference_notes(grouped, summary), *_dataset_notes(summary)]
     return Measures(tuple(built), few_seeds(summary), tuple(notes))
@@ -214,12 +214,26 @@ def _steps(steps: float) -> str:
 
 
 def _reached(summary: Summary) -> dict[str, Cell]:
-    """Per arm the last evaluated online step of its seeds."""
+    """Per arm the online steps that its seeds have done."""
     cells = {}
     for name, arm in summary.arms.items():
-        last = [float(steps[-1]) for steps, _ in arm.curves() if steps.size]
+        last = [seed.online_steps for seed in arm.seeds.values() if not math.isnan(seed.online_steps)]
         cells[name] = Cell(range_text(min(last), max(last), 0) if last else ABSENT)
     return cells
+
+
+def _stopped_notes(summary: Summary) -> Iterator[str]:
+    """How far the seeds came that did not finish, by the phase in which they stopped."""
+    for name, arm in summary.arms.items():
+        who = f"“{one_line(name)}”: " if len(summary.arms) > 1 else ""
+        stopped = [seed.steps for seed in arm.seeds.values() if not seed.finished]
+        online = [done for steps in stopped if (done := steps.get("online"))]
+        offline = [done for steps in stopped if not steps.get("online") and (done := steps.get("offline"))]
+        for phase, counts in (("offline", offline), ("online", online)):
+            if counts:
+                seeds = f"{len(counts)} seed{'s' * (len(counts) > 1)}"
+                reached = f"{range_text(min(counts), max(counts), 0)} of {number(arm.recipe.get(f'{phase}_steps'))}"
+                yield f"{who}{seeds} stopped after {reached} {phase} steps."
 
 
 def _counts(summary: Summary) -> dict[str, int]:

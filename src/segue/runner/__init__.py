@@ -97,6 +97,8 @@ def compare(
     out = Path(out)
     _check_names(arms)
     cluster = None if on is None else Ray.of(on)
+    if out.is_file():
+        raise SegueError(f"{out} is a file; choose another --out")
     if workers is not None and workers < 1:
         raise RecipeError(f"workers is {workers}; expected at least 1")
     if not checkpoint_every >= 0:
@@ -134,6 +136,8 @@ def compare(
     jobs = directory.jobs()
     finished = directory.complete()
     if finished is not None:
+        done = f"{out}: this recipe has run to its end before; nothing is run again"
+        Watcher(progress).console.print(done, soft_wrap=True, markup=False)
         directory.write_metrics(out)
         if report:
             write_report(out)

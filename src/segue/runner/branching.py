@@ -14,8 +14,8 @@ from segue.errors import RecipeError, SegueError, unknown
 from segue.files import in_words, write_atomically
 from segue.recipe import HELD, Recipe, located, portable, read_recipes
 from segue.runner import checkpoint
-from segue.runner.directory import OFFLINE_FIELDS, RunDirectory
-from segue.runner.jobs import Job
+from segue.runner.directory import RunDirectory
+from segue.runner.jobs import OFFLINE_FIELDS, Job
 from segue.runner.start import check_fit, dataset_of, environment_of
 
 

@@ -40,6 +40,8 @@ FORMAT = 3
 ARRAYS = "arrays.safetensors"
 #: Name of the fingerprints among the arrays.
 SEEN = "seen.episodes"
+#: Checkpoints of a run that an error names, where the run's directory was given instead.
+SUGGESTED = 3
 
 
 class OtherFormat(SegueError):
@@ -164,7 +166,11 @@ def load(directory: Path | str) -> Checkpoint:
     except (OtherFormat, PluginError, RecipeError):
         raise
     except FileNotFoundError as error:
-        raise SegueError(f"{directory}: no checkpoint here ({error.filename} is missing)") from error
+        finals = sorted(map(str, directory.glob("checkpoints/*/seed-*/final")))
+        hint = "; it is a run without a finished policy" if (directory / "recipe.json").exists() else ""
+        if finals:
+            hint = f"; it is a run: give {' or '.join(finals[:SUGGESTED])}"
+        raise SegueError(f"{directory}: no checkpoint here ({error.filename} is missing){hint}") from error
     except _UNREADABLE as error:
         raise SegueError(f"{directory}: the checkpoint is damaged ({error}); use another one") from error
     if parameters_sha256(learner) != digest:

@@ -34,28 +34,10 @@ from segue.errors import SegueError
 from segue.files import write_atomically
 from segue.recipe import CHECKPOINT_EVERY, Recipe, portable
 from segue.runner.executor import Outcome
-from segue.runner.jobs import Job
+from segue.runner.jobs import OFFLINE_FIELDS, Job
 from segue.runner.recorder import has_records
 from segue.runner.repair import reopen
-
-#: The fields of a recipe that its offline phase depends on; arms that agree on them share it.
-OFFLINE_FIELDS = (
-    "dataset",
-    "clip_actions",
-    "held_out",
-    "held_out_seed",
-    "env",
-    "env_kwargs",
-    "env_wrappers",
-    "max_episode_steps",
-    "offline",
-    "offline_steps",
-    "dataset_hindsight",
-    "normalise_observations",
-    "eval_every",
-    "eval_episodes",
-    "cost",
-)
+from segue.runner.state_store import saved_step
 
 #: The status of a summary whose run has gone on since.
 RUNNING = "running"
@@ -400,6 +382,15 @@ def _summarise_seed(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> tup
     def per_phase(field: str) -> dict[str, float | None]:
         return {phase: result[field] if result else None for phase, result in results.items()}
 
+    def steps(job: Job | None) -> int | None:
+        """Those done: as the result says, or else the newest saved state, or what the records show beyond it."""
+        if job is None:
+            return None
+        if (result := results[job.phase]) is not None:
+            return result["steps"]
+        recorded = [row["step"] for row in read_lines(job.records / "evaluations.jsonl") if "step" in row]
+        return max([saved_step(job.states) or 0, *recorded])
+
     def evaluations(job: Job | None) -> list[dict[str, Any]]:
         found = read_lines(job.records / "evaluations.jsonl") if job else []
         fields = ("step", "mean_return", "returns")
@@ -416,6 +407,7 @@ def _summarise_seed(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> tup
     seed = {
         "status": status,
         "error": next((o.error for o in ended if o.error), None),
+        "steps": {phase: steps(by_phase.get(phase)) for phase in results},
         "offline_score": offline_score,
         "offline_evaluations": evaluations(offline),
         "online_evaluations": online_evaluations,

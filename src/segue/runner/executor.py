@@ -1,8 +1,8 @@
 """Runs jobs: in this process one after the other, or side by side where a dispatcher has them done.
 
 A worker is pinned to its cores before JAX starts, so results do not depend on how many workers there are, only on the
-number of cores each has; that number is recorded with the run. On an accelerator, offline phases that differ in their
-seed only are one program, in this process.
+number of cores each has; that number is recorded with the run. On an accelerator, offline phases that differ in
+numbers only (seeds, trials of a sweep) are one program, in this process.
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ import queue
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
+from segue.data.mapped import MappedDataset
 from segue.errors import SegueError
 from segue.runner.dispatch import Dispatcher
 from segue.runner.job import Inputs, execute
 from segue.runner.jobs import Event, Exited, Job
 from segue.runner.machine import has_accelerator, release_programs
 from segue.runner.stopping import Stop, Stopped, raising, say
-from segue.runner.vmapped_seeds import NotTogether, run_vmapped
+from segue.runner.vmapped import NotTogether, program_of, run_vmapped
 from segue.workers.process import keep_trace
 
 #: Seconds that workers get to save what they have, by the signal that stops them.
 GRACE_SECONDS = {signal.SIGINT: 30.0, signal.SIGTERM: 6.5}
+#: Jobs in one program, so that a large sweep fits into the memory of the device.
+MOST_TOGETHER = 64
 
 
 @dataclasses.dataclass
@@ -53,7 +55,7 @@ def run_jobs(
     """
     outcomes = {job.label: Outcome("complete") if job.result() else Outcome() for job in jobs}
     if (dispatcher is None or dispatcher.here) and has_accelerator():
-        together = [group for group in _differing_in_seed(jobs, outcomes) if len(group) > 1]
+        together = [group for group in _differing_in_numbers(jobs, outcomes) if len(group) > 1]
         stopped = _in_turn(together, jobs, outcomes, on_event)
         if stopped is not None:
             return outcomes, stopped
@@ -63,13 +65,15 @@ def run_jobs(
         return outcomes, _side_by_side(jobs, outcomes, dispatcher, on_event)
 
 
-def _differing_in_seed(jobs: Sequence[Job], outcomes: dict[str, Outcome]) -> Iterator[list[Job]]:
-    """The offline jobs that are still to do, those of one offline phase together."""
-    groups: dict[Path, list[Job]] = {}
+def _differing_in_numbers(jobs: Sequence[Job], outcomes: dict[str, Outcome]) -> Iterator[list[Job]]:
+    """The offline jobs that are still to do, those together that can be one program."""
+    groups: dict[Hashable, list[Job]] = {}
     for job in jobs:
         if job.phase == "offline" and outcomes[job.label].status == "pending":
-            groups.setdefault(job.records.parent, []).append(job)
-    yield from groups.values()
+            groups.setdefault(program_of(job), []).append(job)
+    for group in groups.values():
+        for start in range(0, len(group), MOST_TOGETHER):
+            yield group[start : start + MOST_TOGETHER]
 
 
 def _blocked(job: Job, jobs: Sequence[Job], outcomes: dict[str, Outcome]) -> Outcome | None:
@@ -108,20 +112,23 @@ def _do(todo: Sequence[Job], outcomes: dict[str, Outcome], on_event: Callable[[J
     try:
         for job in todo:
             on_event(job, {"event": "start"})
-        if len(todo) > 1:
-            on_event(todo[0], {"event": "note", "message": f"{len(todo)} seeds are one program on the accelerator"})
         release_programs()
         with Stop().listening() as stop:
             inputs = Inputs(todo[0])
             if len(todo) > 1:
-                _ = inputs.dataset  # read once also if it cannot be
+                on_disk = isinstance(inputs.dataset, MappedDataset)
+                why = "each one alone: the dataset is on disk, and each reads other rows of it"
+                said = f"{len(todo)} offline phases are {why if on_disk else 'one program on the accelerator'}"
+                on_event(todo[0], {"event": "note", "message": said})
+                if on_disk:
+                    return None  # all are still to do
             ended = run_vmapped([execute(job, inputs, partial(on_event, job), stop) for job in todo])
             requested = stop.requested
     except (Exception, KeyboardInterrupt) as everyones:
         ended = [everyones] * len(todo)
     for job, error in zip(todo, ended, strict=True):
         if isinstance(error, NotTogether):  # still to do
-            said = f"not in one program with the other seeds ({error}); it starts again alone"
+            said = f"not in one program with the others ({error}); it starts again alone"
             on_event(job, {"event": "note", "message": said})
             continue
         outcomes[job.label] = _outcome(job, error)

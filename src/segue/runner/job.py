@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt64
+from jaxtyping import Float, UInt64
 
 from segue import rng
 from segue.algorithms.ppo import PPO
@@ -35,7 +35,7 @@ from segue.runner.jobs import Event, Job
 from segue.runner.recorder import JobRecorder
 from segue.runner.start import dataset_of, environment_of, hand_over_to_online, logged_of, normaliser_of
 from segue.runner.stopping import Stop
-from segue.seen import NOTHING_SEEN
+from segue.seen import NOTHING_SEEN, wider
 from segue.training.offline import Asking, train_offline
 from segue.training.on_policy import train_on_policy
 from segue.training.online import OnlineSettings, train_online
@@ -45,13 +45,17 @@ from segue.training.update import init_learner, replace
 LATEST = "latest"
 
 
+def recipe_of(job: Job) -> Recipe:
+    """The recipe as it is on this machine."""
+    recipe = Recipe.from_dict(job.recipe)
+    return recipe if job.dataset_at is None else dataclasses.replace(recipe, dataset=job.dataset_at)
+
+
 class Inputs:
-    """What jobs that differ in their seeds only have in common: the dataset is read once, and on the device once."""
+    """What jobs that differ in numbers only have in common: the dataset is read once, and on the device once."""
 
     def __init__(self, job: Job) -> None:
-        self.recipe, self.home = Recipe.from_dict(job.recipe), job.home
-        if job.dataset_at is not None:
-            self.recipe = dataclasses.replace(self.recipe, dataset=job.dataset_at)
+        self.recipe, self.home = recipe_of(job), job.home
 
     @functools.cached_property
     def dataset(self) -> Dataset | None:
@@ -82,7 +86,7 @@ def execute(job: Job, inputs: Inputs, send: Callable[[Event], None], stop: Stop)
     Raises:
         Stopped: if `stop` was requested; where the job stands is saved.
     """
-    recipe = inputs.recipe
+    recipe = recipe_of(job)
     checkpointer = JobCheckpointer(job, stop, _ring(recipe) if job.phase == "online" else None, send)
     _ = inputs.dataset  # reading it may take long
     stop.check()
@@ -90,9 +94,9 @@ def execute(job: Job, inputs: Inputs, send: Callable[[Event], None], stop: Stop)
     checkpointer.recorder = recorder
     try:
         if job.phase == "offline":
-            final = yield from _offline(job, inputs, recorder, checkpointer)
+            final = yield from _offline(job, recipe, inputs, recorder, checkpointer)
         else:
-            final = _online(job, inputs, recorder, checkpointer)
+            final = _online(job, recipe, inputs, recorder, checkpointer)
         result = _result(job, recorder, final, checkpointer.lines)
         if job.phase == "offline":
             result["actions"] = action_histogram(Policy(final.algorithm, final.learner), inputs.offline.logged)
@@ -107,8 +111,10 @@ def execute(job: Job, inputs: Inputs, send: Callable[[Event], None], stop: Stop)
     checkpointer.store.finish()
 
 
-def _offline(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCheckpointer) -> Asking[Checkpoint]:
-    recipe, dataset = inputs.recipe, inputs.dataset
+def _offline(
+    job: Job, recipe: Recipe, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCheckpointer
+) -> Asking[Checkpoint]:
+    dataset = inputs.dataset
     assert recipe.offline is not None
     assert dataset is not None
     algorithm, spaces, env_id = recipe.offline, dataset.spaces, environment_of(recipe, dataset)
@@ -136,8 +142,10 @@ def _offline(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobC
     return Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, **_unit(dataset), observed=observed)
 
 
-def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCheckpointer) -> Checkpoint:
-    recipe, dataset = inputs.recipe, inputs.dataset
+def _online(
+    job: Job, recipe: Recipe, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCheckpointer
+) -> Checkpoint:
+    dataset = inputs.dataset
     assert recipe.online is not None
     algorithm, bridges, env_id = recipe.online, recipe.bridges, environment_of(recipe, dataset)
     assert env_id is not None
@@ -185,11 +193,17 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
     probe = Probe(logged)
     unit = {} if dataset is None else _unit(dataset)
 
-    def keep(step: int, learner: Learner) -> None:
+    learnt_from = _observed_before(job, dataset)
+    observed = learnt_from
+
+    def keep(step: int, learner: Learner, seen: Float[np.ndarray, "2 observation"] | None) -> None:
+        nonlocal observed
+        observed = learnt_from if seen is None else wider(learnt_from, seen)
         if step == 0 and job.pretrained is not None and dataset is not None:
             _warn_of_a_weak_start(recorder, float(dataset.episode_returns.mean()), recipe.eval_episodes)
         name = f"step-{step}" if recipe.keep_policies else LATEST
-        now = Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, step / recipe.online_steps, **unit)
+        over = step / recipe.online_steps
+        now = Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, over, **unit, observed=observed)
         checkpoint.save(job.checkpoints / name, now)
 
     if isinstance(algorithm, PPO):
@@ -199,7 +213,14 @@ def _online(job: Job, inputs: Inputs, recorder: JobRecorder, checkpointer: JobCh
         learner = train_online(
             algorithm, bridges, strategy, learner, replay, recorder, settings, probe, keep, checkpointer, position
         )
-    return Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, 1.0, **unit)
+    return Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, 1.0, **unit, observed=observed)
+
+
+def _observed_before(job: Job, dataset: Dataset | None) -> Float[np.ndarray, "2 observation"] | None:
+    """The range of the dataset's observations; the offline phase has it already, and a dataset on disk is long."""
+    if job.pretrained is not None and (known := checkpoint.load(job.pretrained).observed) is not None:
+        return known
+    return None if dataset is None else dataset.observed()
 
 
 def _unit(dataset: Dataset) -> dict[str, Any]:

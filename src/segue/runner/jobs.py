@@ -81,6 +81,25 @@ FIELDS = {
     "parameters_sha256",
 }
 
+#: The fields of a recipe that its offline phase depends on; arms that agree on them share it.
+OFFLINE_FIELDS = (
+    "dataset",
+    "clip_actions",
+    "held_out",
+    "held_out_seed",
+    "env",
+    "env_kwargs",
+    "env_wrappers",
+    "max_episode_steps",
+    "offline",
+    "offline_steps",
+    "dataset_hindsight",
+    "normalise_observations",
+    "eval_every",
+    "eval_episodes",
+    "cost",
+)
+
 #: The fields of a job that are paths.
 FOLDERS = ("home", "records", "checkpoints", "tensorboard", "states", "pretrained")
 

@@ -31,6 +31,7 @@ from segue.recipe import located
 from segue.runner.dispatch import Happened
 from segue.runner.jobs import Event, Exited, Job
 from segue.runner.machine import versions
+from segue.runner.state_store import saved_step
 from segue.workers.ray_connection import connect, one_line, own_modules
 from segue.workers.ray_task import NODE, Mailbox, Task, attend
 
@@ -114,7 +115,7 @@ class Cluster:
         self.attempts: dict[str, int] = {}
         self.begun: set[str] = set()
         self.running: dict[Any, str] = {}
-        self.losses: dict[str, tuple[int, str]] = {}
+        self.losses: dict[str, tuple[int, int | None]] = {}
         self.stopping, self.remark = False, _lacking(ray, {"CPU": cores, "GPU": place.gpus})
 
     def start(self, job: Job) -> None:
@@ -198,7 +199,7 @@ class Cluster:
 
     def _lost(self, label: str, error: Exception) -> None:
         exceptions = self.ray.exceptions
-        saved = max((place.name for place in self.jobs[label].states.glob("step-*")), default="")
+        saved = saved_step(self.jobs[label].states)
         count, before = self.losses.get(label, (0, saved))
         count = count + 1 if saved == before else 1
         self.losses[label] = count, saved

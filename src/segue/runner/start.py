@@ -176,8 +176,8 @@ def check_fit(
     wide, narrow = float(scale[goals.achieved].max()), float(scale[goals.desired].max())
     if narrow < wide * NARROW:
         raise RecipeError(
-            f"the desired goals of {dataset.source} hardly vary (standard deviation {narrow:.2g}, that of the achieved "
-            f"ones {wide:.2g}), so the goals of hindsight, normalised by them, would be huge: give "
+            f"the desired goals of {dataset.source} hardly vary: their standard deviation is {narrow:.2g}, and "
+            f"{wide:.2g} that of the achieved ones. Normalised, the goals of hindsight would be huge: give "
             "--no-normalise-observations"
         )
 

@@ -181,6 +181,12 @@ class StateStore:
             raise SegueError(f"{directory}: cannot be created: {error.strerror}") from None
 
 
+def saved_step(directory: Path) -> int | None:
+    """The step of the newest state of a job, by its name; None if none was saved."""
+    steps = (place.name.removeprefix("step-") for place in directory.glob("step-*"))
+    return max((int(step) for step in steps if step.isdecimal()), default=None)
+
+
 _UNREADABLE = (
     SegueError,
     SafetensorError,

@@ -7,6 +7,8 @@ OBJECTIVES = {
     **dict.fromkeys(("final", "area", "normalised", "offline", "live", "stability", "plasticity"), True),
     **dict.fromkeys(("dip", "regret", "cost", "share-below"), False),
 }
+#: Objectives that are measured after the handover.
+LIVE = ("area", "live", "stability", "plasticity", "dip", "regret", "share-below")
 
 
 def measure_of(objective: str) -> str:

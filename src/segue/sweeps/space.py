@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segue.errors import Checked, RecipeError, unknown
+from segue.errors import SURE, Checked, RecipeError, nearest, unknown
 from segue.recipe import PARTS, Recipe
 
 #: Fields that a sweep may not vary, and why.
@@ -74,21 +74,38 @@ def _plain(word: str) -> Any:
         return word
 
 
-def field_of(path: str) -> tuple[str, ...]:
+def field_of(path: str, recipe: Recipe) -> tuple[str, ...]:
     """The names on the way to a field: `offline.conservative-weight`, `online_steps`, `bridges.q-filter.percentile`.
 
     Raises:
-        RecipeError: if a sweep may not vary it.
+        RecipeError: if a sweep may not vary it; it names the fields of this recipe that may be meant.
     """
     first, *rest = path.removeprefix("--").split(".")
     names = (first.replace("-", "_"), *rest[:-1], *[last.replace("-", "_") for last in rest[-1:]])
     if names[0] in FIXED:
         raise RecipeError(f"vary {path}: {FIXED[names[0]]}")
-    if names[0] not in (fields := [field.name for field in dataclasses.fields(Recipe)]):
-        raise RecipeError(unknown("field of a recipe", names[0], fields))
-    if (len(names) > 1 and names[0] not in PARTS) or len(names) > 2 + (names[0] == "bridges"):
+    if rest and names[0] not in PARTS:
+        raise RecipeError(unknown("part of a recipe", names[0], PARTS))
+    if names[0] not in {field.name for field in dataclasses.fields(Recipe)}:
+        raise RecipeError(_unknown_field(names[0], recipe))
+    if len(names) > 2 + (names[0] == "bridges"):
         raise RecipeError(f"vary {path}: {names[0]} has no such field")
     return names
+
+
+def _unknown_field(name: str, recipe: Recipe) -> str:
+    """What may be meant by a name: a field, or a hyper-parameter without its part."""
+    parts: dict[str, Any] = {"offline": recipe.offline, "online": recipe.online, "replay": recipe.effective_replay}
+    parts |= {f"bridges.{bridge.name}": bridge for bridge in recipe.bridges}
+    paths = {field.name: [field.name] for field in dataclasses.fields(Recipe)}
+    for owner, part in parts.items():
+        for field in dataclasses.fields(part) if part is not None else ():
+            paths.setdefault(field.name, []).append(f"{owner}.{field.name}")
+    meant = [repr(path) for near in nearest(name, paths, SURE) for path in paths[near]]
+    hint = "a hyper-parameter is named with its part, as offline.alpha; segue run --help lists all"
+    if meant:
+        hint = f"did you mean {' or '.join(meant)}?"
+    return f"unknown field of a recipe {name!r}: {hint}"
 
 
 def changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
@@ -99,7 +116,7 @@ def changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """
     for path, value in sorted(values.items(), key=lambda item: item[0].count(".")):
         try:
-            recipe = _changed(recipe, field_of(path), value)
+            recipe = _changed(recipe, field_of(path, recipe), value)
         except RecipeError as error:
             raise RecipeError(f"vary {path}={value}: {error}") from error
     return recipe
@@ -133,7 +150,7 @@ def _part(recipe: Recipe, names: tuple[str, ...]) -> Any:
 
 def whole(recipe: Recipe, path: str) -> bool:
     """Whether the field holds whole numbers."""
-    names = field_of(path)
+    names = field_of(path, recipe)
     owner: Any = recipe if len(names) == 1 else _part(recipe, names)
     hint = typing.get_type_hints(type(owner)).get(names[-1])
     return int in (hint, *typing.get_args(hint)) and float not in (hint, *typing.get_args(hint))

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from segue.data import uri_of
+from segue.envs.spec import NO_ENVIRONMENT
 from segue.errors import RecipeError, SegueError, unknown
 from segue.files import make_directory, write_atomically
 from segue.recipe import CHECKPOINT_EVERY, Recipe, read_recipes
@@ -34,7 +35,7 @@ from segue.runner import Ray, Result, RunFailed, compare
 from segue.runner.jobs import Event, Job
 from segue.runner.longer import lengthen
 from segue.sweeps.figure import sweep_picture
-from segue.sweeps.objectives import OBJECTIVES, measure_of
+from segue.sweeps.objectives import LIVE, OBJECTIVES, measure_of
 from segue.sweeps.search import Kind, Search, searcher
 from segue.sweeps.space import Range, Values, changed, field_of, title, whole
 from segue.sweeps.words import GIVEN, WINNER, in_words
@@ -180,6 +181,16 @@ def sweep(
     out = Path(out)
     if objective not in OBJECTIVES:
         raise RecipeError(unknown("objective", objective, OBJECTIVES))
+    if recipe.env == NO_ENVIRONMENT:
+        raise RecipeError(
+            f"a sweep ranks trials by evaluations, here by {objective}, and with env {NO_ENVIRONMENT} there are none; "
+            "give the environment (--env)"
+        )
+    if objective in LIVE and recipe.online is None:
+        raise RecipeError(
+            f"{objective} is measured in the online phase, and the recipe has none; give an online algorithm "
+            "(--online), or another objective such as final"
+        )
     if not vary:
         raise RecipeError("nothing to vary: give values of at least one field, for example offline.alpha=1,2.5,5")
     for name, value in (("confirm", confirm), ("batch", batch)):
@@ -187,7 +198,7 @@ def sweep(
             raise RecipeError(f"{name} is {value}; expected at least 1")
     if halving and recipe.seeds < 2:
         raise RecipeError("halving stops trials by their seeds, and the recipe has one; give --seeds 4 or more")
-    space = {_key(path): _checked(path, values) for path, values in vary.items()}
+    space = {".".join(field_of(path, recipe)): _checked(path, values) for path, values in vary.items()}
     integral = {path: whole(recipe, path) for path, values in space.items() if isinstance(values, Range)}
     source = searcher(search, space, integral, trials, batch, recipe.seed)
     spec = {
@@ -350,10 +361,6 @@ def _csv(plain: Mapping[str, Any]) -> str:
 def _plain(score: float) -> float | None:
     """None where there is no score, for which JSON has a word."""
     return score if math.isfinite(score) else None
-
-
-def _key(path: str) -> str:
-    return ".".join(field_of(path))
 
 
 def _checked(path: str, values: Values) -> Values:

@@ -40,7 +40,7 @@ def in_words(plain: Mapping[str, Any]) -> str:
             blocks.append(f"{len(rows) - SHOWN} more are in trials.csv.")
     lost = len(trials) - len(ranked)
     if lost and plain["status"] != "interrupted":
-        blocks.append(f"Not ranked, because a seed failed: {lost} of the trials.")
+        blocks.append(f"Not ranked, because a seed failed or has no {measure}: {lost} of the trials.")
     if plain["winner"] is None:
         blocks.append({"failed": "No trial came to its end."}.get(plain["status"], "The sweep has not ended."))
         return "\n\n".join(blocks)

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
@@ -37,7 +36,7 @@ from segue.training.checkpointing import Position
 from segue.training.recorder import Recorder
 from segue.training.recovery import Recovery
 from segue.training.return_backfill import ReturnBackfill
-from segue.training.update import train
+from segue.training.update import Updates, train
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,18 +129,10 @@ class Agent:
         if not blocks:
             return
         self.owed -= blocks * block
-        progress = jnp.asarray(self._progress(self.step), jnp.float32)
+        progress = self._progress(self.step)
+        how = (self.algorithm, self.bridges, self.strategy)
         with self.recorder.clock("online", "compile"):  # the call returns at once when it need not compile
-            self.learner, metrics = train(
-                self.learner,
-                self.replay,
-                self.key,
-                progress,
-                self.algorithm,
-                self.bridges,
-                self.strategy,
-                blocks=blocks,
-            )
+            self.learner, metrics = train(Updates(self.learner, self.replay, self.key, progress, *how, blocks=blocks))
         self.pending = (self.step, metrics)
 
     def tell(

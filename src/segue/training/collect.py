@@ -16,8 +16,12 @@ from segue.envs import Episodes
 from segue.errors import SegueError
 from segue.policy import Policy
 from segue.replay.base import with_masks
+from segue.seen import wider
 from segue.training.checkpointing import Position, generator_state, restore_generator
 from segue.training.hindsight import MASKED, Hindsight, Steps, as_transitions
+
+#: Steps whose observations are kept until their range is taken, which costs the same for one as for all of them.
+UNREAD = 256
 
 
 class Collected(NamedTuple):
@@ -60,11 +64,19 @@ class Collector:
         self.algorithm, self.episodes, self.hindsight, self.masks = algorithm, episodes, hindsight, masks
         self.source = rng.generator(seed, "online", "exploration")
         self.carry: Any = None
+        self._observed: np.ndarray | None = None
+        self._unread: list[np.ndarray] = []
 
     @property
     def spaces(self) -> Spaces:
         """Of the environments."""
         return self.episodes.spaces
+
+    def observed(self) -> Float[np.ndarray, "2 observation"] | None:
+        """Smallest and largest value of each number of the observations so far; None for images, and before any."""
+        if self._unread:
+            self._observed, self._unread = wider(self._observed, np.concatenate(self._unread)), []
+        return self._observed
 
     def step(self, policy: Policy, random_action: bool = False) -> Collected:
         """One step of every environment, with uniform actions or with the policy's, exploring."""
@@ -93,6 +105,10 @@ class Collector:
                 _where(lost, new, old)
                 for new, old in zip(anew, (next_observation, reward, terminated, truncated), strict=True)
             )
+        if self.spaces.image is None:
+            self._unread.append(observation)
+            if len(self._unread) == UNREAD:
+                self.observed()
         done, carry = terminated | truncated, self.carry
         cost = None if episodes.cost_key is None else episodes.cost.copy()
         if done.any():
@@ -119,6 +135,8 @@ class Collector:
         """Where it stands, as JSON and as arrays."""
         carried = {f"carry.{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(self.carry))}
         plain, running = ({}, {}) if self.hindsight is None else self.hindsight.position()
+        if (observed := self.observed()) is not None:
+            running = {**running, "observed": observed}
         return (
             {"source": generator_state(self.source), **plain},
             {**self.episodes.position(), **carried, **running},
@@ -131,6 +149,7 @@ class Collector:
         start = policy.start(len(self.episodes.observation))
         leaves = [position.arrays[f"carry.{i}"] for i in range(len(jax.tree.leaves(start)))]
         self.carry = jax.tree.unflatten(jax.tree.structure(start), leaves)
+        self._observed = position.arrays.get("observed")
         if self.hindsight is not None:
             self.hindsight.restore(position.plain, position.arrays)
 

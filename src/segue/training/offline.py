@@ -1,22 +1,19 @@
 """The offline loop: many updates on the dataset per dispatch, evaluated now and then.
 
-The loop does not run its updates, it asks for them, so that those of several seeds can be one program
-(segue.training.seeds).
+The loop does not run its updates, it asks for them, so that those of several jobs can be one program
+(segue.training.vmapped).
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable, Generator
 from typing import NamedTuple, TypeAlias, TypeVar
 
-import jax.numpy as jnp
-
 from segue import rng
 from segue.algorithms.base import Algorithm
-from segue.core import Key, Learner, Metrics
+from segue.core import Learner, Metrics
 from segue.envs import USUAL, Environment, Patience
 from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
@@ -24,24 +21,10 @@ from segue.replay.base import Replay
 from segue.training.checkpointing import NO_CHECKPOINTS, Checkpointer, Position
 from segue.training.recorder import Recorder
 from segue.training.recovery import Recovery
-from segue.training.update import train
+from segue.training.update import Updates, train
 
 #: Updates per dispatch: long enough to hide the dispatch, short enough for a progress bar and Ctrl-C.
 UPDATES_PER_DISPATCH = 100
-
-
-@dataclasses.dataclass(frozen=True)
-class Updates:
-    """What a loop asks for: `run_updates` of a learner that has made `step` updates in this phase."""
-
-    step: int
-    learner: Learner
-    replay: Replay
-    key: Key
-    progress: float
-    algorithm: Algorithm
-    blocks: int
-    train_policy: bool
 
 
 class Answer(NamedTuple):
@@ -64,16 +47,9 @@ def alone(loop: Asking[T]) -> T:
         try:
             asked = next(loop)
             while True:
-                asked = loop.send(answer(asked))
+                asked = loop.send(Answer(*train(asked)))
         except StopIteration as end:
             return end.value
-
-
-def answer(asked: Updates) -> Answer:
-    """Its updates alone."""
-    progress = jnp.asarray(asked.progress, jnp.float32)
-    given = (asked.learner, asked.replay, asked.key, progress, asked.algorithm)
-    return Answer(*train(*given, blocks=asked.blocks, train_policy=asked.train_policy))
 
 
 def train_offline(
@@ -133,7 +109,7 @@ def train_offline(
         blocks = -(-(stop - step) // per_block)
         asked_at = time.perf_counter()
         learner, metrics, training = yield Updates(
-            step, learner, replay, key, step / steps, algorithm, blocks, train_policy
+            learner, replay, key, step / steps, algorithm, blocks=blocks, train_policy=train_policy, step=step
         )
         # Alone, the answer comes at once when nothing need be compiled.
         recorder.spent(phase, "compile", time.perf_counter() - asked_at - training)

@@ -5,7 +5,7 @@ Environments wait while the policy learns: every action of a rollout comes from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import jax
@@ -24,7 +24,7 @@ from segue.replay.replay_log import COLUMNS
 from segue.training.bridge_reviews import BridgeReviews
 from segue.training.checkpointing import NO_CHECKPOINTS, Checkpointer, Position
 from segue.training.collect import Collector
-from segue.training.online import NO_PROBE, OnlineSettings, judge, reference
+from segue.training.online import NO_PROBE, Keep, OnlineSettings, judge, reference
 from segue.training.recorder import Recorder
 from segue.training.recovery import Recovery
 from segue.training.update import means, norms, replace, steps_of, take_all, update_bridges
@@ -37,7 +37,7 @@ def train_on_policy(
     recorder: Recorder,
     settings: OnlineSettings,
     probe: Probe = NO_PROBE,
-    keep: Callable[[int, Learner], None] = lambda step, learner: None,
+    keep: Keep = lambda step, learner, observed: None,
     checkpointer: Checkpointer = NO_CHECKPOINTS,
     position: Position | None = None,
 ) -> Learner:
@@ -76,7 +76,7 @@ def train_on_policy(
 
     def look() -> None:
         judge(policy, step, recorder, s, probe, tell)
-        keep(step, learner)
+        keep(step, learner, collector.observed())
         recovery.mark(learner, step)
 
     try:

@@ -33,6 +33,8 @@ from segue.training.collect import Collector
 from segue.training.hindsight import Hindsight
 from segue.training.recorder import Recorder
 
+#: Is given the step, the learner, and the smallest and largest value of each number of the observations so far.
+Keep = Callable[[int, Learner, Float[np.ndarray, "2 observation"] | None], None]
 #: Looks at values and returns only.
 NO_PROBE = Probe(None)
 #: What counts as the handover, in environment steps: where `handover_eval_every` applies.
@@ -96,14 +98,15 @@ def train_online(
     recorder: Recorder,
     settings: OnlineSettings,
     probe: Probe = NO_PROBE,
-    keep: Callable[[int, Learner], None] = lambda step, learner: None,
+    keep: Keep = lambda step, learner, observed: None,
     checkpointer: Checkpointer = NO_CHECKPOINTS,
     position: Position | None = None,
 ) -> Learner:
     """Collect `steps` environment steps, with `updates_per_step` critic updates for each after the warm-up.
 
     Evaluates before the first step, every `eval_every` steps and at the end, in environments of its own; `keep` is
-    called with the learner at each of these points. With a `position` it goes on from there, and ignores `learner`.
+    called with the learner, and the range of observations so far, at each of these points. With a `position` it goes
+    on from there, and ignores `learner`.
     """
     s = settings
     length = dispatch_length(s.handover_eval_every or s.eval_every, s.environments)
@@ -137,7 +140,7 @@ def train_online(
             if agent.step == evaluate_at:
                 agent.before_judging()
                 judge(agent.policy, agent.step, recorder, s, probe, tell)
-                keep(agent.step, agent.learner)
+                keep(agent.step, agent.learner, collector.observed())
                 agent.recovery.mark(agent.learner, agent.step)
             if agent.step >= s.steps:
                 return agent.finish()

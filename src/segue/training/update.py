@@ -13,6 +13,7 @@ batch, the steps that are due every d. Many blocks run in one dispatch: batches 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -333,32 +334,40 @@ def plan_rows(
     return jax.vmap(one)(step + length * jnp.arange(blocks))
 
 
-def train(
-    learner: Learner,
-    replay: Replay,
-    key: Key,
-    progress: Float[jax.Array, ""],
-    algorithm: Algorithm,
-    bridges: Bridges = (),
-    strategy: ReplayStrategy | None = None,
-    *,
-    blocks: int,
-    train_policy: bool = True,
-) -> tuple[Learner, Metrics]:
-    """`run_updates`, also where the dataset lies on disk: what they need of it is read first.
+@dataclasses.dataclass(frozen=True)
+class Updates:
+    """What a loop asks for: `run_updates` with these arguments, of a learner that has made `step` in this phase."""
+
+    learner: Learner
+    replay: Replay
+    key: Key
+    progress: float
+    algorithm: Algorithm
+    bridges: Bridges = ()
+    strategy: ReplayStrategy | None = None
+    _: dataclasses.KW_ONLY
+    blocks: int
+    train_policy: bool = True
+    step: int = 0
+
+
+def train(asked: Updates) -> tuple[Learner, Metrics]:
+    """Run them, also where the dataset lies on disk: what they need of it is read first.
 
     In the offline phase (without a strategy) the rows of the next dispatch are read while this one runs.
     """
-    how = {"blocks": blocks, "train_policy": train_policy}
+    learner, replay, algorithm, strategy = asked.learner, asked.replay, asked.algorithm, asked.strategy
+    given = (asked.key, jnp.asarray(asked.progress, jnp.float32), algorithm)
+    run = partial(run_updates, blocks=asked.blocks, train_policy=asked.train_policy)
     if replay.disk is None:
-        return run_updates(learner, replay, key, progress, algorithm, bridges, strategy, **how)
+        return run(learner, replay, *given, asked.bridges, strategy)
 
     def plan(step: Int[Array, ""]) -> np.ndarray:
-        return np.asarray(plan_rows(step, replay, key, progress, algorithm, strategy, blocks=blocks))
+        return np.asarray(plan_rows(step, replay, *given, strategy, blocks=asked.blocks))
 
     window, rows = replay.window(plan(learner.step), algorithm.chunk_length)
-    ahead = plan(learner.step + blocks * algorithm.updates_per_block) if strategy is None else None
-    after = run_updates(learner, window, key, progress, algorithm, bridges, strategy, rows=rows, **how)
+    ahead = plan(learner.step + asked.blocks * algorithm.updates_per_block) if strategy is None else None
+    after = run(learner, window, *given, asked.bridges, strategy, rows=rows)
     if ahead is not None:
         replay.disk.read_ahead(ahead.reshape(-1), algorithm.chunk_length)
     return after

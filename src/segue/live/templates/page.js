@@ -75,22 +75,13 @@ function named(hash) {
 // What is shown.
 
 function headline() {
-  const { mode, live, candidate, share, explore } = seen.deployment;
-  const [L, C] = [named(live), candidate === null ? "" : named(candidate)];
-  const said = {
-    apprentice: share
-      ? `The application acts, and ${C} for ${percent(share)} of the units`
-      : `The application acts, ${C || L} decides nothing`,
-    shadow: `${L} acts, ${C} decides on paper`,
-    canary: share ? `${C} acts for ${percent(share)} of the units` : `The trial of ${C} is paused`,
-    live: `${L} acts for everyone`,
-    frozen: `${L} alone acts until you resume`,
-  }[mode];
-  const who = (name, hash) => [`${name} `, el("code", {}, hash.slice(0, 12))];
+  const { mode, live, candidate, explore } = seen.deployment;
+  const who = (hash) => [`${named(hash)} `, el("code", {}, hash.slice(0, 12))];
   return [
-    el("h1", {}, el("span", { class: `mode ${mode}` }, mode), said),
+    el("h1", {}, el("span", { class: `mode ${mode}` }, mode), seen.acts),
     el(
-      "p", { class: "lede" }, "Live: ", ...who(L, live), ...(C ? [" · candidate: ", ...who(C, candidate)] : []),
+      "p", { class: "lede" }, mode === "apprentice" ? "Policy: " : "Live: ", ...who(live),
+      ...(candidate === null ? [] : [" · candidate: ", ...who(candidate)]),
       ` · explore: ${/^[\d.]+$/.test(explore) ? `${percent(+explore)} at random` : explore}`,
     ),
     el("p", { class: "lede" }, `Since ${moment(seen.since)}, by ${seen.who}${seen.why ? `: ${seen.why}` : ""}`),
@@ -278,7 +269,7 @@ function byArm() {
 function policyTable() {
   return table(["Policy", "Status", "Trained to row", "Staged", "Last gate", ""], seen.policies.map((one) => {
     const steps = ["evaluate", "shadow", "canary", "promote"].filter((name) => name !== one.status);
-    const buttons = one.policy === seen.deployment.live ? [] : steps;
+    const buttons = one.status === "live" ? [] : steps;
     return [
       el("span", {}, one.name, " ", el("code", { class: "quiet" }, one.policy.slice(0, 12)),
         one.parent && el("span", { class: "note" }, ` from ${named(one.parent)}`)),
@@ -474,7 +465,7 @@ function show() {
     deployment.share && deployment.mode !== "frozen" ? "pause" : null,
     deployment.mode === "frozen" || policies.some((one) => one.status === "paused") ? "resume" : null,
     deployment.candidate !== null || seen.previous !== null ? "rollback" : null,
-    deployment.mode === "frozen" ? null : "freeze",
+    ["frozen", "apprentice"].includes(deployment.mode) ? null : "freeze",
   ].filter(Boolean);
   put("actions", actions, () => actions.map((name) => button(name, null, name === "rollback" ? "alert" : "")));
   put("alerts", alerts(), () => alerts().map(([what, why]) => el("p", { class: "banner" }, el("strong", {}, what), ` ${why}`)));
@@ -549,11 +540,11 @@ async function look() {
 const WRONG = "This is not the service's token. It is what --token or SEGUE_TOKEN gave, or in the file DB.token beside the log.";
 const ENDS = "Running episodes end with the policy that they began with.";
 const displaced = (P, C) => (C && C !== P ? `, in place of ${C}` : "");
-// What each does to whom: of the policy P of a row, the candidate C, and the live policy L.
+// What each does to whom: the policy P of a row, the candidate C, the live policy L, and A, which acts beside C.
 const ACTIONS = {
   pause: {
     title: "Pause",
-    does: ({ C, L }) => `New episodes go to ${L}. Episodes of ${C} that are running go on with it. `
+    does: ({ A, C }) => `New episodes go to ${A}. Episodes of ${C} that are running go on with it. `
       + "The trial can be resumed.",
   },
   resume: {
@@ -563,16 +554,18 @@ const ACTIONS = {
   },
   freeze: {
     title: "Freeze",
-    does: ({ C, L, mode }) => `${L} acts for everyone${mode === "apprentice" ? " in place of the application" : ""}`
-      + `${C ? `, also in running episodes of ${C}` : ""}, until you resume. Nothing is promoted meanwhile.`,
+    does: ({ C, L }) => `${L} acts for everyone${C ? `, also in running episodes of ${C}` : ""}, until you resume. `
+      + "Nothing is promoted meanwhile.",
   },
   rollback: {
     title: "Roll back",
-    does: ({ C, L }) => C
-      ? `Withdraws ${C}. ${L} acts for all units at once, also in running episodes. The trial ends; `
+    does: ({ A, C, L }) => C
+      ? `Withdraws ${C}; ${A} acts for all units at once, also in running episodes. The trial ends; `
         + `another trial of ${C} needs more evidence.`
-      : `Puts ${named(seen.previous)} back as the live policy of all new episodes, and retires ${L}. `
-        + `Episodes that ${L} began as the live policy end with it.`,
+      : seen.previous === ""
+        ? `The application acts for all units at once, also in running episodes. ${L} is retired.`
+        : `Puts ${named(seen.previous)} back as the live policy of all new episodes, and retires ${L}. `
+          + `Episodes that ${L} began as the live policy end with it.`,
   },
   evaluate: {
     title: "Judge",
@@ -581,16 +574,18 @@ const ACTIONS = {
   },
   shadow: {
     title: "Shadow", force: true,
-    does: ({ P, C, L, mode }) => `${P} decides on paper beside ${L}${displaced(P, C)}. What it would have done is logged. `
-      + (mode === "canary" && C === P ? `It gets no new units; its running episodes go on with it. ` : "Nobody meets it. ")
+    does: ({ A, P, C, mode }) => `${P} decides on paper beside ${A}${displaced(P, C)}. What it would have done is logged. `
+      + (C === P && (mode === "canary" || seen.deployment.share)
+        ? "It gets no new units; its running episodes go on with it. "
+        : "Nobody meets it. ")
       + "Once it has passed the off-policy gate, a canary may begin without you.",
   },
   canary: {
     title: "Canary", force: true, share: true,
-    does: ({ P, C, L }) => `${P} acts for a share of the units${displaced(P, C)}; ${L} acts for the others. `
+    does: ({ A, P, C }) => `${P} acts for a share of the units${displaced(P, C)}; ${A} acts for the others. `
       + `A unit keeps its policy while the trial goes on. An alarm withdraws ${P}.`,
   },
-  promote: { title: "Promote", force: true, does: ({ P, L }) => `${P} acts for all new episodes, and ${L} is retired. ${ENDS}` },
+  promote: { title: "Promote", force: true, does: ({ A, P }) => `${P} acts for all new episodes, in place of ${A}. ${ENDS}` },
 };
 
 function button(name, policy, kind) {
@@ -607,7 +602,8 @@ function open(name, policy) {
   const [C, L] = [candidate === null ? "" : named(candidate), named(live)];
   chosen = { path: policy ? `/v1/policies/${policy.policy}/${name}` : `/v1/${name}`, upon: seq, action };
   $("dialog-title").textContent = policy ? `${action.title}: ${policy.name}` : action.title;
-  $("dialog-does").textContent = action.does({ P: policy?.name, C, L, mode });
+  const A = mode === "apprentice" ? "the application" : L;
+  $("dialog-does").textContent = action.does({ A, P: policy?.name, C, L, mode });
   $("do").textContent = action.title;
   $("dialog-error").textContent = "";
   $("share-field").hidden = !action.share;

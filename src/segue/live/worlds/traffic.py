@@ -39,7 +39,7 @@ class Tally:
             f"{arm}: mean return {np.mean(some):.3g}" for arm, some in sorted(self.returns.items()) if some
         )
         counts = ", ".join(f"{number} {what}" for what, number in self.count.items())
-        return f"segue: simulated {counts or 'nothing yet'}{'; ' + arms if arms else ''}"
+        return f"{counts or 'nothing yet'}{'; ' + arms if arms else ''}"
 
 
 async def drive(
@@ -54,7 +54,7 @@ async def drive(
         world: see `make_world`.
         traffic: of how many, and what goes wrong.
         token: the service's, if it asks for one.
-        report: is given a line now and then.
+        report: is given a line now and then, where something has happened, and one at the end.
 
     Raises:
         SegueError: if there is no such world, the service refuses what is sent, or does not answer.
@@ -72,14 +72,17 @@ async def drive(
     finally:
         reporter.cancel()
         wire.close()
-    report(tally.line())
+    report(f"segue: simulation ended: {tally.line()}")
     return tally
 
 
 async def _reporting(tally: Tally, report: Callable[[str], None]) -> None:
+    said = ""
     while True:
         await asyncio.sleep(REPORT)
-        report(tally.line())
+        if (line := tally.line()) != said:  # outcomes may take long to come
+            report(f"segue: simulated so far: {line}")
+            said = line
 
 
 class _Client:

@@ -1,7 +1,8 @@
-"""On an accelerator the offline phases of several seeds are one program; here a processor plays one."""
+"""On an accelerator offline phases that differ in numbers only are one program; here a processor plays one."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 from pathlib import Path
@@ -13,13 +14,15 @@ import pytest
 
 import segue
 from helpers import same_bits
+from segue.data import mapped
 from segue.errors import Diverged
-from segue.recipe import Recipe
+from segue.recipe import Recipe, read_recipes
 from segue.replay import Replay
-from segue.runner import RunFailed, compare, executor, load_checkpoint, vmapped_seeds
+from segue.runner import RunFailed, compare, executor, load_checkpoint, vmapped
 from segue.runner import run as run_recipe
+from segue.runner.directory import RunDirectory
 from segue.training import recovery
-from toys import SMALL, pendulum
+from toys import SMALL, pendulum, pendulum_log
 
 SEEDS = 3
 
@@ -33,15 +36,23 @@ def recipe(**changes: Any) -> Recipe:
 def accelerator(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[int]]]:
     """Step and seeds (by their keys) of every program that ran for several."""
     programs: list[tuple[int, list[int]]] = []
-    run_together = vmapped_seeds.run_updates_together
+    run_together = vmapped.run_updates_together
 
     def seen(learners: Any, replay: Replay, keys: Any, *given: Any, **options: Any) -> Any:
         programs.append((int(learners[0].step), [int(jax.random.key_data(key)[-1]) for key in keys]))
         return run_together(learners, replay, keys, *given, **options)
 
-    monkeypatch.setattr(vmapped_seeds, "run_updates_together", seen)
+    monkeypatch.setattr(vmapped, "run_updates_together", seen)
     monkeypatch.setattr(executor, "has_accelerator", lambda: True)
     return programs
+
+
+def td3_bc(**numbers: float) -> Recipe:
+    return recipe(seeds=1, offline=segue.TD3BC(**SMALL, **numbers))
+
+
+def final(directory: Path, arm: str, seed: int = 0) -> Any:
+    return load_checkpoint(RunDirectory(directory, read_recipes(directory)).final(arm, seed))
 
 
 def offline(directory: Path) -> list[Any]:
@@ -59,6 +70,10 @@ def records(directory: Path, seed: int, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def losses(directory: Path, seed: int) -> list[float]:
+    return [line["critic_loss"] for line in records(directory, seed, "metrics") if "critic_loss" in line]
+
+
 @pytest.fixture(scope="module")
 def apart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every seed alone."""
@@ -72,19 +87,15 @@ def test_each_seed_is_what_it_is_alone_with_records_of_its_own(apart: Path, acce
     assert result.status == "complete"
     assert [step for step, _ in accelerator] == [0, 100, 150], "and no updates of one seed only"
     assert all(len(set(keys)) == SEEDS for _, keys in accelerator)
-    assert "3 seeds are one program on the accelerator" in notes
+    assert "3 offline phases are one program on the accelerator" in notes
     for one, other in zip(offline(apart), offline(tmp_path / "x"), strict=True):
         close(one.nets, other.nets)
     for seed in range(SEEDS):
         for name in ("metrics", "evaluations"):
             there, here = records(apart, seed, name), records(tmp_path / "x", seed, name)
             assert [line["step"] for line in here] == [line["step"] for line in there]
-        losses = [
-            [line["critic_loss"] for line in records(where, seed, "metrics") if "critic_loss" in line]
-            for where in (apart, tmp_path / "x")
-        ]
-        assert len(losses[0]) == 3
-        assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+        assert len(losses(apart, seed)) == 3
+        assert losses(tmp_path / "x", seed) == pytest.approx(losses(apart, seed), rel=1e-3)
 
 
 def test_the_dataset_is_on_the_device_once(accelerator, monkeypatch, tmp_path: Path):
@@ -114,6 +125,7 @@ def test_one_seed_that_diverges_does_not_stop_the_others(accelerator, monkeypatc
     assert [len(keys) for _, keys in accelerator] == [3, 3, 3]
 
 
+@pytest.mark.slow
 def test_asked_to_stop_every_seed_saves_and_those_behind_go_first(apart: Path, accelerator, tmp_path: Path):
     def asks(job: Any, event: dict[str, Any]) -> None:
         if event["event"] == "progress" and job.seed == 1 and event["step"] == 100:
@@ -131,6 +143,73 @@ def test_asked_to_stop_every_seed_saves_and_those_behind_go_first(apart: Path, a
     assert [(step, len(keys)) for step, keys in accelerator] == [(100, 2), (150, 3)]
     for one, other in zip(offline(apart), offline(tmp_path / "x"), strict=True):
         close(one.nets, other.nets)
+
+
+def test_trials_and_seeds_are_one_program_and_each_is_what_it_is_alone(apart: Path, accelerator, tmp_path: Path):
+    trials = {"one": recipe(seeds=2), "two": td3_bc(alpha=9.0, actor_learning_rate=1e-3)}
+    alone = compare({"two": trials["two"]}, tmp_path / "alone", workers=1).directory
+    assert accelerator == []
+    together = compare(trials, tmp_path / "x", workers=1).directory
+    assert [(step, len(keys)) for step, keys in accelerator] == [(0, 3), (100, 3), (150, 3)]
+    for directory, arm, seed in ((apart, "run", 0), (apart, "run", 1), (alone, "two", 0)):
+        own, mine = final(directory, arm, seed), final(together, "one" if arm == "run" else arm, seed)
+        assert mine.algorithm == own.algorithm
+        close(mine.learner.nets, own.learner.nets)
+
+
+def test_a_trial_that_diverges_does_not_stop_the_others(apart: Path, accelerator, tmp_path: Path):
+    trials = {"one": recipe(seeds=2), "lost": td3_bc(critic_learning_rate=1e30)}
+    trials = {arm: dataclasses.replace(trial, offline_steps=150) for arm, trial in trials.items()}
+    with pytest.raises(RunFailed, match="diverged") as failed:
+        compare(trials, tmp_path / "x", workers=1)
+    arms = failed.value.result.summary["arms"]
+    assert {arm: of["seeds"]["0"]["status"] for arm, of in arms.items()} == {"one": "complete", "lost": "failed"}
+    assert [(step, len(keys)) for step, keys in accelerator] == [(0, 3), (100, 3)]
+    for seed in (0, 1):
+        assert losses(tmp_path / "x", seed) == pytest.approx(losses(apart, seed)[:2], rel=1e-3)
+
+
+def groups(arms: dict[str, Recipe]) -> list[list[int]]:
+    """The seeds of the jobs that would be together; nothing is read or written."""
+    arms = {arm: dataclasses.replace(trial, dataset="segue:pendulum") for arm, trial in arms.items()}
+    jobs = RunDirectory(Path("nowhere"), arms).jobs()
+    found = executor._differing_in_numbers(jobs, {job.label: executor.Outcome() for job in jobs})
+    return [[job.seed for job in group] for group in found]
+
+
+def test_only_what_shares_a_dataset_and_a_program_is_together():
+    arms = {
+        "given": recipe(),
+        "another number": td3_bc(alpha=9.0),
+        "another dataset": td3_bc(discount=0.9),
+        "another program": recipe(seeds=1, offline=segue.TD3BC(**(SMALL | {"batch_size": 8}))),
+        "another length": dataclasses.replace(td3_bc(), offline_steps=200),
+        "and a number": dataclasses.replace(td3_bc(alpha=9.0), offline_steps=200),
+        "imitation": recipe(seeds=1, offline=segue.BC(**SMALL)),
+        "of the best": recipe(seeds=1, offline=segue.BC(**SMALL, top_fraction=0.5)),
+    }
+    assert [len(group) for group in groups(arms)] == [4, 1, 1, 2, 1, 1]
+
+
+def test_a_program_has_so_many_members_at_most(monkeypatch):
+    monkeypatch.setattr(executor, "MOST_TOGETHER", 2)
+    assert groups({"run": recipe(seeds=5)}) == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.slow
+def test_trials_that_are_stopped_go_on_to_the_same_numbers(accelerator, tmp_path: Path):
+    def asks(job: Any, event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and job.recipe["offline"]["alpha"] == 9 and event["step"] == 100:
+            signal.raise_signal(signal.SIGINT)
+
+    trials = {f"alpha {alpha}": td3_bc(alpha=alpha) for alpha in (1.0, 9.0, 4.0)}
+    whole = compare(trials, tmp_path / "whole", workers=1).directory
+    del accelerator[:]
+    assert compare(trials, tmp_path / "x", workers=1, on_event=asks).status == "interrupted"
+    assert compare(trials, tmp_path / "x", workers=1).status == "complete"
+    assert [(step, len(keys)) for step, keys in accelerator] == [(0, 3), (100, 2), (150, 3)]
+    for arm in trials:
+        close(final(tmp_path / "x", arm).learner.nets, final(whole, arm).learner.nets)
 
 
 @pytest.mark.slow
@@ -161,13 +240,29 @@ def test_too_much_for_one_program_is_done_one_by_one_and_said(accelerator, monke
     def too_much(*given: Any, **options: Any) -> Any:
         raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
-    monkeypatch.setattr(vmapped_seeds, "run_updates_together", too_much)
+    monkeypatch.setattr(vmapped, "run_updates_together", too_much)
     notes: list[str] = []
     heard = lambda job, event: notes.append(event.get("message", ""))  # noqa: E731
     assert compare({"run": recipe()}, tmp_path / "x", workers=1, on_event=heard).status == "complete"
     assert sum("RESOURCE_EXHAUSTED: out of memory); it starts again alone" in note for note in notes) == SEEDS
     for one, other in zip(offline(apart), offline(tmp_path / "x"), strict=True):
         assert same_bits(one, other), "alone it is the same program"
+
+
+@pytest.mark.slow
+def test_with_a_dataset_on_disk_each_is_alone_and_that_is_said(accelerator, apart: Path, tmp_path: Path):
+    mapped.write(tmp_path / "log", [segue.load(pendulum_log())])
+    notes: list[str] = []
+    heard = lambda job, event: notes.append(event.get("message", ""))  # noqa: E731
+    given = {"run": recipe(dataset=f"mapped:{tmp_path / 'log'}")}
+    assert compare(given, tmp_path / "x", workers=1, on_event=heard).status == "complete"
+    assert accelerator == []
+    told = [note for note in notes if "alone" in note]
+    assert told == [
+        f"{SEEDS} offline phases are each one alone: the dataset is on disk, and each reads other rows of it"
+    ]
+    for one, other in zip(offline(apart), offline(tmp_path / "x"), strict=True):
+        assert same_bits(one, other)
 
 
 @pytest.mark.slow
@@ -182,7 +277,7 @@ def test_updates_of_one_seed_that_fail_do_not_stop_the_others(accelerator, monke
         raise RuntimeError("these updates fail")
 
     assert compare({"run": recipe()}, tmp_path / "x", workers=1, on_event=asks).status == "interrupted"
-    monkeypatch.setattr(vmapped_seeds, "answer", fails)
+    monkeypatch.setattr(vmapped, "answer", fails)
     with pytest.raises(RunFailed, match="these updates fail") as failed:
         compare({"run": recipe()}, tmp_path / "x", workers=1)
     seeds = failed.value.result.summary["arms"]["run"]["seeds"]

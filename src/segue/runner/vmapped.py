@@ -1,24 +1,41 @@
-"""Jobs that are one but for their seeds, in one process: their offline updates are one program.
+"""Jobs that differ in numbers only, in one process: their offline updates are one program.
 
-Each keeps its own records and states, and is what it is alone up to rounding.
+The numbers are the seed and the algorithm's hyper-parameters with a fraction (segue.hyper). Each job keeps its own
+records and states, and is what it is alone up to rounding.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import jax
 import jax.numpy as jnp
 
+from segue.algorithms import ALGORITHMS
+from segue.recipe import decode
+from segue.runner.jobs import OFFLINE_FIELDS, Job
 from segue.runner.stopping import Stopped, StoppedAtOnce
-from segue.training.offline import Answer, Asking, Updates, answer
-from segue.training.seeds import run_updates_together
+from segue.training.offline import Answer, Asking
+from segue.training.update import Updates, train
+from segue.training.vmapped import run_updates_together
 
 
 class NotTogether(Exception):
-    """The updates of several seeds failed as one program, for want of memory perhaps; alone they may do."""
+    """The program of several jobs failed, for want of memory perhaps."""
+
+
+def program_of(job: Job) -> Hashable:
+    """What offline jobs have in common that can be one program: all but the numbers of the algorithm.
+
+    The dataset is on the device once, so the numbers that it is made with are in common too.
+    """
+    algorithm = decode("algorithm", job.recipe["offline"], ALGORITHMS)
+    common = [job.recipe[field] for field in OFFLINE_FIELDS if field != "offline"]
+    common += [getattr(algorithm, name) for name in algorithm.dataset_numbers]
+    return json.dumps(common, sort_keys=True), jax.tree.structure(algorithm)
 
 
 def run_vmapped(loops: Sequence[Asking[None]]) -> list[BaseException | None]:
@@ -54,7 +71,7 @@ def run_vmapped(loops: Sequence[Asking[None]]) -> list[BaseException | None]:
             now = [index for index in sorted(asked) if asked[index].step == step]
             todo = [asked.pop(index) for index in now]
             try:
-                answers = [answer(todo[0])] if len(todo) == 1 else _together(todo)
+                answers = [Answer(*train(todo[0]))] if len(todo) == 1 else _together(todo)
             except Exception as error:
                 ended |= dict.fromkeys(now, error)
                 continue
@@ -65,19 +82,17 @@ def run_vmapped(loops: Sequence[Asking[None]]) -> list[BaseException | None]:
 
 def _together(asked: Sequence[Updates]) -> list[Answer]:
     first = asked[0]
-    if first.replay.disk is not None:  # each seed reads rows of its own
-        return [answer(updates) for updates in asked]
     try:
         after = run_updates_together(
             [updates.learner for updates in asked],
             first.replay,
             [updates.key for updates in asked],
             jnp.asarray(first.progress, jnp.float32),
-            first.algorithm,
+            [updates.algorithm for updates in asked],
             blocks=first.blocks,
             train_policy=first.train_policy,
         )
-        # Or the first seed would wait for all of them, and the others for it.
+        # Or the first job would wait for all of them, and the others for it.
         start = time.perf_counter()
         jax.block_until_ready(after)
     except Exception as error:
