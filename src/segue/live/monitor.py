@@ -243,8 +243,8 @@ class _Ranges:
             before = self._outside.setdefault(episode, np.zeros(len(low), bool))
             news |= now & ~before
             before |= now
-        while len(self._outside) > OPEN:
-            self._close(self._outside.pop(next(iter(self._outside))))
+        if (over := len(self._outside) - OPEN) > 0:
+            self._close(np.stack([self._outside.pop(next(iter(self._outside))) for _ in range(over)]))
         for number in np.flatnonzero(news).tolist():
             test = LimitTest.restore(self._tests.get(number, self._never).state())
             path = test.update([float(unit[number]) for unit in self._outside.values()])
@@ -258,13 +258,13 @@ class _Ranges:
                 return Change("training", said, rows[of[0]][0])
         return None
 
-    def _close(self, unit: Bool[np.ndarray, " observation"]) -> None:
-        """No more is to come of this unit."""
-        for number in np.flatnonzero(unit).tolist():
+    def _close(self, units: Bool[np.ndarray, "units observation"]) -> None:
+        """No more is to come of these units."""
+        for number in np.flatnonzero(units.any(0)).tolist():
             self._tests.setdefault(number, LimitTest.restore(self._never.state()))
         for number, test in self._tests.items():
-            test.update([float(unit[number])])
-        self._never.update([0.0])
+            test.update(units[:, number].astype(float))
+        self._never.update(np.zeros(len(units)))
 
 
 def trained_on(database: Database, live: str) -> Float[np.ndarray, "2 observation"] | None:

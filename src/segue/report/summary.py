@@ -82,7 +82,7 @@ class Seed:
     offline: tuple[Evaluation, ...] = ()
     online: tuple[Evaluation, ...] = ()
     steps: Mapping[str, int | None] = field(default_factory=dict)
-    """Updates offline and environment steps online that were done; summaries of earlier versions do not have them."""
+    """Updates offline and environment steps online that were done; what studies store does not have them."""
     wall_time_s: Mapping[str, float | None] = field(default_factory=dict)
     updates_per_second: Mapping[str, float | None] = field(default_factory=dict)
     digest: str | None = None
