@@ -70,24 +70,95 @@ def test_a_schema_without_a_log_is_left_alone(shared: str) -> None:
     open_database(shared, create=False).close()
 
 
-def test_a_log_of_an_older_version_becomes_one_of_now(tmp_path: Path) -> None:
-    log = sqlite3.connect(tmp_path / "a.db")
-    log.executescript(MIGRATIONS[0].replace("BYTES", "BLOB").replace("FLOAT", "REAL"))
-    log.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    log.execute("PRAGMA user_version = 1")
-    log.close()
-    database = open_database(tmp_path / "a.db")
-    assert database.read("PRAGMA user_version") == [(len(MIGRATIONS),)]
-    assert database.read("SELECT name FROM sqlite_master WHERE name = 'episodes_unit'")
+def older(place: str) -> None:
+    """Make a log as version 1 left it, with a row."""
+    if place.startswith("postgresql"):
+        import psycopg
+
+        with psycopg.connect(place) as log:
+            log.execute(MIGRATIONS[0].replace("BYTES", "BYTEA").replace("FLOAT", "DOUBLE PRECISION"))
+            log.execute("CREATE TABLE segue_live (version INTEGER NOT NULL)")
+            log.execute("INSERT INTO segue_live VALUES (1)")
+            log.execute("INSERT INTO audit VALUES (1, 0.0, 'me', 'x', '{}')")
+        return
+    with contextlib.closing(sqlite3.connect(place)) as log:
+        log.execute("PRAGMA journal_mode = WAL")
+        log.executescript(MIGRATIONS[0].replace("BYTES", "BLOB").replace("FLOAT", "REAL"))
+        log.execute("INSERT INTO audit VALUES (1, 0.0, 'me', 'x', '{}')")
+        log.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        log.execute("PRAGMA user_version = 1")
+        log.commit()
+
+
+def state(place: str) -> tuple[int, bool]:
+    """Version of a log, and whether it has what the second one brought."""
+    if place.startswith("postgresql"):
+        import psycopg
+
+        with psycopg.connect(place) as log:
+            [(version,)] = log.execute("SELECT version FROM segue_live").fetchall()
+            [(index,)] = log.execute("SELECT to_regclass('episodes_unit')").fetchall()
+            return version, index is not None
+    with contextlib.closing(sqlite3.connect(place)) as log:
+        [(version,)] = log.execute("PRAGMA user_version").fetchall()
+        return version, bool(log.execute("SELECT 1 FROM sqlite_master WHERE name = 'episodes_unit'").fetchall())
+
+
+def test_a_service_brings_a_log_of_an_older_version_up_to_date_and_says_so(
+    place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    older(place)
+    database = open_database(place)
+    assert state(place) == (len(MIGRATIONS), True)
+    assert database.read("SELECT what FROM audit") == [("x",)]
+    database.close()
+    assert "from version 1 to 2; older versions of Segue cannot open it" in caplog.text
+    caplog.clear()
+    open_database(place).close()
+    assert caplog.text == ""
+
+
+def test_a_migration_that_fails_leaves_the_older_log_as_it_was(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    older(place)
+    for where in ("database", "postgres"):
+        monkeypatch.setattr(f"segue.live.{where}.MIGRATIONS", (*MIGRATIONS, "CREATE TABLE audit (seq BIGINT)"))
+    with pytest.raises(SegueError, match="already exists"):
+        open_database(place)
+    assert state(place) == (1, False)
+    monkeypatch.undo()
+    database = open_database(place)
+    assert database.read("SELECT what FROM audit") == [("x",)]
     database.close()
 
 
-def test_a_log_of_a_newer_version_is_not_touched(tmp_path: Path) -> None:
-    Sqlite(tmp_path / "a.db").close()
-    with sqlite3.connect(tmp_path / "a.db") as log:
-        log.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-    with pytest.raises(SegueError, match=f"version {len(MIGRATIONS) + 1}; this version of Segue knows up to"):
-        open_database(tmp_path / "a.db")
+def test_who_is_no_service_changes_no_log_of_an_older_version(place: str) -> None:
+    older(place)
+    with pytest.raises(SegueError, match="of version 1; this version of Segue needs 2: `segue serve --db"):
+        open_database(place, create=False)
+    assert state(place) == (1, False)
+
+
+@pytest.mark.parametrize("service", [True, False])
+def test_opening_a_log_writes_nothing(tmp_path: Path, service: bool) -> None:
+    file = tmp_path / "a.db"
+    Sqlite(file).close()
+    before = file.read_bytes()
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as busy:
+        busy.execute("BEGIN IMMEDIATE")  # who writes is not waited for
+        database = open_database(file, create=service)
+        assert database.read("SELECT seq FROM counter") == [(0,)]
+    database.close()
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("service", [True, False])
+def test_a_log_of_a_newer_version_is_not_touched(place: str, service: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_database(place).close()
+    for where in ("database", "postgres"):
+        monkeypatch.setattr(f"segue.live.{where}.MIGRATIONS", MIGRATIONS[:1])
+    with pytest.raises(SegueError, match="version 2; this version of Segue knows up to 1: use the version that wrote"):
+        open_database(place, create=service)
+    assert state(place) == (2, True)
 
 
 def test_what_waits_together_is_written_together(tmp_path: Path) -> None:

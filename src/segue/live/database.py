@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import logging
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any, Literal, Protocol
 from segue.errors import SegueError
 from segue.live.schema import MIGRATIONS, Row, insertion
 
+LOGGER = logging.getLogger("segue.live")
 #: What an answer promises: nothing yet; that the row outlives the process; that it outlives a loss of power.
 Durability = Literal["after", "process", "power"]
 
@@ -46,15 +48,16 @@ class Database(Protocol):
 
 
 def open_database(place: str | Path, durability: Durability = "process", create: bool = True) -> Database:
-    """Open a live log: a path or `sqlite:///PATH`, or `postgresql://…`; its tables are made if there are none.
+    """Open a live log: a path or `sqlite:///PATH`, or `postgresql://…`.
 
     Args:
         place: where it is.
         durability: how much a row that `append` has written can outlive; `after` is as `process`.
-        create: whether a log that is not there is made.
+        create: make a log that is not there, and bring one of an older version up to date. Only a service does so: its
+            log may be in use by another version of Segue, which could not open it any more.
 
     Raises:
-        SegueError: if it cannot be opened, is something else, or was written by a newer version.
+        SegueError: if it cannot be opened, is something else, or of a version that cannot be used.
     """
     text = str(place)
     if not is_file(text):
@@ -100,8 +103,8 @@ class Sqlite:
             raise no_log(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._require_log(create)
-            self._prepare()
+            if self._behind(create):
+                self._prepare()
         except (sqlite3.Error, OSError) as error:
             raise SegueError(
                 f"{path}: cannot be opened as a live log ({error}); expected one of `segue serve`, or a new file"
@@ -178,22 +181,21 @@ class Sqlite:
             self._connections.append(connection)
         return connection
 
-    def _require_log(self, create: bool) -> None:
-        """Refuse a file that is no log; `create`: or an empty one. It is only read: `_connection` already writes."""
+    def _behind(self, create: bool) -> bool:
+        """See `behind`. The file is only read: `_connection` already writes."""
         with contextlib.closing(sqlite3.connect(self._path, timeout=5)) as connection:
             tables = connection.execute("SELECT 1 FROM sqlite_master").fetchall()
             [(application,)] = connection.execute("PRAGMA application_id").fetchall()
+            [(version,)] = connection.execute("PRAGMA user_version").fetchall()
         if tables and application != APPLICATION_ID:
             raise SegueError(f"{self._path}: a database of another application; choose another file")
-        if not tables and not create:
-            raise no_log(self._path)
+        return behind(version, str(self._path), create)
 
     def _prepare(self) -> None:
         connection = self._connection()
         connection.execute("BEGIN IMMEDIATE")
         try:
             [(version,)] = connection.execute("PRAGMA user_version").fetchall()
-            require_known(version, str(self._path))
             for script in MIGRATIONS[version:]:
                 for statement in script.replace("BYTES", "BLOB").replace("FLOAT", "REAL").split(";"):
                     connection.execute(statement)
@@ -203,18 +205,39 @@ class Sqlite:
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+        say_migrated(version, str(self._path))
 
 
-def require_known(version: int, place: str) -> None:
-    """Refuse a log of a newer version.
+def behind(version: int, place: str, create: bool) -> bool:
+    """Whether the tables of a log have to be made (version 0), or brought up to date.
 
     Raises:
-        SegueError: naming both.
+        SegueError: if it is of a newer version; or behind, and `create` is false.
     """
-    if version > len(MIGRATIONS):
+    known = len(MIGRATIONS)
+    if version > known:
         raise SegueError(
-            f"{place}: a live log of version {version}; this version of Segue knows up to {len(MIGRATIONS)}: use the "
-            "version that wrote it"
+            f"{place}: a live log of version {version}; this version of Segue knows up to {known}: use the version "
+            "that wrote it"
+        )
+    if version < known and not create:
+        if version == 0:
+            raise no_log(place)
+        raise SegueError(
+            f"{place}: a live log of version {version}; this version of Segue needs {known}: `segue serve --db "
+            f"{place}` brings it up to date, after which older versions of Segue cannot open it"
+        )
+    return version < known
+
+
+def say_migrated(version: int, place: str) -> None:
+    """Say that a log of this version was brought up to date, if it was."""
+    if 0 < version < len(MIGRATIONS):
+        LOGGER.warning(
+            "%s: was brought from version %d to %d; older versions of Segue cannot open it any more",
+            place,
+            version,
+            len(MIGRATIONS),
         )
 
 

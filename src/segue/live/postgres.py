@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 
 from segue.errors import SegueError
-from segue.live.database import Unavailable, no_log, require_known
+from segue.live.database import Unavailable, behind, say_migrated
 from segue.live.schema import MIGRATIONS, Row, insertion
 
 #: Of the lock under which tables are made: "SgLv".
@@ -94,17 +94,17 @@ class Postgres:
     def _prepare(self, connection: psycopg.Connection[Any], create: bool) -> None:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-            if not create and connection.execute("SELECT to_regclass('segue_live')").fetchall() == [(None,)]:
-                raise no_log(self.url)
-            connection.execute("CREATE TABLE IF NOT EXISTS segue_live (version INTEGER NOT NULL)")
-            rows = connection.execute("SELECT version FROM segue_live").fetchall()
+            [(there,)] = connection.execute("SELECT to_regclass('segue_live')").fetchall()
+            rows = [] if there is None else connection.execute("SELECT version FROM segue_live").fetchall()
             version = rows[0][0] if rows else 0
-            require_known(version, self.url)
+            if not behind(version, self.url, create):
+                return
             for script in MIGRATIONS[version:]:
                 connection.execute(script.replace("BYTES", "BYTEA").replace("FLOAT", "DOUBLE PRECISION"))
-            if version < len(MIGRATIONS):
-                connection.execute("DELETE FROM segue_live")
-                connection.execute("INSERT INTO segue_live VALUES (%s)", (len(MIGRATIONS),))
+            connection.execute("CREATE TABLE IF NOT EXISTS segue_live (version INTEGER NOT NULL)")
+            connection.execute("DELETE FROM segue_live")
+            connection.execute("INSERT INTO segue_live VALUES (%s)", (len(MIGRATIONS),))
+        say_migrated(version, self.url)
 
 
 def _without_password(url: str) -> str:
