@@ -166,7 +166,7 @@ def test_deployments_gates_and_alarms_are_on_one_axis(serve: Serve, other: Made)
     policy = stage(service.log, other.directory, "other")
     service.log.append([GateRow(now, policy, "off-policy", "failed", '{"reason": "too few", "needed": 30}')])
     canary(service.log, policy, "ana", "to see", force=True)
-    service.note("service", "too slow", {"policy": policy})
+    service.note("service", "given up", {"policy": policy, "why": "it was too slow"})
     service.note("learner", "late", {"why": "it is behind"})
     service.tick("test")
     found = seen(service)
@@ -174,7 +174,7 @@ def test_deployments_gates_and_alarms_are_on_one_axis(serve: Serve, other: Made)
         ("note", "rules", "me", "window = 60.0"),
         ("gate", "off-policy gate of other: failed", "", ""),
         ("deployment", "canary: exported acts, other for 10% of the units (forced)", "ana", "to see"),
-        ("alarm", "too slow: other", "service", ""),
+        ("alarm", "given up: other", "service", "it was too slow"),
         ("note", "late", "learner", "it is behind"),
     ]
     assert found.off_policy is not None
@@ -366,6 +366,27 @@ def test_a_rollback_by_button_changes_the_deployment(open_page: Any, service: Se
     tab.page.wait_for_selector("h1:has-text('frozen')")
     tab.act("[data-key='resume ']", "")
     tab.page.wait_for_selector("h1:has-text('acts for everyone')")
+    assert tab.errors == []
+
+
+def test_where_the_application_acts_the_page_says_what_shadow_does_there(
+    open_page: Any, service: Service, other: Made
+) -> None:
+    change(service.log, deployed(service.log), "me", "watch", "", mode="apprentice")
+    candidate = stage(service.log, other.directory, "other")
+    opened, _ = open_page
+    tab = opened()
+    tab.page.wait_for_selector("h1:has-text('the application acts, exported decides on paper')")
+    assert "On paper: exported" in tab.text("#headline")
+    tab.page.click(f"[data-key='shadow {candidate}']")
+    said = tab.text("#dialog-does")
+    assert "other decides on paper beside the application, in place of exported" in said
+    assert "No canary begins without you: judge it against the application" in said
+    tab.page.click("#cancel")
+    tab.act(f"[data-key='shadow {candidate}']", "secret")
+    tab.page.wait_for_selector("h1:has-text('the application acts, other decides on paper')")
+    assert "Candidate: other" in tab.text("#headline")
+    assert "exported" not in tab.text("#headline")
     assert tab.errors == []
 
 

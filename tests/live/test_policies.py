@@ -287,7 +287,9 @@ def test_the_command_line_works_without_a_service(
         "run_length": 100_000.0,
         "automatic": True,
     }
-    assert "mode shadow" in run(capsys, "policies", "shadow", "other", "--db", db)[1]
+    done = run(capsys, "policies", "shadow", "other", "--db", db)[1]
+    assert "mode shadow" in done
+    assert "begins only by hand" not in done
     assert "20% of the units" in run(capsys, "policies", "canary", "other", "--force", "--db", db)[1]
     assert "mode live" in run(capsys, "policies", "promote", "other", "--force", "--why", "test", "--db", db)[1]
     listed = json.loads(run(capsys, "policies", "--json", "--db", db)[1])
@@ -312,7 +314,8 @@ def test_a_policy_that_only_watches_is_not_said_to_be_live(
         ["shadow"],
     )
     candidate = stage(service.log, other.directory, "other")
-    run(capsys, "policies", "shadow", "other", "--db", db)
+    done = run(capsys, "policies", "shadow", "other", "--db", db)[1]
+    assert "beside an application a canary begins only by hand: `segue policies evaluate other`" in done
     said, status = seen()
     assert (f"policy {candidate[:12]} decides on paper" in said, status) == (True, ["staged", "shadow"])
     run(capsys, "policies", "shadow", first, "--db", db)  # it watched, so it may again

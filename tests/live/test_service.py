@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
+import json
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -362,21 +364,49 @@ def test_only_what_is_allowed_is_done_with_its_probability(serve: Serve, explore
     assert row[6] == b"\0\1\0\1"
 
 
+def breaks(service: Service, policy: str, monkeypatch: pytest.MonkeyPatch, times: int = 10**9) -> None:
+    """Let a policy give no action so many times."""
+    act, left = service.policy(policy).act, iter(range(times))
+
+    def broken(*given: Any, **more: Any) -> Acted:
+        if next(left, None) is None:
+            return act(*given, **more)
+        raise SegueError("NaN")
+
+    monkeypatch.setattr(service.policy(policy), "act", broken)
+
+
+def audit(service: Service) -> list[tuple[str, dict[str, Any]]]:
+    service.tick("test")
+    return [(row[3], json.loads(row[4])) for row in rows(service, "audit")]
+
+
 def test_a_candidate_that_gives_no_action_is_replaced_by_the_live_policy(
-    serve: Serve, other: Made, monkeypatch: Any
+    serve: Serve, other: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = serve()
     candidate = stage(service.database, other.directory)
     deploy(service, mode="canary", candidate=candidate, share=1.0)
-    policy = service.policy(candidate)
-
-    def broken(*_: Any, **__: Any) -> Acted:
-        raise SegueError("NaN")
-
-    monkeypatch.setattr(policy, "act", broken)
+    breaks(service, candidate, monkeypatch)
     decided = service.decide(decision_id="d", episode_id="e", observation=X)
     assert (decided.arm, decided.policy) == ("candidate", service.deployment.live)
     assert decided.log_prob is not None
+    assert audit(service) == [("no action", {"policy": candidate, "failures": 1, "why": "NaN"})]
+
+
+def test_an_episode_of_a_policy_that_gives_no_action_is_not_begun(
+    serve: Serve, other: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve()
+    candidate = stage(service.database, other.directory)
+    deploy(service, mode="canary", candidate=candidate, share=1.0)
+    breaks(service, candidate, monkeypatch, times=1)
+    breaks(service, service.deployment.live, monkeypatch, times=1)
+    with pytest.raises(Refused, match="NaN"):
+        service.decide(decision_id="d", episode_id="e", observation=X)
+    assert rows(service, "episodes") == []
+    assert service.decide(decision_id="d", episode_id="e", observation=X).t == 0
+    assert len(rows(service, "episodes")) == 1
 
 
 def test_a_slow_candidate_loses_its_episodes(serve: Serve, other: Made) -> None:
@@ -384,9 +414,80 @@ def test_a_slow_candidate_loses_its_episodes(serve: Serve, other: Made) -> None:
     candidate = stage(service.database, other.directory)
     deploy(service, mode="canary", candidate=candidate, share=1.0)
     by = [service.decide(decision_id=f"{i}", episode_id=f"{i}", observation=X).policy for i in range(30)]
-    assert by[0] == candidate
-    assert by[-1] == service.deployment.live
-    assert [row[3] for row in rows(service, "audit")] == ["too slow"]
+    assert by == [candidate] * 20 + [service.deployment.live] * 10
+    [(what, detail)] = audit(service)
+    assert (what, detail["why"]) == (
+        "given up",
+        "of 20 decisions 20 took more than 0 s, and 0 gave no action",
+    )
+    deploy(service, mode="live", candidate=None, share=0.0)
+    deploy(service, mode="canary", candidate=candidate, share=1.0)  # another trial
+    assert service.decide(decision_id="again", episode_id="again", observation=X).policy == candidate
+
+
+def test_where_the_application_acts_it_gets_the_episodes_that_a_candidate_fails(
+    serve: Serve, other: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve(mode="apprentice")
+    candidate = stage(service.database, other.directory)
+    deploy(service, candidate=candidate, share=0.75)
+    name = next(name for name in map(str, range(99)) if service.deployment.arm(name)[0] == "candidate")
+    breaks(service, candidate, monkeypatch, times=1)
+    with pytest.raises(Refused, match="the application acts in this episode") as refused:
+        service.decide(decision_id="d", episode_id=name, observation=X)
+    assert refused.value.code == "no_action"
+    decided = service.decide(decision_id="d", episode_id=name, observation=X, action=4, log_prob=-1.5)
+    assert (decided.arm, decided.policy, decided.action, decided.log_prob) == ("candidate", "", 4, -1.5)
+    service.outcome(decision_id="d", reward=1.0)
+    service.close()
+    service = serve()  # it stays the application's, also after a restart
+    with pytest.raises(Refused, match="the application acts in this episode"):
+        service.decide(decision_id="f", episode_id=name, observation=X)
+    service.decide(decision_id="f", episode_id=name, observation=X, action=1)
+    [seen] = service.database.read("SELECT arm, policy, mode, log_prob, reward FROM transitions")
+    assert seen == ("candidate", "", "apprentice", -1.5, 1.0)
+    assert audit(service) == [("no action", {"policy": candidate, "failures": 1, "why": "NaN"})]
+    assert service.decide(decision_id="g", episode_id=f"{name}x{name}", observation=X, unit_id=name).policy == candidate
+
+
+def test_units_that_a_candidate_fails_stay_in_its_arm_with_their_probability(
+    serve: Serve, other: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve(mode="apprentice")
+    candidate = stage(service.database, other.directory)
+    deploy(service, candidate=candidate, share=0.75)
+    breaks(service, candidate, monkeypatch)
+    for name in map(str, range(60)):
+        acted = {"action": 1, "log_prob": -2.0} if service.deployment.arm(name)[0] == "application" else {}
+        with contextlib.suppress(Refused):  # the application does not ask again
+            service.decide(decision_id=name, episode_id=name, observation=X, **acted)
+    seen = audit(service)
+    found = service.database.read("SELECT arm, probability, episode FROM episodes")
+    assert len(found) == 60
+    assert {row[:2] for row in found} == {("candidate", 0.75), ("application", 0.25)}
+    assert all(service.deployment.arm(name)[0] == arm for arm, _, name in found)
+    assert service.database.read("SELECT DISTINCT policy, log_prob FROM decisions") == [("", -2.0)]
+    assert [detail.get("failures") for _, detail in seen] == [1, 2, 4, 8, 16, None]
+    assert seen[-1][1]["why"] == "of 20 decisions 0 took more than 0.05 s, and 20 gave no action"
+
+
+@pytest.mark.parametrize("watching", [True, False])
+def test_beside_an_application_a_slow_candidate_loses_its_episodes_to_it(
+    serve: Serve, other: Made, watching: bool
+) -> None:
+    service = serve(mode="apprentice", budget=0.0)
+    candidate = service.deployment.live if watching else stage(service.database, other.directory)
+    deploy(service, candidate=candidate, share=0.99)
+    names = [name for name in map(str, range(40)) if service.deployment.arm(name)[0] == "candidate"]
+    for name in names[:20]:
+        assert service.decide(decision_id=name, episode_id=name, observation=X).policy == candidate
+    on_paper = len(rows(service, "on_paper"))
+    for name in (names[0], names[20]):  # in the midst, and at the beginning
+        with pytest.raises(Refused, match="the application acts in this episode"):
+            service.decide(decision_id=f"{name}b", episode_id=name, observation=X)
+        assert service.decide(decision_id=f"{name}b", episode_id=name, observation=X, action=2).policy == ""
+    assert len(rows(service, "on_paper")) == on_paper  # nobody waits for it any more
+    assert [what for what, _ in audit(service)] == ["given up"]
 
 
 def test_numbers_are_in_the_order_of_commits_and_times_never_fall(serve: Serve, monkeypatch: Any) -> None:

@@ -212,6 +212,11 @@ def _step(database: Any, flags: Flags) -> int:
         more = {"share": flags.share} if flags.action == "canary" else {}
         after = getattr(promotion, flags.action)(database, policy, who, flags.why, flags.force, **more)
     print(_now(database, after))
+    if flags.action == "shadow" and after.mode == "apprentice":
+        print(
+            f"beside an application a canary begins only by hand: `segue policies evaluate {policy}` judges the policy "
+            f"against it, then `segue policies canary {policy}` lets the policy act"
+        )
     return 0
 
 

@@ -52,7 +52,7 @@ class Flags:
     explore: str = "no"
     """How a new log begins: no (greedy); policy (as in training); or a share of actions drawn at random (discrete)."""
     budget: float = 0.05
-    """Seconds that one decision may take; a candidate that is slower loses its episodes to the live policy."""
+    """Seconds that one decision may take; a candidate that is slower half of the time loses its episodes."""
     review: float = 5.0
     """Seconds between looks at the evidence about a candidate."""
     token: str | None = None

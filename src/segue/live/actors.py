@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import time
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
 LOGGER = logging.getLogger("segue.live")
-#: A policy is slow when this share of its last decisions took longer than its budget.
-SLOW_SHARE, SLOW_OF = 0.5, 20
+#: A policy is given up when this share of so many decisions took longer than its budget, or gave no action.
+MISSED_SHARE, MISSED_OF = 0.5, 20
 
 
 class Choice(NamedTuple):
@@ -39,6 +40,18 @@ class Choice(NamedTuple):
     """Who acted in the end."""
 
 
+@dataclasses.dataclass
+class _Record:
+    """How a policy does, of which others can take the place."""
+
+    seen: int = 0
+    """Decisions since it was last judged; those below are among them."""
+    slow: int = 0
+    failed: int = 0
+    failures: int = 0
+    """Decisions without an action, of all."""
+
+
 class Actors:
     """The policies of a log, loaded as they are needed. Not for several threads at once.
 
@@ -46,7 +59,7 @@ class Actors:
         database: the log.
         budget: seconds that one decision may take.
         random: what policies draw from.
-        too_slow: called with a policy that is given up, how many of its last decisions were too slow, and of how many.
+        note: keeps in `audit` what happened, with its detail.
     """
 
     def __init__(
@@ -54,14 +67,13 @@ class Actors:
         database: Database,
         budget: float,
         random: np.random.Generator,
-        too_slow: Callable[[str, int, int], None],
+        note: Callable[[str, dict[str, Any]], None],
     ) -> None:
-        self.budget = budget
         self.given_up: set[str] = set()
-        """Policies that were too slow."""
-        self._database, self._random, self._too_slow = database, random, too_slow
+        """Policies that were too slow, or gave no action, too often."""
+        self._database, self._budget, self._random, self._note = database, budget, random, note
         self._policies: dict[str, ExportedPolicy] = {}
-        self._paces: dict[str, tuple[int, int]] = {}
+        self._records: dict[str, _Record] = {}
 
     def policy(self, name: str) -> ExportedPolicy:
         """A policy of the log by its hash."""
@@ -70,8 +82,10 @@ class Actors:
         return self._policies[name]
 
     def forget_but(self, names: Collection[str | None]) -> None:
-        """Only these can still act."""
+        """Only these can still act; what the others did does not count if they come back."""
         self._policies = {name: policy for name, policy in self._policies.items() if name in names}
+        self._records = {name: record for name, record in self._records.items() if name in names}
+        self.given_up.intersection_update(names)
 
     def act(
         self,
@@ -80,12 +94,12 @@ class Actors:
         known: tuple[str, Any],
         observation: Float[np.ndarray, " observation"],
         allowed: Bool[np.ndarray, " actions"] | None,
-    ) -> Choice:
-        """What a policy does, or the live one in its place if it gives no action.
+    ) -> Choice | None:
+        """What a policy does, or the live one in its place if it gives no action; None: the application has to act.
 
         Args:
             by: the policy.
-            deployment: says how it explores, and which policy is live.
+            deployment: says how it explores, and who acts in its place.
             known: who acted in the step before, and what it remembers.
             observation: flattened.
             allowed: which discrete actions there are; None: all.
@@ -93,16 +107,19 @@ class Actors:
         Raises:
             Refused: if the live policy gives no action.
         """
+        started = time.perf_counter()
         try:
-            started = time.perf_counter()
             choice = self._choose(by, deployment.explore, known, observation, allowed)
-            self._time(by, deployment.live, time.perf_counter() - started)
-            return choice
         except SegueError as error:
-            if by == deployment.live:
+            if by == deployment.acts:
                 raise Refused(422, "no_action", str(error)) from None
-            LOGGER.warning("policy %s gave no action (%s); the live policy acts", by[:12], error)
-        return self._choose(deployment.live, deployment.explore, known, observation, allowed)
+            others = "the live policy acts" if deployment.acts else "the application acts"
+            LOGGER.warning("policy %s gave no action (%s); %s", by[:12], error, others)
+            self._count(by, False, error)
+            return self.act(deployment.acts, deployment, known, observation, allowed) if deployment.acts else None
+        if by != deployment.acts:
+            self._count(by, time.perf_counter() - started > self._budget, None)
+        return choice
 
     def on_paper(
         self,
@@ -112,7 +129,12 @@ class Actors:
         observation: Float[np.ndarray, " observation"],
         allowed: Bool[np.ndarray, " actions"] | None,
     ) -> list[Row]:
-        """What a candidate would have done, as it would begin an episode here; nothing if it gives no action."""
+        """What a candidate would have done, as it would begin an episode here.
+
+        Nothing if it gives no action, or was given up: requests do not wait for it then.
+        """
+        if candidate in self.given_up:
+            return []
         try:
             choice = self._choose(candidate, deployment.explore, ("", None), observation, allowed)
         except SegueError as error:
@@ -140,12 +162,23 @@ class Actors:
             action = np.asarray(action, np.int64)
         return Choice(action, None if math.isnan(log_prob) else log_prob, acted.carry or None, by)
 
-    def _time(self, by: str, live: str, seconds: float) -> None:
-        slow, seen = self._paces.get(by, (0, 0))
-        slow, seen = slow + (seconds > self.budget), seen + 1
-        if seen >= SLOW_OF:
-            if slow >= SLOW_SHARE * seen and by != live and by not in self.given_up:
-                self.given_up.add(by)
-                self._too_slow(by, slow, seen)
-            slow = seen = 0
-        self._paces[by] = slow, seen
+    def _count(self, by: str, slow: bool, error: SegueError | None) -> None:
+        """Note failures, and give a policy up that misses too many of its decisions."""
+        record = self._records.setdefault(by, _Record())
+        record.seen += 1
+        record.slow += slow
+        if error is not None:
+            record.failed += 1
+            record.failures += 1
+            if record.failures & (record.failures - 1) == 0:  # the 1st, 2nd, 4th …: the log stays small
+                self._note("no action", {"policy": by, "failures": record.failures, "why": str(error)})
+        if record.seen < MISSED_OF:
+            return
+        if record.slow + record.failed >= MISSED_SHARE * MISSED_OF:
+            self.given_up.add(by)
+            why = (
+                f"of {record.seen} decisions {record.slow} took more than {self._budget:g} s, and {record.failed} "
+                "gave no action"
+            )
+            self._note("given up", {"policy": by, "why": why})
+        record.seen = record.slow = record.failed = 0

@@ -117,7 +117,7 @@ def happened(database: Database, begins: float = 0.0) -> list[Happening]:
         about = msgspec.json.decode(detail)
         if "deployment" in about or what == "evaluate":
             continue  # its row of deployments or gates says it
-        kind = "alarm" if what in ("alarm", "too slow") else "note"
+        kind = "alarm" if what in ("alarm", "no action", "given up") else "note"
         of = f": {name(about['policy'])}" if "policy" in about else ""
         found.append(Happening(seq, at, kind, f"{what}{of}", who, str(about.get("why", ""))))
     return sorted(found, key=lambda one: one.seq)[-LISTED:]

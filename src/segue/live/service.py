@@ -10,13 +10,14 @@ Everything that an application sends carries an id and may be sent again: the an
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import json
 import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,6 +79,8 @@ class _Episode:
     carry: Any = None
     carried_by: str = ""
     ended: bool = False
+    handed_back: bool = False
+    """Whether the application acts in it, although it is a candidate's."""
     since: int | None = None
     """Decisions of this process before the episode began in it; None: it was read from the log."""
 
@@ -93,7 +96,8 @@ class Service:
         mode: what a new log begins with: live, or apprentice.
         explore: what a new log begins with: no; policy (as in training); or a number, the share of actions drawn at
             random from all (discrete policies).
-        budget: seconds that one decision may take; a candidate that is slower loses its episodes to the live policy.
+        budget: seconds that one decision may take; a candidate that is slower half of the time loses its episodes to
+            the live policy, or to the application where that acts.
         seed: of the random numbers; by default none are repeatable.
 
     Raises:
@@ -122,7 +126,9 @@ class Service:
             self._clock = self._last_at()
             self._writer = Writer(self.database, must_keep=durability == "after")
             self.log = Log(self.database, self._writer)
-            self._actors = Actors(self.database, budget, np.random.default_rng(seed), self._too_slow)
+            self._actors = Actors(
+                self.database, budget, np.random.default_rng(seed), functools.partial(self.note, "service")
+            )
             self.deployment = self._begin(policy, mode, str(explore))
             self._standing = self._stand()
             self._looked = time.monotonic()
@@ -255,6 +261,7 @@ class Service:
         if done:
             [(t, carry, by)] = done
             episode.t, episode.carry, episode.carried_by = t + 1, _unpacked(carry), by
+            episode.handed_back = episode.arm == "candidate" and not by
         ended = self.database.read(
             "SELECT 1 FROM outcomes o JOIN decisions d ON d.decision = o.decision "
             "WHERE d.episode = ? AND (o.terminated = 1 OR o.truncated = 1) LIMIT 1",
@@ -268,6 +275,11 @@ class Service:
         """What is in memory of an episode may not be what is in the log."""
         with self._lock:
             self._episodes.pop(name, None)
+
+    def _assigned(self, name: str, written: Written) -> None:
+        """Nobody waits for this row: if it was not written, the next request assigns the episode."""
+        if isinstance(written, SegueError) or written[0] is None:
+            self._forget(name)
 
     # Decisions.
 
@@ -299,8 +311,10 @@ class Service:
                 raise Refused(409, "episode_ended", f"episode {request.episode_id!r} has ended; begin another")
         try:
             decided, row, paper = self._act(request, episode, observation)
-        except Refused:
-            if rows:
+        except SegueError:
+            if rows and episode.handed_back:  # the unit stays the candidate's: where it fails does not drop out
+                self._write(rows, functools.partial(self._assigned, request.episode_id), request.episode_id)
+            elif rows:
                 self._forget(request.episode_id)
             raise
         rows += [row, *paper]
@@ -383,18 +397,20 @@ class Service:
     ) -> tuple[Decided, DecisionRow, list[Row]]:
         deployment, allowed = self.deployment, self._spaces.mask(request.allowed)
         paper: list[Row] = []
-        tried = (episode.arm, episode.policy) == ("candidate", deployment.candidate)
-        if episode.arm == "application" or (deployment.mode == "apprentice" and not tried):
+        by, known = self._acting(episode), (episode.carried_by, episode.carry)
+        choice = self._actors.act(by, deployment, known, observation, allowed) if by else None
+        if choice is None:
+            episode.handed_back = episode.arm == "candidate"
             by, mode = "", "apprentice"
             action, log_prob, carry = self._spaces.done(request), request.log_prob, None
+        elif request.action is not None or request.log_prob is not None:
+            raise Refused(
+                422, "not_apprentice", "an action was sent, but the service decides; expected one only in apprentice "
+                "mode, in episodes whose arm is application"
+            )  # fmt: skip
         else:
-            if request.action is not None or request.log_prob is not None:
-                raise Refused(
-                    422, "not_apprentice", "an action was sent, but the service decides; expected one only in "
-                    "apprentice mode, in episodes whose arm is application"
-                )  # fmt: skip
-            by, mode, known = self._acting(episode), deployment.mode, (episode.carried_by, episode.carry)
-            action, log_prob, carry, by = self._actors.act(by, deployment, known, observation, allowed)
+            mode = deployment.mode
+            action, log_prob, carry, by = choice
         episode.carry, episode.carried_by = carry, by
         if deployment.mode in ("shadow", "apprentice") and (candidate := deployment.candidate or deployment.live) != by:
             paper = self._actors.on_paper(request.decision_id, candidate, deployment, observation, allowed)
@@ -425,17 +441,22 @@ class Service:
         return decided, row, paper
 
     def _acting(self, episode: _Episode) -> str:
-        """The policy of an episode's arm; the live one where that arm was withdrawn."""
+        """The policy of an episode's arm, or "" for the application; who acts for all where the policy was withdrawn.
+
+        An episode that the application has taken over is handed back to no candidate.
+        """
         deployment = self.deployment
+        if episode.arm == "application":
+            return ""
         if deployment.mode == "frozen":
             return deployment.live
-        standing = (deployment.candidate, deployment.live) if episode.arm == "candidate" else self._standing
-        if episode.policy not in standing:
-            return deployment.live
-        return deployment.live if episode.policy in self._actors.given_up else episode.policy
-
-    def _too_slow(self, by: str, slow: int, seen: int) -> None:
-        self.note("service", "too slow", {"policy": by, "budget": self._actors.budget, "slow": slow, "of": seen})
+        standing: Collection[str | None]
+        if episode.arm == "candidate":
+            standing = (deployment.candidate, deployment.acts)
+        else:
+            standing = self._standing if deployment.acts else ()
+        withdrawn = episode.policy not in standing or episode.policy in self._actors.given_up
+        return deployment.acts if withdrawn or episode.handed_back else episode.policy
 
     # Outcomes and activations.
 

@@ -72,7 +72,7 @@ class LiveSpaces:
     def done(self, request: Decide) -> np.ndarray:
         """What the application did, in apprentice mode. Raises Refused."""
         if request.action is None:
-            raise Refused(422, "no_action", "the service watches (apprentice mode): expected the action that was taken")
+            raise Refused(422, "no_action", "the application acts in this episode: expected the action that was taken")
         if (log_prob := request.log_prob) is not None:
             if not math.isfinite(log_prob):
                 raise Refused(422, "not_finite", f"log_prob is {log_prob}; expected a finite number")

@@ -77,11 +77,14 @@ function named(hash) {
 function headline() {
   const { mode, live, candidate, explore } = seen.deployment;
   const who = (hash) => [`${named(hash)} `, el("code", {}, hash.slice(0, 12))];
+  // Where the application acts no policy is live, and beside a candidate the first one does nothing.
+  const parts = mode !== "apprentice" ? [["Live: ", live], [" · candidate: ", candidate]]
+    : candidate === null ? [["On paper: ", live]] : [["Candidate: ", candidate]];
   return [
     el("h1", {}, el("span", { class: `mode ${mode}` }, mode), seen.acts),
     el(
-      "p", { class: "lede" }, mode === "apprentice" ? "Policy: " : "Live: ", ...who(live),
-      ...(candidate === null ? [] : [" · candidate: ", ...who(candidate)]),
+      "p", { class: "lede" },
+      ...parts.flatMap(([label, hash]) => (hash === null ? [] : [label, ...who(hash)])),
       ` · explore: ${/^[\d.]+$/.test(explore) ? `${percent(+explore)} at random` : explore}`,
     ),
     el("p", { class: "lede" }, `Since ${moment(seen.since)}, by ${seen.who}${seen.why ? `: ${seen.why}` : ""}`),
@@ -538,7 +541,6 @@ async function look() {
 // Doing something.
 
 const WRONG = "This is not the service's token. It is what --token or SEGUE_TOKEN gave, or in the file DB.token beside the log.";
-const ENDS = "Running episodes end with the policy that they began with.";
 const displaced = (P, C) => (C && C !== P ? `, in place of ${C}` : "");
 // What each does to whom: the policy P of a row, the candidate C, the live policy L, and A, which acts beside C.
 const ACTIONS = {
@@ -574,18 +576,23 @@ const ACTIONS = {
   },
   shadow: {
     title: "Shadow", force: true,
-    does: ({ A, P, C, mode }) => `${P} decides on paper beside ${A}${displaced(P, C)}. What it would have done is logged. `
+    does: ({ A, P, C, L, mode }) => `${P} decides on paper beside ${A}${displaced(P, C || (mode === "apprentice" ? L : ""))}. What it would have done is logged. `
       + (C === P && (mode === "canary" || seen.deployment.share)
         ? "It gets no new units; its running episodes go on with it. "
         : "Nobody meets it. ")
-      + "Once it has passed the off-policy gate, a canary may begin without you.",
+      + (mode === "apprentice"
+        ? "No canary begins without you: judge it against the application, then let it act for a share of the units."
+        : "Once it has passed the off-policy gate, a canary may begin without you."),
   },
   canary: {
     title: "Canary", force: true, share: true,
     does: ({ A, P, C }) => `${P} acts for a share of the units${displaced(P, C)}; ${A} acts for the others. `
       + `A unit keeps its policy while the trial goes on. An alarm withdraws ${P}.`,
   },
-  promote: { title: "Promote", force: true, does: ({ A, P }) => `${P} acts for all new episodes, in place of ${A}. ${ENDS}` },
+  promote: {
+    title: "Promote", force: true,
+    does: ({ A, P }) => `${P} acts for all new episodes, in place of ${A}. Running episodes end as they began.`,
+  },
 };
 
 function button(name, policy, kind) {
