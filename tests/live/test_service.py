@@ -23,6 +23,7 @@ from segue.acting import Acted
 from segue.errors import SegueError
 from segue.live import Service
 from segue.live.database import Unavailable
+from segue.live.overview import happened
 from segue.live.policies import Deployment, stage
 from segue.live.schema import DeploymentRow
 from segue.live.values import Refused
@@ -425,17 +426,21 @@ def test_a_slow_candidate_loses_its_episodes(serve: Serve, other: Made) -> None:
     assert service.decide(decision_id="again", episode_id="again", observation=X).policy == candidate
 
 
+@pytest.mark.parametrize("restart", [False, True])
 def test_where_the_application_acts_it_gets_the_episodes_that_a_candidate_fails(
-    serve: Serve, other: Made, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, other: Made, monkeypatch: pytest.MonkeyPatch, restart: bool
 ) -> None:
     service = serve(mode="apprentice")
     candidate = stage(service.database, other.directory)
     deploy(service, candidate=candidate, share=0.75)
     name = next(name for name in map(str, range(99)) if service.deployment.arm(name)[0] == "candidate")
     breaks(service, candidate, monkeypatch, times=1)
-    with pytest.raises(Refused, match="the application acts in this episode") as refused:
+    with pytest.raises(Refused, match="send what you do") as refused:
         service.decide(decision_id="d", episode_id=name, observation=X)
     assert refused.value.code == "no_action"
+    if restart:  # by now the candidate would act
+        service.close()
+        service = serve()
     decided = service.decide(decision_id="d", episode_id=name, observation=X, action=4, log_prob=-1.5)
     assert (decided.arm, decided.policy, decided.action, decided.log_prob) == ("candidate", "", 4, -1.5)
     service.outcome(decision_id="d", reward=1.0)
@@ -446,7 +451,11 @@ def test_where_the_application_acts_it_gets_the_episodes_that_a_candidate_fails(
     service.decide(decision_id="f", episode_id=name, observation=X, action=1)
     [seen] = service.database.read("SELECT arm, policy, mode, log_prob, reward FROM transitions")
     assert seen == ("candidate", "", "apprentice", -1.5, 1.0)
-    assert audit(service) == [("no action", {"policy": candidate, "failures": 1, "why": "NaN"})]
+    assert audit(service) == [
+        ("no action", {"policy": candidate, "failures": 1, "why": "NaN"}),
+        ("handed back", {"episode": name}),
+    ]
+    assert [one.what for one in happened(service.log)][-1:] == [f"no action: {other.directory.name}"]
     assert service.decide(decision_id="g", episode_id=f"{name}x{name}", observation=X, unit_id=name).policy == candidate
 
 
@@ -465,10 +474,35 @@ def test_units_that_a_candidate_fails_stay_in_its_arm_with_their_probability(
     found = service.database.read("SELECT arm, probability, episode FROM episodes")
     assert len(found) == 60
     assert {row[:2] for row in found} == {("candidate", 0.75), ("application", 0.25)}
+    assert [detail["episode"] for what, detail in seen if what == "handed back"] == [
+        name for arm, _, name in found if arm == "candidate"
+    ]
     assert all(service.deployment.arm(name)[0] == arm for arm, _, name in found)
     assert service.database.read("SELECT DISTINCT policy, log_prob FROM decisions") == [("", -2.0)]
-    assert [detail.get("failures") for _, detail in seen] == [1, 2, 4, 8, 16, None]
-    assert seen[-1][1]["why"] == "of 20 decisions 0 took more than 0.05 s, and 20 gave no action"
+    notes = [(what, detail) for what, detail in seen if what != "handed back"]
+    assert [detail.get("failures") for _, detail in notes] == [1, 2, 4, 8, 16, None]
+    assert notes[-1][1]["why"] == "of 20 decisions 0 took more than 0.05 s, and 20 gave no action"
+
+
+def test_another_process_takes_what_the_application_did_where_a_candidate_failed(
+    shared: str, switch: Made, other: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        Service(shared, switch.directory, mode="apprentice") as one,
+        Service(shared, switch.directory) as two,
+    ):
+        deploy(one, candidate=stage(one.database, other.directory), share=0.99)
+        two.look()
+        name = next(name for name in map(str, range(99)) if one.deployment.arm(name)[0] == "candidate")
+        for service in (one, two):
+            service.decide(decision_id=f"first of {name}", episode_id=name, observation=X)  # both know the episode
+        breaks(one, str(one.deployment.candidate), monkeypatch, times=1)
+        with pytest.raises(Refused, match="send what you do"):
+            one.decide(decision_id="d", episode_id=name, observation=X)
+        decided = two.decide(decision_id="d", episode_id=name, observation=X, action=4)
+        assert (decided.policy, decided.t) == ("", 1)
+        with pytest.raises(Refused, match="episodes whose arm is application"):
+            two.decide(decision_id="e", episode_id=f"{name}x", unit_id=name, observation=X, action=4)
 
 
 @pytest.mark.parametrize("watching", [True, False])
@@ -483,11 +517,11 @@ def test_beside_an_application_a_slow_candidate_loses_its_episodes_to_it(
         assert service.decide(decision_id=name, episode_id=name, observation=X).policy == candidate
     on_paper = len(rows(service, "on_paper"))
     for name in (names[0], names[20]):  # in the midst, and at the beginning
-        with pytest.raises(Refused, match="the application acts in this episode"):
+        with pytest.raises(Refused, match="send what you do"):
             service.decide(decision_id=f"{name}b", episode_id=name, observation=X)
         assert service.decide(decision_id=f"{name}b", episode_id=name, observation=X, action=2).policy == ""
     assert len(rows(service, "on_paper")) == on_paper  # nobody waits for it any more
-    assert [what for what, _ in audit(service)] == ["given up"]
+    assert [what for what, _ in audit(service)] == ["given up", "handed back", "handed back"]
 
 
 def test_numbers_are_in_the_order_of_commits_and_times_never_fall(serve: Serve, monkeypatch: Any) -> None:

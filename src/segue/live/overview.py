@@ -11,6 +11,7 @@ from msgspec import Struct
 from segue.live.database import Database
 from segue.live.policies import Deployment, latest_deployment
 from segue.live.promotion import OFF_POLICY, Promoter, Verdict, last_verdict, statuses
+from segue.live.service import HANDED_BACK
 from segue.live.trial import Arm, Evidence, Rules, paused, read_rules
 
 #: Episodes that `Overview.recent` is about.
@@ -112,7 +113,10 @@ def happened(database: Database, begins: float = 0.0) -> list[Happening]:
         kind = "alarm" if verdict == "alarm" else "gate"
         found.append(Happening(seq, at, kind, f"{gate} gate of {name(candidate)}: {verdict}", "", ""))
     for seq, at, who, what, detail in database.read(
-        "SELECT seq, at, who, what, detail FROM audit WHERE at >= ? ORDER BY seq DESC LIMIT ?", begins, LISTED
+        "SELECT seq, at, who, what, detail FROM audit WHERE at >= ? AND what <> ? ORDER BY seq DESC LIMIT ?",
+        begins,
+        HANDED_BACK,  # there may be many; what led to them is listed
+        LISTED,
     ):
         about = msgspec.json.decode(detail)
         if "deployment" in about or what == "evaluate":

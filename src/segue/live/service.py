@@ -62,6 +62,8 @@ KEPT = 50_000
 LOOK = 0.2
 #: How often a decision is made again when another process took its step of the episode.
 ATTEMPTS = 5
+#: What `audit` calls an episode of a candidate's in which the application has to act.
+HANDED_BACK = "handed back"
 
 Reply = Callable[[Any], None]
 Answer = TypeVar("Answer")
@@ -262,6 +264,8 @@ class Service:
             [(t, carry, by)] = done
             episode.t, episode.carry, episode.carried_by = t + 1, _unpacked(carry), by
             episode.handed_back = episode.arm == "candidate" and not by
+        if episode.arm == "candidate" and not episode.handed_back:
+            episode.handed_back = self._was_handed_back(name)
         ended = self.database.read(
             "SELECT 1 FROM outcomes o JOIN decisions d ON d.decision = o.decision "
             "WHERE d.episode = ? AND (o.terminated = 1 OR o.truncated = 1) LIMIT 1",
@@ -275,11 +279,6 @@ class Service:
         """What is in memory of an episode may not be what is in the log."""
         with self._lock:
             self._episodes.pop(name, None)
-
-    def _assigned(self, name: str, written: Written) -> None:
-        """Nobody waits for this row: if it was not written, the next request assigns the episode."""
-        if isinstance(written, SegueError) or written[0] is None:
-            self._forget(name)
 
     # Decisions.
 
@@ -310,13 +309,15 @@ class Service:
             if episode.ended:
                 raise Refused(409, "episode_ended", f"episode {request.episode_id!r} has ended; begin another")
         try:
-            decided, row, paper = self._act(request, episode, observation)
+            acted = self._act(request, episode, observation)
         except SegueError:
-            if rows and episode.handed_back:  # the unit stays the candidate's: where it fails does not drop out
-                self._write(rows, functools.partial(self._assigned, request.episode_id), request.episode_id)
-            elif rows:
+            if rows:
                 self._forget(request.episode_id)
             raise
+        if acted is None:
+            self._hand_back(request, episode, rows, reply)
+            return
+        decided, row, paper = acted
         rows += [row, *paper]
         place, waiting = len(rows) - 1 - len(paper), [reply]
         self._made += 1
@@ -368,6 +369,39 @@ class Service:
                 self.refuse("decisions", msgspec.json.encode(request, enc_hook=str).decode(), error)
             all_of(error)
 
+    def _hand_back(self, request: Decide, episode: _Episode, rows: list[Row], reply: Reply) -> None:
+        """Let the application act in an episode of the candidate's, which stays in the candidate's arm.
+
+        The log knows before the application does, so that any process takes what it did, also after a restart.
+        """
+        error = Refused(422, "no_action", "the candidate does not act any more in this episode: send what you do")
+        episode.handed_back = True
+
+        def then(written: Written) -> None:
+            if isinstance(written, SegueError):
+                self._forget(request.episode_id)
+                reply(written)
+                return
+            if written[0] is None:  # another process has assigned it
+                self._forget(request.episode_id)
+            reply(error)
+
+        mark = AuditRow(self._now(), "service", HANDED_BACK, _of_episode(request.episode_id))
+        self._write([*rows, mark], then, request.episode_id)
+        self.refuse("decisions", msgspec.json.encode(request, enc_hook=str).decode(), error)
+
+    def _was_handed_back(self, name: str) -> bool:
+        """What the log knows of it."""
+        return bool(
+            self.database.read(
+                "SELECT 1 FROM audit WHERE seq > (SELECT seq FROM episodes WHERE episode = ?) AND what = ? "
+                "AND detail = ? LIMIT 1",
+                name,
+                HANDED_BACK,
+                _of_episode(name),
+            )
+        )
+
     def _remembered(self, episode: str) -> bool:
         """Whether all decisions of an episode are in memory: it began here lately, and nobody shares the log."""
         known = self._episodes.get(episode)
@@ -394,23 +428,28 @@ class Service:
 
     def _act(
         self, request: Decide, episode: _Episode, observation: np.ndarray
-    ) -> tuple[Decided, DecisionRow, list[Row]]:
+    ) -> tuple[Decided, DecisionRow, list[Row]] | None:
+        """What is done, its row, and those of who decides on paper; None: the application has to act from now on."""
         deployment, allowed = self.deployment, self._spaces.mask(request.allowed)
         paper: list[Row] = []
-        by, known = self._acting(episode), (episode.carried_by, episode.carry)
-        choice = self._actors.act(by, deployment, known, observation, allowed) if by else None
-        if choice is None:
-            episode.handed_back = episode.arm == "candidate"
-            by, mode = "", "apprentice"
-            action, log_prob, carry = self._spaces.done(request), request.log_prob, None
-        elif request.action is not None or request.log_prob is not None:
+        by, sent = self._acting(episode), request.action is not None or request.log_prob is not None
+        if by and sent and not deployment.acts:  # another process may have handed it back since it was read
+            episode.handed_back = self._was_handed_back(request.episode_id)
+            by = self._acting(episode)
+        if by and sent:
             raise Refused(
-                422, "not_apprentice", "an action was sent, but the service decides; expected one only in apprentice "
-                "mode, in episodes whose arm is application"
+                422, "not_apprentice", "an action was sent, but the service decides; expected one only in "
+                "apprentice mode, in episodes whose arm is application"
             )  # fmt: skip
-        else:
-            mode = deployment.mode
+        mode, known = deployment.mode, (episode.carried_by, episode.carry)
+        choice = self._actors.act(by, deployment, known, observation, allowed) if by else None
+        if choice is not None:
             action, log_prob, carry, by = choice
+        elif episode.arm == "candidate" and not episode.handed_back and request.action is None:
+            return None
+        else:
+            action, log_prob, carry, by, mode = self._spaces.done(request), request.log_prob, None, "", "apprentice"
+            episode.handed_back = episode.arm == "candidate"
         episode.carry, episode.carried_by = carry, by
         if deployment.mode in ("shadow", "apprentice") and (candidate := deployment.candidate or deployment.live) != by:
             paper = self._actors.on_paper(request.decision_id, candidate, deployment, observation, allowed)
@@ -637,6 +676,10 @@ def _same_question(request: Decide, episode: str, asked: bytes, key: bytes) -> N
             "other_decision",
             f"decision {request.decision_id!r} was asked with another observation or episode; expected a new id",
         )
+
+
+def _of_episode(name: str) -> str:
+    return json.dumps({"episode": name})
 
 
 def _begun(name: str, episode: _Episode) -> Begun:
