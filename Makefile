@@ -139,6 +139,7 @@ live-promotion: install
 # A policy made worse on purpose: how much of a day's traffic meets it.
 live-harm: install
 	$(BIN)/python -m studies.live_harm
+	$(BIN)/python -m studies.live_harm.alarms
 
 # The bundled dataset: our own SAC run, and 100,000 steps of three of its policies.
 hopper-mixed: install

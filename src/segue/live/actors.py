@@ -113,8 +113,6 @@ class Actors:
         except SegueError as error:
             if by == deployment.acts:
                 raise Refused(422, "no_action", str(error)) from None
-            others = "the live policy acts" if deployment.acts else "the application acts"
-            LOGGER.warning("policy %s gave no action (%s); %s", by[:12], error, others)
             self._count(by, False, error)
             return self.act(deployment.acts, deployment, known, observation, allowed) if deployment.acts else None
         if by != deployment.acts:
