@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,11 @@ from serving import Serve
 from starlette.applications import Starlette
 from studies.reliability.live_fuzz import KEPT, Counter, fuzz_bytes, fuzz_schema, post, rows_that_should_not_be_there
 
+from segue.acting import Acted
+from segue.errors import SegueError
 from segue.live import http
 from segue.live.http import application
+from segue.live.schema import DeploymentRow
 
 
 @pytest.mark.parametrize(("fuzz", "count"), [(fuzz_bytes, 400), (fuzz_schema, 136)])
@@ -24,6 +28,29 @@ def test_no_request_breaks_the_service_or_its_log(fuzz: Callable[..., Counter[An
     [(kept,)] = service.database.read("SELECT COUNT(*) FROM refused")
     assert kept >= sum(statuses[status] for status in KEPT) > 0
     assert statuses[200]
+
+
+def test_no_request_breaks_a_trial_beside_an_application_whose_candidate_fails_now_and_then(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve(mode="apprentice")
+    now = service.deployment
+    service.deploy(DeploymentRow(0.0, now.mode, now.live, now.live, 0.5, now.explore, "test", "", 1))
+    policy, draw = service.policy(now.live), random.Random(0)
+    act = policy.act
+
+    def flaky(*given: Any, **more: Any) -> Acted:
+        if draw.random() < 0.3:
+            raise SegueError("NaN")
+        return act(*given, **more)
+
+    monkeypatch.setattr(policy, "act", flaky)
+    fuzz_bytes(service, 1_000)
+    assert rows_that_should_not_be_there(service) == []
+    acted = service.database.read("SELECT e.arm, d.policy FROM decisions d JOIN episodes e ON e.episode = d.episode")
+    assert set(acted) == {("application", ""), ("candidate", ""), ("candidate", now.live)}
+    arms = service.database.read("SELECT arm, probability, unit FROM episodes")
+    assert [row[:2] for row in arms] == [(service.deployment.arm(unit)[0], 0.5) for *_, unit in arms]
 
 
 def answer(app: Starlette, *messages: dict[str, object]) -> tuple[list[int], bool]:
