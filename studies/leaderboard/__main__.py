@@ -77,9 +77,10 @@ def _from_cql(
 ) -> segue.Recipe:
     """WSRL's way into SAC, in the stored grid with three critics and one update per step; published: ten, and four."""
     both: dict[str, Any] = {**few, "critic_layer_norm": "before"}
+    quick: dict[str, Any] = {"sampled_actions": 2} if few else {}
     return segue.Recipe(
         **pretrained,
-        offline=segue.CQL(**both, **({"sampled_actions": 2} if few else {})),
+        offline=segue.CQL(**both, **quick),
         online=segue.SAC(**both, backup_entropy=False),
         warmup_steps=2_000,
         replay=replay,
