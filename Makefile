@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test suite slow lint docs new-algorithm new-bridge new-format bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard promotion evidence live-promotion live-harm lock \
+.PHONY: install demo test suite slow lint docs new-algorithm new-bridge new-format bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard evidence live-promotion live-harm lock \
     hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
@@ -103,11 +103,7 @@ collapse: data
 guidance: install
 	$(BIN)/python -m studies.guidance
 
-# A cloned policy with promotion, with PPO, and RLPD from scratch: studies/promotion; about ten minutes per task and seed.
-promotion: data
-	$(BIN)/python -m studies.promotion
-
-# Recipes against RLPD from scratch with the dataset: studies/leaderboard.
+# Recipes on one live budget, RLPD from scratch among them: studies/leaderboard; half an hour per task and seed.
 leaderboard: data
 	$(BIN)/python -m studies.leaderboard
 

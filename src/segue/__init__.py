@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from segue.algorithms import ReBRAC as ReBRAC
     from segue.algorithms import SACLagrangian as SACLagrangian
     from segue.bridges import SAMG as SAMG
+    from segue.bridges import AveragedActor as AveragedActor
     from segue.bridges import ConservativeUpdate as ConservativeUpdate
     from segue.bridges import CriticRefit as CriticRefit
     from segue.bridges import Guard as Guard
@@ -102,7 +103,16 @@ _HOME = {
     ),
     **dict.fromkeys(
         (
-            *("SAMG", "ConservativeUpdate", "CriticRefit", "Guard", "JumpStart", "LetGo", "PolicyExpansion"),
+            *(
+                "SAMG",
+                "AveragedActor",
+                "ConservativeUpdate",
+                "CriticRefit",
+                "Guard",
+                "JumpStart",
+                "LetGo",
+                "PolicyExpansion",
+            ),
             *("Promotion", "QFilter"),
         ),
         "segue.bridges",

@@ -57,7 +57,7 @@ def _wsrl(pretraining: type[CQL], offline_steps: int, values: Mapping[str, Any],
 
 
 def _promoted() -> dict[str, Any]:
-    """Clone the best tenth, learn with RLPD beside it, deploy what live episodes prove: studies/promotion.
+    """Clone the best tenth, learn with RLPD beside it, deploy what live episodes prove: studies/leaderboard.
 
     Compact networks, because that is what was measured.
     """
@@ -78,7 +78,7 @@ def _promoted() -> dict[str, Any]:
 def _bc_ppo() -> dict[str, Any]:
     """Clone the best tenth, go on with small steps of PPO, in a tenth of the time of `promoted`.
 
-    Best where the clone is good already: studies/promotion.
+    Best where the clone is good already: studies/leaderboard.
     """
     return {
         "offline": BC(loss="nll", top_fraction=BEST_SHARE),

@@ -33,6 +33,7 @@ from segue.algorithms import ALGORITHMS, REDQ, Algorithm
 from segue.bridges import (
     BRIDGES,
     SAMG,
+    AveragedActor,
     Bridge,
     ConservativeUpdate,
     CriticRefit,
@@ -79,6 +80,7 @@ FORMS: dict[str, tuple[Bridge, ...]] = {
     "jump-start": (JumpStart(), JumpStart(rule="conservative", longest=3)),
     "guard": (Guard(), Guard(cost_limit=1.0)),
     "promotion": (Promotion(), Promotion(share=0.5)),
+    "averaged-actor": (AveragedActor(),),
 }
 DEFAULT = {name: forms[0] for name, forms in FORMS.items()}
 #: (algorithm, kind of actions) for all that learn online.
@@ -147,9 +149,11 @@ PAIRS = {
     for algorithm in [name for name in candidates if refusal(name, a, b) is None][:1]
 }
 #: Bridges that hold on to the policy that was handed over, while another puts a fresh one in its place.
-AT_ODDS = {frozenset(("policy-expansion", name)) for name in ("guard", "conservative-update")} | {
-    frozenset(("promotion", name)) for name in ("guard", "jump-start", "policy-expansion")
-}
+AT_ODDS = (
+    {frozenset(("policy-expansion", name)) for name in ("guard", "conservative-update")}
+    | {frozenset(("promotion", name)) for name in ("guard", "jump-start", "policy-expansion", "averaged-actor")}
+    | {frozenset(("policy-expansion", "averaged-actor"))}
+)
 #: Everything at once, as far as the algorithm supports it; but not policy expansion and promotion, which are at odds.
 TOGETHER = {
     name: (
@@ -282,7 +286,7 @@ def test_all_bridges_act_at_once(name):
     before, after, metrics = together(name)
     assert finite((after.nets, metrics))
     for bridge, old, new in zip(bridges, before.bridges, after.bridges, strict=True):
-        moves = bridge.name == "conservative-update"
+        moves = bridge.name in ("conservative-update", "averaged-actor")
         assert same_bits(old, new) != moves, bridge.name
     reported = {"q_filter_kept", "constraint", "constraint_multiplier", "samg_coefficient", "guard_distance"}
     assert reported <= set(metrics)
@@ -407,6 +411,7 @@ REFUSED = {
     "jump-start": {"ppo"},
     "guard": set(),
     "promotion": {"ppo"},
+    "averaged-actor": {"ppo"},
 }
 
 

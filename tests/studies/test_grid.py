@@ -99,7 +99,7 @@ def test_results_of_another_recipe_do_not_count_but_those_of_fewer_seeds_do(tmp_
     assert "scratch (unfinished)" in (place / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["exercise", "collapse", "guidance", "leaderboard", "promotion"])
+@pytest.mark.parametrize("name", ["exercise", "collapse", "guidance", "leaderboard"])
 @pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_every_recipe_of_every_study_can_be_built_and_written_down(name: str, full: bool, tmp_path: Path) -> None:
     import importlib

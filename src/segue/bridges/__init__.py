@@ -1,5 +1,6 @@
 """Bridges: what acts at the handover, one file each. `BRIDGES` is the one place where they are listed."""
 
+from segue.bridges.averaged_actor import AveragedActor
 from segue.bridges.base import Bridge, Handover, Report, Review
 from segue.bridges.conservative import ConservativeUpdate
 from segue.bridges.critic_refit import CriticRefit
@@ -12,13 +13,25 @@ from segue.bridges.q_filter import QFilter
 from segue.bridges.samg import SAMG
 from segue.plugins import Registry
 
-_ALL = (QFilter, ConservativeUpdate, SAMG, LetGo, CriticRefit, PolicyExpansion, JumpStart, Guard, Promotion)
+_ALL = (
+    QFilter,
+    ConservativeUpdate,
+    SAMG,
+    LetGo,
+    CriticRefit,
+    PolicyExpansion,
+    JumpStart,
+    Guard,
+    Promotion,
+    AveragedActor,
+)
 
 BRIDGES: Registry[type[Bridge]] = Registry("bridge", {cls.name: cls for cls in _ALL})
 
 __all__ = [
     "BRIDGES",
     "SAMG",
+    "AveragedActor",
     "Bridge",
     "ConservativeUpdate",
     "CriticRefit",
