@@ -62,13 +62,13 @@ def arms(size: Size, dataset: str, seed: int) -> dict[str, segue.Recipe]:
         "eval_episodes": 10,
         "eval_every": max(size.offline, size.online) // 2,
     }
-    live = {"online_steps": size.online, "warmup_steps": size.online // 10}
+    live: dict[str, Any] = {"online_steps": size.online, "warmup_steps": size.online // 10}
     guard = (segue.Guard(cost_limit=LIMIT),)
     clone, cql = segue.BC(**SMALL), segue.DiscreteCQL(**SMALL, initial_epsilon=0.05, loss="mse")
     huber = dataclasses.replace(cql, loss="huber")
     cloned = segue.Recipe(**common, offline=clone)
     # PPO with the step sizes of `auto`; discrete SAC with a critic that knows nothing yet, which is the plain handover.
-    small_steps = {
+    small_steps: dict[str, Any] = {
         "actor_learning_rate": 1e-4,
         "value_learning_rate": 1e-3,
         "rollout_steps": max(size.online // 6, SMALL["batch_size"]),
@@ -95,7 +95,7 @@ def log(out: Path, episodes: int, seed: int, pool: ProcessPoolExecutor) -> str:
         columns = [part.result() for part in parts]
         whole = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
         with (out / "log.part.npz").open("wb") as file:
-            np.savez(file, **whole, discrete_actions=5)
+            np.savez(file, allow_pickle=False, **whole, discrete_actions=5)
         (out / "log.part.npz").rename(path)
     return f"npz:{path.resolve()}"
 
