@@ -145,7 +145,7 @@ class StateStore:
                 raise SegueError(f"{file}: {error}") from None
             expected = stop
         if count > needed and expected != count:
-            raise SegueError(f"transition {expected or needed} of {count} is missing in {self.directory / 'rows'}")
+            raise SegueError(f"transition {expected or needed:,} of {count:,} is missing in {self.directory / 'rows'}")
         return assemble(parts)
 
     def _parts(self) -> list[tuple[int, int, Path]]:
