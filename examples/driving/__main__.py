@@ -31,6 +31,8 @@ HERE = Path(__file__).parent
 ENV = "examples.driving.roads:Track"
 #: Crashes per episode that the guard allows; a clone costs 0.4 to 0.5 as it explores (README.md).
 LIMIT = 0.6
+#: The measures that the page has of every seed.
+COMPARED = ("return", "crashes per 100 km", "km/h")
 SMALL: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128}
 
 
@@ -191,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--telemetry", type=Path, help="folder of Assetto Corsa CSV files: clone and judge them instead"
     )
-    parser.add_argument("--page", action="store_true", help="write the tables and the figure of README.md too")
+    parser.add_argument("--page", action="store_true", help="store the results here, and write README.md anew")
     given = parser.parse_args(argv)
     given.out.mkdir(parents=True, exist_ok=True)
     if given.telemetry is not None:
@@ -203,12 +205,30 @@ def main(argv: list[str] | None = None) -> int:
         found = judged(result, size, given.seed, pool)
     (given.out / "results.json").write_text(json.dumps(found) + "\n")
     draw(found, given.out / "driving.png")
-    print(tables := table(found))
+    print(table(found))
     if given.page:
-        for file in ("driving.png", "results.json"):
-            shutil.copy(given.out / file, HERE)
-        put(HERE / "README.md", "drivers", tables)
+        shutil.copy(given.out / "results.json", HERE / f"results-seed-{given.seed}.json")
+        page()
     return 0
+
+
+def page() -> None:
+    """README.md's figure and tables: all of the first seed whose results are stored, and the seeds side by side."""
+    stored = [json.loads(file.read_text()) for file in sorted(HERE.glob("results-seed-*.json"))]
+    draw(stored[0], HERE / "driving.png")
+    put(HERE / "README.md", "drivers", table(stored[0]))
+    put(HERE / "README.md", "seeds", side_by_side(stored))
+
+
+def side_by_side(stored: list[dict[str, Any]]) -> str:
+    """Markdown: the learnt drivers of every stored seed; the others drive the same with any."""
+    heads = [f"{name}, seed {one['seed']}" for name in COMPARED for one in stored]
+    lines = ["| driver | " + " | ".join(heads) + " |", "| --- |" + " --: |" * len(heads)]
+    for driver in [name for name in stored[0]["journeys"] if name not in RULES]:
+        values = [with_intervals(np.array(one["journeys"][driver], float)) for one in stored]
+        cells = ["{:.3g} ({:.3g} to {:.3g})".format(*of[name]) for name in COMPARED for of in values]
+        lines.append(f"| {driver} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
