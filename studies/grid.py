@@ -10,14 +10,17 @@ pictures are written after every run.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ import segue
 from segue.compiled import visible_cores
 from segue.runner.directory import slug
 from segue.runner.jobs import OFFLINE_FIELDS
+from segue.runner.stopping import Stopped, raising
 from studies.results import Arms, Study, add, digest, known, write
 
 
@@ -38,7 +42,7 @@ class Unit:
 
 
 def main(study: Study, description: str | None, arguments: Sequence[str] | None = None) -> int:
-    """The command of a study; exit code 1 if a run failed."""
+    """The command of a study; exit code 1 if a run failed, 130 or 143 if it was stopped by Ctrl-C or SIGTERM."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--full", action="store_true", help="the whole grid, for a bigger machine")
     parser.add_argument("--only", action="append", metavar="TASK", help="this task (may be given again)")
@@ -81,16 +85,21 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
         return 0
     print(f"{len(waiting)} runs to do", flush=True)
     failed = False
-    for unit, found, seconds in _run(waiting, options.workers or len(visible_cores())):
-        label = f"{unit.directory.relative_to(out)} ({len(unit.arms)} arms, {seconds / 60:.1f} min)"
-        if isinstance(found, Exception):
-            failed = True
-            print(f"{label}: {found}", flush=True)
-            continue
-        failed |= found["status"] != "complete"
-        print(f"{label}: {found['status']}", flush=True)
-        add(results, unit.task, found)
-        write(study, results, place)
+    try:
+        with raising(), contextlib.closing(_run(waiting, options.workers or len(visible_cores()))) as runs:
+            for unit, found, seconds in runs:
+                label = f"{unit.directory.relative_to(out)} ({len(unit.arms)} arms, {seconds / 60:.1f} min)"
+                if isinstance(found, str):
+                    failed = True
+                    print(f"{label}: {found}", flush=True)
+                    continue
+                failed |= found["status"] != "complete"
+                print(f"{label}: {found['status']}", flush=True)
+                add(results, unit.task, found)
+                write(study, results, place)
+    except KeyboardInterrupt as stopped:
+        print("stopped; the same command goes on", flush=True)
+        return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
     return int(failed)
 
 
@@ -112,30 +121,67 @@ def units(tasks: Mapping[str, Arms], out: Path) -> Iterator[Unit]:
                 yield Unit(task, out / slug(task) / f"{name[:8]}-seed-{seed}", group)
 
 
-def _run(waiting: Sequence[Unit], workers: int) -> Iterator[tuple[Unit, dict[str, Any] | Exception, float]]:
-    """Each unit with its summary, or with what went wrong, and the seconds it took; in a process of its own cores."""
-    context = multiprocessing.get_context("spawn")
-    cores = visible_cores()
+def _run(waiting: Sequence[Unit], workers: int) -> Generator[tuple[Unit, dict[str, Any] | str, float]]:
+    """Each unit with its summary, or with what went wrong, and the seconds it took. Closing this ends the workers."""
+    cores, todo = visible_cores(), list(waiting)[::-1]
     share = max(len(cores) // workers, 1)
-    slots = context.Queue()
-    for i in range(workers):
-        slots.put(cores[i * share % len(cores) :][:share])
-    # A worker does one unit after the other, so that what is compiled for one serves the next.
-    with ProcessPoolExecutor(workers, context, initializer=_pin, initargs=(slots,)) as pool:
-        futures = {pool.submit(_do, unit): unit for unit in waiting}
-        try:
-            for future in as_completed(futures):
-                error = future.exception()
-                yield (futures[future], *((error, 0.0) if isinstance(error, Exception) else future.result()))
-        finally:  # also after an error or an interrupt
-            pool.shutdown(cancel_futures=True)
+    hired: list[_Worker] = []
+    busy: dict[Any, tuple[_Worker, Unit]] = {}
+    try:
+        hired += (_Worker(cores[i * share % len(cores) :][:share]) for i in range(min(workers, len(todo))))
+        idle = list(hired)
+        while todo or busy:
+            while todo and idle:
+                worker, unit = idle.pop(), todo.pop()
+                worker.pipe.send(unit)
+                busy[worker.pipe] = worker, unit
+            for pipe in connection.wait(list(busy)):
+                worker, unit = busy.pop(pipe)
+                found: tuple[dict[str, Any] | str, float]
+                try:
+                    found = worker.pipe.recv()
+                except (EOFError, OSError):
+                    worker.process.join()
+                    found = f"its process ended with exit code {worker.process.exitcode}", 0.0
+                    worker = _Worker(worker.cores)
+                    hired.append(worker)
+                idle.append(worker)
+                yield unit, *found
+    finally:  # also after an error or an interrupt
+        for worker in hired:
+            worker.process.terminate()
+        for worker in hired:
+            worker.process.join()
 
 
-def _pin(slots: Any) -> None:
-    """Before JAX starts, as in segue.runner.worker: results depend on the number of cores."""
-    cores = slots.get()
-    if hasattr(os, "sched_setaffinity"):
+class _Worker:
+    """A process that does one unit after the other, so that what is compiled for one serves the next."""
+
+    def __init__(self, cores: Sequence[int]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.cores = cores
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, cores))
+        self.process.start()
+        theirs.close()  # the pipe ends when the worker does
+
+
+def _work(pipe: Any, cores: Sequence[int]) -> None:
+    os.setsid()  # a Ctrl-C reaches the driver alone, which passes on SIGTERM: the run saves and stops
+    threading.Thread(target=_leave_with_driver, daemon=True).start()
+    if hasattr(os, "sched_setaffinity"):  # before JAX starts, as in segue.runner.worker: results depend on the cores
         os.sched_setaffinity(0, cores)
+    with contextlib.suppress(KeyboardInterrupt, EOFError):
+        while True:
+            pipe.send(_do(pipe.recv()))
+
+
+def _leave_with_driver() -> None:
+    """A driver that was killed passes nothing on, and its workers would hold the run directories."""
+    driver = multiprocessing.parent_process()
+    assert driver is not None
+    driver.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _finished(unit: Unit) -> dict[str, Any] | None:
@@ -152,10 +198,12 @@ def _stored(unit: Unit, results: Mapping[str, Any]) -> bool:
     )
 
 
-def _do(unit: Unit) -> tuple[dict[str, Any], float]:
+def _do(unit: Unit) -> tuple[dict[str, Any] | str, float]:
     start = time.perf_counter()
     try:
         result = segue.compare(unit.arms, unit.directory, workers=1, command=f"studies: {unit.task}")
     except segue.RunFailed as failed:  # what the other arms came to counts
         result = failed.result
+    except Exception as error:
+        return f"{type(error).__name__}: {error}", time.perf_counter() - start
     return dict(result.summary), time.perf_counter() - start

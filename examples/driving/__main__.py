@@ -31,6 +31,8 @@ HERE = Path(__file__).parent
 ENV = "examples.driving.roads:Track"
 #: Crashes per episode that the guard allows; a clone costs 0.4 to 0.5 as it explores (README.md).
 LIMIT = 0.6
+#: The measures that the page has of every seed.
+COMPARED = ("return", "crashes per 100 km", "km/h")
 SMALL: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128}
 
 
@@ -62,13 +64,13 @@ def arms(size: Size, dataset: str, seed: int) -> dict[str, segue.Recipe]:
         "eval_episodes": 10,
         "eval_every": max(size.offline, size.online) // 2,
     }
-    live = {"online_steps": size.online, "warmup_steps": size.online // 10}
+    live: dict[str, Any] = {"online_steps": size.online, "warmup_steps": size.online // 10}
     guard = (segue.Guard(cost_limit=LIMIT),)
     clone, cql = segue.BC(**SMALL), segue.DiscreteCQL(**SMALL, initial_epsilon=0.05, loss="mse")
     huber = dataclasses.replace(cql, loss="huber")
     cloned = segue.Recipe(**common, offline=clone)
     # PPO with the step sizes of `auto`; discrete SAC with a critic that knows nothing yet, which is the plain handover.
-    small_steps = {
+    small_steps: dict[str, Any] = {
         "actor_learning_rate": 1e-4,
         "value_learning_rate": 1e-3,
         "rollout_steps": max(size.online // 6, SMALL["batch_size"]),
@@ -95,7 +97,7 @@ def log(out: Path, episodes: int, seed: int, pool: ProcessPoolExecutor) -> str:
         columns = [part.result() for part in parts]
         whole = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
         with (out / "log.part.npz").open("wb") as file:
-            np.savez(file, **whole, discrete_actions=5)
+            np.savez(file, allow_pickle=False, **whole, discrete_actions=5)
         (out / "log.part.npz").rename(path)
     return f"npz:{path.resolve()}"
 
@@ -191,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--telemetry", type=Path, help="folder of Assetto Corsa CSV files: clone and judge them instead"
     )
-    parser.add_argument("--page", action="store_true", help="write the tables and the figure of README.md too")
+    parser.add_argument("--page", action="store_true", help="store the results here, and write README.md anew")
     given = parser.parse_args(argv)
     given.out.mkdir(parents=True, exist_ok=True)
     if given.telemetry is not None:
@@ -203,12 +205,30 @@ def main(argv: list[str] | None = None) -> int:
         found = judged(result, size, given.seed, pool)
     (given.out / "results.json").write_text(json.dumps(found) + "\n")
     draw(found, given.out / "driving.png")
-    print(tables := table(found))
+    print(table(found))
     if given.page:
-        for file in ("driving.png", "results.json"):
-            shutil.copy(given.out / file, HERE)
-        put(HERE / "README.md", "drivers", tables)
+        shutil.copy(given.out / "results.json", HERE / f"results-seed-{given.seed}.json")
+        page()
     return 0
+
+
+def page() -> None:
+    """README.md's figure and tables: all of the first seed whose results are stored, and the seeds side by side."""
+    stored = [json.loads(file.read_text()) for file in sorted(HERE.glob("results-seed-*.json"))]
+    draw(stored[0], HERE / "driving.png")
+    put(HERE / "README.md", "drivers", table(stored[0]))
+    put(HERE / "README.md", "seeds", side_by_side(stored))
+
+
+def side_by_side(stored: list[dict[str, Any]]) -> str:
+    """Markdown: the learnt drivers of every stored seed; the others drive the same with any."""
+    heads = [f"{name}, seed {one['seed']}" for name in COMPARED for one in stored]
+    lines = ["| driver | " + " | ".join(heads) + " |", "| --- |" + " --: |" * len(heads)]
+    for driver in [name for name in stored[0]["journeys"] if name not in RULES]:
+        values = [with_intervals(np.array(one["journeys"][driver], float)) for one in stored]
+        cells = ["{:.3g} ({:.3g} to {:.3g})".format(*of[name]) for name in COMPARED for of in values]
+        lines.append(f"| {driver} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ def drive(drives: Drive, seeds: Sequence[int]) -> list[Journey]:
     roads = [Track() for _ in seeds]
     seen = [road.reset(seed=seed)[0] for road, seed in zip(roads, seeds, strict=True)]
     start = [float(road.driven.vehicle.position[0]) for road in roads]
-    sums, over = np.zeros((len(roads), 4)), [None] * len(roads)
-    while None in over:
-        running = [i for i, one in enumerate(over) if one is None]
+    sums = np.zeros((len(roads), 4))
+    over: dict[int, Journey] = {}
+    while running := [i for i in range(len(roads)) if i not in over]:
         actions = drives(np.array(seen), roads)
         for i in running:
             seen[i], reward, terminated, truncated, info = roads[i].step(int(actions[i]))
@@ -47,7 +47,7 @@ def drive(drives: Drive, seeds: Sequence[int]) -> list[Journey]:
                 value, seconds, close, squares = sums[i].tolist()
                 metres = info["x"] - start[i]
                 over[i] = Journey(value, bool(info["crashed"]), metres, int(seconds), int(close), squares)
-    return over
+    return [over[i] for i in range(len(roads))]
 
 
 def measures(journeys: Float[np.ndarray, "... 6"]) -> dict[str, Float[np.ndarray, ...]]:
@@ -82,6 +82,5 @@ def with_intervals(
         theirs, theirs_spread = measures(of.reshape(-1, 6)), drawn(of)
         found = {name: found[name] - theirs[name] for name in found}
         spread = {name: spread[name] - theirs_spread[name] for name in spread}
-    return {
-        name: (float(value), *map(float, np.nanquantile(spread[name], (0.025, 0.975)))) for name, value in found.items()
-    }
+    ends = {name: np.nanquantile(spread[name], (0.025, 0.975)) for name in found}
+    return {name: (float(value), float(ends[name][0]), float(ends[name][1])) for name, value in found.items()}

@@ -11,6 +11,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from highway_env.envs.common.abstract import AbstractEnv
 from highway_env.envs.common.action import DiscreteMetaAction
 from highway_env.envs.common.observation import KinematicObservation
 from highway_env.envs.highway_env import HighwayEnvFast
@@ -101,27 +102,27 @@ class Kinematics(KinematicObservation):
         return np.pad(rows, ((0, SEEN - len(rows)), (0, 0))).astype(np.float32).reshape(-1)
 
 
-class _Measured:
+class _Measured(AbstractEnv):
     """What both roads share: how they are observed and driven, what is rewarded, and what is measured."""
 
-    def define_spaces(self: Any) -> None:
+    def define_spaces(self) -> None:
         """Observation and action."""
         self.observation_type, self.action_type = Kinematics(self), MetaAction(self)
         self.observation_space = gym.spaces.Box(-1, 1, (SEEN * FEATURES,), np.float32)
         self.action_space = self.action_type.space()
 
-    def _jerk(self: Any) -> np.ndarray:
+    def _jerk(self) -> np.ndarray:
         # Of the last second, in m/s³.
         return np.diff(self.vehicle.accelerations[-HERTZ - 1 :]) * HERTZ
 
-    def _reward(self: Any, action: Any) -> float:
+    def _reward(self, action: Any) -> float:
         # highway-env's own pays standing still in the right lane, and no progress below 20 m/s.
         ego, jerk = self.vehicle, self._jerk()
         progress = np.clip(ego.speed * np.cos(ego.heading) / SPEED_LIMIT, 0, 1)
         discomfort = JERK_WEIGHT * np.mean(jerk**2) if len(jerk) else 0.0
         return float(progress - discomfort - CRASH_COST * ego.crashed)
 
-    def _info(self: Any, observation: Any, action: Any = None) -> dict[str, Any]:
+    def _info(self, observation: Any, action: Any = None) -> dict[str, Any]:
         # Of the last second; where nobody is followed the gap is NaN.
         ego = self.vehicle
         front, _ = self.road.neighbour_vehicles(ego)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import segue
 
-small = {"hidden_sizes": (32, 32)}
-shared = {"dataset": "segue:cartpole-mixed", "offline_steps": 200, "eval_episodes": 3, "seeds": 2}
+shared: dict[str, Any] = {"dataset": "segue:cartpole-mixed", "offline_steps": 200, "eval_episodes": 3, "seeds": 2}
 arms = {
-    "BC": segue.Recipe(**shared, offline=segue.BC(**small)),
-    "discrete CQL": segue.Recipe(**shared, offline=segue.DiscreteCQL(**small)),
+    "BC": segue.Recipe(**shared, offline=segue.BC(hidden_sizes=(32, 32))),
+    "discrete CQL": segue.Recipe(**shared, offline=segue.DiscreteCQL(hidden_sizes=(32, 32))),
 }
 result = segue.compare(arms, "runs/pandas", progress=False)
 

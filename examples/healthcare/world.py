@@ -107,6 +107,6 @@ class World:
             survived[here] = following == self.survival
             on = following < STATES
             here, state = here[on], following[on]
-        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        order = np.argsort(columns[0], kind="stable")
-        return Patients(*(column[order] for column in columns), survived)
+        patient, state, action, following, log_prob = map(np.concatenate, zip(*parts, strict=True))
+        order = np.argsort(patient, kind="stable")
+        return Patients(patient[order], state[order], action[order], following[order], log_prob[order], survived)

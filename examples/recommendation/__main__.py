@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from segue.files import write_atomically
 
 HERE = Path(__file__).parent
 #: What draws each part, and what tells it as a table, by its name in results.json and on the page.
-PARTS = {"open bandit": (figures.clicks, tables.clicks), "shop": (figures.shop, tables.shop)}
+PARTS: dict[str, tuple[Callable[[Any, Path], None], Callable[[Any], str]]] = {
+    "open bandit": (figures.clicks, tables.clicks),
+    "shop": (figures.shop, tables.shop),
+}
 #: Name in results.json of the seed and the size that each part was made with.
 MADE = "made with"
 SHORT = shop.Sizes(log=60, updates=50, before=10, trial=20, learn=10, every=100, truth=20)

@@ -250,7 +250,7 @@ def go(out: Path, sizes: Sizes, seed: int) -> dict[str, Any]:
     """The whole way; what was found is kept in `out/shop.json`."""
     out.mkdir(parents=True, exist_ok=False)
     for number, name in enumerate(("log", "fresh")):
-        np.savez_compressed(out / f"{name}.npz", **log(sizes.log, 2 * seed + number))
+        np.savez_compressed(out / f"{name}.npz", allow_pickle=False, **log(sizes.log, 2 * seed + number))
     data = ("--dataset", f"npz:{out / 'log.npz'}", "--offline-steps", str(sizes.updates), "--seed", str(seed))
     small = ("--offline.hidden-sizes", "64", "64", "--offline.batch-size", "128")
     run("run", *data, "--offline", "bc", *small, "--out", str(out / "cloned"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 from careful import Careful
@@ -37,7 +38,7 @@ def main() -> None:
     if not (given.out / "reach.npz").exists():
         record(given.steps, given.out)
 
-    small = {"hidden_sizes": (64, 64), "batch_size": 128}
+    small: dict[str, Any] = {"hidden_sizes": (64, 64), "batch_size": 128}
     arms = {}
     for name, algorithm in {
         "TD3+BC": segue.TD3BC(**small),

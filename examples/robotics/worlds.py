@@ -21,7 +21,7 @@ def push(friction: float = 1.0, mass: float = 1.0) -> gym.Env:
     The reward is −1 for each of 50 steps in which the block is more than 5 cm from its goal.
     """
     env = gym.make("FetchPush-v4")
-    model = env.unwrapped.model
+    model = env.get_wrapper_attr("model")
     geom = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, "object0")
     body = model.geom_bodyid[geom]
     model.geom_friction[geom, 0] *= friction

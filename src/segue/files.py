@@ -10,6 +10,19 @@ from pathlib import Path
 
 from segue.errors import SegueError
 
+#: What making sense of a damaged file raises.
+UNREADABLE = (
+    SegueError,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file that is, at every instant, either the old one or the new one, whole.

@@ -8,9 +8,8 @@ table to docs/algorithms.md. A run that is there already is not run again.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 import segue
 from segue.algorithms import ALGORITHMS, Algorithm
 from studies.page import put
+from studies.parts import run
 
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parents[1] / "docs" / "algorithms.md"
@@ -99,18 +99,10 @@ def table(rows: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/family"))
-    parser.add_argument("--only", choices=TASKS, default=None, help="One of the two datasets.")
-    parser.add_argument("--workers", type=int, default=None)
-    arguments = parser.parse_args()
-    file = HERE / "results.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
-    for log, kind in TASKS.items():
-        if arguments.only in (None, log):
-            result = segue.compare(arms(log, kind), arguments.out / log, workers=arguments.workers)
-            results[log] = measured(result.summary)
-    file.write_text(json.dumps(results, indent=1) + "\n")
+    def compared(log: str) -> dict[str, Any]:
+        return measured(segue.compare(arms(log, TASKS[log]), Path("runs/family") / log).summary)
+
+    results = run(__doc__, HERE / "results.json", {log: partial(compared, log) for log in TASKS})
     for log, rows in results.items():
         put(DOCUMENT, log, table(rows))
 

@@ -7,9 +7,8 @@ that is there already is not run again, so the study can be stopped and gone on 
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 
 import segue
 from segue.bridges import Bridge
+from studies import parts
 from studies.page import put
 
 matplotlib.use("Agg")
@@ -183,18 +183,10 @@ def mean_curve(seeds: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/handover"))
-    parser.add_argument("--only", choices=STUDIES, default=None, help="One of the two datasets.")
-    parser.add_argument("--workers", type=int, default=None)
-    arguments = parser.parse_args()
-    file = HERE / "results.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
-    for log, arms in STUDIES.items():
-        if arguments.only in (None, log):
-            result = segue.compare(arms(), arguments.out / log, workers=arguments.workers)
-            results[log] = measured(result.summary)
-    file.write_text(json.dumps(results, indent=1) + "\n")
+    def compared(log: str) -> dict[str, Any]:
+        return measured(segue.compare(STUDIES[log](), Path("runs/handover") / log).summary)
+
+    results = parts.run(__doc__, HERE / "results.json", {log: partial(compared, log) for log in STUDIES})
     for log, arms in results.items():
         put(HERE / "README.md", log, table(arms))
     draw(results, HERE / "handover.png")

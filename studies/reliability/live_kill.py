@@ -164,6 +164,14 @@ def under_load(
     return found
 
 
+def die_at_any_instant(arguments: list[str], log: Path, draw: random.Random) -> None:
+    """A service that is killed in its first 1.5 seconds."""
+    child = life(arguments, log, lambda: None)
+    time.sleep(draw.uniform(0.0, 1.5))
+    os.kill(child, signal.SIGKILL)
+    ended(child)
+
+
 def killed(place: Path, exported: Path, durability: str, kills: int, seed: int) -> dict[str, Any]:
     """A log whose service was killed so many times."""
     draw, kinds = random.Random(seed), Counter[str]()
@@ -172,10 +180,7 @@ def killed(place: Path, exported: Path, durability: str, kills: int, seed: int) 
         while sum(kinds.values()) < kills:
             kind = draw.choice(KINDS)
             if kind == "any instant":
-                child = life(arguments, place / "service.log", lambda: None)
-                time.sleep(draw.uniform(0.0, 1.5))
-                os.kill(child, signal.SIGKILL)
-                ended(child)
+                die_at_any_instant(arguments, place / "service.log", draw)
             else:
                 number = draw.randint(1, 40 if kind.endswith("commit") else 150)
                 child = life(arguments, place / "service.log", functools.partial(fatal, kind, number))
@@ -249,10 +254,7 @@ def shared_killed(place: Path, exported: Path, what: str, kills: int, seed: int)
                 kind = draw.choice(("any instant", "before a commit", "after a commit"))
                 number = draw.randint(1, 40)
                 if kind == "any instant":
-                    child = life(arguments, place / "service.log", lambda: None)
-                    time.sleep(draw.uniform(0.0, 1.5))
-                    os.kill(child, signal.SIGKILL)
-                    ended(child)
+                    die_at_any_instant(arguments, place / "service.log", draw)
                 else:
                     prepare = functools.partial(fatal_shared, kind, number)
                     status = ended(life(arguments, place / "service.log", prepare), 300.0)

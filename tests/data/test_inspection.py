@@ -170,6 +170,8 @@ def test_discrete_actions_never_taken_are_a_problem():
     actions = np.where(HEALTHY["rewards"] > 0, 0, 2)
     found = idle_actions(load(healthy(actions=actions, discrete_actions=np.array(3))))
     assert "1 action of 3 never taken: 1" in found.found
+    found = idle_actions(load(healthy(actions=actions, discrete_actions=np.array(2_000))))
+    assert "1,998 actions of 2,000 never taken: 1, 3, 4, 5, 6, 7, 8, 9 and 1,990 more" in found.found
 
 
 @given(episodes())

@@ -174,7 +174,7 @@ def test_an_episode_that_does_not_end_is_cut_and_said(monkeypatch):
     episodes = Episodes("SegueTestEndless-v0", 1, 0, "test", tell=said.append)
     cut = [bool(episodes.step(np.zeros((1, 1), np.float32))[3][0]) for _ in range(1030)]
     assert [step for step, truncated in enumerate(cut, 1) if truncated] == [1024]
-    assert "does not end; cut after 1024 steps" in said[0]
+    assert "does not end; cut after 1,024 steps" in said[0]
     episodes.close()
 
 

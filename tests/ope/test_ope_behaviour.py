@@ -37,7 +37,7 @@ def test_a_discrete_policy_is_recovered_and_well_calibrated() -> None:
     np.testing.assert_allclose(np.exp(known.log_prob), exact, atol=0.05)
     assert known.calibration_error < 0.03
     assert len(known.notes) == 1
-    assert "no 'behaviour_log_prob': its policy was estimated from 3200 episodes" in known.notes[0]
+    assert "no 'behaviour_log_prob': its policy was estimated from 3,200 episodes" in known.notes[0]
 
 
 def test_a_continuous_policy_is_recovered() -> None:

@@ -278,6 +278,12 @@ def test_a_file_in_place_of_a_run_is_said(run: Path):
         segue.report.read_run(run / "recipe.json")
 
 
+def test_a_manifest_that_is_nested_too_deeply_is_a_damaged_checkpoint(run: Path):
+    (run / FINAL / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(SegueError, match="the checkpoint is damaged"):
+        load_checkpoint(run / FINAL)
+
+
 def test_a_missing_summary_says_truly_when_there_will_be_one(run: Path):
     (run / "summary.json").unlink()
     with pytest.raises(SegueError, match=r"it is written when the run ends: segue run --resume .* continues it"):

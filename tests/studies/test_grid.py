@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -97,6 +102,36 @@ def test_results_of_another_recipe_do_not_count_but_those_of_fewer_seeds_do(tmp_
     longer = dataclasses.replace(one, online_steps=60)
     assert grid.main(study(place, {"scratch": longer}), None, ["--redraw"]) == 0
     assert "scratch (unfinished)" in (place / "README.md").read_text()
+
+
+def stored_status(place: Path) -> str:
+    (seed,) = json.loads((place / "results.json").read_text())["arms"]["paused: scratch"]["seeds"].values()
+    return seed["status"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX signals")
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
+def test_a_stopped_study_leaves_no_process_and_the_same_command_goes_on(tmp_path: Path, number: int, code: int) -> None:
+    study(tmp_path, {})
+    command = [sys.executable, str(Path(__file__).with_name("paused_study.py")), str(tmp_path)]
+    pipe = tmp_path / "arrived"
+    os.mkfifo(pipe)
+    driver = subprocess.Popen(command, env={**os.environ, "ARRIVED": str(pipe)}, start_new_session=True)
+    worker = int(pipe.read_text())  # waits until the run is under way
+    try:
+        driver.send_signal(number)
+        assert driver.wait() == code
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+    assert list(tmp_path.glob("runs/**/step-*")), "the run was saved"
+    assert stored_status(tmp_path) == "unfinished"
+    assert subprocess.run(command).returncode == 0
+    assert stored_status(tmp_path) == "complete"
 
 
 @pytest.mark.parametrize("name", ["exercise", "collapse", "guidance", "leaderboard"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from segue.data.dataset import Columns
+from segue.data.dataset import Columns, listed
 from segue.data.encoding import Encoding
 from segue.envs.spec import Environment
 from segue.errors import DataError, RecipeError
@@ -83,8 +83,7 @@ def names(source: str, present: Iterable[str]) -> tuple[dict[str, str], tuple[st
     if "starts" in used:
         notes.append(f"'{used['starts']}' marks first rows: an episode ends in the row before each")
     if ignored:
-        more = f" and {len(ignored) - 8} more" if len(ignored) > 8 else ""
-        notes.append(f"ignored: {_names(sorted(ignored)[:8])}{more}")
+        notes.append("ignored: " + listed([f"'{name}'" for name in sorted(ignored)]))
     return used, tuple(notes)
 
 
@@ -137,7 +136,7 @@ def _flags(source: str, arrays: Mapping[str, np.ndarray], wanted: Sequence[str])
         if flag.dtype.kind not in "fiub" or len(flag) != len(flags[0]) or not ((flag == 0) | (flag == 1)).all():
             raise DataError(
                 f"{source}: the column of {name} holds {flag.dtype} of shape {arrays[name].shape}; expected 0 or 1 in "
-                f"each of {len(flags[0])} rows"
+                f"each of {len(flags[0]):,} rows"
             )
     return [flag.astype(bool) for flag in flags]
 

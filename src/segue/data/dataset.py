@@ -214,7 +214,7 @@ class Dataset:
         """The episodes with the highest returns, at least one, in their order."""
         count = max(round(fraction * len(self.episode_starts)), 1)
         chosen = np.sort(np.argsort(-self.episode_returns, kind="stable")[:count])
-        note = f"only the best {count} of {len(self.episode_starts)} episodes"
+        note = f"only the best {count:,} of {len(self.episode_starts):,} episodes"
         return dataclasses.replace(self.episodes(chosen), notes=(*self.notes, note))
 
     def split(self, share: float, seed: int) -> tuple[Dataset, Dataset | None]:
@@ -437,8 +437,12 @@ def _one_hot(actions: np.ndarray) -> bool:
 
 def few(noun: str, indices: Sequence[int] | Int[np.ndarray, " n"]) -> str:
     """`columns 1, 4 and 7 more`: what these numbers are, and the first of them."""
-    listed = ", ".join(map(str, indices[:8])) + (f" and {len(indices) - 8} more" if len(indices) > 8 else "")
-    return f"{noun}{'s' * (len(indices) != 1)} {listed}"
+    return f"{noun}{'s' * (len(indices) != 1)} {listed(indices)}"
+
+
+def listed(items: Sequence[object] | np.ndarray) -> str:
+    """`1, 4 and 7 more`: the first eight, and how many there are besides."""
+    return ", ".join(map(str, items[:8])) + (f" and {len(items) - 8:,} more" if len(items) > 8 else "")
 
 
 class _Loading:
@@ -577,7 +581,7 @@ class _Loading:
                 where = np.argwhere(bad)[0]
                 at = f"row {where[0]}" + (f", column {where[1]}" if len(where) > 1 else "")
                 raise self.fail(
-                    f"'{name}' is {array[tuple(where)]} at {at} ({int(bad.sum())} such values); expected "
+                    f"'{name}' is {array[tuple(where)]} at {at} ({int(bad.sum()):,} such values); expected "
                     "finite numbers: repair or remove those episodes"
                 )
             with np.errstate(over="ignore"):
@@ -590,9 +594,9 @@ class _Loading:
 
     def rows(self, name: str, array: np.ndarray, rows: int) -> None:
         if array.ndim == 0 or len(array) != rows:
-            found = "no rows" if array.ndim == 0 else f"{len(array)} rows"
+            found = "no rows" if array.ndim == 0 else f"{len(array):,} rows"
             raise self.fail(
-                f"'{name}' has {found}, '{self.counted}' has {rows}; expected one row per step in every column"
+                f"'{name}' has {found}, '{self.counted}' has {rows:,}; expected one row per step in every column"
             )
 
     def matrix(self, name: str, array: np.ndarray, rows: int, images: bool = False) -> np.ndarray:
@@ -692,7 +696,7 @@ class _Loading:
         if bad.any():
             row = int(np.argmax(bad))
             raise self.fail(
-                f"'{name}' is {array[row]:.4g} at row {row} ({int(bad.sum())} such values); expected the logarithm "
+                f"'{name}' is {array[row]:.4g} at row {row} ({int(bad.sum()):,} such values); expected the logarithm "
                 "of a probability, 0 or less: store numpy.log(probability)"
             )
         return np.minimum(array, 0)
@@ -729,7 +733,7 @@ class _Loading:
             row = int(np.argmin(taken))
             raise self.fail(
                 f"'{name}' forbids the action {actions[row]} at row {row}, which was taken there "
-                f"({int((~taken).sum())} such rows); expected every logged action to be allowed"
+                f"({int((~taken).sum()):,} such rows); expected every logged action to be allowed"
             )
         return mask
 
@@ -754,13 +758,13 @@ class _Loading:
         if not ends.any():
             raise self.fail(
                 "the episode that starts at row 0 never ends: neither 'terminals' nor 'timeouts' is set in "
-                f"any of {len(ends)} rows; expected at least one end (for one long run, set 'timeouts' in "
+                f"any of {len(ends):,} rows; expected at least one end (for one long run, set 'timeouts' in "
                 "its last row)"
             )
         if not ends[-1]:
             start = int(np.flatnonzero(ends)[-1]) + 1
             self.notes.append(
-                f"the last episode (from row {start}) has no end: kept as a cut episode of {len(ends) - start} steps"
+                f"the last episode (from row {start}) has no end: kept as a cut episode of {len(ends) - start:,} steps"
             )
             ends = ends.copy()
             ends[-1] = True

@@ -92,15 +92,15 @@ def _missing(source: str, folder: Path, info: dict[str, Any], whole: Any) -> lis
     for episode, count in zip(present.tolist(), counts.tolist(), strict=True):
         if promised.get(episode, count) != count:
             raise DataError(
-                f"{source}: episode {episode} has {count} rows, its metadata say {promised[episode]}; copy or download "
-                "it again"
+                f"{source}: episode {episode} has {count:,} rows, its metadata say {promised[episode]:,}; copy or "
+                "download it again"
             )
     total = max(len(promised), int(info.get("total_episodes", 0)))
     if len(present) >= total:
         return []
     absent = sorted(set(promised or range(total)) - set(present.tolist()))
     shown = ", ".join(map(str, absent[:3])) + (" …" if len(absent) > 3 else "")
-    return [f"{len(present)} of {total} episodes are here; missing: {shown}"]
+    return [f"{len(present):,} of {total:,} episodes are here; missing: {shown}"]
 
 
 def _lengths(folder: Path) -> dict[int, int]:

@@ -205,7 +205,7 @@ def _columns(source: str, dataset: Any, episodes: Sequence[Any]) -> Columns:
         flat = logged_observations(dataset.observation_space, episode.observations)
         if len(flat) != steps + 1:
             raise DataError(
-                f"{source}: episode {episode.id} has {len(flat)} observations and {steps} rewards; expected "
+                f"{source}: episode {episode.id} has {len(flat):,} observations and {steps:,} rewards; expected "
                 "one observation more than rewards"
             )
         observations.append(flat[:-1])

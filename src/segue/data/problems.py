@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import gymnasium as gym
 import numpy as np
 
-from segue.data.dataset import Dataset
+from segue.data.dataset import Dataset, listed
 
 #: An action this close to ±1 counts as being at its bound.
 AT_BOUND = 0.99
@@ -192,15 +192,15 @@ def terminals_at_the_limit(dataset: Dataset) -> Problem | None:
     if not suspects:
         return None
     if lengths.max() == limit:
-        place = f"exactly {limit} steps, the time limit of {dataset.env_id}"
+        place = f"exactly {limit:,} steps, the time limit of {dataset.env_id}"
     elif len(lengths) >= 2 and ended.all() and np.ptp(lengths) == 0:
-        place = f"exactly {lengths.max()} steps, the length of every episode"
+        place = f"exactly {lengths.max():,} steps, the length of every episode"
     elif suspects >= 3 and suspects >= 0.1 * len(lengths):
-        place = f"exactly {lengths.max()} steps, the longest episode"
+        place = f"exactly {lengths.max():,} steps, the longest episode"
     else:
         return None
     return Problem(
-        f"{suspects} of {int(ended.sum())} terminals come after {place}",
+        f"{suspects:,} of {int(ended.sum()):,} terminals come after {place}",
         "they look like time-outs recorded as terminals; values before them would be far too low",
         "if a time limit ended those episodes, mark their last steps in 'timeouts', not 'terminals'",
     )
@@ -214,8 +214,8 @@ def constant_observations(dataset: Dataset) -> Problem | None:
     if not constant.size:
         return None
     return Problem(
-        f"{_count(len(constant), 'observation dimension')} of {dataset.spaces.observation_size} never "
-        f"changing: {_few(_observed(dataset, constant))}",
+        f"{_count(len(constant), 'observation dimension')} of {dataset.spaces.observation_size:,} never "
+        f"changing: {listed(_observed(dataset, constant))}",
         "nothing can be learnt from them; if they move online, normalisation makes a difference of 0.01 into 10",
         "if they can move online, record logs in which they do, or train without normalisation",
     )
@@ -237,7 +237,7 @@ def outlying_observations(dataset: Dataset) -> Problem | None:
     row = int(np.argmax(np.abs(normaliser(dataset.observations)[:, worst])))
     kind = "dimension" if dataset.encoding is None else "column"
     return Problem(
-        f"{_count(len(outlying), 'observation dimension')} with outliers: {_few(_observed(dataset, outlying))}; the "
+        f"{_count(len(outlying), 'observation dimension')} with outliers: {listed(_observed(dataset, outlying))}; the "
         f"worst, {kind} {_observed(dataset, [worst])[0]}, is {deviations[worst]:.0f} standard deviations off at row "
         f"{row} ({dataset.observations[row, worst]:.4g})",
         "a network extrapolates there, and a few such rows can dominate a loss",
@@ -250,11 +250,11 @@ def idle_actions(dataset: Dataset) -> Problem | None:
     if dataset.spaces.discrete:
         taken = np.bincount(dataset.actions, minlength=dataset.spaces.action_size)
         idle = np.flatnonzero(taken == 0)
-        what = f"{_count(len(idle), 'action')} of {dataset.spaces.action_size} never taken: {_few(idle)}"
+        what = f"{_count(len(idle), 'action')} of {dataset.spaces.action_size:,} never taken: {listed(idle)}"
     else:
         idle = np.flatnonzero(np.ptp(dataset.actions, axis=0) == 0)
         of = dataset.spaces.action_size
-        what = f"{_count(len(idle), 'action dimension')} of {of} never varying: {_few(idle)}"
+        what = f"{_count(len(idle), 'action dimension')} of {of:,} never varying: {listed(idle)}"
     if not idle.size:
         return None
     if not dataset.spaces.discrete and idle.size == dataset.spaces.action_size:
@@ -289,7 +289,7 @@ def amounts_as_ids(dataset: Dataset) -> Problem | None:
         return None
     taken, count = len(np.unique(dataset.actions)), dataset.spaces.action_size
     return Problem(
-        f"integer actions up to {count - 1} are taken to be {count} discrete ones, of which {taken} occur",
+        f"integer actions up to {count - 1:,} are taken to be {count:,} discrete ones, of which {taken:,} occur",
         "nothing learnt of one then tells of its neighbours, as it would for amounts (a dose, a price, a speed)",
         "for amounts add action_low and action_high, and actions are continuous; for ids add discrete_actions="
         f"{count}, and number them without gaps",
@@ -308,7 +308,7 @@ def narrow_actions(dataset: Dataset) -> Problem | None:
         return None
     return Problem(
         f"{_count(len(narrow), 'action dimension')} within {spans[narrow].max():.2%} of the range of the bounds in "
-        f"{1 - 2 * RARE:.0%} of the steps: {_few(narrow)} (from {low[narrow].min():.3g} to {high[narrow].max():.3g}, "
+        f"{1 - 2 * RARE:.0%} of the steps: {listed(narrow)} (from {low[narrow].min():.3g} to {high[narrow].max():.3g}, "
         "where the bounds are -1 and 1)",
         "to a network all these actions are one, and exploration goes far beyond them",
         "give the real bounds (action_low and action_high), in the unit of the actions",
@@ -325,7 +325,7 @@ def saturated_actions(dataset: Dataset) -> Problem | None:
         return None
     return Problem(
         f"{_count(len(saturated), 'action dimension')} at a bound in {MANY_AT_BOUND:.0%} of the steps or more: "
-        f"{_few(saturated)} (up to {shares.max():.0%})",
+        f"{listed(saturated)} (up to {shares.max():.0%})",
         "a squashed (tanh) Gaussian reaches a bound only in the limit: fitted by likelihood, its mean runs after those "
         "actions and away from the others",
         "keep distribution gaussian, the default of IQL, AWAC and BC, or use a squared error (TD3+BC); if the actions "
@@ -359,8 +359,3 @@ def _observed(dataset: Dataset, dimensions: Iterable[int]) -> list[str]:
     """What these dimensions of the observations are called: by their column, if the dataset was a table."""
     names = None if dataset.encoding is None else dataset.encoding.observations
     return [str(i) if names is None else repr(names[i]) for i in dimensions]
-
-
-def _few(indices: Iterable[int | str]) -> str:
-    indices = list(indices)
-    return ", ".join(map(str, indices[:8])) + (f" and {len(indices) - 8} more" if len(indices) > 8 else "")

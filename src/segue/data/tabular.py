@@ -513,8 +513,8 @@ class Reading:
                 values = self.categories[known]
                 if len(values) > MOST_CATEGORIES:
                     raise self.fail(
-                        f"column {name!r} has {len(values):,} different texts, more than {MOST_CATEGORIES}: that is an "
-                        "identifier; leave it out of the observation"
+                        f"column {name!r} has {len(values):,} different texts, more than {MOST_CATEGORIES:,}: that is "
+                        "an identifier; leave it out of the observation"
                     )
                 if categories_of is None:
                     self.notes.append(f"{name!r} was one-hot encoded: {len(values)} categories")
@@ -576,7 +576,7 @@ class Reading:
             texts = [str(value) for value in array.tolist()]
         codes = self._numbered(names[0], texts, names[0])
         values = self.categories[names[0]]
-        self.notes.append(f"{names[0]!r} was numbered: {len(values)} discrete actions, {_span(values)}")
+        self.notes.append(f"{names[0]!r} was numbered: {len(values):,} discrete actions, {_span(values)}")
         return codes, list(values), len(values)
 
     def bounds(self, actions: Float[np.ndarray, "rows size"]) -> tuple[np.ndarray, np.ndarray] | None:

@@ -272,11 +272,11 @@ class Episodes:
         share = self.patience.bad_steps
         if self.bad > max(FEW, share * self.steps):
             raise SegueError(
-                f"{where}: {words}. {self.bad} of {self.steps} steps were bad, more than the share of {share:g} that "
-                "bad_steps allows: fix the environment, and the same command goes on"
+                f"{where}: {words}. {self.bad:,} of {self.steps:,} steps were bad, more than the share of {share:g} "
+                "that bad_steps allows: fix the environment, and the same command goes on"
             )
         if self.bad <= FEW or self.bad & (self.bad - 1) == 0:  # at last only every doubling
-            self.tell(f"{where}: {words}; the episode is quarantined ({self.bad} of {self.steps} steps so far)")
+            self.tell(f"{where}: {words}; the episode is quarantined ({self.bad:,} of {self.steps:,} steps so far)")
 
     def _rebuild(self, env: int) -> None:
         problem: BaseException | None = None
@@ -306,7 +306,7 @@ class Episodes:
         for i in np.flatnonzero(self.time >= MAX_EPISODE_STEPS).tolist():
             truncated[i] = True
             self.tell(
-                f"environment {str(self.env_id)!r}: episode {self.episode[i]} does not end; cut after {self.time[i]} "
+                f"environment {str(self.env_id)!r}: episode {self.episode[i]} does not end; cut after {self.time[i]:,} "
                 "steps"
             )
 

@@ -95,7 +95,7 @@ def _episode(
         yield _picture(env, environment), float(reward)
         if terminated or truncated:
             return
-    raise RecipeError(f"an episode had not ended after {MAX_EPISODE_STEPS} steps; give --max-episode-steps")
+    raise RecipeError(f"an episode had not ended after {MAX_EPISODE_STEPS:,} steps; give --max-episode-steps")
 
 
 def _picture(env: gym.Env, environment: Environment) -> Frame:

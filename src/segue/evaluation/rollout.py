@@ -103,7 +103,7 @@ def roll_out(
             "--max-episode-steps N cuts episodes after N steps (in Python: max_episode_steps)"
         )
     if running.any():
-        tell(f"environment {str(env_id)!r}: {running.sum()} evaluation episodes were cut after {step} steps")
+        tell(f"environment {str(env_id)!r}: {running.sum():,} evaluation episodes were cut after {step:,} steps")
     table = np.stack(rewards)
     return Rollouts(
         starts,

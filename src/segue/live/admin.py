@@ -148,7 +148,7 @@ async def _body(request: Request) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > MOST_BYTES:
-            raise Refused(413, "too_large", f"the body is larger than {MOST_BYTES} bytes")
+            raise Refused(413, "too_large", f"the body is larger than {MOST_BYTES:,} bytes")
         parts.append(part)
     return b"".join(parts)
 

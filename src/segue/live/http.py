@@ -329,7 +329,7 @@ async def _body(scope: Scope, receive: Receive) -> bytes | None:
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
                 if size > MOST_BYTES:
-                    raise Refused(413, "too_large", f"the body is larger than {MOST_BYTES} bytes")
+                    raise Refused(413, "too_large", f"the body is larger than {MOST_BYTES:,} bytes")
                 if not message.get("more_body"):
                     return b"".join(parts)
     except TimeoutError:

@@ -226,7 +226,9 @@ class Learner:
         learner = checkpoints.skeleton(algorithm, bridges, spaces, sampler)
         position = checkpointer.position(learner)
         if position is None:
-            learner, checkpointer.lines = hand_over_to_online(self.job, recipe, dataset, logged, spaces, recorder)
+            learner, checkpointer.lines = hand_over_to_online(
+                self.source, recipe, dataset, logged, spaces, recorder, self.job.seed
+            )
             learner = replace(learner, sampler=sampler)
             for line in checkpointer.lines:
                 recorder.note(line)

@@ -100,8 +100,8 @@ def propensities(dataset: Dataset, model: BehaviourModel, seed: int) -> Propensi
     actor = _fit(model, dataset, observation, out, seed)
     error = calibration_error(actor, observation[out], dataset.actions[out])
     notes = [
-        f"the dataset has no 'behaviour_log_prob': its policy was estimated from {count - held} episodes; on the other "
-        f"{held} its probabilities are off by {error:.1%}"
+        f"the dataset has no 'behaviour_log_prob': its policy was estimated from {count - held:,} episodes; on the "
+        f"other {held} its probabilities are off by {error:.1%}"
     ]
     if error > CALIBRATION_LIMIT:
         notes.append(

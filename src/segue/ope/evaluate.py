@@ -153,7 +153,7 @@ class OfflineEvaluation:
                 _shown("{:.4g}", estimate.value),
                 _shown("{:.4g}", bounds.value_lower),
                 _shown("{:+.4g} … {:+.4g}", bounds.difference_lower, bounds.difference_upper),
-                "–" if support is None else f"{support.effective_episodes:.1f} of {self.episodes}",
+                "–" if support is None else f"{support.effective_episodes:,.1f} of {self.episodes:,}",
                 "–" if support is None else f"{support.max_weight:.3g}",
                 "–" if support is None else f"{support.share:.0%}",
                 estimate.verdict.answer,
@@ -418,9 +418,9 @@ class _Evaluation:
         if cut.any():
             left = float((self.discount ** self.dataset.episode_lengths[cut]).mean())
             self.notes.append(
-                f"{cut.sum()} of {len(cut)} episodes were cut: estimates by weights, and the dataset's value, count to "
-                f"the cut; fqe goes on beyond it (a reward there still counts {left:.2g} of one at the start), and is "
-                "compared with the behaviour policy to the cut and the judged one after it"
+                f"{cut.sum():,} of {len(cut):,} episodes were cut: estimates by weights, and the dataset's value, "
+                f"count to the cut; fqe goes on beyond it (a reward there still counts {left:.2g} of one at the "
+                "start), and is compared with the behaviour policy to the cut and the judged one after it"
             )
 
     def note_unfollowed(self, estimates: list[Estimate], episodes: Episodes) -> None:
@@ -429,8 +429,8 @@ class _Evaluation:
         met = [how[e.method] for e in estimates if e.method in how and math.isfinite(e.value)]
         if episodes.followed < steps and met:
             self.notes.append(
-                f"after step {episodes.followed} of {steps} no episode of the dataset does what the policy would do: "
-                + ", ".join(met)
+                f"after step {episodes.followed:,} of {steps:,} no episode of the dataset does what the policy would "
+                f"do: {', '.join(met)}"
             )
 
     def by_weights(self, estimator: Estimator, episodes: Episodes) -> Estimate:
@@ -440,7 +440,7 @@ class _Evaluation:
         value = float(estimator.estimate(episodes, np.ones((1, len(episodes))))[0])
         if math.isnan(value) or support.effective_episodes == 0:
             steps = episodes.rewards.shape[1]
-            after = f"after step {episodes.followed} of {steps} " if episodes.followed else ""
+            after = f"after step {episodes.followed:,} of {steps:,} " if episodes.followed else ""
             verdict = Verdict(
                 "not enough evidence",
                 f"it has no value: {after}no episode of the dataset does what the policy would do",

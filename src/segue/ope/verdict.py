@@ -100,4 +100,4 @@ def keeps(
 
 
 def _basis(support: Support, episodes: str) -> str:
-    return f"effective sample size {support.effective_episodes:.0f} of {episodes}"
+    return f"effective sample size {support.effective_episodes:,.0f} of {episodes}"

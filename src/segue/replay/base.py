@@ -274,6 +274,27 @@ class ReplayStrategy(HyperParameters):
         raise NotImplementedError
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MovingShare(ReplayStrategy):
+    """A strategy in which the dataset has a share that moves linearly from `start` to `end`."""
+
+    start: float = 0.5
+    """Share of the dataset when the online phase starts."""
+    end: float = 0.0
+    """Share of the dataset from `until` on."""
+    until: float = 0.5
+    """Share of the online phase after which the dataset's share stays at `end`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field, low in (("start", 0.0), ("end", 0.0), ("until", 1e-6)):
+            self.require(field, low <= getattr(self, field) <= 1, f"between {low:g} and 1")
+
+    def share(self, progress: Float[jax.Array, ""]) -> Float[jax.Array, ""]:
+        """The dataset's share when this share of the online phase is over."""
+        return self.start + (self.end - self.start) * jnp.minimum(progress / self.until, 1.0)
+
+
 def draw_rows(
     key: Key,
     batch_size: int,

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from segue.core import Key, Spaces
-from segue.replay.base import Replay, ReplayStrategy
+from segue.replay.base import MovingShare, Replay
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Replaced(ReplayStrategy):
+class Replaced(MovingShare):
     """Uniform over what is left of the dataset and the live transitions together.
 
     The part of the dataset that is left falls linearly from `start` to `end`; equal ones keep that fraction for good.
@@ -24,15 +24,6 @@ class Replaced(ReplayStrategy):
 
     start: float = 1.0
     """Share of the dataset in the pool when the online phase starts."""
-    end: float = 0.0
-    """Share of the dataset in the pool when the replacement is over."""
-    until: float = 0.5
-    """Share of the online phase after which it stays at `end`."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for field, low in (("start", 0.0), ("end", 0.0), ("until", 1e-6)):
-            self.require(field, low <= getattr(self, field) <= 1, f"between {low:g} and 1")
 
     def init(self, replay: Replay, spaces: Spaces, key: Key) -> Int[jax.Array, " log"]:
         """The rows of the dataset in a random order; the last ones leave first."""
@@ -42,8 +33,7 @@ class Replaced(ReplayStrategy):
         self, state: Int[jax.Array, " log"], key: Key, batch_size: int, replay: Replay, progress: Float[jax.Array, ""]
     ) -> Int[jax.Array, " batch"]:
         """Uniform over the rows of the dataset that are left, and the ring."""
-        share = self.start + (self.end - self.start) * jnp.minimum(progress / self.until, 1.0)
-        left = jnp.round(share * replay.offline_size).astype(jnp.int32)
+        left = jnp.round(self.share(progress) * replay.offline_size).astype(jnp.int32)
         left = jnp.where(replay.online_size > 0, left, jnp.maximum(left, 1))
         drawn = jax.random.randint(key, (batch_size,), 0, left + replay.online_size)
         return jnp.where(drawn < left, state[drawn], replay.offline_size + drawn - left)

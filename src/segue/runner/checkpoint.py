@@ -28,7 +28,7 @@ from segue.core import Learner, Normaliser, Spaces, same_shape
 from segue.data.encoding import Encoding
 from segue.envs import Environment, environment_spaces
 from segue.errors import RecipeError, SegueError
-from segue.files import write_directory
+from segue.files import UNREADABLE, write_directory
 from segue.plugins import PluginError
 from segue.policy import Policy
 from segue.recipe import decode, encode
@@ -171,25 +171,11 @@ def load(directory: Path | str) -> Checkpoint:
         if finals:
             hint = f"; it is a run: give {' or '.join(finals[:SUGGESTED])}"
         raise SegueError(f"{directory}: no checkpoint here ({error.filename} is missing){hint}") from error
-    except _UNREADABLE as error:
+    except (SafetensorError, *UNREADABLE) as error:
         raise SegueError(f"{directory}: the checkpoint is damaged ({error}); use another one") from error
     if parameters_sha256(learner) != digest:
         raise SegueError(f"{directory}: the checkpoint is damaged (its hash does not match); use another one")
     return Checkpoint(algorithm, bridges, spaces, environment, learner, seen, progress, encoding, low_high, observed)
-
-
-#: What reading a damaged file raises.
-_UNREADABLE = (
-    SegueError,
-    SafetensorError,
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    ArithmeticError,
-)
 
 
 def damage(directory: Path) -> str | None:

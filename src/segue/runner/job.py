@@ -160,8 +160,10 @@ def _online(
         masks = spaces.discrete and ((logged is not None and logged.allowed is not None) or gives_masks(env_id))
         replay = Replay.create(rows, capacity, spaces, algorithm.chunk_length > 1, algorithm.needs_costs, masks, parts)
         sampler = strategy.init(replay, spaces, rng.stream(job.seed, "sampler"))
+    source = None if job.pretrained is None else checkpoint.load(job.pretrained)
+    learnt_from = _observed_before(source, dataset)
     if checkpointer.state is None:
-        learner, checkpointer.lines = hand_over_to_online(job, recipe, dataset, logged, spaces, recorder)
+        learner, checkpointer.lines = hand_over_to_online(source, recipe, dataset, logged, spaces, recorder, job.seed)
         learner, position = replace(learner, sampler=sampler), None
         for line in checkpointer.lines:
             recorder.note(line)
@@ -174,6 +176,7 @@ def _online(
                 for name, saved in position.learners.items()
             }
             position = dataclasses.replace(position, learners=grown)
+    del source  # its arrays would stay on the device
     settings = OnlineSettings(
         env_id=env_id,
         steps=recipe.online_steps,
@@ -192,8 +195,6 @@ def _online(
     )
     probe = Probe(logged)
     unit = {} if dataset is None else _unit(dataset)
-
-    learnt_from = _observed_before(job, dataset)
     observed = learnt_from
 
     def keep(step: int, learner: Learner, seen: Float[np.ndarray, "2 observation"] | None) -> None:
@@ -216,10 +217,10 @@ def _online(
     return Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, 1.0, **unit, observed=observed)
 
 
-def _observed_before(job: Job, dataset: Dataset | None) -> Float[np.ndarray, "2 observation"] | None:
+def _observed_before(source: Checkpoint | None, dataset: Dataset | None) -> Float[np.ndarray, "2 observation"] | None:
     """The range of the dataset's observations; the offline phase has it already, and a dataset on disk is long."""
-    if job.pretrained is not None and (known := checkpoint.load(job.pretrained).observed) is not None:
-        return known
+    if source is not None and source.observed is not None:
+        return source.observed
     return None if dataset is None else dataset.observed()
 
 
@@ -235,7 +236,7 @@ def _warn_of_a_weak_start(recorder: JobRecorder, dataset_return: float, episodes
         recorder.event(
             "online",
             0,
-            f"the policy handed over earns {score:.4g} on average of {episodes} episodes, the dataset's episodes "
+            f"the policy handed over earns {score:.4g} on average of {episodes:,} episodes, the dataset's episodes "
             f"{dataset_return:.4g}: what holds the policy will hold it there; a longer offline phase, or another "
             "offline algorithm, may hand over more",
         )

@@ -140,7 +140,7 @@ def require_intact(job: Job, position: Mapping[str, Any]) -> None:
         with file.open("rb") as stream:
             begins = stream.read(size)
         if len(begins) < size or hashlib.sha256(begins).hexdigest() != position["sha256"][name]:
-            raise SegueError(f"{file} no longer begins with the {size} bytes that were written")
+            raise SegueError(f"{file} no longer begins with the {size:,} bytes that were written")
 
 
 def _file(job: Job, name: str) -> Path:

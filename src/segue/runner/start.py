@@ -25,7 +25,6 @@ from segue.recipe import Recipe, located
 from segue.replay import REPLAYS, Replay
 from segue.replay.on_disk import OnDisk, transitions_of
 from segue.runner import checkpoint
-from segue.runner.jobs import Job
 from segue.training.distil import distil
 from segue.training.handover import hand_over
 from segue.training.hindsight import logged_with_copies
@@ -40,20 +39,22 @@ MISTAKEN = 0.01
 
 
 def hand_over_to_online(
-    job: Job,
+    source: checkpoint.Checkpoint | None,
     recipe: Recipe,
     dataset: Dataset | None,
     logged: Transition | OnDisk | None,
     spaces: Spaces,
     recorder: Recorder,
+    seed: int,
 ) -> tuple[Learner, list[str]]:
     """The online learner with its bridges attached, and a word on what happened to each role.
 
-    `log` is the dataset as the online algorithm learns from it.
+    `source` is the pretrained checkpoint, if there is one; `logged` is the dataset as the online algorithm learns from
+    it.
     """
     algorithm = recipe.online
     assert algorithm is not None
-    learner, lines = _starting_learner(job, recipe, dataset, spaces)
+    learner, lines = _starting_learner(source, recipe, dataset, spaces, seed)
 
     parts = None if dataset is None else dataset.part_rows(recipe.dataset_hindsight)
 
@@ -65,7 +66,7 @@ def hand_over_to_online(
                 Replay.create(logged, 0, spaces, part_rows=parts),
                 recorder,
                 steps=steps,
-                seed=job.seed,
+                seed=seed,
                 env_id=None,
                 eval_every=max(steps, 1),
                 eval_episodes=1,
@@ -89,7 +90,7 @@ def hand_over_to_online(
     handover = Handover(algorithm, spaces, dataset, None if isinstance(seen, OnDisk) else seen, tell, fit_critic)
     states: dict[str, Any] = {}
     for bridge in sorted(recipe.bridges, key=lambda bridge: bridge.attach_order):
-        learner, states[bridge.name] = bridge.attach(learner, handover, rng.stream(job.seed, "bridge", bridge.name))
+        learner, states[bridge.name] = bridge.attach(learner, handover, rng.stream(seed, "bridge", bridge.name))
         lines += bridge.describe(states[bridge.name])
     if algorithm.updates_per_block > 4 * recipe.effective_updates_per_step:
         lines.append(
@@ -100,28 +101,29 @@ def hand_over_to_online(
     return replace(learner, bridges=tuple(states[bridge.name] for bridge in recipe.bridges)), lines
 
 
-def _starting_learner(job: Job, recipe: Recipe, dataset: Dataset | None, spaces: Spaces) -> tuple[Learner, list[str]]:
+def _starting_learner(
+    source: checkpoint.Checkpoint | None, recipe: Recipe, dataset: Dataset | None, spaces: Spaces, seed: int
+) -> tuple[Learner, list[str]]:
     """What the online phase starts from, and a word on each role."""
-    algorithm, key = recipe.online, rng.stream(job.seed, "online-init")
+    algorithm, key = recipe.online, rng.stream(seed, "online-init")
     assert algorithm is not None
-    if job.pretrained is None:
+    if source is None:
         return init_learner(algorithm, algorithm.init(key, spaces), normaliser_of(recipe, dataset)), [
             "everything: fresh"
         ]
-    source = checkpoint.load(job.pretrained)
     observations = None if dataset is None else dataset.observations
     learner, handover = hand_over(source.learner, source.algorithm, algorithm, spaces, key, observations)
     lines = list(handover.lines)
     if "actor" in handover.fresh and algorithm.chunk_length > 1:
         lines.append(f"actor: not taught: {algorithm.name} decides on {algorithm.chunk_length} actions at once")
     elif "actor" in handover.fresh and dataset is not None and recipe.distil_steps:
-        learner, loss = distil(source.policy(), learner, algorithm, dataset.observations, recipe.distil_steps, job.seed)
+        learner, loss = distil(source.policy(), learner, algorithm, dataset.observations, recipe.distil_steps, seed)
         nets = learner.nets
         copies = {role: copy_arrays(nets.actor) for role in nets.roles() if origin(role) == "actor"}
         learner = replace(learner, nets=nets.replace(**copies))
         lines.append(
-            f"actor: taught in {recipe.distil_steps} updates what {source.algorithm.name} does on the dataset's states "
-            f"(last loss {loss:.3g})"
+            f"actor: taught in {recipe.distil_steps:,} updates what {source.algorithm.name} does on the dataset's "
+            f"states (last loss {loss:.3g})"
         )
     elif "actor" not in handover.fresh and recipe.distil_steps not in (0, Recipe.distil_steps):
         why = "the actor is carried over" if "actor" in handover.carried else f"{algorithm.name} has no actor"

@@ -25,7 +25,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from segue.errors import SegueError
-from segue.files import set_aside, write_atomically, write_directory
+from segue.files import UNREADABLE, set_aside, write_atomically, write_directory
 from segue.replay.replay_log import assemble
 
 FORMAT = 2
@@ -99,7 +99,7 @@ class StateStore:
                 usable(state.plain)
             except _OtherFormat:
                 raise
-            except _UNREADABLE as error:
+            except (SafetensorError, MemoryError, *UNREADABLE) as error:
                 aside = set_aside(place)
                 notes.append(f"the state at {place} is damaged ({error}); it is now {aside.name} and not used")
                 continue
@@ -145,7 +145,7 @@ class StateStore:
                 raise SegueError(f"{file}: {error}") from None
             expected = stop
         if count > needed and expected != count:
-            raise SegueError(f"transition {expected or needed} of {count} is missing in {self.directory / 'rows'}")
+            raise SegueError(f"transition {expected or needed:,} of {count:,} is missing in {self.directory / 'rows'}")
         return assemble(parts)
 
     def _parts(self) -> list[tuple[int, int, Path]]:
@@ -185,19 +185,6 @@ def saved_step(directory: Path) -> int | None:
     """The step of the newest state of a job, by its name; None if none was saved."""
     steps = (place.name.removeprefix("step-") for place in directory.glob("step-*"))
     return max((int(step) for step in steps if step.isdecimal()), default=None)
-
-
-_UNREADABLE = (
-    SegueError,
-    SafetensorError,
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-    MemoryError,
-)
 
 
 class _OtherFormat(SegueError):

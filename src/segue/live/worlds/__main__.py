@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> int:
         raise SegueError("expected --traffic.episodes N: a dataset has an end")
     columns = logged(make_world(flags.world), flags.world, flags.traffic.episodes, flags.traffic.seed)
     np.savez_compressed(flags.to, **columns)
-    print(f"{flags.to}: {len(columns['rewards'])} steps of {flags.traffic.episodes} episodes")
+    print(f"{flags.to}: {len(columns['rewards']):,} steps of {flags.traffic.episodes:,} episodes")
     return 0
 
 

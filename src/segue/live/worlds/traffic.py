@@ -38,7 +38,7 @@ class Tally:
         arms = "; ".join(
             f"{arm}: mean return {np.mean(some):.3g}" for arm, some in sorted(self.returns.items()) if some
         )
-        counts = ", ".join(f"{number} {what}" for what, number in self.count.items())
+        counts = ", ".join(f"{number:,} {what}" for what, number in self.count.items())
         return f"{counts or 'nothing yet'}{'; ' + arms if arms else ''}"
 
 
