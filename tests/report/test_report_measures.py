@@ -21,6 +21,7 @@ from segue.report.measures import (
     seed_measures,
     share_below,
     steps_to_reach,
+    swing,
     time_to_recover,
 )
 from segue.report.references import D4RL, GYMNASIUM, Reference, reference
@@ -179,6 +180,7 @@ def test_all_measures_of_a_seed_without_noise(seed: Any) -> None:
             "within limit": math.nan,
             "dip": 60.0,
             "raw dip": 60.0,
+            "swing": math.sqrt((45**2 + 30**2) / 2),  # 40 − 85, 70 − 100
             "live": 75.0,
             "share below": 2 / 3,
             "recovery": 3000.0,
@@ -192,7 +194,7 @@ def test_all_measures_of_a_seed_without_noise(seed: Any) -> None:
 def test_without_a_convention_or_a_dataset_nothing_is_made_up(seed: Any) -> None:
     measures = seed_measures(recorded(seed({0: 100.0, 1000: 40.0}, 100.0), 3))
     absent = {name for name, value in measures.items() if math.isnan(value)}
-    assert absent == {"normalised", "regret", "cost", "within limit", "live", "stability", "plasticity"}
+    assert absent == {"normalised", "regret", "cost", "within limit", "live", "stability", "plasticity", "swing"}
 
 
 def test_one_episode_per_evaluation_gives_a_raw_dip_only(seed: Any) -> None:
@@ -205,6 +207,17 @@ def test_an_arm_that_replays_the_dataset_only_is_compared_with_the_dataset(seed:
     measures = seed_measures(recorded(seed({0: 5.0, 1000: 40.0, 2000: 90.0}), 3), dataset_return=60.0)
     assert (measures["stability"], measures["plasticity"]) == (-20.0, 30.0)
     assert math.isnan(measures["dip"])
+
+
+def test_swing_is_zero_on_average_where_only_noise_moves_the_evaluations() -> None:
+    source = np.random.default_rng(0)
+    found = np.array([swing(list(source.normal(size=(20, 10)))) for _ in range(400)])
+    squares = found * abs(found)
+    assert abs(squares.mean()) < 4 * squares.std() / 20 < 0.15 / 4  # 0.15: the variance by noise of what is squared
+
+
+def test_a_steady_climb_does_not_swing() -> None:
+    assert swing([np.full(3, 10.0 * step) for step in range(5)]) == 0
 
 
 def test_a_seed_without_evaluations_has_no_measures() -> None:

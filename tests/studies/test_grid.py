@@ -134,7 +134,7 @@ def test_a_stopped_study_leaves_no_process_and_the_same_command_goes_on(tmp_path
     assert stored_status(tmp_path) == "complete"
 
 
-@pytest.mark.parametrize("name", ["exercise", "collapse", "guidance", "leaderboard"])
+@pytest.mark.parametrize("name", ["exercise", "collapse", "guidance", "leaderboard", "levers"])
 @pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_every_recipe_of_every_study_can_be_built_and_written_down(name: str, full: bool, tmp_path: Path) -> None:
     import importlib

@@ -8,10 +8,12 @@ guess; what was never reached within the budget is infinite.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from segue.report.references import Reference
@@ -50,6 +52,12 @@ HANDOVER = (
         "return",
         "Dip: how far the return fell below the offline score, corrected for evaluation noise. It is 0 on average "
         "where nothing changes, and can be negative.",
+    ),
+    Measure(
+        "swing",
+        "return",
+        "Swing: how far an evaluation typically lies from the mean of its two neighbours, corrected for evaluation "
+        "noise; can be negative.",
     ),
     Measure("live", "return", "Live: mean return of the training episodes, which explore."),
     Measure("share below", "share", "Share below: share of online evaluations below the offline score."),
@@ -91,6 +99,24 @@ def raw_dip(offline_score: float, returns: ArrayLike) -> float:
     if not values.size or math.isnan(offline_score):
         return math.nan
     return max(0.0, offline_score - float(values.min()))
+
+
+def swing(episodes: Sequence[Float[np.ndarray, " episodes"]]) -> float:
+    """Root of mean_i ((R_i − (R_{i−1} + R_{i+1})/2)² − its variance by noise), negative where that mean is.
+
+    Args:
+        episodes: returns of each evaluation's episodes, in their order.
+
+    Returns:
+        NaN with fewer than three evaluations, or fewer than two episodes in one.
+    """
+    if len(episodes) < 3 or min(returns.size for returns in episodes) < 2:
+        return math.nan
+    mean = np.array([returns.mean() for returns in episodes])
+    noise = np.array([returns.var(ddof=1) / returns.size for returns in episodes])
+    apart = mean[1:-1] - (mean[:-2] + mean[2:]) / 2
+    square = float((apart**2 - noise[1:-1] - (noise[:-2] + noise[2:]) / 4).mean())
+    return math.copysign(math.sqrt(abs(square)), square)
 
 
 def share_below(offline_score: float, steps: ArrayLike, returns: ArrayLike) -> float:
@@ -158,6 +184,7 @@ def seed_measures(
         "within limit": share_within(cost_limit, seed),
         "dip": fall(split_means(episodes)) if fell else math.nan,
         "raw dip": raw_dip(offline, returns) if fell else math.nan,
+        "swing": swing(episodes),
         "live": seed.training_return,
         "share below": share_below(offline, steps, returns),
         "recovery": time_to_recover(offline, steps, returns) if fell else math.nan,

@@ -1,0 +1,1 @@
+"""What each lever does to one handover: `python -m studies.levers`."""
