@@ -60,14 +60,14 @@ def arms(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
         "live data only": changed(replay=segue.OnlineOnly()),
         "no LayerNorm": changed(offline=without_norm(cql), online=without_norm(sac)),
         "a fifth of the pretraining": changed(offline_steps=plain.offline_steps // 5),
-        "slower targets": online(tau=0.001),
+        "slower targets": online(polyak=0.001),
         "shorter steps of the policy": online(actor_learning_rate=3e-5),
         "four updates per step": changed(
             online=dataclasses.replace(sac, critic_updates_per_actor_update=4), updates_per_step=4.0
         ),
         "averaged actor": changed(bridges=(segue.AveragedActor(),)),
         "averaged actor, slower targets": dataclasses.replace(
-            online(tau=0.001), bridges=(segue.AveragedActor(average=0.001),)
+            online(polyak=0.001), bridges=(segue.AveragedActor(average=0.001),)
         ),
         "conservative update": changed(bridges=(segue.ConservativeUpdate(),)),
         "guard": changed(bridges=(segue.Guard(),)),
