@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test suite slow lint docs new-algorithm new-bridge new-format bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard evidence live-promotion live-harm lock \
+.PHONY: install demo test suite slow lint docs new-algorithm new-bridge new-format bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard levers evidence live-promotion live-harm lock \
     hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
@@ -106,6 +106,10 @@ guidance: install
 # Recipes on one live budget, RLPD from scratch among them: studies/leaderboard; half an hour per task and seed.
 leaderboard: data
 	$(BIN)/python -m studies.leaderboard
+
+# One handover, and what each lever does to it: studies/levers; a quarter of an hour a seed.
+levers: install
+	$(BIN)/python -m studies.levers
 
 # The policy distribution of IQL and AWAC: studies/distribution; GLUCOSE names NeoRL-2's simglucose-val.npz.
 distribution: data

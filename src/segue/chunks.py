@@ -1,6 +1,7 @@
 """Action chunks: policies that decide on several actions at once and play them one after the other (Li et al. 2025).
 
-To learn, `chunk_batch` makes transitions of h steps out of single ones; to act, `play` remembers the rest of a chunk.
+To learn, `sequence_batch` makes transitions of h steps out of single ones, as n-step targets need them too; to act,
+`play` remembers the rest of a chunk.
 """
 
 from __future__ import annotations
@@ -19,15 +20,19 @@ from segue.replay.base import Replay
 Carry = tuple[Int[Array, " batch"], Float[Array, "batch chunk action"]]
 
 
-def chunk_batch(replay: Replay, rows: Int[Array, " batch"], first: Transition, length: int) -> Transition:
+def sequence_batch(
+    replay: Replay, rows: Int[Array, " batch"], first: Transition, length: int, chunked: bool
+) -> Transition:
     """Transitions of `length` steps that begin with these rows, of which `first` are the transitions.
 
-    The reward is the sum of the steps' rewards, each discounted by the steps before it; the discount is the product;
-    the actions of a chunk lie side by side, [batch, length · action]. `valid` is 1 for the steps before the end of the
-    episode or of what is stored, and what lies beyond counts for nothing.
+    The reward (and the cost) is the sum of the steps', each discounted by the steps before it; the discount is the
+    product. What lies beyond the end of the episode, or of what is stored, counts for nothing. `chunked`: the actions
+    lie side by side, [batch, length · action], and `valid` is 1 for the steps that count. Otherwise the action is the
+    first one's, as in an n-step target.
     """
-    assert first.following is not None, "the replay holds no sequences: Replay.create(…, chunks=True)"
+    assert first.following is not None, "the replay holds no sequences: Replay.create(…, sequences=True)"
     actions, reward, discount, last = [first.action], jnp.asarray(first.reward), first.discount, first
+    cost = first.cost
     valid = [jnp.ones_like(reward)]
     for _ in range(length - 1):
         assert last.following is not None
@@ -36,15 +41,24 @@ def chunk_batch(replay: Replay, rows: Int[Array, " batch"], first: Transition, l
         rows = jnp.where(going > 0, after, rows)
         step = replay.gather(rows)
         reward = reward + going * discount * step.reward
+        cost = None if cost is None or step.cost is None else cost + going * discount * step.cost
         discount = jnp.where(going > 0, discount * step.discount, discount)
-        actions.append(jnp.where((going > 0)[:, None], step.action, 0.0))
+        if chunked:
+            actions.append(jnp.where((going > 0)[:, None], step.action, 0.0))
         valid.append(going)
         last = step
-    return first._replace(
-        action=jnp.concatenate(actions, axis=-1),
+    target = first._replace(
         reward=reward,
+        cost=cost,
         discount=discount,
         next_observation=last.next_observation,
+        next_action=last.next_action,
+        next_allowed=last.next_allowed,
+    )
+    if not chunked:
+        return target
+    return target._replace(
+        action=jnp.concatenate(actions, axis=-1),
         valid=jnp.stack(valid, axis=-1),
     )
 

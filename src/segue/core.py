@@ -33,8 +33,8 @@ class Transition(NamedTuple):
     return_to_go: Float[Array, "*batch"]
     next_action: Float[Array, "*batch action"] | Int[Array, "*batch"]
     following: Int[Array, "*batch"] | None = None
-    """For action chunks only: where the next step of the episode is stored, as a row of the dataset or the number of a
-    live transition; −1 where there is none (yet)."""
+    """For targets of several steps only: where the next step of the episode is stored, as a row of the dataset or the
+    number of a live transition; −1 where there is none (yet)."""
     cost: Float[Array, "*batch"] | None = None
     """The cost of the step, a safety signal; only for an algorithm that learns from costs."""
     allowed: Bool[Array, "*batch actions"] | None = None

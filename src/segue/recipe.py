@@ -292,10 +292,11 @@ class Recipe(Checked):
     def _check_chunks(self) -> None:
         for field, learners in (("hindsight", (self.online,)), ("dataset_hindsight", (self.offline, self.online))):
             for algorithm in learners:
-                if getattr(self, field) and algorithm is not None and algorithm.chunk_length > 1:
+                if getattr(self, field) and algorithm is not None and algorithm.sequence_length > 1:
+                    length = "n_step" if algorithm.chunk_length == 1 else "chunk"
                     raise RecipeError(
-                        f"{field} gives each step a goal of its own, and {algorithm.name} learns from chunks of "
-                        f"{algorithm.chunk_length} steps; set chunk to 1, or leave {field} out"
+                        f"{field} gives each step a goal of its own, and {algorithm.name} learns from "
+                        f"{algorithm.sequence_length} steps at once; set {length} to 1, or leave {field} out"
                     )
 
     def _check_inherited(self, bridge: Bridge, online: Algorithm, roles: set[str]) -> None:

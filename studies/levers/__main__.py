@@ -59,6 +59,9 @@ def arms(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
         "plain": plain,
         "live data only": changed(replay=segue.OnlineOnly()),
         "no LayerNorm": changed(offline=without_norm(cql), online=without_norm(sac)),
+        "three-step targets": changed(
+            offline=dataclasses.replace(cql, n_step=3), online=dataclasses.replace(sac, n_step=3)
+        ),
         "a fifth of the pretraining": changed(offline_steps=plain.offline_steps // 5),
         "slower targets": online(polyak=0.001),
         "shorter steps of the policy": online(actor_learning_rate=3e-5),
@@ -83,7 +86,10 @@ STUDY = Study(
         [
             (name, {arm: f"{TASK}: {arm}" for arm in ("plain", *group)})
             for name, group in (
-                ("data and pretraining", ("live data only", "no LayerNorm", "a fifth of the pretraining")),
+                (
+                    "data and pretraining",
+                    ("live data only", "no LayerNorm", "three-step targets", "a fifth of the pretraining"),
+                ),
                 (
                     "steps and targets",
                     ("slower targets", "shorter steps of the policy", "four updates per step"),

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from references.nets import q_values
 
-from helpers import fresh_learner, random_learner, small
+from helpers import fresh_learner, random_learner, same_bits, small
 from segue.acting import restart
 from segue.bridges import SAMG, CriticRefit, Guard, JumpStart, PolicyExpansion, QFilter
-from segue.chunks import chunk_batch
+from segue.chunks import sequence_batch
 from segue.core import Normaliser, Spaces, Transition
 from segue.data import load
 from segue.errors import RecipeError, SegueError
@@ -61,7 +61,7 @@ def test_a_chunk_sums_the_discounted_rewards_of_its_steps_up_to_the_end_of_the_e
     rows = steps(*map(list, zip(*episodes, strict=True)))
     replay = Replay.create(rows, 0, SPACES)
     chosen = np.array([data.draw(st.integers(0, len(rows.reward) - 1)) for _ in range(5)])
-    batch = chunk_batch(replay, jnp.asarray(chosen), replay.gather(jnp.asarray(chosen)), length)
+    batch = sequence_batch(replay, jnp.asarray(chosen), replay.gather(jnp.asarray(chosen)), length, True)
     for i, row in enumerate(chosen):
         reward, discount, following, valid = by_hand(rows, row, length)
         assert float(batch.reward[i]) == pytest.approx(reward, rel=1e-5)
@@ -69,11 +69,15 @@ def test_a_chunk_sums_the_discounted_rewards_of_its_steps_up_to_the_end_of_the_e
         assert batch.valid[i].tolist() == valid
         assert batch.next_observation[i] == following
         assert batch.action[i].tolist() == [row + k if valid[k] else 0 for k in range(length)]
+    target = sequence_batch(replay, jnp.asarray(chosen), replay.gather(jnp.asarray(chosen)), length, False)
+    assert same_bits((target.reward, target.discount), (batch.reward, batch.discount))
+    assert np.array_equal(target.action[:, 0], chosen), "an n-step target is that of the first action"
+    assert target.valid is None
 
 
 def test_in_the_ring_a_chunk_stays_with_its_episode_and_stops_where_it_was_overwritten():
     """Two episodes in turn, 17 steps each, in a ring of 24: as backfill links them."""
-    replay = Replay.create(None, 24, SPACES, chunks=True)
+    replay = Replay.create(None, 24, SPACES, sequences=True)
     backfill = ReturnBackfill(("following",), GAMMA, 2)
     for step in range(17):
         rows = np.array([[step], [100 + step]], np.float32)
@@ -83,7 +87,7 @@ def test_in_the_ring_a_chunk_stays_with_its_episode_and_stops_where_it_was_overw
         backfill.watch(batch, np.array([False, False]))
         replay = backfill.apply(append(replay, batch))
     rows = jnp.arange(24)
-    batch = chunk_batch(replay, rows, replay.gather(rows), 3)
+    batch = sequence_batch(replay, rows, replay.gather(rows), 3, True)
     first = np.asarray(batch.action)[:, 0]
     assert sorted(first.tolist()) == [*range(5, 17), *range(105, 117)], "the newest 24"
     left = np.minimum(np.where(first < 100, 17, 117) - first, 3)
@@ -108,8 +112,34 @@ def test_observations_say_nothing_of_where_an_episode_ends():
     algorithm = small("fql", chunk=2)
     replay = Replay.create(algorithm.transitions(dataset, Normaliser.identity(3)), 0, Spaces(3, 2))
     rows = jnp.arange(12)
-    batch = chunk_batch(replay, rows, replay.gather(rows), 2)
+    batch = sequence_batch(replay, rows, replay.gather(rows), 2, True)
     assert np.asarray(batch.valid)[:, 1].tolist() == [1, 1, 1, 0] * 3
+
+
+@pytest.mark.parametrize("name", ["sac", "dqn"])
+def test_the_rows_of_an_algorithm_with_n_steps_lead_to_the_return_of_n_steps(name):
+    """A reward at the end of each episode of three steps."""
+    rows = 300
+    rng = np.random.default_rng(0)
+    dataset = load(
+        {
+            "observations": np.tile(np.eye(3), (100, 1)),
+            "actions": rng.integers(0, 2, rows) if name == "dqn" else rng.uniform(-1, 1, (rows, 1)),
+            "rewards": np.tile([0.0, 0.0, 1.0], 100),
+            "terminals": np.arange(rows) % 3 == 2,
+            "timeouts": np.zeros(rows, bool),
+        }
+    )
+    algorithm = small(name, n_step=3, discount=0.9)
+    replay = Replay.create(algorithm.transitions(dataset, Normaliser.identity(3)), 0, dataset.spaces)
+    batch = sequence_batch(replay, jnp.arange(3), replay.gather(jnp.arange(3)), algorithm.sequence_length, False)
+    assert np.asarray(batch.reward) == pytest.approx([0.81, 0.9, 1.0])
+    assert np.asarray(batch.discount).tolist() == [0, 0, 0]
+
+
+def test_a_chunk_has_no_n_step_target():
+    with pytest.raises(RecipeError, match="1 with action chunks"):
+        small("fql", chunk=2, n_step=3)
 
 
 def test_a_critic_does_not_learn_from_a_chunk_that_its_episode_cuts():

@@ -14,7 +14,7 @@ import pytest
 
 import segue
 from segue.algorithms.base import Algorithm
-from segue.chunks import chunk_batch
+from segue.chunks import sequence_batch
 from segue.conformance import copy_of, dataset, learner_of, same_bits, small, spaces_of
 from segue.core import Normaliser, Spaces
 from segue.data import mapped
@@ -68,8 +68,8 @@ def test_the_rows_of_a_batch_hold_what_they_hold_in_memory(name: str, tmp_path: 
     for drawn, there in zip(rows, places, strict=True):
         expected, found = memory.gather(drawn), window.gather(there)
         if length > 1:
-            expected = chunk_batch(memory, jnp.asarray(drawn), expected, length)
-            found = chunk_batch(window, there, found, length)
+            expected = sequence_batch(memory, jnp.asarray(drawn), expected, length, True)
+            found = sequence_batch(window, there, found, length, True)
         for column in set(expected._fields) - unused - {"following"}:
             assert same_bits(getattr(expected, column), getattr(found, column)), column
 

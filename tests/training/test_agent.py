@@ -11,7 +11,7 @@ import pytest
 
 from helpers import same_bits
 from segue.algorithms import FQL, SAC, CalQL
-from segue.chunks import chunk_batch
+from segue.chunks import sequence_batch
 from segue.core import Normaliser, Spaces, Transition
 from segue.errors import SegueError
 from segue.replay import OnlineOnly, Replay
@@ -111,7 +111,7 @@ def test_late_transitions_of_several_episodes_make_whole_chunks():
     algorithm = FQL(hidden_sizes=(8,), batch_size=8, chunk=2)
     learner = init_learner(algorithm, algorithm.init(jax.random.key(0), SPACES), Normaliser.identity(1))
     settings = AgentSettings(steps=100, warmup_steps=0, updates_per_step=1.0, seed=0, slots=2)
-    replay = Replay.create(None, 100, SPACES, chunks=True)
+    replay = Replay.create(None, 100, SPACES, sequences=True)
     one = Agent(algorithm, (), OnlineOnly(), learner, replay, Notes(), settings)
     begun = [(slot, one.begin(slot, STILL, STILL)) for _ in range(10) for slot in (0, 1)]
     for slot in (1, 0):
@@ -119,7 +119,7 @@ def test_late_transitions_of_several_episodes_make_whole_chunks():
             if place == slot:
                 one.complete(row, 1.0, STILL)
     one.take_in()
-    batch = chunk_batch(one.replay, jnp.arange(20), one.replay.gather(jnp.arange(20)), 2)
+    batch = sequence_batch(one.replay, jnp.arange(20), one.replay.gather(jnp.arange(20)), 2, True)
     assert np.asarray(batch.valid)[:, 1].sum() == 18, "all but the last of each episode"
 
 

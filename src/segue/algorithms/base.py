@@ -164,6 +164,11 @@ class Algorithm(HyperParameters):
         """Actions that it decides on at once: its networks' actions are so many side by side (segue.chunks)."""
         return 1
 
+    @property
+    def sequence_length(self) -> int:
+        """Steps that a transition it learns from is made of (segue.chunks)."""
+        return self.chunk_length
+
     def steps(self) -> tuple[AnyStep, ...]:
         """The steps of an update, in their order; every role has one at most."""
         raise NotImplementedError
@@ -245,7 +250,7 @@ class Algorithm(HyperParameters):
             rows = rows._replace(cost=dataset.require_cost(self.name))
         if dataset.allowed_actions is not None:
             rows = rows._replace(allowed=dataset.allowed_actions, next_allowed=dataset.next_allowed_actions())
-        return rows if self.chunk_length == 1 else rows._replace(following=dataset.next_rows())
+        return rows if self.sequence_length == 1 else rows._replace(following=dataset.next_rows())
 
     @property
     def sparse_failure_reward(self) -> float | None:
@@ -355,6 +360,8 @@ class CriticBased(Algorithm):
     """LayerNorm in the critic's hidden layers, before the activation (RLPD, WSRL) or after it (ReBRAC)."""
     polyak: float = 0.005
     """τ of the target networks: target ← τ·online + (1 − τ)·target."""
+    n_step: int = 1
+    """n of the n-step target: so many rewards before a value is bootstrapped; not corrected for being off-policy."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -366,6 +373,12 @@ class CriticBased(Algorithm):
         )
         self.require("ensemble_size", 1 <= self.ensemble_size <= 1000, "between 1 and 1,000")
         self.require("polyak", 0 < self.polyak <= 1, "above 0 and at most 1")
+        self.require("n_step", 1 <= self.n_step <= 100, "between 1 and 100")
+
+    @property
+    def sequence_length(self) -> int:
+        """A chunk is a target of its own length."""
+        return max(self.chunk_length, self.n_step)
 
     def at(self, progress: Progress) -> Self:
         """The algorithm at this point of its phase."""

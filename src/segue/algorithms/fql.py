@@ -58,6 +58,7 @@ class FQL(ActorCritic):
         self.require("behaviour_learning_rate", self.behaviour_learning_rate > 0, "above 0")
         self.require("bc_weight", self.bc_weight >= 0, "at least 0")
         self.require("flow_steps", self.flow_steps >= 1, "at least 1")
+        self.require("n_step", 1 in (self.n_step, self.chunk), "1 with action chunks, whose length is the target's")
         self.require("chunk", self.chunk >= 1, "at least 1")
 
     @property

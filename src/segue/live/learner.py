@@ -220,7 +220,7 @@ class Learner:
         kept = logged if strategy.needs_dataset else None
         masks = logged is not None and logged.allowed is not None
         replay = Replay.create(
-            kept, self._capacity, spaces, algorithm.chunk_length > 1, algorithm.needs_costs, masks, parts
+            kept, self._capacity, spaces, algorithm.sequence_length > 1, algorithm.needs_costs, masks, parts
         )
         sampler = strategy.init(replay, spaces, rng.stream(self.job.seed, "sampler"))
         learner = checkpoints.skeleton(algorithm, bridges, spaces, sampler)

@@ -109,7 +109,7 @@ class Replay(eqx.Module):
     ) -> tuple[Replay, Int[Array, "*updates batch"]]:
         """A replay that holds, of a dataset on disk, what updates with these rows need; and the rows in it.
 
-        `length` is the number of steps that are looked at from each row (action chunks).
+        `length` is the number of steps that are looked at from each row (segue.chunks).
         """
         assert self.disk is not None
         logged = rows < self.offline_size
@@ -127,20 +127,20 @@ class Replay(eqx.Module):
         offline: Transition | OnDisk | None,
         capacity: int,
         spaces: Spaces,
-        chunks: bool = False,
+        sequences: bool = False,
         costs: bool = False,
         masks: bool = False,
         part_rows: tuple[Int[np.ndarray, " parts"], Float[np.ndarray, " parts"]] | None = None,
     ) -> Replay:
         """The dataset, on the device unless it lies on disk, and an empty ring of this capacity (0: none).
 
-        With what `chunks` of actions, `costs` or `masks` of allowed actions need; `part_rows` are the rows and shares
+        With what `sequences` of steps, `costs` or `masks` of allowed actions need; `part_rows` are the rows and shares
         of a mixture's parts.
         """
         disk = offline if isinstance(offline, OnDisk) else None
         offline = None if offline is None or disk is not None else jax.tree.map(jnp.asarray, offline)
         ring = empty(capacity, spaces) if capacity else None
-        if ring is not None and chunks:
+        if ring is not None and sequences:
             ring = ring._replace(following=jnp.full(capacity, -1, jnp.int32))
         if ring is not None and costs:
             ring = ring._replace(cost=jnp.zeros(capacity))

@@ -158,7 +158,8 @@ def _online(
         rows, capacity = logged if strategy.needs_dataset else None, _ring(recipe) or _arriving(recipe)
         parts = None if dataset is None else dataset.part_rows(recipe.dataset_hindsight)
         masks = spaces.discrete and ((logged is not None and logged.allowed is not None) or gives_masks(env_id))
-        replay = Replay.create(rows, capacity, spaces, algorithm.chunk_length > 1, algorithm.needs_costs, masks, parts)
+        sequences = algorithm.sequence_length > 1
+        replay = Replay.create(rows, capacity, spaces, sequences, algorithm.needs_costs, masks, parts)
         sampler = strategy.init(replay, spaces, rng.stream(job.seed, "sampler"))
     source = None if job.pretrained is None else checkpoint.load(job.pretrained)
     learnt_from = _observed_before(source, dataset)

@@ -91,7 +91,7 @@ class Agent:
         self.key = rng.stream(settings.seed, "online")
         self.step, self.owed, self.since = 0, 0.0, 0
         self.pending: tuple[int, Metrics] | None = None
-        columns = (*algorithm.columns, *(("following",) if algorithm.chunk_length > 1 else ()))
+        columns = (*algorithm.columns, *(("following",) if algorithm.sequence_length > 1 else ()))
         self.backfill = ReturnBackfill(columns, algorithm.discount, settings.slots, algorithm.sparse_failure_reward)
         self.reviews: BridgeReviews | None = None
         self.told: list[Transition] = []
@@ -178,7 +178,7 @@ class Agent:
             discount=np.where(terminated, 0.0, self.algorithm.discount).astype(np.float32),
             return_to_go=np.full(len(reward), -np.inf, np.float32),
             next_action=np.full_like(action, -1 if action.ndim == 1 else np.nan),
-            following=np.full(len(reward), -1, np.int32) if self.algorithm.chunk_length > 1 else None,
+            following=np.full(len(reward), -1, np.int32) if self.algorithm.sequence_length > 1 else None,
             cost=cost,
         )
         assert self.replay.online is not None

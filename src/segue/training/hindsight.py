@@ -88,7 +88,7 @@ def as_transitions(
         discount=np.where(steps.terminated, 0.0, algorithm.discount).astype(np.float32),
         return_to_go=np.full(count, -np.inf, np.float32),
         next_action=next_action,
-        following=np.full(count, -1, np.int32) if algorithm.chunk_length > 1 else None,
+        following=np.full(count, -1, np.int32) if algorithm.sequence_length > 1 else None,
         cost=steps.cost if algorithm.needs_costs else None,
     )
 

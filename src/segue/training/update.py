@@ -27,7 +27,7 @@ from jaxtyping import Float, Int
 from segue import rng
 from segue.algorithms.base import Algorithm, AnyStep, Aux, BellmanStep, Follow, PolicyStep, Step
 from segue.bridges.base import Bridge, weighted_mean
-from segue.chunks import chunk_batch
+from segue.chunks import sequence_batch
 from segue.core import Array, Key, Learner, Metrics, Nets, Transition, origin
 from segue.errors import SegueError
 from segue.networks.encoder import image_shape, randomly_shifted
@@ -258,8 +258,8 @@ def run_updates(
         if strategy is not None:
             sampler = strategy.update(carry.sampler, rows, batch, replay, rng.named(sample_key, "sampler"))
             carry = replace(carry, sampler=sampler)
-        if algorithm.chunk_length > 1:
-            batch = chunk_batch(replay, rows, batch, algorithm.chunk_length)
+        if algorithm.sequence_length > 1:
+            batch = sequence_batch(replay, rows, batch, algorithm.sequence_length, algorithm.chunk_length > 1)
         if image is not None:
             batch = randomly_shifted(batch, image, rng.named(sample_key, "shift"))
         return carry, batch
@@ -365,11 +365,11 @@ def train(asked: Updates) -> tuple[Learner, Metrics]:
     def plan(step: Int[Array, ""]) -> np.ndarray:
         return np.asarray(plan_rows(step, replay, *given, strategy, blocks=asked.blocks))
 
-    window, rows = replay.window(plan(learner.step), algorithm.chunk_length)
+    window, rows = replay.window(plan(learner.step), algorithm.sequence_length)
     ahead = plan(learner.step + asked.blocks * algorithm.updates_per_block) if strategy is None else None
     after = run(learner, window, *given, asked.bridges, strategy, rows=rows)
     if ahead is not None:
-        replay.disk.read_ahead(ahead.reshape(-1), algorithm.chunk_length)
+        replay.disk.read_ahead(ahead.reshape(-1), algorithm.sequence_length)
     return after
 
 
