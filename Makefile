@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test suite slow lint docs new-algorithm new-bridge new-format bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard promotion evidence live-promotion live-harm lock \
+.PHONY: install demo test suite slow lint docs new-algorithm new-bridge new-format bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard promotion peers-study evidence live-promotion live-harm lock \
     hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
@@ -106,6 +106,11 @@ guidance: install
 # A cloned policy with promotion, with PPO, and RLPD from scratch: studies/promotion; about ten minutes per task and seed.
 promotion: data
 	$(BIN)/python -m studies.promotion
+
+# d3rlpy's fit and fit_online, SBX and stable-baselines3 from scratch, and Segue's recipes on the same data: studies/peers;
+# about an hour per seed and task on one core.
+peers-study: $(VENV)/peers/.installed data
+	$(VENV)/peers/bin/python -m studies.peers
 
 # Recipes against RLPD from scratch with the dataset: studies/leaderboard.
 leaderboard: data
