@@ -13,9 +13,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from studies.logs import LOGS
+
+if TYPE_CHECKING:
+    from segue.data.dataset import Dataset
 
 WIDTHS = (128, 128)
 BATCH = 128
@@ -125,13 +128,29 @@ def segue_arm(name: str) -> Callable[[Unit], None]:
     return train
 
 
+def mdp_dataset(data: Dataset) -> Any:
+    """The same steps as d3rlpy has them: an episode ends in a terminal state or else by a time limit."""
+    import d3rlpy
+    import numpy as np
+
+    last = np.append(data.episode_starts[1:], len(data)) - 1
+    timeouts = np.zeros(len(data), np.float32)
+    timeouts[last] = ~data.terminals[last]
+    return d3rlpy.dataset.MDPDataset(
+        observations=data.observations,
+        actions=data.actions,
+        rewards=data.rewards,
+        terminals=data.terminals.astype(np.float32),
+        timeouts=timeouts,
+    )
+
+
 def d3rlpy_arm(name: str) -> Callable[[Unit], None]:
     """`fit` and then `fit_online`, as d3rlpy's own fine-tuning scripts do it; its defaults for everything not named."""
 
     def train(unit: Unit) -> None:
         import d3rlpy
         import gymnasium as gym
-        import numpy as np
         import torch
 
         import segue
@@ -139,16 +158,7 @@ def d3rlpy_arm(name: str) -> Callable[[Unit], None]:
         torch.set_num_threads(1)
         d3rlpy.seed(unit.seed)
         data, budget = segue.load(unit.dataset).in_memory(), unit.budget
-        last = np.append(data.episode_starts[1:], len(data)) - 1
-        timeouts = np.zeros(len(data), np.float32)
-        timeouts[last] = ~data.terminals[last]
-        log = d3rlpy.dataset.MDPDataset(
-            observations=data.observations,
-            actions=data.actions,
-            rewards=data.rewards,
-            terminals=data.terminals.astype(np.float32),
-            timeouts=timeouts,
-        )
+        log = mdp_dataset(data)
         encoder = d3rlpy.models.VectorEncoderFactory(list(WIDTHS))
         roles = ("actor", "critic", "value") if name == "IQL" else ("actor", "critic")
         own: dict[str, Any] = {f"{role}_encoder_factory": encoder for role in roles}
@@ -232,9 +242,9 @@ def sac_arm(library: str) -> Callable[[Unit], None]:
 CONTESTANTS: dict[str, Callable[[Unit], None]] = {
     "Segue promoted": segue_arm("promoted"),
     "Segue BC → PPO": segue_arm("BC of the best tenth → PPO"),
+    "SBX SAC from scratch": sac_arm("SBX"),
     "d3rlpy IQL": d3rlpy_arm("IQL"),
     "d3rlpy TD3+BC": d3rlpy_arm("TD3PlusBC"),
-    "SBX SAC from scratch": sac_arm("SBX"),
     "SB3 SAC from scratch": sac_arm("SB3"),
     "d3rlpy Cal-QL": d3rlpy_arm("CalQL"),
 }
