@@ -107,11 +107,9 @@ def run(unit: Unit, file: Path, core: int) -> int:
         # Updates run where they are asked for: none is finished in the time of an evaluation, which does not count.
         "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",
     }
-    command = [sys.executable, "-m", "studies.peers.contestants", *map(str, unit), str(file)]
+    command = [sys.executable, "-m", "studies.peers.contestants", str(core), *map(str, unit), str(file)]
     with file.with_suffix(".log").open("w") as log:
-        return subprocess.run(
-            command, env=environment, stdout=log, stderr=log, preexec_fn=lambda: os.sched_setaffinity(0, {core})
-        ).returncode
+        return subprocess.run(command, env=environment, stdout=log, stderr=log).returncode
 
 
 def label(task: str, arm: str) -> str:

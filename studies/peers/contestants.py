@@ -1,4 +1,4 @@
-"""One arm on one task with one seed, in a process of its own: `python -m studies.peers.contestants TASK ARM SEED FILE`.
+"""One arm on one task with one seed, in a process of its own: `contestants CORE TASK ARM SEED FILE`.
 
 FILE gets every evaluation with the seconds that training had taken until then. Libraries are imported when the clock
 runs already, so that what they need to start counts.
@@ -7,7 +7,9 @@ runs already, so that what they need to start counts.
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
+import os
 import sys
 import tempfile
 import time
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 WIDTHS = (128, 128)
 BATCH = 128
 DISCOUNT = 0.99
+#: Packages whose versions are noted where their modules were used.
+PEERS = {"d3rlpy": "d3rlpy", "sbx-rl": "sbx", "stable-baselines3": "stable_baselines3", "torch": "torch"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Stopwatch:
         return processor, wall
 
 
-class Unit:
+class Trial:
     """What one process does, and what it has measured."""
 
     def __init__(self, task: str, seed: int, budget: Budget) -> None:
@@ -93,15 +97,15 @@ class Unit:
         self.note(phase, step, returns)
 
 
-def segue_arm(name: str) -> Callable[[Unit], None]:
+def segue_arm(name: str) -> Callable[[Trial], None]:
     """An arm of studies/promotion."""
 
-    def train(unit: Unit) -> None:
+    def train(trial: Trial) -> None:
         import segue
         from studies.promotion.__main__ import recipes
 
-        budget = unit.budget
-        recipe = recipes(False, {"dataset": unit.dataset, "env": unit.env_id})[name]
+        budget = trial.budget
+        recipe = recipes(False, {"dataset": trial.dataset, "env": trial.env_id})[name]
         recipe = dataclasses.replace(
             recipe,
             offline_steps=min(recipe.offline_steps, budget.offline_updates),
@@ -109,18 +113,18 @@ def segue_arm(name: str) -> Callable[[Unit], None]:
             eval_every=budget.eval_every,
             eval_episodes=budget.eval_episodes,
             held_out=0.0,
-            seed=unit.seed,
+            seed=trial.seed,
             seeds=1,
         )
-        before = last = unit.watch.now()
+        before = last = trial.watch.now()
 
         def on_event(job: Any, event: Any) -> None:
             nonlocal before, last
             if event["event"] == "evaluation":
                 # An evaluation gives two events, first what the critic expects: it began with the event before these.
-                unit.watch.put_aside(before)
-                unit.note(event["phase"], event["step"], event["returns"])
-            before, last = last, unit.watch.now()
+                trial.watch.put_aside(before)
+                trial.note(event["phase"], event["step"], event["returns"])
+            before, last = last, trial.watch.now()
 
         with tempfile.TemporaryDirectory() as out:
             segue.run(recipe, out, workers=1, progress=False, report=False, on_event=on_event)
@@ -145,10 +149,10 @@ def mdp_dataset(data: Dataset) -> Any:
     )
 
 
-def d3rlpy_arm(name: str) -> Callable[[Unit], None]:
+def d3rlpy_arm(name: str) -> Callable[[Trial], None]:
     """`fit` and then `fit_online`, as d3rlpy's own fine-tuning scripts do it; its defaults for everything not named."""
 
-    def train(unit: Unit) -> None:
+    def train(trial: Trial) -> None:
         import d3rlpy
         import gymnasium as gym
         import torch
@@ -156,8 +160,8 @@ def d3rlpy_arm(name: str) -> Callable[[Unit], None]:
         import segue
 
         torch.set_num_threads(1)
-        d3rlpy.seed(unit.seed)
-        data, budget = segue.load(unit.dataset).in_memory(), unit.budget
+        d3rlpy.seed(trial.seed)
+        data, budget = segue.load(trial.dataset).in_memory(), trial.budget
         log = mdp_dataset(data)
         encoder = d3rlpy.models.VectorEncoderFactory(list(WIDTHS))
         roles = ("actor", "critic", "value") if name == "IQL" else ("actor", "critic")
@@ -174,12 +178,12 @@ def d3rlpy_arm(name: str) -> Callable[[Unit], None]:
         algorithm.fit(
             log,
             n_steps=budget.offline_updates,
-            callback=lambda learner, epoch, step: unit.evaluate("offline", step, learner.predict),
+            callback=lambda learner, epoch, step: trial.evaluate("offline", step, learner.predict),
             **quiet,
         )
-        unit.evaluate("online", 0, algorithm.predict)
-        env = gym.make(unit.env_id)
-        d3rlpy.envs.seed_env(env, unit.seed)
+        trial.evaluate("online", 0, algorithm.predict)
+        env = gym.make(trial.env_id)
+        d3rlpy.envs.seed_env(env, trial.seed)
         buffer: Any = d3rlpy.dataset.create_fifo_replay_buffer(1_000_000, env=env)
         online: dict[str, Any] = {}
         if name == "CalQL":  # half of each batch from the dataset, and a thousand updates every thousand steps
@@ -194,7 +198,7 @@ def d3rlpy_arm(name: str) -> Callable[[Unit], None]:
             env,
             buffer,
             n_steps=budget.live_steps,
-            callback=lambda learner, epoch, step: unit.evaluate("online", step, learner.predict),
+            callback=lambda learner, epoch, step: trial.evaluate("online", step, learner.predict),
             **online,
             **quiet,
         )
@@ -202,10 +206,10 @@ def d3rlpy_arm(name: str) -> Callable[[Unit], None]:
     return train
 
 
-def sac_arm(library: str) -> Callable[[Unit], None]:
+def sac_arm(library: str) -> Callable[[Trial], None]:
     """SAC from scratch, without the dataset."""
 
-    def train(unit: Unit) -> None:
+    def train(trial: Trial) -> None:
         if library == "SBX":
             from sbx import SAC
         else:
@@ -220,26 +224,26 @@ def sac_arm(library: str) -> Callable[[Unit], None]:
 
         class Evaluations(BaseCallback):
             def _on_step(self) -> bool:
-                unit.evaluate("online", self.num_timesteps, act)
+                trial.evaluate("online", self.num_timesteps, act)
                 return True
 
         networks = {"net_arch": list(WIDTHS)}
         model = SAC(
             "MlpPolicy",
-            unit.env_id,
+            trial.env_id,
             batch_size=BATCH,
             gamma=DISCOUNT,
             policy_kwargs=networks,
-            seed=unit.seed,
+            seed=trial.seed,
             device="cpu",
         )
-        unit.evaluate("online", 0, act)
-        model.learn(unit.budget.live_steps, callback=Evaluations())
+        trial.evaluate("online", 0, act)
+        model.learn(trial.budget.live_steps, callback=Evaluations())
 
     return train
 
 
-CONTESTANTS: dict[str, Callable[[Unit], None]] = {
+CONTESTANTS: dict[str, Callable[[Trial], None]] = {
     "Segue promoted": segue_arm("promoted"),
     "Segue BC → PPO": segue_arm("BC of the best tenth → PPO"),
     "SBX SAC from scratch": sac_arm("SBX"),
@@ -253,23 +257,26 @@ CONTESTANTS: dict[str, Callable[[Unit], None]] = {
 
 def run(task: str, arm: str, seed: int, budget: Budget) -> dict[str, Any]:
     """Train, and give back what `segue.report.decode` reads of a seed, with the seconds of each evaluation."""
-    unit = Unit(task, seed, budget)
-    CONTESTANTS[arm](unit)
+    trial = Trial(task, seed, budget)
+    CONTESTANTS[arm](trial)
     from segue.runner.machine import describe_machine, versions
 
-    offline, online = unit.evaluations["offline"], unit.evaluations["online"]
+    peers = {name: importlib.metadata.version(name) for name, module in PEERS.items() if module in sys.modules}
+    offline, online = trial.evaluations["offline"], trial.evaluations["online"]
     return {
         "status": "complete",
         "offline_score": offline[-1]["mean_return"] if offline else None,
         "offline_evaluations": offline,
         "online_evaluations": online,
-        "machine": {**versions(), **describe_machine(1)},
+        "machine": {**versions(), **peers, **describe_machine(1)},
     }
 
 
 if __name__ == "__main__":
+    _, core, task, arm, seed, file = sys.argv
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {int(core)})
     from segue.files import write_atomically
 
-    _, task, arm, seed, file = sys.argv
     found = run(task, arm, int(seed), Budget())
     write_atomically(Path(file), json.dumps(found) + "\n")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from studies.peers import __main__ as study
-from studies.peers.contestants import Budget, Unit
+from studies.peers.contestants import Budget, Trial
 
 
 def evaluations(means: dict[int, float], minutes: float) -> list[dict[str, Any]]:
@@ -94,7 +94,7 @@ def test_only_what_is_missing_runs_and_a_failure_is_told(
     assert "SBX SAC from scratch, seed 0" in capsys.readouterr().out
     assert study.main([*task, "--seeds", "2"], page) == 1
     kinds = [(unit.arm.split()[0], unit.seed) for unit in done]
-    assert kinds == [("d3rlpy", 0), ("SBX", 0), ("SBX", 0), ("d3rlpy", 1), ("SBX", 1)], "first seeds first, none twice"
+    assert kinds == [("SBX", 0), ("d3rlpy", 0), ("SBX", 0), ("SBX", 1), ("d3rlpy", 1)], "first seeds first, none twice"
     for file in (out / "hopper-mixed").glob("*.json"):
         file.unlink()
     done.clear()
@@ -105,9 +105,9 @@ def test_only_what_is_missing_runs_and_a_failure_is_told(
 def test_what_is_put_aside_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([(0.0, 0.0), (3.0, 30.0), (8.0, 90.0), (10.0, 100.0)])
     monkeypatch.setattr("studies.peers.contestants.Stopwatch.now", staticmethod(lambda: next(now)))
-    unit = Unit("hopper-mixed", 0, Budget())
-    unit.watch.put_aside(unit.watch.now())
-    unit.note("online", 2_500, [1.0, 2.0])
-    assert unit.evaluations["online"] == [
+    trial = Trial("hopper-mixed", 0, Budget())
+    trial.watch.put_aside(trial.watch.now())
+    trial.note("online", 2_500, [1.0, 2.0])
+    assert trial.evaluations["online"] == [
         {"step": 2_500, "mean_return": 1.5, "returns": [1.0, 2.0], "processor_s": 5.0, "wall_s": 40.0}
     ]
