@@ -64,12 +64,13 @@ def main(arguments: Sequence[str] | None = None, page: Path = HERE) -> int:
     options = parser.parse_args(arguments)
     results = known(page / "results.json")
     failed, waiting = False, []
-    for unit in units(options.only or TASKS, options.arm or list(CONTESTANTS), options.seeds):
+    for unit in units(options.seeds):
         file = unit.file(options.out)
         if file.exists():
             add(results, unit, json.loads(file.read_text()))
-        elif str(unit.seed) not in results["arms"].get(label(unit.task, unit.arm), {"seeds": {}})["seeds"]:
-            waiting.append(unit)
+        elif unit.task in (options.only or TASKS) and unit.arm in (options.arm or CONTESTANTS):
+            stored = results["arms"].get(label(unit.task, unit.arm), {"seeds": {}})
+            waiting += [] if str(unit.seed) in stored["seeds"] else [unit]
     write(results, page)
     if options.redraw:
         return 0
@@ -88,13 +89,12 @@ def main(arguments: Sequence[str] | None = None, page: Path = HERE) -> int:
     return int(failed)
 
 
-def units(tasks: Sequence[str], arms: Sequence[str], seeds: int) -> Iterator[Unit]:
+def units(seeds: int) -> Iterator[Unit]:
     """All first seeds, then all second ones, …"""
     for seed in range(seeds):
         for arm in CONTESTANTS:
-            for task in tasks:
-                if arm in arms:
-                    yield Unit(task, arm, seed)
+            for task in TASKS:
+                yield Unit(task, arm, seed)
 
 
 def run(unit: Unit, file: Path, core: int) -> int:
