@@ -22,13 +22,12 @@ import numpy as np
 
 from segue.compiled import visible_cores
 from segue.files import write_atomically
-from segue.report import decode
+from segue.report import decode, learning_curves
 from segue.report.measures import arm_measures
 from segue.report.text import number
 from segue.runner.directory import slug
 from studies.logs import LOGS
 from studies.page import put
-from studies.panels import panels
 from studies.peers.contestants import CONTESTANTS
 from studies.results import compact, tables
 
@@ -130,10 +129,10 @@ def add(results: dict[str, Any], unit: Unit, found: Mapping[str, Any]) -> None:
     if machine not in results.setdefault("machines", []):
         results["machines"].append(machine)
     dataset, env_id = LOGS[unit.task]
-    recipe = {"env": env_id, "dataset": dataset, "offline": seed["offline_evaluations"] != []}
-    arm = results["arms"].setdefault(
-        label(unit.task, unit.arm), {"method": unit.arm, "run": unit.task, "recipe": recipe, "seeds": {}}
-    )
+    pretrained = {"name": unit.arm} if seed["offline_evaluations"] else None
+    recipe = {"env": env_id, "dataset": dataset, "offline": pretrained, "online": {"name": unit.arm}}
+    arm = results["arms"].setdefault(label(unit.task, unit.arm), {"seeds": {}})
+    arm |= {"method": unit.arm, "run": unit.task, "recipe": recipe}
     arm["seeds"][str(unit.seed)] = seed
 
 
@@ -150,8 +149,7 @@ def write(results: dict[str, Any], page: Path) -> None:
     if not ordered:
         return
     put(page / "README.md", "results", tables(results, COLUMNS, more=times(results)) + missing(ordered))
-    lines = {task: {arm: label(task, arm) for arm in CONTESTANTS} for task in TASKS}
-    write_atomically(page / "curves.png", panels(results, [list(lines.items())[:1], list(lines.items())[1:]]))
+    write_atomically(page / "curves.png", learning_curves(decode(results)))
 
 
 def missing(arms: Mapping[str, Any]) -> str:
