@@ -129,7 +129,7 @@ def add(results: dict[str, Any], unit: Unit, found: Mapping[str, Any]) -> None:
     if machine not in results.setdefault("machines", []):
         results["machines"].append(machine)
     dataset, env_id = LOGS[unit.task]
-    pretrained = {"name": unit.arm} if seed["offline_evaluations"] else None
+    pretrained = {"name": "pretraining"} if seed["offline_evaluations"] else None
     recipe = {"env": env_id, "dataset": dataset, "offline": pretrained, "online": {"name": unit.arm}}
     arm = results["arms"].setdefault(label(unit.task, unit.arm), {"seeds": {}})
     arm |= {"method": unit.arm, "run": unit.task, "recipe": recipe}
