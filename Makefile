@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test suite slow lint docs new-algorithm new-bridge new-format bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard levers evidence live-promotion live-harm lock \
+.PHONY: install demo test suite slow lint docs new-algorithm new-bridge new-format bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard levers peers-study evidence live-promotion live-harm lock \
     hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
@@ -102,6 +102,11 @@ collapse: data
 # SAMG on four algorithms, and each of them alone: studies/guidance.
 guidance: install
 	$(BIN)/python -m studies.guidance
+
+# d3rlpy's fit and fit_online, SBX and stable-baselines3 from scratch, and Segue's recipes on the same data: studies/peers;
+# about an hour per seed and task on one core.
+peers-study: $(VENV)/peers/.installed data
+	$(VENV)/peers/bin/python -m studies.peers
 
 # Recipes on one live budget, RLPD from scratch among them: studies/leaderboard; half an hour per task and seed.
 leaderboard: data

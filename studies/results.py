@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import segue
@@ -95,7 +96,7 @@ def _evaluation(evaluation: Mapping[str, Any], returns: Sequence[float]) -> dict
 def write(study: Study, results: Mapping[str, Any], place: Path) -> None:
     """results.json, tables into README.md (of the full grid: results.md), and the pictures."""
     place.mkdir(parents=True, exist_ok=True)
-    write_atomically(place / "results.json", _compact(results))
+    write_atomically(place / "results.json", compact(results))
     results, waiting = _begun(results)
     text = tables(results, study.columns, study.reach) + waiting
     if place == study.folder:
@@ -128,8 +129,16 @@ def _begun(results: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
     return {**results, "arms": begun}, f"\nNot run yet: {lacking}.\n"
 
 
-def tables(summary: Mapping[str, Any], columns: Sequence[str], reach: float | None = None) -> str:
-    """Markdown: these measures of every arm, a table per task, and what must be known to read them."""
+def tables(
+    summary: Mapping[str, Any],
+    columns: Sequence[str],
+    reach: float | None = None,
+    more: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> str:
+    """Markdown: these measures of every arm, a table per task, and what must be known to read them.
+
+    `more` has further columns, with a cell per arm of the tasks that they are for.
+    """
     measures = measures_tables(decode(summary), reach)
     blocks = []
     for task in measures.tasks:
@@ -139,7 +148,10 @@ def tables(summary: Mapping[str, Any], columns: Sequence[str], reach: float | No
                 name = "steps to" if column.startswith("steps to") else column
                 of = [row.cells[i] for row in table.rows]
                 cells[name] = (column, *(f"{c.value} ({c.spread})" if c.spread else c.value for c in of))
-        shown = [cells[name] for name in (*columns, "seeds", "online steps") if name in cells]
+        arms = [row.arm for row in task.levels.rows]
+        added = {name: (name, *(of[arm] for arm in arms)) for name, of in more.items() if of.keys() >= set(arms)}
+        shown = [cells[name] for name in columns if name in cells] + list(added.values())
+        shown += [cells[name] for name in ("seeds", "online steps") if name in cells]
         names = ["arm", *(labelled(row.label, row.status) for row in task.levels.rows)]
         head, *rows = zip(names, *shown, strict=True)
         if len(measures.tasks) > 1:
@@ -155,7 +167,7 @@ def digest(plain: Any) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def _compact(results: Mapping[str, Any]) -> str:
+def compact(results: Mapping[str, Any]) -> str:
     """JSON with a line per arm and seed."""
     head = {name: value for name, value in results.items() if name != "arms"}
     lines = [
