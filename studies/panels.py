@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segue.report import decode
-from segue.report.figures import LIGHT, frame, picture, seeds_and_mean
+from segue.report.figures import LIGHT, frame, legend_columns, picture, seeds_and_mean
 from segue.report.statistics import estimate
 
 Panel = tuple[str, Mapping[str, str]]
 """Its title, and the arm (as results.json calls it) behind every name of the legend."""
 
-WIDTH, HEIGHT, HEAD, FOOT = 3.4, 2.3, 0.55, 0.6
-"""Inches of a panel, over the panels and under them."""
+WIDTH, HEIGHT, HEAD, FOOT, LINE = 3.4, 2.3, 0.55, 0.4, 0.2
+"""Inches of a panel, over the panels and under them, and of a line of the legend there."""
 
 
 def panels(summary: Mapping[str, Any], rows: Sequence[Sequence[Panel]]) -> bytes:
     """PNG bytes: return against live steps, a row of panels on one scale; the dot is the policy handed over."""
     names = list(dict.fromkeys(name for row in rows for _, lines in row for name in lines))
-    size = (WIDTH * max(map(len, rows)) + 0.3, HEIGHT * len(rows) + HEAD + FOOT)
-    return picture(size, LIGHT, lambda figure: _draw(figure, summary, rows, names))
+    wide = WIDTH * max(map(len, rows)) + 0.3
+    columns = legend_columns(names, wide, points=10)
+    foot = FOOT + LINE * math.ceil(len(names) / columns)
+    size = (wide, HEIGHT * len(rows) + HEAD + foot)
+    return picture(size, LIGHT, lambda figure: _draw(figure, summary, rows, names, columns, foot))
 
 
-def _draw(figure: Any, summary: Mapping[str, Any], rows: Sequence[Sequence[Panel]], names: Sequence[str]) -> None:
+def _draw(
+    figure: Any,
+    summary: Mapping[str, Any],
+    rows: Sequence[Sequence[Panel]],
+    names: Sequence[str],
+    columns: int,
+    foot: float,
+) -> None:
     from matplotlib.lines import Line2D
 
     wide, tall = figure.get_size_inches()
     looks = {name: LIGHT.arm(place) for place, name in enumerate(names)}
     arms = decode(summary).arms
-    edges = {"left": 0.65 / wide, "right": 1 - 0.15 / wide, "bottom": (FOOT + 0.5) / tall, "top": 1 - HEAD / tall}
+    edges = {"left": 0.65 / wide, "right": 1 - 0.15 / wide, "bottom": (foot + 0.5) / tall, "top": 1 - HEAD / tall}
     grid = figure.add_gridspec(len(rows), max(map(len, rows)), wspace=0.12, hspace=0.55, **edges)
     for i, row in enumerate(rows):
         first = None
@@ -53,4 +64,4 @@ def _draw(figure: Any, summary: Mapping[str, Any], rows: Sequence[Sequence[Panel
         first.set_ylim(bottom=0)  # last, since it ends the scaling to what is drawn
     figure.text(0.15 / wide, 1 - 0.2 / tall, "mean return per episode", color=LIGHT.quiet, va="center")
     handles = [Line2D([], [], color=c, linestyle=d, linewidth=2.4, label=name) for name, (c, d) in looks.items()]
-    figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="lower center", ncols=columns, frameon=False)
