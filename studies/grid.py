@@ -86,7 +86,7 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
     print(f"{len(waiting)} runs to do", flush=True)
     failed = False
     try:
-        with raising(), contextlib.closing(_run(waiting, options.workers or len(visible_cores()))) as runs:
+        with raising(soon=False), contextlib.closing(_run(waiting, options.workers or len(visible_cores()))) as runs:
             for unit, found, seconds in runs:
                 label = f"{unit.directory.relative_to(out)} ({len(unit.arms)} arms, {seconds / 60:.1f} min)"
                 if isinstance(found, str):

@@ -211,13 +211,14 @@ def test_an_arm_that_replays_the_dataset_only_is_compared_with_the_dataset(seed:
 
 def test_swing_is_zero_on_average_where_only_noise_moves_the_evaluations() -> None:
     source = np.random.default_rng(0)
-    found = np.array([swing(list(source.normal(size=(20, 10)))) for _ in range(400)])
+    found = np.array([swing(range(20), list(source.normal(size=(20, 10)))) for _ in range(400)])
     squares = found * abs(found)
     assert abs(squares.mean()) < 4 * squares.std() / 20 < 0.15 / 4  # 0.15: the variance by noise of what is squared
 
 
-def test_a_steady_climb_does_not_swing() -> None:
-    assert swing([np.full(3, 10.0 * step) for step in range(5)]) == 0
+@pytest.mark.parametrize("steps", [[0, 1, 2, 3, 4], [0, 500, 1000, 3000, 4000]])
+def test_a_steady_climb_does_not_swing(steps: list[int]) -> None:
+    assert swing(steps, [np.full(3, 10.0 * step) for step in steps]) == pytest.approx(0, abs=1e-3)
 
 
 def test_a_seed_without_evaluations_has_no_measures() -> None:

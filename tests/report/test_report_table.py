@@ -55,6 +55,7 @@ def test_a_row_has_the_mean_over_seeds_and_their_range(episodes: dict[str, Any])
         "regret": ("0.63", "0.61–0.65"),
         "steps to 300": ("0", ""),
         "dip": ("150", "100–200"),
+        "swing": ("650", ""),
         "share below": ("50 %", ""),
         "recovery": ("2,000", ""),
         "stability": ("−150", "−200 to −100"),

@@ -24,7 +24,10 @@ from segue.replay.base import ReplayStrategy
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AveragedActor(Bridge):
-    """Evaluates and deploys an average of the policies since the handover, which begins with the one handed over."""
+    """Evaluates and deploys an average of the policies since the handover, which begins with the one handed over.
+
+    Every network that may act is averaged, the critic among them: it decides in some algorithms.
+    """
 
     name: ClassVar[str] = "averaged-actor"
     single_actions: ClassVar[bool] = True
@@ -49,7 +52,7 @@ class AveragedActor(Bridge):
         return learner, copy_arrays(acting_nets(learner.nets))
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
-        """One more policy."""
+        """One more of every network that may act, the critic among them."""
         return shapes_of(lambda: acting_nets(algorithm.init(jax.random.key(0), spaces)))
 
     def update(

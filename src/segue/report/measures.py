@@ -56,7 +56,7 @@ HANDOVER = (
     Measure(
         "swing",
         "return",
-        "Swing: how far an evaluation typically lies from the mean of its two neighbours, corrected for evaluation "
+        "Swing: how far an evaluation typically lies from the line between its neighbours, corrected for evaluation "
         "noise; can be negative.",
     ),
     Measure("live", "return", "Live: mean return of the training episodes, which explore."),
@@ -101,11 +101,14 @@ def raw_dip(offline_score: float, returns: ArrayLike) -> float:
     return max(0.0, offline_score - float(values.min()))
 
 
-def swing(episodes: Sequence[Float[np.ndarray, " episodes"]]) -> float:
-    """Root of mean_i ((R_i − (R_{i−1} + R_{i+1})/2)² − its variance by noise), negative where that mean is.
+def swing(steps: ArrayLike, episodes: Sequence[Float[np.ndarray, " episodes"]]) -> float:
+    """Root of mean_i ((R_i − L_i)² − its variance by noise), negative where that mean is.
+
+    L_i is on the straight line from R_{i−1} to R_{i+1}, at s_i.
 
     Args:
-        episodes: returns of each evaluation's episodes, in their order.
+        steps: of the evaluations, ascending.
+        episodes: returns of each evaluation's episodes.
 
     Returns:
         NaN with fewer than three evaluations, or fewer than two episodes in one.
@@ -114,8 +117,10 @@ def swing(episodes: Sequence[Float[np.ndarray, " episodes"]]) -> float:
         return math.nan
     mean = np.array([returns.mean() for returns in episodes])
     noise = np.array([returns.var(ddof=1) / returns.size for returns in episodes])
-    apart = mean[1:-1] - (mean[:-2] + mean[2:]) / 2
-    square = float((apart**2 - noise[1:-1] - (noise[:-2] + noise[2:]) / 4).mean())
+    s = np.asarray(steps, dtype=float)
+    share = (s[1:-1] - s[:-2]) / (s[2:] - s[:-2])
+    apart = mean[1:-1] - (1 - share) * mean[:-2] - share * mean[2:]
+    square = float((apart**2 - noise[1:-1] - (1 - share) ** 2 * noise[:-2] - share**2 * noise[2:]).mean())
     return math.copysign(math.sqrt(abs(square)), square)
 
 
@@ -184,7 +189,7 @@ def seed_measures(
         "within limit": share_within(cost_limit, seed),
         "dip": fall(split_means(episodes)) if fell else math.nan,
         "raw dip": raw_dip(offline, returns) if fell else math.nan,
-        "swing": swing(episodes),
+        "swing": swing(steps, episodes),
         "live": seed.training_return,
         "share below": share_below(offline, steps, returns),
         "recovery": time_to_recover(offline, steps, returns) if fell else math.nan,

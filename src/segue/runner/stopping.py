@@ -87,14 +87,17 @@ class Stop:
 
 
 @contextlib.contextmanager
-def raising() -> Iterator[None]:
-    """While this lasts, SIGTERM raises Stopped, as Ctrl-C raises KeyboardInterrupt."""
+def raising(soon: bool = True) -> Iterator[None]:
+    """While this lasts, SIGTERM raises Stopped, as Ctrl-C raises KeyboardInterrupt.
+
+    With `soon` the process also ends in LAST_SECONDS, unless someone else hears SIGTERM already.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def hear(number: int, frame: FrameType | None) -> None:
-        if before == signal.SIG_DFL:
+        if soon and before == signal.SIG_DFL:
             leave_soon()
         raise Stopped(number)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 #: Objective by name, and whether more of it is better.
 OBJECTIVES = {
     **dict.fromkeys(("final", "area", "normalised", "offline", "live", "stability", "plasticity"), True),
-    **dict.fromkeys(("dip", "regret", "cost", "share-below"), False),
+    **dict.fromkeys(("dip", "swing", "regret", "cost", "share-below"), False),
 }
 #: Objectives that are measured after the handover.
-LIVE = ("area", "live", "stability", "plasticity", "dip", "regret", "share-below")
+LIVE = ("area", "live", "stability", "plasticity", "dip", "swing", "regret", "share-below")
 
 
 def measure_of(objective: str) -> str:

@@ -161,7 +161,7 @@ def sweep(
             `bridges.q-filter.percentile`, or a part by its name (`online`).
         search: `grid` tries every combination; `random`, `tpe` and `cma` are Optuna's samplers.
         trials: how many combinations these try.
-        objective: the measure by which trials are ranked; of dip, regret, cost and share-below less is better.
+        objective: the measure by which trials are ranked; of dip, swing, regret, cost and share-below less is better.
         halving: stop trials by successive halving: all have one seed, the better half two, of these the better half
             four, and so on up to the recipe's seeds.
         confirm: fresh seeds on which the winner and the recipe as given are judged.
