@@ -62,7 +62,8 @@ def aggregate(summary: Summary) -> Aggregate | None:
     fresh = {summary.arms[n].method for names in grouped.values() if (n := summary.scratch(names)) is not None}
     baseline = next((name for name in compared if name in fresh), compared[0])
     notes = [f"{name} {lack} and is left out." for name, of in final.items() if (lack := _lacks(of, grouped))]
-    notes += [note for names in grouped.values() for note in _unfinished(summary, names)]
+    notes += _unfinished(summary)
+    notes += [note for names in grouped.values() for note in _other_lengths(summary, names)]
     known = {task: summary.arms[names[0]].reference for task, names in grouped.items()}
     conventions = known if len(grouped) == 1 else {task: found for task, found in known.items() if found is not None}
     refusal = "" if len(grouped) == 1 else why_not_averaged(known)
@@ -134,14 +135,23 @@ def _lacks(of_method: Mapping[str, Array], grouped: Mapping[str, Sequence[str]])
     return ""
 
 
-def _unfinished(summary: Summary, names: Sequence[str]) -> Iterator[str]:
-    """Notes on arms of one task that are not compared like with like."""
+def _unfinished(summary: Summary) -> Iterator[str]:
+    """What lacks seeds, a line for each number of them."""
+    lacking: dict[tuple[int, int], list[str]] = {}
+    for name, arm in summary.arms.items():
+        finished = sum(seed.finished for seed in arm.seeds.values())
+        if 0 < finished < len(arm.seeds):
+            lacking.setdefault((len(arm.seeds) - finished, len(arm.seeds)), []).append(name)
+    for (missing, seeds), names in lacking.items():
+        who = names[0] if len(names) == 1 else f"{len(names)} arms, such as {names[0]}"
+        yield f"{who}: {missing} of {seeds} seeds are not finished and do not count."
+
+
+def _other_lengths(summary: Summary, names: Sequence[str]) -> Iterator[str]:
+    """A note on arms of one task that are not compared like with like."""
     ends: dict[int, list[str]] = {}
     for name in names:
-        seeds = summary.arms[name].seeds.values()
-        finished = [seed for seed in seeds if seed.finished]
-        if 0 < len(finished) < len(seeds):
-            yield f"{name}: {len(seeds) - len(finished)} of {len(seeds)} seeds are not finished and do not count."
+        finished = [seed for seed in summary.arms[name].seeds.values() if seed.finished]
         for step in {seed.online_curve[0][-1:].max(initial=0) for seed in finished}:
             ends.setdefault(int(step), []).append(name)
     if len(ends) > 1:
