@@ -118,7 +118,8 @@ class Actors:
             if not deployment.acts:
                 return None
             return self.act(decision, deployment.acts, deployment, known, observation, allowed)
-        slow = by != deployment.acts and time.perf_counter() - started > self._budget  # nobody is faster than the last
+        # Nobody takes the place of a live policy because it is slow.
+        slow = by != deployment.acts and time.perf_counter() - started > self._budget
         self._count(decision, by, slow, None)
         return choice
 

@@ -500,7 +500,9 @@ class Promoter:
             self._change(now, "freeze", found.said, mode="frozen")
         else:
             mode = "apprentice" if before.mode == "apprentice" else "live"
-            self._change(now, "rollback", found.said, mode=mode, live=before.live, candidate=None, share=0.0)
+            self._change(
+                now, "rollback", f"alarm: {found.said}", mode=mode, live=before.live, candidate=None, share=0.0
+            )
 
     def _begin(self, now: Deployment) -> None:
         """From shadow to canary, once the off-policy gate lets the candidate pass."""

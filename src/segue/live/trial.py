@@ -263,10 +263,10 @@ class Evidence(Compared, kw_only=True):
     cost_upper: float | None
     """Upper end of the candidate's mean cost per unit, if a limit is declared and there are enough units."""
     cost_limit: float | None
-    stood_in: float | None
-    """Share of the decisions of the candidate's units that the live policy, or the application, made in its place."""
     log_over: float
     """The largest natural logarithm so far of the evidence that the candidate's mean cost is above the limit."""
+    stood_in: float | None
+    """Share of the decisions of the candidate's units that the live policy, or the application, made in its place."""
     alarm: str | None
     """Why the candidate has to be withdrawn."""
     passed: bool
@@ -463,8 +463,8 @@ class Trial:
             cost=None if costs is None or not math.isfinite(costs.low) else (costs.low, costs.high),
             cost_upper=None if self._over is None else _finite(self._upper.high),
             cost_limit=rules.cost_limit,
-            stood_in=self._share_of_others(),
             log_over=self._log_over,
+            stood_in=self._share_of_others(),
             alarm=alarm,
             passed=alarm is None and not any(lacking),
         )
