@@ -433,6 +433,13 @@ def on_trial(service: Service, made: Made) -> str:
     return candidate
 
 
+def review(service: Service) -> Deployment:
+    """Review the evidence once everything that was noted is written, and follow."""
+    service.tick("test")
+    Promoter(service.log).review()
+    return service.look()
+
+
 @pytest.mark.parametrize(("second", "given_up"), [(19, True), (20, False)])
 def test_a_candidate_is_given_up_that_gives_no_action_in_2_of_20_decisions(
     serve: Serve, other: Made, monkeypatch: pytest.MonkeyPatch, second: int, given_up: bool
@@ -459,8 +466,7 @@ def test_a_candidate_that_fails_is_withdrawn_in_the_log_also_after_a_restart(
     service = serve()  # in it, the candidate would act
     with contextlib.nullcontext() if mode == "live" else pytest.raises(Refused, match="send what you do"):
         assert service.decide(decision_id="a", episode_id="a", observation=X).policy == service.deployment.live
-    Promoter(service.log).review()
-    now = service.look()
+    now = review(service)
     assert (now.mode, now.candidate) == (mode, None)
     what, detail = audit(service)[-1]
     assert (what, detail["why"]) == ("rollback", "alarm: the candidate gave no action in 2 of its last 2 decisions")
@@ -484,9 +490,8 @@ def test_a_live_policy_that_gives_no_action_is_an_alarm(
     for name in ("a", "a", "b"):
         with pytest.raises(Refused, match="NaN"):
             service.decide(decision_id=name, episode_id=name, observation=X)
-        Promoter(service.log).review()
-        assert (service.look().live == live and service.deployment.mode == "live") == (name == "a")
-    now = service.deployment
+        now = review(service)
+        assert (now.live == live and now.mode == "live") == (name == "a")
     modes = {"none": "frozen", "policy": "live", "application": "apprentice"}
     assert (now.mode, now.live) == (modes[before], first)
     seen = audit(service)
@@ -508,11 +513,9 @@ def test_a_live_policy_that_fails_again_after_it_was_resumed_is_an_alarm_again(
         for i in range(start, start + 2):
             with pytest.raises(Refused, match="NaN"):
                 service.decide(decision_id=f"{i}", episode_id=f"{i}", observation=X)
-        Promoter(service.log).review()
-        assert service.look().mode == "frozen"
+        assert review(service).mode == "frozen"
         resume(service.log, "me")
-        Promoter(service.log).review()
-        assert service.look().mode == "live"
+        assert review(service).mode == "live"
 
 
 def test_a_slow_candidate_loses_its_episodes(serve: Serve, other: Made) -> None:
