@@ -205,16 +205,21 @@ def test_several_processes_serve_one_log_and_a_dead_one_is_replaced(shared: str,
         (["--db", "new.db", "--policy", "nothing"], "expected a folder that `segue export RUN --to FOLDER` wrote"),
         (["--db", "new.db", "--host", "no.invalid"], "cannot listen at --host no.invalid"),
         (["--db", "new.db", "--polcy", "x"], "--policy"),
-        (["--db", "sqlite://new.db", "--policy", "x"], "three slashes"),
+        (["--db", "sqlite://new.db", "--policy", "switch"], "three slashes"),
         (["--db", "new.db", "--allow-host", "http://a"], "without scheme and port"),
+        (["--db", "new.db", "--policy", "switch", "--simulate", "nowhere"], "nowhere"),
+        (["--db", "postgresql://127.0.0.1:1/x", "--policy", "switch"], "no token"),
     ],
 )
-def test_a_service_that_cannot_begin_says_why(
-    arguments: list[str], said: str, tmp_path: Path, monkeypatch: Any, capsys: Any
+def test_a_service_that_cannot_begin_says_why_and_begins_no_log(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: Any, capsys: Any, switch: Made
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SEGUE_TOKEN", raising=False)
+    (tmp_path / "switch").symlink_to(switch.directory)
     assert main(["serve", "--port", "0", *arguments]) == 2
     assert said in capsys.readouterr().err
+    assert "--policy" not in arguments or not (tmp_path / "new.db").exists()
 
 
 @pytest.mark.parametrize("port", ["70000", "65536", "-1"])

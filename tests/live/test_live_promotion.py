@@ -261,6 +261,45 @@ def test_a_rollback_withdraws_the_candidate_and_leaves_the_live_policy(world: Wo
     assert (after.live, after.candidate, after.share, after.mode) == (LIVE, None, 0.0, "live")
 
 
+def others_decide(world: World, every: int, mode: str = "canary") -> None:
+    """In every so many of the candidate's units that have come, the live policy made a second decision in its place."""
+    names = [name for (name,) in world.database.read("SELECT episode FROM episodes WHERE arm = 'candidate'")]
+    world.database.append(
+        [DecisionRow(world.now, f"{name}+", name, 1, b"", None, b"", 0.0, LIVE, mode, None) for name in names[::every]]
+    )
+
+
+@pytest.mark.parametrize(("mode", "ends"), [("canary", "open"), ("frozen", "promoted")])
+def test_a_candidate_in_whose_place_others_decide_is_not_promoted(world: World, mode: str, ends: str) -> None:
+    for start in range(0, 400, 10):
+        world.arrive(NORMAL[start : start + 10], better=2.0)
+        others_decide(world, 10, mode)
+    assert world.outcome() == ends
+    if ends == "open":
+        evidence = world.promoter.evidence()
+        assert evidence is not None
+        assert evidence.log_better > evidence.needed["better"]
+        assert evidence.stood_in == pytest.approx(0.1 / 1.1, abs=0.02)
+        assert f"others made {evidence.stood_in:.1%} of its decisions" in evidence.verdict
+
+
+def test_a_candidate_that_fails_since_it_passed_is_promoted_by_force_only(tmp_path: Path) -> None:
+    world = World(tmp_path / "live.db", window=20.0, shares=[0.5], automatic=False)
+    world.candidate()
+    for start in range(0, 100, 10):
+        world.arrive(NORMAL[start : start + 10], better=2.0)
+    world.settle()
+    assert [verdict for (verdict,) in world.database.read("SELECT verdict FROM gates")] == ["passed"]
+    for start in range(100, 200, 10):
+        world.arrive(NORMAL[start : start + 10], better=2.0)
+        others_decide(world, 2)
+    world.settle()
+    with pytest.raises(Refused, match=r"others made \d+\.\d% of its decisions in its place, and 1% is the most"):
+        promote(world.database, CANDIDATE, "me")
+    assert promote(world.database, CANDIDATE, "me", force=True).live == CANDIDATE
+    world.close()
+
+
 def test_a_frozen_service_takes_no_step_and_goes_on_where_it_was(world: World) -> None:
     freeze(world.database, "me")
     for step in (canary, promote):

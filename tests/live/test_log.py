@@ -8,8 +8,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from made import Made
 
 from segue.errors import SegueError
+from segue.live import Service
 from segue.live.database import APPLICATION_ID, Sqlite, Unavailable, open_database
 from segue.live.schema import MIGRATIONS, AuditRow, CursorRow, OnPaper
 from segue.live.writer import Writer, Written
@@ -129,6 +131,31 @@ def test_a_migration_that_fails_leaves_the_older_log_as_it_was(place: str, monke
     database = open_database(place)
     assert database.read("SELECT what FROM audit") == [("x",)]
     database.close()
+
+
+@pytest.mark.parametrize("policy", ["none", "missing", "explores"])
+def test_a_service_that_cannot_begin_leaves_an_older_log_as_it_was(place: str, policy: str, switch: Made) -> None:
+    older(place)
+    given, said = {
+        "none": (None, "the log has no policy yet"),
+        "missing": ("nothing-here", "no exported policy here"),
+        "explores": (switch.directory, "expected no, policy, or a share"),
+    }[policy]
+    with pytest.raises(SegueError, match=said):
+        Service(place, given, explore="much")
+    assert state(place) == (1, False)
+
+
+def test_a_policy_of_other_spaces_leaves_an_older_log_as_it_was(tmp_path: Path, switch: Made, crane: Made) -> None:
+    file = str(tmp_path / "a.db")
+    Service(file, switch.directory).close()
+    with contextlib.closing(sqlite3.connect(file)) as log:
+        log.executescript("DROP INDEX episodes_unit; PRAGMA user_version = 1")
+    with pytest.raises(SegueError, match="observation space"):
+        Service(file, crane.directory)
+    assert state(file) == (1, False)
+    Service(file, switch.directory).close()
+    assert state(file) == (2, True)
 
 
 def test_who_is_no_service_changes_no_log_of_an_older_version(place: str) -> None:

@@ -422,13 +422,22 @@ def test_names_and_reasons_are_text_whatever_they_contain(open_page: Any, servic
     assert tab.errors == []
 
 
-def test_an_alarm_that_froze_the_service_is_said_on_top(open_page: Any, service: Service) -> None:
-    why = "returns have fallen: 3 on average at first, 1 lately"
-    change(service.log, deployed(service.log), "promotion", "freeze", why, mode="frozen")
+@pytest.mark.parametrize(
+    ("what", "mode", "why", "said"),
+    [
+        ("freeze", "frozen", "returns have fallen: 3 on average at first, 1 lately", "The service froze itself."),
+        ("rollback", "live", "alarm: the live policy gave no action", "The live policy was rolled back."),
+        ("rollback", "live", "alarm: the candidate gave no action", "The candidate was withdrawn."),
+    ],
+)
+def test_an_alarm_that_changed_who_acts_is_said_on_top(
+    open_page: Any, service: Service, what: str, mode: str, why: str, said: str
+) -> None:
+    change(service.log, deployed(service.log), "promotion", what, why, mode=mode)
     opened, _ = open_page
     tab = opened()
     tab.page.wait_for_selector("#alerts .banner")
-    assert tab.text("#alerts") == f"The service froze itself. {why}"
+    assert tab.text("#alerts") == f"{said} {why}"
 
 
 def test_a_service_that_goes_away_is_said(open_page: Any) -> None:

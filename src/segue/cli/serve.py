@@ -52,7 +52,7 @@ class Flags:
     explore: str = "no"
     """How a new log begins: no (greedy); policy (as in training); or a share of actions drawn at random (discrete)."""
     budget: float = 0.05
-    """Seconds that one decision may take; a candidate that is slower half of the time loses its episodes."""
+    """Seconds that one decision may take; a candidate that is slower half of the time is withdrawn."""
     review: float = 5.0
     """Seconds between looks at the evidence about a candidate."""
     token: str | None = None
@@ -95,6 +95,10 @@ def main(arguments: list[str]) -> int:
             raise SegueError(
                 f"--allow-host is {name!r}; expected a name without scheme and port, such as policy.example"
             )
+    if flags.simulate is not None:
+        make_world(flags.simulate).close()  # a world that does not exist is found before the log is opened
+    if not (flags.token or os.environ.get("SEGUE_TOKEN") or is_file(flags.db)):
+        raise SegueError("no token: expected --token, or the environment variable SEGUE_TOKEN")
     everywhere, hosts = not _is_loopback(flags.host), [*flags.allow_host]
     if not everywhere and flags.host not in LOOPBACK:  # another address of the loopback, 127.0.0.2
         hosts.append(f"[{flags.host}]" if ":" in flags.host else flags.host)
@@ -138,7 +142,6 @@ def _simulation(flags: Flags, address: str, token: str) -> Iterator[None]:
     if flags.simulate is None:
         yield
         return
-    make_world(flags.simulate).close()  # a world that does not exist is found here
     settings = dataclasses.asdict(flags.traffic).items()
     asked = [f"--traffic.{name}={value}" for name, value in settings]
     command = [sys.executable, "-m", "segue.live.worlds", flags.simulate, "--url", address, *asked]
@@ -181,8 +184,6 @@ def _token(given: str | None, db: str) -> tuple[str, str]:
         return given, "given by --token"
     if os.environ.get("SEGUE_TOKEN"):
         return os.environ["SEGUE_TOKEN"], "from SEGUE_TOKEN"
-    if not is_file(db):
-        raise SegueError("no token: expected --token, or the environment variable SEGUE_TOKEN")
     file = Path(f"{db.removeprefix('sqlite:///')}.token")
     if not file.exists():
         file.touch(mode=0o600)

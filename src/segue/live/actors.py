@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,14 +18,15 @@ from segue.errors import SegueError
 from segue.live.database import Database
 from segue.live.policies import Deployment, read_policy
 from segue.live.schema import OnPaper, Row
+from segue.live.trial import GIVEN_UP
 from segue.live.values import Refused
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
 LOGGER = logging.getLogger("segue.live")
-#: A policy is given up when this share of so many decisions took longer than its budget, or gave no action.
-MISSED_SHARE, MISSED_OF = 0.5, 20
+#: A policy is given up when so many of its last RECENT decisions gave no action, or, of a candidate, took too long.
+MOST_FAILED, MOST_SLOW, RECENT = 2, 10, 20
 
 
 class Choice(NamedTuple):
@@ -42,12 +44,10 @@ class Choice(NamedTuple):
 
 @dataclasses.dataclass
 class _Record:
-    """How a policy does, of which others can take the place."""
+    """How a policy does."""
 
-    seen: int = 0
-    """Decisions since it was last judged; those below are among them."""
-    slow: int = 0
-    failed: int = 0
+    recent: deque[tuple[str, bool, bool]] = dataclasses.field(default_factory=lambda: deque(maxlen=RECENT))
+    """Its last decisions: id, whether it was slow, and whether it gave no action."""
     failures: int = 0
     """Decisions without an action, of all."""
 
@@ -70,7 +70,7 @@ class Actors:
         note: Callable[[str, dict[str, Any]], None],
     ) -> None:
         self.given_up: set[str] = set()
-        """Policies that were too slow, or gave no action, too often."""
+        """Policies that were too slow, or gave no action, too often. The log says for how long."""
         self._database, self._budget, self._random, self._note = database, budget, random, note
         self._policies: dict[str, ExportedPolicy] = {}
         self._records: dict[str, _Record] = {}
@@ -81,14 +81,14 @@ class Actors:
             self._policies[name] = read_policy(self._database, name)
         return self._policies[name]
 
-    def forget_but(self, names: Collection[str | None]) -> None:
-        """Only these can still act; what the others did does not count if they come back."""
+    def begin(self, names: Collection[str | None], given_up: set[str]) -> None:
+        """Under a new deployment only these can act, without those; what was counted before counts no more."""
         self._policies = {name: policy for name, policy in self._policies.items() if name in names}
-        self._records = {name: record for name, record in self._records.items() if name in names}
-        self.given_up.intersection_update(names)
+        self._records, self.given_up = {}, given_up
 
     def act(
         self,
+        decision: str,
         by: str,
         deployment: Deployment,
         known: tuple[str, Any],
@@ -98,6 +98,7 @@ class Actors:
         """What a policy does, or the live one in its place if it gives no action; None: the application has to act.
 
         Args:
+            decision: its id; one that is asked again after a failure counts once.
             by: the policy.
             deployment: says how it explores, and who acts in its place.
             known: who acted in the step before, and what it remembers.
@@ -111,12 +112,15 @@ class Actors:
         try:
             choice = self._choose(by, deployment.explore, known, observation, allowed)
         except SegueError as error:
+            self._count(decision, by, False, error)
             if by == deployment.acts:
                 raise Refused(422, "no_action", str(error)) from None
-            self._count(by, False, error)
-            return self.act(deployment.acts, deployment, known, observation, allowed) if deployment.acts else None
-        if by != deployment.acts:
-            self._count(by, time.perf_counter() - started > self._budget, None)
+            if not deployment.acts:
+                return None
+            return self.act(decision, deployment.acts, deployment, known, observation, allowed)
+        # Nobody takes the place of a live policy because it is slow.
+        slow = by != deployment.acts and time.perf_counter() - started > self._budget
+        self._count(decision, by, slow, None)
         return choice
 
     def on_paper(
@@ -160,23 +164,23 @@ class Actors:
             action = np.asarray(action, np.int64)
         return Choice(action, None if math.isnan(log_prob) else log_prob, acted.carry or None, by)
 
-    def _count(self, by: str, slow: bool, error: SegueError | None) -> None:
+    def _count(self, decision: str, by: str, slow: bool, error: SegueError | None) -> None:
         """Note failures, and give a policy up that misses too many of its decisions."""
         record = self._records.setdefault(by, _Record())
-        record.seen += 1
-        record.slow += slow
+        if any(decision == known for known, _, _ in record.recent):
+            return
+        record.recent.append((decision, slow, error is not None))
         if error is not None:
-            record.failed += 1
             record.failures += 1
             if record.failures & (record.failures - 1) == 0:  # the 1st, 2nd, 4th …: the log stays small
                 self._note("no action", {"policy": by, "failures": record.failures, "why": str(error)})
-        if record.seen < MISSED_OF:
+        seen = len(record.recent)
+        late, failed = sum(slow for _, slow, _ in record.recent), sum(failed for _, _, failed in record.recent)
+        if by in self.given_up or (failed < MOST_FAILED and (late < MOST_SLOW or seen < RECENT)):
             return
-        if record.slow + record.failed >= MISSED_SHARE * MISSED_OF:
-            self.given_up.add(by)
-            why = (
-                f"of {record.seen} decisions {record.slow} took more than {self._budget:g} s, and {record.failed} "
-                "gave no action"
-            )
-            self._note("given up", {"policy": by, "why": why})
-        record.seen = record.slow = record.failed = 0
+        self.given_up.add(by)
+        if failed >= MOST_FAILED:
+            why = f"gave no action in {failed} of its last {seen} decisions"
+        else:
+            why = f"took more than {self._budget:g} s in {late} of its last {seen} decisions"
+        self._note(GIVEN_UP, {"policy": by, "why": why})

@@ -8,7 +8,7 @@ import itertools
 import logging
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -47,7 +47,12 @@ class Database(Protocol):
         """Close all connections."""
 
 
-def open_database(place: str | Path, durability: Durability = "process", create: bool = True) -> Database:
+def open_database(
+    place: str | Path,
+    durability: Durability = "process",
+    create: bool = True,
+    check: Callable[[Database], None] = lambda database: None,
+) -> Database:
     """Open a live log: a path or `sqlite:///PATH`, or `postgresql://…`.
 
     Args:
@@ -55,9 +60,11 @@ def open_database(place: str | Path, durability: Durability = "process", create:
         durability: how much a row that `append` has written can outlive; `after` is as `process`.
         create: make a log that is not there, and bring one of an older version up to date. Only a service does so: its
             log may be in use by another version of Segue, which could not open it any more.
+        check: reads a log of an older version before it is brought up to date, and raises if that must not happen.
 
     Raises:
-        SegueError: if it cannot be opened, is something else, or of a version that cannot be used.
+        SegueError: if it cannot be opened, is something else, or of a version that cannot be used. Nothing has changed
+            then.
     """
     text = str(place)
     if not is_file(text):
@@ -65,11 +72,11 @@ def open_database(place: str | Path, durability: Durability = "process", create:
             from segue.live.postgres import Postgres
         except ImportError as error:
             raise SegueError(f"a log in PostgreSQL needs {error.name}: pip install 'segue[postgres]'") from None
-        return Postgres(text, create)
+        return Postgres(text, create, check)
     path = Path(text.removeprefix("sqlite:///"))
     if text.startswith("sqlite://") and not text.startswith("sqlite:///"):
         raise SegueError(f"{text}: expected sqlite:///PATH (three slashes; a fourth for an absolute path)")
-    return Sqlite(path, durability, create)
+    return Sqlite(path, durability, create, check)
 
 
 def no_log(place: str | Path) -> SegueError:
@@ -94,7 +101,13 @@ class Sqlite:
     A transaction outlives the death of the process in both modes; with `power`, each waits for the disk.
     """
 
-    def __init__(self, path: Path, durability: Durability = "process", create: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        durability: Durability = "process",
+        create: bool = True,
+        check: Callable[[Database], None] = lambda database: None,
+    ) -> None:
         self.url, self._path = f"sqlite:///{path}", path
         self._full = durability == "power"
         self._local = threading.local()
@@ -103,7 +116,10 @@ class Sqlite:
             raise no_log(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if self._behind(create):
+            version = self._version()
+            if behind(version, str(path), create):
+                if version:
+                    check(self)
                 self._prepare()
         except (sqlite3.Error, OSError) as error:
             raise SegueError(
@@ -181,15 +197,15 @@ class Sqlite:
             self._connections.append(connection)
         return connection
 
-    def _behind(self, create: bool) -> bool:
-        """See `behind`. The file is only read: `_connection` already writes."""
+    def _version(self) -> int:
+        """0: there are no tables yet. The file is only read: `_connection` already writes."""
         with contextlib.closing(sqlite3.connect(self._path, timeout=5)) as connection:
             tables = connection.execute("SELECT 1 FROM sqlite_master").fetchall()
             [(application,)] = connection.execute("PRAGMA application_id").fetchall()
             [(version,)] = connection.execute("PRAGMA user_version").fetchall()
         if tables and application != APPLICATION_ID:
             raise SegueError(f"{self._path}: a database of another application; choose another file")
-        return behind(version, str(self._path), create)
+        return int(version)
 
     def _prepare(self) -> None:
         connection = self._connection()

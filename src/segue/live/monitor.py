@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from segue.errors import DataError
 from segue.evidence import FallDetector, LimitTest, ShiftDetector
 from segue.live.database import Database
-from segue.live.trial import Rules, clock
+from segue.live.trial import Rules, clock, given_up
 
 #: Units of the reference.
 REFERENCE = 500
@@ -40,7 +40,7 @@ class Change(NamedTuple):
     """What has changed."""
 
     what: str
-    """training, observations, returns or costs."""
+    """training, observations, returns, costs or actions."""
     said: str
     """The same in a sentence."""
     seq: int
@@ -276,6 +276,12 @@ def trained_on(database: Database, live: str) -> Float[np.ndarray, "2 observatio
     alarms = database.read("SELECT detail FROM audit WHERE what = 'alarm' AND seq > ?", before)
     known = any(json.loads(detail)["changed"] == "training" for (detail,) in alarms)
     return None if known else np.array(observed, np.float32)
+
+
+def fails(database: Database, begins: int, live: str) -> Change | None:
+    """Whether a service has found, since the reference began, that the live policy misses too many decisions."""
+    seq, why = given_up(database, begins).get(live, (0, ""))
+    return Change("actions", f"the live policy {why}", seq) if why else None
 
 
 def reference_begins(database: Database) -> int:

@@ -12,7 +12,7 @@ from segue.live.database import Database
 from segue.live.policies import Deployment, latest_deployment
 from segue.live.promotion import OFF_POLICY, Promoter, Verdict, last_verdict, statuses
 from segue.live.service import HANDED_BACK
-from segue.live.trial import Arm, Evidence, Rules, paused, read_rules
+from segue.live.trial import GIVEN_UP, Arm, Evidence, Rules, paused, read_rules
 
 #: Episodes that `Overview.recent` is about.
 RECENT = 1_000
@@ -121,7 +121,7 @@ def happened(database: Database, begins: float = 0.0) -> list[Happening]:
         about = msgspec.json.decode(detail)
         if "deployment" in about or what == "evaluate":
             continue  # its row of deployments or gates says it
-        kind = "alarm" if what in ("alarm", "no action", "given up") else "note"
+        kind = "alarm" if what in ("alarm", "no action", GIVEN_UP) else "note"
         of = f": {name(about['policy'])}" if "policy" in about else ""
         found.append(Happening(seq, at, kind, f"{what}{of}", who, str(about.get("why", ""))))
     return sorted(found, key=lambda one: one.seq)[-LISTED:]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
 
 from segue.errors import SegueError
-from segue.live.database import Unavailable, behind, say_migrated
+from segue.live.database import Database, Unavailable, behind, say_migrated
 from segue.live.schema import MIGRATIONS, Row, insertion
 
 #: Of the lock under which tables are made: "SgLv".
@@ -26,7 +26,9 @@ class Postgres:
     of commits, also of several services.
     """
 
-    def __init__(self, url: str, create: bool = True) -> None:
+    def __init__(
+        self, url: str, create: bool = True, check: Callable[[Database], None] = lambda database: None
+    ) -> None:
         self.url = _without_password(url)
         self._url, self._local = url, threading.local()
         self._connections: list[psycopg.Connection[Any]] = []
@@ -35,7 +37,7 @@ class Postgres:
         except Unavailable as error:
             raise SegueError(str(error)) from None
         try:
-            self._prepare(connection, create)
+            self._prepare(connection, create, check)
         except psycopg.Error as error:
             raise SegueError(f"{self.url}: no live log can be made here ({_said(error)})") from None
 
@@ -91,7 +93,7 @@ class Postgres:
             connection.close()  # whether it is broken is found out by a new one
         return Unavailable(f"{self.url}: {what} ({_said(error)})")
 
-    def _prepare(self, connection: psycopg.Connection[Any], create: bool) -> None:
+    def _prepare(self, connection: psycopg.Connection[Any], create: bool, check: Callable[[Database], None]) -> None:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             [(there,)] = connection.execute("SELECT to_regclass('segue_live')").fetchall()
@@ -99,6 +101,8 @@ class Postgres:
             version = rows[0][0] if rows else 0
             if not behind(version, self.url, create):
                 return
+            if version:
+                check(self)
             for script in MIGRATIONS[version:]:
                 connection.execute(script.replace("BYTES", "BYTEA").replace("FLOAT", "DOUBLE PRECISION"))
             connection.execute("CREATE TABLE IF NOT EXISTS segue_live (version INTEGER NOT NULL)")

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from segue.errors import SegueError
 from segue.live.database import Database
-from segue.live.monitor import Monitor, reference_begins, trained_on
+from segue.live.monitor import Monitor, fails, reference_begins, trained_on
 from segue.live.policies import (
     COLUMNS,
     Deployment,
@@ -221,7 +221,8 @@ def promote(database: Database, word: str, who: str, why: str = "", force: bool 
     """Let a policy act for all units.
 
     Raises:
-        Refused: unless it has passed its trial, or, where the application acts, the off-policy gate (not with `force`).
+        Refused: unless it has passed its trial without missing decisions, or, where the application acts, the
+            off-policy gate (not with `force`).
     """
     now, policy = deployed(database), find_policy(database, word)
     if policy == now.live and now.mode == "live" and now.candidate is None:
@@ -245,14 +246,18 @@ def rollback(database: Database, who: str, why: str = "") -> Deployment:
     mode = now.mode if now.mode in ("apprentice", "frozen") else "live"
     if now.candidate is not None:
         return change(database, now, who, "rollback", why, mode=mode, candidate=None, share=0.0)
-    stack = acted_one_after_the_other(database)
-    if len(stack) < 2:
+    if (before := _acted_before(database)) is None:
         raise Refused(
             409, "nothing", "there is nothing to roll back: no candidate, and no policy that was live before"
         )  # fmt: skip
-    before = stack[-2]
     mode = "apprentice" if before.mode == "apprentice" else mode
     return change(database, now, who, "rollback", why, mode=mode, live=before.live)
+
+
+def _acted_before(database: Database) -> Deployment | None:
+    """Under which the policy, or the application, acted that a rollback lets act again."""
+    stack = acted_one_after_the_other(database)
+    return stack[-2] if len(stack) > 1 else None
 
 
 def pause(database: Database, who: str, why: str = "") -> Deployment:
@@ -369,11 +374,15 @@ def _allowed_share(database: Database, policy: str, rules: Rules) -> float:
 
 def _require_trial(database: Database, now: Deployment, policy: str) -> None:
     if (now.mode == "canary" or now.on_trial) and now.candidate == policy:
-        began = courses(database)[-1].began
-        if _allowed_share(database, policy, read_rules(database, began)) == 1:
-            return
+        course = courses(database)[-1]
+        rules = read_rules(database, course.began)
         gate = last_verdict(database, policy)
         said = f"the last one is: {gate.gate}, {gate.verdict}" if gate is not None else "there is none yet"
+        if _allowed_share(database, policy, rules) == 1:
+            trial = Trial(database, course, rules)
+            trial.follow(course)
+            if not (said := trial.fails()):  # it may fail since it passed
+                return
     else:
         said = "it is not on trial"
     raise Refused(
@@ -464,13 +473,16 @@ class Promoter:
                 )
 
     def _watch(self, now: Deployment) -> None:
-        """Freeze the service when what is seen or earned has changed; where the application acts, say so."""
+        """Freeze the service when what is seen or earned has changed; where the application acts, say so.
+
+        A live policy that fails is rolled back instead, if another one or the application acted before it.
+        """
         rules, begins = read_rules(self.database), reference_begins(self.database)
-        if rules.run_length is None:
-            return
-        if self._monitor is None or self._monitor.begins != begins or self._monitor.rules != rules:
-            self._monitor = Monitor(self.database, begins, rules, trained_on(self.database, now.live))
-        found = self._monitor.review()
+        found = fails(self.database, begins, now.live) if now.acts else None
+        if found is None and rules.run_length is not None:
+            if self._monitor is None or self._monitor.begins != begins or self._monitor.rules != rules:
+                self._monitor = Monitor(self.database, begins, rules, trained_on(self.database, now.live))
+            found = self._monitor.review()
         if found is None:
             return
         known = self.database.read("SELECT detail FROM audit WHERE what = 'alarm' AND seq > ?", begins)
@@ -478,9 +490,19 @@ class Promoter:
             detail = {"changed": found.what, "why": found.said, "row": found.seq}
             self.database.append([AuditRow(time.time(), ITSELF, "alarm", json.dumps(detail))])
             LOGGER.warning("promotion: alarm: %s", found.said)
-            now = deployed(self.database)
-            if now.mode not in ("frozen", "apprentice"):
-                self._change(now, "freeze", found.said, mode="frozen")
+        elif found.what != "actions":  # that one is over only when another policy acts, or none is left
+            return
+        now = deployed(self.database)
+        if now.mode in ("frozen", "apprentice"):
+            return
+        before = _acted_before(self.database) if found.what == "actions" else None
+        if before is None:
+            self._change(now, "freeze", found.said, mode="frozen")
+        else:
+            mode = "apprentice" if before.mode == "apprentice" else "live"
+            self._change(
+                now, "rollback", f"alarm: {found.said}", mode=mode, live=before.live, candidate=None, share=0.0
+            )
 
     def _begin(self, now: Deployment) -> None:
         """From shadow to canary, once the off-policy gate lets the candidate pass."""

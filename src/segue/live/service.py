@@ -26,7 +26,7 @@ import msgspec
 import numpy as np
 from filelock import FileLock, Timeout
 
-from segue.deployment.policy import ExportedPolicy
+from segue.deployment.policy import ExportedPolicy, load_policy
 from segue.errors import SegueError
 from segue.live.actors import Actors
 from segue.live.database import Database, Durability, Unavailable, is_file, open_database
@@ -38,6 +38,7 @@ from segue.live.policies import (
     latest_deployment,
     read_policy,
     require_exploration,
+    require_same_spaces,
     stage,
 )
 from segue.live.schema import (
@@ -52,6 +53,7 @@ from segue.live.schema import (
     RefusedRow,
     Row,
 )
+from segue.live.trial import courses, given_up
 from segue.live.values import LiveSpaces, Refused
 from segue.live.writer import Log, Writer, Written, numbers_of
 
@@ -99,7 +101,7 @@ class Service:
         explore: what a new log begins with: no; policy (as in training); or a number, the share of actions drawn at
             random from all (discrete policies).
         budget: seconds that one decision may take; a candidate that is slower half of the time loses its episodes to
-            the live policy, or to the application where that acts.
+            the live policy, or to the application where that acts, and is withdrawn by the next review.
         seed: of the random numbers; by default none are repeatable.
 
     Raises:
@@ -119,9 +121,12 @@ class Service:
     ) -> None:
         self.durability = durability
         self._lock = threading.RLock()
+        given = None if policy is None else load_policy(policy)  # before the log: one that fails leaves none behind
+        check = functools.partial(_check, given, policy, mode, str(explore))
         self._owner = _owned(db)
         try:
-            self.database: Database = open_database(db, durability)
+            self.database: Database = open_database(db, durability, check=check)
+            check(self.database)
             self._episodes: OrderedDict[str, _Episode] = OrderedDict()
             self._recent: OrderedDict[str, tuple[str, bytes, Decided | None, list[Reply]]] = OrderedDict()
             self._made = 0
@@ -132,10 +137,10 @@ class Service:
                 self.database, budget, np.random.default_rng(seed), functools.partial(self.note, "service")
             )
             self.deployment = self._begin(policy, mode, str(explore))
-            self._standing = self._stand()
+            self._take_over(self.deployment)
             self._looked = time.monotonic()
         except BaseException:
-            self._release()
+            self.close()
             raise
 
     def close(self) -> None:
@@ -442,7 +447,7 @@ class Service:
                 "apprentice mode, in episodes whose arm is application"
             )  # fmt: skip
         mode, known = deployment.mode, (episode.carried_by, episode.carry)
-        choice = self._actors.act(by, deployment, known, observation, allowed) if by else None
+        choice = self._actors.act(request.decision_id, by, deployment, known, observation, allowed) if by else None
         if choice is not None:
             action, log_prob, carry, by = choice
         elif episode.arm == "candidate" and not episode.handed_back and request.action is None:
@@ -572,20 +577,14 @@ class Service:
         return self._writer.waiting()
 
     def _begin(self, policy: str | Path | None, mode: str, explore: str) -> Deployment:
+        name = None if policy is None else stage(self.database, policy)
         found = latest_deployment(self.database)
         if found is None:
-            if policy is None:
-                raise SegueError("the log has no policy yet; expected one that `segue export` wrote (--policy)")
-            if mode not in ("live", "apprentice"):
-                raise SegueError(f"mode is {mode!r}; a new log begins with live or apprentice")
-            name = stage(self.database, policy)
-            require_exploration(explore, read_policy(self.database, name))
+            assert name is not None
             row = DeploymentRow(self._now(), mode, name, None, 0.0, explore, "service", "the log begins", 0)
             self.database.append([row])
             found = latest_deployment(self.database)
             assert found is not None
-        elif policy is not None:
-            stage(self.database, policy)
         policy_of = self.policy(found.live)
         self._spaces = LiveSpaces(policy_of.space, policy_of.actions)
         return found
@@ -600,12 +599,18 @@ class Service:
             self.policy(found.live)
             if found.candidate is not None:
                 self.policy(found.candidate)
-            self.deployment, self._standing = found, self._stand()
-            self._actors.forget_but({*self._standing, found.live, found.candidate})
+            self._take_over(found)
 
-    def _stand(self) -> set[str]:
-        """The policies whose running episodes go on with them: those that were live and were not rolled back."""
-        return {one.acts for one in acted_one_after_the_other(self.database)}
+    def _take_over(self, found: Deployment) -> None:
+        """Let these policies act from now on; a candidate that was given up in this trial stays so."""
+        self.deployment = found
+        #: The policies whose running episodes go on with them: those that were live and were not rolled back.
+        self._standing = {one.acts for one in acted_one_after_the_other(self.database)}
+        missed: set[str] = set()
+        for trial in courses(self.database)[-1:]:
+            if trial.last == found.seq and trial.candidate in given_up(self.database, trial.began):
+                missed.add(trial.candidate)
+        self._actors.begin({*self._standing, found.live, found.candidate}, missed)
 
     def _write(self, rows: list[Row], then: Callable[[Written], None], *forget: str) -> None:
         try:
@@ -635,6 +640,23 @@ class Service:
         if self._owner is not None:
             self._owner.release()
             self._owner = None
+
+
+def _check(
+    given: ExportedPolicy | None, policy: str | Path | None, mode: str, explore: str, database: Database
+) -> None:
+    """Refuse what a service cannot begin with in this log; `given` is what lies at `policy`. Nothing is written."""
+    found = latest_deployment(database)
+    if found is not None:
+        read_policy(database, found.live)
+    elif given is None:
+        raise SegueError("the log has no policy yet; expected one that `segue export` wrote (--policy)")
+    elif mode not in ("live", "apprentice"):
+        raise SegueError(f"mode is {mode!r}; a new log begins with live or apprentice")
+    else:
+        require_exploration(explore, given)
+    if given is not None:
+        require_same_spaces(database, given.about, str(policy))
 
 
 def _owned(db: str | Path) -> FileLock | None:

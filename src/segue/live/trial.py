@@ -32,6 +32,10 @@ AT_ONCE = 5_000
 ARMS = ("live", "candidate")
 #: What stands for the live policy in a trial beside the application.
 APPLICATION = ""
+#: What `audit` calls it when a service finds that a policy misses too many of its decisions.
+GIVEN_UP = "given up"
+#: A candidate is not promoted when others made more than this share of its units' decisions in its place.
+MOST_STOOD_IN = 0.01
 
 
 class Rules(Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,6 +94,17 @@ def declare(database: Database, at: float, who: str, changes: Mapping[str, Any])
     detail = {"rules": dict(changes), "why": ", ".join(f"{name} = {value}" for name, value in changes.items())}
     database.append([RulesRow(at, who, content), AuditRow(at, who, "rules", json.dumps(detail))])
     return rules
+
+
+def given_up(database: Database, since: int) -> dict[str, tuple[int, str]]:
+    """Policies that a service has given up since a row: number of the first row that says so, and why."""
+    found: dict[str, tuple[int, str]] = {}
+    for seq, detail in database.read(
+        "SELECT seq, detail FROM audit WHERE seq > ? AND what = ? ORDER BY seq", since, GIVEN_UP
+    ):
+        about = json.loads(detail)
+        found.setdefault(about["policy"], (seq, about["why"]))
+    return found
 
 
 class Course(NamedTuple):
@@ -250,6 +265,8 @@ class Evidence(Compared, kw_only=True):
     cost_limit: float | None
     log_over: float
     """The largest natural logarithm so far of the evidence that the candidate's mean cost is above the limit."""
+    stood_in: float | None
+    """Share of the decisions of the candidate's units that the live policy, or the application, made in its place."""
     alarm: str | None
     """Why the candidate has to be withdrawn."""
     passed: bool
@@ -301,12 +318,14 @@ class Trial:
         self._over = None if rules.cost_limit is None else LimitTest(rules.cost_limit)
         self._log_better = self._log_worse = self._log_mismatch = self._log_over = 0.0
         self._cost_alarm = ""
-        self._costs_sent = 0
+        self._costs_sent = self._stood_in = 0
+        self._given_up = ""
         self._sums = {arm: np.zeros(6) for arm in ARMS}
 
     def follow(self, course: Course) -> None:
         """Enter every unit whose window has closed since; `course` is the trial as it is known now."""
         self.course = course
+        _, self._given_up = given_up(self._database, course.began).get(course.candidate, (0, ""))
         now = clock(self._database)
         while True:
             rows = self._database.read(
@@ -337,7 +356,9 @@ class Trial:
         seconds = self.window
         results = self._database.read(
             "SELECT e.seq, COUNT(d.decision), COUNT(o.outcome), COALESCE(SUM(o.reward), 0.0), "
-            "COALESCE(SUM(o.cost), 0.0), COALESCE(SUM(o.at - d.at), 0.0), COUNT(o.cost) FROM episodes e "
+            "COALESCE(SUM(o.cost), 0.0), COALESCE(SUM(o.at - d.at), 0.0), COUNT(o.cost), "
+            # A service that people froze lets the live policy act in all episodes: that is no failure.
+            "COUNT(CASE WHEN d.policy <> e.policy AND d.mode <> 'frozen' THEN 1 END) FROM episodes e "
             "LEFT JOIN decisions d ON d.episode = e.episode AND d.at <= e.at + ? "
             "LEFT JOIN outcomes o ON o.decision = d.decision AND o.at <= e.at + ? "
             "WHERE e.seq > ? AND e.seq <= ? GROUP BY e.seq ORDER BY e.seq",
@@ -349,7 +370,7 @@ class Trial:
         kept = np.array([row for row in results if row[0] in counted], float)
         candidate = np.array([arm == "candidate" for arm, _, _ in counted.values()])
         chance, share = (np.array([value[i] for value in counted.values()]) for i in (1, 2))
-        _, decisions, rewarded, rewards, costs, lags, costs_sent = kept.T
+        _, decisions, rewarded, rewards, costs, lags, costs_sent, others = kept.T
         returns = rewards + self.rules.missing * (decisions - rewarded)
         for arm, own in (("live", ~candidate), ("candidate", candidate)):
             columns = [np.ones(len(kept)), decisions, rewarded, returns, costs, lags]
@@ -360,6 +381,7 @@ class Trial:
         self._log_mismatch = max(self._log_mismatch, float(self._ratio.update(candidate, chance).max()))
         self._means.update(returns, candidate, chance)
         self._costs_sent += int(costs_sent.sum())
+        self._stood_in += int(others[candidate].sum())
         self._bound(costs, candidate, chance)
         for one in np.unique(share):
             own = share == one
@@ -426,6 +448,7 @@ class Trial:
             if costs is None or costs.high <= (rules.cost or 0.0)
             else f"its cost may be {costs.high:.3g} above the live policy's per unit",
             self._lacks_limit(),
+            self.fails(),
         ]
         counts = f"{stage.units['candidate']} and {stage.units['live']} units at {share:.0%}"
         verdict = _verdict("the candidate is better", stage.log_better, lacking, counts)
@@ -441,12 +464,15 @@ class Trial:
             cost_upper=None if self._over is None else _finite(self._upper.high),
             cost_limit=rules.cost_limit,
             log_over=self._log_over,
+            stood_in=self._share_of_others(),
             alarm=alarm,
             passed=alarm is None and not any(lacking),
         )
 
     def _alarm(self, needed: Mapping[str, float]) -> str | None:
         """Why the candidate has to be withdrawn."""
+        if self._given_up:
+            return f"the candidate {self._given_up}"
         if self._log_mismatch >= needed["mismatch"]:
             return "sample-ratio mismatch: units are not assigned with the stated probabilities"
         if self._log_worse >= needed["worse"]:
@@ -456,6 +482,18 @@ class Trial:
         if self._log_over >= needed["over"]:
             return f"the candidate costs more than the limit of {self.rules.cost_limit:g} per unit"
         return None
+
+    def fails(self) -> str:
+        """Why a candidate that misses decisions must not be promoted; empty: it does not, or rarely."""
+        if self._given_up:
+            return f"it {self._given_up}"
+        share = self._share_of_others()
+        if share is None or share <= MOST_STOOD_IN:
+            return ""
+        return f"others made {share:.1%} of its decisions in its place, and {MOST_STOOD_IN:.0%} is the most"
+
+    def _share_of_others(self) -> float | None:
+        return _ratio(self._stood_in, self._sums["candidate"][1])
 
     def _lacks_limit(self) -> str:
         """What is missing to say that the candidate's mean cost is within the limit; empty: nothing."""

@@ -96,7 +96,9 @@ function alerts() {
   if (seen.trial?.alarm) said.push(["Alarm.", seen.trial.alarm]);
   const { mode } = seen.deployment;
   if (seen.who === "promotion" && (mode === "frozen" || seen.why.startsWith("alarm"))) {
-    said.push([mode === "frozen" ? "The service froze itself." : "The candidate was withdrawn.", seen.why]);
+    const live = seen.why.startsWith("alarm: the live policy");
+    const done = live ? "The live policy was rolled back." : "The candidate was withdrawn.";
+    said.push([mode === "frozen" ? "The service froze itself." : done, seen.why]);
   }
   if (seen.problem) said.push(["The trial is not judged.", seen.problem]);
   if (seen.failure) said.push(["The service has a problem.", seen.failure]);
