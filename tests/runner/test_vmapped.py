@@ -277,7 +277,7 @@ def test_updates_of_one_seed_that_fail_do_not_stop_the_others(accelerator, monke
         raise RuntimeError("these updates fail")
 
     assert compare({"run": recipe()}, tmp_path / "x", workers=1, on_event=asks).status == "interrupted"
-    monkeypatch.setattr(vmapped, "answer", fails)
+    monkeypatch.setattr(vmapped, "train", fails)
     with pytest.raises(RunFailed, match="these updates fail") as failed:
         compare({"run": recipe()}, tmp_path / "x", workers=1)
     seeds = failed.value.result.summary["arms"]["run"]["seeds"]

@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from segue import rng
 from segue.algorithms.base import Algorithm, Aux, copy_arrays
+from segue.algorithms.fql import FQL
 from segue.algorithms.td3 import TD3
 from segue.bridges.base import Bridge, Handover, shapes_of
 from segue.core import Key, Learner, Nets, Spaces, Transition
@@ -87,9 +88,9 @@ class ConservativeUpdate(Bridge):
         )
 
     def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
-        """A deterministic policy has no distribution to compare."""
-        if self.distance == "kl" and isinstance(online, TD3):
-            return f"{online.name}'s policy is deterministic: there is no KL between two; expected distance squared"
+        """A policy without densities has no KL."""
+        if self.distance == "kl" and isinstance(online, (TD3, FQL)):
+            return f"{online.name}'s policy has no density: there is no KL between two; expected distance squared"
         return None
 
     def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, State]:

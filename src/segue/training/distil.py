@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Real
 from segue import rng
 from segue.algorithms.base import Algorithm, Aux
 from segue.core import Array, Key, Learner, as_numbers
+from segue.data.mapped import Column
 from segue.policy import Policy
 from segue.training.update import descend
 
@@ -26,7 +27,7 @@ def distil(
     teacher: Policy,
     learner: Learner,
     algorithm: Algorithm,
-    observations: Real[np.ndarray, "rows observation"],
+    observations: Real[np.ndarray, "rows observation"] | Column,
     steps: int,
     seed: int,
 ) -> tuple[Learner, float]:

@@ -18,6 +18,7 @@ from jaxtyping import Real
 
 from segue.algorithms.base import Algorithm, copy_arrays
 from segue.core import TARGET, Array, Key, Learner, Spaces, origin, same_shape
+from segue.data.mapped import Column
 from segue.networks.recast import compatible, recast
 from segue.training.update import init_learner, replace
 
@@ -41,7 +42,7 @@ def hand_over(
     online: Algorithm,
     spaces: Spaces,
     key: Key,
-    observations: Real[np.ndarray, "rows observation"] | None = None,
+    observations: Real[np.ndarray, "rows observation"] | Column | None = None,
 ) -> tuple[Learner, HandedOver]:
     """A learner for `online` with everything of `source` that fits.
 
