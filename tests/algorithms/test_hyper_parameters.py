@@ -73,6 +73,7 @@ RANGES = {
     "max_gradient_norm": POSITIVE,
     "flow_steps": AT_LEAST_ONE,
     "chunk": AT_LEAST_ONE,
+    "n_step": ((0, 101), "between 1 and 100"),
     "cost_limit": ((-0.1,), "at least 0"),
     "cost_horizon": ((0, -1), "at least 1"),
     "cost_critic_learning_rate": POSITIVE,

@@ -159,7 +159,7 @@ def test_a_reward_that_is_not_finite_is_an_error():
     [
         ({"hindsight": -1}, "hindsight is -1"),
         ({"online": segue.PPO()}, "hindsight has no use: ppo"),
-        ({"online": segue.FQL(chunk=5)}, "chunks of 5 steps"),
+        ({"online": segue.FQL(chunk=5)}, "learns from 5 steps at once; set chunk to 1"),
         (
             {"online": None, "online_steps": 0, "dataset": "npz:x.npz", "offline": "bc", "offline_steps": 5},
             "online phase",

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from studies.results import Study
 
 import segue
 from studies import grid
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SMALL: dict[str, Any] = {"hidden_sizes": (8, 8), "batch_size": 16}
 SCRATCH = segue.Recipe(
@@ -118,8 +121,17 @@ def test_a_stopped_study_leaves_no_process_and_the_same_command_goes_on(tmp_path
     command = [sys.executable, str(Path(__file__).with_name("paused_study.py")), str(tmp_path)]
     pipe = tmp_path / "arrived"
     os.mkfifo(pipe)
-    driver = subprocess.Popen(command, env={**os.environ, "ARRIVED": str(pipe)}, start_new_session=True)
-    worker = int(pipe.read_text())  # waits until the run is under way
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    driver = subprocess.Popen(command, env={**environment, "ARRIVED": str(pipe)}, start_new_session=True)
+
+    def unblock() -> None:
+        driver.wait()
+        with contextlib.suppress(OSError):
+            os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+
+    threading.Thread(target=unblock, daemon=True).start()
+    worker = int(pipe.read_text())  # waits until the run is under way, or the driver has ended
     try:
         driver.send_signal(number)
         assert driver.wait() == code
@@ -130,7 +142,7 @@ def test_a_stopped_study_leaves_no_process_and_the_same_command_goes_on(tmp_path
             os.kill(worker, signal.SIGKILL)
     assert list(tmp_path.glob("runs/**/step-*")), "the run was saved"
     assert stored_status(tmp_path) == "unfinished"
-    assert subprocess.run(command).returncode == 0
+    assert subprocess.run(command, env=environment).returncode == 0
     assert stored_status(tmp_path) == "complete"
 
 
