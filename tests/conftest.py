@@ -4,6 +4,7 @@ import functools
 import gc
 import itertools
 import os
+import signal
 import sys
 import tempfile
 
@@ -43,6 +44,9 @@ from unpainted import paint
 
 # Tracing makes objects by the million that nothing refers to in circles: to look for circles takes a tenth of the time.
 gc.set_threshold(200_000, 20, 50)
+
+# A script's background jobs ignore Ctrl-C, and so would the processes that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Where Python is told to keep no bytecode, as in many containers, each process would compile every module anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
