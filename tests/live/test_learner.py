@@ -154,6 +154,27 @@ def test_bridges_and_what_the_replay_remembers_survive_a_kill(made: Path, monkey
     assert parameters_sha256(again.agent.learner) == parameters_sha256(whole.agent.learner)
 
 
+def test_targets_of_three_steps_stay_in_their_episode_and_survive_a_kill(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = {"online": segue.CalQL(**SMALL, n_step=3)}
+    whole = learnt(made, "whole", recipe=recipe).agent
+    live = whole.replay.online
+    (known,) = np.nonzero(np.asarray(live.following) >= 0)
+    after = np.asarray(live.following)[known] % len(live.reward)
+    assert len(known) > 100
+    assert np.array_equal(live.observation[after], live.next_observation[known]), "each begins where the last ended"
+    assert (np.asarray(live.discount)[known] > 0).all(), "nothing follows the end of an episode"
+    one_step = learnt(made, "one-step").agent
+    assert parameters_sha256(one_step.learner) != parameters_sha256(whole.learner)
+    with monkeypatch.context() as patch:
+        patch.setattr("segue.live.learner.stage", lambda *given: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            learnt(made, recipe=recipe)
+    again = learnt(made, recipe=recipe).agent
+    assert parameters_sha256(again.learner) == parameters_sha256(whole.learner)
+
+
 def _owner(path: str) -> tuple[Any, str]:
     """What has this attribute."""
     place, _, name = path.rpartition(".")
