@@ -116,15 +116,17 @@ def segue_arm(name: str) -> Callable[[Trial], None]:
             seed=trial.seed,
             seeds=1,
         )
-        before = last = trial.watch.now()
+        last = trial.watch.now()
+        began: dict[tuple[str, int], tuple[float, float]] = {}
 
         def on_event(job: Any, event: Any) -> None:
-            nonlocal before, last
-            if event["event"] == "evaluation":
-                # An evaluation gives two events, first what the critic expects: it began with the event before these.
-                trial.watch.put_aside(before)
+            nonlocal last
+            if event["event"] == "metrics":  # an evaluation gives some first, when its episodes are over
+                began[event["phase"], event["step"]] = last
+            elif event["event"] == "evaluation":
+                trial.watch.put_aside(began[event["phase"], event["step"]])
                 trial.note(event["phase"], event["step"], event["returns"])
-            before, last = last, trial.watch.now()
+            last = trial.watch.now()
 
         with tempfile.TemporaryDirectory() as out:
             segue.run(recipe, out, workers=1, progress=False, report=False, on_event=on_event)

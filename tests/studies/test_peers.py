@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from studies.peers import __main__ as study
-from studies.peers.contestants import Budget, Trial
+from studies.peers.contestants import Budget, Trial, segue_arm
+
+import segue
 
 
 def evaluations(means: dict[int, float], minutes: float) -> list[dict[str, Any]]:
@@ -111,3 +113,24 @@ def test_what_is_put_aside_does_not_count(monkeypatch: pytest.MonkeyPatch) -> No
     assert trial.evaluations["online"] == [
         {"step": 2_500, "mean_return": 1.5, "returns": [1.0, 2.0], "processor_s": 5.0, "wall_s": 40.0}
     ]
+
+
+def test_segues_evaluations_are_put_aside_by_their_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that comes between what an evaluation tells changes nothing."""
+    now = [0.0]
+    monkeypatch.setattr("studies.peers.contestants.Stopwatch.now", staticmethod(lambda: (now[0], now[0])))
+
+    def run(recipe: Any, out: str, on_event: Any, **options: Any) -> None:
+        for seconds, event in [
+            (5, {"event": "metrics", "phase": "online", "step": 2_500, "values": {}}),
+            (100, {"event": "metrics", "phase": "online", "step": 2_500, "values": {}}),
+            (1, {"event": "note", "message": "something else"}),
+            (1, {"event": "evaluation", "phase": "online", "step": 2_500, "returns": [1.0, 2.0]}),
+        ]:
+            now[0] += seconds
+            on_event(None, event)
+
+    monkeypatch.setattr(segue, "run", run)
+    trial = Trial("hopper-mixed", 0, Budget())
+    segue_arm("promoted")(trial)
+    assert [e["processor_s"] for e in trial.evaluations["online"]] == [5.0]
