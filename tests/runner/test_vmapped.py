@@ -235,16 +235,58 @@ def test_arms_with_other_algorithms_are_programs_of_their_own(accelerator, tmp_p
     assert [len(keys) for _, keys in accelerator] == [2] * 6
 
 
-@pytest.mark.slow
-def test_too_much_for_one_program_is_done_one_by_one_and_said(accelerator, monkeypatch, apart: Path, tmp_path: Path):
-    def too_much(*given: Any, **options: Any) -> Any:
-        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+@pytest.mark.parametrize("fits", [2, pytest.param(1, marks=pytest.mark.slow)])
+def test_learners_that_do_not_fit_into_memory_together_are_halved_and_said(
+    accelerator, monkeypatch, apart: Path, tmp_path: Path, fits: int
+):
+    run_together = vmapped.run_updates_together
 
-    monkeypatch.setattr(vmapped, "run_updates_together", too_much)
+    def limited(learners: Any, *given: Any, **options: Any) -> Any:
+        if len(learners) > fits:
+            raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return run_together(learners, *given, **options)
+
+    monkeypatch.setattr(vmapped, "run_updates_together", limited)
     notes: list[str] = []
     heard = lambda job, event: notes.append(event.get("message", ""))  # noqa: E731
     assert compare({"run": recipe()}, tmp_path / "x", workers=1, on_event=heard).status == "complete"
-    assert sum("RESOURCE_EXHAUSTED: out of memory); it starts again alone" in note for note in notes) == SEEDS
+    assert [note for note in notes if "memory" in note or "alone" in note] == [
+        f"{count} learners do not fit into the accelerator's memory together; {count - 1} at a time"
+        for count in range(SEEDS, fits, -1)
+    ]
+    assert [step for step, keys in accelerator if len(keys) == 2] == ([0, 100, 150] if fits == 2 else [])
+    for one, other in zip(offline(apart), offline(tmp_path / "x"), strict=True):
+        close(one.nets, other.nets)
+
+
+@pytest.mark.slow
+def test_one_that_does_not_fit_beside_the_others_starts_again_alone(accelerator, monkeypatch, tmp_path: Path):
+    train, failed = vmapped.train, []
+
+    def full(*given: Any, **options: Any) -> Any:
+        if len(failed) < 3:  # with all three, with two, and with one of them
+            failed.append(given)
+            raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return train(*given, **options)
+
+    monkeypatch.setattr(vmapped, "run_updates_together", full)
+    monkeypatch.setattr(vmapped, "train", full)
+    notes: list[str] = []
+    heard = lambda job, event: notes.append(event.get("message", ""))  # noqa: E731
+    assert compare({"run": recipe()}, tmp_path / "x", workers=1, on_event=heard).status == "complete"
+    assert sum("it starts again alone" in note for note in notes) == 1
+
+
+@pytest.mark.slow
+def test_what_fails_as_one_program_is_done_one_by_one_and_said(accelerator, monkeypatch, apart: Path, tmp_path: Path):
+    def fails(*given: Any, **options: Any) -> Any:
+        raise RuntimeError("INTERNAL: no such program")
+
+    monkeypatch.setattr(vmapped, "run_updates_together", fails)
+    notes: list[str] = []
+    heard = lambda job, event: notes.append(event.get("message", ""))  # noqa: E731
+    assert compare({"run": recipe()}, tmp_path / "x", workers=1, on_event=heard).status == "complete"
+    assert sum("INTERNAL: no such program); it starts again alone" in note for note in notes) == SEEDS
     for one, other in zip(offline(apart), offline(tmp_path / "x"), strict=True):
         assert same_bits(one, other), "alone it is the same program"
 

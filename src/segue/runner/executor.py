@@ -122,7 +122,10 @@ def _do(todo: Sequence[Job], outcomes: dict[str, Outcome], on_event: Callable[[J
                 on_event(todo[0], {"event": "note", "message": said})
                 if on_disk:
                     return None  # all are still to do
-            ended = run_vmapped([execute(job, inputs, partial(on_event, job), stop) for job in todo])
+            ended = run_vmapped(
+                [execute(job, inputs, partial(on_event, job), stop) for job in todo],
+                lambda message: on_event(todo[0], {"event": "note", "message": message}),
+            )
             requested = stop.requested
     except (Exception, KeyboardInterrupt) as everyones:
         ended = [everyones] * len(todo)

@@ -7,9 +7,10 @@ records and states, and is what it is alone up to rounding.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +23,12 @@ from segue.training.offline import Answer, Asking
 from segue.training.update import Updates, train
 from segue.training.vmapped import run_updates_together
 
+#: In the errors of a device whose memory is full.
+FULL = "RESOURCE_EXHAUSTED"
+
 
 class NotTogether(Exception):
-    """The program of several jobs failed, for want of memory perhaps."""
+    """The program of several jobs failed, or one does not fit into memory beside the others."""
 
 
 def program_of(job: Job) -> Hashable:
@@ -38,18 +42,21 @@ def program_of(job: Job) -> Hashable:
     return json.dumps(common, sort_keys=True), jax.tree.structure(algorithm)
 
 
-def run_vmapped(loops: Sequence[Asking[None]]) -> list[BaseException | None]:
+def run_vmapped(loops: Sequence[Asking[None]], tell: Callable[[str], None]) -> list[BaseException | None]:
     """Run every loop to its end; those that are behind, because they go on from an earlier state, go first.
 
+    A program that does not fit into the device's memory is divided in halves from then on, and `tell` is told.
+
     Returns:
-        For each what ended it: None, or its error, which is NotTogether if it was the program of several. One loop's
-        error does not stop the others, nor does being asked to stop, which each hears at its next place to save.
+        For each what ended it: None, or its error, which is NotTogether if it may run alone. One loop's error does not
+        stop the others, nor does being asked to stop, which each hears at its next place to save.
 
     Raises:
         StoppedAtOnce: if that came.
     """
     ended: dict[int, BaseException | None] = {}
     asked: dict[int, Updates] = {}
+    most = len(loops)
 
     def advance(index: int, given: Answer | None) -> None:
         try:
@@ -68,12 +75,26 @@ def run_vmapped(loops: Sequence[Asking[None]]) -> list[BaseException | None]:
             advance(index, None)
         while asked:
             step = min(updates.step for updates in asked.values())
-            now = [index for index in sorted(asked) if asked[index].step == step]
-            todo = [asked.pop(index) for index in now]
+            now = [index for index in sorted(asked) if asked[index].step == step][:most]
+            todo = [asked[index] for index in now]
             try:
                 answers = [Answer(*train(todo[0]))] if len(todo) == 1 else _together(todo)
             except Exception as error:
-                ended |= dict.fromkeys(now, error)
+                full = FULL in str(error)
+                if full and len(now) > 1:
+                    most = -(-len(now) // 2)
+                elif len(now) > 1 or (full and len(loops) > 1):  # what does not fit beside the others may fit alone
+                    line = str(error).partition("\n")[0][:200]
+                    ended |= dict.fromkeys(now, NotTogether(f"{type(error).__name__}: {line}"))
+                else:
+                    ended |= dict.fromkeys(now, error)
+            if len(now) > most:
+                gc.collect()  # what failed may hold its learners in a cycle
+                tell(f"{len(now)} learners do not fit into the accelerator's memory together; {most} at a time")
+                continue
+            for index in now:
+                del asked[index]
+            if now[0] in ended:
                 continue
             for index, given in zip(now, answers, strict=True):
                 advance(index, given)
@@ -82,20 +103,17 @@ def run_vmapped(loops: Sequence[Asking[None]]) -> list[BaseException | None]:
 
 def _together(asked: Sequence[Updates]) -> list[Answer]:
     first = asked[0]
-    try:
-        after = run_updates_together(
-            [updates.learner for updates in asked],
-            first.replay,
-            [updates.key for updates in asked],
-            jnp.asarray(first.progress, jnp.float32),
-            [updates.algorithm for updates in asked],
-            blocks=first.blocks,
-            train_policy=first.train_policy,
-        )
-        # Or the first job would wait for all of them, and the others for it.
-        start = time.perf_counter()
-        jax.block_until_ready(after)
-    except Exception as error:
-        raise NotTogether(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}") from error
+    after = run_updates_together(
+        [updates.learner for updates in asked],
+        first.replay,
+        [updates.key for updates in asked],
+        jnp.asarray(first.progress, jnp.float32),
+        [updates.algorithm for updates in asked],
+        blocks=first.blocks,
+        train_policy=first.train_policy,
+    )
+    # Or the first job would wait for all of them, and the others for it.
+    start = time.perf_counter()
+    jax.block_until_ready(after)
     training = time.perf_counter() - start
     return [Answer(learner, metrics, training) for learner, metrics in after]
