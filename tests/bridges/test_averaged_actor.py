@@ -10,7 +10,6 @@ from handovers import attach, run
 
 from helpers import for_each, random_learner, same_bits, small
 from segue.bridges import AveragedActor
-from segue.bridges.base import acting_nets
 from segue.core import Nets, Spaces
 from segue.errors import RecipeError
 from segue.policy import Policy
@@ -20,15 +19,19 @@ from segue.training.update import replace
 BRIDGE = AveragedActor(average=0.25)
 
 
-def test_it_begins_with_what_was_handed_over():
-    learner = attach((BRIDGE,), small("sac"))
-    assert same_bits(learner.bridges[0], acting_nets(learner.nets))
+@for_each(
+    ("name", "kind", "role"),
+    [("sac", "continuous", "actor"), ("bcq", "continuous", "perturbation"), ("dqn", "discrete", "critic")],
+)
+def test_it_begins_with_the_policy_that_was_handed_over_and_holds_nothing_else(name, kind, role):
+    learner = attach((BRIDGE,), small(name), kind)
+    assert same_bits(learner.bridges[0], Nets(**{role: getattr(learner.nets, role)}))
 
 
 def test_the_average_follows_by_tau():
     state = Nets(actor=jnp.asarray(0.0))
     for now in (4.0, 8.0):
-        nets = Nets(actor=jnp.asarray(now), temperature=jnp.asarray(1.0))
+        nets = Nets(actor=jnp.asarray(now), critic=jnp.asarray(1.0))
         state, _ = BRIDGE.update(state, small("sac"), nets, None, {}, jax.random.key(0))
     assert float(state.actor) == 0.75 * (0.25 * 4) + 0.25 * 8
 
@@ -45,7 +48,8 @@ def test_the_learner_is_the_same_to_the_bit_without_it(name, kind):
 def test_the_learner_explores_and_the_average_is_evaluated_and_deployed(name, kind):
     algorithm = small(name)
     learner, average = random_learner(algorithm, 0, kind), random_learner(algorithm, 1, kind)
-    together = replace(learner, bridges=(acting_nets(average.nets),))
+    role = algorithm.policy_role
+    together = replace(learner, bridges=(Nets(**{role: getattr(average.nets, role)}),))
     observation = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     shown = Policy(algorithm, average)(observation)
     assert not np.array_equal(shown, Policy(algorithm, learner)(observation))

@@ -184,6 +184,11 @@ class Algorithm(HyperParameters):
         return next((step for step in self.steps() if isinstance(step, PolicyStep)), None)
 
     @property
+    def policy_role(self) -> str:
+        """The role that the policy's step moves; the critic for an algorithm that acts by it alone."""
+        return "critic" if self.policy_step is None else self.policy_step.role
+
+    @property
     def bellman_step(self) -> BellmanStep | None:
         """The step of the critic; None for an algorithm without one."""
         return next((step for step in self.steps() if isinstance(step, BellmanStep)), None)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from segue import rng
 from segue.acting import Acted, Carry
 from segue.algorithms.base import Algorithm, Aux, copy_arrays
-from segue.bridges.base import Bridge, Handover, acting_nets, shapes_of
+from segue.bridges.base import Bridge, Handover, shapes_of
 from segue.core import Array, Key, Learner, Nets, Spaces, Transition
 from segue.replay.base import ReplayStrategy
 
@@ -26,7 +26,7 @@ from segue.replay.base import ReplayStrategy
 class AveragedActor(Bridge):
     """Evaluates and deploys an average of the policies since the handover, which begins with the one handed over.
 
-    Every network that may act is averaged, the critic among them: it decides in some algorithms.
+    What is averaged is the actor; the critic for an algorithm that acts by it alone.
     """
 
     name: ClassVar[str] = "averaged-actor"
@@ -49,17 +49,17 @@ class AveragedActor(Bridge):
 
     def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, Nets]:
         """The average begins with what was handed over."""
-        return learner, copy_arrays(acting_nets(learner.nets))
+        return learner, copy_arrays(_policy_of(handover.algorithm, learner.nets))
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
-        """One more of every network that may act, the critic among them."""
-        return shapes_of(lambda: acting_nets(algorithm.init(jax.random.key(0), spaces)))
+        """One more actor."""
+        return shapes_of(lambda: _policy_of(algorithm, algorithm.init(jax.random.key(0), spaces)))
 
     def update(
         self, state: Nets, algorithm: Algorithm, nets: Nets, batch: Transition, aux: Aux, key: Key
     ) -> tuple[Nets, Aux]:
         """The average moves."""
-        return optax.incremental_update(acting_nets(nets), state, self.average), {}
+        return optax.incremental_update(_policy_of(algorithm, nets), state, self.average), {}
 
     def deployed(self, state: Nets, nets: Nets) -> Nets:
         """The average's."""
@@ -78,6 +78,12 @@ class AveragedActor(Bridge):
     ) -> Acted:
         """The average, unless exploring."""
         if not explore:
-            own = algorithm.start(state, observation.shape[0])
-            acted = algorithm.act(state, observation, own, rng.named(source, "average"), False)
+            nets = self.deployed(state, nets)
+            own = algorithm.start(nets, observation.shape[0])
+            acted = algorithm.act(nets, observation, own, rng.named(source, "average"), False)
         return acted._replace(carry=carry)
+
+
+def _policy_of(algorithm: Algorithm, nets: Nets) -> Nets:
+    """The network that the policy's step moves, alone."""
+    return Nets(**{algorithm.policy_role: getattr(nets, algorithm.policy_role)})

@@ -91,7 +91,7 @@ class JumpStart(Bridge):
 
     def inherits(self, online: Algorithm) -> tuple[str, ...]:
         """What acts."""
-        return ("critic" if online.policy_step is None else online.policy_step.role,)
+        return (online.policy_role,)
 
     def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, State]:
         """The guide is what was handed over."""

@@ -98,7 +98,7 @@ class Promotion(CostLimited):
 
     def inherits(self, online: Algorithm) -> tuple[str, ...]:
         """What acts."""
-        return ("critic" if online.policy_step is None else online.policy_step.role,)
+        return (online.policy_role,)
 
     def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, State]:
         """The incumbent is what was handed over."""
