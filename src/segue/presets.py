@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from segue.algorithms import BC, CQL, PPO, RLPD, SAC, CalQL, DiscreteCQL, DiscreteSAC
+from segue.algorithms import BC, CQL, IQL, PPO, RLPD, SAC, CalQL, DiscreteCQL, DiscreteSAC
 from segue.bridges import Promotion
 from segue.data import load
 from segue.data.dataset import Dataset
@@ -88,12 +88,30 @@ def _bc_ppo() -> dict[str, Any]:
     }
 
 
+def _iql_sac() -> dict[str, Any]:
+    """IQL, then SAC on half dataset and half live data: best where success is rare (studies/leaderboard).
+
+    Compact networks, because that is what was measured.
+    """
+    both: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128}
+    both |= {"ensemble_size": 3, "critic_layer_norm": "before"}
+    return {
+        "offline": IQL(**both, distribution="squashed"),
+        "offline_steps": AUTO_STEPS,
+        "online": SAC(**both, subset_size=2, backup_entropy=False, initial_temperature=0.1),
+        "online_steps": AUTO_STEPS,
+        "warmup_steps": 2_500,
+        "replay": Mixed(),
+    }
+
+
 #: What `auto` looks at.
 _TASK = ("dataset", "env", "clip_actions", "held_out", "env_kwargs")
 RECIPES: Mapping[str, Callable[[], dict[str, Any]]] = {
     # On dense rewards the authors pretrain with CQL: returns-to-go are hard to have there.
     "promoted": _promoted,
     "bc-ppo": _bc_ppo,
+    "iql-sac": _iql_sac,
     "wsrl": lambda: _wsrl(CQL, 250_000, {}, {}),
     "wsrl-antmaze": lambda: _wsrl(
         CalQL,
@@ -139,7 +157,7 @@ def auto(
     held_out: float = Recipe.held_out,
     env_kwargs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The fields of the recipe that our studies support, by kind of actions, and with a dataset or without.
+    """The fields of the recipe that our studies support, by kind of actions and rewards, and with a dataset or without.
 
     docs/recipes.md says why, with the studies' figures. Where no live environment is known the recipe ends at the
     handover.
@@ -160,11 +178,15 @@ def auto(
         recipe: dict[str, Any] = {"offline": squared, "offline_steps": AUTO_STEPS}
         recipe |= {"online": squared, "online_steps": AUTO_STEPS, "replay": Mixed()}
     else:
-        # With images four updates per live step take hours, and no study has looked at them.
-        few = FEWEST_LIVE_EPISODES * dataset.episode_lengths.mean() > AUTO_STEPS
-        recipe = RECIPES["bc-ppo" if few or dataset.spaces.image else "promoted"]()
         learnt = len(dataset.episode_starts) - dataset.held_out_count(held_out)
-        recipe["offline"] = dataclasses.replace(recipe["offline"], top_fraction=best_share(dataset, learnt))
+        share = best_share(dataset, learnt)
+        if not dataset.spaces.image and share < 1 and success_is_rare(dataset):
+            recipe = RECIPES["iql-sac"]()
+        else:
+            # With images four updates per live step take hours, and no study has looked at them.
+            few = FEWEST_LIVE_EPISODES * dataset.episode_lengths.mean() > AUTO_STEPS
+            recipe = RECIPES["bc-ppo" if few or dataset.spaces.image else "promoted"]()
+            recipe["offline"] = dataclasses.replace(recipe["offline"], top_fraction=share)
     if env == NO_ENVIRONMENT or not (env or dataset.env_id):
         return {field: recipe[field] for field in ("offline", "offline_steps")}
     return recipe
@@ -174,6 +196,13 @@ def best_share(dataset: Dataset, episodes: int) -> float:
     """The share of so many episodes of a dataset that `auto` clones; 1 where the start decides which are best."""
     share = max(BEST_SHARE, min(FEWEST_EPISODES / episodes, 1.0))
     return 1.0 if start_decides(dataset, share) else share
+
+
+def success_is_rare(dataset: Dataset) -> bool:
+    """Whether rewards say no more than "there" or "not there", and most rows are not there."""
+    lowest, highest = dataset.rewards.min(), dataset.rewards.max()
+    there = dataset.rewards == highest
+    return lowest < highest and bool((there | (dataset.rewards == lowest)).all()) and there.mean() < 0.5
 
 
 def start_decides(dataset: Dataset, share: float) -> bool:

@@ -105,7 +105,7 @@ def segue_arm(name: str) -> Callable[[Trial], None]:
         from studies.leaderboard.__main__ import recipes
 
         budget = trial.budget
-        recipe = recipes(False, {"dataset": trial.dataset, "env": trial.env_id})[name]
+        recipe = recipes(False, {"dataset": trial.dataset, "env": trial.env_id}, sparse=False)[name]
         recipe = dataclasses.replace(
             recipe,
             offline_steps=min(recipe.offline_steps, budget.offline_updates),
@@ -246,7 +246,7 @@ def sac_arm(library: str) -> Callable[[Trial], None]:
 
 
 CONTESTANTS: dict[str, Callable[[Trial], None]] = {
-    "Segue promoted": segue_arm("promoted"),
+    "Segue auto": segue_arm("auto"),
     "Segue BC → PPO": segue_arm("BC of the best tenth → PPO"),
     "SBX SAC from scratch": sac_arm("SBX"),
     "d3rlpy IQL": d3rlpy_arm("IQL"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,28 @@ def test_where_promotion_has_evidence_or_is_affordable_it_decides_and_elsewhere_
     assert online(logged(400, 20)) == "rlpd"
     assert online(logged(4000, 2000)) == "ppo"
     assert online(logged(40, 20, observations=np.zeros((40, 32, 32), np.uint8))) == "ppo"
+
+
+@pytest.mark.parametrize(
+    ("rewards", "offline"),
+    [
+        (lambda step, episode: (episode % 5 == 0) & (step > 10), "iql"),  # one episode in five gets there
+        (lambda step, episode: (episode % 5 == 0) & (step > 10) | (step == 0) & (episode % 5 == 1), "iql"),
+        (lambda step, episode: (episode % 5 == 0) | (step > 17), "bc"),  # one in five begins there: the best are lucky
+        (lambda step, episode: step < 19, "bc"),  # a reward for every step is no rare success
+        (lambda step, episode: (episode % 5 == 0) * step, "bc"),  # says more than "there" or "not there"
+        (lambda step, episode: step * 0.0, "bc"),
+    ],
+)
+def test_where_success_is_rare_and_is_all_that_rewards_say_it_learns_values(
+    rewards: Callable[[np.ndarray, np.ndarray], np.ndarray], offline: str
+) -> None:
+    step, episode = np.arange(2000) % 20, np.arange(2000) // 20
+    dataset = {**logged(2000, 20), "rewards": rewards(step, episode).astype(float)}
+    recipe = segue.preset("auto", dataset=dataset, env="Pendulum-v1")
+    assert recipe.offline is not None
+    assert recipe.online is not None
+    assert (recipe.offline.name, recipe.online.name) == (offline, {"iql": "sac", "bc": "rlpd"}[offline])
 
 
 def test_a_named_part_means_that_the_user_knows_what_to_do() -> None:

@@ -54,13 +54,13 @@ def rows(page: Path) -> dict[str, list[str]]:
 @pytest.mark.pictures
 def test_the_table_has_the_time_to_90_percent_of_the_best_final_return(page: Path) -> None:
     out = page / "runs"
-    store(out, "Segue promoted", 0, FAST, minutes=2)
+    store(out, "Segue auto", 0, FAST, minutes=2)
     store(out, "d3rlpy IQL", 0, SLOW, minutes=7)
     store(out, "SBX SAC from scratch", 0, SCRATCH, minutes=3)
     assert study.main(["--redraw", "--out", str(out)], page) == 0
     table = rows(page)
     assert table["arm"] == ["offline score", "final", "area", "dip", "minutes to 900", "minutes in all"]
-    assert table["Segue promoted"][-2:] == ["6.0", "8.0"]
+    assert table["Segue auto"][-2:] == ["6.0", "8.0"]
     assert table["d3rlpy IQL"] == ["500", "800", "550", "50", "never", "28.0"]
     assert table["SBX SAC from scratch"][-2:] == ["9.0", "9.0"]
     text = (page / "README.md").read_text()
@@ -73,9 +73,9 @@ def test_the_table_has_the_time_to_90_percent_of_the_best_final_return(page: Pat
 def test_times_of_several_seeds_are_a_median_with_its_range(page: Path) -> None:
     out = page / "runs"
     for seed, found in enumerate([FAST, FAST, SCRATCH]):
-        store(out, "Segue promoted", seed, found, minutes=1 + seed)
+        store(out, "Segue auto", seed, found, minutes=1 + seed)
     study.main(["--redraw", "--out", str(out)], page)
-    assert rows(page)["Segue promoted"][-2:] == ["6.0 (3.0–9.0)", "8.0 (4.0–9.0)"]
+    assert rows(page)["Segue auto"][-2:] == ["6.0 (3.0–9.0)", "8.0 (4.0–9.0)"]
 
 
 def test_only_what_is_missing_runs_and_a_failure_is_told(
@@ -132,5 +132,5 @@ def test_segues_evaluations_are_put_aside_by_their_step(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(segue, "run", run)
     trial = Trial("hopper-mixed", 0, Budget())
-    segue_arm("promoted")(trial)
+    segue_arm("auto")(trial)
     assert [e["processor_s"] for e in trial.evaluations["online"]] == [5.0]
