@@ -20,7 +20,6 @@ AT_MOST = {
     "--traffic.episodes": 600,
     "--every": 500,
     "--episodes": 2,
-    "--window": 1,
 }
 #: The candidate that a page names by what it had learnt from; warm-up counts.
 NAMES = {"live-clicks-20000": "live-clicks-1500"}

@@ -210,7 +210,7 @@ def test_damage_is_named_with_what_to_do(crane: Made, tmp_path: Path) -> None:
         assert f"{name}: cannot be read" in refused(place)
         (place / name).write_bytes(content)
     text = (place / "policy.json").read_text()
-    (place / "policy.json").write_text(text.replace('"format": 4', '"format": 3'))
+    (place / "policy.json").write_text(text.replace('"format": 5', '"format": 4'))
     assert "format 3; this version of Segue reads 4" in refused(place)
     (place / "policy.json").write_text(text.replace("3.0", "4.0"))
     assert "damaged or edited" in refused(place)
@@ -356,5 +356,6 @@ def test_without_an_environment_actions_have_the_unit_of_the_dataset(tmp_path: P
     assert "actions have the unit of the dataset" in made.notes[0]
     observations = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
     np.testing.assert_allclose(made.policy(observations), -1 + 3 * result.policy()(observations), atol=1e-5)
-    learnt_from = segue.load(log).observations
-    np.testing.assert_array_equal(made.policy.about["observed"], [learnt_from.min(0), learnt_from.max(0)])
+    learnt_from = segue.load(log)
+    low, high = learnt_from.observations.min(0).tolist(), learnt_from.observations.max(0).tolist()
+    assert made.policy.about["observed"] == {"low": low, "high": high, "episodes": len(learnt_from.episode_starts)}

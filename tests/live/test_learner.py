@@ -91,10 +91,17 @@ def test_it_stages_candidates_each_with_its_parent_and_how_far_it_has_read(
     assert rows[-1][2] <= database.read("SELECT seq FROM counter")[0][0]
     assert read_policy(database, rows[-1][0])(np.zeros(3)).shape == (1,)
     assert candidates(database) == undisturbed
-    (low, high), before = undisturbed[-1][3], json.loads(rows[0][4])["observed"]
-    assert (np.array(low) <= before[0]).all()
-    assert (np.array(high) >= before[1]).all()
-    assert [low, high] != before
+    after, before = undisturbed[-1][3], json.loads(rows[0][4])["observed"]
+    assert (np.array(after["low"]) <= before["low"]).all()
+    assert (np.array(after["high"]) >= before["high"]).all()
+    assert (after["low"], after["high"]) != (before["low"], before["high"])
+    assert after["episodes"] > before["episodes"]
+
+
+def test_episodes_of_a_dataset_that_is_learnt_from_again_count_once(made: Path) -> None:
+    one = learner(made)
+    assert one._observed is not None
+    assert one._observed.plain() == one.source.observed.plain()
 
 
 def test_what_has_not_learnt_anything_yet_is_not_staged(made: Path) -> None:

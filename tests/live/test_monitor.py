@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from studies.live_promotion.world import LIVE, World
 
-from segue.live.monitor import REFERENCE, Monitor, reference_begins
+from segue.evidence import LUCKY
+from segue.live.monitor import REFERENCE, Monitor, reference_begins, tolerated
 from segue.live.policies import latest_deployment
 from segue.live.promotion import change, resume
 from segue.live.schema import CursorRow, DecisionRow, EpisodeRow, OutcomeRow
 from segue.live.trial import READER, declare, read_rules
+from segue.seen import Observed
 
 DRAW = np.random.default_rng(0)
 
@@ -81,7 +83,7 @@ def late(units: int, unit_of_progress: float = 1.0) -> np.ndarray:
     return np.dstack([DRAW.normal(size=(units, 4)), steps])
 
 
-TRAINED = {"observed": [[-4.0, 0.0], [4.0, 0.75]]}
+TRAINED = {"observed": {"low": [-4.0, 0.0], "high": [4.0, 0.75], "episodes": 2_000}}
 
 
 def test_what_the_policy_was_not_trained_on_freezes_the_service_from_the_first_units_on(tmp_path: Path) -> None:
@@ -118,12 +120,46 @@ def test_a_policy_that_leads_many_units_to_states_that_training_has_not_reached_
 
 
 def test_a_few_strange_units_a_candidates_units_and_what_never_changed_in_training_are_no_alarm(tmp_path: Path) -> None:
-    world = World(tmp_path / "live.db", {"observed": [[-4.0, 0.0, 1.0], [4.0, 0.75, 1.0]]})
+    observed = {"low": [-4.0, 0.0, 1.0], "high": [4.0, 0.75, 1.0], "episodes": 2_000}
+    world = World(tmp_path / "live.db", {"observed": observed})
     seen = np.dstack([late(1000), np.full((1000, 4), 7.0)])
     seen[::200, 3, 1] = 9.0
     arrive(world, seen, np.zeros(1000))
     arrive(world, np.dstack([late(100, 9.0), np.full((100, 4), 7.0)]), np.zeros(100), arm="candidate")
     assert (mode(world), alarms(world)) == ("live", [])
+
+
+@pytest.mark.parametrize("episodes", [10, 30, 100])
+def test_a_range_of_few_episodes_does_not_freeze_healthy_traffic(tmp_path: Path, episodes: int) -> None:
+    draw = np.random.default_rng(episodes)
+    for repeat in range(10):
+        training, traffic = draw.normal(size=(episodes, 4)), draw.normal(size=(600, 1, 4))
+        world = World(tmp_path / f"{repeat}.db", {"observed": Observed.of(training, episodes).plain()})
+        arrive(world, traffic, np.zeros(600))
+        assert (mode(world), alarms(world)) == ("live", [])
+
+
+@pytest.mark.parametrize("episodes", [10, 30, 100])
+def test_a_range_of_few_episodes_finds_a_sensor_with_quite_another_unit(tmp_path: Path, episodes: int) -> None:
+    training = np.random.default_rng(episodes).normal(size=(episodes, 2))
+    world = World(tmp_path / "live.db", {"observed": Observed.of(training, episodes).plain()})
+    arrive(world, DRAW.normal(size=(100, 1, 2)) * [1, 100], np.zeros(100))
+    assert (mode(world), alarms(world)) == ("frozen", ["training"])
+
+
+def test_one_episode_says_nothing_about_the_next() -> None:
+    assert [tolerated(episodes, 0.25, 1) for episodes in (0, 1)] == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["normal", "uniform", "exponential"])
+def test_a_range_of_n_episodes_is_left_as_often_as_tolerated_in_few_datasets_only(name: str) -> None:
+    draw, episodes, margin = np.random.default_rng(0), 10, 0.25
+    sample = getattr(draw, name)(size=(4_000, episodes))
+    low, high = sample.min(1), sample.max(1)
+    beyond, further = margin * (high - low), np.sort(getattr(draw, name)(size=20_000))
+    left = np.searchsorted(further, low - beyond) + len(further) - np.searchsorted(further, high + beyond)
+    assert (left / len(further) > tolerated(episodes, margin, 1)).mean() <= LUCKY
+    assert (left / len(further) > tolerated(episodes, 4 * margin, 1)).mean() > 0, "it is no empty promise"
 
 
 def test_a_rise_is_no_alarm_and_nor_is_a_bad_candidate(world: World) -> None:

@@ -110,7 +110,7 @@ def test_a_rollout_is_the_life_of_the_environments_across_its_own_ends(monkeypat
     assert discounts == pytest.approx(expected), "0 at terminals only"
 
 
-def test_both_loops_know_the_range_of_the_observations_that_they_have_seen(monkeypatch):
+def test_both_loops_know_the_range_of_the_observations_that_they_have_seen_and_of_how_many_episodes(monkeypatch):
     monkeypatch.setattr(agent, "train", lambda asked: (asked.learner, {}))
     monkeypatch.setattr(on_policy, "learn", lambda learner, *given, **options: (learner, {}))
     monkeypatch.setattr(collect, "UNREAD", 3)
@@ -125,11 +125,11 @@ def test_both_loops_know_the_range_of_the_observations_that_they_have_seen(monke
         loop(lambda step, learner, observed, ranges=ranges: ranges.update({step: observed}))
         assert ranges.pop(0) is None
         # Observations are 0 1 2, 0 1 2 3, …
-        assert {step: found.ravel().tolist() for step, found in ranges.items()} == {
-            2: [0, 1],
-            4: [0, 2],
-            6: [0, 2],
-            8: [0, 3],
+        assert {step: (*found.low, *found.high, found.episodes) for step, found in ranges.items()} == {
+            2: (0, 1, 0),
+            4: (0, 2, 1),
+            6: (0, 2, 1),
+            8: (0, 3, 2),
         }
 
 

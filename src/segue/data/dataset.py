@@ -18,6 +18,7 @@ from segue.data.boundaries import Contradiction, boundaries
 from segue.data.encoding import Encoding
 from segue.envs.spec import Environment
 from segue.errors import DataError
+from segue.seen import Observed
 
 #: What to do with actions outside the bounds: refuse the dataset, or clip them into it.
 OutOfRange = Literal["error", "clip"]
@@ -179,11 +180,9 @@ class Dataset:
         std = self.observations.std(0, dtype=np.float64) + STD_EPSILON
         return Normaliser(mean.astype(np.float32), std.astype(np.float32))
 
-    def observed(self) -> Float[np.ndarray, "2 observation"] | None:
-        """Smallest and largest value of each number of an observation; None for images."""
-        if self.spaces.image is not None:
-            return None
-        return np.stack([self.observations.min(0), self.observations.max(0)])
+    def observed(self) -> Observed | None:
+        """The range of each number of an observation; None for images."""
+        return None if self.spaces.image is not None else Observed.of(self.observations, len(self.episode_starts))
 
     def returns_to_go(self, discount: float, failure_reward: float | None = None) -> Float[np.ndarray, " N"]:
         """Discounted sum of rewards from each row to the end of its episode, a cut one summed as it is."""

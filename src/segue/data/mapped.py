@@ -34,6 +34,7 @@ from segue.data.dataset import STD_EPSILON, Dataset
 from segue.data.encoding import Encoding
 from segue.errors import DataError
 from segue.files import sync
+from segue.seen import Observed
 
 VERSION = 1
 ABOUT, INDEX, ROWS = "dataset.json", "index.npz", "rows.bin"
@@ -318,12 +319,12 @@ class MappedDataset(Dataset):
         std = np.sqrt(np.maximum(squares / len(self) - shift**2, 0)) + STD_EPSILON
         return Normaliser((centre + shift).astype(np.float32), std.astype(np.float32))
 
-    def observed(self) -> Float[np.ndarray, "2 observation"] | None:
-        """Smallest and largest value of each number of an observation; None for images."""
+    def observed(self) -> Observed | None:
+        """The range of each number of an observation; None for images."""
         if self.spaces.image is not None:
             return None
-        seen = [(block.observations.min(0), block.observations.max(0)) for block in self.blocks()]
-        return np.stack([np.min(seen, 0)[0], np.max(seen, 0)[1]])
+        blocks = (Observed.of(block.observations, len(block.episode_starts)) for block in self.blocks())
+        return functools.reduce(Observed.wider, blocks)
 
     def fingerprint(self) -> str:
         """A short hash of every transition, the same as in any other format."""

@@ -119,7 +119,7 @@ def export_policy(
         "bridges": [encode(bridge) for bridge in saved.bridges],
         "env": None if env_id is None else env_id.plain(),
         "encoding": None if saved.encoding is None else saved.encoding.to_dict(),
-        "observed": None if saved.observed is None else saved.observed.tolist(),
+        "observed": None if saved.observed is None else saved.observed.plain(),
         "notes": notes,
         "provenance": _provenance(source, saved),
     }

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from segue import rng
     from segue.networks.distributions import Kind
 
-FORMAT = 4
+FORMAT = 5
 MANIFEST, SEEN = "policy.json", "seen.npy"
 GREEDY, EXPLORING, DENSITY = "policy.onnx", "exploring.onnx", "density.onnx"
 #: What is there besides the manifest; the density only if it is known.

@@ -44,7 +44,7 @@ from segue.runner.jobs import Event, Job
 from segue.runner.recorder import JobRecorder
 from segue.runner.start import check_on_disk, hand_over_to_online
 from segue.runner.stopping import Stop
-from segue.seen import wider
+from segue.seen import Observed
 from segue.training.agent import Agent, AgentSettings
 from segue.training.checkpointing import Position
 from segue.training.online import MAX_DISPATCH
@@ -116,7 +116,8 @@ class Learner:
         self._observed = self.source.observed
         dataset = self.inputs.dataset
         if self._observed is not None and dataset is not None and (of_dataset := dataset.observed()) is not None:
-            self._observed = wider(self._observed, of_dataset)
+            new = len(np.setdiff1d(self.inputs.seen, self.source.seen))
+            self._observed = self._observed.wider(dataclasses.replace(of_dataset, episodes=new))
 
     def run(self, once: bool = False) -> None:
         """Learn from what is in the log and what comes, until Ctrl-C or SIGTERM; `once`: until its end, and stop.
@@ -254,7 +255,7 @@ class Learner:
     def _restore(self, plain: dict[str, Any]) -> None:
         self.stream.restore(plain["stream"])
         self._due, self._candidate_at = plain["due"], plain["candidate_at"]
-        self._observed = None if plain["observed"] is None else np.array(plain["observed"], np.float32)
+        self._observed = None if plain["observed"] is None else Observed.read(plain["observed"])
         steps = self.stream.numbered([seq for _, seq in plain["chunk"] if seq is not None])
         self._chunk = [Lost(slot) if seq is None else Told(slot, steps[seq]) for slot, seq in plain["chunk"]]
 
@@ -264,7 +265,7 @@ class Learner:
         plain, learners = self.agent.position()
         chunk = [(one.slot, one.step.seq if isinstance(one, Told) else None) for one in self._chunk]
         mine = {"stream": self.stream.position(), "chunk": chunk, "due": self._due, "candidate_at": self._candidate_at}
-        mine["observed"] = None if self._observed is None else self._observed.tolist()
+        mine["observed"] = None if self._observed is None else self._observed.plain()
         self._checkpointer.save(Position(self.agent.step, learners, {**plain, **mine}, {}))
 
     # Learning. Between two calls of `_take` everything can be saved, and nothing that is saved depends on when.
@@ -346,7 +347,8 @@ class Learner:
         following = b"".join(step.next_observation or step.observation for step in steps)
         observations = np.frombuffer(b"".join(step.observation for step in steps), np.float32).reshape(count, -1)
         if self._observed is not None:
-            self._observed = wider(self._observed, observations)
+            ended = sum(step.terminated or step.truncated for step in steps)
+            self._observed = self._observed.wider(Observed.of(observations, ended))
         agent.tell_raw(
             np.array(list(wave)),
             observations,

@@ -12,12 +12,13 @@ import json
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from segue.errors import DataError
-from segue.evidence import FallDetector, LimitTest, ShiftDetector
+from segue.evidence import LUCKY, FallDetector, LimitTest, ShiftDetector
 from segue.live.database import Database
 from segue.live.trial import Rules, clock, given_up
+from segue.seen import Observed
 
 #: Units of the reference.
 REFERENCE = 500
@@ -26,7 +27,8 @@ TOLERANCE = 0.25
 #: Decisions of a unit that are compared with what the policy was trained on.
 FIRST = 20
 #: By how much of its range in training a number may lie outside, and share of the units in which it may lie farther:
-#: in the first observation of a unit; and in later ones, where another policy leads to other states.
+#: in the first observation of a unit; and in later ones, where another policy leads to other states. `tolerated` allows
+#: a larger share where the range is known from few episodes.
 AT_FIRST, LATER = (0.25, 0.01), (0.5, 0.1)
 #: Row numbers, or episodes, that are read at once.
 AT_ONCE = 5_000
@@ -60,19 +62,17 @@ class Monitor:
         begins: number of the deployment with which the reference begins.
         rules: without a window neither returns nor costs are watched. Their `run_length`, which has to be declared, is
             the mean number of units until a false alarm of each kind, at least.
-        trained: smallest and largest value of each number of an observation in training; None: that is not known, or
-            people go on after its alarm.
+        trained: the range of the observations in training; None: that is not known, or people go on after its alarm.
     """
 
-    def __init__(
-        self, database: Database, begins: int, rules: Rules, trained: Float[np.ndarray, "2 observation"] | None = None
-    ) -> None:
+    def __init__(self, database: Database, begins: int, rules: Rules, trained: Observed | None = None) -> None:
         assert rules.run_length is not None
         self.begins, self.rules = begins, rules
         self._database, self._run_length = database, rules.run_length
         self._read_to = self._earned_to = begins
-        self._trained = trained
-        self._ranges = (_Ranges(*AT_FIRST, self._run_length), _Ranges(*LATER, self._run_length))
+        self._ranges: tuple[_Ranges, ...] = ()
+        if trained is not None:
+            self._ranges = tuple(_Ranges(trained, *limits, self._run_length) for limits in (AT_FIRST, LATER))
         self._seen: list[np.ndarray] = []
         self._earned: list[float] = []
         self._shift: ShiftDetector | None = None
@@ -110,14 +110,10 @@ class Monitor:
 
     def _training(self, *parts: list[tuple[int, bytes, str, int, str]]) -> Change | None:
         """Whether too many units show what the policy has not been trained on, first or later."""
-        for ranges, part in zip(self._ranges, parts, strict=True):
+        for ranges, part in zip(self._ranges, parts, strict=False):
             rows = [row[:3] for row in part if row[4] != "candidate"]
-            if (
-                self._trained is not None
-                and rows
-                and (found := ranges.review(self._trained[0], self._trained[1], rows))
-            ):
-                self._trained = None
+            if rows and (found := ranges.review(rows)):
+                self._ranges = ()
                 return found
         return None
 
@@ -212,30 +208,28 @@ class Monitor:
 class _Ranges:
     """Counts, for each number of an observation, the units in which it lies too far outside of its range in training.
 
-    That is by more than `margin` of that range. For one number more than `share` of the units are an alarm.
+    That is by more than `margin` of that range. For one number more than a share of the units are an alarm: `share`, or
+    what `tolerated` says. A number that never changed in training is not compared.
     """
 
-    def __init__(self, margin: float, share: float, run_length: float) -> None:
-        self.margin, self._run_length = margin, run_length
+    def __init__(self, trained: Observed, margin: float, share: float, run_length: float) -> None:
+        self._low, self._high = trained.low.astype(np.float64), trained.high.astype(np.float64)
+        varies = self._high > self._low
+        self._margin, self._run_length = np.where(varies, margin * (self._high - self._low), np.inf), run_length
         #: Which numbers are outside, by the episodes of the last units, in the order of their first decisions.
         self._outside: dict[str, Bool[np.ndarray, " observation"]] = {}
         #: Of the units before: for numbers that have been outside, and for one that has not.
         self._tests: dict[int, LimitTest] = {}
-        self._never = LimitTest(share, run_length)
+        limit = max(share, tolerated(trained.episodes, margin, max(int(varies.sum()), 1)))
+        self._never = LimitTest(limit, run_length)
 
-    def review(
-        self,
-        low: Float[np.ndarray, " observation"],
-        high: Float[np.ndarray, " observation"],
-        rows: list[tuple[int, bytes, str]],
-    ) -> Change | None:
+    def review(self, rows: list[tuple[int, bytes, str]]) -> Change | None:
         """Look at further observations, each with the number of its row and its episode.
 
         A number counts as outside in a unit as soon as it is: a unit in which it still may be counts as if it were not,
-        which makes alarms rarer and never more frequent. A number that never changed in training is not compared.
+        which makes alarms rarer and never more frequent.
         """
-        low, high = low.astype(np.float64), high.astype(np.float64)
-        margin = np.where(high > low, self.margin * (high - low), np.inf)
+        low, high, margin = self._low, self._high, self._margin
         values = np.frombuffer(b"".join(row[1] for row in rows), np.float32).reshape(len(rows), -1)
         outside = np.logical_or(values < low - margin, values > high + margin)
         news = np.zeros(len(low), bool)
@@ -267,7 +261,26 @@ class _Ranges:
         self._never.update(np.zeros(len(units)))
 
 
-def trained_on(database: Database, live: str) -> Float[np.ndarray, "2 observation"] | None:
+def tolerated(episodes: int, margin: float, numbers: int) -> float:
+    """Share of healthy units in which a number may lie outside its range of so many episodes, by so much of that range.
+
+    A further episode leaves the range of n independent ones with a probability w that is Beta(2, n − 1)-distributed, or
+    less, whatever the distribution (Wilks 1941). P(w > x) = n (1 − x)ⁿ⁻¹ − (n − 1) (1 − x)ⁿ. Beyond a margin of m
+    ranges it is at most w¹⁺ᵐ, if the density is log-concave (normal, uniform, exponential): log P(x > t) falls beyond
+    the range at least as fast as within it. This is w¹⁺ᵐ for the w that is exceeded for any of the numbers by a share
+    LUCKY of datasets.
+    """
+    if episodes < 2:
+        return 1.0
+    low, high = 0.0, 1.0
+    while high - low > 1e-6:
+        w = (low + high) / 2
+        exceeded = episodes * (1 - w) ** (episodes - 1) - (episodes - 1) * (1 - w) ** episodes
+        low, high = (w, high) if exceeded > LUCKY / numbers else (low, w)
+    return high ** (1 + margin)
+
+
+def trained_on(database: Database, live: str) -> Observed | None:
     """What Monitor compares with for this live policy; None if its alarm has been raised since it became live."""
     [(manifest,)] = database.read("SELECT manifest FROM policies WHERE policy = ?", live)
     if (observed := json.loads(manifest).get("observed")) is None:
@@ -275,7 +288,7 @@ def trained_on(database: Database, live: str) -> Float[np.ndarray, "2 observatio
     [(before,)] = database.read("SELECT COALESCE(MAX(seq), 0) FROM deployments WHERE live <> ?", live)
     alarms = database.read("SELECT detail FROM audit WHERE what = 'alarm' AND seq > ?", before)
     known = any(json.loads(detail)["changed"] == "training" for (detail,) in alarms)
-    return None if known else np.array(observed, np.float32)
+    return None if known else Observed.read(observed)
 
 
 def fails(database: Database, begins: int, live: str) -> Change | None:

@@ -32,11 +32,11 @@ from segue.files import UNREADABLE, write_directory
 from segue.plugins import PluginError
 from segue.policy import Policy
 from segue.recipe import decode, encode
-from segue.seen import NOTHING_SEEN
+from segue.seen import NOTHING_SEEN, Observed
 from segue.training.checkpointing import flatten, unflatten
 from segue.training.update import init_learner, replace
 
-FORMAT = 3
+FORMAT = 4
 ARRAYS = "arrays.safetensors"
 #: Name of the fingerprints among the arrays.
 SEEN = "seen.episodes"
@@ -65,8 +65,8 @@ class Checkpoint:
     """What the numbers of observations and actions mean, where the dataset was a table."""
     action_bounds: tuple[Float[np.ndarray, " action"], Float[np.ndarray, " action"]] | None = None
     """Low and high of continuous actions in the unit of the dataset; None if that is [-1, 1], or there is none."""
-    observed: Float[np.ndarray, "2 observation"] | None = None
-    """Smallest and largest value of each number of the observations that it has learnt from; None if not known."""
+    observed: Observed | None = None
+    """The range of the observations that it has learnt from; None if not known."""
 
     def require_fit(self, env_id: str | Environment) -> Checkpoint:
         """This checkpoint, if its policy can act in that environment.
@@ -122,7 +122,7 @@ def save(directory: Path, checkpoint: Checkpoint) -> str:
         "progress": checkpoint.progress,
         "encoding": None if checkpoint.encoding is None else checkpoint.encoding.to_dict(),
         "action_bounds": checkpoint.action_bounds and [bound.tolist() for bound in checkpoint.action_bounds],
-        "observed": None if checkpoint.observed is None else checkpoint.observed.tolist(),
+        "observed": None if checkpoint.observed is None else checkpoint.observed.plain(),
         "parameters_sha256": digest,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
@@ -161,8 +161,8 @@ def load(directory: Path | str) -> Checkpoint:
         encoding = None if means is None else Encoding.from_dict(means)
         bounds = manifest.get("action_bounds")
         low_high = None if bounds is None else (np.asarray(bounds[0], np.float64), np.asarray(bounds[1], np.float64))
-        ranges = manifest.get("observed")
-        observed = None if ranges is None else np.asarray(ranges, np.float32)
+        ranges = manifest["observed"]
+        observed = None if ranges is None else Observed.read(ranges)
     except (OtherFormat, PluginError, RecipeError):
         raise
     except FileNotFoundError as error:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt64
+from jaxtyping import UInt64
 
 from segue import rng
 from segue.algorithms.ppo import PPO
@@ -35,7 +35,7 @@ from segue.runner.jobs import Event, Job
 from segue.runner.recorder import JobRecorder
 from segue.runner.start import dataset_of, environment_of, hand_over_to_online, logged_of, normaliser_of
 from segue.runner.stopping import Stop
-from segue.seen import NOTHING_SEEN, wider
+from segue.seen import NOTHING_SEEN, Observed
 from segue.training.offline import Asking, train_offline
 from segue.training.on_policy import train_on_policy
 from segue.training.online import OnlineSettings, train_online
@@ -198,9 +198,10 @@ def _online(
     unit = {} if dataset is None else _unit(dataset)
     observed = learnt_from
 
-    def keep(step: int, learner: Learner, seen: Float[np.ndarray, "2 observation"] | None) -> None:
+    def keep(step: int, learner: Learner, seen: Observed | None) -> None:
         nonlocal observed
-        observed = learnt_from if seen is None else wider(learnt_from, seen)
+        if seen is not None:
+            observed = seen if learnt_from is None else learnt_from.wider(seen)
         if step == 0 and job.pretrained is not None and dataset is not None:
             _warn_of_a_weak_start(recorder, float(dataset.episode_returns.mean()), recipe.eval_episodes)
         name = f"step-{step}" if recipe.keep_policies else LATEST
@@ -218,7 +219,7 @@ def _online(
     return Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, 1.0, **unit, observed=observed)
 
 
-def _observed_before(source: Checkpoint | None, dataset: Dataset | None) -> Float[np.ndarray, "2 observation"] | None:
+def _observed_before(source: Checkpoint | None, dataset: Dataset | None) -> Observed | None:
     """The range of the dataset's observations; the offline phase has it already, and a dataset on disk is long."""
     if source is not None and source.observed is not None:
         return source.observed

@@ -16,7 +16,7 @@ from segue.envs import Episodes
 from segue.errors import SegueError
 from segue.policy import Policy
 from segue.replay.base import with_masks
-from segue.seen import wider
+from segue.seen import Observed
 from segue.training.checkpointing import Position, generator_state, restore_generator
 from segue.training.hindsight import MASKED, Hindsight, Steps, as_transitions
 
@@ -64,7 +64,8 @@ class Collector:
         self.algorithm, self.episodes, self.hindsight, self.masks = algorithm, episodes, hindsight, masks
         self.source = rng.generator(seed, "online", "exploration")
         self.carry: Any = None
-        self._observed: np.ndarray | None = None
+        self._observed: Observed | None = None
+        self._ended = 0
         self._unread: list[np.ndarray] = []
 
     @property
@@ -72,10 +73,12 @@ class Collector:
         """Of the environments."""
         return self.episodes.spaces
 
-    def observed(self) -> Float[np.ndarray, "2 observation"] | None:
-        """Smallest and largest value of each number of the observations so far; None for images, and before any."""
+    def observed(self) -> Observed | None:
+        """The range of the observations so far, with the episodes that have ended; None for images, and before any."""
         if self._unread:
-            self._observed, self._unread = wider(self._observed, np.concatenate(self._unread)), []
+            found = Observed.of(np.concatenate(self._unread), self._ended)
+            self._observed = found if self._observed is None else self._observed.wider(found)
+            self._unread, self._ended = [], 0
         return self._observed
 
     def step(self, policy: Policy, random_action: bool = False) -> Collected:
@@ -107,6 +110,7 @@ class Collector:
             )
         if self.spaces.image is None:
             self._unread.append(observation)
+            self._ended += int((terminated | truncated).sum())
             if len(self._unread) == UNREAD:
                 self.observed()
         done, carry = terminated | truncated, self.carry
@@ -136,7 +140,7 @@ class Collector:
         carried = {f"carry.{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(self.carry))}
         plain, running = ({}, {}) if self.hindsight is None else self.hindsight.position()
         if (observed := self.observed()) is not None:
-            running = {**running, "observed": observed}
+            plain = {**plain, "observed": observed.plain()}
         return (
             {"source": generator_state(self.source), **plain},
             {**self.episodes.position(), **carried, **running},
@@ -149,7 +153,8 @@ class Collector:
         start = policy.start(len(self.episodes.observation))
         leaves = [position.arrays[f"carry.{i}"] for i in range(len(jax.tree.leaves(start)))]
         self.carry = jax.tree.unflatten(jax.tree.structure(start), leaves)
-        self._observed = position.arrays.get("observed")
+        if "observed" in position.plain:
+            self._observed = Observed.read(position.plain["observed"])
         if self.hindsight is not None:
             self.hindsight.restore(position.plain, position.arrays)
 

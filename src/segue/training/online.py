@@ -26,6 +26,7 @@ from segue.envs.process import Choice, elsewhere
 from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
 from segue.replay import Replay, ReplayStrategy
+from segue.seen import Observed
 from segue.training.agent import Agent, AgentSettings
 from segue.training.bridge_reviews import REFERENCE_EPISODES
 from segue.training.checkpointing import NO_CHECKPOINTS, Checkpointer, Position
@@ -33,8 +34,8 @@ from segue.training.collect import Collector
 from segue.training.hindsight import Hindsight
 from segue.training.recorder import Recorder
 
-#: Is given the step, the learner, and the smallest and largest value of each number of the observations so far.
-Keep = Callable[[int, Learner, Float[np.ndarray, "2 observation"] | None], None]
+#: Is given the step, the learner, and the range of the observations so far.
+Keep = Callable[[int, Learner, Observed | None], None]
 #: Looks at values and returns only.
 NO_PROBE = Probe(None)
 #: What counts as the handover, in environment steps: where `handover_eval_every` applies.
