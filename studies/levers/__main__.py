@@ -74,7 +74,7 @@ def arms(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
         ),
         "conservative update": changed(bridges=(segue.ConservativeUpdate(),)),
         "guard": changed(bridges=(segue.Guard(),)),
-        "earned freedom": changed(bridges=(segue.EarnedFreedom(),)),
+        "earned freedom": changed(bridges=(segue.EarnedFreedom(distance="kl", epsilon=0.05),)),
         "promotion": changed(bridges=(segue.Promotion(),)),
     }
 
