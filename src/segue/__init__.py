@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from segue.bridges import AveragedActor as AveragedActor
     from segue.bridges import ConservativeUpdate as ConservativeUpdate
     from segue.bridges import CriticRefit as CriticRefit
+    from segue.bridges import EarnedFreedom as EarnedFreedom
     from segue.bridges import Guard as Guard
     from segue.bridges import JumpStart as JumpStart
     from segue.bridges import LetGo as LetGo
@@ -108,6 +109,7 @@ _HOME = {
                 "AveragedActor",
                 "ConservativeUpdate",
                 "CriticRefit",
+                "EarnedFreedom",
                 "Guard",
                 "JumpStart",
                 "LetGo",

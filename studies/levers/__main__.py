@@ -74,6 +74,7 @@ def arms(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
         ),
         "conservative update": changed(bridges=(segue.ConservativeUpdate(),)),
         "guard": changed(bridges=(segue.Guard(),)),
+        "earned freedom": changed(bridges=(segue.EarnedFreedom(distance="kl", epsilon=0.05),)),
         "promotion": changed(bridges=(segue.Promotion(),)),
     }
 
@@ -100,7 +101,7 @@ STUDY = Study(
             (name, {arm: f"{TASK}: {arm}" for arm in ("plain", *group)})
             for name, group in (
                 ("averages", ("averaged actor", "averaged actor, slower targets")),
-                ("what holds", ("conservative update", "guard", "promotion")),
+                ("what holds", ("conservative update", "guard", "earned freedom", "promotion")),
             )
         ],
     ],

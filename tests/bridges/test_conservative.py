@@ -21,14 +21,17 @@ from helpers import (
     actor_update,
     few,
     finite,
+    for_each,
     random_learner,
     same_bits,
     small,
     transitions,
 )
-from segue.bridges import ConservativeUpdate
+from segue.algorithms import SAC
+from segue.bridges import ConservativeUpdate, EarnedFreedom
 from segue.core import Learner
 from segue.errors import RecipeError
+from segue.replay import OnlineOnly
 from segue.training.update import replace
 
 BATCHES = {kind: jax.tree.map(jnp.asarray, transitions(kind=kind)) for kind in KINDS}
@@ -268,3 +271,17 @@ def test_a_hyper_parameter_out_of_range_names_the_range(field, value, expected):
     with pytest.raises(RecipeError) as error:
         ConservativeUpdate(**{field: value})
     assert str(error.value) == f"conservative-update: {field} is {value!r}; expected {expected}"
+
+
+@for_each("cls", [ConservativeUpdate, EarnedFreedom])
+def test_kl_is_refused_where_an_algorithm_says_that_its_policy_has_no_density(cls):
+    """A plug-in says so itself: it need not be derived from TD3."""
+
+    class Plugin(SAC):
+        name = "plugin"
+        has_density = False
+
+    reason = cls(distance="kl").refusal(Plugin(), OnlineOnly(), ())
+    assert reason == "plugin's policy has no density: there is no KL between two; expected distance squared"
+    assert cls(distance="squared").refusal(Plugin(), OnlineOnly(), ()) is None
+    assert cls(distance="kl").refusal(SAC(), OnlineOnly(), ()) is None

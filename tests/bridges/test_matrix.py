@@ -37,6 +37,7 @@ from segue.bridges import (
     Bridge,
     ConservativeUpdate,
     CriticRefit,
+    EarnedFreedom,
     Guard,
     JumpStart,
     LetGo,
@@ -81,6 +82,7 @@ FORMS: dict[str, tuple[Bridge, ...]] = {
     "guard": (Guard(), Guard(cost_limit=1.0)),
     "promotion": (Promotion(), Promotion(share=0.5)),
     "averaged-actor": (AveragedActor(),),
+    "earned-freedom": (EarnedFreedom(), EarnedFreedom(distance="kl")),
 }
 DEFAULT = {name: forms[0] for name, forms in FORMS.items()}
 #: (algorithm, kind of actions) for all that learn online.
@@ -153,13 +155,17 @@ AT_ODDS = (
     {frozenset(("policy-expansion", name)) for name in ("guard", "conservative-update")}
     | {frozenset(("promotion", name)) for name in ("guard", "jump-start", "policy-expansion", "averaged-actor")}
     | {frozenset(("policy-expansion", "averaged-actor"))}
+    | {
+        frozenset(("earned-freedom", name))
+        for name in ("promotion", "jump-start", "policy-expansion", "conservative-update", "guard")
+    }
 )
-#: Everything at once, as far as the algorithm supports it; but not policy expansion and promotion, which are at odds.
+#: Bridges that are at odds with several others.
+APART = {"policy-expansion", "promotion", "earned-freedom"}
+#: Everything at once, as far as the algorithm supports it, but for those.
 TOGETHER = {
     name: (
-        tuple(
-            b for b in DEFAULT.values() if refusal(name, b) is None and b.name not in ("policy-expansion", "promotion")
-        ),
+        tuple(b for b in DEFAULT.values() if refusal(name, b) is None and b.name not in APART),
         name,
         kind,
     )
@@ -175,7 +181,7 @@ NEAR = {
     if member.startswith("together-")
     or (member in SUPPORTED and (name, kind) in NEAREST)
     or (member in ELSEWHERE and name == "td3-bc")
-    or (member in PAIRS and kind == "continuous" and {"policy-expansion", "promotion"} & {b.name for b in bridges})
+    or (member in PAIRS and kind == "continuous" and APART & {b.name for b in bridges})
 }
 #: What is run by default beside everything at once: what acts on PPO, and what the algorithms with everything lack.
 RUN = {
@@ -412,6 +418,7 @@ REFUSED = {
     "guard": set(),
     "promotion": {"ppo"},
     "averaged-actor": {"ppo"},
+    "earned-freedom": ACTORLESS,
 }
 
 
@@ -455,6 +462,7 @@ def test_a_bridge_that_needs_a_dataset_or_a_pretrained_policy_says_so(form):
     scratch = {"offline": None, "offline_steps": 0}
     from_dataset = form.name in ("samg", "critic-refit", "jump-start") or getattr(form, "rule", None) == "average"
     pretrained = form.name in ("samg", "critic-refit", "policy-expansion", "jump-start", "guard", "promotion")
+    pretrained |= form.name == "earned-freedom"  # and it needs its returns
     online = "sac" if getattr(form, "distance", None) == "kl" else "td3-bc"
     no_log = refusal(online, form, dataset=None, **scratch)
     no_policy = refusal(online, form, **scratch)

@@ -114,6 +114,8 @@ class Algorithm(HyperParameters):
     """Optional columns of a transition that it uses; the online loop fills them in when they become known."""
     on_policy: ClassVar[bool] = False
     """Whether it learns from its own fresh rollouts only (segue.training.on_policy), not from a replay."""
+    has_density: ClassVar[bool] = True
+    """Whether its policy learns a density; False for one that adds fixed noise to an action, or draws without one."""
     needs_costs: ClassVar[bool] = False
     """Whether it learns from the cost of each step: of the dataset, and online of the environment's `info`."""
     updates_per_step: ClassVar[float] = 1.0

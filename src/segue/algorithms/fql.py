@@ -26,6 +26,7 @@ class FQL(ActorCritic):
     """A one-step policy that follows Q and stays near a flow-matching model of the dataset's actions."""
 
     name: ClassVar[str] = "fql"
+    has_density: ClassVar[bool] = False
     conservatism: ClassVar[tuple[str, ...]] = ("bc_weight",)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "antmaze": {"bc_weight": 10.0, "normalise_q": False, "target_value": "min"},

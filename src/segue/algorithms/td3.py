@@ -21,6 +21,7 @@ class TD3(ActorCritic):
     """Deterministic actor-critic with clipped double Q, target smoothing and delayed policy updates."""
 
     name: ClassVar[str] = "td3"
+    has_density: ClassVar[bool] = False
 
     critic_updates_per_actor_update: int = 2
     """Policy delay d: critic updates per policy (and target) update."""

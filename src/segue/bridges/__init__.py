@@ -4,6 +4,7 @@ from segue.bridges.averaged_actor import AveragedActor
 from segue.bridges.base import Bridge, Handover, Report, Review
 from segue.bridges.conservative import ConservativeUpdate
 from segue.bridges.critic_refit import CriticRefit
+from segue.bridges.earned_freedom import EarnedFreedom
 from segue.bridges.guard import Guard
 from segue.bridges.jump_start import JumpStart
 from segue.bridges.let_go import LetGo
@@ -24,6 +25,7 @@ _ALL = (
     Guard,
     Promotion,
     AveragedActor,
+    EarnedFreedom,
 )
 
 BRIDGES: Registry[type[Bridge]] = Registry("bridge", {cls.name: cls for cls in _ALL})
@@ -35,6 +37,7 @@ __all__ = [
     "Bridge",
     "ConservativeUpdate",
     "CriticRefit",
+    "EarnedFreedom",
     "Guard",
     "Handover",
     "JumpStart",

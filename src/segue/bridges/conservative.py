@@ -18,8 +18,6 @@ from jaxtyping import Float
 
 from segue import rng
 from segue.algorithms.base import Algorithm, Aux, copy_arrays
-from segue.algorithms.fql import FQL
-from segue.algorithms.td3 import TD3
 from segue.bridges.base import Bridge, Handover, shapes_of
 from segue.core import Key, Learner, Nets, Spaces, Transition
 from segue.describe import Panel, Remedy
@@ -89,11 +87,11 @@ class ConservativeUpdate(Bridge):
 
     def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
         """A policy without densities has no KL."""
-        if self.distance == "kl" and isinstance(online, (TD3, FQL)):
+        if self.distance == "kl" and not online.has_density:
             return f"{online.name}'s policy has no density: there is no KL between two; expected distance squared"
         return None
 
-    def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, State]:
+    def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, Any]:
         """The anchor is the policy that was handed over."""
         multiplier = jnp.asarray(self.initial_multiplier or 1.0, jnp.float32)
         if self.initial_multiplier is None and "critic" in learner.nets and handover.logged is not None:
@@ -116,14 +114,14 @@ class ConservativeUpdate(Bridge):
         multiplier = optax.tree.vdot(push, push) / jnp.sqrt(2 * self.epsilon * optax.tree.vdot(push, curved))
         return jnp.clip(jnp.nan_to_num(multiplier, nan=0.0), 1e-6, 1e8)  # without a push: as small as it may be
 
-    def state(self, actor: Any, multiplier: Float[jax.Array, ""]) -> State:
+    def state(self, actor: Any, multiplier: Float[jax.Array, ""]) -> Any:
         """The state with this anchor and λ."""
         log_multiplier = jnp.log(multiplier)
         return State(copy_arrays(actor), log_multiplier, self.optimiser().init(log_multiplier))
 
-    def describe(self, state: State) -> tuple[str, ...]:
+    def describe(self, state: Any) -> tuple[str, ...]:
         """λ at the handover."""
-        return (f"conservative-update: the multiplier starts at {float(jnp.exp(state.log_multiplier)):.3g}",)
+        return (f"{self.name}: the multiplier starts at {float(jnp.exp(state.log_multiplier)):.3g}",)
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
         """An actor, a scalar and its optimiser."""
@@ -133,6 +131,10 @@ class ConservativeUpdate(Bridge):
         """Adam."""
         return optax.adam(self.multiplier_learning_rate)
 
+    def bound(self, state: Any) -> float | Float[jax.Array, ""]:
+        """ε now."""
+        return self.epsilon
+
     def deviation(self, actor: Any, anchor: Any, batch: Transition) -> Float[jax.Array, ""]:
         """E[distance]: squared, a mean over action dimensions; or KL(π ‖ anchor)."""
         if self.distance == "kl" or isinstance(actor, CategoricalActor):
@@ -140,21 +142,22 @@ class ConservativeUpdate(Bridge):
         return ((actor.mode(batch.observation) - anchor.mode(batch.observation)) ** 2).mean()
 
     def actor_penalty(
-        self, state: State, actor: Any, nets: Nets, batch: Transition, loss: Float[jax.Array, " batch"], key: Key
+        self, state: Any, actor: Any, nets: Nets, batch: Transition, loss: Float[jax.Array, " batch"], key: Key
     ) -> tuple[Float[jax.Array, ""], Aux]:
         """λ · E[distance(π_θ, anchor)]."""
         deviation = self.deviation(actor, jax.lax.stop_gradient(state.anchor), batch)
         multiplier = jnp.clip(jnp.exp(state.log_multiplier), 0.0, 1e8)
-        aux = {"constraint": deviation, "constraint_violation": jnp.maximum(deviation - self.epsilon, 0.0)}
+        aux = {"constraint": deviation, "constraint_violation": jnp.maximum(deviation - self.bound(state), 0.0)}
         return multiplier * deviation, aux
 
     def update(
-        self, state: State, algorithm: Algorithm, nets: Nets, batch: Transition, aux: Aux, key: Key
-    ) -> tuple[State, Aux]:
+        self, state: Any, algorithm: Algorithm, nets: Nets, batch: Transition, aux: Aux, key: Key
+    ) -> tuple[Any, Aux]:
         """One step of log λ down λ·(ε − distance), the distance as it was before the policy's step; then the anchor."""
-        slack = jax.lax.stop_gradient(self.epsilon - aux["constraint"])
+        slack = jax.lax.stop_gradient(self.bound(state) - aux["constraint"])
         gradient = jax.grad(lambda log: jnp.exp(log) * slack)(state.log_multiplier)
         step, optimiser = self.optimiser().update(gradient, state.optimiser)
         log_multiplier = jnp.minimum(state.log_multiplier + step, jnp.log(1e8))
         anchor = optax.incremental_update(nets.actor, state.anchor, self.polyak)
-        return State(anchor, log_multiplier, optimiser), {"constraint_multiplier": jnp.exp(log_multiplier)}
+        moved = state._replace(anchor=anchor, log_multiplier=log_multiplier, optimiser=optimiser)
+        return moved, {"constraint_multiplier": jnp.exp(log_multiplier)}

@@ -150,6 +150,17 @@ def test_the_policys_loss_is_per_sample(algorithm: str, kind: str) -> None:
     assert loss.shape == (16,)
 
 
+def test_a_density_that_it_claims_is_one_that_bridges_can_compare(algorithm: str, kind: str) -> None:
+    """`has_density`: its actor's `kl` to itself is 0, and to another one above 0."""
+    own = suite.small(algorithm)
+    here, there = (suite.learner_of(own, kind, seed).nets for seed in (0, 1))
+    if not own.has_density or "actor" not in here:
+        pytest.skip("learns no density")
+    observation = jnp.asarray(suite.transitions(suite.spaces_of(own, kind)).observation)
+    np.testing.assert_allclose(here.actor.kl(here.actor, observation), 0, atol=1e-6)
+    assert float(here.actor.kl(there.actor, observation).mean()) > 0
+
+
 def test_every_network_encodes_images(algorithm: str) -> None:
     """An update is only traced: to compile one for every algorithm would take minutes."""
     own = suite.small(algorithm)
