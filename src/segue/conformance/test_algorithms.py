@@ -19,6 +19,7 @@ from segue.algorithms import ALGORITHMS
 from segue.algorithms.base import BellmanStep, Follow, PolicyStep
 from segue.core import Normaliser, origin
 from segue.deployment.export import export_policy
+from segue.evaluation.held_out import HeldOut
 from segue.networks.encoder import Encoder
 from segue.policy import Policy
 from segue.recipe import decode, encode
@@ -148,6 +149,17 @@ def test_the_policys_loss_is_per_sample(algorithm: str, kind: str) -> None:
         batch = batch._replace(action=jnp.tile(batch.action, own.chunk_length), valid=jnp.ones((16, own.chunk_length)))
     loss, _ = own.policy_step.loss(getattr(learner.nets, own.policy_step.role), learner.nets, batch, jax.random.key(0))
     assert loss.shape == (16,)
+
+
+def test_held_out_episodes_can_judge_it(algorithm: str, kind: str) -> None:
+    """Early stopping (`patience`) asks for Q of logged actions, or without a critic for the policy's loss."""
+    own = suite.small(algorithm)
+    if "offline" not in own.phases or own.chunk_length > 1:
+        pytest.skip("has no offline phase, or rates chunks of actions")
+    learner, dataset = suite.learner_of(own, kind), suite.dataset(suite.spaces_of(own, kind))
+    fit = HeldOut(own, dataset, learner.normaliser).fit(own, learner.nets)
+    assert np.isfinite(fit.value)
+    assert fit.parts.sum() == pytest.approx(0, abs=1e-6)
 
 
 def test_every_network_encodes_images(algorithm: str) -> None:
