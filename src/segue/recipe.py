@@ -72,7 +72,11 @@ class Recipe(Checked):
     offline: Algorithm | None = None
     """What learns from the dataset."""
     offline_steps: int = 0
-    """Critic updates on the dataset (policy updates for an algorithm without a critic)."""
+    """Critic updates on the dataset (policy updates for an algorithm without a critic); with patience the most."""
+    patience: int = 0
+    """Evaluations without improvement on the episodes held out after which pretraining ends; 0: it makes all updates.
+    An improvement is a higher rank correlation of Q with returns-to-go, or without a critic a lower loss of the policy,
+    by more than its noise."""
     online: Algorithm | None = None
     """What learns from live interaction."""
     online_steps: int = 0
@@ -101,7 +105,8 @@ class Recipe(Checked):
     """Whether they step in processes of their own; auto: if a step takes a millisecond or more; ray: on the nodes of
     a Ray cluster. Results are the same."""
     eval_every: int | None = None
-    """Environment steps (offline: updates) between evaluations; by default a twentieth of the online phase."""
+    """Environment steps (offline: updates) between evaluations; by default a twentieth of the online phase
+    (offline: a fifth, with patience a twentieth)."""
     handover_eval_every: int | None = None
     """Environment steps between evaluations in the first 10,000 online steps, to see the dip; by default as later."""
     eval_episodes: int = 10
@@ -162,6 +167,7 @@ class Recipe(Checked):
 
         for field in (
             "offline_steps",
+            "patience",
             "online_steps",
             "distil_steps",
             "warmup_steps",
@@ -207,6 +213,8 @@ class Recipe(Checked):
             raise RecipeError(f"the offline algorithm {self.offline.name} needs a dataset")
         if self.dataset_hindsight and self.dataset is None:
             raise RecipeError("dataset_hindsight relabels a dataset, and the recipe names none; leave it out")
+        if self.patience:
+            self._check_patience()
         self._check_chunks()
         if self.online is not None:
             self._check_online(self.online)
@@ -289,6 +297,20 @@ class Recipe(Checked):
             if steps % self.environments:
                 raise RecipeError(f"{field} is {steps}; expected a multiple of the {self.environments} environments")
 
+    def _check_patience(self) -> None:
+        if self.offline is None:
+            raise RecipeError(f"patience is {self.patience}, and there is no offline phase for it to end; leave it out")
+        if not self.held_out:
+            raise RecipeError(
+                f"patience is {self.patience}, and held_out is 0: it needs held-out episodes that judge pretraining; "
+                f"give a share, such as --held-out {Recipe.held_out:g}, or leave patience out"
+            )
+        if self.offline.chunk_length > 1:
+            raise RecipeError(
+                f"patience compares Q of single actions with returns-to-go, and {self.offline.name} rates chunks of "
+                f"{self.offline.chunk_length}; set chunk to 1, or leave patience out"
+            )
+
     def _check_chunks(self) -> None:
         for field, learners in (("hindsight", (self.online,)), ("dataset_hindsight", (self.offline, self.online))):
             for algorithm in learners:
@@ -342,8 +364,8 @@ class Recipe(Checked):
 
     @property
     def offline_eval_every(self) -> int:
-        """Updates between evaluations in the offline phase; the default is a fifth of it."""
-        return self.eval_every or max(self.offline_steps // 5, 1)
+        """Updates between evaluations in the offline phase; by default a fifth of it, with patience a twentieth."""
+        return self.eval_every or max(self.offline_steps // (20 if self.patience else 5), 1)
 
     @property
     def effective_updates_per_step(self) -> float:

@@ -75,3 +75,21 @@ def test_the_page_shows_the_offline_phase_and_says_what_grey_is(only: dict[str, 
     assert "those of the dataset in grey" in text
     assert "500 offline updates" not in text, "offline_steps is not in this recipe"
     assert "The handover</h2>" not in text
+
+
+def test_a_phase_that_held_out_episodes_ended_shows_the_measure_and_where_and_why_it_ended(
+    only: dict[str, Any],
+) -> None:
+    curve = (np.array([250.0, 500.0]), np.array([0.5, 0.7]))
+    why = "pretraining ends here: held_out_agreement was 0.7 at update 500"
+    only["arms"]["x"]["recipe"] |= {"offline_steps": 9000, "patience": 3}
+    only["arms"]["x"]["seeds"]["0"] |= {
+        "events": [{"phase": "offline", "step": 700, "message": why}],
+        "steps": {"offline": 700, "online": None},
+    }
+    summary = decode(only, history={("offline x", "0"): {"offline": {"held_out_agreement": curve}, "online": {}}})
+    assert "Held-out agreement" in titles(summary)
+    text = page(summary)
+    assert why in text
+    assert '<td class="number">700</td>' in text
+    assert "up to 9,000 offline updates" in text

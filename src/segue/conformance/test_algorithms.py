@@ -19,6 +19,7 @@ from segue.algorithms import ALGORITHMS
 from segue.algorithms.base import BellmanStep, Follow, PolicyStep
 from segue.core import Normaliser, origin
 from segue.deployment.export import export_policy
+from segue.evaluation.held_out import HeldOut
 from segue.networks.encoder import Encoder
 from segue.policy import Policy
 from segue.recipe import decode, encode
@@ -159,6 +160,17 @@ def test_a_density_that_it_claims_is_one_that_bridges_can_compare(algorithm: str
     observation = jnp.asarray(suite.transitions(suite.spaces_of(own, kind)).observation)
     np.testing.assert_allclose(here.actor.kl(here.actor, observation), 0, atol=1e-6)
     assert float(here.actor.kl(there.actor, observation).mean()) > 0
+
+
+def test_held_out_episodes_can_judge_it(algorithm: str, kind: str) -> None:
+    """Early stopping (`patience`) asks for Q of logged actions, or without a critic for the policy's loss."""
+    own = suite.small(algorithm)
+    if "offline" not in own.phases or own.chunk_length > 1:
+        pytest.skip("has no offline phase, or rates chunks of actions")
+    learner, dataset = suite.learner_of(own, kind), suite.dataset(suite.spaces_of(own, kind))
+    fit = HeldOut(own, dataset, learner.normaliser).fit(own, learner.nets)
+    assert np.isfinite(fit.value)
+    assert fit.parts.sum() == pytest.approx(0, abs=1e-6)
 
 
 def test_every_network_encodes_images(algorithm: str) -> None:

@@ -323,6 +323,7 @@ def offline_panels(summary: Summary) -> list[tuple[str, str, Mapping[str, str]]]
         ),
         ("Critic against reality", "", {"value_at_start": "estimate", "return_from_start": "what followed"}),
         ("Distance to the dataset", "of actions", {"distance_to_dataset": ""}),
+        ("Held-out agreement", "of Q with returns-to-go", {"held_out_agreement": ""}),
     ]
     if "q_of_dataset_actions" not in recorded:
         pairs[0] = ("Q of the batch", "", {"q_data": ""})

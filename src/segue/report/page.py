@@ -129,7 +129,8 @@ def _lede(summary: Summary) -> str:
     for phase, unit in (("offline", "updates"), ("online", "steps")):
         steps = _values(summary, f"{phase}_steps")
         if len(steps) == 1 and steps[0].isdecimal() and int(steps[0]) and (phase == "online" or offline_only(summary)):
-            facts.append(f"{int(steps[0]):,} {phase} {unit}")
+            limit = "up to " if phase == "offline" and any(map(int, _values(summary, "patience"))) else ""
+            facts.append(f"{limit}{int(steps[0]):,} {phase} {unit}")
     return " · ".join([*facts, *(f"dataset {without_folder(name)}" for name in _values(summary, "dataset"))])
 
 
@@ -206,6 +207,7 @@ def _seeds(summary: Summary) -> list[dict[str, Any]]:
                 "key": key,
                 "status": seed.status,
                 "error": seed.error,
+                "told": [event.message for event in seed.events if event.phase == "offline"],
                 "digest": seed.digest,
                 "scores": [
                     number(seed.offline_score, places),

@@ -387,7 +387,7 @@ def _summarise_seed(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> tup
         if job is None:
             return None
         if (result := results[job.phase]) is not None:
-            return result["steps"]
+            return result.get("stopped_at", result["steps"])
         recorded = [row["step"] for row in read_lines(job.records / "evaluations.jsonl") if "step" in row]
         return max([saved_step(job.states) or 0, *recorded])
 

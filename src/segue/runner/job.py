@@ -24,6 +24,7 @@ from segue.envs import Patience, environment_spaces
 from segue.envs.masks import gives_masks
 from segue.errors import Diverged
 from segue.evaluation import Probe, action_histogram
+from segue.evaluation.held_out import HeldOut
 from segue.files import write_atomically
 from segue.policy import Policy
 from segue.recipe import Recipe
@@ -33,9 +34,10 @@ from segue.runner.checkpoint import Checkpoint
 from segue.runner.checkpointer import JobCheckpointer
 from segue.runner.jobs import Event, Job
 from segue.runner.recorder import JobRecorder
-from segue.runner.start import dataset_of, environment_of, hand_over_to_online, logged_of, normaliser_of
+from segue.runner.start import dataset_of, environment_of, hand_over_to_online, judges_of, logged_of, normaliser_of
 from segue.runner.stopping import Stop
 from segue.seen import NOTHING_SEEN, Observed
+from segue.training.early_stopping import EarlyStopping
 from segue.training.offline import Asking, train_offline
 from segue.training.on_policy import train_on_policy
 from segue.training.online import OnlineSettings, train_online
@@ -60,13 +62,22 @@ class Inputs:
     @functools.cached_property
     def dataset(self) -> Dataset | None:
         """The part of the dataset that the run learns from, if there is one: without the episodes held out."""
+        return self._parts[0]
+
+    @functools.cached_property
+    def _parts(self) -> tuple[Dataset | None, Dataset | None]:
+        """What is learnt from, and the held-out episodes that say when pretraining ends, if any do."""
         whole = dataset_of(self.recipe, self.home)
-        return None if whole is None else whole.split(self.recipe.held_out, self.recipe.held_out_seed)[0]
+        if whole is None:
+            return None, None
+        learnt, held_out = whole.split(self.recipe.held_out, self.recipe.held_out_seed)
+        return learnt, judges_of(self.recipe, held_out)
 
     @functools.cached_property
     def seen(self) -> UInt64[np.ndarray, " episodes"]:
-        """Fingerprints of the episodes that every policy of the run has learnt from, sorted."""
-        return NOTHING_SEEN if self.dataset is None else np.sort(self.dataset.episode_fingerprints())
+        """Fingerprints of the episodes that every policy of the run has learnt from or was chosen by, sorted."""
+        used = [part.episode_fingerprints() for part in self._parts if part is not None]
+        return np.sort(np.concatenate([NOTHING_SEEN, *used]))
 
     @functools.cached_property
     def offline(self) -> Replay:
@@ -78,6 +89,13 @@ class Inputs:
         logged = logged_of(self.recipe, algorithm, selected, normaliser_of(self.recipe, dataset))
         part_rows = selected.part_rows(self.recipe.dataset_hindsight)
         return Replay.create(logged, 0, dataset.spaces, part_rows=part_rows)
+
+    @functools.cached_property
+    def judges(self) -> HeldOut | None:
+        """The held-out episodes as they judge the offline algorithm, if they say when pretraining ends."""
+        algorithm, (learnt, held_out) = self.recipe.offline, self._parts
+        assert algorithm is not None
+        return None if held_out is None else HeldOut(algorithm, held_out, normaliser_of(self.recipe, learnt))
 
 
 def execute(job: Job, inputs: Inputs, send: Callable[[Event], None], stop: Stop) -> Asking[None]:
@@ -99,6 +117,8 @@ def execute(job: Job, inputs: Inputs, send: Callable[[Event], None], stop: Stop)
             final = _online(job, recipe, inputs, recorder, checkpointer)
         result = _result(job, recorder, final, checkpointer.lines)
         if job.phase == "offline":
+            if int(final.learner.step) < job.steps:
+                result["stopped_at"] = int(final.learner.step)
             result["actions"] = action_histogram(Policy(final.algorithm, final.learner), inputs.offline.logged)
     except Diverged as error:
         kept = sorted(job.checkpoints.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
@@ -120,6 +140,7 @@ def _offline(
     algorithm, spaces, env_id = recipe.offline, dataset.spaces, environment_of(recipe, dataset)
     fresh = algorithm.init(rng.stream(job.seed, "init"), spaces)
     learner, observed = init_learner(algorithm, fresh, normaliser_of(recipe, dataset)), dataset.observed()
+    position = checkpointer.position(learner)
     learner = yield from train_offline(
         algorithm,
         learner,
@@ -136,8 +157,9 @@ def _offline(
             job.checkpoints / LATEST,
             Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, **_unit(dataset), observed=observed),
         ),
+        stopping=None if inputs.judges is None else EarlyStopping(inputs.judges, recipe.patience, position),
         checkpointer=checkpointer,
-        position=checkpointer.position(learner),
+        position=position,
     )
     return Checkpoint(algorithm, (), spaces, env_id, learner, inputs.seen, **_unit(dataset), observed=observed)
 

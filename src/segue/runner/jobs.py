@@ -93,6 +93,7 @@ OFFLINE_FIELDS = (
     "max_episode_steps",
     "offline",
     "offline_steps",
+    "patience",
     "dataset_hindsight",
     "normalise_observations",
     "eval_every",

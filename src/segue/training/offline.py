@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Generator
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from segue import rng
 from segue.algorithms.base import Algorithm
@@ -19,6 +19,7 @@ from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
 from segue.replay.base import Replay
 from segue.training.checkpointing import NO_CHECKPOINTS, Checkpointer, Position
+from segue.training.early_stopping import EarlyStopping
 from segue.training.recorder import Recorder
 from segue.training.recovery import Recovery
 from segue.training.update import Updates, train
@@ -68,6 +69,7 @@ def train_offline(
     patience: Patience = USUAL,
     cost: str | None = None,
     keep: Callable[[Learner], object] = lambda learner: None,
+    stopping: EarlyStopping | None = None,
     checkpointer: Checkpointer = NO_CHECKPOINTS,
     position: Position | None = None,
 ) -> Asking[Learner]:
@@ -76,23 +78,23 @@ def train_offline(
     With `train_policy` False the policy is held still: fitted Q evaluation with the algorithm's own target.
     With an environment, the policy is evaluated every `eval_every` steps and at the end; that last score is the one
     the online phase is measured against. `cost` is the key of `info` whose sum evaluations record. `keep` is called
-    with the learner at each of these steps, also without an environment. With a `position` it goes on from there, and
-    ignores `learner`.
+    with the learner at each of these steps, also without an environment. `stopping` looks at it there too, and may end
+    the phase. With a `position` it goes on from there, and ignores `learner`.
     """
     key = rng.stream(seed, phase)
     probe = Probe(replay.logged)
     per_block = algorithm.updates_per_block
-    step, evaluations = 0, 0
+    step, evaluated = 0, 0
     if position is not None:
-        step, evaluations, learner = position.step, position.plain["evaluations"], position.learners["learner"]
+        step, evaluated, learner = position.step, position.plain["evaluated"], position.learners["learner"]
 
     def tell(message: str) -> None:
         recorder.event(phase, step, message)
 
     recovery = Recovery(phase, recorder, learner, position)
     while True:
-        if step > 0 and (step // eval_every > evaluations or step >= steps):
-            evaluations = step // eval_every
+        if step > 0 and (step // eval_every > evaluated // eval_every or step >= steps):
+            evaluations, evaluated = step // eval_every, step
             if env_id is not None:
                 with recorder.clock(phase, "evaluation"):
                     policy = Policy(algorithm, learner)
@@ -103,6 +105,13 @@ def train_offline(
                 recorder.evaluation(phase, step, rollouts.returns, rollouts.costs)
             keep(learner)
             recovery.mark(learner, step)
+            if stopping is not None:
+                with recorder.clock(phase, "evaluation"):
+                    recorder.metrics(phase, step, stopping.look(algorithm, learner.nets, step))
+                if step < steps and (reason := stopping.reason()) is not None:
+                    tell(reason)
+                    recorder.progress(phase, step, step)
+                    return learner
         if step >= steps:
             return learner
         stop = min(step + UPDATES_PER_DISPATCH, (step // eval_every + 1) * eval_every, steps)
@@ -117,5 +126,7 @@ def train_offline(
         learner, _ = recovery.fetch(learner, step, metrics)
         recorder.progress(phase, min(step, steps), steps)
         if step >= steps or checkpointer.due():
-            plain = {"evaluations": evaluations, "recovery": recovery.position()}
-            checkpointer.save(Position(step, {"learner": learner, "recovery": recovery.good}, plain, {}))
+            plain: dict[str, Any] = {"evaluated": evaluated, "recovery": recovery.position()}
+            remembered, arrays = ({}, {}) if stopping is None else stopping.position()
+            learners = {"learner": learner, "recovery": recovery.good}
+            checkpointer.save(Position(step, learners, plain | remembered, arrays))

@@ -1,0 +1,134 @@
+"""How well a learner fits episodes that it has not learnt from: no live episode is needed."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.stats import rankdata
+
+from segue.algorithms.base import Algorithm
+from segue.core import Nets, Normaliser, Transition, as_numbers
+from segue.data.dataset import Dataset
+from segue.errors import RecipeError
+
+#: Rows that are compared at most, evenly spaced.
+ROWS = 4096
+#: A return-to-go is compared if at most this share of its discounted weight lies behind the cut of its episode.
+CUT_OFF = 0.2
+#: What is measured of an algorithm with a critic, and of one without.
+AGREEMENT, LOSS = "held_out_agreement", "held_out_loss"
+
+
+class Fit(NamedTuple):
+    """How well a learner fits the held-out episodes."""
+
+    measure: str
+    """`AGREEMENT` or `LOSS`."""
+    value: float
+    """The agreement, or the loss negated: higher is better."""
+    parts: Float[np.ndarray, " episodes"]
+    """What each episode adds to the value's deviation from that of endlessly many episodes."""
+
+    @property
+    def shown(self) -> float:
+        """The agreement or the loss, as it is recorded."""
+        return -self.value if self.measure == LOSS else self.value
+
+    def better_than(self, other: Fit) -> bool:
+        """Whether it is higher by more than one standard error of the difference, on the same episodes."""
+        apart, count = self.parts - other.parts, len(self.parts)
+        return self.value - other.value > math.sqrt(count / (count - 1) * float((apart**2).sum()))
+
+
+def rank_correlation(
+    one: Float[np.ndarray, " rows"], other: Float[np.ndarray, " rows"], episode: Int[np.ndarray, " rows"]
+) -> Fit:
+    """Spearman's rank correlation, 0 if one of them is constant; `episode` numbers the rows' episodes from 0.
+
+    The parts are its influence function at the observed ranks, summed over the rows of an episode.
+    """
+    x, y = (_standardised(rankdata(values)) for values in (one, other))
+    value = float((x * y).mean())
+    return Fit(AGREEMENT, value, np.bincount(episode, x * y - value * (x**2 + y**2) / 2) / len(x))
+
+
+def negative_mean(losses: Float[np.ndarray, " rows"], episode: Int[np.ndarray, " rows"]) -> Fit:
+    """−mean of the losses."""
+    value = -float(losses.mean())
+    return Fit(LOSS, value, np.bincount(episode, -losses - value) / len(losses))
+
+
+def _standardised(ranks: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+    deviation = ranks.std()
+    return (ranks - ranks.mean()) / deviation if deviation > 0 else np.zeros_like(ranks)
+
+
+class HeldOut:
+    """The held-out rows as an algorithm learns from them.
+
+    An algorithm with a critic is judged by the rank correlation of min_i Q_i(s, a) with the discounted return-to-go.
+    Rows count if the end of their episode is a terminal, or is so far that at most a fifth of the discounted weight
+    lies behind it. Another algorithm is judged by the mean loss of its policy.
+
+    Args:
+        dataset: held-out episodes.
+        normaliser: of the episodes that are learnt from.
+
+    Raises:
+        RecipeError: if fewer than two episodes have such rows.
+    """
+
+    def __init__(self, algorithm: Algorithm, dataset: Dataset, normaliser: Normaliser) -> None:
+        part = algorithm.select(dataset.excerpt())
+        rows = judged_rows(algorithm, part)
+        every: Transition = algorithm.transitions(part, normaliser)._replace(following=None)
+        self.rows: Transition = jax.tree.map(lambda column: jnp.asarray(column[rows]), every)
+        numbers = np.repeat(np.arange(len(part.episode_starts)), part.episode_lengths)[rows]
+        self.episode = np.unique(numbers, return_inverse=True)[1]
+
+    def fit(self, algorithm: Algorithm, nets: Nets) -> Fit:
+        """How well these networks fit."""
+        found = np.asarray(_of_each_row(algorithm, nets, self.rows), np.float64)
+        if algorithm.bellman_step is None:
+            return negative_mean(found, self.episode)
+        return rank_correlation(found, np.asarray(self.rows.return_to_go), self.episode)
+
+
+def judged_rows(algorithm: Algorithm, part: Dataset) -> Int[np.ndarray, " rows"]:
+    """The rows of held-out episodes that judge the algorithm, at most `ROWS`.
+
+    Raises:
+        RecipeError: if they are of fewer than two episodes.
+    """
+    count, rows = len(part.episode_starts), np.arange(len(part))
+    why = f"{algorithm.name} selects {count:,} of them"
+    if algorithm.bellman_step is not None:
+        left = np.concatenate([np.arange(length, 0, -1) for length in part.episode_lengths])
+        ended = np.repeat(part.episode_terminals, part.episode_lengths)
+        rows = np.flatnonzero(ended | (algorithm.discount**left <= CUT_OFF))
+        why = (
+            f"of {count:,} nearly all are cut before rewards {left.max():,} steps later stop to count. "
+            f"The discount is {algorithm.discount:g}"
+        )
+    if len(np.unique(np.searchsorted(part.episode_starts, rows, side="right"))) < 2:
+        raise RecipeError(
+            f"patience needs two held-out episodes that can judge {algorithm.name}, and {why}; hold out more "
+            "(--held-out), or leave patience out"
+        )
+    return rows[np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).astype(int)]
+
+
+@jax.jit
+def _of_each_row(algorithm: Algorithm, nets: Nets, rows: Transition) -> Float[jax.Array, " rows"]:
+    """min_i Q_i(s, a), or the policy's loss."""
+    rows = jax.tree.map(as_numbers, rows)
+    if (critic := algorithm.bellman_step) is not None:
+        return nets.get(critic.role)(rows.observation, rows.action).min(0)
+    policy = algorithm.policy_step
+    assert policy is not None
+    return policy.loss(nets.get(policy.role), nets, rows, jax.random.key(0))[0]
