@@ -57,6 +57,17 @@ def test_where_the_best_episodes_begin_at_the_goal_all_are_cloned_but_not_where_
     assert told == (not alive)
 
 
+def test_where_success_is_rare_the_outlook_is_that_of_values_and_not_of_a_clone():
+    observations = np.random.default_rng(0).uniform(-1, 1, (5000, 2)).astype(np.float32)
+    step, episode = np.arange(5000) % 50, np.arange(5000) // 50
+    rewards = ((episode % 10 == 0) & (step > 20)).astype(float)
+    advice = advise(made(np.tanh(observations[:, :1]), observations, rewards=rewards), trial=False)
+    texts = [finding.text for finding in advice.outlook]
+    assert any("success is rare" in text for text in texts)
+    assert not any("cloning" in text for text in texts)
+    assert advice.recipe.offline.name == "iql"
+
+
 def test_the_advice_for_a_dataset_with_an_environment_is_auto_and_says_what_it_rests_on():
     advice = advise("segue:hopper-mixed", trial=False)
     assert advice.recipe == segue.preset("auto", dataset="segue:hopper-mixed", seeds=3)

@@ -210,11 +210,18 @@ def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
         if start_decides(dataset, BEST_SHARE):
             words = "most of the episodes with the highest returns begin with the highest reward, so all are cloned"
             found.append(Finding(words, HERE))
+    values_first = recipe.offline is not None and recipe.offline.name == "iql"
+    if values_first:
+        words = "rewards say success or failure and success is rare: values tell more than the best episodes do"
+        found.append(Finding(words, HERE))
     if recipe.online is None:
         found.append(Finding("no environment is known, so the recipe ends at the handover: give --env", HERE))
     elif dataset.spaces.discrete:
         words = "discrete CQL that goes on as it is neither fell nor stood still; cloning to discrete SAC fell first"
         found.append(Finding(f"{words} (CartPole)", STUDIES["recipes"]))
+    elif values_first:
+        words = "SAC goes on with IQL's critic and the dataset: in a maze nothing was lost, and it ended above all others"
+        found.append(Finding(words, STUDIES["leaderboard"]))
     else:
         words = "a plain handover to an off-policy algorithm is likely to lose much of the return at first"
         found.append(Finding(f"{words}: TD3 lost 7 to 98 % on three datasets of Hopper", STUDIES["collapse"]))
