@@ -48,6 +48,7 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
     parser.add_argument("--only", action="append", metavar="TASK", help="this task (may be given again)")
     parser.add_argument("--arm", action="append", metavar="ARM", help="this arm (may be given again)")
     parser.add_argument("--workers", type=int, help="processes, one run each at a time; by default one per core")
+    parser.add_argument("--on", metavar="ADDRESS", help="ray or ray://HOST:PORT: the runs' jobs go to a Ray cluster")
     parser.add_argument("--out", type=Path, help="where runs go, and with --full the results too")
     parser.add_argument(
         "--missing", action="store_true", help="only what results.json lacks, also without run directories"
@@ -72,6 +73,11 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
             )
     if options.arm:
         wanted = {task: {a: r for a, r in arms.items() if a in options.arm} for task, arms in wanted.items()}
+    if options.on is not None:
+        try:
+            segue.Ray.of(options.on)
+        except segue.SegueError as error:
+            parser.error(str(error))
     results = known(place / "results.json", tasks)
     waiting = []
     for unit in units(wanted, out):
@@ -86,7 +92,10 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
     print(f"{len(waiting)} runs to do", flush=True)
     failed = False
     try:
-        with raising(soon=False), contextlib.closing(_run(waiting, options.workers or len(visible_cores()))) as runs:
+        with (
+            raising(soon=False),
+            contextlib.closing(_run(waiting, options.workers or len(visible_cores()), options.on)) as runs,
+        ):
             for unit, found, seconds in runs:
                 label = f"{unit.directory.relative_to(out)} ({len(unit.arms)} arms, {seconds / 60:.1f} min)"
                 if isinstance(found, str):
@@ -121,14 +130,16 @@ def units(tasks: Mapping[str, Arms], out: Path) -> Iterator[Unit]:
                 yield Unit(task, out / slug(task) / f"{name[:8]}-seed-{seed}", group)
 
 
-def _run(waiting: Sequence[Unit], workers: int) -> Generator[tuple[Unit, dict[str, Any] | str, float]]:
+def _run(
+    waiting: Sequence[Unit], workers: int, on: str | None = None
+) -> Generator[tuple[Unit, dict[str, Any] | str, float]]:
     """Each unit with its summary, or with what went wrong, and the seconds it took. Closing this ends the workers."""
     cores, todo = visible_cores(), list(waiting)[::-1]
     share = max(len(cores) // workers, 1)
     hired: list[_Worker] = []
     busy: dict[Any, tuple[_Worker, Unit]] = {}
     try:
-        hired += (_Worker(cores[i * share % len(cores) :][:share]) for i in range(min(workers, len(todo))))
+        hired += (_Worker(cores[i * share % len(cores) :][:share], on) for i in range(min(workers, len(todo))))
         idle = list(hired)
         while todo or busy:
             while todo and idle:
@@ -143,7 +154,7 @@ def _run(waiting: Sequence[Unit], workers: int) -> Generator[tuple[Unit, dict[st
                 except (EOFError, OSError):
                     worker.process.join()
                     found = f"its process ended with exit code {worker.process.exitcode}", 0.0
-                    worker = _Worker(worker.cores)
+                    worker = _Worker(worker.cores, on)
                     hired.append(worker)
                 idle.append(worker)
                 yield unit, *found
@@ -157,23 +168,24 @@ def _run(waiting: Sequence[Unit], workers: int) -> Generator[tuple[Unit, dict[st
 class _Worker:
     """A process that does one unit after the other, so that what is compiled for one serves the next."""
 
-    def __init__(self, cores: Sequence[int]) -> None:
+    def __init__(self, cores: Sequence[int], on: str | None) -> None:
         context = multiprocessing.get_context("spawn")
         self.cores = cores
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, cores))
+        self.process = context.Process(target=_work, args=(theirs, cores, on))
         self.process.start()
         theirs.close()  # the pipe ends when the worker does
 
 
-def _work(pipe: Any, cores: Sequence[int]) -> None:
+def _work(pipe: Any, cores: Sequence[int], on: str | None) -> None:
     os.setsid()  # a Ctrl-C reaches the driver alone, which passes on SIGTERM: the run saves and stops
     threading.Thread(target=_leave_with_driver, daemon=True).start()
-    if hasattr(os, "sched_setaffinity"):  # before JAX starts, as in segue.runner.worker: results depend on the cores
+    # Before JAX starts, as in segue.runner.worker: results depend on the cores. A cluster gives out its own.
+    if on is None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     with contextlib.suppress(KeyboardInterrupt, EOFError):
         while True:
-            pipe.send(_do(pipe.recv()))
+            pipe.send(_do(pipe.recv(), on))
 
 
 def _leave_with_driver() -> None:
@@ -198,10 +210,11 @@ def _stored(unit: Unit, results: Mapping[str, Any]) -> bool:
     )
 
 
-def _do(unit: Unit) -> tuple[dict[str, Any] | str, float]:
+def _do(unit: Unit, on: str | None = None) -> tuple[dict[str, Any] | str, float]:
     start = time.perf_counter()
     try:
-        result = segue.compare(unit.arms, unit.directory, workers=1, command=f"studies: {unit.task}")
+        workers = 1 if on is None else None  # as many jobs at a time as the cluster has room for
+        result = segue.compare(unit.arms, unit.directory, workers=workers, on=on, command=f"studies: {unit.task}")
     except segue.RunFailed as failed:  # what the other arms came to counts
         result = failed.result
     except Exception as error:

@@ -220,7 +220,9 @@ def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
         words = "discrete CQL that goes on as it is neither fell nor stood still; cloning to discrete SAC fell first"
         found.append(Finding(f"{words} (CartPole)", STUDIES["recipes"]))
     elif values_first:
-        words = "SAC goes on with IQL's critic and the dataset: in a maze nothing was lost, and it ended above all others"
+        words = (
+            "SAC goes on with IQL's critic and the dataset: in a maze nothing was lost, and it ended above all others"
+        )
         found.append(Finding(words, STUDIES["leaderboard"]))
     else:
         words = "a plain handover to an off-policy algorithm is likely to lose much of the return at first"

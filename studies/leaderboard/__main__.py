@@ -7,6 +7,7 @@ The baseline that every method must beat never pretrains: half of each of its ba
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,10 @@ def _from_cql(
 
 def over_tasks(results: Mapping[str, Any]) -> str:
     """Statistics over tasks and seeds, and how often `auto` ends higher; with 95 % intervals."""
-    found = aggregate(decode(results))
+    arms = results["arms"]
+    tasks_of = Counter(arm["method"] for arm in arms.values())
+    everywhere = {label: arm for label, arm in arms.items() if tasks_of[arm["method"]] == max(tasks_of.values())}
+    found = aggregate(decode({**results, "arms": everywhere}))
     if found is None:
         return "Not enough seeds yet.\n"
     lines = [

@@ -46,7 +46,7 @@ def study(folder: Path, arms: Mapping[str, segue.Recipe]) -> Study:
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without worker processes, whose start would take longer than the runs."""
 
-    def run(waiting: Any, workers: int) -> Any:
+    def run(waiting: Any, workers: int, on: str | None) -> Any:
         return ((unit, *grid._do(unit)) for unit in waiting)
 
     monkeypatch.setattr(grid, "_run", run)
@@ -156,3 +156,13 @@ def test_every_recipe_of_every_study_can_be_built_and_written_down(name: str, fu
     (seeds,) = {recipe.seeds for arms in tasks.values() for recipe in arms.values()}
     assert seeds == 10 if full else seeds >= 3
     assert list(grid.units(tasks, tmp_path))
+
+
+def test_a_place_that_is_no_ray_cluster_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray", reason="needs Ray: pip install 'segue[ray]'")
+    with pytest.raises(SystemExit):
+        grid.main(study(tmp_path, {"scratch": SCRATCH}), None, ["--on", "raay"])
+    assert "expected ray, or ray://HOST:PORT" in capsys.readouterr().err
+    assert not (tmp_path / "results.json").exists()
