@@ -239,7 +239,7 @@ def _offline(axes: Axes, arms: Sequence[Lines], theme: Theme) -> None:
     axes.set_xlim(0, longest or 1)
     axes.locator_params(axis="x", nbins=3)
     # The last label of this panel would run into the first of the next.
-    axes.set_xticks([t for t in axes.get_xticks() if 0 <= t <= 0.8 * longest])
+    axes.set_xticks([t for t in axes.get_xticks() if 0 <= t <= 0.7 * longest])
 
 
 def _in_a_free_corner(axes: Axes, text: str, arms: Sequence[Lines], theme: Theme) -> None:

@@ -185,7 +185,7 @@ def _panel(
         offline.set_xlim(0, longest or 1)
         offline.locator_params(axis="x", nbins=3)
         # The last label would run into the first of the online phase.
-        offline.set_xticks([t for t in offline.get_xticks() if 0 <= t <= 0.8 * longest])
+        offline.set_xticks([t for t in offline.get_xticks() if 0 <= t <= 0.7 * longest])
         online.set_zorder(offline.get_zorder() + 1)
         online.tick_params(axis="y", labelleft=False)
         handover_line(online, theme)
