@@ -50,7 +50,7 @@ def made(place: Path, tmp_path: Path) -> Path:
 
 def learner(made: Path, out: str = "learn", db: Any = None, **options: Any) -> Learner:
     recipe = live_recipe(made / "run", **options.pop("recipe", {}))
-    given = {"every": EVERY, "patience": 200, **options}
+    given = {"every": EVERY, "overdue": 200, **options}
     return Learner(db or made / "live.db", made / "run" / FINAL, recipe, out=made / out, **given)
 
 
@@ -237,7 +237,7 @@ def test_asked_to_stop_it_saves_where_it_stands_and_goes_on_from_there(
 def test_more_episodes_may_run_side_by_side_than_when_it_began(made: Path) -> None:
     with Service(made / "live.db", seed=1) as service:
         World(service, 1, together=90).steps(250).settle()
-    one = learnt(made, patience=10_000)
+    one = learnt(made, overdue=10_000)
     assert one.agent.settings.slots >= one.stream.slots > 60
 
 
@@ -298,8 +298,8 @@ def test_what_makes_no_sense_with_a_log_is_refused_before_anything_is_written(
 
 def test_another_learner_in_the_same_place_is_refused(made: Path) -> None:
     learner(made)
-    with pytest.raises(SegueError, match=r"was begun with another patience \(200, now 7\); choose another --out"):
-        learner(made, patience=7)
+    with pytest.raises(SegueError, match=r"was begun with another overdue \(200, now 7\); choose another --out"):
+        learner(made, overdue=7)
 
 
 def test_its_directory_is_no_run_to_be_resumed_in_a_simulator(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

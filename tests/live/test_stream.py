@@ -75,7 +75,7 @@ def test_returns_come_in_order_of_assignment_and_wait_for_the_episodes_before(tm
 def test_a_missing_outcome_is_waited_for_as_long_as_said_and_then_the_trajectory_is_cut(tmp_path: Path) -> None:
     rows = [assigned("a"), *(decided("a", t) for t in range(4)), outcome("a", 0), outcome("a", 2)]
     rows += [assigned("b"), decided("b", 0), outcome("b", 0, SEEN)]
-    stream = Stream(log(tmp_path / "log.db", *rows), patience=2)
+    stream = Stream(log(tmp_path / "log.db", *rows), overdue=2)
     assert told(everything(stream)) == ["a-0", "lost 0", "a-2", "b-0"]
 
 
@@ -147,29 +147,29 @@ def rows(draw: Any) -> list[Any]:
 @settings(max_examples=30)
 @given(
     rows=rows(),
-    patience=st.sampled_from([3, 1000]),
+    overdue=st.sampled_from([3, 1000]),
     settle=st.sampled_from([0, 2]),
     page=st.integers(1, 9),
     data=st.data(),
 )
 def test_what_is_told_follows_from_the_log_alone(
-    tmp_path_factory: Any, rows: list[Any], patience: int, settle: int, page: int, data: Any
+    tmp_path_factory: Any, rows: list[Any], overdue: int, settle: int, page: int, data: Any
 ) -> None:
     """Not from the pages in which it is read, from what comes after, or from where reading was stopped."""
     path = tmp_path_factory.mktemp("log") / "log.db"
     whole = log(path, *rows)
-    expected = everything(Stream(whole, patience=patience, settle=settle))
+    expected = everything(Stream(whole, overdue=overdue, settle=settle))
     whole.close()
 
     growing = open_database(path.with_name("growing.db"))
-    stream, found = Stream(growing, patience=patience, settle=settle), []
+    stream, found = Stream(growing, overdue=overdue, settle=settle), []
     for row in rows:
         growing.append([row])
         if data.draw(st.booleans()):
             found += everything(stream, page)
         if data.draw(st.booleans()):
             position = stream.position()
-            stream = Stream(growing, patience=patience, settle=settle)
+            stream = Stream(growing, overdue=overdue, settle=settle)
             stream.restore(position)
     found += everything(stream, page)
     growing.close()
@@ -177,12 +177,12 @@ def test_what_is_told_follows_from_the_log_alone(
 
 
 @settings(max_examples=30)
-@given(rows=rows(), patience=st.sampled_from([3, 1000]))
+@given(rows=rows(), overdue=st.sampled_from([3, 1000]))
 def test_every_transition_is_told_once_and_each_slot_holds_one_trajectory_after_the_other(
-    tmp_path_factory: Any, rows: list[Any], patience: int
+    tmp_path_factory: Any, rows: list[Any], overdue: int
 ) -> None:
     database = log(tmp_path_factory.mktemp("log") / "log.db", *rows)
-    stream = Stream(database, patience=patience)
+    stream = Stream(database, overdue=overdue)
     found = everything(stream)
     before: dict[int, Step] = {}
     for one in found:

@@ -39,7 +39,7 @@ FLAGS: list[tuple[str, Any, Any]] = [
                                   "application."), None),
     ("out", _flag(Path | None, "The learner's own run directory; by default runs/live-NAME, after --run."), None),
     ("every", _flag(int, "Transitions between candidates."), 1000),
-    ("patience", _flag(int, "Rows of the log for which a missing outcome is waited for before what follows it in its "
+    ("overdue", _flag(int, "Rows of the log for which a missing outcome is waited for before what follows it in its "
                             "episode is learnt from."), 100_000),
     ("settle", _flag(int, "Rows of the log for which it is waited whether a decision was overridden, after its "
                           "outcome."), 0),
@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
         out=out,
         every=flags.every,
         arm=flags.log_arm,
-        patience=flags.patience,
+        overdue=flags.overdue,
         settle=flags.settle,
         on_event=shown,
     )

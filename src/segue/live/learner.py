@@ -69,7 +69,7 @@ class Learner:
         out: a run directory of the learner's own; a learner that was stopped goes on there.
         every: transitions between candidates: then it saves itself, exports its policy and stages it.
         arm: only learn from episodes of this arm (live, candidate, fallback, application); None: from all.
-        patience: rows of the log for which a missing outcome is waited for before what comes after it is learnt from.
+        overdue: rows of the log for which a missing outcome is waited for before what comes after it is learnt from.
         settle: rows of the log for which it is waited whether a decision was overridden, after its outcome.
         on_event: called with progress, metrics and notes (see `segue.runner.jobs`).
 
@@ -86,11 +86,11 @@ class Learner:
         out: str | Path,
         every: int = 1000,
         arm: str | None = None,
-        patience: int = 100_000,
+        overdue: int = 100_000,
         settle: int = 0,
         on_event: Callable[[Event], None] = lambda event: None,
     ) -> None:
-        for name, value, least in (("every", every, 1), ("patience", patience, 1), ("settle", settle, 0)):
+        for name, value, least in (("every", every, 1), ("overdue", overdue, 1), ("settle", settle, 0)):
             if value < least:
                 raise SegueError(f"{name} is {value}; expected at least {least}")
         self.every, self.on_event = every, on_event
@@ -101,14 +101,14 @@ class Learner:
         self.source = checkpoints.load(self._checkpoint)
         self.reader = Path(out).resolve().name
         self.database = open_database(db, create=False)
-        self.stream = Stream(self.database, arm, patience, settle)
+        self.stream = Stream(self.database, arm, overdue, settle)
         self._require_spaces()
         self.directory = RunDirectory(Path(out), {"run": self.recipe})
         self.job = dataclasses.replace(
             self.directory.jobs_of("run", self.recipe.seed)[-1], pretrained=self._checkpoint.resolve()
         )
         self.inputs = Inputs(self.job)
-        self._claim({"every": every, "arm": arm, "patience": patience, "settle": settle})
+        self._claim({"every": every, "arm": arm, "overdue": overdue, "settle": settle})
         self.agent: Agent | None = None
         self.staged: str | None = None
         self._chunk: list[Told | Lost] = []

@@ -82,7 +82,7 @@ class Stream:
     Args:
         database: the log.
         arm: only episodes of this arm; None: all.
-        patience: rows of the log for which a missing step is waited for, and for which an episode of which nothing
+        overdue: rows of the log for which a missing step is waited for, and for which an episode of which nothing
             comes is remembered. After that its trajectory is cut there.
         settle: rows that the log must have after a step before it is read; what is heard in them of another action
             than was decided counts.
@@ -93,8 +93,8 @@ class Stream:
         passed_over: steps that were left out, because they were no whole transitions or came too late.
     """
 
-    def __init__(self, database: Database, arm: str | None = None, patience: int = 100_000, settle: int = 0) -> None:
-        self._database, self._arm, self._patience, self._settle = database, arm, patience, settle
+    def __init__(self, database: Database, arm: str | None = None, overdue: int = 100_000, settle: int = 0) -> None:
+        self._database, self._arm, self._overdue, self._settle = database, arm, overdue, settle
         self.read_to = self.slots = self.passed_over = 0
         self._free: list[int] = []
         #: Episodes that are going on; the one of which nothing was seen for longest is first.
@@ -222,7 +222,7 @@ class Stream:
         """What was waited for long enough does not come."""
         while self._episodes:
             name, episode = next(iter(self._episodes.items()))
-            if episode.seq + self._patience >= now:
+            if episode.seq + self._overdue >= now:
                 return
             yield Lost(episode.slot)
             if not episode.waiting:
