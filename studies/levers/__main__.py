@@ -52,6 +52,8 @@ def arms(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
     def online(**fields: Any) -> segue.Recipe:
         return changed(online=dataclasses.replace(sac, **fields))
 
+    freedom = segue.EarnedFreedom(distance="kl", epsilon=0.05)
+
     def without_norm(algorithm: Any) -> Any:
         return dataclasses.replace(algorithm, critic_layer_norm="none")
 
@@ -74,7 +76,10 @@ def arms(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
         ),
         "conservative update": changed(bridges=(segue.ConservativeUpdate(),)),
         "guard": changed(bridges=(segue.Guard(),)),
-        "earned freedom": changed(bridges=(segue.EarnedFreedom(distance="kl", epsilon=0.05),)),
+        "earned freedom": changed(bridges=(freedom,)),
+        "earned freedom, temperature held": dataclasses.replace(
+            online(temperature_learning_rate=0.0), bridges=(freedom,)
+        ),
         "promotion": changed(bridges=(segue.Promotion(),)),
     }
 
@@ -101,7 +106,7 @@ STUDY = Study(
             (name, {arm: f"{TASK}: {arm}" for arm in ("plain", *group)})
             for name, group in (
                 ("averages", ("averaged actor", "averaged actor, slower targets")),
-                ("what holds", ("conservative update", "guard", "earned freedom", "promotion")),
+                ("what holds", ("conservative update", "guard", "earned freedom, temperature held", "promotion")),
             )
         ],
     ],

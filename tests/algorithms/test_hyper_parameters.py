@@ -30,7 +30,7 @@ RANGES = {
     "behaviour_hidden_sizes": WIDTHS,
     "actor_learning_rate": POSITIVE,
     "critic_learning_rate": POSITIVE,
-    "temperature_learning_rate": POSITIVE,
+    "temperature_learning_rate": NOT_NEGATIVE,
     "initial_temperature": POSITIVE,
     "ensemble_size": ((0, -1, 1001), "between 1 and 1,000"),
     "polyak": SHARE_ABOVE_ZERO,

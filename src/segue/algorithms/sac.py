@@ -26,7 +26,7 @@ class SAC(ActorCritic):
     critic_learning_rate: float = 1e-3
     """Adam step size of the critic (CleanRL's; the paper uses 3e-4)."""
     temperature_learning_rate: float = 3e-4
-    """Adam step size of log α."""
+    """Adam step size of log α; 0 holds α."""
     initial_temperature: float = 1.0
     """α at the start of training."""
     target_entropy_scale: float = 1.0
@@ -40,7 +40,7 @@ class SAC(ActorCritic):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("temperature_learning_rate", self.temperature_learning_rate > 0, "above 0")
+        self.require("temperature_learning_rate", self.temperature_learning_rate >= 0, "at least 0")
         self.require("initial_temperature", self.initial_temperature > 0, "above 0")
         subset = self.ensemble_size if self.subset_size is None else self.subset_size
         self.require("subset_size", 1 <= subset <= self.ensemble_size, "between 1 and ensemble_size")
