@@ -45,25 +45,32 @@ def test_the_best_episodes_are_those_that_auto_clones():
     )
 
 
-@pytest.mark.parametrize(("alive", "share"), [(False, 1.0), (True, 0.1)])
-def test_where_the_best_episodes_begin_at_the_goal_all_are_cloned_but_not_where_every_step_earns_the_same(alive, share):
-    """One episode in ten begins at the goal and stays; others get there for their last steps."""
+@pytest.mark.parametrize("alive", [False, True])
+def test_where_the_best_episodes_begin_at_the_goal_or_are_no_better_all_are_cloned(alive):
+    """One episode in ten begins at the goal and stays, others get there for their last steps; or all earn the same."""
     observations = np.random.default_rng(0).uniform(-1, 1, (5000, 2)).astype(np.float32)
     step, episode = np.arange(5000) % 50, np.arange(5000) // 50
     rewards = np.ones(5000) if alive else ((episode % 10 == 0) | (step > 40)).astype(float)
     dataset = made(np.tanh(observations[:, :1]), observations, rewards=rewards)
-    assert best_share(dataset, len(dataset.episode_starts)) == share
+    assert best_share(dataset, len(dataset.episode_starts)) == 1.0
     told = any("begin with the highest reward" in finding.text for finding in advise(dataset, trial=False).outlook)
     assert told == (not alive)
 
 
-def test_where_success_is_rare_the_outlook_is_that_of_values_and_not_of_a_clone():
+def test_all_that_earn_most_are_cloned():
+    observations = np.random.default_rng(0).uniform(-1, 1, (5000, 2)).astype(np.float32)
+    step, episode = np.arange(5000) % 50, np.arange(5000) // 50
+    dataset = made(np.tanh(observations[:, :1]), observations, rewards=((episode % 4 > 0) & (step == 48)).astype(float))
+    assert best_share(dataset, len(dataset.episode_starts)) == 0.75
+
+
+def test_where_rewards_are_sparse_the_outlook_is_that_of_values_and_not_of_a_clone():
     observations = np.random.default_rng(0).uniform(-1, 1, (5000, 2)).astype(np.float32)
     step, episode = np.arange(5000) % 50, np.arange(5000) // 50
     rewards = ((episode % 10 == 0) & (step > 20)).astype(float)
     advice = advise(made(np.tanh(observations[:, :1]), observations, rewards=rewards), trial=False)
     texts = [finding.text for finding in advice.outlook]
-    assert any("success is rare" in text for text in texts)
+    assert any("rewards are sparse" in text for text in texts)
     assert not any("cloning" in text for text in texts)
     assert advice.recipe.offline.name == "iql"
 

@@ -212,7 +212,7 @@ def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
             found.append(Finding(words, HERE))
     values_first = recipe.offline is not None and recipe.offline.name == "iql"
     if values_first:
-        words = "rewards say success or failure and success is rare: values tell more than the best episodes do"
+        words = "rewards are sparse, success or failure: values tell more than the best episodes do"
         found.append(Finding(words, HERE))
     if recipe.online is None:
         found.append(Finding("no environment is known, so the recipe ends at the handover: give --env", HERE))
@@ -221,7 +221,7 @@ def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
         found.append(Finding(f"{words} (CartPole)", STUDIES["recipes"]))
     elif values_first:
         words = (
-            "SAC goes on with IQL's critic and the dataset: in a maze nothing was lost, and it ended above all others"
+            "SAC goes on with IQL's critic and the dataset: in one maze nothing was lost, and it ended above all others"
         )
         found.append(Finding(words, STUDIES["leaderboard"]))
     else:

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from segue.algorithms import BC, CQL, IQL, PPO, RLPD, SAC, CalQL, DiscreteCQL, DiscreteSAC
 from segue.bridges import Promotion
 from segue.data import load
@@ -23,6 +25,8 @@ AUTO_STEPS = 50_000
 AUTO_CLONING = 10_000
 #: Share of the episodes that it clones, those with the highest return, and their least number.
 BEST_SHARE, FEWEST_EPISODES = 0.1, 10
+#: Share of successful episodes above which a dataset is one of demonstrations.
+MOST_SUCCEED = 0.9
 #: Live episodes below which promotion has too little evidence.
 FEWEST_LIVE_EPISODES = 30
 
@@ -89,7 +93,7 @@ def _bc_ppo() -> dict[str, Any]:
 
 
 def _iql_sac() -> dict[str, Any]:
-    """IQL, then SAC on half dataset and half live data: best where success is rare (studies/leaderboard).
+    """IQL, then SAC on half dataset and half live data: best where rewards are sparse (studies/leaderboard: one maze).
 
     Compact networks, because that is what was measured.
     """
@@ -180,7 +184,7 @@ def auto(
     else:
         learnt = len(dataset.episode_starts) - dataset.held_out_count(held_out)
         share = best_share(dataset, learnt)
-        if not dataset.spaces.image and share < 1 and success_is_rare(dataset):
+        if not dataset.spaces.image and share < 1 and sparse_rewards(dataset):
             recipe = RECIPES["iql-sac"]()
         else:
             # With images four updates per live step take hours, and no study has looked at them.
@@ -193,16 +197,25 @@ def auto(
 
 
 def best_share(dataset: Dataset, episodes: int) -> float:
-    """The share of so many episodes of a dataset that `auto` clones; 1 where the start decides which are best."""
-    share = max(BEST_SHARE, min(FEWEST_EPISODES / episodes, 1.0))
+    """The share of so many episodes of a dataset that `auto` clones: all that earn most, and at least a tenth.
+
+    1 where the start decides which are best.
+    """
+    earn_most = float((dataset.episode_returns == dataset.episode_returns.max()).mean())
+    share = max(BEST_SHARE, min(FEWEST_EPISODES / episodes, 1.0), earn_most)
     return 1.0 if start_decides(dataset, share) else share
 
 
-def success_is_rare(dataset: Dataset) -> bool:
-    """Whether rewards say no more than "there" or "not there", and most rows are not there."""
+def sparse_rewards(dataset: Dataset) -> bool:
+    """Whether rewards say "there" or "not there", most rows are not there, and enough episodes never get there.
+
+    Where nearly all get there they are demonstrations, and worth cloning.
+    """
     lowest, highest = dataset.rewards.min(), dataset.rewards.max()
     there = dataset.rewards == highest
-    return lowest < highest and bool((there | (dataset.rewards == lowest)).all()) and there.mean() < 0.5
+    if not (lowest < highest and (there | (dataset.rewards == lowest)).all() and there.mean() < 0.5):
+        return False
+    return bool(np.logical_or.reduceat(there, dataset.episode_starts).mean() <= MOST_SUCCEED)
 
 
 def start_decides(dataset: Dataset, share: float) -> bool:

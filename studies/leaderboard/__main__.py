@@ -29,7 +29,7 @@ STORED = (
     "pointmaze-medium",
 )
 SPARSE = ("pointmaze-umaze", "pointmaze-medium")
-"""Where success is rare, and `auto` another recipe."""
+"""Where rewards are, and `auto` is another recipe."""
 
 
 def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:

@@ -68,7 +68,8 @@ def test_of_few_episodes_it_clones_at_least_ten() -> None:
     many = segue.preset("auto", dataset="segue:hopper-mixed").offline
     assert isinstance(many, segue.BC)
     assert many.top_fraction == 0.1
-    clone = segue.preset("auto", dataset=logged(400, 20), env="Pendulum-v1").offline
+    differ = {**logged(400, 20), "rewards": np.arange(400.0)}
+    clone = segue.preset("auto", dataset=differ, env="Pendulum-v1").offline
     assert isinstance(clone, segue.BC)
     assert round(clone.top_fraction * 18) == 10  # 2 of the 20 are held out
 
@@ -97,12 +98,13 @@ def test_where_promotion_has_evidence_or_is_affordable_it_decides_and_elsewhere_
         (lambda step, episode: (episode % 5 == 0) & (step > 10), "iql"),  # one episode in five gets there
         (lambda step, episode: (episode % 5 == 0) & (step > 10) | (step == 0) & (episode % 5 == 1), "iql"),
         (lambda step, episode: (episode % 5 == 0) | (step > 17), "bc"),  # one in five begins there: the best are lucky
-        (lambda step, episode: step < 19, "bc"),  # a reward for every step is no rare success
+        (lambda step, episode: (episode % 20 > 0) & (step == 19), "bc"),  # 95 % succeed: demonstrations
+        (lambda step, episode: step < 19, "bc"),  # most rows have the higher one
         (lambda step, episode: (episode % 5 == 0) * step, "bc"),  # says more than "there" or "not there"
         (lambda step, episode: step * 0.0, "bc"),
     ],
 )
-def test_where_success_is_rare_and_is_all_that_rewards_say_it_learns_values(
+def test_where_rewards_are_sparse_it_learns_values(
     rewards: Callable[[np.ndarray, np.ndarray], np.ndarray], offline: str
 ) -> None:
     step, episode = np.arange(2000) % 20, np.arange(2000) // 20

@@ -157,6 +157,11 @@ def test_the_listing_names_phases_and_actions(capsys: pytest.CaptureFixture[str]
     assert "segue:hopper-mixed" in {entry["name"] for entry in listing["datasets"]}
 
 
+def test_the_listing_shows_equations_with_their_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    assert "E[distance(" in capsys.readouterr().out
+
+
 def test_run_report_evaluate_and_run_again_from_flags(
     log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

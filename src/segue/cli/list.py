@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from segue.cli.parse import parse
 from segue.console import PlainConsole
@@ -32,7 +33,8 @@ def main(arguments: list[str]) -> int:
         table.add_row(f"[bold]{kind}[/bold]", "")
         for entry in entries:
             details = f"  [{', '.join(entry['phases'])}; {', '.join(entry['actions'])}]" if "phases" in entry else ""
-            table.add_row(f"  {entry['name']}", f"{entry['summary']}[dim]{details}[/dim]".replace("[o", "\\[o"))
+            # Text, not markup: summaries hold brackets.
+            table.add_row(Text(f"  {entry['name']}"), Text.assemble(entry["summary"], (details, "dim")))
     PlainConsole().print(table)
     return 0
 

@@ -220,8 +220,8 @@ class _Ranges:
         self._outside: dict[str, Bool[np.ndarray, " observation"]] = {}
         #: Of the units before: for numbers that have been outside, and for one that has not.
         self._tests: dict[int, LimitTest] = {}
-        limit = max(share, tolerated(trained.episodes, margin, max(int(varies.sum()), 1)))
-        self._never = LimitTest(limit, run_length)
+        self._limit = max(share, tolerated(trained.episodes, margin, max(int(varies.sum()), 1)))
+        self._never = LimitTest(self._limit, run_length)
 
     def review(self, rows: list[tuple[int, bytes, str]]) -> Change | None:
         """Look at further observations, each with the number of its row and its episode.
@@ -247,7 +247,7 @@ class _Ranges:
                 said = (
                     f"observations are not like those that the policy was trained on, most of all number {number} "
                     f"(counted from 0, flattened): {values[of[-1], number]:.4g}, and {low[number]:.4g} to "
-                    f"{high[number]:.4g} in training"
+                    f"{high[number]:.4g} in training; more than {self._limit:.0%} of units lie outside"
                 )
                 return Change("training", said, rows[of[0]][0])
         return None
