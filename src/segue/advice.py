@@ -167,18 +167,18 @@ def diversity(dataset: Dataset) -> float | None:
 
 
 def _about(dataset: Dataset) -> tuple[Finding, ...]:
-    texts = [f"{len(dataset):,} transitions in {len(dataset.episode_starts):,} episodes"]
+    texts = [f"{len(dataset):,} transitions in {_episodes(len(dataset.episode_starts))}"]
     if dataset.rewards_known and np.ptp(dataset.rewards) > 0:
         returns, best = dataset.episode_returns, best_episodes(dataset)
         texts.append(
-            f"returns: {returns.mean():,.4g} on average, {best.mean():,.4g} in the best {len(best)} episodes, "
+            f"returns: {returns.mean():,.4g} on average, {best.mean():,.4g} in the best {_episodes(len(best))}, "
             f"{returns.max():,.4g} in the best"
         )
-        spread = float(best.std(ddof=1)) / np.sqrt(10) if len(best) > 1 else 0.0
-        texts.append(
-            f"noise: by the spread of the best episodes, a mean of 10 evaluation episodes is uncertain by "
-            f"±{2 * spread:,.3g}"
-        )
+        if len(best) > 1 and (spread := float(best.std(ddof=1)) / np.sqrt(10)):
+            texts.append(
+                f"noise: by the spread of the best episodes, a mean of 10 evaluation episodes is uncertain by "
+                f"±{2 * spread:,.3g}"
+            )
     else:
         texts.append("no rewards that differ: it can be imitated, and nothing can be said of how good it is")
     found = diversity(dataset)
@@ -197,16 +197,13 @@ def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
         words = "every episode has one step: the best of them were lucky; judge a policy from the dataset first"
         found.append(Finding(f"{words} (segue evaluate RUN --offline)", "docs/evaluation.md"))
     elif len(dataset.episode_starts) < 2 * FEWEST_EPISODES:
-        found.append(Finding(f"{len(dataset.episode_starts)} episodes: the best of so few are hardly a choice", HERE))
+        found.append(Finding(f"{_episodes(len(dataset.episode_starts))}: the best of so few are hardly a choice", HERE))
     elif recipe.offline is not None and recipe.offline.name == "bc" and np.ptp(dataset.rewards) > 0:
-        best = best_episodes(dataset).mean()
-        words = f"cloning the best episodes hands over about what they earn, {best:,.4g}"
-        found.append(
-            Finding(
-                f"{words} (87 to 106 % on four tasks of locomotion, 60 % in a maze)" if best > 0 else words,
-                STUDIES["leaderboard"],
-            )
-        )
+        best = best_episodes(dataset)
+        words = f"cloning the best episodes hands over about what they earn, {best.mean():,.4g}"
+        if best.mean() > 0 and len(best) < len(dataset.episode_starts):
+            words += " (87 to 106 % on four tasks of locomotion, 60 % in a maze)"
+        found.append(Finding(words, STUDIES["leaderboard"]))
         if start_decides(dataset, BEST_SHARE):
             words = "most of the episodes with the highest returns begin with the highest reward, so all are cloned"
             found.append(Finding(words, HERE))
@@ -233,6 +230,10 @@ def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
             Finding(f"{words}: it ended far above PPO on three of four tasks of locomotion", STUDIES["leaderboard"])
         )
     return tuple(found)
+
+
+def _episodes(count: int) -> str:
+    return f"{count:,} episode{'s' * (count != 1)}"
 
 
 def _command(dataset: str, task: dict[str, Any]) -> str:
