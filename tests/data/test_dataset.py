@@ -53,6 +53,16 @@ def test_a_dataset_of_nothing_but_cut_single_steps_has_no_transition():
         load(as_dict(make_episodes([(1, False), (1, False)]), next_observations=False))
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_rewards_that_were_only_in_the_steps_left_out_are_named(elsewhere):
+    """Success at the end of an episode that a time-out cuts is lost with its last step."""
+    ends = np.arange(20) % 5 == 4
+    rewards = (ends | (elsewhere & (np.arange(20) == 7))).astype(float)
+    arrays = {"observations": np.arange(20.0)[:, None], "actions": np.zeros((20, 1)), "rewards": rewards}
+    notes = load({**arrays, "terminals": np.zeros(20, bool), "timeouts": ends}).notes
+    assert any("held every reward that is not 0" in note for note in notes) == (not elsewhere)
+
+
 @given(episodes())
 def test_without_next_observations_only_the_last_step_of_a_cut_episode_is_lost(made):
     assume(has_a_successor(made))

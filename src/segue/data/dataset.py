@@ -505,6 +505,11 @@ class _Loading:
                     f"{cut} episodes that did not end in a terminal was left out"
                     + (f"; {gone} of these episodes had but that step and are left out as a whole" if gone else "")
                 )
+                if keep.any() and np.ptp(rewards[keep]) == 0 and (rewards[~keep] != rewards[keep][0]).any():
+                    self.notes.append(
+                        f"the steps left out held every reward that is not {rewards[keep][0]:g}: give "
+                        "'next_observations' to keep them"
+                    )
         if not keep.any():
             raise self.fail("no transition is left: every episode is one step long and has no next observation")
         # An episode whose every row is left out vanishes; the others keep their order.
