@@ -12,14 +12,14 @@ from handovers import KEY, attach
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import actor_update, few, for_each, random_learner, same_bits, small, transitions
+from helpers import KINDS, actor_update, few, for_each, random_learner, same_bits, small, transitions
 from segue.bridges import EarnedFreedom, Report
-from segue.bridges.earned_freedom import FEWEST, MOST, State
+from segue.bridges.earned_freedom import FEWEST, MOST, NEAR, State
 from segue.errors import RecipeError
 from segue.evidence import ranking_evidence
 from segue.training.update import replace
 
-BRIDGE = EarnedFreedom(epsilon=0.01, factor=4.0)
+BRIDGE = EarnedFreedom(distance="squared", epsilon=0.01, factor=4.0)
 LEARNT = random_learner(small("td3"))
 #: What the policy that was handed over earned in twenty episodes.
 REFERENCE = np.arange(100.0, 120.0)
@@ -51,10 +51,12 @@ def test_episodes_that_are_better_widen_the_bound_around_the_average_of_the_poli
     review, events = after(*BETTER)
     assert float(review.state.epsilon) == pytest.approx(0.04)
     assert float(review.state.anchor) == 7
-    assert known(review.state.earned) == list(BETTER), "later episodes are compared with these"
+    assert known(review.state.earned) == [], (
+        "those that won were chosen for being high, so nothing is compared with them"
+    )
     assert known(review.state.tried) == []
     assert events == [
-        "widened to 0.04 at step 4: 132 on average of 5 episodes, where the proven policy earned 109.5",
+        "widened to 0.04 at step 4: 132 on average of 5 episodes, where the reference earned 109.5",
     ]
     buffers = [leaf.unsafe_buffer_pointer() for leaf in (review.state.anchor, review.state.average)]
     assert len(set(buffers)) == 2, "the next dispatch takes over the buffers of each"
@@ -82,16 +84,91 @@ def test_two_episodes_below_all_of_the_anchors_narrow_the_bound_around_the_same_
     assert float(review.state.anchor) == 0
     assert known(review.state.earned) == REFERENCE.tolist()
     assert events == [
-        "narrowed to 0.0025 at step 1: 25 on average of 2 episodes, where the proven policy earned 109.5",
+        "narrowed to 0.0025 at step 1: 25 on average of 2 episodes, where the reference earned 109.5",
     ]
 
 
-def test_after_a_widening_the_learner_is_measured_by_what_earned_it():
+def test_after_a_widening_the_next_episodes_of_the_learner_are_the_reference_and_no_trial():
     widened, _ = after(*BETTER)
-    review, events = after(110.0, 111.0, 112.0, state=widened.state)
+    collected, events = after(*REFERENCE[:-1], state=widened.state)
+    assert events == []
+    assert known(collected.state.tried) == []
+    both = Report(1, np.array([REFERENCE[-1], 20.0]), np.ones(2, bool), np.zeros(20), LEARNT)
+    begun = BRIDGE.review(collected.state, both).state
+    assert known(begun.earned) == REFERENCE.tolist(), "not what the policy that was handed over earned"
+    assert known(begun.tried) == [20]
+    review, events = after(30.0, state=begun)
     assert float(review.state.epsilon) == pytest.approx(0.01)
-    assert events == ["narrowed to 0.01 at step 2: 111 on average of 3 episodes, where the proven policy earned 132"]
+    assert events == ["narrowed to 0.01 at step 0: 25 on average of 2 episodes, where the reference earned 109.5"]
     assert float(review.state.anchor) == 7
+
+
+def test_without_a_reference_the_first_episodes_of_the_learner_are_it():
+    """A Python agent may have none."""
+    state = fresh()
+    for count, one in enumerate([*REFERENCE, 20.0, 30.0]):
+        assert int(state.narrowed) == 0
+        assert known(state.earned) == REFERENCE[:count].tolist()
+        state = BRIDGE.review(state, Report(1, np.array([one]), np.ones(1, bool), np.zeros(0), LEARNT)).state
+    assert int(state.narrowed) == 1
+
+
+def test_episodes_count_only_while_the_policy_is_near_the_bound():
+    for away, expected in ((NEAR * 0.0099, [20.0]), (NEAR * 0.0101, [])):
+        state = fresh()._replace(away=jnp.asarray(away, jnp.float32))
+        review, _ = after(20.0, state=state)
+        assert known(review.state.tried) == expected
+
+
+def test_a_narrowing_waits_until_the_policy_has_come_back_to_the_last_one():
+    state = fresh()._replace(away=jnp.asarray(0.01, jnp.float32))
+    review, events = after(*[20.0] * 30, state=state)
+    assert len(events) == 1
+    review, events = after(20.0, 20.0, state=review.state._replace(away=jnp.asarray(0.0025, jnp.float32)))
+    assert events == ["narrowed to 0.000625 at step 1: 20 on average of 2 episodes, where the reference earned 109.5"]
+
+
+def test_the_bound_is_never_less_than_two_narrowings_below_the_one_at_the_handover():
+    review, events = after(*[20.0] * 8)
+    assert float(review.state.epsilon) == pytest.approx(0.01 / 16)
+    assert int(review.state.narrowed) == 2
+    assert events[2:] == [
+        f"worse, but the bound is at its smallest, 0.000625 at step {step}: 20 on average of 2 episodes, "
+        "where the reference earned 109.5"
+        for step in (5, 7)
+    ]
+
+
+def test_the_state_knows_how_far_the_last_batch_was():
+    algorithm, batch = small("td3"), jax.tree.map(jnp.asarray, transitions())
+    learner = attach((BRIDGE,), algorithm)
+    state = learner.bridges[0]._replace(anchor=random_learner(algorithm, 1).nets.actor)
+    learner, metrics = actor_update(algorithm, (BRIDGE,), replace(learner, bridges=(state,)), batch, KEY)
+    assert float(metrics["constraint"]) > 0
+    assert float(learner.bridges[0].away) == pytest.approx(float(metrics["constraint"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "distance", "epsilon"),
+    [
+        ("sac", {}, "kl", 0.05),
+        ("td3", {}, "squared", 0.01),
+        ("sac", {"distance": "squared"}, "squared", 0.01),
+        ("sac", {"epsilon": 0.2}, "kl", 0.2),
+    ],
+)
+def test_the_distance_and_the_bound_suit_the_policy_where_none_is_given(name, options, distance, epsilon):
+    bridge, algorithm = EarnedFreedom(**options), small(name)
+    learner = attach((bridge,), algorithm)
+    (state,) = learner.bridges
+    assert bridge.describe(state)[0] == f"earned-freedom: the distance is {distance}, and ε starts at {epsilon:g}"
+    assert jax.tree.structure(bridge.skeleton(algorithm, KINDS["continuous"])) == jax.tree.structure(state)
+    batch, other = jax.tree.map(jnp.asarray, transitions()), random_learner(algorithm, 1).nets.actor
+    explicit = EarnedFreedom(distance=distance, epsilon=epsilon)
+    expected = float(explicit.deviation(learner.nets.actor, other, batch))
+    state, loss = state._replace(anchor=other), jnp.zeros(len(batch.reward))
+    _, aux = bridge.actor_penalty(state, learner.nets.actor, learner.nets, batch, loss, KEY)
+    assert float(aux["constraint"]) == pytest.approx(expected)
 
 
 def test_episodes_that_began_before_a_decision_say_nothing_of_what_followed():
@@ -127,6 +204,24 @@ def test_a_policy_that_is_neither_better_nor_worse_seldom_widens_the_bound():
                 break
         widened, narrowed = widened + int(state.widened), narrowed + int(state.narrowed)
     assert 0 < widened <= 15
+    assert 0 < narrowed <= 15
+
+
+def test_after_a_lucky_widening_the_next_trial_of_the_same_policy_is_seldom_narrowed():
+    """The five that won were the best of many: compared with them, the same policy would nearly always look worse."""
+    rng, narrowed, trials = np.random.default_rng(0), 0, 300
+    for _ in range(trials):
+        reference, state = rng.normal(size=20), fresh()
+        lucky = reference.max() + rng.exponential(size=FEWEST)
+        for returns in (lucky, rng.normal(size=MOST)):
+            state = BRIDGE.review(state, Report(1, returns, np.ones(len(returns), bool), reference, LEARNT)).state
+        assert int(state.widened) == 1
+        while True:
+            report = Report(1, rng.normal(size=1), np.ones(1, bool), reference, LEARNT)
+            state = BRIDGE.review(state, report).state
+            if not known(state.tried):
+                break
+        narrowed += int(state.narrowed)
     assert 0 < narrowed <= 15
 
 

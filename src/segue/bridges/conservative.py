@@ -65,9 +65,9 @@ class ConservativeUpdate(Bridge):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("epsilon", "multiplier_learning_rate"):
-            self.require(field, getattr(self, field) > 0, "above 0")
-        self.require("initial_multiplier", self.initial_multiplier is None or self.initial_multiplier > 0, "above 0")
+        for field in ("epsilon", "initial_multiplier", "multiplier_learning_rate"):
+            value = getattr(self, field)
+            self.require(field, value is None or value > 0, "above 0")
         self.require("polyak", 0 < self.polyak <= 1, "above 0 and at most 1")
 
     def panels(self) -> tuple[Panel, ...]:
