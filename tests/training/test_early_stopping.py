@@ -10,7 +10,7 @@ import pytest
 from helpers import clone, random_learner, transitions
 from segue.algorithms import BC
 from segue.core import Spaces
-from segue.evaluation.held_out import LOSS, Fit
+from segue.evaluation.held_out import AGREEMENT, LOSS, Fit
 from segue.replay import Replay
 from segue.training import offline
 from segue.training.checkpointing import Position
@@ -31,6 +31,30 @@ class Losses:
     def fit(self, algorithm: Any, nets: Any) -> Fit:
         loss = self.losses.pop(0)
         return Fit(LOSS, -loss, loss * np.array([0.1, -0.1]))
+
+
+class Agreements:
+    """The same for agreements: each has a standard error of 0.1, a difference of two has none."""
+
+    def __init__(self, *values: float) -> None:
+        self.values = list(values)
+
+    def fit(self, algorithm: Any, nets: Any) -> Fit:
+        value = self.values.pop(0)
+        return Fit(AGREEMENT, value, np.array([0.05, -0.05]))
+
+
+class Kept:
+    """Keeps the last position that a phase saved."""
+
+    replay_log = None
+    position: Position | None = None
+
+    def due(self) -> bool:
+        return False
+
+    def save(self, position: Position) -> None:
+        self.position = position
 
 
 class Told(Silent):
@@ -92,7 +116,13 @@ def test_a_phase_that_goes_on_improving_makes_all_of_its_updates(phase):
     told = Told()
     phase(EarlyStopping(Losses(*range(10, 0, -1)), patience=1), told)
     assert len(told.measured) == 10
-    assert told.events == []
+    assert told.events == [
+        (
+            100,
+            "patience did not end pretraining: all 100 updates were made. held_out_loss is 1 at the end, and was best "
+            "at update 100",
+        )
+    ]
 
 
 def test_small_steps_count_once_they_add_up_to_more_than_the_noise(phase):
@@ -122,3 +152,35 @@ def test_evaluations_of_a_phase_that_became_longer_keep_the_new_interval(phase):
     position = Position(45, {"learner": clone(learner), "recovery": clone(learner)}, plain, {})
     phase(EarlyStopping(Losses(*range(10, 0, -1)), patience=9), told, position=position)
     assert len(told.measured) == 6, "at 50, 60, … and 100"
+
+
+def test_a_phase_goes_on_until_anything_is_learnt_and_counts_from_there(phase):
+    """Agreements of −0.2, −0.5 and 0.05 are no better than none: they are neither the best nor waited for."""
+    told = Told()
+    phase(EarlyStopping(Agreements(-0.2, -0.5, 0.05, 0.05, 0.6, 0.5, -0.3, 0.9), patience=2), told)
+    [(step, message)] = told.events
+    assert step == 70
+    assert "held_out_agreement was 0.6 at update 50, and 2 evaluations" in message
+
+
+def test_a_phase_that_never_learns_anything_says_so_at_its_end(phase):
+    told = Told()
+    phase(EarlyStopping(Agreements(*[-0.1] * 10), patience=1), told)
+    [(step, message)] = told.events
+    assert step == 100
+    assert message.endswith("held_out_agreement is -0.1 at the end, and was never above 0 beyond noise")
+
+
+def test_a_phase_that_had_ended_makes_no_update_when_it_goes_on_with_a_larger_budget(phase, monkeypatch):
+    kept, told = Kept(), Told()
+    ended = phase(EarlyStopping(Losses(1, 1, 1), patience=2), Told(), checkpointer=kept)
+    assert kept.position is not None
+    assert kept.position.step == 30
+
+    def train(asked: Any) -> Any:
+        raise AssertionError("it makes an update")
+
+    monkeypatch.setattr(offline, "train", train)
+    rule = EarlyStopping(Losses(), 2, kept.position)
+    assert phase(rule, told, position=kept.position) is ended
+    assert told.events == [], "its reason stands in the records already"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -18,6 +19,10 @@ from segue.errors import RecipeError
 
 #: Rows that are compared at most, evenly spaced.
 ROWS = 4096
+#: Rows that pass through the networks at a time: images of all would take gigabytes.
+BLOCK = 256
+#: Episodes that judge, at least: the standard error is computed over them.
+EPISODES = 10
 #: A return-to-go is compared if at most this share of its discounted weight lies behind the cut of its episode.
 CUT_OFF = 0.2
 #: What is measured of an algorithm with a critic, and of one without.
@@ -39,10 +44,14 @@ class Fit(NamedTuple):
         """The agreement or the loss, as it is recorded."""
         return -self.value if self.measure == LOSS else self.value
 
+    @property
+    def tells(self) -> bool:
+        """Whether anything is learnt: an agreement is above 0 by more than its standard error. A loss always tells."""
+        return self.measure == LOSS or self.value > _standard_error(self.parts)
+
     def better_than(self, other: Fit) -> bool:
         """Whether it is higher by more than one standard error of the difference, on the same episodes."""
-        apart, count = self.parts - other.parts, len(self.parts)
-        return self.value - other.value > math.sqrt(count / (count - 1) * float((apart**2).sum()))
+        return self.value - other.value > _standard_error(self.parts - other.parts)
 
 
 def rank_correlation(
@@ -63,6 +72,10 @@ def negative_mean(losses: Float[np.ndarray, " rows"], episode: Int[np.ndarray, "
     return Fit(LOSS, value, np.bincount(episode, -losses - value) / len(losses))
 
 
+def _standard_error(parts: Float[np.ndarray, " episodes"]) -> float:
+    return math.sqrt(len(parts) / (len(parts) - 1) * float((parts**2).sum()))
+
+
 def _standardised(ranks: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
     deviation = ranks.std()
     return (ranks - ranks.mean()) / deviation if deviation > 0 else np.zeros_like(ranks)
@@ -78,49 +91,71 @@ class HeldOut:
     Args:
         dataset: held-out episodes.
         normaliser: of the episodes that are learnt from.
-
-    Raises:
-        RecipeError: if fewer than two episodes have such rows.
     """
 
     def __init__(self, algorithm: Algorithm, dataset: Dataset, normaliser: Normaliser) -> None:
         part = algorithm.select(dataset.excerpt())
         rows = judged_rows(algorithm, part)
         every: Transition = algorithm.transitions(part, normaliser)._replace(following=None)
-        self.rows: Transition = jax.tree.map(lambda column: jnp.asarray(column[rows]), every)
+        # The last block repeats its last row, so that all are one program.
+        blocks = rows[np.minimum(np.arange(-(-len(rows) // BLOCK) * BLOCK), len(rows) - 1)].reshape(-1, BLOCK)
+        self.blocks: list[Transition] = [
+            jax.tree.map(lambda column, block=block: jnp.asarray(column[block]), every) for block in blocks
+        ]
+        self.returns = np.asarray(every.return_to_go)[rows]
         numbers = np.repeat(np.arange(len(part.episode_starts)), part.episode_lengths)[rows]
         self.episode = np.unique(numbers, return_inverse=True)[1]
 
     def fit(self, algorithm: Algorithm, nets: Nets) -> Fit:
         """How well these networks fit."""
-        found = np.asarray(_of_each_row(algorithm, nets, self.rows), np.float64)
+        blocks = [np.asarray(_of_each_row(algorithm, nets, block), np.float64) for block in self.blocks]
+        found = np.concatenate(blocks)[: len(self.returns)]
         if algorithm.bellman_step is None:
             return negative_mean(found, self.episode)
-        return rank_correlation(found, np.asarray(self.rows.return_to_go), self.episode)
+        return rank_correlation(found, self.returns, self.episode)
 
 
 def judged_rows(algorithm: Algorithm, part: Dataset) -> Int[np.ndarray, " rows"]:
-    """The rows of held-out episodes that judge the algorithm, at most `ROWS`.
-
-    Raises:
-        RecipeError: if they are of fewer than two episodes.
-    """
-    count, rows = len(part.episode_starts), np.arange(len(part))
-    why = f"{algorithm.name} selects {count:,} of them"
+    """The rows of held-out episodes that judge the algorithm, at most `ROWS`."""
+    rows = np.arange(len(part))
     if algorithm.bellman_step is not None:
         left = np.concatenate([np.arange(length, 0, -1) for length in part.episode_lengths])
         ended = np.repeat(part.episode_terminals, part.episode_lengths)
         rows = np.flatnonzero(ended | (algorithm.discount**left <= CUT_OFF))
-        why = (
-            f"of {count:,} nearly all are cut before rewards {left.max():,} steps later stop to count. "
-            f"The discount is {algorithm.discount:g}"
-        )
-    if len(np.unique(np.searchsorted(part.episode_starts, rows, side="right"))) < 2:
-        raise RecipeError(
-            f"patience needs two held-out episodes that can judge {algorithm.name}, and {why}; hold out more "
-            "(--held-out), or leave patience out"
-        )
     return rows[np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).astype(int)]
+
+
+def check_judges(algorithm: Algorithm, part: Dataset) -> None:
+    """Refuse held-out episodes that cannot judge the algorithm; `part` is what it selects of them.
+
+    Raises:
+        RecipeError: if too few can, or all returns-to-go are equal.
+    """
+    count, rows = len(part.episode_starts), judged_rows(algorithm, part)
+    judging = np.unique(np.searchsorted(part.episode_starts, rows, side="right") - 1)
+    needs = f"patience needs {EPISODES} held-out episodes that can judge {algorithm.name}"
+    if count < EPISODES:
+        raise RecipeError(f"{needs}, which selects {count:,}: hold out more (--held-out), or leave patience out")
+    if len(judging) < EPISODES:
+        longest = np.delete(part.episode_lengths, judging).max()
+        horizon = math.log(CUT_OFF) / math.log(algorithm.discount) if 0 < algorithm.discount < 1 else math.inf
+        counts = "up to a terminal" if horizon == math.inf else f"from {math.ceil(horizon):,} steps before a cut"
+        more = "hold out more (--held-out), " if len(judging) else ""
+        raise RecipeError(
+            f"{needs}, and {len(judging):,} of {count:,} can. The others end by time-out within {longest:,} steps, and "
+            f"a return counts only {counts} (discount {algorithm.discount:g}). Give a lower discount, {more}or leave "
+            "patience out"
+        )
+    if algorithm.bellman_step is None:
+        return
+    learnt = dataclasses.replace(part, rewards=algorithm.learning_rewards(part.rewards))
+    returns = learnt.returns_to_go(algorithm.discount, algorithm.sparse_failure_reward)[rows]
+    if (returns == returns[0]).all():
+        raise RecipeError(
+            f"patience compares Q with returns-to-go, and in all {len(judging):,} held-out episodes that judge "
+            f"{algorithm.name} they are {returns[0]:g}. It needs some that differ, such as those of a success: hold "
+            "out more (--held-out), or leave patience out"
+        )
 
 
 @jax.jit

@@ -21,7 +21,7 @@ from segue.envs import Environment, environment_spaces
 from segue.envs.goals import Goals
 from segue.envs.make import Looks
 from segue.errors import RecipeError
-from segue.evaluation.held_out import judged_rows
+from segue.evaluation.held_out import EPISODES, check_judges
 from segue.recipe import Recipe, located
 from segue.replay import REPLAYS, Replay
 from segue.replay.on_disk import OnDisk, transitions_of
@@ -213,9 +213,9 @@ def judges_of(recipe: Recipe, held_out: Dataset | None) -> Dataset | None:
     """The held-out episodes that say when pretraining ends; the others are left to judge the policies.
 
     They are half of them, since a policy that was chosen by some episodes looks better on those. None without patience,
-    and where fewer than two would be left on one side.
+    and where fewer than `EPISODES` would be on one side.
     """
-    if not recipe.patience or held_out is None or len(held_out.episode_starts) < 4:
+    if not recipe.patience or held_out is None or len(held_out.episode_starts) < 2 * EPISODES:
         return None
     return held_out.split(0.5, recipe.held_out_seed)[1]
 
@@ -231,11 +231,11 @@ def check_patience(recipe: Recipe, dataset: Dataset | None) -> None:
     judges = judges_of(recipe, dataset.split(recipe.held_out, recipe.held_out_seed)[1])
     if judges is None:
         raise RecipeError(
-            f"patience needs two held-out episodes that say when pretraining ends, and as many that judge the policy. "
-            f"There are {dataset.held_out_count(recipe.held_out):,} of {len(dataset.episode_starts):,} in "
+            f"patience needs {EPISODES} held-out episodes that say when pretraining ends, and as many that judge the "
+            f"policy. There are {dataset.held_out_count(recipe.held_out):,} of {len(dataset.episode_starts):,} in "
             f"{dataset.source}: raise held_out (it is {recipe.held_out:g}), or leave patience out"
         )
-    judged_rows(recipe.offline, recipe.offline.select(judges.excerpt()))
+    check_judges(recipe.offline, recipe.offline.select(judges.excerpt()))
 
 
 def _check_rewards(dataset: Dataset, goals: Goals) -> None:

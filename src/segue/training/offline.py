@@ -79,7 +79,7 @@ def train_offline(
     With an environment, the policy is evaluated every `eval_every` steps and at the end; that last score is the one
     the online phase is measured against. `cost` is the key of `info` whose sum evaluations record. `keep` is called
     with the learner at each of these steps, also without an environment. `stopping` looks at it there too, and may end
-    the phase. With a `position` it goes on from there, and ignores `learner`.
+    the phase. With a `position` it goes on from there, and ignores `learner`; a phase that had ended stays as it is.
     """
     key = rng.stream(seed, phase)
     probe = Probe(replay.logged)
@@ -92,6 +92,13 @@ def train_offline(
         recorder.event(phase, step, message)
 
     recovery = Recovery(phase, recorder, learner, position)
+
+    def save() -> None:
+        plain: dict[str, Any] = {"evaluated": evaluated, "recovery": recovery.position()}
+        remembered, arrays = ({}, {}) if stopping is None else stopping.position()
+        learners = {"learner": learner, "recovery": recovery.good}
+        checkpointer.save(Position(step, learners, plain | remembered, arrays))
+
     while True:
         if step > 0 and (step // eval_every > evaluated // eval_every or step >= steps):
             evaluations, evaluated = step // eval_every, step
@@ -108,11 +115,13 @@ def train_offline(
             if stopping is not None:
                 with recorder.clock(phase, "evaluation"):
                     recorder.metrics(phase, step, stopping.look(algorithm, learner.nets, step))
-                if step < steps and (reason := stopping.reason()) is not None:
+                if step >= steps:
+                    tell(stopping.never(step))
+                elif (reason := stopping.reason()) is not None:
                     tell(reason)
                     recorder.progress(phase, step, step)
-                    return learner
-        if step >= steps:
+                    save()
+        if step >= steps or (stopping is not None and stopping.reason() is not None):
             return learner
         stop = min(step + UPDATES_PER_DISPATCH, (step // eval_every + 1) * eval_every, steps)
         blocks = -(-(stop - step) // per_block)
@@ -126,7 +135,4 @@ def train_offline(
         learner, _ = recovery.fetch(learner, step, metrics)
         recorder.progress(phase, min(step, steps), steps)
         if step >= steps or checkpointer.due():
-            plain: dict[str, Any] = {"evaluated": evaluated, "recovery": recovery.position()}
-            remembered, arrays = ({}, {}) if stopping is None else stopping.position()
-            learners = {"learner": learner, "recovery": recovery.good}
-            checkpointer.save(Position(step, learners, plain | remembered, arrays))
+            save()
