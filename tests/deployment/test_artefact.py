@@ -22,7 +22,7 @@ from helpers import small
 from segue import load_policy
 from segue.cli.main import main
 from segue.deployment.export import describe, export_policy
-from segue.deployment.policy import digest
+from segue.deployment.policy import FORMAT, digest
 from segue.deployment.spaces import flat_size, flatten
 from segue.envs.make import shape
 from segue.errors import SegueError
@@ -210,8 +210,8 @@ def test_damage_is_named_with_what_to_do(crane: Made, tmp_path: Path) -> None:
         assert f"{name}: cannot be read" in refused(place)
         (place / name).write_bytes(content)
     text = (place / "policy.json").read_text()
-    (place / "policy.json").write_text(text.replace('"format": 5', '"format": 4'))
-    assert "format 3; this version of Segue reads 4" in refused(place)
+    (place / "policy.json").write_text(text.replace(f'"format": {FORMAT}', f'"format": {FORMAT - 1}'))
+    assert f"format {FORMAT - 1}; this version of Segue reads {FORMAT}" in refused(place)
     (place / "policy.json").write_text(text.replace("3.0", "4.0"))
     assert "damaged or edited" in refused(place)
     for content in ("", "[]", "null", "{}", "\x00", "[" * 100_000):

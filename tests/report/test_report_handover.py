@@ -293,7 +293,10 @@ def test_a_policy_that_acts_otherwise_at_the_handover_is_noticed(build: Build) -
 
 def test_what_does_not_fit_the_algorithm_is_not_suggested(build: Build) -> None:
     probe = {"value_at_start": {0: 5.0, 500: 8.0}, "return_from_start": {0: 50.0, 500: 30.0}}
-    assert set(diagnose(build(COLLAPSE, {"online": {"name": "ppo"}}, **probe)).suggestions) == {"--bridges guard"}
+    assert set(diagnose(build(COLLAPSE, {"online": {"name": "ppo"}}, **probe)).suggestions) == {
+        "--bridges guard",
+        "--bridges earned-freedom",
+    }
     dqn = build(COLLAPSE, {**DISCRETE, "online": {"name": "dqn"}}, **probe)
     assert set(diagnose(dqn).suggestions) == {"--bridges guard", "--bridges promotion"}, (
         "it has no actor to refit a critic to"
@@ -342,7 +345,9 @@ def test_every_suggestion_is_a_recipe(build: Build, online: str) -> None:
             added |= {*names} - {*bridges}
             changed = {**RECIPE, **parts, "bridges": names, "replay": given.get("--replay", parts["replay"])}
             assert Recipe.from_dict(changed) != recipe
-        assert ("guard" in added) == (not {"guard", "policy-expansion", "promotion"}.intersection(bridges)), bridges
+        assert ("guard" in added) == (
+            not {"guard", "policy-expansion", "promotion", "earned-freedom"}.intersection(bridges)
+        ), bridges
 
 
 def test_a_suggestion_is_a_flag_of_the_command_line(build: Build) -> None:

@@ -19,7 +19,7 @@ from segue.errors import RecipeError
 
 #: Rows that are compared at most, evenly spaced.
 ROWS = 4096
-#: Rows that pass through the networks at a time: images of all would take gigabytes.
+#: Rows that pass through the networks at a time, which bounds the memory of images.
 BLOCK = 256
 #: Episodes that judge, at least: the standard error is computed over them.
 EPISODES = 10
