@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 
 # Most of the time goes into compiling programs that run once. Without optimisation, compiling the algorithms' updates
 # takes under half the time; programs that run for long then take twice theirs (tests/algorithms/test_probes.py).
@@ -81,6 +82,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Pictures are drawn where a test looks at them."""
     of_reports = "report" in item.path.relative_to(item.config.rootpath).parts
     paint(of_reports or item.get_closest_marker("pictures") is not None)
+
+
+@pytest.fixture(scope="module")
+def no_reports() -> Iterator[None]:
+    """The page that a run ends with takes longer than a small run; for modules whose business it is not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("segue.runner.write_report", lambda out: out / "report.html")
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -256,6 +256,15 @@ def test_a_policy_does_not_change_when_its_learner_is_updated():
     assert np.array_equal(policy(observation), before)
 
 
+@pytest.mark.parametrize("rate", [0.0, 1e-3])
+def test_a_step_size_of_0_holds_the_temperature(rate):
+    algorithm = small("sac", temperature_learning_rate=rate)
+    learner = fresh_learner(algorithm)
+    before = float(learner.nets.temperature)
+    after, _ = updated(algorithm, learner)
+    assert (float(after.nets.temperature) == before) == (rate == 0)
+
+
 def test_an_algorithm_without_a_reference_fails_the_suite():
     with pytest.raises(pytest.fail.Exception, match="not_there"):
         reference("not-there")

@@ -28,12 +28,7 @@ def recipe() -> Recipe:
     return pendulum(offline_steps=40, eval_episodes=1)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def no_reports() -> Any:
-    """The page that a run ends with takes longer than these runs, and is none of their business."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segue.runner.write_report", lambda out: out / "report.html")
-        yield
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 
 @pytest.fixture(scope="module")

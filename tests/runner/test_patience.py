@@ -18,13 +18,7 @@ from segue.runner.longer import lengthen
 from segue.training import offline
 from toys import SMALL, pendulum, pendulum_log
 
-
-@pytest.fixture(autouse=True, scope="module")
-def no_reports() -> Any:
-    """The page that a run ends with takes longer than these runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segue.runner.write_report", lambda out: out / "report.html")
-        yield
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 
 def recipe(**changes: Any) -> Recipe:

@@ -24,13 +24,7 @@ from segue.workers import ray_connection
 from segue.workers.ray_task import NODE
 from toys import SMALL, pendulum
 
-
-@pytest.fixture(autouse=True, scope="module")
-def no_reports() -> Any:
-    """The page that a run ends with takes longer than these runs, and is none of their business."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segue.runner.write_report", lambda out: out / "report.html")
-        yield
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 
 def recipe(**changes: Any) -> Recipe:

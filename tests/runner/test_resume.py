@@ -23,13 +23,7 @@ from segue.runner.result import RunFailed
 from segue.runner.stopping import Stopped
 from toys import PICK, REACH, RISK, SMALL, log_of, pendulum, pendulum_log
 
-
-@pytest.fixture(autouse=True, scope="module")
-def no_reports() -> Any:
-    """The page that a run ends with takes longer than these runs, and is none of their business."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segue.runner.write_report", lambda out: out / "report.html")
-        yield
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 
 class Killed(BaseException):

@@ -26,12 +26,7 @@ STEPS = {"offline_steps": 4, "online": None, "online_steps": 0, "eval_every": 4,
 GRID = {"offline.alpha": [1.0, 2.5, 10.0, 40.0]}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def no_reports() -> Any:
-    """The pages of the runs take longer than these runs, and are none of their business."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segue.runner.write_report", lambda out: out / "report.html")
-        yield
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 
 def recipe(**changes: Any) -> Recipe:

@@ -264,11 +264,11 @@ class _Ranges:
 def tolerated(episodes: int, margin: float, numbers: int) -> float:
     """Share of healthy units in which a number may lie outside its range of so many episodes, by so much of that range.
 
-    A further episode leaves the range of n independent ones with a probability w that is Beta(2, n − 1)-distributed, or
-    less, whatever the distribution (Wilks 1941). P(w > x) = n (1 − x)ⁿ⁻¹ − (n − 1) (1 − x)ⁿ. Beyond a margin of m
-    ranges it is at most w¹⁺ᵐ, if the density is log-concave (normal, uniform, exponential): log P(x > t) falls beyond
-    the range at least as fast as within it. This is w¹⁺ᵐ for the w that is exceeded for any of the numbers by a share
-    LUCKY of datasets.
+    The chance w that a further episode leaves the range of n independent ones is above x with a probability of at most
+    n (1 − x)^(n − 1) − (n − 1) (1 − x)^n, whatever the distribution (Wilks 1941 for single values; Campi & Garatti 2008
+    for two bounds). Beyond a margin of m ranges that chance is at most w^(1 + m) if the density is log-concave (normal,
+    uniform, exponential): log P(x > t) falls beyond the range at least as fast as within it. Returned is this for the
+    w that is exceeded for any of the numbers by a share LUCKY of datasets.
     """
     if episodes < 2:
         return 1.0
