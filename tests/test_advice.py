@@ -68,11 +68,14 @@ def test_where_rewards_are_sparse_the_outlook_is_that_of_values_and_not_of_a_clo
     observations = np.random.default_rng(0).uniform(-1, 1, (5000, 2)).astype(np.float32)
     step, episode = np.arange(5000) % 50, np.arange(5000) // 50
     rewards = ((episode % 10 == 0) & (step > 20)).astype(float)
-    advice = advise(made(np.tanh(observations[:, :1]), observations, rewards=rewards), trial=False)
+    dataset = made(np.tanh(observations[:, :1]), observations, rewards=rewards)
+    advice = advise(dataset, trial=False)
     texts = [finding.text for finding in advice.outlook]
     assert any("rewards are sparse" in text for text in texts)
     assert not any("cloning" in text for text in texts)
     assert advice.recipe.offline.name == "iql"
+    noise = 2 * dataset.episode_returns.std(ddof=1) / np.sqrt(10)  # the best episodes all earn the same
+    assert any("by the spread of all episodes" in f.text and f"±{noise:.3g}" in f.text for f in advice.findings)
 
 
 def test_the_advice_for_a_dataset_with_an_environment_is_auto_and_says_what_it_rests_on():

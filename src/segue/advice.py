@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segue.data.dataset import Dataset
-from segue.presets import AUTO, BEST_SHARE, FEWEST_EPISODES, best_share, in_words, preset, start_decides
+from segue.presets import AUTO, BEST_SHARE, FEWEST_EPISODES, best_share, in_words, preset, sparse_rewards, start_decides
 from segue.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -174,9 +174,11 @@ def _about(dataset: Dataset) -> tuple[Finding, ...]:
             f"returns: {returns.mean():,.4g} on average, {best.mean():,.4g} in the best {_episodes(len(best))}, "
             f"{returns.max():,.4g} in the best"
         )
-        if len(best) > 1 and (spread := float(best.std(ddof=1)) / np.sqrt(10)):
+        # Where an episode succeeds or fails, the best ones all succeed, and a policy seldom does.
+        alike, whose = (returns, "all") if sparse_rewards(dataset) else (best, "the best")
+        if len(alike) > 1 and (spread := float(alike.std(ddof=1)) / np.sqrt(10)):
             texts.append(
-                f"noise: by the spread of the best episodes, a mean of 10 evaluation episodes is uncertain by "
+                f"noise: by the spread of {whose} episodes, a mean of 10 evaluation episodes is uncertain by "
                 f"±{2 * spread:,.3g}"
             )
     else:
