@@ -79,7 +79,8 @@ def test_environments_on_nodes_need_not_wait_for_each_other(cluster: Any, tmp_pa
     recipe = dataclasses.replace(recipe, environment_processes="ray", max_lag=90)
     result = segue.run(recipe, tmp_path / "x", workers=1)
     assert result.status == "complete"
-    assert result.summary["arms"]["run"]["seeds"]["0"]["events"] == [], "no episode was given up"
+    events = result.summary["arms"]["run"]["seeds"]["0"]["events"]
+    assert not [event for event in events if "quarantined" in event["message"]]
     assert "policy_lag_max" in (tmp_path / "x" / "metrics.csv").read_text()
 
 
