@@ -1,7 +1,8 @@
 """Steps per second of environments that are slower than the learner: `python -m benchmarks.environments [ID]`.
 
-One environment, two in this process, two in processes of their own, and two on nodes of a Ray cluster of this machine
-take turns; ratios are to the first, within a turn. The policy is random, so nothing but stepping is measured.
+One environment, two in this process, two in processes of their own, two of these that do not wait for each other, and
+two on nodes of a Ray cluster of this machine take turns; ratios are to the first, within a turn. The policy is random,
+so nothing but stepping is measured.
 """
 
 from __future__ import annotations
@@ -12,26 +13,56 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from segue.envs import Environment, Episodes
 from segue.envs.on_ray import Nodes
-from segue.envs.process import Maker, Remote
+from segue.envs.overlapped import Overlapped
+from segue.envs.process import Remote
 
 TURNS, SECONDS = 5, 10.0
 
 
 def steps_per_second(episodes: Episodes, seconds: float) -> float:
     """Of all environments together."""
-    source, count = np.random.default_rng(0), len(episodes.envs)
-    episodes.step(action(episodes, source, count))
+    step = arriving(episodes) if isinstance(episodes, Overlapped) else together(episodes)
+    step()
     began, steps = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
-        episodes.step(action(episodes, source, count))
-        steps += count
+        steps += step()
     return steps / (time.perf_counter() - began)
+
+
+def together(episodes: Episodes) -> Callable[[], int]:
+    """A step of each; returns how many."""
+    source, count = np.random.default_rng(0), len(episodes.envs)
+
+    def step() -> int:
+        episodes.step(action(episodes, source, count))
+        return count
+
+    return step
+
+
+def arriving(episodes: Overlapped) -> Callable[[], int]:
+    """The steps that have arrived, of which there is one at least; the others go on, also between turns."""
+    source, count = np.random.default_rng(0), len(episodes.envs)
+    under_way = action(episodes, source, count)
+
+    def step() -> int:
+        arrived: list[int] = []
+        while not arrived:
+            if chosen := list(episodes.free):
+                under_way[chosen] = action(episodes, source, len(chosen))
+                episodes.ask(under_way, chosen)
+            arrived = episodes.arrived([i for i, doing in episodes.busy.items() if doing == "step"])
+        episodes.take(under_way, np.isin(np.arange(count), arrived))
+        return len(arrived)
+
+    return step
 
 
 def action(episodes: Episodes, source: np.random.Generator, count: int) -> np.ndarray:
@@ -47,10 +78,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     arguments = parser.parse_args()
     environment, count = Environment.of(arguments.environment), arguments.environments
-    places: dict[str, tuple[int, Maker | None]] = {
-        "one": (1, None),
-        f"{count} in this process": (count, None),
-        f"{count} in processes": (count, Remote),
+    place = (environment, count, 0, "benchmark")
+    places: dict[str, Callable[[], Episodes]] = {
+        "one": lambda: Episodes(environment, 1, 0, "benchmark"),
+        f"{count} in this process": lambda: Episodes(*place),
+        f"{count} in processes": lambda: Episodes(*place, apart=Remote),
+        f"{count} that do not wait": lambda: Overlapped(*place, apart=Remote),
     }
     with contextlib.ExitStack() as opened:
         with contextlib.suppress(ImportError):
@@ -61,8 +94,8 @@ def main() -> None:
             for _ in range(count):
                 cluster.add_node(num_cpus=1)
             os.environ["RAY_ADDRESS"] = cluster.address
-            places[f"{count} on {count} nodes"] = (count, Nodes())
-        made = {name: Episodes(environment, n, 0, "benchmark", apart=apart) for name, (n, apart) in places.items()}
+            places[f"{count} on {count} nodes"] = lambda: Episodes(*place, apart=Nodes())
+        made = {name: make() for name, make in places.items()}
         found: dict[str, list[float]] = {name: [] for name in made}
         for _ in range(TURNS):
             for name, episodes in made.items():

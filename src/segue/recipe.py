@@ -26,6 +26,7 @@ from segue.errors import Checked, RecipeError, unknown
 from segue.networks.recast import compatible
 from segue.plugins import import_module, module_of
 from segue.replay import REPLAYS, Mixed, OnlineOnly, ReplayStrategy
+from segue.training.online import least_lag
 
 Part = TypeVar("Part")
 #: The fields of a recipe that hold parts: what they are called, and those that have a name.
@@ -104,6 +105,10 @@ class Recipe(Checked):
     environment_processes: Literal["auto", "yes", "no", "ray"] = "auto"
     """Whether they step in processes of their own; auto: if a step takes a millisecond or more; ray: on the nodes of
     a Ray cluster. Results are the same."""
+    max_lag: int = 0
+    """Environments do not wait for each other, and learning does not wait for the slowest. A step may arrive at most so
+    many live steps after the data that its policy had learnt from; a run does not repeat to the bit, nor resume so.
+    0: all wait for all."""
     eval_every: int | None = None
     """Environment steps (offline: updates) between evaluations; by default a twentieth of the online phase
     (offline: a fifth, with patience a twentieth)."""
@@ -171,6 +176,7 @@ class Recipe(Checked):
             "online_steps",
             "distil_steps",
             "warmup_steps",
+            "max_lag",
             "hindsight",
             "dataset_hindsight",
             "seed",
@@ -218,6 +224,10 @@ class Recipe(Checked):
         self._check_chunks()
         if self.online is not None:
             self._check_online(self.online)
+            if self.max_lag:
+                self._check_lag(self.online)
+        elif self.max_lag:
+            raise RecipeError("max_lag is about live environments and needs an online phase; leave it out")
         elif self.hindsight:
             raise RecipeError("hindsight relabels live transitions and needs an online phase; leave it out")
         elif self.bridges:
@@ -296,6 +306,26 @@ class Recipe(Checked):
         ):
             if steps % self.environments:
                 raise RecipeError(f"{field} is {steps}; expected a multiple of the {self.environments} environments")
+
+    def _check_lag(self, online: Algorithm) -> None:
+        given = f"max_lag is {self.max_lag}"
+        if online.on_policy:
+            raise RecipeError(
+                f"{given}, and {online.name} learns on-policy: only from what its latest policy did; leave max_lag out"
+            )
+        if self.environments == 1:
+            raise RecipeError(f"{given}, and one environment has no other to wait for; expected environments above 1")
+        if self.environment_processes == "no":
+            raise RecipeError(
+                f"{given}, and environment_processes is no: environments of one process step one after the other; "
+                "expected yes, ray or auto"
+            )
+        least = least_lag(self.handover_eval_every or self.online_eval_every, self.environments)
+        if self.max_lag < least:
+            raise RecipeError(
+                f"{given}; expected at least {least}. Updates are dispatched every {(least + 1) // 2} steps while the "
+                "environments go on, so that the policy is up to twice as old"
+            )
 
     def _check_patience(self) -> None:
         if self.offline is None:

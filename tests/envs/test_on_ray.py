@@ -74,6 +74,17 @@ def test_a_run_whose_environments_are_on_nodes_is_the_run_of_this_process(cluste
 
 
 @pytest.mark.slow
+def test_environments_on_nodes_need_not_wait_for_each_other(cluster: Any, tmp_path: Path) -> None:
+    recipe = pendulum(online=segue.TD3BC(**SMALL), online_steps=160, warmup_steps=20, eval_every=80, environments=2)
+    recipe = dataclasses.replace(recipe, environment_processes="ray", max_lag=90)
+    result = segue.run(recipe, tmp_path / "x", workers=1)
+    assert result.status == "complete"
+    events = result.summary["arms"]["run"]["seeds"]["0"]["events"]
+    assert not [event for event in events if "quarantined" in event["message"]]
+    assert "policy_lag_max" in (tmp_path / "x" / "metrics.csv").read_text()
+
+
+@pytest.mark.slow
 def test_an_environment_that_ends_its_process_twice_is_quarantined(cluster: Any) -> None:
     said: list[str] = []
     environment = Environment("envs.test_process:Bad", {"how": "dies"})

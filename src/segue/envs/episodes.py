@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -134,6 +134,17 @@ class Episodes:
             SegueError: if more steps are bad than tolerated.
             RecipeError: if a step does not report its cost.
         """
+        if self.apart is not None:  # all of them at the same time
+            self.ask(action, range(len(self.envs)) if only is None else np.flatnonzero(only).tolist())
+        return self.take(action, only)
+
+    def ask(self, action: np.ndarray, which: Sequence[int]) -> None:
+        """Begin a step of each of these environments, which are elsewhere; `take` ends it."""
+        for i in which:
+            self.envs[i].ask("step", action[i] + self.start)
+
+    def take(self, action: np.ndarray, only: Bool[np.ndarray, " envs"] | None = None) -> Stepped:
+        """What these actions came to, as `step` returns it."""
         count = len(self.envs)
         following = np.zeros_like(self.observation)
         reward = np.zeros(count, np.float32)
@@ -142,9 +153,6 @@ class Episodes:
         wrong: dict[int, str] = {}
         infos: dict[int, Any] = {}
         stepped = range(count) if only is None else np.flatnonzero(only).tolist()
-        if self.apart is not None:  # all of them at the same time
-            for i in stepped:
-                self.envs[i].ask("step", action[i] + self.start)
         for i in stepped:
             try:
                 WATCH.since = time.monotonic()
@@ -170,8 +178,8 @@ class Episodes:
         self.time += 1 if only is None else only
         if wrong or self._suspicious(following, reward):
             wrong |= {i: words for i in stepped if i not in wrong and (words := self._fault(following[i], reward[i]))}
-        if self.steps % 1024 < len(stepped):  # now and then
-            self._cut(truncated)
+        if only is not None or self.steps % 1024 < count:  # of all of them now and then
+            self._cut(truncated, stepped)
         self.observation = following.copy() if only is None else np.where(only[:, None], following, self.observation)
         for i, words in wrong.items():
             self._quarantine(i, words)
@@ -236,13 +244,18 @@ class Episodes:
         self.time[env] = len(actions)
         return np.array_equal(self.observation[env], expected)
 
+    def _seed(self, env: int) -> int:
+        return environment_seed(self.seed, self.role, env, int(self.episode[env]))
+
     def _begin(self, env: int) -> None:
-        seed = environment_seed(self.seed, self.role, env, int(self.episode[env]))
         WATCH.since = time.monotonic()
         try:
-            seen, info = self.envs[env].reset(seed=seed)
+            seen, info = self.envs[env].reset(seed=self._seed(env))
         finally:
             WATCH.since = 0.0
+        self._begun(env, seen, info)
+
+    def _begun(self, env: int, seen: Any, info: Mapping[str, Any]) -> None:
         seen = self._flat(seen)
         if fault := self._fault(seen, np.float32(0)):
             raise SegueError(fault)
@@ -298,12 +311,17 @@ class Episodes:
             finally:
                 WATCH.since = 0.0
         assert problem is not None
-        raise SegueError(
+        raise self._unbuildable(problem)
+
+    def _unbuildable(self, problem: BaseException) -> SegueError:
+        return SegueError(
             f"environment {str(self.env_id)!r} cannot be built anew, in {ATTEMPTS} attempts: {in_words(problem)}"
         )
 
-    def _cut(self, truncated: np.ndarray) -> None:
-        for i in np.flatnonzero(self.time >= MAX_EPISODE_STEPS).tolist():
+    def _cut(self, truncated: np.ndarray, stepped: Sequence[int]) -> None:
+        for i in stepped:
+            if self.time[i] < MAX_EPISODE_STEPS:
+                continue
             truncated[i] = True
             self.tell(
                 f"environment {str(self.env_id)!r}: episode {self.episode[i]} does not end; cut after {self.time[i]:,} "

@@ -73,6 +73,7 @@ class OnNode(Apart):
         self._make()
 
     def _make(self) -> None:
+        self._allow(START_SECONDS)
         self.actor = self.nodes.place()
         self.pending = self.actor.make.remote(*self.made_of)
 
@@ -81,16 +82,17 @@ class OnNode(Apart):
         if what == "reset":
             self.calls = []
         self.calls.append((what, argument))
+        self._allow(self.timeout)
         self.pending = self.actor.act.remote(what, argument)
 
-    def answer(self, timeout: float | None = None) -> Any:
+    def answer(self) -> Any:
         """What the call returns; raises as `Apart.answer` does."""
         import ray
 
-        timeout, call = timeout or self.timeout, self._first
+        call = self._first
         for attempt in range(LOSSES):
             try:
-                fine, value = call(timeout)
+                fine, value = call()
                 break
             except ray.exceptions.RayError as error:
                 if attempt == LOSSES - 1 or not isinstance(error, ray.exceptions.RayActorError):
@@ -101,8 +103,18 @@ class OnNode(Apart):
         self.last = value
         return value
 
-    def _first(self, timeout: float) -> tuple[bool, Any]:
-        return self._wait(self.pending, timeout)
+    @staticmethod
+    def answered(asked: Sequence[OnNode], seconds: float) -> list[OnNode]:
+        """Those of these that have an answer, or are lost; waits so long for the first."""
+        import ray
+
+        pending = [one.pending for one in asked]
+        ray.wait(pending, timeout=seconds)
+        found = set(ray.wait(pending, num_returns=len(pending), timeout=0)[0])
+        return [one for one in asked if one.pending in found]
+
+    def _first(self) -> tuple[bool, Any]:
+        return self._wait(self.pending)
 
     def ready(self) -> OnNode:
         """This environment, once a node has made it."""
@@ -115,29 +127,33 @@ class OnNode(Apart):
             ) from None
         return self
 
-    def _wait(self, reference: Any, timeout: float) -> Any:
+    def _wait(self, reference: Any) -> Any:
         import ray
 
         try:
-            return ray.get(reference, timeout=timeout)
+            return ray.get(reference, timeout=self._left())
         except ray.exceptions.GetTimeoutError:
             self._kill()
-            raise Hangs(f"it did not come back for {timeout:g} seconds") from None
+            raise Hangs(f"it did not come back for {self.limit:g} seconds") from None
 
-    def _again(self, timeout: float) -> tuple[bool, Any]:
+    def _again(self) -> tuple[bool, Any]:
         """On another node: what the episode was up to the call that has no answer, and that call."""
         self._make()
-        fine, value = self._wait(self.pending, START_SECONDS)
+        fine, value = self._wait(self.pending)
         if not fine or not self.calls:
             return fine, value
         *before, now = self.calls
         for call in before:
-            fine, value = self._wait(self.actor.act.remote(*call), timeout)
+            fine, value = self._call(*call)
             if not fine:
                 return fine, value
         if before and not np.array_equal(value[0], self.last[0]):
             return False, "lost with its node, and elsewhere the same seed and actions gave another episode"
-        return self._wait(self.actor.act.remote(*now), timeout)
+        return self._call(*now)
+
+    def _call(self, what: str, argument: Any) -> Any:
+        self._allow(self.timeout)
+        return self._wait(self.actor.act.remote(what, argument))
 
     def _kill(self) -> None:
         import ray

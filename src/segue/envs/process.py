@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
 from segue.compiled import visible_cores
@@ -41,13 +41,20 @@ class Apart:
     """An environment elsewhere, with Gymnasium's `reset`, `step` and `close`.
 
     Of an info only some entries come over; the others stay there.
+
+    Attributes:
+        limit: seconds that the running call may take.
+        until: when they are over, by the monotonic clock.
     """
+
+    limit: float
+    until: float
 
     def ask(self, what: str, argument: Any) -> None:
         """Begin a call of `reset` or `step`."""
         raise NotImplementedError
 
-    def answer(self, timeout: float | None = None) -> Any:
+    def answer(self) -> Any:
         """What the call returns.
 
         Raises:
@@ -56,13 +63,18 @@ class Apart:
         """
         raise NotImplementedError
 
+    @staticmethod
+    def answered(asked: Sequence[Any], seconds: float) -> list[Any]:
+        """Those of these environments of one kind that have an answer; waits so long for the first."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """End it, also one that hangs."""
         raise NotImplementedError
 
     def ready(self) -> Apart:
         """This environment, once it is made."""
-        self.answer(START_SECONDS)
+        self.answer()
         return self
 
     def reset(self, *, seed: int) -> Any:
@@ -74,6 +86,12 @@ class Apart:
         """Observation, reward, terminated, truncated, and what is wanted of the info."""
         self.ask("step", action)
         return self.answer()
+
+    def _allow(self, seconds: float) -> None:
+        self.limit, self.until = seconds, time.monotonic() + seconds
+
+    def _left(self) -> float:
+        return max(self.until - time.monotonic(), 0.0)
 
 
 #: Makes an environment elsewhere, of what it is, the seconds that a call may take, and what is wanted of an info.
@@ -94,25 +112,32 @@ class Remote(Apart):
             start_new_session=True,  # a Ctrl-C reaches this process alone, which then closes that one
         )
         theirs.close()
+        self._allow(START_SECONDS)
 
     def ask(self, what: str, argument: Any) -> None:
         """Begin a call of `reset` or `step`."""
+        self._allow(self.timeout)
         with contextlib.suppress(OSError):  # that process has ended, which `answer` says
             self.connection.send((what, argument))
 
-    def answer(self, timeout: float | None = None) -> Any:
+    def answer(self) -> Any:
         """What the call returns; raises as `Apart.answer` does."""
-        timeout = timeout or self.timeout
         try:
-            if not self.connection.poll(timeout):
+            if not self.connection.poll(self._left()):
                 self.process.kill()
-                raise Hangs(f"it did not come back for {timeout:g} seconds")
+                raise Hangs(f"it did not come back for {self.limit:g} seconds")
             fine, value = self.connection.recv()
         except (EOFError, OSError):
             raise SegueError(f"its process ended (exit code {self.process.wait()})") from None
         if not fine:
             raise SegueError(value)
         return value
+
+    @staticmethod
+    def answered(asked: Sequence[Remote], seconds: float) -> list[Remote]:
+        """Those of these that have an answer, or have ended; waits so long for the first."""
+        found = set(wait([one.connection for one in asked], seconds))
+        return [one for one in asked if one.connection in found]
 
     def close(self) -> None:
         """End the process, also one that hangs."""
@@ -147,7 +172,10 @@ def _in_processes(environment: Environment, count: int, choice: Choice, tell: Ca
     if choice == "yes":
         environment.portable()
         if os.name != "posix":
-            raise RecipeError("environment_processes is yes, which needs Linux or macOS; expected no or auto")
+            raise RecipeError(
+                "environments in processes of their own need Linux or macOS; expected environment_processes no, or auto"
+                " without max_lag"
+            )
         return True
     if os.name != "posix" or len(visible_cores()) == 1:
         return False

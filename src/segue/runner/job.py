@@ -208,6 +208,7 @@ def _online(
         updates_per_step=recipe.effective_updates_per_step,
         environments=recipe.environments,
         environment_processes=recipe.environment_processes,
+        max_lag=recipe.max_lag,
         hindsight=recipe.hindsight,
         eval_every=recipe.online_eval_every,
         handover_eval_every=recipe.handover_eval_every,

@@ -134,12 +134,15 @@ class Hindsight:
         self.running: list[list[Steps]] = [[] for _ in range(slots)]
         self.ended: list[Steps] = []
 
-    def watch(self, steps: Steps, done: Bool[np.ndarray, " slots"]) -> None:
-        """One step of the episode in each slot; `done` where it was the last one."""
-        for slot, episode in enumerate(self.running):
+    def watch(
+        self, steps: Steps, done: Bool[np.ndarray, " rows"], slots: Int[np.ndarray, " rows"] | None = None
+    ) -> None:
+        """One step of the episode in each of these slots, by default in all; `done` where it was the last one."""
+        for row, slot in enumerate(range(len(done)) if slots is None else slots.tolist()):
+            episode = self.running[slot]
             # Copies, since environments and loops may use their arrays again.
-            episode.append(Steps(*(column[slot : slot + 1].copy() for column in steps)))
-            if done[slot]:
+            episode.append(Steps(*(column[row : row + 1].copy() for column in steps)))
+            if done[row]:
                 self.ended.append(_joined(episode))
                 self.running[slot] = []
 

@@ -86,7 +86,7 @@ def train_on_policy(
             reviews = BridgeReviews(bridges, learner, returns, recorder, s.environments, costs)
         while True:
             while not full() and step < s.steps:
-                batch, reward, ended, broken, carry, cost = collector.step(policy)
+                batch, reward, ended, broken, carry, cost, *_ = collector.step(policy)
                 if broken is not None:
                     reviews.abandon(broken)
                     if rows:  # what came before is cut off there, and bootstraps

@@ -6,7 +6,8 @@ One chunk of L environment steps after the other:
     device  ……… the updates dispatched at the end of the chunk before ………┘
 
 So the acting policy has seen the data up to between L and 2·L steps ago; L is fixed by the recipe (`dispatch_length`),
-and the run is deterministic.
+and the run is deterministic. With `max_lag`, environments do not wait for each other: a chunk is the L steps that
+arrive first, and those that are under way then arrive in a later one, `max_lag` steps after their data at most.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from segue.bridges.base import Bridge
 from segue.core import Learner
 from segue.envs import USUAL, Environment, Episodes, Patience
 from segue.envs.goals import Goals
+from segue.envs.overlapped import Overlapped
 from segue.envs.process import Choice, elsewhere
 from segue.evaluation import Probe, roll_out
 from segue.policy import Policy
@@ -32,6 +34,7 @@ from segue.training.bridge_reviews import REFERENCE_EPISODES
 from segue.training.checkpointing import NO_CHECKPOINTS, Checkpointer, Position
 from segue.training.collect import Collector
 from segue.training.hindsight import Hindsight
+from segue.training.lag import Lag
 from segue.training.recorder import Recorder
 
 #: Is given the step, the learner, and the range of the observations so far.
@@ -60,14 +63,24 @@ class OnlineSettings:
     handover_eval_every: int | None = None
     patience: Patience = USUAL
     environment_processes: Choice = "no"
+    max_lag: int = 0
     hindsight: int = 0
     cost: str | None = None
 
     def episodes(self, recorder: Recorder, tell: Callable[[str], None]) -> Episodes:
         """The environments to train in."""
-        environment = Environment.of(self.env_id)
-        apart = elsewhere(environment, self.environments, self.environment_processes, recorder.note)
-        return Episodes(environment, self.environments, self.seed, "training", self.patience, tell, apart, self.cost)
+        environment, choice = Environment.of(self.env_id), self.environment_processes
+        place = (environment, self.environments, self.seed, "training")
+        if not self.max_lag:
+            apart = elsewhere(environment, self.environments, choice, recorder.note)
+            return Episodes(*place, self.patience, tell, apart, self.cost)
+        apart = elsewhere(environment, self.environments, "yes" if choice == "auto" else choice, recorder.note)
+        assert apart is not None
+        recorder.note(
+            f"max_lag is {self.max_lag}, so environments do not wait for each other: steps are learnt from as they "
+            "arrive, and neither this run nor one that resumes it repeats to the bit"
+        )
+        return Overlapped(*place, apart, self.patience, tell, self.cost)
 
     def next_evaluation(self, step: int) -> int:
         """The first step after this one at which the policy is evaluated."""
@@ -88,6 +101,11 @@ def dispatch_length(eval_every: int, environments: int) -> int:
         if eval_every % length == 0:
             return length
     return longest
+
+
+def least_lag(eval_every: int, environments: int) -> int:
+    """The least `max_lag` that chunks can keep, which is the largest lag of environments that wait for each other."""
+    return 2 * dispatch_length(eval_every, environments) - 1
 
 
 def train_online(
@@ -111,7 +129,8 @@ def train_online(
     """
     s = settings
     length = dispatch_length(s.handover_eval_every or s.eval_every, s.environments)
-    began, evaluate_at = 0, 0
+    began, evaluate_at, known = 0, 0, 0
+    lag = Lag(s.max_lag, s.steps) if s.max_lag else None
 
     def tell(message: str) -> None:
         recorder.event("online", agent.step, message)
@@ -131,7 +150,8 @@ def train_online(
         algorithm, episodes, s.seed, hindsight, replay.online is not None and replay.online.allowed is not None
     )
     if position is not None:
-        evaluate_at = s.next_evaluation(position.plain["began"])
+        known = position.plain["began"]
+        evaluate_at = s.next_evaluation(known)
         collector.restore(position, agent.policy)
 
     try:
@@ -140,6 +160,7 @@ def train_online(
             recorder.progress("online", agent.step, s.steps)
             if agent.step == evaluate_at:
                 agent.before_judging()
+                known = agent.step
                 judge(agent.policy, agent.step, recorder, s, probe, tell)
                 keep(agent.step, agent.learner, collector.observed())
                 agent.recovery.mark(agent.learner, agent.step)
@@ -149,15 +170,27 @@ def train_online(
                 agent.compare_with(*reference(agent.policy, bridges, recorder, s, tell))
             began, evaluate_at = agent.step, s.next_evaluation(agent.step)
             stop = min(agent.step + length, evaluate_at)
+            lags: list[np.ndarray] = []
             while agent.step < stop:
                 random_action = s.random_warmup and agent.step < s.warmup_steps
-                batch, reward, done, broken, carry, cost = collector.step(agent.policy, random_action)
+                if lag is None:
+                    collected = collector.step(agent.policy, random_action)
+                else:
+                    collected = collector.arrivals(agent.policy, random_action, lag, agent.step, known, stop)
+                batch, reward, done, broken, carry, cost, slots, knew = collected
                 if broken is not None:
                     agent.abandon(np.flatnonzero(broken).tolist())
-                agent.tell(batch, reward, done, carry=carry, cost=cost)
+                if knew is not None:
+                    lags.append(np.arange(agent.step, agent.step + len(knew)) - knew)
+                agent.tell(batch, reward, done, slots, carry, cost)
+            if lags:
+                late = np.concatenate(lags)
+                values = {"policy_lag": float(late.mean()), "policy_lag_max": float(late.max())}
+                recorder.metrics("online", agent.step, values)
             for copies in collector.copies(agent.policy):
                 agent.tell_copies(copies)
             agent.take_in()
+            known = began
             if agent.step >= s.steps or checkpointer.due():
                 (at, arrays), (plain, learners) = collector.position(), agent.position()
                 checkpointer.save(Position(agent.step, learners, {**at, **plain, "began": began}, arrays))
