@@ -211,7 +211,8 @@ def go(given: argparse.Namespace) -> int:
     with pool(2) as workers:
         print("the log …", flush=True)
         dataset = log(given.out, size.logged, given.seed, workers)
-        result = whole(segue.compare(arms(size, dataset, given.seed), given.out / "run", workers=2))
+        recipes = arms(size, dataset, given.seed)
+        result = whole(segue.compare(recipes, given.out / "run", workers=2, progress=True))
         print("every driver in the same traffic …", flush=True)
         found = judged(result, size, given.seed, workers)
     write_atomically(given.out / "results.json", json.dumps(found) + "\n")

@@ -46,7 +46,7 @@ def run(demonstrations: Path, out: Path, full: bool, workers: int) -> dict[str, 
         "BC": segue.Recipe(**shared, offline=segue.BC(hidden_sizes=width)),
         "FQL": segue.Recipe(**shared, offline=segue.FQL(**flow, bc_weight=10.0)),
     }
-    result = whole(segue.compare(arms, out, workers=workers))
+    result = whole(segue.compare(arms, out, workers=workers, progress=True))
     jobs = [
         (arm, int(seed), environment)
         for arm, found in result.summary["arms"].items()

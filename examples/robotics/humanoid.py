@@ -52,7 +52,7 @@ def run(log: Path, out: Path, full: bool) -> dict[str, Any]:
             held_out=0.0,
             seeds=seeds,
         )
-        result = whole(segue.run(recipe, place / "run", workers=1))
+        result = whole(segue.run(recipe, place / "run", workers=1, progress=True))
         own = []
         for seed in map(int, result.summary["arms"]["run"]["seeds"]):
             exported = place / f"policy-{seed}"

@@ -146,7 +146,7 @@ def one(out: Path, size: Size, seed: int, workers: int) -> dict[str, Any]:
     """Every arm with one seed: how it ended, the mean return while it learnt, and the trials of every kept policy."""
     recipes, place = arms(f"npz:{out / 'demonstrations.npz'}", size, seed), out / f"seed-{seed}"
     try:
-        result = whole(segue.compare(recipes, place, workers=workers))
+        result = whole(segue.compare(recipes, place, workers=workers, progress=True))
     except segue.RunFailed as failed:  # an arm whose learning diverged has the policies from before
         result = failed.result
     directory = RunDirectory(place, read_recipes(place))
