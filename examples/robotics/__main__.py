@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=positive, help="seeds of pushing")
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument("--short", action="store_true", help="two minutes of pushing; its numbers mean nothing")
-    sizes.add_argument("--full", action="store_true", help="published sizes and budgets, for a bigger machine")
+    sizes.add_argument("--full", action="store_true", help="larger networks and budgets: about a day of one core")
     parser.add_argument("--workers", type=positive, default=min(os.cpu_count() or 1, 2), help="processes")
     parser.add_argument("--out", type=Path, default=Path("runs/robotics"), help="runs and results.json")
     parser.add_argument("--page", action="store_true", help="write the tables and the figure of README.md too")
