@@ -16,7 +16,6 @@ import json
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from segue.compiled import visible_cores
 from segue.runner.directory import slug
 from segue.runner.jobs import OFFLINE_FIELDS
 from segue.runner.stopping import Stopped, raising
+from studies.processes import follow_driver
 from studies.results import Arms, Study, add, digest, known, write
 
 
@@ -178,22 +178,13 @@ class _Worker:
 
 
 def _work(pipe: Any, cores: Sequence[int], on: str | None) -> None:
-    os.setsid()  # a Ctrl-C reaches the driver alone, which passes on SIGTERM: the run saves and stops
-    threading.Thread(target=_leave_with_driver, daemon=True).start()
+    follow_driver()
     # Before JAX starts, as in segue.runner.worker: results depend on the cores. A cluster gives out its own.
     if on is None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     with contextlib.suppress(KeyboardInterrupt, EOFError):
         while True:
             pipe.send(_do(pipe.recv(), on))
-
-
-def _leave_with_driver() -> None:
-    """A driver that was killed passes nothing on, and its workers would hold the run directories."""
-    driver = multiprocessing.parent_process()
-    assert driver is not None
-    driver.join()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _finished(unit: Unit) -> dict[str, Any] | None:

@@ -9,7 +9,6 @@ import argparse
 import csv
 import dataclasses
 import json
-import multiprocessing
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -22,9 +21,12 @@ from examples.driving.judge import RULES, judge
 from examples.driving.picture import draw
 from examples.driving.roads import Highway, Merge
 from examples.driving.telemetry import judge_telemetry
+from studies.command import claim, ended, parsed, whole
 from studies.page import put
+from studies.processes import pool
 
 import segue
+from segue.files import write_atomically
 from segue.runner.result import Result
 
 HERE = Path(__file__).parent
@@ -88,12 +90,12 @@ def arms(size: Size, dataset: str, seed: int) -> dict[str, segue.Recipe]:
     }
 
 
-def log(out: Path, episodes: int, seed: int, pool: ProcessPoolExecutor) -> str:
+def log(out: Path, episodes: int, seed: int, workers: ProcessPoolExecutor) -> str:
     """Every style on both roads, in one file."""
     path = out / "log.npz"
     if not path.exists():
         roads = [(name, road) for name in STYLES for road in (Highway, Merge)]
-        parts = [pool.submit(log_of, name, road, episodes, seed + 1000 * i) for i, (name, road) in enumerate(roads)]
+        parts = [workers.submit(log_of, name, road, episodes, seed + 1000 * i) for i, (name, road) in enumerate(roads)]
         columns = [part.result() for part in parts]
         whole = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
         with (out / "log.part.npz").open("wb") as file:
@@ -113,14 +115,14 @@ def training_of(run: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
     return found
 
 
-def judged(result: Result, size: Size, seed: int, pool: ProcessPoolExecutor) -> dict[str, Any]:
+def judged(result: Result, size: Size, seed: int, workers: ProcessPoolExecutor) -> dict[str, Any]:
     """Every driver in the same traffic: its journeys, [runs, seeds, numbers], and what the guard did."""
     run = result.directory
     seeds = dict.fromkeys(RULES, (0,)) | {
         name: tuple(map(int, arm["seeds"])) for name, arm in result.summary["arms"].items()
     }
     waiting = {
-        name: [pool.submit(judge, run, name, one, size.judged) for one in numbers] for name, numbers in seeds.items()
+        name: [workers.submit(judge, run, name, one, size.judged) for one in numbers] for name, numbers in seeds.items()
     }
     alarms = {
         name: {key: [event["message"] for event in of["events"]] for key, of in arm["seeds"].items()}
@@ -183,7 +185,7 @@ def by_stretch(found: dict[str, Any]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The whole of it."""
+    """The command, which ends with this exit code."""
     parser = argparse.ArgumentParser(prog="python -m examples.driving", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/driving"), help="where everything lands")
     sizes = parser.add_mutually_exclusive_group()
@@ -194,16 +196,26 @@ def main(argv: list[str] | None = None) -> int:
         "--telemetry", type=Path, help="folder of Assetto Corsa CSV files: clone and judge them instead"
     )
     parser.add_argument("--page", action="store_true", help="store the results here, and write README.md anew")
-    given = parser.parse_args(argv)
-    given.out.mkdir(parents=True, exist_ok=True)
+    given = parsed(parser, argv)
+    if given.page and (given.short or given.full):
+        parser.error("--page stores results of the usual size; leave out --short and --full")
+    return ended(lambda: go(given))
+
+
+def go(given: argparse.Namespace) -> int:
+    """The whole of it."""
     if given.telemetry is not None:
         return judge_telemetry(given.telemetry, given.out / "telemetry", given.seed)
-    size = FULL if given.full else SHORT if given.short else USUAL
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        dataset = log(given.out, size.logged, given.seed, pool)
-        result = segue.compare(arms(size, dataset, given.seed), given.out / "run", workers=2)
-        found = judged(result, size, given.seed, pool)
-    (given.out / "results.json").write_text(json.dumps(found) + "\n")
+    name, size = ("full", FULL) if given.full else ("short", SHORT) if given.short else ("usual", USUAL)
+    claim(given.out, {"size": name, "seed": given.seed})
+    with pool(2) as workers:
+        print("the log …", flush=True)
+        dataset = log(given.out, size.logged, given.seed, workers)
+        recipes = arms(size, dataset, given.seed)
+        result = whole(segue.compare(recipes, given.out / "run", workers=2, progress=True))
+        print("every driver in the same traffic …", flush=True)
+        found = judged(result, size, given.seed, workers)
+    write_atomically(given.out / "results.json", json.dumps(found) + "\n")
     draw(found, given.out / "driving.png")
     print(table(found))
     if given.page:

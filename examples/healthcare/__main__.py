@@ -10,15 +10,15 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from examples.healthcare.cautious import ARMS, Plan, one, world
 from examples.healthcare.page import draw, tables
+from studies.command import claim, ended, parsed, positive
 from studies.page import put
+from studies.processes import pool
 
 from segue.files import write_atomically
 
@@ -36,32 +36,39 @@ def missing(results: dict[str, Any], first: int, claimed: int, full: bool) -> It
                 yield arm, seed
 
 
-def main() -> None:
-    """Do what is missing, then write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(given: Sequence[str] | None = None) -> int:
+    """The command, which ends with this exit code."""
+    parser = argparse.ArgumentParser(prog="python -m examples.healthcare", description=__doc__)
     parser.add_argument("--full", action="store_true", help="every arm as often as the cautious one")
     parser.add_argument("--seed", type=int, default=0, help="of the first repetition; the others count up from it")
-    parser.add_argument("--repetitions", type=int, default=CLAIMED, help="of the cautious arm")
-    parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 2), help="processes")
+    parser.add_argument("--repetitions", type=positive, default=CLAIMED, help="of the cautious arm")
+    parser.add_argument("--workers", type=positive, default=min(os.cpu_count() or 1, 2), help="processes")
     parser.add_argument("--out", type=Path, default=Path("runs/healthcare"), help="results.json and picture")
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    arguments = parsed(parser, given)
+    return ended(lambda: go(arguments))
+
+
+def go(arguments: argparse.Namespace) -> int:
+    """Do what is missing, then write the page."""
+    claim(arguments.out, {"plan": vars(Plan())})
     out: Path = arguments.out / "results.json"
     results = json.loads(out.read_text()) if out.exists() else {"arms": {}}
     results |= {"clinician": world().clinician_value, "optimal": world().optimal_value, "plan": vars(Plan())}
     jobs, started = list(missing(results, arguments.seed, arguments.repetitions, arguments.full)), time.monotonic()
-    with ProcessPoolExecutor(arguments.workers, get_context("spawn")) as pool:
-        for number, ((arm, seed), found) in enumerate(zip(jobs, pool.map(one, jobs), strict=True), 1):
+    there = sum(map(len, results["arms"].values()))
+    print(f"{len(jobs)} repetitions to do; {out} has {there}", flush=True)
+    with pool(arguments.workers) as workers:
+        for number, ((arm, seed), found) in enumerate(zip(jobs, workers.map(one, jobs), strict=True), 1):
             results["arms"].setdefault(arm, []).append(found)
+            write_atomically(out, json.dumps(results) + "\n")
             print(f"{time.monotonic() - started:.0f} s: {number} of {len(jobs)}: {arm}, seed {seed}", flush=True)
-            if number % 10 == 0 or number == len(jobs):
-                write_atomically(out, json.dumps(results) + "\n")
     draw(results, out.with_name("survival.png"))
     for name, text in tables(results).items():
         print(text, end="\n\n")
         if arguments.out.resolve() == HERE:
             put(HERE / "README.md", name, text)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

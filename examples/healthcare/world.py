@@ -6,7 +6,9 @@ patients: 713 states of a patient, 25 treatments, a reward of 1 for survival, no
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import warnings
 from functools import cached_property
 
@@ -38,8 +40,8 @@ class World:
     """The MDP, with the clinicians' policy."""
 
     def __init__(self) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the package imports a Gym that warns of its age
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")  # the package imports a Gym that warns, and prints, of its age
             from icu_sepsis import ICUSepsisEnv
 
             env = ICUSepsisEnv()

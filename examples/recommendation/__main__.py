@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from examples.recommendation import figures, open_bandit, shop, tables
+from studies.command import claim, ended, parsed
 from studies.page import put
 
+from segue.errors import SegueError
 from segue.files import write_atomically
 
 HERE = Path(__file__).parent
@@ -30,28 +32,38 @@ SHORT = shop.Sizes(log=60, updates=50, before=10, trial=20, learn=10, every=100,
 FULL = shop.Sizes(log=5_000, updates=10_000, before=500, trial=5_000, learn=4_000, every=10_000, truth=5_000)
 
 
-def main() -> None:
-    """Both parts; the first one where its data is."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--open-bandit", type=Path, help="a folder with bts-men.csv and random-men.csv")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/recommendation"), help="a new folder for everything made"
+def main(given: Sequence[str] | None = None) -> int:
+    """The command, which ends with this exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.recommendation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--open-bandit", type=Path, help="a folder with bts-men.csv and random-men.csv")
+    parser.add_argument("--out", type=Path, default=Path("runs/recommendation"), help="where everything lands")
+    parser.add_argument("--seed", type=int, default=0, help="of logs, users and training")
     parser.add_argument("--page", action="store_true", help="write README.md's tables, figures and results.json too")
     parser.add_argument("--redraw", action="store_true", help="only do that, from results.json beside README.md")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--short", action="store_true", help="a minute; its numbers mean nothing")
     size.add_argument("--full", action="store_true", help="more sessions: about an hour")
-    flags = parser.parse_args()
+    flags = parsed(parser, given)
+    if flags.page and flags.short:
+        parser.error("--page with --short: its numbers mean nothing; leave one of them out")
+    return ended(lambda: go(flags))
+
+
+def go(flags: argparse.Namespace) -> int:
+    """Both parts; the first one where its data is."""
     stored = HERE / "results.json"
     results: dict[str, Any] = json.loads(stored.read_text()) if stored.exists() else {}
     if flags.redraw:
         if not results:
-            parser.error(f"{stored} is not there; a run with --page writes it")
+            raise SegueError(f"{stored} is not there; a run with --page writes it")
         page(results)
-        return
+        return 0
     settings = {"seed": flags.seed, "size": "full" if flags.full else "short" if flags.short else "default"}
+    claim(flags.out, settings)
     results = alike(results, settings)
     if flags.open_bandit is None:
         print("Open Bandit is left out: give --open-bandit FOLDER (README.md says where it comes from)", flush=True)
@@ -69,6 +81,7 @@ def main() -> None:
     if flags.page:
         write_atomically(stored, json.dumps(results, indent=1) + "\n")
         page(results)
+    return 0
 
 
 def alike(results: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -86,4 +99,4 @@ def page(results: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -7,8 +7,8 @@ import contextlib
 import dataclasses
 import json
 import queue
-import subprocess
-import sys
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +17,12 @@ from typing import Any
 import numpy as np
 from examples.recommendation.world import ITEMS, STEPS, Sessions
 from jaxtyping import Float, Int
+from studies.processes import running
 
 import segue
 from segue.acting import ActingPolicy
+from segue.errors import SegueError
+from segue.files import write_atomically
 from segue.live import Client
 from segue.live.database import open_database
 from segue.live.overview import PolicyAbout, policies
@@ -93,13 +96,16 @@ def run(*words: str) -> str:
     """A command of Segue's, shown as one would type it, and what it printed.
 
     Raises:
-        SystemExit: if it failed, with what it said.
+        SegueError: if it failed, with what it said.
     """
     print(f"$ segue {' '.join(words)}", flush=True)
-    done = subprocess.run([sys.executable, "-m", "segue.cli.main", *words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"segue {words[0]} failed: {done.stderr.strip()}")
-    return done.stdout
+    with tempfile.TemporaryFile("w+", errors="replace") as errors, running(words, errors) as process:
+        assert process.stdout is not None
+        said = process.stdout.read()
+        if process.wait():
+            errors.seek(0)
+            raise SegueError(f"segue {words[0]} failed: {errors.read().strip()}")
+    return said
 
 
 @contextlib.contextmanager
@@ -108,18 +114,12 @@ def serving(db: Path, policy: Path, seed: int) -> Iterator[str]:
     words = ["serve", "--policy", str(policy), "--db", str(db), "--explore", "policy", "--seed", str(seed)]
     words += ["--port", "0", "--review", "1"]
     print(f"$ segue {' '.join(words)} &", flush=True)
-    command = [sys.executable, "-m", "segue.cli.main", *words]
-    with open(db.with_suffix(".service.log"), "a") as said:
-        service = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
-        try:
-            assert service.stdout is not None
-            first = service.stdout.readline()
-            if not first.startswith("segue: http"):
-                raise SystemExit(f"segue serve did not start; see {said.name}")
-            yield first.split()[1]
-        finally:
-            service.terminate()
-            service.wait()
+    with open(db.with_suffix(".service.log"), "a") as said, running(words, said) as service:
+        assert service.stdout is not None
+        first = service.stdout.readline()
+        if not first.startswith("segue: http"):
+            raise SegueError(f"segue serve did not start; see {said.name}")
+        yield first.split()[1]
 
 
 class Traffic:
@@ -247,10 +247,20 @@ def judged(policy: Path, dataset: Path, sizes: Sizes, seed: int) -> dict[str, An
 
 
 def go(out: Path, sizes: Sizes, seed: int) -> dict[str, Any]:
-    """The whole way; what was found is kept in `out/shop.json`."""
-    out.mkdir(parents=True, exist_ok=False)
+    """The whole way; what was found is kept in `out/shop.json`.
+
+    What stopped before its end continues: runs where they were saved, and live traffic from its beginning.
+    """
+    kept = out / "shop.json"
+    if kept.exists():
+        print(f"{kept} is there; nothing is run again", flush=True)
+        return dict(json.loads(kept.read_text()))
+    out.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(("log", "fresh")):
-        np.savez_compressed(out / f"{name}.npz", allow_pickle=False, **log(sizes.log, 2 * seed + number))
+        if not (out / f"{name}.npz").exists():
+            part = out / f"{name}.part.npz"
+            np.savez_compressed(part, allow_pickle=False, **log(sizes.log, 2 * seed + number))
+            part.rename(out / f"{name}.npz")
     data = ("--dataset", f"npz:{out / 'log.npz'}", "--offline-steps", str(sizes.updates), "--seed", str(seed))
     small = ("--offline.hidden-sizes", "64", "64", "--offline.batch-size", "128")
     run("run", *data, "--offline", "bc", *small, "--out", str(out / "cloned"))
@@ -258,8 +268,14 @@ def go(out: Path, sizes: Sizes, seed: int) -> dict[str, Any]:
     sharp = ("--offline.inverse-temperature", "10")
     run("run", *data, "--offline", "iql", *small, *sharp, "--out", str(out / "pretrained"))
     for name in ("cloned", "pretrained"):
-        run("export", str(out / name), "--to", str(out / "policies" / name))
+        if not (out / "policies" / name).exists():
+            run("export", str(out / name), "--to", str(out / "policies" / name))
     before = judged(out / "policies" / "pretrained", out / "fresh.npz", sizes, 1_000 + seed)
+    if stopped := list(out.glob("live.*")):
+        print("the live traffic was stopped before its end; it begins again with a new log", flush=True)
+    for old in stopped:
+        old.unlink()
+    shutil.rmtree(out / "learner", ignore_errors=True)
     live = Log(out / "live.db")
     with serving(live.db, out / "policies" / "cloned", seed) as address:
         live.policies("rules", "--window", str(WINDOW), "--shares", "0.5")
@@ -290,8 +306,8 @@ def go(out: Path, sizes: Sizes, seed: int) -> dict[str, Any]:
         "clicks per session": worth,
         "exposure": exposure,
     }
-    (out / "shop.json").write_text(json.dumps(found, indent=1))
     run("report", str(out / "learner"))
+    write_atomically(kept, json.dumps(found, indent=1))
     return found
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from examples.robotics.trials import trials
+from studies.command import whole
+from studies.processes import pool
 
 import segue
 from segue.envs import Environment
@@ -46,7 +46,7 @@ def run(demonstrations: Path, out: Path, full: bool, workers: int) -> dict[str, 
         "BC": segue.Recipe(**shared, offline=segue.BC(hidden_sizes=width)),
         "FQL": segue.Recipe(**shared, offline=segue.FQL(**flow, bc_weight=10.0)),
     }
-    result = segue.compare(arms, out, workers=workers)
+    result = whole(segue.compare(arms, out, workers=workers, progress=True))
     jobs = [
         (arm, int(seed), environment)
         for arm, found in result.summary["arms"].items()
@@ -56,8 +56,8 @@ def run(demonstrations: Path, out: Path, full: bool, workers: int) -> dict[str, 
     policies = [result.policy(arm, seed) for arm, seed, _ in jobs]
     count = len(jobs)
     places, episodes = [environment for *_, environment in jobs], 100 if full else 30
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        measured = list(pool.map(trials, policies, places, [SUCCESS] * count, [episodes] * count, [TRIAL_SEED] * count))
+    with pool(workers) as team:
+        measured = list(team.map(trials, policies, places, [SUCCESS] * count, [episodes] * count, [TRIAL_SEED] * count))
     found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arms}
     for (arm, seed, environment), one in zip(jobs, measured, strict=True):
         found[arm].append({"seed": seed, "limit": 300 if environment is PATIENT else 200, **one})

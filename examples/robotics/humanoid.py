@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from studies.command import whole
 
 import segue
 from segue.data import npz
@@ -51,7 +52,7 @@ def run(log: Path, out: Path, full: bool) -> dict[str, Any]:
             held_out=0.0,
             seeds=seeds,
         )
-        result = segue.run(recipe, place / "run", workers=1)
+        result = whole(segue.run(recipe, place / "run", workers=1, progress=True))
         own = []
         for seed in map(int, result.summary["arms"]["run"]["seeds"]):
             exported = place / f"policy-{seed}"

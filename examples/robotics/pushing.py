@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from examples.robotics.pusher import Pusher
 from examples.robotics.trials import trials
+from studies.command import whole
+from studies.processes import pool
 
 import segue
 from segue.data import npz
@@ -146,12 +146,12 @@ def one(out: Path, size: Size, seed: int, workers: int) -> dict[str, Any]:
     """Every arm with one seed: how it ended, the mean return while it learnt, and the trials of every kept policy."""
     recipes, place = arms(f"npz:{out / 'demonstrations.npz'}", size, seed), out / f"seed-{seed}"
     try:
-        result = segue.compare(recipes, place, workers=workers)
+        result = whole(segue.compare(recipes, place, workers=workers, progress=True))
     except segue.RunFailed as failed:  # an arm whose learning diverged has the policies from before
         result = failed.result
     directory = RunDirectory(place, read_recipes(place))
     found: dict[str, Any] = {}
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with pool(workers) as team:
         for arm, ended in result.summary["arms"].items():
             file = out / "trials" / f"{slug(arm)}-{seed}-{size.trials}.json"
             if file.exists():
@@ -159,7 +159,7 @@ def one(out: Path, size: Size, seed: int, workers: int) -> dict[str, Any]:
                 continue
             paths = directory.final(arm, seed).parent.glob("step-*")
             kept = sorted((int(path.name.removeprefix("step-")), path) for path in paths)
-            measured = pool.map(measure, [path for _, path in kept], [size.trials] * len(kept))
+            measured = team.map(measure, [path for _, path in kept], [size.trials] * len(kept))
             found[arm] = {
                 **{field: ended["seeds"][str(seed)][field] for field in KEPT},
                 "points": [{"step": step, **point} for (step, _), point in zip(kept, measured, strict=True)],

@@ -50,6 +50,12 @@ def test_each_log_of_open_bandit_judges_the_other_policy_and_refuses_what_it_nev
     assert "random, from the bts log | pdis" in tables.clicks(found)
 
 
+def test_a_shop_that_is_finished_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "shop.json").write_text('{"seed": 7}')
+    assert shop.go(tmp_path, SHORT, seed=7) == {"seed": 7}
+    assert "nothing is run again" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_the_shop_goes_from_a_log_to_a_second_trial(tmp_path: Path) -> None:
     found = shop.go(tmp_path / "shop", SHORT, seed=0)

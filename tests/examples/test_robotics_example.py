@@ -79,5 +79,5 @@ def test_the_exported_clone_is_compared_on_every_episode_left_out(tmp_path: Path
 
 
 def test_a_file_that_is_not_there_ends_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--skip-pushing", "--lerobot", str(tmp_path / "none"), "--out", str(tmp_path)]) == 1
+    assert main(["--skip-pushing", "--lerobot", str(tmp_path / "none"), "--out", str(tmp_path)]) == 2
     assert "there is no such folder" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from segue.runner.dispatch import Dispatcher
 from segue.runner.job import Inputs, execute
 from segue.runner.jobs import Event, Exited, Job
 from segue.runner.machine import has_accelerator, release_programs
-from segue.runner.stopping import Stop, Stopped, raising, say
+from segue.runner.stopping import Stop, Stopped, deferred, raising, say
 from segue.runner.vmapped import NotTogether, program_of, run_vmapped
 from segue.workers.process import keep_trace
 
@@ -190,9 +190,10 @@ def _side_by_side(
                     outcomes[job.label] = Outcome("failed", "its offline phase did not finish")
                     waiting.remove(job)
                 elif blocker is None and len(running) < dispatcher.room:
-                    running.add(job.label)
-                    waiting.remove(job)
-                    dispatcher.start(job)
+                    with deferred():  # a worker that nobody knows of would be waited for without end
+                        running.add(job.label)
+                        waiting.remove(job)
+                        dispatcher.start(job)
             if running:
                 settle(*dispatcher.next())
         return None

@@ -108,6 +108,26 @@ def raising(soon: bool = True) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """A signal that comes while this lasts is heard when it ends. Outside the main thread this does nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in PATIENCE}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # what is started meanwhile ignores what this process does
+            signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
 def leave_soon() -> None:
     """End the process in LAST_SECONDS, also from within compiled code that hears no signals."""
     _later(LAST_SECONDS, lambda: os._exit(128 + signal.SIGTERM))

@@ -1,0 +1,64 @@
+"""A signal in the middle of starting a worker: the worker is known, so it is stopped and its end is heard."""
+
+from __future__ import annotations
+
+import signal
+import types
+from typing import Any, cast
+
+import pytest
+
+from segue.runner import executor
+from segue.runner.stopping import Stopped, deferred, raising
+
+
+class StoppedWhileStarting:
+    """Where jobs run: SIGTERM comes while the first of them is started."""
+
+    here, room = True, 1
+    worker: Any = None
+    passed_on: int | None = None
+
+    def start(self, job: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        self.worker = job
+
+    def next(self, timeout: float | None = None) -> Any:
+        assert self.worker is not None, "nobody knows of the worker"
+        return self.worker, {"event": "exit", "status": "interrupted", "error": ""}
+
+    def stop(self, number: int) -> None:
+        self.passed_on = number
+
+    def kill(self) -> None: ...
+
+
+def test_a_worker_that_is_being_started_when_sigterm_comes_is_stopped_like_the_others() -> None:
+    job: Any = types.SimpleNamespace(label="offline", pretrained=None, result=lambda: None)
+    place = StoppedWhileStarting()
+    events: list[Any] = []
+    outcomes, stopped = executor.run_jobs([job], cast(Any, place), lambda job, event: events.append(event))
+    assert (stopped, place.passed_on) == (signal.SIGTERM, signal.SIGTERM)
+    assert outcomes["offline"].status == "interrupted"
+    assert events == [{"event": "end", "status": "interrupted"}]
+
+
+def test_a_deferred_signal_is_heard_at_the_end_and_what_is_ignored_stays_so() -> None:
+    done = []
+
+    def interrupted() -> None:
+        with raising(soon=False):
+            with deferred():
+                signal.raise_signal(signal.SIGTERM)
+                done.append("inside")
+            done.append("behind")
+
+    with pytest.raises(Stopped):
+        interrupted()
+    assert done == ["inside"]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with deferred():
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
