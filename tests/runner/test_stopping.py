@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import signal
 import types
 from typing import Any, cast
@@ -25,6 +26,8 @@ class StoppedWhileStarting:
 
     def next(self, timeout: float | None = None) -> Any:
         assert self.worker is not None, "nobody knows of the worker"
+        if self.passed_on is None:
+            raise queue.Empty
         return self.worker, {"event": "exit", "status": "interrupted", "error": ""}
 
     def stop(self, number: int) -> None:
@@ -41,6 +44,27 @@ def test_a_worker_that_is_being_started_when_sigterm_comes_is_stopped_like_the_o
     assert (stopped, place.passed_on) == (signal.SIGTERM, signal.SIGTERM)
     assert outcomes["offline"].status == "interrupted"
     assert events == [{"event": "end", "status": "interrupted"}]
+
+
+class StoppedAsTheWorkerEnds(StoppedWhileStarting):
+    """SIGTERM comes after the end of the worker was taken from the queue, and before anybody knows of it."""
+
+    def start(self, job: Any) -> None:
+        self.worker = job
+
+    def next(self, timeout: float | None = None) -> Any:
+        if self.worker is None:
+            raise AssertionError("the end of the worker is waited for, and has come already")
+        ended, self.worker = self.worker, None
+        signal.raise_signal(signal.SIGTERM)
+        return ended, {"event": "exit", "status": "complete", "error": ""}
+
+
+def test_the_end_of_a_worker_is_not_lost_to_a_signal() -> None:
+    job: Any = types.SimpleNamespace(label="offline", pretrained=None, result=lambda: None)
+    outcomes, stopped = executor.run_jobs([job], cast(Any, StoppedAsTheWorkerEnds()), lambda job, event: None)
+    assert stopped == signal.SIGTERM
+    assert outcomes["offline"].status == "complete"
 
 
 def test_a_deferred_signal_is_heard_at_the_end_and_what_is_ignored_stays_so() -> None:

@@ -7,6 +7,7 @@ numbers only (seeds, trials of a sweep) are one program, in this process.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import queue
@@ -28,6 +29,8 @@ from segue.workers.process import keep_trace
 
 #: Seconds that workers get to save what they have, by the signal that stops them.
 GRACE_SECONDS = {signal.SIGINT: 30.0, signal.SIGTERM: 6.5}
+#: Seconds after which a signal is heard, at the latest.
+HEARING_SECONDS = 0.2
 #: Jobs in one program, so that a large sweep fits into the memory of the device.
 MOST_TOGETHER = 64
 
@@ -184,29 +187,35 @@ def _side_by_side(
 
     try:
         while waiting or running:
-            for job in list(waiting):
-                blocker = _blocked(job, jobs, outcomes)
-                if blocker is not None and blocker.status in ("failed", "interrupted"):
-                    outcomes[job.label] = Outcome("failed", "its offline phase did not finish")
-                    waiting.remove(job)
-                elif blocker is None and len(running) < dispatcher.room:
-                    with deferred():  # a worker that nobody knows of would be waited for without end
+            with deferred():  # a worker, or the end of one, that nobody knows of would be waited for without end
+                for job in list(waiting):
+                    blocker = _blocked(job, jobs, outcomes)
+                    if blocker is not None and blocker.status in ("failed", "interrupted"):
+                        outcomes[job.label] = Outcome("failed", "its offline phase did not finish")
+                        waiting.remove(job)
+                    elif blocker is None and len(running) < dispatcher.room:
                         running.add(job.label)
                         waiting.remove(job)
                         dispatcher.start(job)
-            if running:
-                settle(*dispatcher.next())
+                if running:
+                    with contextlib.suppress(queue.Empty):
+                        settle(*dispatcher.next(timeout=HEARING_SECONDS))
         return None
     except KeyboardInterrupt as interrupt:
         stopping = _number(interrupt)
         if stopping == signal.SIGINT:
             say("stopping at the next place to save; Ctrl-C again stops at once")
-        dispatcher.stop(stopping)
-        deadline = time.monotonic() + GRACE_SECONDS[signal.Signals(stopping)]
+        passed_on, deadline = False, time.monotonic() + GRACE_SECONDS[signal.Signals(stopping)]
         while running:
             try:
-                # Also when the time is up: the events of those that were killed are still to come.
-                settle(*dispatcher.next(timeout=max(deadline - time.monotonic(), 0.1)))
-            except (queue.Empty, KeyboardInterrupt):
+                with deferred():
+                    if not passed_on:
+                        passed_on = True
+                        dispatcher.stop(stopping)
+                    settle(*dispatcher.next(timeout=HEARING_SECONDS))
+            except queue.Empty:
+                if time.monotonic() > deadline:  # the events of those that are killed are still to come
+                    dispatcher.kill()
+            except KeyboardInterrupt:
                 dispatcher.kill()
         return stopping
