@@ -177,9 +177,13 @@ def auto(
         assert env is not None
         spaces = environment_spaces(Environment.of(env).changed(Environment("", env_kwargs or {})))
         return {"online": DiscreteSAC() if spaces.discrete else SAC(), "online_steps": AUTO_STEPS}
-    if dataset.spaces.discrete:
+    recipe: dict[str, Any]
+    if not dataset.rewards_known:  # what it did can be imitated, and only live rewards say what is better
+        recipe = RECIPES["bc-ppo"]()
+        recipe["offline"] = dataclasses.replace(recipe["offline"], top_fraction=1.0)
+    elif dataset.spaces.discrete:
         squared = DiscreteCQL(loss="mse")  # Huber's loss hides rare large costs: examples/driving
-        recipe: dict[str, Any] = {"offline": squared, "offline_steps": AUTO_STEPS}
+        recipe = {"offline": squared, "offline_steps": AUTO_STEPS}
         recipe |= {"online": squared, "online_steps": AUTO_STEPS, "replay": Mixed()}
     else:
         learnt = len(dataset.episode_starts) - dataset.held_out_count(held_out)

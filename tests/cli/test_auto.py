@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +114,29 @@ def test_where_rewards_are_sparse_it_learns_values(
     assert recipe.offline is not None
     assert recipe.online is not None
     assert (recipe.offline.name, recipe.online.name) == (offline, {"iql": "sac", "bc": "rlpd"}[offline])
+
+
+@pytest.mark.parametrize(
+    ("env", "actions"),
+    [
+        ("Pendulum-v1", np.zeros((40, 1))),
+        pytest.param("CartPole-v1", np.arange(40) % 2, marks=pytest.mark.slow),
+    ],
+)
+def test_without_rewards_all_is_cloned_and_ppo_learns_from_live_ones(
+    env: str, actions: np.ndarray, tmp_path: Path
+) -> None:
+    states = np.random.default_rng(0).normal(size=(40, 3 if env == "Pendulum-v1" else 4))
+    dataset = {"observations": states, "actions": actions, "terminals": np.arange(40) % 20 == 19}
+    if env == "Pendulum-v1":
+        dataset |= {"action_low": np.array([-2.0]), "action_high": np.array([2.0])}
+    recipe = segue.preset("auto", dataset=dataset, env=env)
+    assert isinstance(recipe.offline, segue.BC)
+    assert recipe.offline.top_fraction == 1
+    assert isinstance(recipe.online, segue.PPO)
+    small = dataclasses.replace(recipe, offline_steps=2, online_steps=recipe.online.rollout_steps, eval_episodes=1)
+    assert segue.run(small, tmp_path / "run", progress=False).status == "complete"
+    assert segue.advise(dataset, trial=False, env=env).recipe.online == recipe.online
 
 
 def test_a_named_part_means_that_the_user_knows_what_to_do() -> None:
