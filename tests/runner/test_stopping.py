@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import signal
+import threading
 import types
 from typing import Any, cast
 
@@ -86,3 +87,21 @@ def test_a_deferred_signal_is_heard_at_the_end_and_what_is_ignored_stays_so() ->
             assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, Stopped), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_that_python_ignores_comes_again(number: int, raised: type[BaseException]) -> None:
+    """What is raised in a finaliser, or in JAX's callback when garbage is collected, reaches nobody."""
+
+    class Finalised:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    def stopped() -> None:
+        with raising(soon=False):
+            one = Finalised()
+            del one
+            threading.Event().wait(60)
+
+    with pytest.raises(raised):
+        stopped()

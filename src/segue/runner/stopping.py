@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -90,6 +91,7 @@ class Stop:
 def raising(soon: bool = True) -> Iterator[None]:
     """While this lasts, SIGTERM raises Stopped, as Ctrl-C raises KeyboardInterrupt.
 
+    Python ignores what is raised while it collects garbage, which JAX has it do often; there the signal comes again.
     With `soon` the process also ends in LAST_SECONDS, unless someone else hears SIGTERM already.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -101,11 +103,22 @@ def raising(soon: bool = True) -> Iterator[None]:
             leave_soon()
         raise Stopped(number)
 
+    main = threading.get_ident()
+
+    def ignored(what: Any) -> None:
+        if isinstance(what.exc_value, KeyboardInterrupt):
+            number = what.exc_value.number if isinstance(what.exc_value, Stopped) else signal.SIGINT
+            _later(0.01, lambda: signal.pthread_kill(main, number))
+        else:
+            report(what)
+
+    report, sys.unraisablehook = sys.unraisablehook, ignored
     before = signal.signal(signal.SIGTERM, hear)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = report
 
 
 @contextlib.contextmanager
