@@ -1,4 +1,4 @@
-"""A signal in the middle of starting a worker: the worker is known, so it is stopped and its end is heard."""
+"""Signals at any moment of a run: each worker is known, so it is stopped and its end is heard."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from segue.runner import executor
-from segue.runner.stopping import Stopped, deferred, raising
+from segue.runner import executor, stopping
+from segue.runner.stopping import Heard, Stopped, raising
 
 
 class StoppedWhileStarting:
@@ -35,6 +35,12 @@ class StoppedWhileStarting:
         self.passed_on = number
 
     def kill(self) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process would end nine seconds after SIGTERM."""
+    monkeypatch.setattr(stopping, "leave_soon", lambda: None)
 
 
 def test_a_worker_that_is_being_started_when_sigterm_comes_is_stopped_like_the_others() -> None:
@@ -68,25 +74,61 @@ def test_the_end_of_a_worker_is_not_lost_to_a_signal() -> None:
     assert outcomes["offline"].status == "complete"
 
 
-def test_a_deferred_signal_is_heard_at_the_end_and_what_is_ignored_stays_so() -> None:
-    done = []
+class Blocked(StoppedAsTheWorkerEnds):
+    """Passing Ctrl-C on blocks until it comes again; and more signals come while the jobs are killed."""
 
-    def interrupted() -> None:
-        with raising(soon=False):
-            with deferred():
-                signal.raise_signal(signal.SIGTERM)
-                done.append("inside")
-            done.append("behind")
+    killed = 0
 
-    with pytest.raises(Stopped):
-        interrupted()
-    assert done == ["inside"]
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    def next(self, timeout: float | None = None) -> Any:
+        if not self.killed:
+            signal.raise_signal(signal.SIGINT)
+            raise queue.Empty
+        return self.worker, {"event": "exit", "status": "failed", "error": "killed"}
+
+    def stop(self, number: int) -> None:
+        self.passed_on = number
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("a second Ctrl-C ends the call")
+
+    def kill(self) -> None:
+        self.killed += 1
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)
+
+
+def test_a_second_signal_ends_what_takes_long_and_later_ones_end_nothing() -> None:
+    job: Any = types.SimpleNamespace(label="offline", pretrained=None, result=lambda: None)
+    place = Blocked()
+    outcomes, stopped = executor.run_jobs([job], cast(Any, place), lambda job, event: None)
+    assert (stopped, place.passed_on, place.killed) == (signal.SIGINT, signal.SIGINT, 1)
+    assert outcomes["offline"].status == "interrupted"
+
+
+def test_a_job_whose_start_takes_without_end_is_given_up_by_a_second_signal() -> None:
+    class NeverStarted(Blocked):
+        def start(self, job: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("a second Ctrl-C ends the call")
+
+        def stop(self, number: int) -> None:
+            self.passed_on = number
+
+    job: Any = types.SimpleNamespace(label="offline", pretrained=None, result=lambda: None)
+    outcomes, stopped = executor.run_jobs([job], cast(Any, NeverStarted()), lambda job, event: None)
+    assert stopped == signal.SIGINT
+    assert outcomes["offline"].status == "interrupted"
+
+
+def test_what_was_ignored_stays_so_and_what_was_heard_is_heard_again() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.getsignal(signal.SIGTERM)
     try:
-        with deferred():
-            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        with Heard().listening() as heard:
+            signal.raise_signal(signal.SIGINT)
+            assert heard.came == []
+        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == (signal.SIG_IGN, before[1])
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before[0])
 
 
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, Stopped), (signal.SIGINT, KeyboardInterrupt)])

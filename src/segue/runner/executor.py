@@ -23,7 +23,7 @@ from segue.runner.dispatch import Dispatcher
 from segue.runner.job import Inputs, execute
 from segue.runner.jobs import Event, Exited, Job
 from segue.runner.machine import has_accelerator, release_programs
-from segue.runner.stopping import Stop, Stopped, deferred, raising, say
+from segue.runner.stopping import Heard, Stop, Stopped, say
 from segue.runner.vmapped import NotTogether, program_of, run_vmapped
 from segue.workers.process import keep_trace
 
@@ -64,8 +64,7 @@ def run_jobs(
             return outcomes, stopped
     if dispatcher is None:
         return outcomes, _in_turn([[job] for job in jobs], jobs, outcomes, on_event)
-    with raising():
-        return outcomes, _side_by_side(jobs, outcomes, dispatcher, on_event)
+    return outcomes, _side_by_side(jobs, outcomes, dispatcher, on_event)
 
 
 def _differing_in_numbers(jobs: Sequence[Job], outcomes: dict[str, Outcome]) -> Iterator[list[Job]]:
@@ -185,37 +184,39 @@ def _side_by_side(
         outcome.status = "interrupted" if stopping and event["status"] == "failed" else event["status"]
         on_event(job, {"event": "end", "status": outcome.status})
 
-    try:
-        while waiting or running:
-            with deferred():  # a worker, or the end of one, that nobody knows of would be waited for without end
-                for job in list(waiting):
-                    blocker = _blocked(job, jobs, outcomes)
-                    if blocker is not None and blocker.status in ("failed", "interrupted"):
-                        outcomes[job.label] = Outcome("failed", "its offline phase did not finish")
-                        waiting.remove(job)
-                    elif blocker is None and len(running) < dispatcher.room:
-                        running.add(job.label)
-                        waiting.remove(job)
-                        dispatcher.start(job)
-                if running:
-                    with contextlib.suppress(queue.Empty):
-                        settle(*dispatcher.next(timeout=HEARING_SECONDS))
-        return None
-    except KeyboardInterrupt as interrupt:
-        stopping = _number(interrupt)
+    def start(job: Job) -> None:
+        running.add(job.label)
+        waiting.remove(job)
+        try:
+            with heard.raising_the_second():
+                dispatcher.start(job)
+        except KeyboardInterrupt:
+            running.remove(job.label)
+            outcomes[job.label].status = "interrupted"
+
+    with Heard().listening() as heard:
+        while (waiting or running) and not heard.came:
+            for job in list(waiting):
+                blocker = _blocked(job, jobs, outcomes)
+                if blocker is not None and blocker.status in ("failed", "interrupted"):
+                    outcomes[job.label] = Outcome("failed", "its offline phase did not finish")
+                    waiting.remove(job)
+                elif blocker is None and len(running) < dispatcher.room and not heard.came:
+                    start(job)
+            if running:
+                with contextlib.suppress(queue.Empty):
+                    settle(*dispatcher.next(timeout=HEARING_SECONDS))
+        if not heard.came:
+            return None
+        stopping = heard.came[0]
         if stopping == signal.SIGINT:
             say("stopping at the next place to save; Ctrl-C again stops at once")
-        passed_on, deadline = False, time.monotonic() + GRACE_SECONDS[signal.Signals(stopping)]
+        deadline = time.monotonic() + GRACE_SECONDS[signal.Signals(stopping)]
+        with contextlib.suppress(KeyboardInterrupt), heard.raising_the_second():
+            dispatcher.stop(stopping)
         while running:
-            try:
-                with deferred():
-                    if not passed_on:
-                        passed_on = True
-                        dispatcher.stop(stopping)
-                    settle(*dispatcher.next(timeout=HEARING_SECONDS))
-            except queue.Empty:
-                if time.monotonic() > deadline:  # the events of those that are killed are still to come
-                    dispatcher.kill()
-            except KeyboardInterrupt:
-                dispatcher.kill()
+            with contextlib.suppress(queue.Empty):
+                settle(*dispatcher.next(timeout=HEARING_SECONDS))
+            if running and (len(heard.came) > 1 or time.monotonic() > deadline):
+                dispatcher.kill()  # their events are still to come
         return stopping

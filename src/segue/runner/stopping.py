@@ -87,6 +87,57 @@ class Stop:
         self.impatience = _later(PATIENCE[signal.Signals(number)], lambda: signal.pthread_kill(main, number))
 
 
+class Heard:
+    """Signals are counted and not raised, so that none comes between an event and who hears of it.
+
+    Attributes:
+        came: the signals so far.
+    """
+
+    def __init__(self) -> None:
+        self.came: list[int] = []
+        self._raises = False
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Heard]:
+        """Outside the main thread, and for a signal that is ignored, this does nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.getsignal(number) for number in PATIENCE}
+        self.theirs = before[signal.SIGTERM] != signal.SIG_DFL
+        try:
+            for number, handler in before.items():
+                if handler not in (signal.SIG_IGN, None):
+                    signal.signal(number, self._hear)
+            yield self
+        finally:
+            for number, handler in before.items():
+                if handler not in (signal.SIG_IGN, None):
+                    signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def raising_the_second(self) -> Iterator[None]:
+        """For a call that may take long: the second signal ends it.
+
+        Raises:
+            Stopped: if it comes meanwhile.
+        """
+        self._raises = True
+        try:
+            yield
+        finally:
+            self._raises = False
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.came.append(number)
+        if number == signal.SIGTERM and not self.theirs:
+            leave_soon()
+        if self._raises and len(self.came) > 1:
+            self._raises = False
+            raise Stopped(number)
+
+
 @contextlib.contextmanager
 def raising(soon: bool = True) -> Iterator[None]:
     """While this lasts, SIGTERM raises Stopped, as Ctrl-C raises KeyboardInterrupt.
@@ -119,26 +170,6 @@ def raising(soon: bool = True) -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, before)
         sys.unraisablehook = report
-
-
-@contextlib.contextmanager
-def deferred() -> Iterator[None]:
-    """A signal that comes while this lasts is heard when it ends. Outside the main thread this does nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before = {number: signal.getsignal(number) for number in PATIENCE}
-    for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # what is started meanwhile ignores what this process does
-            signal.signal(number, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
 
 
 def leave_soon() -> None:
