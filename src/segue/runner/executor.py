@@ -184,6 +184,13 @@ def _side_by_side(
         outcome.status = "interrupted" if stopping and event["status"] == "failed" else event["status"]
         on_event(job, {"event": "end", "status": outcome.status})
 
+    def wait() -> None:
+        try:
+            with contextlib.suppress(queue.Empty):
+                settle(*dispatcher.next(timeout=HEARING_SECONDS))
+        except KeyboardInterrupt as asked:  # by who is told of the events
+            heard.came.append(_number(asked))
+
     def start(job: Job) -> None:
         running.add(job.label)
         waiting.remove(job)
@@ -204,8 +211,7 @@ def _side_by_side(
                 elif blocker is None and len(running) < dispatcher.room and not heard.came:
                     start(job)
             if running:
-                with contextlib.suppress(queue.Empty):
-                    settle(*dispatcher.next(timeout=HEARING_SECONDS))
+                wait()
         if not heard.came:
             return None
         stopping = heard.came[0]
@@ -215,8 +221,7 @@ def _side_by_side(
         with contextlib.suppress(KeyboardInterrupt), heard.raising_the_second():
             dispatcher.stop(stopping)
         while running:
-            with contextlib.suppress(queue.Empty):
-                settle(*dispatcher.next(timeout=HEARING_SECONDS))
+            wait()
             if running and (len(heard.came) > 1 or time.monotonic() > deadline):
                 dispatcher.kill()  # their events are still to come
         return stopping
