@@ -40,6 +40,13 @@ def positive(text: str) -> int:
     return number
 
 
+def not_negative(text: str) -> int:
+    """A flag's whole number, at least 0."""
+    if not (number := int(text)) >= 0:
+        raise argparse.ArgumentTypeError(f"it is {number}; expected at least 0")
+    return number
+
+
 def claim(out: Path, made: Mapping[str, Any]) -> None:
     """Make the folder of a command, or continue in it.
 
@@ -56,6 +63,8 @@ def claim(out: Path, made: Mapping[str, Any]) -> None:
         earlier = json.loads(file.read_text()) if file.exists() else made
     except OSError as error:
         raise SegueError(f"--out {out}: {error.strerror}; expected a folder that can be written") from None
+    except ValueError:
+        raise SegueError(f"{file} is damaged: it is no JSON. Delete it if the folder is of the same settings") from None
     if earlier != made:
         theirs, ours = (", ".join(f"{name} {value}" for name, value in one.items()) for one in (earlier, made))
         raise SegueError(f"--out {out} holds results of {theirs}; this command has {ours}. Choose another --out")

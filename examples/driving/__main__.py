@@ -21,7 +21,7 @@ from examples.driving.judge import RULES, judge
 from examples.driving.picture import draw
 from examples.driving.roads import Highway, Merge
 from examples.driving.telemetry import judge_telemetry
-from studies.command import claim, ended, parsed, whole
+from studies.command import claim, ended, not_negative, parsed, whole
 from studies.page import put
 from studies.processes import pool
 
@@ -191,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument("--short", action="store_true", help="two minutes; its numbers mean nothing")
     sizes.add_argument("--full", action="store_true", help="longer logs and runs, more of them: hours")
-    parser.add_argument("--seed", type=int, default=0, help="the first seed of the runs, and that of the log")
+    parser.add_argument("--seed", type=not_negative, default=0, help="the first seed of the runs, and that of the log")
     parser.add_argument(
         "--telemetry", type=Path, help="folder of Assetto Corsa CSV files: clone and judge them instead"
     )

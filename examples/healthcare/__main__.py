@@ -11,12 +11,13 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
 from examples.healthcare.cautious import ARMS, Plan, one, world
 from examples.healthcare.page import draw, tables
-from studies.command import claim, ended, parsed, positive
+from studies.command import claim, ended, not_negative, parsed, positive
 from studies.page import put
 from studies.processes import pool
 
@@ -40,7 +41,9 @@ def main(given: Sequence[str] | None = None) -> int:
     """The command, which ends with this exit code."""
     parser = argparse.ArgumentParser(prog="python -m examples.healthcare", description=__doc__)
     parser.add_argument("--full", action="store_true", help="every arm as often as the cautious one")
-    parser.add_argument("--seed", type=int, default=0, help="of the first repetition; the others count up from it")
+    parser.add_argument(
+        "--seed", type=not_negative, default=0, help="of the first repetition; the others count up from it"
+    )
     parser.add_argument("--repetitions", type=positive, default=CLAIMED, help="of the cautious arm")
     parser.add_argument("--workers", type=positive, default=min(os.cpu_count() or 1, 2), help="processes")
     parser.add_argument("--out", type=Path, default=Path("runs/healthcare"), help="results.json and picture")
@@ -50,7 +53,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
 def go(arguments: argparse.Namespace) -> int:
     """Do what is missing, then write the page."""
-    claim(arguments.out, {"plan": vars(Plan())})
+    claim(arguments.out, {"seed": arguments.seed, "plan": vars(Plan())})
     out: Path = arguments.out / "results.json"
     results = json.loads(out.read_text()) if out.exists() else {"arms": {}}
     results |= {"clinician": world().clinician_value, "optimal": world().optimal_value, "plan": vars(Plan())}
@@ -58,8 +61,11 @@ def go(arguments: argparse.Namespace) -> int:
     there = sum(map(len, results["arms"].values()))
     print(f"{len(jobs)} repetitions to do; {out} has {there}", flush=True)
     with pool(arguments.workers) as workers:
-        for number, ((arm, seed), found) in enumerate(zip(jobs, workers.map(one, jobs), strict=True), 1):
-            results["arms"].setdefault(arm, []).append(found)
+        waiting = {workers.submit(one, job): job for job in jobs}
+        for number, done in enumerate(as_completed(waiting), 1):
+            arm, seed = waiting[done]
+            found = [*results["arms"].get(arm, []), done.result()]
+            results["arms"][arm] = sorted(found, key=lambda repetition: repetition["seed"])
             write_atomically(out, json.dumps(results) + "\n")
             print(f"{time.monotonic() - started:.0f} s: {number} of {len(jobs)}: {arm}, seed {seed}", flush=True)
     draw(results, out.with_name("survival.png"))

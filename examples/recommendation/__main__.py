@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.recommendation import figures, open_bandit, shop, tables
-from studies.command import claim, ended, parsed
+from studies.command import claim, ended, not_negative, parsed
 from studies.page import put
 
 from segue.errors import SegueError
@@ -41,7 +41,7 @@ def main(given: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--open-bandit", type=Path, help="a folder with bts-men.csv and random-men.csv")
     parser.add_argument("--out", type=Path, default=Path("runs/recommendation"), help="where everything lands")
-    parser.add_argument("--seed", type=int, default=0, help="of logs, users and training")
+    parser.add_argument("--seed", type=not_negative, default=0, help="of logs, users and training")
     parser.add_argument("--page", action="store_true", help="write README.md's tables, figures and results.json too")
     parser.add_argument("--redraw", action="store_true", help="only do that, from results.json beside README.md")
     size = parser.add_mutually_exclusive_group()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from studies.command import claim, parsed, positive
+from studies.command import claim, not_negative, parsed, positive
 
 from segue.errors import SegueError
 
@@ -81,6 +81,9 @@ def test_a_folder_of_results_belongs_to_one_size_and_seed(tmp_path: Path) -> Non
         claim(out, {"size": "short", "seed": 0})
     with pytest.raises(SegueError, match=r"holds results of size short, seed 0; this command has size short, seed 1"):
         claim(out, {"size": "short", "seed": 1})
+    (out / "made-with.json").write_text("")
+    with pytest.raises(SegueError, match=r"made-with\.json is damaged"):
+        claim(out, {"size": "short", "seed": 0})
     (tmp_path / "file").write_text("")
     with pytest.raises(SegueError, match="expected a folder that can be written"):
         claim(tmp_path / "file" / "below", {})
@@ -90,8 +93,14 @@ def test_a_flag_that_does_not_exist_is_answered_with_the_one_that_is_meant(capsy
     parser = argparse.ArgumentParser()
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--workers", type=positive, default=1)
+    parser.add_argument("--seed", type=not_negative, default=0)
+    assert parsed(parser, ["--seed", "0"]).seed == 0
     assert parsed(parser, ["--short"]).short
-    for words, answer in ((["--shrot"], "did you mean '--short'?"), (["--workers", "0"], "expected at least 1")):
+    for words, answer in (
+        (["--shrot"], "did you mean '--short'?"),
+        (["--workers", "0"], "expected at least 1"),
+        (["--seed", "-3"], "expected at least 0"),
+    ):
         with pytest.raises(SystemExit):
             parsed(parser, words)
         assert answer in capsys.readouterr().err
