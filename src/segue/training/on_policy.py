@@ -86,13 +86,13 @@ def train_on_policy(
             reviews = BridgeReviews(bridges, learner, returns, recorder, s.environments, costs)
         while True:
             while not full() and step < s.steps:
-                batch, reward, ended, broken, carry, cost, *_ = collector.step(policy)
-                if broken is not None:
-                    reviews.abandon(broken)
+                seen = collector.step(policy)
+                if seen.broken is not None:
+                    reviews.abandon(seen.broken)
                     if rows:  # what came before is cut off there, and bootstraps
-                        rows[-1][1][broken] = True
-                rows.append((batch, ended))
-                reviews.watch(reward, ended, carry=carry, cost=cost)
+                        rows[-1][1][seen.broken] = True
+                rows.append((seen.batch, seen.done))
+                reviews.watch(seen.reward, seen.done, carry=seen.carry, cost=seen.cost)
                 step += s.environments
                 if due() and step < s.steps and not full():
                     look()  # with the policy that collects; at the end of a rollout, with what was learnt from it

@@ -174,15 +174,14 @@ def train_online(
             while agent.step < stop:
                 random_action = s.random_warmup and agent.step < s.warmup_steps
                 if lag is None:
-                    collected = collector.step(agent.policy, random_action)
+                    seen = collector.step(agent.policy, random_action)
                 else:
-                    collected = collector.arrivals(agent.policy, random_action, lag, agent.step, known, stop)
-                batch, reward, done, broken, carry, cost, slots, knew = collected
-                if broken is not None:
-                    agent.abandon(np.flatnonzero(broken).tolist())
-                if knew is not None:
-                    lags.append(np.arange(agent.step, agent.step + len(knew)) - knew)
-                agent.tell(batch, reward, done, slots, carry, cost)
+                    seen = collector.arrivals(agent.policy, random_action, lag, agent.step, known, stop)
+                if seen.broken is not None:
+                    agent.abandon(np.flatnonzero(seen.broken).tolist())
+                if seen.known is not None:
+                    lags.append(np.arange(agent.step, agent.step + len(seen.known)) - seen.known)
+                agent.tell(seen.batch, seen.reward, seen.done, seen.slots, seen.carry, seen.cost)
             if lags:
                 late = np.concatenate(lags)
                 values = {"policy_lag": float(late.mean()), "policy_lag_max": float(late.max())}
