@@ -79,6 +79,25 @@ def _promoted() -> dict[str, Any]:
     }
 
 
+def _cql_sac() -> dict[str, Any]:
+    """CQL, then SAC on half dataset and half live data; the best tenth is cloned, and acts until another is proven.
+
+    Compact networks, because that is what was measured: studies/leaderboard.
+    """
+    both: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128, "ensemble_size": 3, "subset_size": 2}
+    both |= {"critic_layer_norm": "before"}
+    return {
+        "offline": CQL(**both, sampled_actions=2),
+        "offline_steps": AUTO_STEPS,
+        "online": SAC(**both, backup_entropy=False, critic_updates_per_actor_update=4),
+        "online_steps": AUTO_STEPS,
+        "updates_per_step": 4.0,
+        "warmup_steps": 2_500,
+        "replay": Mixed(),
+        "bridges": (Promotion(clone_steps=AUTO_CLONING, clone_share=BEST_SHARE),),
+    }
+
+
 def _bc_ppo() -> dict[str, Any]:
     """Clone the best tenth, go on with small steps of PPO, in a tenth of the time of `promoted`.
 
@@ -115,6 +134,7 @@ RECIPES: Mapping[str, Callable[[], dict[str, Any]]] = {
     # On dense rewards the authors pretrain with CQL: returns-to-go are hard to have there.
     "promoted": _promoted,
     "bc-ppo": _bc_ppo,
+    "cql-sac": _cql_sac,
     "iql-sac": _iql_sac,
     "wsrl": lambda: _wsrl(CQL, 250_000, {}, {}),
     "wsrl-antmaze": lambda: _wsrl(
