@@ -80,9 +80,9 @@ def _promoted() -> dict[str, Any]:
 
 
 def _cql_sac() -> dict[str, Any]:
-    """CQL, then SAC on half dataset and half live data; the best tenth is cloned, and acts until another is proven.
+    """CQL, then SAC on half dataset and half live data; a clone of the best tenth acts until another is proven better.
 
-    Compact networks, because that is what was measured: studies/leaderboard.
+    Compact networks, because that is what was measured: studies/leaderboard, two seeds.
     """
     both: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128, "ensemble_size": 3, "subset_size": 2}
     both |= {"critic_layer_norm": "before"}
@@ -129,7 +129,7 @@ def _iql_sac() -> dict[str, Any]:
 
 
 #: What `auto` looks at.
-_TASK = ("dataset", "env", "clip_actions", "held_out", "env_kwargs")
+_TASK = ("dataset", "env", "clip_actions", "held_out", "env_kwargs", "online_steps")
 RECIPES: Mapping[str, Callable[[], dict[str, Any]]] = {
     # On dense rewards the authors pretrain with CQL: returns-to-go are hard to have there.
     "promoted": _promoted,
@@ -180,6 +180,7 @@ def auto(
     clip_actions: bool = False,
     held_out: float = Recipe.held_out,
     env_kwargs: Mapping[str, Any] | None = None,
+    online_steps: int = AUTO_STEPS,
 ) -> dict[str, Any]:
     """The fields of the recipe that our studies support, by kind of actions and rewards, and with a dataset or without.
 
@@ -212,7 +213,7 @@ def auto(
             recipe = RECIPES["iql-sac"]()
         else:
             # With images four updates per live step take hours, and no study has looked at them.
-            few = FEWEST_LIVE_EPISODES * dataset.episode_lengths.mean() > AUTO_STEPS
+            few = FEWEST_LIVE_EPISODES * dataset.episode_lengths.mean() > online_steps
             recipe = RECIPES["bc-ppo" if few or dataset.spaces.image else "promoted"]()
             recipe["offline"] = dataclasses.replace(recipe["offline"], top_fraction=share)
     if env == NO_ENVIRONMENT or not (env or dataset.env_id):

@@ -65,6 +65,8 @@ class State(NamedTuple):
     """For the candidate; 0 while there is none."""
     promotions: Array
     candidates: Array
+    clone_loss: Array
+    """Imitation loss of the clone, over its last updates; NaN without one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,24 +124,25 @@ class Promotion(CostLimited):
         """The incumbent is what was handed over, or a clone of the dataset's best episodes."""
         state = self.state(acting_nets(learner.nets))
         if self.clone_steps:
-            clone = self.clone(learner.normaliser, handover, key)
-            state = state._replace(incumbent=state.incumbent.replace(**{handover.algorithm.policy_role: clone}))
+            clone, loss = self.clone(learner.normaliser, handover, key)
+            incumbent = state.incumbent.replace(**{handover.algorithm.policy_role: clone})
+            state = state._replace(incumbent=incumbent, clone_loss=loss)
         return learner, state
 
-    def clone(self, normaliser: Normaliser, handover: Handover, key: Key) -> Any:
-        """A fresh policy that was fitted to the dataset's best episodes."""
+    def clone(self, normaliser: Normaliser, handover: Handover, key: Key) -> tuple[Any, Float[Array, ""]]:
+        """A fresh policy that was fitted to the dataset's best episodes, and its last losses' mean."""
         assert handover.dataset is not None
         algorithm, role = handover.algorithm, handover.algorithm.policy_role
         best = handover.dataset.best_episodes(self.clone_share).excerpt()
         observation, action = normaliser(best.observations), jnp.asarray(best.actions)
         fresh = algorithm.init(rng.named(key, "init"), handover.spaces)
         policy, optimiser = getattr(fresh, role), algorithm.optimisers()[role]
-        state = optimiser.init(policy)
+        state, losses = optimiser.init(policy), jnp.zeros(0)
         for step in range(0, self.clone_steps, DISPATCH):
             handover.tell(step, self.clone_steps)
             steps, own = min(DISPATCH, self.clone_steps - step), rng.named(key, "clone", step)
-            policy, state, _ = imitate(policy, state, algorithm, observation, action, own, steps)
-        return policy
+            policy, state, losses = imitate(policy, state, algorithm, observation, action, own, steps)
+        return policy, losses.mean()
 
     def state(self, nets: Nets) -> State:
         """The state at the handover."""
@@ -153,6 +156,7 @@ class Promotion(CostLimited):
             jnp.zeros((), jnp.float32),
             jnp.zeros((), jnp.int32),
             jnp.zeros((), jnp.int32),
+            jnp.full((), jnp.nan, jnp.float32),
         )
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
@@ -163,7 +167,8 @@ class Promotion(CostLimited):
         """Who acts first."""
         who = "the policy that was handed over"
         if self.clone_steps:
-            who = f"a clone of the best {self.clone_share:.0%} of the dataset's episodes"
+            loss = f"last imitation loss {float(state.clone_loss):.3g}"
+            who = f"a clone of the best {self.clone_share:.0%} of the episodes learnt from ({loss})"
         return (f"promotion: {who} acts for {FEWEST} episodes and counts until a candidate's episodes are better",)
 
     def panels(self) -> tuple[Panel, ...]:
@@ -242,6 +247,7 @@ class Promotion(CostLimited):
             np.asarray(value, np.float32),
             np.asarray(promotions, np.int32),
             np.asarray(candidates, np.int32),
+            state.clone_loss,
         )
         return Review(state, metrics=metrics, event=event, renewed=renewed)
 
