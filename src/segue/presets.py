@@ -79,6 +79,25 @@ def _promoted() -> dict[str, Any]:
     }
 
 
+def _cql_sac() -> dict[str, Any]:
+    """CQL, then SAC on half dataset and half live data; a clone of the best tenth acts until another is proven better.
+
+    Compact networks, because that is what was measured: studies/leaderboard, two seeds.
+    """
+    both: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128, "ensemble_size": 3, "subset_size": 2}
+    both |= {"critic_layer_norm": "before"}
+    return {
+        "offline": CQL(**both, sampled_actions=2),
+        "offline_steps": AUTO_STEPS,
+        "online": SAC(**both, backup_entropy=False, critic_updates_per_actor_update=4),
+        "online_steps": AUTO_STEPS,
+        "updates_per_step": 4.0,
+        "warmup_steps": 2_500,
+        "replay": Mixed(),
+        "bridges": (Promotion(clone_steps=AUTO_CLONING, clone_share=BEST_SHARE),),
+    }
+
+
 def _bc_ppo() -> dict[str, Any]:
     """Clone the best tenth, go on with small steps of PPO, in a tenth of the time of `promoted`.
 
@@ -110,11 +129,12 @@ def _iql_sac() -> dict[str, Any]:
 
 
 #: What `auto` looks at.
-_TASK = ("dataset", "env", "clip_actions", "held_out", "env_kwargs")
+_TASK = ("dataset", "env", "clip_actions", "held_out", "env_kwargs", "online_steps")
 RECIPES: Mapping[str, Callable[[], dict[str, Any]]] = {
     # On dense rewards the authors pretrain with CQL: returns-to-go are hard to have there.
     "promoted": _promoted,
     "bc-ppo": _bc_ppo,
+    "cql-sac": _cql_sac,
     "iql-sac": _iql_sac,
     "wsrl": lambda: _wsrl(CQL, 250_000, {}, {}),
     "wsrl-antmaze": lambda: _wsrl(
@@ -160,6 +180,7 @@ def auto(
     clip_actions: bool = False,
     held_out: float = Recipe.held_out,
     env_kwargs: Mapping[str, Any] | None = None,
+    online_steps: int = AUTO_STEPS,
 ) -> dict[str, Any]:
     """The fields of the recipe that our studies support, by kind of actions and rewards, and with a dataset or without.
 
@@ -192,7 +213,7 @@ def auto(
             recipe = RECIPES["iql-sac"]()
         else:
             # With images four updates per live step take hours, and no study has looked at them.
-            few = FEWEST_LIVE_EPISODES * dataset.episode_lengths.mean() > AUTO_STEPS
+            few = FEWEST_LIVE_EPISODES * dataset.episode_lengths.mean() > online_steps
             recipe = RECIPES["bc-ppo" if few or dataset.spaces.image else "promoted"]()
             recipe["offline"] = dataclasses.replace(recipe["offline"], top_fraction=share)
     if env == NO_ENVIRONMENT or not (env or dataset.env_id):

@@ -470,7 +470,7 @@ class Recipe(Checked):
         if users:
             raise RecipeError(
                 f"the dataset {dataset.source} has no rewards, and {users[0]} learns from them; add 'rewards' to "
-                "it, or use bc with top_fraction 1 offline and replay online-only online"
+                "it, or use bc with top_fraction 1 offline and replay online-only or PPO online, as preset auto does"
             )
 
     def to_dict(self) -> dict[str, Any]:

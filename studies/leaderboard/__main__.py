@@ -57,6 +57,7 @@ def recipes(full: bool, task: dict[str, Any], sparse: bool) -> dict[str, segue.R
         "RLPD": segue.Recipe(**live, online=segue.RLPD()) if full else _small_rlpd(live, few),
         "auto": segue.preset("iql-sac" if sparse else "promoted", **live),
         **({"promoted": segue.preset("promoted", **live)} if sparse else {}),
+        **({} if sparse else {"CQL → SAC beside a clone": segue.preset("cql-sac", **live)}),
         "BC of the best tenth → PPO": segue.Recipe(**live, offline=cloned, offline_steps=10_000, online=ppo),
         "WSRL": segue.preset("wsrl", **pretrained) if full else _from_cql(pretrained, few, segue.OnlineOnly()),
         "CQL → SAC, promoted": _from_cql(pretrained, few, segue.Mixed(), segue.Promotion()),

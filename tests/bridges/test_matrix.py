@@ -80,7 +80,7 @@ FORMS: dict[str, tuple[Bridge, ...]] = {
     "policy-expansion": (PolicyExpansion(),),
     "jump-start": (JumpStart(), JumpStart(rule="conservative", longest=3)),
     "guard": (Guard(), Guard(cost_limit=1.0)),
-    "promotion": (Promotion(), Promotion(share=0.5)),
+    "promotion": (Promotion(), Promotion(share=0.5, clone_steps=1)),
     "averaged-actor": (AveragedActor(),),
     "earned-freedom": (EarnedFreedom(), EarnedFreedom(distance="kl")),
 }

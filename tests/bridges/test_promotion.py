@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from handovers import KEY, handover, log
 
 from helpers import random_learner, small
 from segue.bridges import Promotion, Report
@@ -19,6 +20,7 @@ from segue.bridges.promotion import CANDIDATE, FEWEST, INCUMBENT, LEARNER, NOBOD
 from segue.core import Learner, Nets, Spaces
 from segue.evidence import ranking_evidence
 from segue.policy import Policy
+from segue.replay import OnlineOnly
 from segue.runner.checkpoint import Checkpoint
 from segue.training.update import replace
 
@@ -205,6 +207,33 @@ def test_who_acts_in_a_new_episode(known, value, expected):
         assert set(arms.tolist()) <= {INCUMBENT, expected}
         if expected != INCUMBENT:
             assert (arms == expected).mean() == pytest.approx(share, abs=0.06)
+
+
+@pytest.mark.parametrize("name", ["sac", "td3", "discrete-sac"])
+def test_the_first_incumbent_may_be_a_clone_of_the_best_episodes_and_the_learner_stays_what_it_is(name):
+    """The best quarter of the episodes acts in one way, the others in another."""
+    algorithm, kind = small(name), "discrete" if name == "discrete-sac" else "continuous"
+    learner, made = random_learner(algorithm, kind=kind), log(kind)
+    best = np.repeat(np.arange(8) % 4 == 1, 8)
+    shown = 1 if kind == "discrete" else 0.5
+    actions = np.where(best.reshape(-1, *[1] * (made.actions.ndim - 1)), shown, 0 * made.actions).astype(
+        made.actions.dtype
+    )
+    dataset = dataclasses.replace(made, actions=actions, rewards=best.astype(np.float32))
+    bridge = Promotion(clone_steps=1_500, clone_share=0.25)
+    after, state = bridge.attach(learner, handover(algorithm, kind, dataset), KEY)
+    held = Policy(algorithm, replace(after, bridges=(state,)), (bridge,))
+    assert held(dataset.observations[best]) == pytest.approx(actions[best], abs=0.1)
+    assert after is learner
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, state.average, acting_nets(learner.nets))))
+    assert jax.tree.structure(state) == jax.tree.structure(bridge.skeleton(algorithm, dataset.spaces))
+    assert "a clone of the best 25% of the episodes learnt from (last imitation loss" in bridge.describe(state)[0]
+    assert float(state.clone_loss) < 0.05
+
+
+def test_what_acts_by_its_critic_alone_is_not_cloned():
+    assert "clone_steps 0" in str(Promotion(clone_steps=1).refusal(small("dqn"), OnlineOnly(), ()))
+    assert Promotion().refusal(small("dqn"), OnlineOnly(), ()) is None
 
 
 def test_what_is_deployed_is_the_incumbent_alone_exploring_or_not():

@@ -91,6 +91,10 @@ def test_where_promotion_has_evidence_or_is_affordable_it_decides_and_elsewhere_
     assert online(logged(400, 20)) == "rlpd"
     assert online(logged(4000, 2000)) == "ppo"
     assert online(logged(40, 20, observations=np.zeros((40, 32, 32), np.uint8))) == "ppo"
+    few = flags("--dataset", "segue:hopper-mixed", "--online-steps", "2200")
+    assert few.online is not None
+    assert few.online.name == "ppo"
+    assert few == segue.preset("auto", dataset="segue:hopper-mixed", online_steps=2_200)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,9 @@ an episode of the candidate is eight times as likely to come next as one of the 
 evidence is the likelihood of the ranking by that, over the one where both are alike. If the candidate's returns are
 distributed like the incumbent's, the evidence is a martingale, and ever reaches 1/α with probability α at most (Ville's
 inequality). Later candidates need more of it (e-LOND, Xu & Ramdas 2024). The combination of the parts is ours.
+
+The incumbent may also begin as a clone of the dataset's best episodes (`clone_steps`). So a policy that learnt values
+offline is deployed only where it proves to be better than what was logged.
 """
 
 from __future__ import annotations
@@ -28,9 +31,10 @@ from segue import rng
 from segue.acting import Acted
 from segue.algorithms.base import Algorithm, Aux, copy_arrays
 from segue.bridges.base import Bridge, CostLimited, Handover, Report, Review, acting_nets, shapes_of
-from segue.core import Array, Key, Learner, Nets, Spaces, Transition
+from segue.core import Array, Key, Learner, Nets, Normaliser, Spaces, Transition
 from segue.describe import Panel, Remedy
 from segue.evidence import ranking_evidence, required_evidence
+from segue.imitation import imitate
 from segue.replay.base import ReplayStrategy
 from segue.student_t import student_t
 
@@ -38,6 +42,8 @@ from segue.student_t import student_t
 HOPELESS = 0.5
 #: Returns of the incumbent that a candidate is compared with: at least so many, at most the last so many.
 FEWEST, RECENT = 5, 20
+#: Updates of the clone per dispatch.
+DISPATCH = 1_000
 #: Who acts in an episode.
 NOBODY, INCUMBENT, LEARNER, CANDIDATE = -1, 0, 1, 2
 
@@ -59,6 +65,8 @@ class State(NamedTuple):
     """For the candidate; 0 while there is none."""
     promotions: Array
     candidates: Array
+    clone_loss: Array
+    """Imitation loss of the clone, over its last updates; NaN without one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,6 +88,10 @@ class Promotion(CostLimited):
     cost_limit: float | None = None
     """Mean cost of an episode that a candidate must keep, where the recipe records a cost: it is promoted only if the
     upper bound of its mean cost, by Student's t at 1 − α, is at most this; by default the recipe's cost_limit."""
+    clone_steps: int = 0
+    """Updates of a clone of the dataset's best episodes, which is the incumbent at first; 0: what was handed over."""
+    clone_share: float = 0.1
+    """Share of the dataset's episodes that the clone imitates, those with the highest return."""
     share: float = 0.9
     """Share of the training episodes in which the learner or its candidate acts; the incumbent acts in the others."""
 
@@ -87,10 +99,18 @@ class Promotion(CostLimited):
         super().__post_init__()
         self.require("alpha", 0 < self.alpha < 1, "between 0 and 1, both excluded")
         self.require("average", 0 < self.average <= 1, "above 0 and at most 1")
+        self.require("clone_steps", self.clone_steps >= 0, "at least 0")
+        self.require("clone_share", 0 < self.clone_share <= 1, "above 0 and at most 1")
         self.require("share", 0 < self.share <= 1, "above 0 and at most 1")
 
+    def wants_dataset(self) -> bool:
+        """To clone its best episodes."""
+        return self.clone_steps > 0
+
     def refusal(self, online: Algorithm, replay: ReplayStrategy, others: Iterable[Bridge]) -> str | None:
-        """Each decides who acts, or what the returns of what acts mean."""
+        """Each decides who acts, or what the returns of what acts mean; and a critic cannot be a clone."""
+        if self.clone_steps and online.policy_step is None:
+            return f"{online.name} acts by its critic alone, which imitates nothing; expected clone_steps 0"
         for other in others:
             if other.name in ("guard", "jump-start", "policy-expansion"):
                 return f"{other.name} decides who acts, too; leave one of them out"
@@ -101,8 +121,28 @@ class Promotion(CostLimited):
         return (online.policy_role,)
 
     def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, State]:
-        """The incumbent is what was handed over."""
-        return learner, self.state(acting_nets(learner.nets))
+        """The incumbent is what was handed over, or a clone of the dataset's best episodes."""
+        state = self.state(acting_nets(learner.nets))
+        if self.clone_steps:
+            clone, loss = self.clone(learner.normaliser, handover, key)
+            incumbent = state.incumbent.replace(**{handover.algorithm.policy_role: clone})
+            state = state._replace(incumbent=incumbent, clone_loss=loss)
+        return learner, state
+
+    def clone(self, normaliser: Normaliser, handover: Handover, key: Key) -> tuple[Any, Float[Array, ""]]:
+        """A fresh policy that was fitted to the dataset's best episodes, and its last losses' mean."""
+        assert handover.dataset is not None
+        algorithm, role = handover.algorithm, handover.algorithm.policy_role
+        best = handover.dataset.best_episodes(self.clone_share).excerpt()
+        observation, action = normaliser(best.observations), jnp.asarray(best.actions)
+        fresh = algorithm.init(rng.named(key, "init"), handover.spaces)
+        policy, optimiser = getattr(fresh, role), algorithm.optimisers()[role]
+        state, losses = optimiser.init(policy), jnp.zeros(0)
+        for step in range(0, self.clone_steps, DISPATCH):
+            handover.tell(step, self.clone_steps)
+            steps, own = min(DISPATCH, self.clone_steps - step), rng.named(key, "clone", step)
+            policy, state, losses = imitate(policy, state, algorithm, observation, action, own, steps)
+        return policy, losses.mean()
 
     def state(self, nets: Nets) -> State:
         """The state at the handover."""
@@ -116,6 +156,7 @@ class Promotion(CostLimited):
             jnp.zeros((), jnp.float32),
             jnp.zeros((), jnp.int32),
             jnp.zeros((), jnp.int32),
+            jnp.full((), jnp.nan, jnp.float32),
         )
 
     def skeleton(self, algorithm: Algorithm, spaces: Spaces) -> Any:
@@ -124,10 +165,11 @@ class Promotion(CostLimited):
 
     def describe(self, state: State) -> tuple[str, ...]:
         """Who acts first."""
-        return (
-            f"promotion: the policy that was handed over acts for {FEWEST} episodes and is what counts until a "
-            "candidate's episodes are better",
-        )
+        who = "the policy that was handed over"
+        if self.clone_steps:
+            loss = f"last imitation loss {float(state.clone_loss):.3g}"
+            who = f"a clone of the best {self.clone_share:.0%} of the episodes learnt from ({loss})"
+        return (f"promotion: {who} acts for {FEWEST} episodes and counts until a candidate's episodes are better",)
 
     def panels(self) -> tuple[Panel, ...]:
         """What the incumbent and the last candidate earn, and the evidence."""
@@ -205,6 +247,7 @@ class Promotion(CostLimited):
             np.asarray(value, np.float32),
             np.asarray(promotions, np.int32),
             np.asarray(candidates, np.int32),
+            state.clone_loss,
         )
         return Review(state, metrics=metrics, event=event, renewed=renewed)
 

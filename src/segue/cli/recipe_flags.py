@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -94,11 +95,11 @@ def _auto(arguments: Sequence[str]) -> dict[str, Any]:
     }
     if text := last_value("env-kwargs", arguments):
         task["env_kwargs"] = json_flag("--env-kwargs", text, dict)
-    try:
-        held_out = float(last_value("held-out", arguments) or Recipe.held_out)
-    except ValueError:  # the parser says what is wrong with it
-        held_out = Recipe.held_out
-    return auto(**task, clip_actions="--clip-actions" in arguments, held_out=held_out)
+    for name, kind in (("held-out", float), ("online-steps", int)):
+        with contextlib.suppress(ValueError):  # the parser says what is wrong with it
+            if text := last_value(name, arguments):
+                task[name.replace("-", "_")] = kind(text)
+    return auto(**task, clip_actions="--clip-actions" in arguments)
 
 
 def _domain(preset: str, named: Mapping[str, list[str]]) -> dict[str, Any]:
