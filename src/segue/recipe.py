@@ -107,7 +107,7 @@ class Recipe(Checked):
     a Ray cluster. Results are the same."""
     max_lag: int = 0
     """Environments do not wait for each other, and learning does not wait for the slowest. A step may arrive at most so
-    many live steps after the data that its policy had learnt from; a run does not repeat to the bit, nor resume so.
+    many live steps after the data that the learner had learnt from; a run does not repeat to the bit, nor resume so.
     0: all wait for all."""
     eval_every: int | None = None
     """Environment steps (offline: updates) between evaluations; by default a twentieth of the online phase

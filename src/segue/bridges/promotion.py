@@ -134,7 +134,7 @@ class Promotion(CostLimited):
         assert handover.dataset is not None
         algorithm, role = handover.algorithm, handover.algorithm.policy_role
         best = handover.dataset.best_episodes(self.clone_share).excerpt()
-        observation, action = normaliser(best.observations), jnp.asarray(best.actions)
+        observation, action = jnp.asarray(normaliser(best.observations)), jnp.asarray(best.actions)
         fresh = algorithm.init(rng.named(key, "init"), handover.spaces)
         policy, optimiser = getattr(fresh, role), algorithm.optimisers()[role]
         state, losses = optimiser.init(policy), jnp.zeros(0)

@@ -40,7 +40,6 @@ class Overlapped(Episodes):
         self.free: list[int] = []
         self.busy: dict[int, Literal["make", "reset", "step"]] = {}
         self.attempts: dict[int, int] = {}  # of those that are being built anew
-        self.elsewhere = apart
         super().__init__(env_id, count, seed, role, patience, tell, apart, cost_key)
 
     def ask(self, action: np.ndarray, which: Sequence[int]) -> None:
@@ -88,7 +87,8 @@ class Overlapped(Episodes):
     def _rebuild(self, env: int) -> None:
         with contextlib.suppress(Exception):
             self.envs[env].close()
-        self.envs[env] = self._elsewhere(self.elsewhere)
+        assert self.apart is not None
+        self.envs[env] = self._elsewhere(self.apart)
         self.episode[env] += 1
         self._forget(env)
         self.attempts[env] = self.attempts.get(env, 0) + 1
