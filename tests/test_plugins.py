@@ -15,7 +15,6 @@ import pytest
 import segue
 from segue.algorithms import ALGORITHMS, TD3
 from segue.bridges import BRIDGES
-from segue.cli.main import main
 from segue.data import npz
 from segue.errors import RecipeError, SegueError
 from segue.plugins import PluginError, Registry
@@ -66,9 +65,7 @@ def lines_of_hopper(place: Path) -> None:
     place.write_text("\n".join(rows))
 
 
-def test_an_installed_package_is_known_to_flags_workers_resume_and_reports(
-    installed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_installed_package_is_known_to_flags_workers_resume_and_reports(installed: Path, tmp_path: Path) -> None:
     lines_of_hopper(tmp_path / "steps.jsonl")
     parts = ["--dataset", "jsonl:steps.jsonl", "--offline", "crr", "--online", "crr", "--bridges", "slow-start"]
     parts += ["--replay", "recent", "--env", "Hopper-v5", "--bridges.slow-start.first", "0.5"]
@@ -80,8 +77,9 @@ def test_an_installed_package_is_known_to_flags_workers_resume_and_reports(
     assert saved["offline"]["name"] == "crr"
     again = segue_commands(tmp_path, ["run", "--resume", "run"], ["report", "run"], site=installed)
     assert again.returncode == 0, again.stderr
-    assert main(["report", str(tmp_path / "run")]) == 2, "here the package is not installed"
-    assert "segue_example" in capsys.readouterr().err
+    elsewhere = segue_commands(tmp_path, ["report", "run"])
+    assert elsewhere.returncode == 2, "here the package is not installed"
+    assert "module 'segue_example" in elsewhere.stderr
 
 
 @pytest.mark.slow
