@@ -38,8 +38,8 @@ def test_what_is_too_little_to_compare_is_not_compared():
 
 def test_the_best_episodes_are_those_that_auto_clones():
     dataset = load("segue:hopper-mixed")
-    fraction = segue.preset("auto", dataset="segue:hopper-mixed", held_out=0.0).offline.top_fraction
-    cloned = dataset.best_episodes(fraction)
+    (promotion,) = segue.preset("auto", dataset="segue:hopper-mixed", held_out=0.0).bridges
+    cloned = dataset.best_episodes(promotion.clone_share)
     assert sorted(cloned.episode_returns.tolist(), reverse=True) == pytest.approx(
         sorted(best_episodes(dataset).tolist(), reverse=True)
     )

@@ -195,12 +195,14 @@ def _about(dataset: Dataset) -> tuple[Finding, ...]:
 
 def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
     found = []
+    promoted = any(bridge.name == "promotion" for bridge in recipe.bridges)
+    cloned = promoted or (recipe.offline is not None and recipe.offline.name == "bc")
     if (dataset.episode_lengths == 1).all():
         words = "every episode has one step: the best of them were lucky; judge a policy from the dataset first"
         found.append(Finding(f"{words} (segue evaluate RUN --offline)", "docs/evaluation.md"))
     elif len(dataset.episode_starts) < 2 * FEWEST_EPISODES:
         found.append(Finding(f"{_episodes(len(dataset.episode_starts))}: the best of so few are hardly a choice", HERE))
-    elif recipe.offline is not None and recipe.offline.name == "bc" and np.ptp(dataset.rewards) > 0:
+    elif cloned and np.ptp(dataset.rewards) > 0:
         best = best_episodes(dataset)
         words = f"cloning the best episodes hands over about what they earn, {best.mean():,.4g}"
         if best.mean() > 0 and len(best) < len(dataset.episode_starts):
@@ -226,7 +228,7 @@ def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
     else:
         words = "a plain handover to an off-policy algorithm is likely to lose much of the return at first"
         found.append(Finding(f"{words}: TD3 lost 7 to 98 % on three datasets of Hopper", STUDIES["collapse"]))
-    if any(bridge.name == "promotion" for bridge in recipe.bridges):
+    if promoted:
         words = "the cloned policy stays deployed until live episodes show a better one; only the learner falls"
         found.append(
             Finding(f"{words}: it ended far above PPO on three of four tasks of locomotion", STUDIES["leaderboard"])

@@ -61,35 +61,17 @@ def _wsrl(pretraining: type[CQL], offline_steps: int, values: Mapping[str, Any],
 
 
 def _promoted() -> dict[str, Any]:
-    """Clone the best tenth, learn with RLPD beside it, deploy what live episodes prove: studies/leaderboard.
+    """Deploy a clone of the best tenth; beside it pretrain SAC, go on with RLPD, deploy what live episodes prove.
 
-    Compact networks, because that is what was measured.
+    Nothing holds SAC back on the dataset: its policy may be bad, since it is not deployed, and its critics know what
+    the dataset shows. Compact networks, because that is what was measured: studies/leaderboard.
     """
-    compact: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128}
-    critics: dict[str, Any] = {"ensemble_size": 5, "subset_size": 2, "critic_updates_per_actor_update": 4}
+    both: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128, "ensemble_size": 5, "subset_size": 2}
+    both |= {"critic_updates_per_actor_update": 4, "initial_temperature": 0.1}
     return {
-        "offline": BC(**compact, loss="nll", top_fraction=BEST_SHARE),
-        "offline_steps": AUTO_CLONING,
-        "online": RLPD(**compact, **critics, initial_temperature=0.1),
-        "online_steps": AUTO_STEPS,
-        "updates_per_step": 4.0,
-        "warmup_steps": 2_500,
-        "replay": Mixed(),
-        "bridges": (Promotion(),),
-    }
-
-
-def _cql_sac() -> dict[str, Any]:
-    """CQL, then SAC on half dataset and half live data; a clone of the best tenth acts until another is proven better.
-
-    Compact networks, because that is what was measured: studies/leaderboard, two seeds.
-    """
-    both: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128, "ensemble_size": 3, "subset_size": 2}
-    both |= {"critic_layer_norm": "before"}
-    return {
-        "offline": CQL(**both, sampled_actions=2),
+        "offline": SAC(**both, critic_layer_norm="before", target_entropy_scale=0.5),  # as RLPD's are
         "offline_steps": AUTO_STEPS,
-        "online": SAC(**both, backup_entropy=False, critic_updates_per_actor_update=4),
+        "online": RLPD(**both),
         "online_steps": AUTO_STEPS,
         "updates_per_step": 4.0,
         "warmup_steps": 2_500,
@@ -134,7 +116,6 @@ RECIPES: Mapping[str, Callable[[], dict[str, Any]]] = {
     # On dense rewards the authors pretrain with CQL: returns-to-go are hard to have there.
     "promoted": _promoted,
     "bc-ppo": _bc_ppo,
-    "cql-sac": _cql_sac,
     "iql-sac": _iql_sac,
     "wsrl": lambda: _wsrl(CQL, 250_000, {}, {}),
     "wsrl-antmaze": lambda: _wsrl(
@@ -199,6 +180,7 @@ def auto(
         spaces = environment_spaces(Environment.of(env).changed(Environment("", env_kwargs or {})))
         return {"online": DiscreteSAC() if spaces.discrete else SAC(), "online_steps": AUTO_STEPS}
     recipe: dict[str, Any]
+    nowhere = env == NO_ENVIRONMENT or not (env or dataset.env_id)
     if not dataset.rewards_known:  # what it did can be imitated, and only live rewards say what is better
         recipe = RECIPES["bc-ppo"]()
         recipe["offline"] = dataclasses.replace(recipe["offline"], top_fraction=1.0)
@@ -214,9 +196,13 @@ def auto(
         else:
             # With images four updates per live step take hours, and no study has looked at them.
             few = FEWEST_LIVE_EPISODES * dataset.episode_lengths.mean() > online_steps
-            recipe = RECIPES["bc-ppo" if few or dataset.spaces.image else "promoted"]()
-            recipe["offline"] = dataclasses.replace(recipe["offline"], top_fraction=share)
-    if env == NO_ENVIRONMENT or not (env or dataset.env_id):
+            if few or dataset.spaces.image or nowhere:
+                recipe = RECIPES["bc-ppo"]()
+                recipe["offline"] = dataclasses.replace(recipe["offline"], top_fraction=share)
+            else:
+                recipe = RECIPES["promoted"]()
+                recipe["bridges"] = tuple(dataclasses.replace(b, clone_share=share) for b in recipe["bridges"])
+    if nowhere:
         return {field: recipe[field] for field in ("offline", "offline_steps")}
     return recipe
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,13 +67,19 @@ def test_flags_go_before_it() -> None:
 
 
 def test_of_few_episodes_it_clones_at_least_ten() -> None:
-    many = segue.preset("auto", dataset="segue:hopper-mixed").offline
-    assert isinstance(many, segue.BC)
-    assert many.top_fraction == 0.1
+    def shares(dataset: Any, env: str | None) -> tuple[float, float]:
+        """Of the clone that is deployed beside a learner, and of the one that is all there is."""
+        beside = segue.preset("auto", dataset=dataset, env=env).bridges[0]
+        alone = segue.preset("auto", dataset=dataset, env="none").offline
+        assert isinstance(beside, segue.Promotion)
+        assert isinstance(alone, segue.BC)
+        return beside.clone_share, alone.top_fraction
+
+    assert shares("segue:hopper-mixed", None) == (0.1, 0.1)
     differ = {**logged(400, 20), "rewards": np.arange(400.0)}
-    clone = segue.preset("auto", dataset=differ, env="Pendulum-v1").offline
-    assert isinstance(clone, segue.BC)
-    assert round(clone.top_fraction * 18) == 10  # 2 of the 20 are held out
+    share, same = shares(differ, "Pendulum-v1")
+    assert share == same
+    assert round(share * 18) == 10  # 2 of the 20 are held out
 
 
 def logged(rows: int, length: int, **observations: np.ndarray) -> dict[str, np.ndarray]:
@@ -86,6 +93,8 @@ def test_where_promotion_has_evidence_or_is_affordable_it_decides_and_elsewhere_
         recipe = segue.preset("auto", dataset=dataset, env="Pendulum-v1")
         assert recipe.online is not None
         assert (recipe.online.name == "rlpd") == ("promotion" in [bridge.name for bridge in recipe.bridges])
+        nowhere = segue.preset("auto", dataset=dataset).offline
+        assert isinstance(nowhere, segue.BC), "what is handed over is the end there"
         return recipe.online.name
 
     assert online(logged(400, 20)) == "rlpd"
@@ -98,26 +107,26 @@ def test_where_promotion_has_evidence_or_is_affordable_it_decides_and_elsewhere_
 
 
 @pytest.mark.parametrize(
-    ("rewards", "offline"),
+    ("rewards", "values"),
     [
-        (lambda step, episode: (episode % 5 == 0) & (step > 10), "iql"),  # one episode in five gets there
-        (lambda step, episode: (episode % 5 == 0) & (step > 10) | (step == 0) & (episode % 5 == 1), "iql"),
-        (lambda step, episode: (episode % 5 == 0) | (step > 17), "bc"),  # one in five begins there: the best are lucky
-        (lambda step, episode: (episode % 20 > 0) & (step == 19), "bc"),  # 95 % succeed: demonstrations
-        (lambda step, episode: step < 19, "bc"),  # most rows have the higher one
-        (lambda step, episode: (episode % 5 == 0) * step, "bc"),  # says more than "there" or "not there"
-        (lambda step, episode: step * 0.0, "bc"),
+        (lambda step, episode: (episode % 5 == 0) & (step > 10), True),  # one episode in five gets there
+        (lambda step, episode: (episode % 5 == 0) & (step > 10) | (step == 0) & (episode % 5 == 1), True),
+        (lambda step, episode: (episode % 5 == 0) | (step > 17), False),  # one in five begins there: the best are lucky
+        (lambda step, episode: (episode % 20 > 0) & (step == 19), False),  # 95 % succeed: demonstrations
+        (lambda step, episode: step < 19, False),  # most rows have the higher one
+        (lambda step, episode: (episode % 5 == 0) * step, False),  # says more than "there" or "not there"
+        (lambda step, episode: step * 0.0, False),
     ],
 )
 def test_where_rewards_are_sparse_it_learns_values(
-    rewards: Callable[[np.ndarray, np.ndarray], np.ndarray], offline: str
+    rewards: Callable[[np.ndarray, np.ndarray], np.ndarray], values: bool
 ) -> None:
     step, episode = np.arange(2000) % 20, np.arange(2000) // 20
     dataset = {**logged(2000, 20), "rewards": rewards(step, episode).astype(float)}
     recipe = segue.preset("auto", dataset=dataset, env="Pendulum-v1")
     assert recipe.offline is not None
     assert recipe.online is not None
-    assert (recipe.offline.name, recipe.online.name) == (offline, {"iql": "sac", "bc": "rlpd"}[offline])
+    assert (recipe.offline.name, recipe.online.name) == (("iql", "sac") if values else ("sac", "rlpd"))
 
 
 @pytest.mark.parametrize(
