@@ -27,10 +27,16 @@ class Contestant:
         module: below `benchmarks.contestants`, with its arguments.
         python: the interpreter, which decides the libraries.
         cores: where it may run; None leaves it all that are visible.
+        checkout: the repository whose contestant and package it is.
     """
 
     def __init__(
-        self, *module: object, python: Path | None = None, cores: Sequence[int] | None = None, **environment: str
+        self,
+        *module: object,
+        python: Path | None = None,
+        cores: Sequence[int] | None = None,
+        checkout: Path = ROOT,
+        **environment: str,
     ) -> None:
         name, *arguments = map(str, module)
         pinned = cores if cores is not None else sorted(os.sched_getaffinity(0))
@@ -43,10 +49,11 @@ class Contestant:
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            cwd=ROOT,
+            cwd=checkout,
             env={
                 **os.environ,
                 **threads,
+                **({} if checkout == ROOT else {"PYTHONPATH": str(checkout / "src")}),
                 "CUDA_VISIBLE_DEVICES": "",
                 "BENCHMARK_CORES": json.dumps(pinned),
                 **environment,

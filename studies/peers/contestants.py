@@ -247,6 +247,7 @@ def sac_arm(library: str) -> Callable[[Trial], None]:
 
 CONTESTANTS: dict[str, Callable[[Trial], None]] = {
     "Segue auto": segue_arm("auto"),
+    "Segue BC → RLPD, promoted": segue_arm("BC of the best tenth → RLPD, promoted"),
     "Segue BC → PPO": segue_arm("BC of the best tenth → PPO"),
     "SBX SAC from scratch": sac_arm("SBX"),
     "d3rlpy IQL": d3rlpy_arm("IQL"),

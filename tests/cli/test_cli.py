@@ -146,6 +146,11 @@ def test_help_and_import_do_not_wait_for_jax() -> None:
     subprocess.run([sys.executable, "-c", check], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_a_run_does_not_wait_for_what_few_runs_need() -> None:
+    check = "import sys, segue; segue.run; assert not {'scipy.stats', 'matplotlib', 'optuna', 'ray'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
 def test_the_listing_names_phases_and_actions(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--json"]) == 0
     listing = json.loads(capsys.readouterr().out)

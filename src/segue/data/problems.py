@@ -328,8 +328,8 @@ def saturated_actions(dataset: Dataset) -> Problem | None:
         f"{listed(saturated)} (up to {shares.max():.0%})",
         "a squashed (tanh) Gaussian reaches a bound only in the limit: fitted by likelihood, its mean runs after those "
         "actions and away from the others",
-        "keep distribution gaussian, the default of IQL, AWAC and BC, or use a squared error (TD3+BC); if the actions "
-        "were clipped while loading, look for the real bounds",
+        "with IQL, AWAC or BC, which fit by likelihood, keep distribution gaussian, their default, or use a squared "
+        "error (TD3+BC); if the actions were clipped while loading, look for the real bounds",
     )
 
 

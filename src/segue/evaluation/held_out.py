@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import rankdata
 
 from segue.algorithms.base import Algorithm
 from segue.core import Nets, Normaliser, Transition, as_numbers
@@ -61,6 +60,8 @@ def rank_correlation(
 
     The parts are its influence function at the observed ranks, summed over the rows of an episode.
     """
+    from scipy.stats import rankdata  # imported here, as its import takes a second and few runs need it
+
     x, y = (_standardised(rankdata(values)) for values in (one, other))
     value = float((x * y).mean())
     return Fit(AGREEMENT, value, np.bincount(episode, x * y - value * (x**2 + y**2) / 2) / len(x))

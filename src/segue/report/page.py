@@ -145,7 +145,7 @@ def _caption(summary: Summary) -> str:
             caption.append("Actions: those of the dataset in grey, the policy's on the same states as a line.")
     elif any(isfinite(seed.offline_score) for arm in arms for seed in arm.seeds.values()):
         level = "Dot" if crowded(summary) else "Dot and dashed level"
-        caption.append(f"{level}: score of the pretrained policy at the handover.")
+        caption.append(f"{level}: score of the policy deployed at the handover.")
     if shared_pretraining(summary) and not offline_only(summary):
         caption.append("Grey: pretraining that arms share.")
     if max(seeds, default=0) > 1:
