@@ -251,12 +251,14 @@ def test_what_a_carried_over_role_makes_void_is_said(offline, online, kind):
 
 
 def test_what_is_as_the_user_set_it_is_not_said_to_have_no_effect():
-    """The value that is carried over is the one asked for, or the networks were initialised in that way already."""
+    """The value that is carried over is the one asked for, or the pretraining began in that way already."""
     source = pretrained("cql", "continuous", orthogonal_init=True)
     alpha = float(np.exp(source.nets.temperature))
-    online = small("sac", initial_temperature=alpha, orthogonal_init=True)
-    _, said = hand_over(source, small("cql", orthogonal_init=True), online, SPACES, KEY, STATES)
-    assert not any("has no effect" in line for line in said.lines)
+    for before, after in ((1.0, alpha), (0.5, 0.5)):
+        offline = small("cql", initial_temperature=before, orthogonal_init=True)
+        online = small("sac", initial_temperature=after, orthogonal_init=True)
+        _, said = hand_over(source, offline, online, SPACES, KEY, STATES)
+        assert not any("has no effect" in line for line in said.lines)
 
 
 def test_a_fresh_role_starts_from_what_the_user_set():

@@ -117,8 +117,10 @@ def _without_effect(role: str, given: Any, offline: Algorithm, online: Algorithm
     if field not in defaults or getattr(online, field) == defaults[field]:
         return ""
     wanted = getattr(online, field)
+    if wanted == getattr(offline, field, None):  # it had its effect when the pretraining began
+        return ""
     if field == "orthogonal_init":
-        return "" if wanted == offline.orthogonal_init else f"; {field} {wanted} has no effect"
+        return f"; {field} {wanted} has no effect"
     value = float(jnp.exp(given))
     return "" if math.isclose(value, wanted, rel_tol=1e-3) else f" ({value:.3g}); {field} {wanted:g} has no effect"
 
