@@ -314,7 +314,8 @@ def test_a_run_that_ends_at_the_switch_or_never_had_one_has_no_handover_to_show(
         "--eval-every",
         "2",
     ]
-    assert main(["run", *flags, "--eval-episodes", "1", "--out", str(tmp_path / "offline")]) == 0
+    flags += ["--replay", "mixed", "--eval-episodes", "1"]
+    assert main(["run", *flags, "--out", str(tmp_path / "offline")]) == 0
     capsys.readouterr()
     assert "no online phase" in errors(["handover", str(tmp_path / "offline")], capsys)
     run = str(tmp_path / "offline")
