@@ -446,6 +446,20 @@ def test_ab_refuses_in_one_line(arguments: list[str], said: str, capsys: pytest.
     assert said in text
 
 
+def test_a_step_by_a_user_without_a_name_is_kept_as_the_command_line_s(
+    serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose user is in no /etc/passwd."""
+
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    service = serve()
+    assert run(capsys, "policies", "explore", "0.2", "--db", log(service))[0] == 0
+    assert service.log.read("SELECT who FROM deployments ORDER BY seq DESC LIMIT 1") == [("command line",)]
+
+
 def test_staging_says_if_the_gate_cannot_judge_and_exploring_is_the_way_out(
     serve: Serve, other: Made, capsys: pytest.CaptureFixture[str]
 ) -> None:
