@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 import segue
 from segue.advice import advise, best_episodes, diversity
 from segue.cli.main import main
+from segue.cli.recipe_flags import recipe_from_flags
 from segue.data import load
 from segue.presets import best_share
 from segue.recipe import Recipe
@@ -34,6 +37,12 @@ def test_actions_that_follow_from_the_state_are_narrow_and_random_ones_wide():
 def test_what_is_too_little_to_compare_is_not_compared():
     observations = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
     assert diversity(made(np.tanh(observations[:, :1]), observations)) is None
+
+
+def test_episodes_that_visit_different_states_are_not_compared():
+    source = np.random.default_rng(0)
+    observations = source.normal(size=(1500, 2)).astype(np.float32) + 100 * (np.arange(1500) // 50)[:, None]
+    assert diversity(made(source.uniform(-1, 1, (1500, 1)), observations)) is None
 
 
 def test_the_best_episodes_are_those_that_auto_clones():
@@ -102,6 +111,90 @@ def test_what_is_wrong_with_a_dataset_stands_among_the_findings():
     observations = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
     advice = advise(made(np.tanh(observations[:, :1]), observations), trial=False)
     assert any(finding.text.startswith("problem: a short dataset") for finding in advice.findings)
+
+
+def in_the_env(rewards: np.ndarray, length: int = 50):
+    """Random steps of Pendulum's spaces."""
+    source = np.random.default_rng(0)
+    observations = source.uniform(-1, 1, (len(rewards), 3)).astype(np.float32)
+    ends = np.arange(len(rewards)) % length == length - 1
+    following = np.where(ends[:, None], observations + 1, np.roll(observations, -1, axis=0))
+    columns = {"rewards": rewards, "next_observations": following, "action_low": [-2.0], "action_high": [2.0]}
+    return made(source.uniform(-2, 2, (len(rewards), 1)), observations, timeouts=ends, **columns)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "length", "words"),
+    [
+        (np.linspace(0, 1, 200), 1, "every episode has one step: the best of them were lucky"),
+        (np.linspace(0, 1, 200), 200, "1 episode: the best of so few are hardly a choice"),
+        (np.tile(np.repeat([0.0, 1.0], [480, 20]), 10), 50, "SAC goes on with IQL's critic and the dataset"),
+        (np.linspace(0, 1, 5000), 50, "the cloned policy stays deployed until live episodes show a better one"),
+    ],
+    ids=["a bandit's", "one episode", "sparse", "dense"],
+)
+def test_the_outlook_is_that_of_the_dataset(rewards, length, words):
+    advice = advise(in_the_env(rewards, length), trial=False, env="Pendulum-v1")
+    assert [words in finding.text for finding in advice.outlook].count(True) == 1
+
+
+def test_where_every_step_earns_the_same_the_longest_episodes_are_the_best():
+    dataset = load("segue:cartpole-mixed")
+    texts = [finding.text for finding in advise(dataset, trial=False).findings]
+    assert any(f"returns: {dataset.episode_returns.mean():,.4g} on average" in text for text in texts)
+    alike = in_the_env(np.ones(5000))
+    texts = [finding.text for finding in advise(alike, trial=False, env="Pendulum-v1").findings]
+    assert any("nothing can be said of how good it is" in text for text in texts)
+
+
+def test_the_command_is_the_recipe_of_the_task_that_was_asked_about():
+    task = {"env": "CartPole-v1", "env_kwargs": {"sutton_barto_reward": True}, "max_episode_steps": 90}
+    advice = advise("segue:cartpole-mixed", trial=False, clip_actions=True, **task)
+    given, flags = recipe_from_flags(shlex.split(advice.command)[2:], "run", "", [("out", str, "")])
+    assert given == advice.recipe
+    assert (given.max_episode_steps, flags.out) == (90, "runs/first")
+
+
+def timed(monkeypatch, **phases):
+    """A trial that takes these seconds, of which those of compilation and evaluation; returns what was run."""
+    ran = []
+
+    def run(recipe, folder, **_):
+        ran.append(recipe)
+        seed = {
+            name: {phase: seconds[i] for phase, seconds in phases.items()}
+            for i, name in enumerate(("wall_time_s", "compile_s", "evaluation_s"))
+        }
+        return SimpleNamespace(summary={"arms": {"only": {"seeds": {"0": seed}}}})
+
+    monkeypatch.setattr("segue.runner.run", run)
+    return ran
+
+
+def test_the_page_says_what_a_seed_costs_by_a_short_trial_without_compiling_and_evaluating(monkeypatch, capsys):
+    ran = timed(monkeypatch, offline=(21.0, 8.0, 1.0), online=(9.192, None, 1.0))
+    assert main(["advise", "segue:cartpole-mixed"]) == 0
+    page = capsys.readouterr().out
+    words = " ".join(page.split())  # lines are broken at the width of the screen
+    # 12 s for 400 of 50,000 updates and 8 s of compilation; 8.192 s for 1,024 of 49,000 live steps.
+    assert "each seed takes about 25 minutes on the dataset, about 7 minutes live, without evaluations" in words
+    assert "discrete CQL that goes on as it is neither fell nor stood still" in words
+    assert "  segue run --dataset segue:cartpole-mixed --seeds 3 --out runs/first\n" in page
+    (recipe,) = ran
+    assert (recipe.seeds, recipe.offline_steps, recipe.online_steps) == (1, 400, 1000 + 1024)
+    assert recipe.held_out == 0
+
+
+def test_without_an_environment_the_cost_is_that_of_the_dataset_alone(monkeypatch, capsys):
+    timed(monkeypatch, offline=(4.0, 3.68, None), online=(None, None, None))
+    assert main(["advise", "segue:cartpole-mixed", "--env", "none"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "each seed takes about 44 seconds on the dataset, without evaluations" in words
+    assert main(["advise", "segue:cartpole-mixed", "--env", "none", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["cost"] == {"offline_minutes": pytest.approx(43.68 / 60), "online_minutes": 0}
+    assert told["source"] == "segue:cartpole-mixed"
+    assert any("give --env" in finding["text"] for finding in told["outlook"])
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from segue.compiled import keep_programs, visible_cores
+from segue.compiled import keep_programs, use_programs_of_these_cores, visible_cores
 
 VARIABLES = (
     "SEGUE_PROGRAMS",
@@ -71,6 +71,31 @@ def test_a_directory_that_cannot_be_made_is_no_error(monkeypatch, tmp_path):
     monkeypatch.setenv("SEGUE_CACHE", str(tmp_path / "file"))
     keep_programs()
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+
+
+def test_a_directory_of_another_user_is_no_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("SEGUE_CACHE", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda place, mode: False)
+    keep_programs()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+
+
+def test_a_worker_of_a_program_that_uses_segue_as_a_library_keeps_its_own_settings():
+    use_programs_of_these_cores()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+
+
+def test_where_the_system_says_little_of_its_processor_programs_are_kept_too(monkeypatch, tmp_path):
+    """As on macOS: no /proc, and no say of which cores a process may use."""
+    monkeypatch.setenv("SEGUE_CACHE", str(tmp_path))
+    monkeypatch.delattr(os, "sched_getaffinity")
+
+    def absent(*_):
+        raise FileNotFoundError("/proc/cpuinfo")
+
+    monkeypatch.setattr("builtins.open", absent)
+    keep_programs()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"].endswith(f"/{os.cpu_count()}-cores")
 
 
 def test_a_second_process_takes_the_program_of_the_first_and_computes_the_same(monkeypatch, tmp_path):

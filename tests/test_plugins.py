@@ -15,9 +15,9 @@ import pytest
 import segue
 from segue.algorithms import ALGORITHMS, TD3
 from segue.bridges import BRIDGES
-from segue.data import npz
+from segue.data import FORMATS, npz
 from segue.errors import RecipeError, SegueError
-from segue.plugins import PluginError, Registry
+from segue.plugins import PluginError, Registry, module_of
 from segue.recipe import decode
 from toys import PENDULUM, pendulum_log
 
@@ -157,6 +157,33 @@ def test_a_class_whose_fields_would_be_lost_or_that_has_no_name_is_refused() -> 
 def test_a_file_that_means_another_class_of_the_same_name_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"'td3' of the file is from elsewhere, the one known here from segue"):
         decode("algorithm", {"name": "td3", "module": "elsewhere"}, ALGORITHMS)
+
+
+def test_a_format_is_registered_by_its_scheme_once(monkeypatch) -> None:
+    monkeypatch.setattr("segue.data.FORMATS._parts", dict(FORMATS._parts))
+    columns = segue.load(pendulum_log()).columns()
+    segue.register_dataset("my-format", lambda place: columns)
+    assert len(segue.load("my-format:anywhere")) == len(columns.rewards)
+    with pytest.raises(PluginError, match="the name 'npz' is taken by"):
+        segue.register_dataset("npz", lambda place: columns)
+
+
+def test_a_part_that_no_other_process_could_import_is_refused() -> None:
+    class Cell(TD3):
+        """Defined in a notebook."""
+
+    Cell.__module__ = "__main__"
+    with pytest.raises(PluginError, match=r"Cell is defined in the script or notebook itself.* move it into a module"):
+        module_of(Cell)
+
+
+def test_an_entry_point_and_its_part_have_one_name(monkeypatch) -> None:
+    from importlib.metadata import EntryPoint
+
+    other = EntryPoint("td4", "segue.algorithms.td3:TD3", "segue.algorithms")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [other])
+    with pytest.raises(PluginError, match=r"the entry point 'td4' is .*TD3, whose name is 'td3'; make them one"):
+        Registry("algorithm", {})["td4"]
 
 
 def test_an_entry_point_that_cannot_be_loaded_is_an_error_where_it_is_asked_for(monkeypatch) -> None:

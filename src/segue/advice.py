@@ -168,7 +168,7 @@ def diversity(dataset: Dataset) -> float | None:
 
 def _about(dataset: Dataset) -> tuple[Finding, ...]:
     texts = [f"{len(dataset):,} transitions in {_episodes(len(dataset.episode_starts))}"]
-    if dataset.rewards_known and np.ptp(dataset.rewards) > 0:
+    if _differ(dataset):
         returns, best = dataset.episode_returns, best_episodes(dataset)
         texts.append(
             f"returns: {returns.mean():,.4g} on average, {best.mean():,.4g} in the best {_episodes(len(best))}, "
@@ -202,7 +202,7 @@ def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
         found.append(Finding(f"{words} (segue evaluate RUN --offline)", "docs/evaluation.md"))
     elif len(dataset.episode_starts) < 2 * FEWEST_EPISODES:
         found.append(Finding(f"{_episodes(len(dataset.episode_starts))}: the best of so few are hardly a choice", HERE))
-    elif cloned and np.ptp(dataset.rewards) > 0:
+    elif cloned and _differ(dataset):
         best = best_episodes(dataset)
         words = f"cloning the best episodes hands over about what they earn, {best.mean():,.4g}"
         if best.mean() > 0 and len(best) < len(dataset.episode_starts):
@@ -234,6 +234,11 @@ def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
             Finding(f"{words}: it ended far above PPO on three of four tasks of locomotion", STUDIES["leaderboard"])
         )
     return tuple(found)
+
+
+def _differ(dataset: Dataset) -> bool:
+    """Whether rewards tell anything: also where every step earns the same, and some episodes are longer."""
+    return dataset.rewards_known and bool(np.ptp(dataset.rewards) > 0 or np.ptp(dataset.episode_returns) > 0)
 
 
 def _episodes(count: int) -> str:

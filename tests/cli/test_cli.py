@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import segue
+from segue.cli.launch import launch
 from segue.cli.main import COMMANDS, main
 from segue.cli.parse import whole_number
 from segue.data import npz
 from segue.data.dataset import Columns
-from toys import PENDULUM
+from segue.runner import RunFailed
+from toys import PENDULUM, pendulum
 
 QUICK = ["--online-steps", "40", "--warmup-steps", "10", "--eval-every", "20", "--eval-episodes", "2"]
 SMALL = ["--online.hidden-sizes", "8", "8", "--online.batch-size", "16"]
@@ -110,6 +114,25 @@ def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["handover", "nowhere"], "nowhere"),
         (["compare", "--online", "sac"], "no arm was given"),
         (["compare", "--online", "sac", "--arm", "x"], "--arm takes a name and its flags"),
+        (["compare", "--arm", "x", "", "--arm", "x", "--seed 1"], "two arms are named 'x'; rename one"),
+        (["compare", "--arm", "x", "--online sca"], "arm 'x': unknown algorithm 'sca': did you mean 'sac'?"),
+        (["compare", "a.json", "b.json"], "a.json: no such file"),
+        (["list", "--import"], "--import: no module is named; expected --import MODULE"),
+        (["list", "--import", "no_such_parts"], "--import: module 'no_such_parts' cannot be imported"),
+        (
+            ["run", "--online", "sac", "--bridges", "guard,q-filter,guard"],
+            "a bridge is named twice: guard, q-filter, guard",
+        ),
+        (["branch"], "segue branch needs a run directory first: segue branch RUN --online td3 --out DIR"),
+        (["branch", "--online", "sac"], "segue branch needs a run directory first"),
+        (
+            ["sweep", "--online", "sac", "--env", "Pendulum-v1", "--online-steps", "2000"],
+            "segue sweep needs --out: where the sweep goes",
+        ),
+        (
+            ["run", "--online", "sac", "--env", "Pendulum-v1", "--online-steps", "2000", "--cores", "2"],
+            "--cores and --gpus go with --on ray; on this machine --workers shares out the cores",
+        ),
         (["collect", "random", "--env", "Pendulum-v1", "--to", "npz:x.npz"], "expected WHAT:STEPS"),
         (["collect", "rando:5", "--env", "Pendulum-v1", "--to", "npz:x.npz"], "did you mean random:5?"),
         (["collect", "random:5", "--env", "Pendulum-v1", "--to", "hdf:x"], "expected minari:ID or npz:FILE"),
@@ -125,6 +148,46 @@ def test_bad_input_is_one_line_with_the_nearest_match_and_exit_code_2(
     monkeypatch.chdir(tmp_path)
     assert expected in errors(arguments, capsys)
     assert list(tmp_path.iterdir()) == [], "nothing was written"
+
+
+def test_commands_of_live_operation_name_the_package_that_is_missing(tmp_path: Path) -> None:
+    check = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "msgspec":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+from segue.cli.main import main
+for command in ("serve", "ab"):
+    assert main([command, "--db", "live.db"]) == 2
+"""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", check], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stderr.splitlines() == [
+        f"segue: segue {command} needs msgspec: pip install 'segue[live]'" for command in ("serve", "ab")
+    ]
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(("interrupt", "code"), [(KeyboardInterrupt(), 130), (None, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_command_says_that_it_can_go_on(
+    interrupt: Any, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = interrupt or KeyboardInterrupt()
+    stopped.exit_code = code
+
+    def main_of_list(arguments: list[str]) -> int:
+        raise stopped
+
+    monkeypatch.setattr("segue.cli.list.main", main_of_list)
+    assert main(["list"]) == code
+    assert capsys.readouterr().err == "segue: interrupted; the same command goes on\n"
+
+
+def test_the_version_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{segue.__version__}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -212,8 +275,37 @@ def test_run_report_evaluate_and_run_again_from_flags(
     assert (tmp_path / "both/learning_curves.png").exists()
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_run_that_fails_or_is_interrupted_says_what_happened_and_where_the_report_is(
+    interrupted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The results are those of a run that was stored; only how it ended is made up."""
+    status = "interrupted" if interrupted else "failed"
+    seeds = {"0": {"error": None}, "1": {"error": "the robot [left] fell"}}
+    found = SimpleNamespace(
+        status=status, report=tmp_path / "x/report.html", summary={"arms": {"run": {"seeds": seeds}}}
+    )
+
+    def compare(arms: Any, out: Path, **options: Any) -> Any:
+        assert options["command"] == "segue run x.json --out x"
+        if interrupted:
+            return found
+        raise RunFailed(found)
+
+    monkeypatch.setattr("segue.runner.compare", compare)
+    monkeypatch.setattr("segue.report.decode", lambda summary, name: name)
+    monkeypatch.setattr("segue.report.terminal_report", lambda run: f"the table of {run}")
+    place = SimpleNamespace(out=Path("x"), workers=None, on=None, cores=None, gpus=0, track=None, checkpoint_every=60)
+    assert launch({"run": pendulum()}, place, ["run", "x.json", "--out", "x"]) == (130 if interrupted else 1)
+    said = capsys.readouterr().out
+    assert "the table of x" in said
+    assert ("run, seed 1: the robot [left] fell" in said) == (not interrupted)
+    assert ("Interrupted, and saved: the results so far are in the report" in said) == interrupted
+    assert f"Report: {tmp_path}/x/report.html" in said
+
+
 def test_a_run_that_ends_at_the_switch_or_never_had_one_has_no_handover_to_show(
-    log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = [
         "--dataset",
@@ -227,9 +319,21 @@ def test_a_run_that_ends_at_the_switch_or_never_had_one_has_no_handover_to_show(
         "--eval-every",
         "2",
     ]
-    assert main(["run", *flags, "--eval-episodes", "1", "--out", str(tmp_path / "offline")]) == 0
+    flags += ["--replay", "mixed", "--eval-episodes", "1"]
+    assert main(["run", *flags, "--out", str(tmp_path / "offline")]) == 0
     capsys.readouterr()
     assert "no online phase" in errors(["handover", str(tmp_path / "offline")], capsys)
+    run = str(tmp_path / "offline")
+    assert "needs --out: where the branch goes" in errors(
+        ["branch", run, "--online", "ppo", "--online-steps", "4000"], capsys
+    )
+    preset = ["branch", run, "--preset", "wsrl", "--out", str(tmp_path / "b")]
+    assert "--preset has no use here: what the flags do not name is the run's" in errors(preset, capsys)
+    branched: dict[str, Any] = {}
+    monkeypatch.setattr("segue.cli.branch.launch", lambda arms, *rest, **more: branched.update(arms) or 0)
+    online = ["--online", "ppo", "--online-steps", "4000", "--out", str(tmp_path / "b")]
+    assert main(["branch", run, *online]) == 0
+    assert (branched["run"].online.name, branched["run"].replay, branched["run"].offline.name) == ("ppo", None, "bc")
     scratch = ["--env", PENDULUM, "--online", "sac", *SMALL, *QUICK]
     assert main(["run", *scratch, "--out", str(tmp_path / "scratch")]) == 0
     capsys.readouterr()
@@ -255,6 +359,40 @@ def arms_of(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> dict[str, 
     monkeypatch.setattr("segue.cli.compare.launch", lambda arms, *rest: found.update(arms) or 0)
     assert main(["compare", *arguments]) == 0
     return found
+
+
+def test_arms_may_be_recipe_files_named_by_their_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    for name, seed in (("a", 1), ("b", 2), ("old/a", 3)):
+        (tmp_path / name).mkdir(parents=True)
+        recipe = pendulum(seed=seed, dataset="npz:log.npz").to_dict()
+        (tmp_path / name / "recipe.json").write_text(json.dumps({"arms": {"run": recipe}}))
+    monkeypatch.chdir(tmp_path)
+    arms = arms_of(monkeypatch, ["a/recipe.json", "b/recipe.json", "--out", "both"])
+    assert {name: arm.seed for name, arm in arms.items()} == {"a": 1, "b": 2}
+    said = errors(["compare", "a/recipe.json", "old/a/recipe.json"], capsys)
+    assert "old/a/recipe.json: an arm named 'a' came before; rename that run directory" in said
+
+
+def test_a_sweep_ends_with_what_came_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Found:
+        directory, status = tmp_path / "x", "complete"
+
+        def __str__(self) -> str:
+            return "best: alpha=[2.5]"
+
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("segue.sweeps.sweep", lambda recipe, out, **options: asked.update(options, out=out) or Found())
+    flags = ["--online", "sac", "--env", "Pendulum-v1", "--online-steps", "2000", "--vary", "online.discount=0.9,0.99"]
+    for Found.status, code in (("complete", 0), ("failed", 1), ("interrupted", 130)):
+        assert main(["sweep", *flags, "--confirm", "3", "--out", "x"]) == code
+        said = capsys.readouterr().out
+        assert "best: alpha=[2.5]\n" in said
+        assert ("Interrupted, and saved: the same command goes on." in said) == (code == 130)
+        assert f"Sweep: {tmp_path / 'x'}" in said
+    assert (asked["vary"], asked["confirm"]) == ({"online.discount": [0.9, 0.99]}, 3)
+    assert asked["command"] == f"segue sweep {' '.join(flags)} --confirm 3 --out x"
 
 
 def test_an_arms_own_dataset_takes_the_place_of_the_common_ones(monkeypatch: pytest.MonkeyPatch) -> None:

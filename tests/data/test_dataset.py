@@ -120,6 +120,16 @@ def test_integer_actions_are_discrete():
     assert dataset.spaces.action_size == 4
 
 
+def test_times_since_1970_lose_their_steps_in_32_bits_which_is_noted():
+    rows = 20_000
+    times = 1.7e9 + np.arange(rows, dtype=np.float64)[:, None]
+    log = {"observations": times, "actions": np.zeros((rows, 1)), "rewards": np.zeros(rows)}
+    ends = np.arange(rows) == rows - 1
+    noted = [note for note in load({**log, "terminals": ends}).notes if "loses its steps in 32-bit floats" in note]
+    assert len(noted) == 1
+    assert "Subtract an offset, in the environment too" in noted[0]
+
+
 def test_a_dataset_without_timeouts_says_what_that_hides():
     notes = load(a_log(timeouts=None, next_observations=None)).notes
     assert any("no 'timeouts'" in note for note in notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -75,6 +76,52 @@ def test_lerobot_episodes_that_are_cut_short_are_refused(tmp_path: Path) -> None
     lines.write_text(lines.read_text().replace('"length": 4', '"length": 5'))
     with pytest.raises(DataError, match="episode 1 has 4 rows, its metadata say 5"):
         segue.load(tmp_path / "robot")
+
+
+def rewritten(name: str, content: str):
+    """A change to a folder: one of its files has this content."""
+    return lambda folder: (folder / name).write_text(content)
+
+
+def without_frames(folder: Path) -> None:
+    for path in folder.glob("data/**/*.parquet"):
+        pa.parquet.write_table(pa.parquet.read_table(path).drop_columns(["frame_index"]), path)
+
+
+INFO, EPISODES = "meta/info.json", "meta/episodes.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (shutil.rmtree, "robot: there is no such folder; expected a downloaded dataset, with 'meta' and 'data' in it"),
+        (lambda folder: shutil.rmtree(folder / "data"), r"robot: there is no data/.*\.parquet in it; copy the folder"),
+        (lambda folder: (folder / INFO).unlink(), "robot: there is no meta/info.json in it; copy"),
+        (rewritten(INFO, "{"), r"info\.json: cannot be read as LeRobot's info.json \(Expecting property name"),
+        (rewritten(INFO, "[]"), r"info\.json: cannot be read .*expected an object with a 'codebase_version'"),
+        (rewritten(INFO, '{"codebase_version": "v1.6"}'), "robot: LeRobot's format v1.6; expected v2 or v3"),
+        (rewritten(INFO, '{"codebase_version": "v2.1", "features": {"action": 3}}'), "'features' is no object that"),
+        (rewritten(INFO, '{"codebase_version": "v2.1", "total_episodes": "2"}'), "'total_episodes' is no whole number"),
+        (without_frames, "robot: its files have no 'episode_index' or no 'frame_index'; there is observation.state"),
+        (rewritten(EPISODES, "{"), "meta: the list of episodes cannot be read .Expecting property name"),
+        (rewritten(EPISODES, '{"episode_index": 0, "length": "x"}'), "meta: the list of episodes cannot be read"),
+    ],
+    ids=["folder", "data", "no info", "cut", "a list", "version", "features", "total", "frames", "episodes", "lengths"],
+)
+def test_a_damaged_lerobot_folder_is_named(tmp_path: Path, damage, words: str) -> None:
+    uri = lerobot(tmp_path / "robot", "v2.1")
+    damage(tmp_path / "robot")
+    with pytest.raises(DataError, match=words):
+        segue.load(uri)
+
+
+def test_a_lerobot_action_whose_entries_have_no_names_is_numbered(tmp_path: Path) -> None:
+    uri = lerobot(tmp_path / "robot", "v2.1")
+    features = {"observation.state": {"names": None}, "action": {"names": {"motors": ["hip", "knee"]}}}
+    (tmp_path / "robot" / INFO).write_text(json.dumps({"codebase_version": "v2.1", "features": features}))
+    encoding = segue.load(uri).encoding
+    assert encoding.observations[0] == "observation.state[0]"
+    assert encoding.actions == ("action[hip]", "action[knee]")
 
 
 def test_neorl_archives_are_read_by_their_names(tmp_path: Path) -> None:
@@ -177,6 +224,28 @@ def test_a_mixture_reads_as_it_is_written_and_holds_out_of_every_part() -> None:
     assert uri_of(uri) == uri
 
 
+def test_a_mixture_that_cannot_be_one_line_has_none_or_says_why() -> None:
+    log = as_dict(MADE)
+    assert uri_of(segue.Mixture([log, "npz:a.npz"])) is None
+    assert uri_of(["npz:a.npz", "b.csv"]) == "npz:a.npz + csv:b.csv"
+    assert uri_of("npz:a@home.npz + b.csv") == "npz:a@home.npz + csv:b.csv", "not every @ is followed by a weight"
+    with pytest.raises(
+        DataError, match=r"separates the parts .* list the parts of a mixture within the mixture one by one"
+    ):
+        uri_of(segue.Mixture(["npz:a.npz + npz:b.npz", "npz:c.npz"]))
+
+
+@pytest.mark.parametrize("name", ["behaviour_log_prob", "cost", "allowed_actions"])
+def test_what_a_part_of_a_mixture_lacks_is_left_out_and_noted(name: str, tmp_path: Path) -> None:
+    bare = as_dict(MADE) | {"actions": np.arange(7) % 3, "discrete_actions": 3}
+    own = {"behaviour_log_prob": -np.ones(7), "cost": np.ones(7), "allowed_actions": np.ones((7, 3))}
+    np.savez(tmp_path / "bare.npz", **bare)
+    joined = segue.load(segue.Mixture([bare | {name: own[name]}, f"npz:{tmp_path}/bare.npz"]))
+    assert getattr(joined, name) is None
+    assert any(f"are left out: npz:{tmp_path}/bare.npz has none" in note for note in joined.notes)
+    assert len(getattr(segue.load(segue.Mixture([bare | {name: own[name]}] * 2)), name)) == 14
+
+
 def test_without_weights_a_mixture_is_one_dataset() -> None:
     parts = [as_dict([episode]) for episode in MADE]
     dataset = segue.load(segue.Mixture(parts))
@@ -192,6 +261,10 @@ def test_without_weights_a_mixture_is_one_dataset() -> None:
         (lambda a, b: segue.Mixture([a, b], [1.0]), "2 datasets and 1 weights"),
         (lambda a, b: segue.Mixture([a, b], [1.0, 0.0]), "expected numbers above 0"),
         (lambda a, b: "npz:a@0.7 + npz:b", "some parts have a weight"),
+        (lambda a, b: [], "a mixture has no parts; expected one dataset or more"),
+        (lambda a, b: segue.Mixture([a, b | {"action_low": [-1, -1], "action_high": [1, 1]}]), "names the bounds of"),
+        (lambda a, b: "robots/pusht", "If it is a LeRobot dataset, download its folder and write lerobot:FOLDER"),
+        (lambda a, b: "d4rl.pkl", "Segue does not unpickle; save its arrays by numpy.savez and write npz:FILE"),
         (lambda a, b: [a, b], "concatenate the trajectories"),
         (lambda a, b: 5, "given as a int"),
         (lambda a, b: {1: a}, "missing 'observations'"),

@@ -114,6 +114,38 @@ def test_parquet_files_read_in_parts_are_the_dataset_read_as_a_whole(
     assert same(mapped.write(tmp_path / "log", made), load(uri))
 
 
+def test_where_every_row_is_an_episode_parts_end_at_any_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tabular, "PART_ROWS", 13)
+    columns = {name: column for name, column in table().items() if name != "terminated"}
+    uri = parquet(tmp_path / "log.parquet", columns) + "?episode=row"
+    made = list(parts(uri))
+    assert [len(part) for part in made] == [13, 13, 13, 13, 8]
+    assert same(mapped.write(tmp_path / "log", made), load(uri))
+
+
+def test_a_parquet_file_that_is_damaged_or_empty_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "log.parquet"
+    parquet(file, {name: column[:0] for name, column in table().items()})
+    with pytest.raises(DataError, match=r"log\.parquet: the file has no rows"):
+        mapped.write(tmp_path / "log", parts(f"parquet:{file}"))
+    parquet(file, table())
+    content = bytearray(file.read_bytes())
+    content[4:200] = b"\xff" * 196  # the first pages; the footer is whole
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"log\.parquet: cannot be read as Parquet"):
+        mapped.write(tmp_path / "log", parts(f"parquet:{file}"))
+    with pytest.raises(DataError, match="parquet:: nothing follows the colon"):
+        next(parts("parquet:"))
+    assert [path.name for path in tmp_path.iterdir()] == ["log.parquet"]
+
+
+def test_parts_of_a_mixture_follow_each_other_and_have_no_weights(tmp_path: Path) -> None:
+    uris = [parquet(tmp_path / f"{name}.parquet", table()) for name in "ab"]
+    assert same(mapped.write(tmp_path / "log", parts(" + ".join(uris))), load(" + ".join(uris)))
+    with pytest.raises(DataError, match="weights are not kept when parts become one dataset; leave them out"):
+        next(parts(f"{uris[0]}@0.7 + {uris[1]}@0.3"))
+
+
 def test_what_cannot_be_read_in_parts_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tabular, "PART_ROWS", 13)
     columns = table()

@@ -127,6 +127,34 @@ def test_a_malformed_id_is_refused_before_any_download(name):
         load(f"minari:{name}")
 
 
+def test_a_local_root_that_cannot_be_used_is_named(root, monkeypatch):
+    (root / "file").write_text("")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(root / "file"))
+    with pytest.raises(
+        DataError, match=r"test-v0: the local root cannot be used .*; set MINARI_DATASETS_PATH to a folder"
+    ):
+        load("minari:test-v0")
+
+
+def test_a_disk_that_fills_up_while_writing_leaves_nothing_behind(root, monkeypatch):
+    whole = minari.create_dataset_from_buffers
+
+    def full(*arguments, **options):
+        whole(*arguments, **options)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(minari, "create_dataset_from_buffers", full)
+    with pytest.raises(OSError, match="No space left"):
+        write("test-v0", pendulum_episodes([(3, True)]), **PENDULUM)
+    assert not (root / "test-v0").exists()
+
+
+def test_a_dataset_without_a_step_is_refused(root):
+    create("empty-v0", [], spaces.Box(-9, 9, (1,)), spaces.Box(-1, 1, (1,)))
+    with pytest.raises(DataError, match=f"the dataset is empty: no episode in {root}/empty-v0 has a step"):
+        load("minari:empty-v0")
+
+
 def test_a_damaged_dataset_names_its_folder(root):
     write("test-v0", pendulum_episodes([(3, True)]), **PENDULUM)
     data = root / "test-v0/data/main_data.hdf5"

@@ -32,6 +32,43 @@ def test_masks_say_which_ends_of_trajectories_are_true_terminals():
     assert any("'masks' is 1 - terminal" in note for note in dataset.notes)
 
 
+def test_masks_alone_say_where_terminals_are_and_starts_where_episodes_end():
+    masks = np.ones(300)
+    masks[149] = 0
+    without = {"terminals": None, "timeouts": None, "next_observations": None}
+    dataset = load(walks(**without, masks=masks, is_first=np.roll(ENDS, 1)))
+    assert dataset.episode_terminals.tolist() == [False, False, True, False, False, False]
+    assert any("0 marks true terminals; nothing marks ends of trajectories" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"terminals": None, "masks": np.full(300, 2)},
+            r"column of masks holds int64 of shape \(300,\); expected 0 or 1",
+        ),
+        ({"terminals": None, "masks": np.ones(299)}, "the column of timeouts .* in each of 299 rows"),
+        (
+            {"allowed_actions": np.ones((300, 2))},
+            "'allowed_actions' says which .* the actions are continuous; leave it out",
+        ),
+        ({"env_spec": "{"}, "'env_spec' is not the JSON of an environment"),
+        ({"env_spec": '{"nmae": "A-v0"}'}, "'env_spec' is not the JSON of an environment .*nmae"),
+    ],
+    ids=["masks of twos", "masks cut", "mask of continuous actions", "spec cut", "spec of another kind"],
+)
+def test_what_a_dataset_says_of_itself_has_to_make_sense(changes, words):
+    with pytest.raises(DataError, match=words):
+        load(walks(**changes))
+
+
+def test_a_cost_that_is_no_column_is_left_out_and_noted():
+    dataset = load(walks(cost=[[1.0], [1.0, 2.0]]))
+    assert dataset.cost is None
+    assert any("left out: 'cost' is not an array" in note for note in dataset.notes)
+
+
 def test_dones_are_explained_alone_and_read_beside_timeouts():
     with pytest.raises(DataError, match="'dones' does not tell terminal states from time limits"):
         load(walks(terminals=None, timeouts=None, dones=ENDS))
@@ -89,3 +126,6 @@ def test_an_environment_settles_what_integer_actions_mean():
     with pytest.raises(segue.SegueError, match="add action_low and action_high"):
         seen.in_space(box(-1, 1, (1,)))
     assert not load(walks(actions=np.arange(300) % 2)).in_space(box(-1, 1, (1,))).spaces.discrete
+    for other in (load(walks()), load(walks(actions=np.arange(300) % 2, discrete_actions=2))):
+        assert other.in_space(discrete(7)) is other, "the dataset says itself what its actions are"
+    assert seen.in_space(spaces.MultiDiscrete([2, 2])) is seen

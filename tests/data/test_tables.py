@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import decimal
+import gzip
 import json
 from pathlib import Path
 
@@ -163,6 +165,191 @@ def test_what_is_wrong_is_named_by_file_row_and_column(tmp_path: Path, change, m
         segue.load(Table(path, **{**MAPPING, "observation": ["f_*", "city"], **mapping}))
 
 
+#: Two rows of one episode, under the usual names.
+ROWS = {"obs": [0.0, 1.0], "action": [0, 1], "reward": [0.0, 1.0], "terminal": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    ("columns", "mapping", "words"),
+    [
+        pytest.param(
+            {"reward": [[0, 1], [1, 0]]}, {}, "'reward' holds lists; expected one reward per row", id="rewards"
+        ),
+        pytest.param({"terminal": [[0, 1], [1, 0]]}, {}, "'terminal' holds lists; expected 0 or 1", id="ends"),
+        pytest.param({"p": [[0.5], [0.5, 1]]}, {"propensity": "p"}, "row 1: the list in column 'p' has", id="ragged"),
+        pytest.param({"p": [[0.5, 1], [0.5, 1]]}, {"propensity": "p"}, "'p' holds lists; expected one prob", id="p"),
+        pytest.param({"c": [[5, 6], [7, 8]]}, {"cost_column": "c"}, "'c' holds lists; expected one cost", id="costs"),
+        pytest.param({"reward": [0.0, float("inf")]}, {}, "row 1: column 'reward' is missing or not finite", id="inf"),
+        pytest.param(
+            {"obs": [[0.0, 1.0], [None, 1.0]]}, {}, "row 1: column 'obs' is missing or not", id="gap in a list"
+        ),
+        pytest.param(
+            {"obs": [pd.Timestamp(0)] * 2}, {}, "column 'obs' holds timestamp.*; expected numbers", id="times"
+        ),
+        pytest.param({"episode": [[1], [2]]}, {}, "'episode' holds list.*; expected numbers, times or text", id="ids"),
+        pytest.param(
+            {"next_obs_0": [1.0, 2.0], "next_obs_1": [1.0, 2.0]},
+            {},
+            "next observations have 2 numbers, observations 1; expected the same columns",
+            id="too many next",
+        ),
+        pytest.param(
+            {"action": [0.0, 1.5]},
+            {"discrete": "yes"},
+            "row 1: column 'action' is 1.5; expected a whole",
+            id="fractions as discrete",
+        ),
+        pytest.param(
+            {"action": [[0, 1], [1, 1]]},
+            {"discrete": "yes"},
+            "one value per row; there is 'action', which holds",
+            id="lists as discrete",
+        ),
+        pytest.param(
+            {"a": [0, 1]},
+            {"action": ["action", "a"], "discrete": 2},
+            "one column .*; there is action, a",
+            id="columns as discrete",
+        ),
+        pytest.param(
+            {"a": ["l", "r"]},
+            {"action": ["action", "a"]},
+            "column 'a' holds text; .* several columns, are num",
+            id="text among columns of actions",
+        ),
+        pytest.param(
+            {"action": ["l", "r"]},
+            {"discrete": "no"},
+            "'action' holds text; continuous actions, .* are num",
+            id="text as continuous",
+        ),
+        pytest.param({}, {"discrete": "maybe"}, "--discrete is 'maybe'; expected yes, no, or the number", id="maybe"),
+        pytest.param(
+            {"action": [0.5, 0.1]},
+            {"action_low": "low", "action_high": 1},
+            "the bound 'low' of the actions is no",
+            id="bound that is no number",
+        ),
+        pytest.param(
+            {"allowed_actions": [[1, 1], [1, 2]]},
+            {},
+            "row 1: column 'allowed_actions' holds other numbers",
+            id="mask of twos",
+        ),
+    ],
+)
+def test_what_a_column_cannot_mean_is_refused(columns, mapping, words) -> None:
+    with pytest.raises(DataError, match=f"^Table.*{words}"):
+        segue.load(Table(pa.table(ROWS | columns), **mapping))
+
+
+def test_texts_that_are_all_different_are_an_identifier() -> None:
+    rows = {"obs": [f"user {i}" for i in range(257)], "action": 0, "reward": 0.0, "terminal": 1}
+    with pytest.raises(DataError, match="column 'obs' has 257 different texts, more than 256: that is an identifier"):
+        segue.load(pd.DataFrame(rows))
+
+
+HEADER = b"obs,action,reward,terminal\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("log.parquet", b"nonsense", "cannot be read as Parquet .*magic bytes"),
+        ("log.ndjson", b'{"obs": 1\nnonsense', "cannot be read as one JSON object per line .*JSON parse error"),
+        ("log.csv", HEADER + b"1,2,3,4,5\n", "cannot be read as CSV with a header .*Expected 4 columns, got 5"),
+        ("log.csv", b"\n\n", "cannot be read as CSV with a header .*Empty CSV file"),
+        ("log.csv.gz", gzip.compress(b""), "cannot be read as CSV with a header .*Empty CSV file"),
+        (
+            "log.csv.gz",
+            gzip.compress(HEADER + b"0,1,1,1\n")[:-12],
+            "cannot be read as CSV with a header .*[Tt]runcated",
+        ),
+        ("log.csv", HEADER, "the file has no rows"),
+        ("log.csv", b"obs,obs,reward\n1,2,3\n", "two columns are named 'obs'; rename one"),
+    ],
+    ids=["parquet", "json", "ragged", "blank", "empty gzip", "cut gzip", "header only", "two of one name"],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name}: {words}"):
+        segue.load(tmp_path / name)
+
+
+class Broken:
+    """A frame whose library fails."""
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        raise RuntimeError("the connection was closed")
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (Broken(), "Broken: cannot be read as a table .the connection was closed"),
+        (pd.DataFrame({name: [] for name in ROWS}), "DataFrame: the table has no rows"),
+        (pa.table([*ROWS.values(), [0, 1]], names=[*ROWS, "obs"]), "Table: two columns are named 'obs'; rename one"),
+    ],
+    ids=["broken", "empty", "two of one name"],
+)
+def test_a_frame_that_is_no_dataset_is_refused(frame, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        segue.load(frame)
+
+
+def test_files_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
+    parts = [ROWS, {"rew" if name == "reward" else name: column for name, column in ROWS.items()}]
+    parts.append(ROWS | {"reward": ["high", "low"]})
+    for number, part in enumerate(parts):
+        pa.csv.write_csv(pa.table(part), tmp_path / f"{number}.csv")
+    with pytest.raises(DataError, match=r"1\.csv: its columns are not those of .*0\.csv: only one .* has 'rew'"):
+        segue.load(f"csv:{tmp_path}/0.csv,{tmp_path}/1.csv")
+    with pytest.raises(DataError, match=r"0\.csv …: the files do not fit together .*reward"):
+        segue.load(f"csv:{tmp_path}/0.csv,{tmp_path}/2.csv")
+    with pytest.raises(DataError, match=r"csv:.*x-\*\.csv: no file matches; looked from "):
+        segue.load(f"csv:{tmp_path}/x-*.csv")
+
+
+@pytest.mark.parametrize("cost", [["low", "high"], [[1, 2], [3, 4]]], ids=["texts", "lists"])
+def test_a_column_named_cost_that_is_none_is_left_out_and_noted(cost) -> None:
+    read = segue.load(pa.table(ROWS | {"cost": cost}))
+    assert read.cost is None
+    assert any("'cost' is left out: it is no cost, which is a number in every row" in note for note in read.notes)
+
+
+def test_decimals_and_whole_numbers_stored_as_fractions_are_numbers() -> None:
+    rows = ROWS | {"reward": [decimal.Decimal("0.25"), decimal.Decimal("1.50")], "action": [0.0, 1.0]}
+    read = segue.load(Table(pa.table(rows), discrete="yes"))
+    assert read.rewards.tolist() == [0.25, 1.5]
+    assert read.actions.tolist() == [0, 1]
+    assert read.spaces.discrete
+
+
+def test_texts_of_next_observations_are_numbered_as_those_of_observations() -> None:
+    """Though the first does not occur among the next ones."""
+    rows = {"obs": ["a", "b"], "next_obs": ["b", "b"], "action": [0, 1], "reward": [0.0, 1.0], "terminal": [0, 1]}
+    read = segue.load(pa.table(rows))
+    assert read.observations.tolist() == [[1, 0], [0, 1]]
+    assert read.next_observations[0].tolist() == [0, 1]
+
+
+def test_without_a_column_of_episodes_one_ends_where_steps_start_again_or_a_file_ends(tmp_path: Path) -> None:
+    rows = {"obs": [0.0, 1.0, 2.0, 3.0, 4.0], "action": 0.5, "reward": 1.0, "step": [0, 1, 0, 1, 2]}
+    steps = segue.load(Table(pd.DataFrame(rows), terminal="end"))
+    assert steps.episode_lengths.tolist() == [2, 3]
+    assert any("one ends where 'step' starts again" in note for note in steps.notes)
+    for number, part in enumerate((slice(0, 2), slice(2, 5))):
+        pd.DataFrame(rows).drop(columns="step")[part].to_csv(tmp_path / f"{number}.csv", index=False)
+    files = segue.load(f"csv:{tmp_path}/*.csv?terminal=end")
+    assert files.episode_lengths.tolist() == [2, 3]
+    assert "every file is one episode" in files.notes
+    for number, part in enumerate(([0, 1], [5, 6, 0])):
+        pd.DataFrame({"obs": part, "action": 0.5, "reward": 1.0, "step": part}).to_csv(
+            tmp_path / f"{number}.csv", index=False
+        )
+    assert segue.load(f"csv:{tmp_path}/*.csv?terminal=end").episode_lengths.tolist() == [2, 2, 1]
+
+
 def test_every_row_may_be_an_episode_of_its_own(log: str) -> None:
     dataset = segue.load(Table(log, **{**MAPPING, "episode": "row"}, observation="f_*"))
     assert len(dataset.episode_starts) == 4
@@ -179,12 +366,19 @@ def test_the_same_episode_numbers_in_two_files_are_different_episodes(tmp_path: 
 
 def test_rewards_by_a_rule_of_the_user(log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my_rewards.py").write_text("def speed(episode):\n    return episode['f_0'] * 10\n\nwrong = len\n")
+    (tmp_path / "my_rewards.py").write_text(
+        "def speed(episode):\n    return episode['f_0'] * 10\n\nwrong = len\n"
+        "def typo(episode):\n    return episode['speeed']\n"
+    )
     mapping = {**MAPPING, "observation": "f_*", "terminal": "end"}
     assert segue.load(Table(log, **mapping | {"reward": "my_rewards:speed"})).rewards == pytest.approx([3, 4, 1, 2])
     assert segue.load(Table(log, **mapping | {"reward": "success"})).rewards.tolist() == [0, 1, 0, 1]
     assert segue.load(Table(log, **mapping | {"reward": "none"})).rewards.tolist() == [0, 0, 0, 0]
-    for rule, words in {"my_rewards:wrong": r"returned shape \(\)", "my_rewards:no": "no function 'no'"}.items():
+    for rule, words in {
+        "my_rewards:wrong": r"returned shape \(\)",
+        "my_rewards:no": "no function 'no'",
+        "my_rewards:typo": "my_rewards:typo raised KeyError in episode 0: 'speeed'",
+    }.items():
         with pytest.raises(DataError, match=words):
             segue.load(Table(log, **mapping | {"reward": rule}))
 

@@ -222,6 +222,46 @@ def test_a_service_that_cannot_begin_says_why_and_begins_no_log(
     assert "--policy" not in arguments or not (tmp_path / "new.db").exists()
 
 
+def test_a_simulated_world_gets_the_token_and_ends_with_the_service_however_that_ends(
+    tmp_path: Path, switch: Made, monkeypatch: Any, capsys: Any
+) -> None:
+    begun: list[Any] = []
+
+    class World:
+        ended = ""
+
+        def __init__(self, command: list[str], env: dict[str, str]) -> None:
+            self.command, self.env = command, env
+            begun.append(self)
+
+        def terminate(self) -> None:
+            self.ended = "told to end"
+
+        def wait(self) -> None:
+            self.ended += ", and waited for"
+
+    def fails(self: Any, sockets: Any) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(subprocess, "Popen", World)
+    monkeypatch.setattr("uvicorn.Server.run", fails)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    place = ["--db", str(tmp_path / "live.db"), "--policy", str(switch.directory), "--port", "0", "--token", "secret"]
+    names = ["--host", "127.0.0.2", "--allow-host", "policy.example"]
+    assert main(["serve", *place, *names, "--simulate", "cartpole", "--traffic.clients", "3"]) == 2
+    said = capsys.readouterr()
+    assert said.err == "segue: Too many open files\n"
+    (world,) = begun
+    assert world.command[1:4] == ["-m", "segue.live.worlds", "cartpole"]
+    address = world.command[world.command.index("--url") + 1]
+    assert f"segue: {address} serves" in said.out
+    assert address.startswith("http://127.0.0.2:")
+    assert "--traffic.clients=3" in world.command
+    assert world.env["SEGUE_TOKEN"] == "secret", "never on a command line, where other users can read it"
+    assert "secret" not in world.command
+    assert world.ended == "told to end, and waited for"
+
+
 @pytest.mark.parametrize("port", ["70000", "65536", "-1"])
 def test_a_port_out_of_range_is_said(port: str, capsys: Any) -> None:
     assert main(["serve", "--port", port, "--db", "new.db"]) == 2

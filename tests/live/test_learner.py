@@ -308,11 +308,18 @@ def test_its_directory_is_no_run_to_be_resumed_in_a_simulator(made: Path, capsys
     assert "is of segue learn, which goes on with it" in capsys.readouterr().err
 
 
-def test_the_command_learns_with_the_flags_of_a_run(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_learns_with_the_flags_of_a_run(
+    made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     flags = "--online cal-ql --online.hidden-sizes 8 8 --online.batch-size 16 --replay online-only --dataset None"
     command = ["learn", "--db", str(made / "live.db"), "--run", str(made / "run"), "--out", str(made / "learn")]
     assert main([*command, "--every", "200", "--once", *flags.split()]) == 0
-    assert "(learn-200), trained to row" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "(learn-200), trained to row" in said
+    assert "\r\x1b[K" in said, "on a terminal one line is written over"
+    (note,) = [line for line in said.split("\n") if "(learn-200), trained to row" in line]
+    assert "\x1b[K" not in note, "what stays begins a line of its own"
     written = json.loads((made / "learn" / "recipe.json").read_text())
     assert (written["dataset"], written["replay"]["name"], written["online_steps"]) == (None, "online-only", 100_000)
     assert main(["report", str(made / "learn"), "--out", str(made / "page")]) == 0

@@ -19,6 +19,7 @@ from serving import HERE, Serve
 from starlette.testclient import TestClient
 
 from segue.cli.main import main
+from segue.deployment.policy import load_policy
 from segue.errors import SegueError
 from segue.live import Service, admin
 from segue.live.admin import routes
@@ -375,6 +376,8 @@ def test_ab_says_which_policy_of_a_log_is_better(
     assert sum(arm["units"] for arm in found["arms"].values()) == 200
     assert found["interval"][0] < 2.0 < found["interval"][1]
     assert "never shared units" in run(capsys, "ab", "other", "other", "--db", log(service))[1]
+    longer = json.loads(run(capsys, "ab", "--db", log(service), "--window", "1000", "--json")[1])
+    assert sum(arm["waiting"] for arm in longer["arms"].values()) == 200, "their window is still open"
 
 
 def test_ab_judges_two_exported_policies_from_a_dataset(
@@ -398,6 +401,33 @@ def test_ab_judges_two_exported_policies_from_a_dataset(
     assert found["verdict"].startswith("not enough evidence that they differ")
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_ab_says_which_of_two_exported_policies_a_dataset_shows_to_be_better(
+    switch: Made, other: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str], order: tuple[int, int]
+) -> None:
+    """Uniform actions, of which those that `other` takes and `switch` does not are rewarded."""
+    rng = np.random.default_rng(0)
+    rows = 6000
+    observations = rng.normal(size=(rows, 3)).astype(np.float32)
+    actions = rng.integers(4, size=rows)
+    wanted, avoided = (np.exp(load_policy(made.directory).log_probs(observations)) for made in (other, switch))
+    taken = np.arange(rows), actions
+    data = {
+        "observations": observations,
+        "actions": actions,
+        "rewards": (wanted[taken] > avoided[taken]).astype(np.float32),
+        "terminals": np.ones(rows, bool),
+        "behaviour_log_prob": np.full(rows, np.log(1 / 4)),
+        "discrete_actions": np.array(4),
+    }
+    np.savez(tmp_path / "log.npz", **data)
+    places = [str((switch, other)[i].directory) for i in order]
+    code, text = run(capsys, "ab", *places, "--dataset", str(tmp_path / "log.npz"))
+    assert code == 0
+    assert f"{other.directory} is better than {switch.directory} by 0." in text
+    assert "effective episodes" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -405,6 +435,8 @@ def test_ab_judges_two_exported_policies_from_a_dataset(
         (["a", "--db", "x.db"], "expected two, or none"),
         (["--db", "no.db"], "no live log here"),
         (["--db", "x.db", "--alpha", "2"], "between 0 and 1"),
+        (["--db", "x.db", "--window", "nan"], "--window is nan; expected seconds above 0, with --db"),
+        (["a", "b", "--dataset", "x.npz", "--window", "60"], "--window is 60; expected seconds above 0, with --db"),
         (["--dataset", "x.npz"], "expected two directories"),
     ],
 )
@@ -412,6 +444,20 @@ def test_ab_refuses_in_one_line(arguments: list[str], said: str, capsys: pytest.
     code, text = run(capsys, "ab", *arguments)
     assert (code, text.count("\n")) == (2, 1)
     assert said in text
+
+
+def test_a_step_by_a_user_without_a_name_is_kept_as_the_command_line_s(
+    serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose user is in no /etc/passwd."""
+
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    service = serve()
+    assert run(capsys, "policies", "explore", "0.2", "--db", log(service))[0] == 0
+    assert service.log.read("SELECT who FROM deployments ORDER BY seq DESC LIMIT 1") == [("command line",)]
 
 
 def test_staging_says_if_the_gate_cannot_judge_and_exploring_is_the_way_out(

@@ -13,9 +13,10 @@ from mdps import MDP
 
 import segue
 from segue.cli.main import main
+from segue.console import PlainConsole
 from segue.data.dataset import Dataset
 from segue.errors import SegueError
-from segue.ope import BehaviourModel, DiscretePolicy, evaluate_offline
+from segue.ope import FQE, BehaviourModel, DiscretePolicy, evaluate_offline
 from toys import RISK, SMALL, pendulum
 
 WORLD = MDP.random(0)
@@ -60,9 +61,32 @@ def test_few_episodes_and_estimated_propensities_decide_nothing() -> None:
     assert "propensities are estimated" in verdict.reason
 
 
+def test_without_importance_weights_nothing_is_said_of_the_cost() -> None:
+    target = DiscretePolicy(lambda observation: observation @ CHEAP)
+    few = FQE(steps=20, members=2, hidden_sizes=())
+    how: dict[str, Any] = {"methods": ["fqe"], "fqe": few, "fresh": True, "cost_limit": 1.0}
+    found = evaluate_offline(target, log(300), **how, discount=0.9)
+    assert (found.cost.verdict.answer, np.isnan(found.cost.value)) == ("not enough evidence", True)
+    assert "no method by weights was asked for" in found.cost.verdict.reason
+    assert found.cost.behaviour_value == pytest.approx(exact(UNIFORM), rel=0.2)
+
+
+def test_the_page_says_whether_the_limit_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    target = DiscretePolicy(lambda observation: observation @ CHEAP)
+    limit = 1.5 * exact(CHEAP)
+    PlainConsole().print(
+        evaluate_offline(target, log(3000), methods=["pdis"], discount=0.9, fresh=True, cost_limit=limit)
+    )
+    page = " ".join(capsys.readouterr().out.split())
+    assert f"cost at most {limit:g} an episode at 95%: yes (by pdis: " in page
+
+
 def test_a_dataset_without_costs_is_refused() -> None:
     with pytest.raises(SegueError, match="a limit on cost needs the cost of each step"):
         judged(CHEAP, WORLD.log(UNIFORM, 20, 0), 1.0)
+    unpaid = dataclasses.replace(log(20), rewards=np.full(len(log(20)), np.nan, np.float32))
+    with pytest.raises(SegueError, match="no 'rewards', so no policy has a value on it; add the column"):
+        judged(CHEAP, unpaid, 1.0)
 
 
 def test_the_command_says_whether_live_episodes_keep_the_limit(

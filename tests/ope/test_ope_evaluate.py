@@ -230,7 +230,7 @@ def test_cut_episodes_are_pointed_out() -> None:
         ({"methods": ["is", "is"]}, "methods are is, is; expected some of pdis"),
         ({"confidence": 1.0}, "confidence is 1.0; expected at least 0.5 and below 1"),
         ({"discount": 1.5}, "discount is 1.5; expected between 0 and 1"),
-        ({"discount": None}, "discount is None"),
+        ({"discount": None}, "no discount of its own; give one, between 0 and 1"),
         ({"policy": ContinuousPolicy(lambda o, s: o)}, "different kinds of actions"),
     ],
 )

@@ -579,6 +579,22 @@ def test_a_made_up_bridge_shows_its_panels_with_the_threshold_of_its_own_values(
     assert "Stops: 2." in told
 
 
+@pytest.mark.parametrize(
+    ("last", "labels"),
+    [(2.0, {"1.2", "1.6", "2"}), (50.0, {"1", "10", "30"}), (1e5, {"1", "100", "10k"})],
+    ids=["a factor of two", "of fifty", "many powers of ten"],
+)
+def test_a_logarithmic_panel_has_few_ticks_at_round_numbers(build: Build, last: float, labels: set[str]) -> None:
+    arm = build(COLLAPSE, {"bridges": [{"name": "earned-freedom"}]}, freedom_epsilon={500: 1.0, 1000: last})
+    _, figure = drawn(arm)
+    (axes, *_) = [one for one in figure.axes if one.get_yscale() == "log"]
+    low, high = axes.get_ylim()
+    ticks = [y for y in axes.yaxis.get_majorticklocs() if low <= y <= high]
+    assert 2 <= len(ticks) <= 4
+    said = {axes.yaxis.get_major_formatter()(y) for y in ticks}
+    assert said >= labels, said
+
+
 @pytest.mark.usefixtures("brake")
 def test_counts_that_stayed_zero_are_told_and_not_drawn(build: Build) -> None:
     arm = build(COLLAPSE, {"bridges": [{"name": "brake"}]}, brake_stops={500: 0.0, 1000: 0.0})

@@ -11,7 +11,7 @@ from reading import page, read
 
 from segue.report import Summary, decode, learning_curves
 from segue.report.figures import LIGHT
-from segue.report.figures_curves import draw_offline, offline_only
+from segue.report.figures_curves import arm_lines, draw_offline, draw_tasks, offline_only
 
 ACTIONS = {"edges": [-1.0, 0.0, 1.0], "dataset": [[0.5, 0.5], [0.2, 0.8]], "policy": [[0.0, 1.0], [1.0, 0.0]]}
 
@@ -61,6 +61,37 @@ def test_discrete_actions_have_a_bin_each(only: dict[str, Any]) -> None:
     discrete = {"edges": None, "dataset": [[0.1, 0.2, 0.7]], "policy": [[0.0, 0.0, 1.0]]}
     only["arms"]["x"]["seeds"]["0"]["actions"] = discrete
     assert titles(read(only)) == ["Return", "Actions, dimension 1"]
+
+
+def test_arms_of_an_offline_phase_share_panels_and_one_may_lack_the_histogram(
+    only: dict[str, Any],
+) -> None:
+    (record,) = only["arms"]["x"]["seeds"].values()
+    bare = {name: value for name, value in record.items() if name != "actions"}
+    only["arms"]["bare"] = {**only["arms"]["x"], "seeds": {"0": bare}}
+    only["arms"]["other"] = only["arms"]["x"]
+    figure = Figure(figsize=(10, 8))
+    draw_offline(figure, read(only), LIGHT)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["x", "bare", "other"]
+    actions = figure.axes[1]
+    assert len(actions.patches) == 3, "the dataset once, and the policies of two arms"
+
+
+def test_an_offline_phase_of_which_nothing_is_recorded_yet_says_so(only: dict[str, Any]) -> None:
+    record = only["arms"]["x"]["seeds"]["0"]
+    record |= {"actions": None, "offline_evaluations": [], "offline_score": None, "final_score": None}
+    figure = Figure(figsize=(10, 8))
+    draw_offline(figure, read(only), LIGHT)
+    assert [text.get_text() for text in figure.texts] == ["nothing recorded yet"]
+
+
+def test_a_task_whose_arms_all_end_offline_has_one_panel_over_offline_updates(only: dict[str, Any]) -> None:
+    figure = Figure()
+    draw_tasks(figure, {"task": arm_lines(read(only), ["x"])}, LIGHT)
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "offline updates"
+    assert [line.get_xdata().tolist() for line in axes.lines if len(line.get_xdata()) > 1] == [[250, 500]]
 
 
 def test_a_run_that_goes_on_online_has_learning_curves(only: dict[str, Any], summary: dict[str, Any]) -> None:

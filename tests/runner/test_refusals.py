@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -15,7 +17,17 @@ from segue.recipe import Recipe
 from segue.runner import run
 from toys import AIM, PICK, log_of
 
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rollouts(segue.SAC):
+    """SAC that says it learns from rollouts."""
+
+    name: ClassVar[str] = "rollouts"
+    on_policy: ClassVar[bool] = True
+
+
 SCRATCH = {"online": segue.PPO(), "online_steps": 4000, "env": AIM}
+ENDS = {"dataset": "npz:x.npz", "offline": segue.BC(), "offline_steps": 10}
 PRETRAINED = {**SCRATCH, "dataset": "npz:x.npz", "offline": segue.BC(), "offline_steps": 10}
 
 
@@ -34,6 +46,17 @@ PRETRAINED = {**SCRATCH, "dataset": "npz:x.npz", "offline": segue.BC(), "offline
         (PRETRAINED | {"offline": segue.PPO()}, "ppo does not learn offline; there is bc"),
         (PRETRAINED | {"online": segue.BCQ()}, "bcq does not learn online; there is"),
         (PRETRAINED | {"distil_steps": -1}, "distil_steps is -1; expected at least 0"),
+        ({"online_steps": 4000}, "the recipe names no algorithm"),
+        (PRETRAINED | {"online": None}, "online_steps is 4000 but no online algorithm is named"),
+        (PRETRAINED | {"offline": None}, "offline_steps is 10 but no offline algorithm is named"),
+        (ENDS | {"max_lag": 3}, "max_lag is about live environments and needs an online phase; leave it out"),
+        (ENDS | {"hindsight": 2}, "hindsight relabels live transitions and needs an online phase; leave it out"),
+        (ENDS | {"bridges": (segue.Guard(),)}, r"bridges \(guard\) need an online phase to act in"),
+        (
+            SCRATCH | {"online": segue.SAC(), "replay": segue.Mixed()},
+            "replay mixed samples a dataset, but the recipe names no dataset",
+        ),
+        (SCRATCH | {"online": Rollouts()}, "rollouts: on_policy is for PPO and its subclasses"),
         (
             PRETRAINED | {"reference": (60.0, 10.0)},
             r"reference is \(60.0, 10.0\); expected two returns, the lower",
@@ -43,6 +66,27 @@ PRETRAINED = {**SCRATCH, "dataset": "npz:x.npz", "offline": segue.BC(), "offline
 def test_a_recipe_that_asks_for_what_has_no_meaning_is_refused_when_it_is_built(recipe, message):
     with pytest.raises(RecipeError, match=message):
         Recipe(**recipe)
+
+
+def test_a_limit_on_cost_asks_where_the_environment_reports_it():
+    recipe = Recipe(**(SCRATCH | {"cost_limit": 1.0}))
+    with pytest.raises(RecipeError, match="does not say where the environment reports the cost: give --cost KEY"):
+        recipe.check_fit(None, Spaces(1, 1))
+
+
+def test_a_recipe_with_a_dataset_in_memory_runs_and_cannot_be_written():
+    with pytest.raises(RecipeError, match="in memory cannot be written to JSON; save the dataset to a file first"):
+        Recipe(**(ENDS | {"dataset": log_of(AIM)})).to_dict()
+
+
+def test_one_bridge_needs_no_list():
+    live = PRETRAINED | {"online": segue.SAC()}
+    assert Recipe(**live, bridges=segue.QFilter()) == Recipe(**live, bridges=["q-filter"])
+
+
+def test_an_unknown_preset_is_answered_with_the_nearest():
+    with pytest.raises(RecipeError, match="unknown preset 'promote': did you mean 'promoted'"):
+        segue.preset("promote")
 
 
 def test_what_the_refusals_leave_is_accepted():

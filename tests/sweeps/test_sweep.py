@@ -18,8 +18,10 @@ from segue.cli.read import read
 from segue.errors import RecipeError, SegueError
 from segue.recipe import Recipe
 from segue.sweeps import Range, Sweep, sweep
+from segue.sweeps.figure import sweep_picture
 from segue.sweeps.search import searcher
 from segue.sweeps.space import changed, parsed, title, whole
+from segue.sweeps.words import in_words
 from toys import SMALL, pendulum
 
 STEPS = {"offline_steps": 4, "online": None, "online_steps": 0, "eval_every": 4, "eval_episodes": 2}
@@ -65,6 +67,101 @@ def test_the_winner_and_the_recipe_as_given_are_judged_on_fresh_seeds_and_both_n
     assert "best of 4, so it is biased upwards" in said
     assert said + "\n" == (done.directory / "sweep.md").read_text()
     assert len((done.directory / "trials.csv").read_text().splitlines()) == 1 + 8
+
+
+def test_a_sweep_is_loaded_from_its_directory_and_says_what_its_winner_is_worth(done: Sweep):
+    again = Sweep.load(done.directory)
+    assert again.plain == done.plain
+    assert again.confirmed == done.plain["winner"]["fresh"]["winner"]["score"]
+    table = again.table()
+    assert list(table["score"]) == [trial["score"] for trial in done.plain["trials"]]
+    assert list(table["seeds"]) == [2] * 4
+
+
+def test_the_winner_may_be_the_recipe_as_given(tmp_path: Path):
+    result = swept(tmp_path / "x", vary={"offline.alpha": [2.5]}, confirm=1)
+    assert set(result.plain["winner"]["fresh"]) == {"winner"}
+    assert "The winner is the recipe as given." in str(result)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "holds no sweep.json; expected the directory of segue sweep"),
+        ("{", r"sweep.json cannot be read .*its runs are whole: choose another --out"),
+        ("[]", r"sweep.json is no sweep; choose another --out"),
+        ('{"status": "complete", "spec": {}, "trials": []}', r"sweep.json is no sweep; choose another --out"),
+        ('{"status": "complete", "spec": [], "trials": [], "winner": null}', r"sweep.json is no sweep"),
+        ('{"status": "failed", "spec": {}, "trials": [], "winner": null}', "the sweep is failed and has no winner"),
+    ],
+    ids=["none", "cut", "a list", "a part", "of other kinds", "no winner"],
+)
+def test_a_directory_without_a_winner_says_so(tmp_path: Path, content: str | None, words: str):
+    if content is not None:
+        (tmp_path / "sweep.json").write_text(content)
+    with pytest.raises(SegueError, match=words):
+        _ = Sweep.load(tmp_path).best
+
+
+def test_a_directory_that_holds_something_else_is_not_written_into(tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(SegueError, match=r"is not empty and holds no sweep\.json; choose another --out"):
+        swept(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def ended(status: str, fresh: dict[str, list[float]] | None = None, trials: int = 12) -> dict[str, Any]:
+    """What sweep.json holds of so many trials of two kinds of part, of which the last failed."""
+    parts = (["td3-bc", "iql"] * trials)[:trials]
+    ranked: list[dict[str, Any]] = [
+        {"name": f"{i:03d}", "values": {"offline": part}, "score": float(i), "by_seed": {"0": float(i)}}
+        for i, part in enumerate(parts)
+    ]
+    ranked[-1] |= {"score": None, "by_seed": {}}
+    winner = None if fresh is None else {
+        **ranked[-2],
+        "fresh": {
+            name: {"score": None, "by_seed": {str(i): score for i, score in enumerate(scores)}}
+            for name, scores in fresh.items()
+        },
+    }  # fmt: skip
+    spec = {"vary": {"offline": []}, "search": "grid", "objective": "final", "halving": False, "confirm": 2}
+    return {"status": status, "winner": winner, "trials": ranked, "spec": {**spec, "recipe": {"seeds": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("plain", "said", "unsaid"),
+    [
+        (ended("failed", trials=1), "No trial came to its end.", "more are in trials.csv"),
+        (ended("interrupted"), "1 more are in trials.csv.\n\nThe sweep has not ended.", "Not ranked"),
+        (
+            ended("complete", {"winner": [1.0, 2.0], "as given": []}),
+            "Seeds failed, so the two are not compared.",
+            "above",
+        ),
+        (
+            ended("complete", {"winner": [3.0], "as given": [1.0]}),
+            "2.0 above that of the recipe as",
+            "contains 0",
+        ),
+        (ended("complete", {"winner": [1.0, 2.0]}), "The winner is the recipe as given.", "above"),
+    ],
+    ids=["failed", "interrupted", "seeds failed", "one seed", "as given"],
+)
+def test_what_came_of_a_sweep_is_said_for_every_way_in_which_it_ends(plain: Any, said: str, unsaid: str):
+    words = in_words(plain)
+    assert said in words
+    assert unsaid not in words
+
+
+def test_the_picture_of_a_sweep_of_parts_has_their_names(monkeypatch: pytest.MonkeyPatch):
+    drawn: list[list[str]] = []
+    monkeypatch.setattr(
+        "matplotlib.axes.Axes.set_xticks",
+        lambda self, ticks, labels=(), **_: drawn.append(list(labels)),
+    )
+    assert sweep_picture(ended("complete", {"winner": [1.0, 2.0]})).startswith(b"\x89PNG")
+    assert drawn == [["td3-bc", "iql"], ["winner,\nold seeds", "winner,\nfresh seeds"]]
 
 
 def test_the_report_of_a_sweep_is_that_of_its_trials(done: Sweep):
@@ -172,10 +269,27 @@ def test_a_search_is_replayed_when_the_sweep_goes_on(tmp_path: Path):
         ("online.hidden-sizes=[64,64],[256,256]", [[64, 64], [256, 256]]),
         ("normalise-observations=true,false", [True, False]),
         ("dataset=segue:hopper-mixed,npz:x.npz", ["segue:hopper-mixed", "npz:x.npz"]),
+        ("dataset=npz:x.npz", ["npz:x.npz"]),
     ],
 )
 def test_values_are_read_as_people_write_them(text: str, values: Any):
     assert parsed(text) == (text.partition("=")[0], values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("offline.alpha", "--vary offline.alpha: expected FIELD=VALUE,VALUE"),
+        ("=1,2", "expected FIELD=VALUE,VALUE"),
+        ("offline.alpha=", "expected FIELD=VALUE,VALUE"),
+        ("offline.alpha=3:1", "a range is 3 to 1; expected the lower number first"),
+        ("offline.alpha=0:1:log", "a logarithmic range begins at 0; expected a number above 0"),
+        ("offline.alpha=0:inf", "inf; expected a finite number"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused(text: str, message: str):
+    with pytest.raises(RecipeError, match=message):
+        parsed(text)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +307,9 @@ def test_values_are_read_as_people_write_them(text: str, values: Any):
         ({"foo": [1]}, "^unknown field of a recipe 'foo': a hyper-parameter is named with its part, as offline.alpha"),
         ({"offline.alpha": ["much"]}, "alpha is 'much'; expected a finite number"),
         ({"offline.alpha": []}, "no value is given"),
+        ({"offline.alpha": "1,2"}, "vary offline.alpha: '1,2' is no list of values, and no segue.Range"),
+        ({"offline.alpha.beta": [1]}, "vary offline.alpha.beta: offline has no such field"),
+        ({"bridges.q-filter": [1]}, "expected a field of this bridge, as bridges.q-filter.percentile"),
         ({"offline.alpha": [1, 1]}, "1 is given twice"),
         ({"offline.alpha": Range(1, 2)}, "a grid needs values"),
         ({}, "nothing to vary"),
@@ -220,11 +337,12 @@ def test_trials_that_are_not_evaluated_are_refused_before_training(tmp_path: Pat
         ({"search": "cma", "trials": 3}, "cma needs ranges"),
         ({"search": "best"}, "search is 'best'; expected grid, random, tpe, cma"),
         ({"confirm": 0}, "confirm is 0"),
+        ({"halving": True, "recipe": recipe(seeds=1)}, "the recipe has one; give --seeds 4 or more"),
     ],
 )
 def test_a_search_that_makes_no_sense_is_refused(tmp_path: Path, options: Any, message: str):
     with pytest.raises(RecipeError, match=message):
-        swept(tmp_path / "x", **options)
+        sweep(options.pop("recipe", recipe()), tmp_path / "x", **{"vary": GRID, "confirm": 2, "workers": 1, **options})
     assert not (tmp_path / "x").exists()
 
 
@@ -243,6 +361,8 @@ def test_a_part_is_replaced_before_its_hyper_parameters_and_whole_numbers_stay_w
     base = pendulum(online="td3")
     found = changed(base, {"online.discount": 0.9, "online": "sac"})
     assert (found.online.name, found.online.discount) == ("sac", 0.9)
+    bridged = changed(pendulum(online="td3", bridges=["q-filter", "guard"]), {"bridges.q-filter.percentile": 30})
+    assert [getattr(bridge, "percentile", None) for bridge in bridged.bridges] == [30, None]
     assert [whole(base, path) for path in ("online_steps", "updates_per_step", "online.discount")] == [
         True,
         False,

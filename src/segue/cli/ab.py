@@ -49,6 +49,8 @@ def main(arguments: list[str]) -> int:
         raise SegueError("expected --db LOG (units that two policies shared) or --dataset (off-policy), one of both")
     if not 0 < flags.alpha < 1:
         raise SegueError(f"--alpha is {flags.alpha:g}; expected between 0 and 1")
+    if flags.window is not None and not (flags.dataset is None and 0 < flags.window < math.inf):
+        raise SegueError(f"--window is {flags.window:g}; expected seconds above 0, with --db")
     if (flags.one is None) != (flags.other is None):
         raise SegueError("one policy is named; expected two, or none for the last trial of the log")
     return _live(flags) if flags.dataset is None else _offline(flags)
@@ -69,8 +71,6 @@ def _live(flags: Flags) -> int:
         rules = msgspec.structs.replace(read_rules(database, course.began), alpha=flags.alpha)
         if flags.window is not None:
             rules = msgspec.structs.replace(rules, window=flags.window)
-        if rules.window is None:
-            raise SegueError("no reward window was declared when these policies shared units; give --window SECONDS")
         trial = Trial(database, course, rules)
         trial.follow(course)
         found = trial.comparison()

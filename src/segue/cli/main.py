@@ -34,6 +34,8 @@ COMMANDS = {
     "collect": "record policies in an environment into a dataset",
     "list": "the algorithms, bridges, replay strategies and datasets there are",
 }
+#: Commands that need the packages of `segue[live]`.
+LIVE = ("serve", "learn", "policies", "ab")
 
 USAGE = f"""segue {__version__}: offline-to-online reinforcement learning
 
@@ -106,13 +108,23 @@ def _main(arguments: list[str]) -> int:
         if command not in COMMANDS:
             raise SegueError(unknown("command", command, COMMANDS))
         keep_programs()
-        return importlib.import_module(f"segue.cli.{command}").main(rest)
+        return _command(command, rest)
     except SegueError as error:
         print(f"segue: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         print("segue: interrupted; the same command goes on", file=sys.stderr)
         return getattr(interrupt, "exit_code", 130)
+
+
+def _command(command: str, arguments: list[str]) -> int:
+    try:
+        return importlib.import_module(f"segue.cli.{command}").main(arguments)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if command not in LIVE or package == "segue":
+            raise
+        raise SegueError(f"segue {command} needs {package}: pip install 'segue[live]'") from None
 
 
 def _with_imports(arguments: list[str]) -> list[str]:

@@ -113,10 +113,8 @@ def main(arguments: list[str]) -> int:
         value = "no, policy or a share of random actions (0.1)" if flags.action == "explore" else "a policy"
         expected = f"expected {value} after it" if needs_policy else f"expected nothing after it, not {flags.policy!r}"
         raise SegueError(f"segue policies {flags.action}: {expected}")
-    try:
-        from segue.live.database import open_database
-    except ImportError as error:
-        raise SegueError(f"segue policies needs {error.name}: pip install 'segue[live]'") from None
+    from segue.live.database import open_database
+
     database = open_database(flags.db, create=False)
     try:
         return DO.get(flags.action, _step)(database, flags)

@@ -75,16 +75,14 @@ QUIET: dict[str, Any] = {"log_config": None, "access_log": False, "timeout_grace
 def main(arguments: list[str]) -> int:
     """Serve until Ctrl-C or SIGTERM; what was answered is written first."""
     flags = parse(Flags, arguments, "serve", "A policy as a service: decides, logs, and serves a page at /.")
-    try:
-        import uvicorn
-        from uvicorn.supervisors import Multiprocess
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
 
-        from segue.live.admin import SETTINGS, whole
-        from segue.live.http import LOOPBACK
-        from segue.live.service import Service
-        from segue.live.trial import paused
-    except ImportError as error:
-        raise SegueError(f"segue serve needs {error.name}: pip install 'segue[live]'") from None
+    from segue.live.admin import SETTINGS, whole
+    from segue.live.http import LOOPBACK
+    from segue.live.service import Service
+    from segue.live.trial import paused
+
     logging.basicConfig(level=logging.INFO, handlers=[_JsonLines(sys.stderr)])
     if flags.workers < 1 or (flags.workers > 1 and is_file(flags.db)):
         raise SegueError(

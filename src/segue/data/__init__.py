@@ -115,7 +115,7 @@ def parts(source: str, *, clip_actions: bool = False) -> Iterator[Dataset]:
         return
     uri = str(uri_of(source))
     scheme, _, place = uri.partition(":")
-    if scheme != "parquet":
+    if scheme != "parquet" or not place:
         yield load(uri, clip_actions=clip_actions)
         return
     for first, columns in tabular.parquet_parts(place):

@@ -58,13 +58,20 @@ def _info(source: str, folder: Path) -> dict[str, Any]:
             f"{source}: there is no such folder; expected a downloaded dataset, with 'meta' and 'data' in it"
         )
     path = folder / "meta" / "info.json"
+    if not path.is_file():
+        raise DataError(f"{source}: there is no meta/info.json in it; copy the folder 'meta' too")
     try:
-        info = json.loads(files.existing(f"{source}: meta/info.json", str(path)).read_text())
-        version = str(info["codebase_version"])
-        if not isinstance(info.get("features", {}), dict):
-            raise TypeError("'features' is no object")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        info = json.loads(path.read_text())
+        if not isinstance(info, dict) or "codebase_version" not in info:
+            raise ValueError("expected an object with a 'codebase_version'")
+        features = info.get("features", {})
+        if not isinstance(features, dict) or not all(isinstance(feature, dict) for feature in features.values()):
+            raise ValueError("'features' is no object that holds objects")
+        if not isinstance(info.get("total_episodes", 0), int):
+            raise ValueError("'total_episodes' is no whole number")
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as LeRobot's info.json ({files.reason(error)})") from error
+    version = str(info["codebase_version"])
     if not version.startswith(("v2.", "v3.")):
         raise DataError(f"{source}: LeRobot's format {version}; expected v2 or v3, to which its own scripts convert")
     return info
@@ -95,7 +102,7 @@ def _missing(source: str, folder: Path, info: dict[str, Any], whole: Any) -> lis
                 f"{source}: episode {episode} has {count:,} rows, its metadata say {promised[episode]:,}; copy or "
                 "download it again"
             )
-    total = max(len(promised), int(info.get("total_episodes", 0)))
+    total = max(len(promised), info.get("total_episodes", 0))
     if len(present) >= total:
         return []
     absent = sorted(set(promised or range(total)) - set(present.tolist()))

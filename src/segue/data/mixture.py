@@ -51,7 +51,10 @@ class Mixture(Checked):
         """
         for name in names:
             if PLUS in name:
-                raise DataError(f"{name}: {PLUS!r} separates the parts of a mixture; rename that file")
+                raise DataError(
+                    f"{name}: {PLUS!r} separates the parts of a mixture; rename that file, or list the parts of a "
+                    "mixture within the mixture one by one"
+                )
         weights = [""] * len(names) if self.weights is None else [f"@{float(weight):.12g}" for weight in self.weights]
         return PLUS.join(name + weight for name, weight in zip(names, weights, strict=True))
 

@@ -165,6 +165,7 @@ def _in_memory(data: Any) -> tuple[pa.Table, list[str], list[int]]:
         whole = pa.table(data) if hasattr(data, "__arrow_c_stream__") else interchange.from_dataframe(data)
     except Exception as error:  # each library of frames raises kinds of its own
         raise DataError(f"{name}: cannot be read as a table ({files.reason(error)})") from error
+    _check(name, whole, "table")
     return whole, [name], [len(whole)]
 
 
@@ -197,29 +198,33 @@ def _file(scheme: str, path: str) -> pa.Table:
             part = pa.json.read_json(path)
         else:
             with pa.input_stream(path, compression="detect") as stream:
-                header = stream.read(2**16).splitlines()[0]
+                header = (stream.read(2**16).splitlines() or [b""])[0]
             separator = max(",;\t|", key=lambda sign: header.count(sign.encode()))
             part = pa.csv.read_csv(
                 path,
                 parse_options=pa.csv.ParseOptions(delimiter=separator),
                 convert_options=pa.csv.ConvertOptions(strings_can_be_null=True),
             )
-        names = list(part.column_names)
+        _check(source, part, "file")
         binary = [field.name for field in part.schema if pa.types.is_binary(field.type)]
         if binary and scheme == "csv":
             raise DataError(f"{source}: column {binary[0]!r} is not UTF-8 text; {_TO_UTF_8}")
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: the names of the columns are not UTF-8 text; {_TO_UTF_8}") from error
-    except (pa.ArrowException, OSError, ValueError, IndexError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         kind = {"csv": "CSV with a header", "ndjson": "one JSON object per line", "parquet": "Parquet"}[scheme]
         said = "".join(sign for sign in files.reason(error) if sign.isprintable())  # it quotes the file
         raise DataError(f"{source}: cannot be read as {kind} ({said:.150})") from error
+    return part
+
+
+def _check(source: str, part: pa.Table, kind: str) -> None:
+    names = list(part.column_names)
     if not len(part):
-        raise DataError(f"{source}: the file has no rows")
+        raise DataError(f"{source}: the {kind} has no rows")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise DataError(f"{source}: two columns are named {twice[0]!r}; rename one")
-    return part
 
 
 def _joined(scheme: str, paths: Sequence[str], parts: Sequence[pa.Table]) -> pa.Table:
@@ -276,8 +281,6 @@ class Reading:
     def columns(self) -> Columns:
         """Every column that a dataset has, its rows in order."""
         table = self.table
-        if self.rows == 0:
-            raise self.fail("the table has no rows")
         observations, observation_names = self.matrix(self.select("observation"))
         allowed = self.allowed()
         actions, action_names, discrete_actions = self.actions(0 if allowed is None else allowed.shape[1])
@@ -286,8 +289,10 @@ class Reading:
         rewards = self.rewards(order, terminals | timeouts)
         next_observations = None
         if table.next_observation is not None:
-            names = dict(zip(self.select("next_observation"), self.select("observation"), strict=False))
-            next_observations, following = self.matrix(list(names), names)
+            names = self.select("next_observation")
+            next_observations, following = self.matrix(
+                names, dict(zip(names, self.select("observation"), strict=False))
+            )
             if len(following) != len(observation_names):
                 raise self.fail(
                     f"next observations have {len(following)} numbers, observations {len(observation_names)}; "
@@ -304,7 +309,9 @@ class Reading:
             action_bounds=None if discrete_actions is not None else self.bounds(actions),
             discrete_actions=discrete_actions,
             behaviour_log_prob=self.log_propensities(order, discrete_actions is not None),
-            cost=None if table.cost_column is None else self.numbers(self.one("cost_column")).reshape(-1)[order],
+            cost=None
+            if table.cost_column is None
+            else self.per_row(self.one("cost_column"), "one cost per row")[order],
             allowed_actions=None if allowed is None else allowed[order],
             encoding=self.encoding(observation_names, action_names),
             notes=tuple(self.notes),
@@ -411,8 +418,6 @@ class Reading:
         import pyarrow.compute as pc
 
         column = self.whole[name].combine_chunks()
-        if isinstance(column, pa.ChunkedArray):
-            column = pa.concat_arrays(column.chunks)
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         if pa.types.is_string_view(column.type):  # Polars' texts, which Arrow cannot rank
@@ -500,6 +505,13 @@ class Reading:
             )
         return array.reshape(shape)
 
+    def per_row(self, name: str, expected: str) -> np.ndarray:
+        """A column of one number per row."""
+        array = self.numbers(name)
+        if array.size != self.rows:
+            raise self.fail(f"column {name!r} holds lists; expected {expected}")
+        return array.reshape(self.rows)
+
     def matrix(
         self, names: Sequence[str], categories_of: Mapping[str, str] | None = None
     ) -> tuple[Float[np.ndarray, "rows size"], list[str]]:
@@ -551,13 +563,17 @@ class Reading:
 
         There are `least` discrete ones at the least.
         """
-        names, said = self.select("action"), _discrete(self.table.discrete)
+        names, said = self.select("action"), self._discrete(self.table.discrete)
         texts = self._texts(names[0])
         if len(names) > 1 or said is False or (texts is None and self.numbers(names[0]).size != self.rows):
             if said:
-                raise self.fail(f"discrete actions have one column; there is {', '.join(names)}")
-            if any(self._texts(name) is not None for name in names):
-                raise self.fail(f"actions of several columns are numbers; one of {', '.join(names)} holds text")
+                there = ", ".join(names) if len(names) > 1 else f"{names[0]!r}, which holds lists"
+                raise self.fail(f"discrete actions are one column of one value per row; there is {there}")
+            for name in names:
+                if self._texts(name) is not None:
+                    raise self.fail(
+                        f"column {name!r} holds text; continuous actions, and those of several columns, are numbers"
+                    )
             return *self.matrix(names), None
         array = self.numbers(names[0]).reshape(self.rows) if texts is None else np.empty(0)
         if texts is None and array.dtype.kind == "f":
@@ -578,6 +594,17 @@ class Reading:
         values = self.categories[names[0]]
         self.notes.append(f"{names[0]!r} was numbered: {len(values):,} discrete actions, {_span(values)}")
         return codes, list(values), len(values)
+
+    def _discrete(self, given: str | int | bool | None) -> bool | int | None:
+        """None: the column tells; otherwise whether actions are discrete, or how many there are."""
+        words = {"yes": True, "true": True, "no": False, "false": False}
+        if given is None or isinstance(given, bool):
+            return given
+        if isinstance(given, str) and given.lower() in words:
+            return words[given.lower()]
+        if not str(given).isdigit() or int(given) < 1:
+            raise self.fail(f"--discrete is {given!r}; expected yes, no, or the number of actions")
+        return int(given)
 
     def bounds(self, actions: Float[np.ndarray, "rows size"]) -> tuple[np.ndarray, np.ndarray] | None:
         """Low and high of continuous actions, if they are given."""
@@ -700,10 +727,7 @@ class Reading:
     def flags(self, option: str) -> Bool[np.ndarray, " rows"]:
         """A column of 0 and 1."""
         name = self.one(option)
-        array = self.numbers(name)
-        if array.shape not in ((self.rows,), (self.rows, 1)):
-            raise self.fail(f"column {name!r} holds lists; expected 0 or 1")
-        array = array.reshape(self.rows)
+        array = self.per_row(name, "0 or 1")
         bad = (array != 0) & (array != 1)
         if bad.any():
             row = int(np.argmax(bad))
@@ -733,10 +757,7 @@ class Reading:
         rule = self.table.reward
         assert rule is not None
         if rule in self.names:
-            array = self.numbers(rule)
-            if array.size != self.rows:
-                raise self.fail(f"column {rule!r} holds lists; expected one reward per row")
-            return array.reshape(self.rows)[order]
+            return self.per_row(rule, "one reward per row")[order]
         if rule == SUCCESS:
             self.notes.append("reward 1 in the last step of every episode, otherwise 0")
             return ends.astype(np.float32)
@@ -780,7 +801,7 @@ class Reading:
         if self.table.propensity is None:
             return self.numbers(LOG_PROPENSITY)[order] if LOG_PROPENSITY in self.names else None
         name = self.one("propensity")
-        array = self.numbers(name).reshape(self.rows).astype(np.float64)
+        array = self.per_row(name, "one probability per row").astype(np.float64)
         bad = (array <= 0) | ((array > 1) & discrete)
         if bad.any():
             row = int(np.argmax(bad))
@@ -811,18 +832,6 @@ def _in_order(names: Sequence[str]) -> list[str]:
 def _span(names: Any) -> str:
     names = _listed(names)
     return ", ".join(names) if len(names) <= 4 else f"{names[0]} … {names[-1]}"
-
-
-def _discrete(given: str | int | bool | None) -> bool | int | None:
-    """None: the column tells; otherwise whether actions are discrete, or how many there are."""
-    words = {"yes": True, "true": True, "no": False, "false": False}
-    if given is None or isinstance(given, bool):
-        return given
-    if isinstance(given, str) and given.lower() in words:
-        return words[given.lower()]
-    if not str(given).isdigit() or int(given) < 1:
-        raise DataError(f"discrete is {given!r}; expected yes, no, or the number of actions")
-    return int(given)
 
 
 def _repeated(pairs: Int[np.ndarray, "2 rows"]) -> bool:

@@ -242,7 +242,9 @@ def evaluate_offline(
         discount = policy.about["algorithm"]["discount"]
     if discount is None and dataset.episode_lengths.max() == 1:
         discount = 1.0  # nothing comes later, as in a bandit's log
-    if discount is None or not 0 <= discount <= 1:
+    if discount is None:
+        raise SegueError("this policy has no discount of its own; give one, between 0 and 1 (--discount)")
+    if not 0 <= discount <= 1:
         raise SegueError(f"discount is {discount}; expected between 0 and 1")
     if len(dataset.episode_starts) < 2:
         raise SegueError(f"{dataset.source}: one episode; expected at least 2, or nothing is known of how they vary")

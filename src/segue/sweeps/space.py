@@ -90,6 +90,8 @@ def field_of(path: str, recipe: Recipe) -> tuple[str, ...]:
         raise RecipeError(_unknown_field(names[0], recipe))
     if len(names) > 2 + (names[0] == "bridges"):
         raise RecipeError(f"vary {path}: {names[0]} has no such field")
+    if names[0] == "bridges" and len(names) == 2:
+        raise RecipeError(f"vary {path}: expected a field of this bridge, as bridges.q-filter.percentile")
     return names
 
 
@@ -139,7 +141,7 @@ def _part(recipe: Recipe, names: tuple[str, ...]) -> Any:
     kind = PARTS[field][0]
     if field == "bridges":
         there = {bridge.name: bridge for bridge in recipe.bridges}
-        if rest[0] not in there or len(rest) < 2:
+        if rest[0] not in there:
             raise RecipeError(unknown("bridge of the recipe", rest[0], there))
         return there[rest[0]]
     part = recipe.effective_replay if field == "replay" else getattr(recipe, field)

@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from segue.data import uri_of
@@ -394,6 +395,9 @@ def _stored(out: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise SegueError(f"{out / FILE} cannot be read ({error}); its runs are whole: choose another --out") from None
-    if not isinstance(found, dict) or found.keys() < {"status", "spec", "trials", "winner"}:
+    kinds: dict[str, Any] = {"status": str, "spec": dict, "trials": list, "winner": (dict, NoneType)}
+    if not isinstance(found, dict) or not all(
+        name in found and isinstance(found[name], kind) for name, kind in kinds.items()
+    ):
         raise SegueError(f"{out / FILE} is no sweep; choose another --out")
     return found
