@@ -17,10 +17,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made import Made, make
+from made import Made
 from serving import Serve
 
-from helpers import small
 from segue.acting import Acted
 from segue.errors import SegueError
 from segue.live import Service
@@ -28,7 +27,7 @@ from segue.live.database import Unavailable
 from segue.live.overview import happened
 from segue.live.policies import Deployment, stage
 from segue.live.promotion import Promoter, canary, promote, resume
-from segue.live.schema import DecisionRow, DeploymentRow, EpisodeRow
+from segue.live.schema import AuditRow, DecisionRow, DeploymentRow, EpisodeRow
 from segue.live.trial import declare
 from segue.live.values import Refused
 
@@ -175,6 +174,25 @@ def test_what_no_policy_can_use_is_refused_and_leaves_no_row(serve: Serve, field
     assert not rows(service, "decisions")
     assert not rows(service, "episodes")
     assert service.decide(decision_id="d", episode_id="e", observation=X).t == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"action": ["left", 1]}, "action is .*; expected 2 numbers within the policy's bounds"),
+        ({"action": [0.0]}, "expected 2 numbers"),
+        ({"action": [9.0, 1.0]}, "expected 2 numbers within"),
+        ({"action": [0.0, 1.0], "allowed": [1]}, "a policy whose actions are numbers; leave it out"),
+    ],
+)
+def test_an_action_that_is_none_of_the_policys_is_refused(
+    serve: Serve, crane: Made, fields: dict[str, Any], said: str
+) -> None:
+    service = serve(policy=crane.directory, mode="apprentice")
+    asked = {"episode_id": "e", "observation": {"swing": [0.5], "gear": 3}}
+    with pytest.raises(Refused, match=said):
+        service.decide(decision_id="d", **asked, **fields)
+    assert service.decide(decision_id="d", **asked, action=[0.0, 1.0]).t == 0
 
 
 def test_an_ended_episode_stays_ended(serve: Serve) -> None:
@@ -830,15 +848,14 @@ def test_what_has_left_memory_is_answered_from_the_log(serve: Serve, monkeypatch
     assert len(rows(service, "decisions")) == 3
 
 
-def test_a_policy_remembers_its_episode_across_a_restart(serve: Serve, tmp_path: Path) -> None:
-    chunks = make(tmp_path, small("fql", chunk=3), "continuous").directory
+def test_a_policy_remembers_its_episode_across_a_restart(serve: Serve, chunks: Made, tmp_path: Path) -> None:
     seen = {"swing": [0.5], "gear": 3}
 
     def played(db: str, restarts: bool) -> list[Any]:
         actions = []
         for t in range(3):
             if t == 0 or restarts:
-                service = serve(tmp_path / db, chunks, explore="no", seed=0)
+                service = serve(tmp_path / db, chunks.directory, explore="no", seed=0)
             actions.append(service.decide(decision_id=f"{t}", episode_id="e", observation=seen).action)
             if restarts:
                 service.close()
@@ -878,6 +895,28 @@ def test_what_was_answered_first_is_written_when_it_can_be(serve: Serve, monkeyp
     service.close()
     service = serve()
     assert [row[4] for row in rows(service, "decisions")] == [a.t for a in answers] == list(range(5))
+
+
+def test_what_was_answered_and_never_written_is_a_critical_line_in_the_log(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("segue.live.writer.RETRY", 0.0)
+    monkeypatch.setattr("segue.live.writer.LAST_ATTEMPTS", 2)
+    service = serve(durability="after")
+    monkeypatch.setattr(service.database, "append", lambda rows: (_ for _ in ()).throw(Unavailable("the disk is full")))
+    service.decide(decision_id="d", episode_id="e", observation=X)
+    service.close()
+    assert "2 rows that were answered are lost: the disk is full" in caplog.text
+
+
+def test_what_a_log_does_not_write_in_time_is_not_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    service, written = serve(), threading.Event()
+    append = service.database.append
+    monkeypatch.setattr("segue.live.writer.PATIENCE", 0.0)
+    monkeypatch.setattr(service.database, "append", lambda rows: written.wait(30) and append(rows))
+    with pytest.raises(Unavailable, match="not written within 0 seconds; look at the log before you try again"):
+        service.log.append([AuditRow(0.0, "me", "noted", "{}")])
+    written.set()
 
 
 def test_services_that_share_a_log_are_one_service(serve: Serve, shared: str) -> None:
