@@ -290,7 +290,7 @@ def test_a_missing_summary_says_truly_when_there_will_be_one(run: Path):
     ("flags", "message"),
     [
         ([], "has several arms; choose one by --arm: plain, scratch"),
-        (["--arm", "plan"], "unknown arm 'plan'; did you mean 'plain'"),
+        (["--arm", "plan"], "unknown arm 'plan': did you mean 'plain'"),
         (["--arm", "scratch"], "scratch has no offline phase to start from"),
     ],
 )
