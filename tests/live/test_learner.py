@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,14 @@ from logs import FINAL, World, live_recipe, made_run
 
 import segue
 from segue.cli.main import main
+from segue.core import Spaces
 from segue.deployment.policy import digest
 from segue.errors import Diverged, SegueError
 from segue.live import Learner, Service
 from segue.live.database import Database, Unavailable, open_database
 from segue.live.policies import read_policy, stage
 from segue.live.schema import TABLES
+from segue.runner import checkpoint
 from segue.runner.checkpoint import parameters_sha256
 from toys import SMALL
 
@@ -398,6 +402,31 @@ def test_a_log_of_another_system_or_without_a_policy_is_refused(made: Path, swit
     with pytest.raises(SegueError, match=r"/final: it has .*, the log .*; expected a checkpoint for the system"):
         learner(made, db=made / "switch.db")
     assert not (made / "learn").exists()
+
+
+def test_a_checkpoint_of_pictures_is_refused(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(directory: Path) -> Any:
+        return dataclasses.replace(checkpoint.load(directory), spaces=Spaces(12, 1, image=(2, 2, 3)))
+
+    monkeypatch.setattr("segue.live.learner.checkpoints", types.SimpleNamespace(load=load))
+    with pytest.raises(SegueError, match="its observations are images, which a live log does not hold"):
+        learner(made)
+
+
+def test_on_another_machine_it_goes_on_and_says_so(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner(made).close()
+    monkeypatch.setattr("segue.live.learner.visible_cores", lambda: list(range(97)))
+    notes = list[str]()
+    learner(made, on_event=lambda event: notes.append(event["message"])).close()
+    assert any("97" in note for note in notes), notes
+
+
+def test_a_learner_that_is_not_finite_is_not_staged(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segue.live.learner.sound", lambda learner: False)
+    database = learnt(made).database
+    assert candidates(database) == []
+    [row] = [json.loads(line) for line in (made / "learn/records/run/seed-0/events.jsonl").read_text().splitlines()][:1]
+    assert row["message"] == "the learner is not finite; it was not staged"
 
 
 def test_a_checkpoint_outside_a_run_is_refused(made: Path) -> None:
