@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from segue.errors import SegueError
 from segue.live.database import Database
-from segue.live.monitor import Monitor, fails, reference_begins, trained_on
+from segue.live.monitor import Change, Monitor, fails, reference_begins, trained_on
 from segue.live.policies import (
     COLUMNS,
     Deployment,
@@ -409,6 +409,7 @@ class Promoter:
         self.database, self._tick = database, tick
         self._trial: Trial | None = None
         self._monitor: Monitor | None = None
+        self._alarm: Change | None = None  # found by it, and not yet acted upon
         self._lock = threading.Lock()
 
     def evidence(self) -> Evidence | None:
@@ -482,7 +483,8 @@ class Promoter:
         if found is None and rules.run_length is not None:
             if self._monitor is None or self._monitor.begins != begins or self._monitor.rules != rules:
                 self._monitor = Monitor(self.database, begins, rules, trained_on(self.database, now.live))
-            found = self._monitor.review()
+                self._alarm = None
+            found = self._alarm = self._alarm or self._monitor.review()
         if found is None:
             return
         known = self.database.read("SELECT detail FROM audit WHERE what = 'alarm' AND seq > ?", begins)
@@ -490,19 +492,17 @@ class Promoter:
             detail = {"changed": found.what, "why": found.said, "row": found.seq}
             self.database.append([AuditRow(time.time(), ITSELF, "alarm", json.dumps(detail))])
             LOGGER.warning("promotion: alarm: %s", found.said)
-        elif found.what != "actions":  # that one is over only when another policy acts, or none is left
-            return
-        now = deployed(self.database)
-        if now.mode in ("frozen", "apprentice"):
-            return
-        before = _acted_before(self.database) if found.what == "actions" else None
-        if before is None:
-            self._change(now, "freeze", found.said, mode="frozen")
-        else:
-            mode = "apprentice" if before.mode == "apprentice" else "live"
-            self._change(
-                now, "rollback", f"alarm: {found.said}", mode=mode, live=before.live, candidate=None, share=0.0
-            )
+        now = deployed(self.database)  # also after a known alarm: what follows from it may have been interrupted
+        if now.mode not in ("frozen", "apprentice"):
+            before = _acted_before(self.database) if found.what == "actions" else None
+            if before is None:
+                self._change(now, "freeze", found.said, mode="frozen")
+            else:
+                mode = "apprentice" if before.mode == "apprentice" else "live"
+                self._change(
+                    now, "rollback", f"alarm: {found.said}", mode=mode, live=before.live, candidate=None, share=0.0
+                )
+        self._alarm = None
 
     def _begin(self, now: Deployment) -> None:
         """From shadow to canary, once the off-policy gate lets the candidate pass."""
