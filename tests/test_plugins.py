@@ -13,8 +13,10 @@ from typing import ClassVar
 import pytest
 
 import segue
+from segue import conformance
 from segue.algorithms import ALGORITHMS, TD3
 from segue.bridges import BRIDGES
+from segue.conformance.__main__ import main as conformance_main
 from segue.data import FORMATS, npz
 from segue.errors import RecipeError, SegueError
 from segue.plugins import PluginError, Registry, module_of
@@ -198,3 +200,32 @@ def test_an_entry_point_that_cannot_be_loaded_is_an_error_where_it_is_asked_for(
         assert list(registry.values()) == [dict], "and one that is broken hides no other"
     with pytest.raises(PluginError, match=r"the bridge 'broken' \(no_such_module:Part\) cannot be loaded"):
         registry["broken"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--part", "td3-bd"], "unknown part 'td3-bd': did you mean 'td3-bc'"),
+        (["--import", "no_such_parts"], "--import: "),
+    ],
+)
+def test_the_conformance_command_names_what_is_not_there(
+    flags: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["segue.conformance", *flags])
+    monkeypatch.setattr(conformance, "WANTED", [])
+    assert conformance_main() == 2
+    assert said in capsys.readouterr().err
+    assert conformance.WANTED == []
+
+
+def test_the_conformance_command_tests_the_parts_that_are_named_with_the_flags_of_pytest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(sys, "argv", ["segue.conformance", "--import", "toys", "--part", "td3-bc", "-x"])
+    monkeypatch.setattr(conformance, "WANTED", [])
+    monkeypatch.setattr(pytest, "main", lambda given: asked.append(given) or 5)
+    assert conformance_main() == 5
+    assert conformance.WANTED == ["td3-bc"]
+    assert asked == [["--pyargs", "segue.conformance", "-p", "no:cacheprovider", "-x"]]

@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 import segue
 from helpers import MEMBERS, few, random_learner, same_bits, small, transitions
 from segue.algorithms.ppo import PPO
+from segue.core import Spaces
 from segue.data import Columns, Dataset, npz
 from segue.envs import Episodes
+from segue.envs.masks import KEY, gives_masks, mask_of
 from segue.envs.process import Remote
 from segue.envs.record import as_columns, record
-from segue.errors import SegueError
+from segue.errors import RecipeError, SegueError
 from segue.evaluation import roll_out
 from segue.ope import DiscretePolicy, evaluate_offline
 from segue.policy import Policy
@@ -194,3 +196,28 @@ def test_evaluation_acts_among_the_allowed() -> None:
     learner_nets = algorithm.init(jax.random.key(0), data.spaces)
     policy = Policy(algorithm, init_learner(algorithm, learner_nets, data.normaliser()))
     assert len(roll_out(policy, DOORS, 5, 0).returns) == 5
+
+
+@pytest.mark.parametrize(
+    "mask", [None, [1, 1], [[1, 1, 1, 1]], [0, 0, 0, 0], [1, 2, 0, 0], [0.5, 1, 0, 0], [np.nan, 1, 0, 0]]
+)
+def test_a_mask_that_is_none_is_an_error_that_says_what_is_expected(mask: Any) -> None:
+    info = {} if mask is None else {KEY: mask}
+    with pytest.raises(
+        RecipeError, match=r"environment 'Doors-v0': info\['.*'\] is .*; expected 4 numbers, 1 for each"
+    ):
+        mask_of(info, Spaces(1, ACTIONS, discrete=True), "Doors-v0")
+
+
+@pytest.mark.parametrize("info", [{}, {KEY: [0, 0, 0, 0]}])
+def test_at_the_end_of_an_episode_no_action_need_be_allowed(info: dict[str, Any]) -> None:
+    assert mask_of(info, Spaces(1, ACTIONS, discrete=True), "Doors-v0", over=True).all()
+
+
+def test_an_environment_whose_reset_fails_is_taken_for_one_without_masks() -> None:
+    class Stuck(Doors):
+        def reset(self, **options: Any) -> Any:
+            raise ConnectionError("no route to the door")
+
+    gym.register("SegueTestStuckDoors-v0", Stuck, disable_env_checker=True)
+    assert not gives_masks("SegueTestStuckDoors-v0")

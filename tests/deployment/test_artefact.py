@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made import ENVS, Crane, Made, make
+from made import ENVS, Crane, Made, Switch, make
 
 import segue
 from helpers import small
 from segue import load_policy
 from segue.cli.main import main
-from segue.deployment.export import describe, export_policy
-from segue.deployment.policy import FORMAT, digest
+from segue.deployment.export import describe, export_policy, require_fit
+from segue.deployment.policy import FORMAT, Model, digest
 from segue.deployment.spaces import flat_size, flatten
 from segue.envs.make import shape
 from segue.errors import SegueError
@@ -358,4 +358,51 @@ def test_without_an_environment_actions_have_the_unit_of_the_dataset(tmp_path: P
     np.testing.assert_allclose(made.policy(observations), -1 + 3 * result.policy()(observations), atol=1e-5)
     learnt_from = segue.load(log)
     low, high = learnt_from.observations.min(0).tolist(), learnt_from.observations.max(0).tolist()
+    require_fit(made.policy, "Pendulum-v1")
+    with pytest.raises(SegueError, match=r"exported for \(3, 1\), SegueTestSwitch-v0 has \(3, 4\); expected the same"):
+        require_fit(made.policy, "SegueTestSwitch-v0")
     assert made.policy.about["observed"] == {"low": low, "high": high, "episodes": len(learnt_from.episode_starts)}
+
+
+def test_a_model_that_is_none_and_a_source_that_draws_nothing_are_named(switch: Made) -> None:
+    with pytest.raises(SegueError, match="onnxruntime cannot read the model"):
+        Model(b"no model")
+    with pytest.raises(
+        SegueError, match="the source is 3; expected a NumPy generator, from which exported policies draw"
+    ):
+        switch.exported.act(np.zeros((1, 3), np.float32), switch.exported.start(1), 3, True)
+
+
+class Knobs(Switch):
+    """Two knobs with two positions each."""
+
+    action_space = gym.spaces.MultiDiscrete([2, 2])
+
+
+class Table(Crane):
+    """Two numbers in a table of one row."""
+
+    observation_space = gym.spaces.Box(-9, 9, (3,))
+    action_space = gym.spaces.Box(-1, 1, (1, 2))
+
+
+for name, env in (("SegueTestKnobs-v0", Knobs), ("SegueTestTable-v0", Table)):
+    gym.register(name, env, disable_env_checker=True)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kind", "env", "note"),
+    [
+        (
+            "dqn",
+            "discrete",
+            "SegueTestKnobs-v0",
+            "an action is the number of a combination: numpy.unravel_index(action",
+        ),
+        ("bc", "continuous", "SegueTestTable-v0", "an action is flat: reshape it to (1, 2)"),
+    ],
+)
+def test_an_application_is_told_how_an_action_becomes_the_environments(
+    algorithm: str, kind: str, env: str, note: str, tmp_path: Path
+) -> None:
+    assert any(note in said for said in make(tmp_path, algorithm, kind, env=env).notes)

@@ -36,6 +36,8 @@ FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
     "softmax": lambda x, i: jax.nn.softmax(x) + jax.nn.log_softmax(x) + jax.nn.logsumexp(x, axis=-1, keepdims=True),
     "best and worst": lambda x, i: x.argmax(-1) * 10 + x.argmin(-1),
     "parts": lambda x, i: jnp.concatenate([x[:, 1:], x[:, :1], x[:, ::2], *jnp.split(x, 3, axis=-1)], axis=-1),
+    "ranges": lambda x, i: jax.lax.slice_in_dim(x, 1, 3, axis=1) + jax.lax.slice_in_dim(x, 0, 3, 2, axis=1),
+    "all of it": lambda x, i: jax.lax.slice_in_dim(x, 0, 3, axis=1),
     "one": lambda x, i: x[..., 0] + x[:, -1],
     "shapes": lambda x, i: x.reshape(-1, 3, 1).swapaxes(1, 2).squeeze(1) + jnp.broadcast_to(x, (2, *x.shape)),
     "one number per row": lambda x, i: jnp.take_along_axis(x, i[:, None], axis=-1)[:, 0],
@@ -75,6 +77,7 @@ def test_what_is_translated_gives_the_same_numbers_for_any_batch(name: str) -> N
     [
         (lambda x, i: jnp.sort(x), "sort"),
         (lambda x, i: i & 1, "and"),
+        (lambda x, i: jnp.asarray(TABLE)[i, i], "gather"),
         (lambda x, i: jax.lax.fori_loop(0, 3, lambda _, y: y * 2, x), "scan"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -300,3 +300,85 @@ def test_what_is_put_up_with_is_checked_when_the_recipe_is_built():
         recipe(segue.SAC(), bad_steps=2)
     with pytest.raises(RecipeError, match=r"step_timeout is 0\.0; expected above 0"):
         recipe(segue.SAC(), step_timeout=0)
+
+
+class Unsteady(gym.Env):
+    """Shows how many steps all of its kind have taken; a reset whose number is in RESETS goes wrong."""
+
+    observation_space = gym.spaces.Box(0, 1000, (1,))
+    action_space = gym.spaces.Box(-1, 1, (1,))
+    resets: int = 0
+    closed: int = 0
+    wrong: ClassVar[dict[int, Any]] = {}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        Unsteady.resets += 1
+        how = Unsteady.wrong.get(Unsteady.resets, 0.0)
+        if isinstance(how, BaseException):
+            raise how
+        self.time = 0
+        return np.array([how], np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.time += 1
+        STEPS["taken"] += 1
+        if STEPS["how"] == "raises":
+            raise ConnectionError("the robot is gone")
+        seen = STEPS["taken"] if STEPS["how"] == "another" else self.time
+        return np.array([seen], np.float32), 0.0, STEPS["how"] == "ends", False, {}
+
+    def close(self) -> None:
+        Unsteady.closed += 1
+
+
+gym.register("SegueTestUnsteady-v0", Unsteady, disable_env_checker=True)
+
+
+def unsteady(count: int = 2, wrong: Any = ()) -> tuple[Episodes, list[str]]:
+    """So many of them, whose resets go wrong as said, and what is told."""
+    Unsteady.resets, Unsteady.closed, Unsteady.wrong = 0, 0, dict(wrong)
+    said: list[str] = []
+    return Episodes("SegueTestUnsteady-v0", count, 0, "test", tell=said.append), said
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [(ConnectionError("no route"), "reset: ConnectionError: no route"), (np.nan, r"reset: observation[0] is nan")],
+)
+def test_a_reset_that_goes_wrong_is_done_again_in_a_new_environment(how: Any, words: str):
+    episodes, said = unsteady(wrong={2: how})
+    assert len(said) == 1
+    assert words in said[0]
+    assert episodes.episode.tolist() == [0, 1]
+    assert episodes.observation.tolist() == [[0.0], [0.0]]
+    episodes.close()
+
+
+def test_an_interrupted_beginning_leaves_no_environment_open():
+    with pytest.raises(KeyboardInterrupt):
+        unsteady(count=3, wrong={2: KeyboardInterrupt()})
+    assert Unsteady.closed == 3
+
+
+@pytest.mark.parametrize("how", ["another", "raises", "ends"])
+def test_an_episode_that_is_not_repeated_after_an_interruption_is_given_up_and_said(how: str):
+    episodes, _ = unsteady()
+    for _ in range(4):
+        episodes.step(np.zeros((2, 1), np.float32))
+    place = episodes.position()
+    episodes.close()
+    again, said = unsteady()
+    STEPS["how"] = how
+    again.restore(place)
+    assert again.lost.tolist() == [True, True]
+    assert again.episode.tolist() == [1, 1]
+    assert again.time.tolist() == [0, 0]
+    assert len(said) == 2
+    assert "environment 0 did not repeat its episode from the same seed and actions: it starts another" in said[0]
+    again.close()
+    STEPS["how"] = ""
+    same, said = unsteady()
+    same.restore(place)
+    assert (same.lost.tolist(), same.time.tolist(), said) == ([False, False], [4, 4], [])
+    same.close()

@@ -205,17 +205,52 @@ def nothing() -> None:
     return None
 
 
+def without_its_simulator() -> gym.Env:
+    raise gym.error.DependencyNotInstalled("box2d is not installed")
+
+
+def without_its_package() -> gym.Env:
+    raise ImportError("No module named 'robot'")
+
+
+class Shapeless(gym.Env):
+    action_space = Aim.action_space
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
+        ("without_its_simulator", "without_its_simulator' cannot be made: box2d is not installed"),
+        ("without_its_package", "needs a package that is not installed: No module named 'robot'"),
+        ("Shapeless", "Shapeless' has no observation_space; expected one of gymnasium.spaces"),
         ("raising", "cannot be made: ValueError: no licence$"),
         ("needing", "missing 1 required positional argument: 'config'.*--env-kwargs"),
         ("nothing", "must inherit from the gymnasium.Env class"),
     ],
 )
 def test_a_constructor_that_fails_is_one_line(name: str, said: str):
-    with pytest.raises(RecipeError, match=said):
-        make_raw(f"{HERE}:{name}")
+    with pytest.raises(RecipeError, match=said) as error:
+        make(f"{HERE}:{name}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("plain", [3, ["Pendulum-v1"], {"name": "Pendulum-v1", "speed": 2}, {"kwargs": {}}])
+def test_what_describes_no_environment_is_refused(plain: Any):
+    with pytest.raises(RecipeError, match="describes no environment; expected a name, or name and kwargs"):
+        Environment.read(plain)
+
+
+def test_wrappers_that_are_not_described_and_a_specification_of_nothing_are_refused():
+    with pytest.raises(RecipeError, match=r"env_wrappers: .*; expected name, entry_point and kwargs of each"):
+        make(Environment("Pendulum-v1", wrappers=({"wrapper": "Clip"},)))
+    with pytest.raises(RecipeError, match=r"'Nothing-v0': its EnvSpec has no entry_point; expected module:Class"):
+        Environment.of(gym.envs.registration.EnvSpec("Nothing-v0"))
+
+
+def test_what_cannot_be_made_here_or_says_nothing_of_itself_is_no_environment_twice():
+    pendulum, look = Environment("Pendulum-v1"), Looks()
+    assert same(pendulum, Environment("gymnasium.envs.classic_control.pendulum:PendulumEnv", {}, 200), look)
+    assert not same(pendulum, Environment("NoSuch-v0"), look)
 
 
 ACTIONS = st.one_of(

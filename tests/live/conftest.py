@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "deployment"))
 from made import Made, make
 from serving import Serve
 
+from helpers import small
 from segue.live import Service
 
 
@@ -34,6 +35,12 @@ def crane(tmp_path_factory: pytest.TempPathFactory) -> Made:
 def other(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Another policy for the spaces of `switch`."""
     return make(tmp_path_factory.mktemp("other"), "dqn", "discrete")
+
+
+@pytest.fixture(scope="session")
+def chunks(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A policy for the spaces of `crane` that decides three actions at once, and knows no probabilities."""
+    return make(tmp_path_factory.mktemp("chunks"), small("fql", chunk=3), "continuous")
 
 
 @pytest.fixture(scope="session")

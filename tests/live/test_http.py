@@ -9,10 +9,12 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from made import Made
@@ -24,7 +26,7 @@ from segue.cli.serve import _listen
 from segue.live import Client
 from segue.live.admin import whole
 from segue.live.client import ServiceError
-from segue.live.database import open_database
+from segue.live.database import Unavailable, open_database
 from segue.live.http import application
 from segue.live.messages import Outcome
 
@@ -140,6 +142,80 @@ def test_beyond_this_machine_every_request_needs_the_token(serve: Serve) -> None
         assert web.post("/v1/decisions", json=content).status_code == 401
         assert web.post("/v1/decisions", json=content, headers={"authorization": "Bearer wrong"}).status_code == 401
         assert web.post("/v1/decisions", json=content, headers={"authorization": "Bearer secret"}).status_code == 200
+
+
+def test_a_service_that_cannot_write_is_not_ready(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = serve()
+    with TestClient(application(service, "secret"), base_url=HERE) as web, monkeypatch.context() as patch:
+        patch.setattr(service.database, "append", lambda rows: (_ for _ in ()).throw(Unavailable("the disk is full")))
+        asked(web, "/v1/episodes", episode_id="e")
+        ready = web.get("/readyz")
+        assert (ready.status_code, ready.json()["message"]) == (503, "the disk is full")
+        assert web.get("/healthz").status_code == 200
+        patch.undo()
+        asked(web, "/v1/episodes", episode_id="e")
+        assert web.get("/readyz").status_code == 200
+
+
+def test_an_answer_that_takes_too_long_is_a_503_and_what_comes_later_is_dropped(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, written = serve(), threading.Event()
+    append = service.database.append
+    monkeypatch.setattr("segue.live.http.PATIENCE", 0.001)
+    monkeypatch.setattr(service.database, "append", lambda rows: written.wait(30) and append(rows))
+    with TestClient(application(service, "secret"), base_url=HERE) as web:
+        status, problem = asked(web, "/v1/episodes", episode_id="e")
+        assert (status, problem["message"]) == (503, "not written within 0.001 seconds; send it again")
+        written.set()
+        monkeypatch.setattr("segue.live.http.PATIENCE", 30.0)
+        assert asked(web, "/v1/episodes", episode_id="e")[1]["arm"] == "live"
+
+
+def test_a_request_to_two_hosts_is_refused(web: TestClient) -> None:
+    headers = [("host", "127.0.0.1"), ("host", "evil.example"), ("content-type", "application/json")]
+    assert web.post("/v1/episodes", content=b'{"episode_id": "e"}', headers=headers).status_code == 421
+
+
+def client_of(*answers: tuple[int, str]) -> tuple[Client, list[Any]]:
+    """A client of a server that gives these answers one after the other, and what it was sent."""
+    sent, left = list[Any](), iter(answers)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        status, content = next(left)
+        return httpx.Response(status, text=content)
+
+    return Client("http://there", token="", patience=30.0, transport=httpx.MockTransport(answer)), sent
+
+
+@pytest.mark.parametrize("status", [200, 404, 502])
+@pytest.mark.parametrize("content", ["<html>nginx</html>", "", "[1]", '{"arms": 1}'])
+def test_a_server_that_is_no_service_is_said_to_be_none(status: int, content: str) -> None:
+    for ask in (
+        lambda client: client.begin(),
+        lambda client: client.outcomes([Outcome("d", 1.0)]),
+        lambda client: client.activation("d", executed=True),
+    ):
+        client, _ = client_of((status, content))
+        with pytest.raises(ServiceError, match=rf"http://there/v1/\w+ answered {status}: .*check the address") as error:
+            ask(client)
+        assert error.value.code == "not_segue"
+
+
+def test_a_service_that_is_busy_is_asked_again_with_the_same_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segue.live.client.time.sleep", lambda seconds: None)
+    noted = '{"decision_id": "d", "status": "recorded"}'
+    client, sent = client_of((503, '{"code": "unavailable", "message": "busy"}'), (408, "slow"), (200, noted))
+    assert client.activation("d", executed=False, action=np.int64(2), who="me").status == "recorded"
+    assert sent == [{"decision_id": "d", "executed": False, "action": 2, "who": "me"}] * 3
+
+
+def test_what_is_no_json_is_not_sent() -> None:
+    client, sent = client_of()
+    with pytest.raises(TypeError, match="object cannot be sent as JSON"):
+        client.decide("e", object())
+    assert sent == []
 
 
 Process = subprocess.Popen[str]

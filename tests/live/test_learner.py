@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,14 @@ from logs import FINAL, World, live_recipe, made_run
 
 import segue
 from segue.cli.main import main
+from segue.core import Spaces
+from segue.deployment.policy import digest
 from segue.errors import Diverged, SegueError
 from segue.live import Learner, Service
-from segue.live.database import Database, open_database
-from segue.live.policies import read_policy
+from segue.live.database import Database, Unavailable, open_database
+from segue.live.policies import read_policy, stage
 from segue.live.schema import TABLES
+from segue.runner import checkpoint
 from segue.runner.checkpoint import parameters_sha256
 from toys import SMALL
 
@@ -119,6 +124,7 @@ class Killed(BaseException):
         ("segue.files.os.replace", [7, 4]),
         ("segue.live.learner.stage", [1, 2]),
         ("segue.live.database.Sqlite.append", [2, 1]),
+        ("after segue.live.database.Sqlite.append", [3]),
         pytest.param("segue.training.agent.Agent.take_in", [5, 8], marks=pytest.mark.slow),
     ],
 )
@@ -128,13 +134,17 @@ def test_killed_wherever_that_happens_it_goes_on_to_the_same_bytes(
     killed = 0
     for nth in times:
         with monkeypatch.context() as patch:
-            owner, name = _owner(where)
+            owner, name = _owner(where.removeprefix("after "))
             calls, original = iter(range(1, 1_000_000)), getattr(owner, name)
 
             def dies(*given: Any, calls: Any = calls, original: Any = original, nth: int = nth, **more: Any) -> Any:
-                if next(calls) == nth:
+                dead = next(calls) == nth
+                if dead and not where.startswith("after "):
                     raise Killed
-                return original(*given, **more)
+                answer = original(*given, **more)
+                if dead:
+                    raise Killed
+                return answer
 
             patch.setattr(owner, name, dies)
             try:
@@ -233,6 +243,93 @@ def test_asked_to_stop_it_saves_where_it_stands_and_goes_on_from_there(
     assert candidates(learnt(made).database) == undisturbed
 
 
+class Told(list[str]):
+    """What a learner says, which is asked to stop the second time that it has nothing to do at this step."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.idle = step, 0
+
+    def __call__(self, event: Any) -> None:
+        if event["event"] == "progress" and event["step"] == self.step:
+            self.idle += 1
+            if self.idle == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+        if "message" in event:
+            self.append(event["message"])
+
+
+def test_it_waits_for_what_comes_and_for_a_log_that_is_away(
+    made: Path, undisturbed: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segue.live.learner.LOOK", 0.0)
+    told = Told(step=400)
+    one = learner(made, on_event=told)
+    assert one.status() == f"0 transitions learnt from · row 0 of {one.stream.last():,}"
+    read, stages = one.stream.read, iter([False, True, False])
+    reads = iter([False, False])
+
+    def reading(count: int) -> Any:
+        if next(reads, True):
+            return read(count)
+        raise Unavailable("no answer from the log")
+
+    def staging(*given: Any) -> str:
+        if next(stages):
+            return stage(*given)
+        raise Unavailable("no answer from the log")
+
+    monkeypatch.setattr(one.stream, "read", reading)
+    with monkeypatch.context() as patch:
+        patch.setattr("segue.live.learner.stage", staging)
+        with pytest.raises(KeyboardInterrupt):
+            one.run()
+    assert told.count("WARNING: no answer from the log; tries again") == 2
+    assert told.count("WARNING: no answer from the log; the candidate is staged later") == 1
+    assert one.status().startswith("400 transitions learnt from · row ")
+    again = learnt(made)
+    assert (again.staged or "")[:12] in again.status()
+    assert candidates(again.database)[-1] == undisturbed[-1]
+
+
+@pytest.mark.parametrize("away", ["segue.live.stream.Stream.read", "segue.live.learner.stage"])
+def test_a_learner_that_is_not_to_wait_says_that_the_log_is_away(
+    away: str, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*given: Any) -> Any:
+        raise Unavailable("no answer from the log")
+
+    monkeypatch.setattr(away, gone)
+    with pytest.raises(Unavailable, match="no answer from the log"):
+        learnt(made)
+
+
+def test_overrides_that_came_too_late_are_counted_once(made: Path) -> None:
+    with Service(made / "live.db", made / "policy", seed=7) as service:
+        World(service, 7).steps(20).settle()
+    learnt(made)
+    with Service(made / "live.db", made / "policy", seed=8) as service:
+        for (name,) in service.database.read("SELECT decision FROM decisions WHERE decision LIKE 'e7-%' LIMIT 4"):
+            service.activation(decision_id=name, executed=False, who="a human")
+        World(service, 8).steps(300).settle()
+    notes = list[str]()
+    learnt(made, on_event=lambda event: notes.append(event.get("message", "")))
+    [warning] = [note for note in notes if "overridden" in note]
+    assert "decisions were overridden, and the log heard of it too late" in warning
+    assert "send activations before outcomes, or begin a learner with a larger settle" in warning
+
+
+def test_the_first_candidate_has_no_parent_where_the_log_began_with_another_policy(made: Path) -> None:
+    manifest = json.loads((made / "policy" / "policy.json").read_text())
+    manifest["provenance"]["parameters_sha256"] = "0" * 64  # of a checkpoint that is not here
+    manifest["sha256"] = digest(manifest)
+    (made / "policy" / "policy.json").write_text(json.dumps(manifest))
+    with Service(made / "other.db", made / "policy", seed=0) as service:
+        World(service).steps(80).settle()
+    database = learnt(made, db=made / "other.db", every=50).database
+    parents = database.read("SELECT parent FROM policies WHERE name LIKE 'learn-%' ORDER BY seq")
+    assert parents[0] == (None,)
+
+
 @pytest.mark.slow
 def test_more_episodes_may_run_side_by_side_than_when_it_began(made: Path) -> None:
     with Service(made / "live.db", seed=1) as service:
@@ -280,12 +377,13 @@ def test_a_learner_that_diverges_stages_nothing_and_says_so(made: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"recipe": {"bridges": (segue.Guard(),)}}, "bridge guard decides who acts, or judges by episodes"),
+        ({"recipe": {"bridges": (segue.CriticRefit(), segue.Guard())}}, "bridge guard decides who acts, or judges"),
         ({"recipe": {"bridges": (segue.PolicyExpansion(),)}}, "bridge policy-expansion decides who acts"),
         ({"recipe": {"online": segue.PPO(hidden_sizes=(8,)), "replay": None}}, "expected an off-policy algorithm"),
         ({"recipe": {"hindsight": 2}}, "which a log cannot answer"),
         ({"recipe": {"online": None, "online_steps": 0}}, "needs an online algorithm: --online NAME"),
         ({"every": 0}, "every is 0; expected at least 1"),
+        ({"recipe": {"online": segue.CQLLagrangian()}}, "learns from costs, which segue learn does not read"),
     ],
 )
 def test_what_makes_no_sense_with_a_log_is_refused_before_anything_is_written(
@@ -294,6 +392,46 @@ def test_what_makes_no_sense_with_a_log_is_refused_before_anything_is_written(
     with pytest.raises(SegueError, match=said):
         learner(made, **changes)
     assert not (made / "learn").exists()
+
+
+def test_a_log_of_another_system_or_without_a_policy_is_refused(made: Path, switch: Any) -> None:
+    open_database(made / "empty.db").close()
+    with pytest.raises(SegueError, match=r"empty\.db: the log has no policy yet; segue serve --policy begins one"):
+        learner(made, db=made / "empty.db")
+    Service(made / "switch.db", switch.directory).close()
+    with pytest.raises(SegueError, match=r"/final: it has .*, the log .*; expected a checkpoint for the system"):
+        learner(made, db=made / "switch.db")
+    assert not (made / "learn").exists()
+
+
+def test_a_checkpoint_of_pictures_is_refused(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(directory: Path) -> Any:
+        return dataclasses.replace(checkpoint.load(directory), spaces=Spaces(12, 1, image=(2, 2, 3)))
+
+    monkeypatch.setattr("segue.live.learner.checkpoints", types.SimpleNamespace(load=load))
+    with pytest.raises(SegueError, match="its observations are images, which a live log does not hold"):
+        learner(made)
+
+
+def test_on_another_machine_it_goes_on_and_says_so(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner(made).close()
+    monkeypatch.setattr("segue.live.learner.visible_cores", lambda: list(range(97)))
+    notes = list[str]()
+    learner(made, on_event=lambda event: notes.append(event["message"])).close()
+    assert any("97" in note for note in notes), notes
+
+
+def test_a_learner_that_is_not_finite_is_not_staged(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segue.live.learner.sound", lambda learner: False)
+    database = learnt(made).database
+    assert candidates(database) == []
+    [row] = [json.loads(line) for line in (made / "learn/records/run/seed-0/events.jsonl").read_text().splitlines()][:1]
+    assert row["message"] == "the learner is not finite; it was not staged"
+
+
+def test_a_checkpoint_outside_a_run_is_refused(made: Path) -> None:
+    with pytest.raises(SegueError, match=r"policy: expected a checkpoint in a run directory"):
+        Learner(made / "live.db", made / "policy", out=made / "learn")
 
 
 def test_another_learner_in_the_same_place_is_refused(made: Path) -> None:

@@ -17,6 +17,7 @@ from studies.live_promotion.world import CANDIDATE, LIVE, World, follow
 
 from segue.errors import SegueError
 from segue.live import promotion
+from segue.live.database import open_database
 from segue.live.policies import latest_deployment
 from segue.live.promotion import Promoter, canary, change, freeze, pause, promote, resume, rollback, shadow, statuses
 from segue.live.schema import DecisionRow, DeploymentRow, EpisodeRow, GateRow, OutcomeRow
@@ -227,6 +228,24 @@ def test_of_two_who_decide_at_once_one_is_refused(world: World) -> None:
     assert world.database.read("SELECT who FROM audit ORDER BY seq DESC LIMIT 1") == [("one",)]
 
 
+def test_a_review_that_somebody_is_faster_than_leaves_it_to_the_next_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def second(database: Any, before: Any, *given: Any, **to: Any) -> Any:
+        monkeypatch.undo()
+        change(database, before, "one", "pause", "", share=0.0)
+        return change(database, before, *given, **to)
+
+    monkeypatch.setattr(promotion, "change", second)
+    world.arrive(NORMAL[:400], better=-2.0)
+    world.promoter.review()
+    assert world.database.read("SELECT who FROM audit WHERE what IN ('pause', 'rollback') ORDER BY seq") == [
+        ("one",),
+        ("promotion",),
+    ]
+    assert now(world).candidate is None
+
+
 def test_promoting_twice_is_promoting_once(world: World) -> None:
     first = promote(world.database, CANDIDATE, "me", force=True)
     assert promote(world.database, CANDIDATE, "me") == first
@@ -298,6 +317,51 @@ def test_a_candidate_that_fails_since_it_passed_is_promoted_by_force_only(tmp_pa
         promote(world.database, CANDIDATE, "me")
     assert promote(world.database, CANDIDATE, "me", force=True).live == CANDIDATE
     world.close()
+
+
+def test_a_candidate_that_has_passed_is_promoted_by_hand_where_nothing_is_automatic(tmp_path: Path) -> None:
+    world = World(tmp_path / "live.db", window=20.0, shares=[0.5], automatic=False)
+    world.candidate()
+    for start in range(0, 200, 10):
+        world.arrive(NORMAL[start : start + 10], better=2.0)
+    world.settle()
+    assert now(world).live == LIVE
+    assert promote(world.database, CANDIDATE, "me").live == CANDIDATE
+    world.close()
+
+
+def test_what_is_in_force_already_is_not_deployed_again(world: World) -> None:
+    same = now(world)
+    assert canary(world.database, CANDIDATE, "me", share=0.5) == same
+    on_paper = shadow(world.database, CANDIDATE, "me")
+    assert shadow(world.database, CANDIDATE, "me") == on_paper == now(world)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, float("nan")])
+def test_a_share_that_no_canary_can_have_is_refused(world: World, share: float) -> None:
+    with pytest.raises(Refused, match="expected above 0 and below 1"):
+        canary(world.database, CANDIDATE, "me", share=share)
+
+
+def test_a_log_in_which_no_policy_acts_says_how_to_begin(tmp_path: Path) -> None:
+    database = open_database(tmp_path / "empty.db")
+    assert statuses(database) == {}
+    with pytest.raises(SegueError, match=r"empty\.db: no policy acts yet; `segue serve --policy POLICY` begins"):
+        freeze(database, "me")
+    database.close()
+
+
+@pytest.mark.parametrize(("candidate", "mode"), [(None, "live"), (OTHER, "shadow")])
+def test_after_a_freeze_a_candidate_that_changed_meanwhile_does_not_act(
+    world: World, candidate: str | None, mode: str
+) -> None:
+    world.add(OTHER)
+    freeze(world.database, "me")
+    rollback(world.database, "me")
+    if candidate is not None:
+        shadow(world.database, candidate, "me")
+    after = resume(world.database, "me")
+    assert (after.mode, after.candidate, after.share) == (mode, candidate, 0.0)
 
 
 def test_a_frozen_service_takes_no_step_and_goes_on_where_it_was(world: World) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from studies.live_promotion.world import LIVE, World
 
 from segue.evidence import LUCKY
+from segue.live.database import Unavailable
 from segue.live.monitor import REFERENCE, Monitor, reference_begins, tolerated
 from segue.live.policies import latest_deployment
-from segue.live.promotion import change, resume
+from segue.live.promotion import Promoter, change, resume
 from segue.live.schema import CursorRow, DecisionRow, EpisodeRow, OutcomeRow
 from segue.live.trial import READER, declare, read_rules
+from segue.live.values import Refused
 from segue.seen import Observed
 
 DRAW = np.random.default_rng(0)
@@ -182,12 +186,42 @@ def test_an_alarm_is_raised_once_and_what_is_resumed_is_taken_as_normal(world: W
     assert (mode(world), alarms(world)) == ("live", ["observations"])
 
 
+@pytest.mark.parametrize(
+    "interrupted", [Refused(409, "changed", "somebody else has just changed"), Unavailable("gone")]
+)
+def test_an_alarm_whose_freeze_was_interrupted_freezes_at_the_next_review(
+    world: World, interrupted: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*given: Any, **to: Any) -> Any:
+        raise interrupted
+
+    monkeypatch.setattr("segue.live.promotion.change", fails)
+    with contextlib.suppress(Unavailable):
+        arrive(world, DRAW.normal(size=(100, 3)) + 2, DRAW.normal(size=100))
+    assert (mode(world), alarms(world)) == ("live", ["observations"])
+    monkeypatch.undo()
+    world.promoter.review()
+    assert (mode(world), alarms(world)) == ("frozen", ["observations"])
+
+
 def test_where_the_application_acts_an_alarm_is_noted_and_nobody_is_stopped(world: World) -> None:
     now = latest_deployment(world.database)
     assert now is not None
     change(world.database, now, "me", "apprentice", "", mode="apprentice")
-    arrive(world, DRAW.normal(size=(100, 3)) + 2, DRAW.normal(size=100), arm="application")
-    assert (mode(world), alarms(world)) == ("apprentice", ["observations"])
+    for _ in range(2):  # it goes on, and is one alarm
+        arrive(world, DRAW.normal(size=(100, 3)) + 2, DRAW.normal(size=100), arm="application")
+        assert (mode(world), alarms(world)) == ("apprentice", ["observations"])
+
+
+def test_who_lets_a_policy_act_after_an_alarm_is_not_overruled_by_it_when_the_service_starts_anew(world: World) -> None:
+    for to in ("apprentice", "live"):
+        now = latest_deployment(world.database)
+        assert now is not None
+        change(world.database, now, "me", to, "", mode=to)
+        if to == "apprentice":
+            arrive(world, DRAW.normal(size=(100, 3)) + 2, DRAW.normal(size=100), arm="application")
+    Promoter(world.database).review()
+    assert (mode(world), alarms(world)) == ("live", ["observations"])
 
 
 def test_what_never_changes_is_left_out_and_watching_can_be_switched_off(tmp_path: Path) -> None:

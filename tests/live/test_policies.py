@@ -114,8 +114,15 @@ def test_a_running_episode_of_a_withdrawn_candidate_is_the_live_policys(service:
     assert (decided.arm, decided.policy, decided.t) == ("candidate", service.deployment.live, 1)
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (SegueError("the disk is full"), "the disk is full"),
+        (ZeroDivisionError(), "a fault of Segue's; the service's own log says more"),
+    ],
+)
 def test_a_review_that_fails_is_said_and_the_next_one_goes_on(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    service: Service, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
     watch, calls, twice = Watch(service, every=0.001), [], threading.Event()
 
@@ -123,12 +130,12 @@ def test_a_review_that_fails_is_said_and_the_next_one_goes_on(
         calls.append(watch.failure)
         if len(calls) > 1:
             twice.set()
-        raise SegueError("the disk is full")
+        raise error
 
     monkeypatch.setattr(watch.promoter, "review", fails)
     with watch:
         assert twice.wait(30)
-    assert calls[:2] == [None, "the disk is full"]
+    assert calls[:2] == [None, said]
 
 
 def test_everything_that_changes_who_acts_needs_the_token(web: TestClient, service: Service) -> None:
@@ -473,3 +480,19 @@ def test_staging_says_if_the_gate_cannot_judge_and_exploring_is_the_way_out(
     assert main(["policies", "explore", "2", "--db", db]) == 2
     assert "expected no, policy, or a share" in capsys.readouterr().err
     assert service.look().explore == "0.2"
+
+
+def test_staging_says_that_a_policy_without_probabilities_cannot_be_judged(
+    serve: Serve, chunks: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = serve(policy=chunks.directory)
+    said = run(capsys, "policies", "stage", str(chunks.directory), "--db", log(service))[1]
+    assert "warning: it does not know how probable its actions are" in said
+    assert "`canary --force` goes without" in said
+
+
+def test_where_the_application_acts_no_exploring_is_asked_for(
+    serve: Serve, other: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = serve(mode="apprentice", explore="no")
+    assert "warning" not in run(capsys, "policies", "stage", str(other.directory), "--db", log(service))[1]

@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from segue.live.database import Unavailable
 from segue.live.overview import happened
 from segue.live.policies import Deployment, stage
 from segue.live.promotion import Promoter, canary, promote, resume
-from segue.live.schema import DeploymentRow
+from segue.live.schema import AuditRow, DecisionRow, DeploymentRow, EpisodeRow
 from segue.live.trial import declare
 from segue.live.values import Refused
 
@@ -173,6 +174,25 @@ def test_what_no_policy_can_use_is_refused_and_leaves_no_row(serve: Serve, field
     assert not rows(service, "decisions")
     assert not rows(service, "episodes")
     assert service.decide(decision_id="d", episode_id="e", observation=X).t == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"action": ["left", 1]}, "action is .*; expected 2 numbers within the policy's bounds"),
+        ({"action": [0.0]}, "expected 2 numbers"),
+        ({"action": [9.0, 1.0]}, "expected 2 numbers within"),
+        ({"action": [0.0, 1.0], "allowed": [1]}, "a policy whose actions are numbers; leave it out"),
+    ],
+)
+def test_an_action_that_is_none_of_the_policys_is_refused(
+    serve: Serve, crane: Made, fields: dict[str, Any], said: str
+) -> None:
+    service = serve(policy=crane.directory, mode="apprentice")
+    asked = {"episode_id": "e", "observation": {"swing": [0.5], "gear": 3}}
+    with pytest.raises(Refused, match=said):
+        service.decide(decision_id="d", **asked, **fields)
+    assert service.decide(decision_id="d", **asked, action=[0.0, 1.0]).t == 0
 
 
 def test_an_ended_episode_stays_ended(serve: Serve) -> None:
@@ -692,6 +712,174 @@ def test_what_cannot_be_written_is_not_answered(serve: Serve, monkeypatch: Any) 
     assert service.healthy() is None
 
 
+def calls(service: Service) -> dict[str, Callable[[], Any]]:
+    """What an application asks while the episode e goes on, each of which writes."""
+    return {
+        "begin": lambda: service.begin(episode_id="new"),
+        "decide": lambda: service.decide(decision_id="d1", episode_id="e", observation=Y),
+        "outcome": lambda: service.outcome(decision_id="d0", reward=1.0, terminated=True),
+        "activation": lambda: service.activation(decision_id="d0", executed=False),
+    }
+
+
+@pytest.mark.parametrize("call", ["begin", "decide", "outcome", "activation"])
+@pytest.mark.parametrize(
+    ("durability", "fails"),
+    [
+        ("process", "segue.live.writer.Writer.write"),
+        ("process", "segue.live.database.Sqlite.append"),
+        ("after", "segue.live.writer.Writer.write"),
+    ],
+)
+def test_what_is_not_written_did_not_happen_and_is_taken_when_it_is_sent_again(
+    call: str, fails: str, durability: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve(durability=durability)
+    service.decide(decision_id="d0", episode_id="e", observation=X)
+    service.log.append([])  # what is on its way is written
+    with monkeypatch.context() as patch:
+        patch.setattr(fails, lambda *given: (_ for _ in ()).throw(Unavailable("65536 writes wait already")))
+        with pytest.raises(Unavailable, match="65536 writes wait"):
+            calls(service)[call]()
+    if call == "outcome":
+        assert service.decide(decision_id="d", episode_id="e", observation=Y).t == 1, "it has not ended"
+    calls(service)[call]()
+    assert service.begin(episode_id="new") is not None
+    assert len(rows(service, "decisions")) == 1 + (call in ("decide", "outcome"))
+
+
+def test_an_end_that_contradicts_what_is_recorded_ends_nothing(serve: Serve) -> None:
+    service = serve()
+    service.decide(decision_id="d0", episode_id="e", observation=X)
+    service.outcome(decision_id="d0", reward=1.0)
+    with pytest.raises(Refused, match="another one of decision 'd0' is recorded; what was recorded stands"):
+        service.outcome(decision_id="d0", reward=1.0, terminated=True)
+    assert service.decide(decision_id="d1", episode_id="e", observation=Y).t == 1
+
+
+def test_a_refusal_is_answered_also_where_it_cannot_be_kept(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = serve()
+    monkeypatch.setattr(
+        "segue.live.writer.Writer.write", lambda *given: (_ for _ in ()).throw(Unavailable("the log is closed"))
+    )
+    with pytest.raises(Refused, match="no decision 'nobody'"):
+        service.outcome(decision_id="nobody", reward=1.0)
+    assert "a refused request was not kept: there is no decision 'nobody'" in caplog.text
+
+
+def overtaken(
+    service: Service, monkeypatch: pytest.MonkeyPatch, kind: type[Any], times: int = 1, **changes: Any
+) -> None:
+    """Another process writes the rows of this kind first, so many times, with these changes."""
+    append, left = service.database.append, iter(range(times))
+
+    def second(given: Any) -> Any:
+        theirs = [row for row in given if isinstance(row, (kind, EpisodeRow))]
+        if any(isinstance(row, kind) for row in theirs) and (number := next(left, None)) is not None:
+            made = {name: value.format(number) if isinstance(value, str) else value for name, value in changes.items()}
+            append([row._replace(**made) if isinstance(row, kind) else row for row in theirs])
+        return append(given)
+
+    monkeypatch.setattr(service.database, "append", second)
+
+
+def test_an_episode_that_another_process_assigned_first_is_answered_as_it_was(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve()
+    overtaken(service, monkeypatch, EpisodeRow, probability=0.25)
+    assert service.begin(episode_id="e").probability == 0.25
+    assert len(rows(service, "episodes")) == 1
+
+
+def test_a_decision_that_another_process_made_first_is_answered_as_it_was_or_refused_for_another_question(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve()
+    overtaken(service, monkeypatch, DecisionRow, log_prob=-7.0)
+    assert service.decide(decision_id="d", episode_id="e", observation=X).log_prob == -7.0
+    overtaken(service, monkeypatch, DecisionRow, observation=np.float32(Y).tobytes())
+    with pytest.raises(Refused, match="another observation"):
+        service.decide(decision_id="d1", episode_id="e", observation=X)
+    assert [row[2] for row in rows(service, "refused")] == ["decisions"]
+
+
+def test_an_episode_that_another_process_keeps_deciding_is_left_to_it(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve()
+    overtaken(service, monkeypatch, DecisionRow, times=100, decision="theirs-{}")
+    with pytest.raises(Unavailable, match="episode 'e' is being decided elsewhere; try again"):
+        service.decide(decision_id="d", episode_id="e", observation=X)
+    monkeypatch.undo()
+    done = len(rows(service, "decisions"))
+    assert service.decide(decision_id="d", episode_id="e", observation=X).t == done > 1
+
+
+@pytest.mark.parametrize("fault", ["not written", "assigned elsewhere"])
+def test_an_episode_is_given_to_the_application_only_with_a_row_in_the_log(
+    fault: str, serve: Serve, other: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve(mode="apprentice")
+    candidate = on_trial(service, other)
+    breaks(service, candidate, monkeypatch)
+    with monkeypatch.context() as patch:
+        if fault == "not written":
+            patch.setattr(
+                service.database, "append", lambda rows: (_ for _ in ()).throw(Unavailable("the disk is full"))
+            )
+        else:
+            overtaken(service, patch, EpisodeRow)
+        with pytest.raises((Unavailable, Refused), match="disk is full" if fault == "not written" else "send what you"):
+            service.decide(decision_id="d", episode_id="e", observation=X)
+    with pytest.raises(Refused, match=r"send what you do|expected the action that was taken"):
+        service.decide(decision_id="d", episode_id="e", observation=X)
+    assert service.decide(decision_id="d", episode_id="e", observation=X, action=2).action == 2
+
+
+def test_what_has_left_memory_is_answered_from_the_log(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segue.live.service.KEPT", 0)
+    service = serve()
+    first = [service.decide(decision_id=f"{i}", episode_id="e", observation=X) for i in range(3)]
+    assert [service.decide(decision_id=f"{i}", episode_id="e", observation=X) for i in range(3)] == first
+    assert service.outcome(decision_id="0", reward=1.0).status == "recorded"
+    assert len(rows(service, "decisions")) == 3
+
+
+def test_a_policy_remembers_its_episode_across_a_restart(serve: Serve, chunks: Made, tmp_path: Path) -> None:
+    seen = {"swing": [0.5], "gear": 3}
+
+    def played(db: str, restarts: bool) -> list[Any]:
+        actions = []
+        for t in range(3):
+            if t == 0 or restarts:
+                service = serve(tmp_path / db, chunks.directory, explore="no", seed=0)
+            actions.append(service.decide(decision_id=f"{t}", episode_id="e", observation=seen).action)
+            if restarts:
+                service.close()
+        return actions
+
+    actions = played("once.db", restarts=False)
+    assert actions[0] != actions[1] != actions[2]
+    assert played("again.db", restarts=True) == actions
+
+
+def test_a_log_begins_with_no_candidate(serve: Serve) -> None:
+    with pytest.raises(SegueError, match="mode is 'shadow'; a new log begins with live or apprentice"):
+        serve(mode="shadow")
+    assert serve(mode="apprentice").deployment.mode == "apprentice", "the log can be begun as it should be"
+
+
+def test_a_place_that_cannot_be_a_log_is_named(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(
+        SegueError, match=r"file/live\.db: cannot be opened as a live log \(.*/file: .*\); expected a file"
+    ):
+        serve(tmp_path / "file" / "live.db")
+
+
 def test_what_was_answered_first_is_written_when_it_can_be(serve: Serve, monkeypatch: Any) -> None:
     monkeypatch.setattr("segue.live.writer.RETRY", 0.0)
     service = serve(durability="after")
@@ -707,6 +895,28 @@ def test_what_was_answered_first_is_written_when_it_can_be(serve: Serve, monkeyp
     service.close()
     service = serve()
     assert [row[4] for row in rows(service, "decisions")] == [a.t for a in answers] == list(range(5))
+
+
+def test_what_was_answered_and_never_written_is_a_critical_line_in_the_log(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("segue.live.writer.RETRY", 0.0)
+    monkeypatch.setattr("segue.live.writer.LAST_ATTEMPTS", 2)
+    service = serve(durability="after")
+    monkeypatch.setattr(service.database, "append", lambda rows: (_ for _ in ()).throw(Unavailable("the disk is full")))
+    service.decide(decision_id="d", episode_id="e", observation=X)
+    service.close()
+    assert "2 rows that were answered are lost: the disk is full" in caplog.text
+
+
+def test_what_a_log_does_not_write_in_time_is_not_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    service, written = serve(), threading.Event()
+    append = service.database.append
+    monkeypatch.setattr("segue.live.writer.PATIENCE", 0.0)
+    monkeypatch.setattr(service.database, "append", lambda rows: written.wait(30) and append(rows))
+    with pytest.raises(Unavailable, match="not written within 0 seconds; look at the log before you try again"):
+        service.log.append([AuditRow(0.0, "me", "noted", "{}")])
+    written.set()
 
 
 def test_services_that_share_a_log_are_one_service(serve: Serve, shared: str) -> None:

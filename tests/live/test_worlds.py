@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import pytest
 import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
+from made import Made
 from serving import Serve
 
 import segue
@@ -25,6 +27,7 @@ from segue.live.worlds.__main__ import logged, main
 from segue.live.worlds.glucose import BASAL_RATE, risk
 from segue.live.worlds.settings import Traffic
 from segue.live.worlds.traffic import Tally, drive
+from segue.live.worlds.wire import Wire
 
 HASTE = {"think": 0.001, "delay": 0.003}
 
@@ -32,13 +35,13 @@ HASTE = {"think": 0.001, "delay": 0.003}
 @contextmanager
 def listening(service: Service) -> Iterator[str]:
     """The address of this service over HTTP."""
-    with _listen("127.0.0.1", 0) as socket:
+    with _listen("127.0.0.1", 0) as listener:
         server = uvicorn.Server(uvicorn.Config(application(service, "token"), log_config=None))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
-        socket.listen()
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        listener.listen()
         thread.start()
         try:
-            yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
             thread.join()
@@ -89,6 +92,111 @@ def test_in_apprentice_mode_the_clients_act_and_say_how_probable_that_was(serve:
 def test_traffic_of_another_world_is_told_what_is_wrong(serve: Serve) -> None:
     with pytest.raises(SegueError, match=r"refused a decision of this world \(observation\): .*expected \(3,\)"):
         simulated(serve(), "recommendation", clients=1, episodes=1)
+
+
+@contextmanager
+def answering(*answers: bytes) -> Iterator[str]:
+    """The address of a server that gives each connection one of these answers, and then hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for answer in answers:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+def http(status: int, content: bytes, *headers: bytes) -> bytes:
+    """An answer as it goes over the wire."""
+    lines = [b"HTTP/1.1 %d Said" % status, b"content-length: %d" % len(content), *headers]
+    return b"\r\n".join([*lines, b"", content])
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (http(404, b"<html>"), r"/v1/decisions: the address answered 404: '<html>'; expected a service"),
+        (http(200, b"<html>"), r"/v1/decisions: the address answered 200: '<html>'; expected a service"),
+        (http(503, b"busy"), r"/v1/decisions: the service gave no answer within 0 seconds \(busy\)"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", r"no answer within 0 seconds \(.*the answer is not Segue's"),
+        (b"HTTP/1.1 200 OK\r\n" + b"x" * 70_000, r"no answer within 0 seconds \(.*the answer is not Segue's"),
+        (b"", r"no answer within 0 seconds \(the connection was lost"),
+    ],
+    ids=["a page", "a page that is fine", "busy", "SSH", "endless headers", "nothing"],
+)
+def test_traffic_to_what_is_no_service_is_told_so(answer: bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segue.live.worlds.traffic.PATIENCE", 0.0)
+    with answering(answer) as url, pytest.raises(SegueError, match=said):
+        asyncio.run(drive(url, "env:SegueTestSwitch-v0", Traffic(**HASTE, clients=1, episodes=1)))
+
+
+def test_an_answer_that_is_late_is_not_taken_for_that_of_another_request() -> None:
+    async def two(url: str) -> tuple[int, bytes]:
+        wire = Wire(url, timeout=0.0)
+        with pytest.raises(TimeoutError):
+            await wire.post("/", b"first")
+        patient = Wire(url)
+        try:
+            return await patient.post("/", b"second")
+        finally:
+            wire.close()
+            patient.close()
+
+    with answering(http(200, b"first"), http(200, b"second")) as url:
+        assert asyncio.run(two(url)) == (200, b"second")
+
+
+def test_traffic_asks_again_after_an_answer_that_did_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segue.live.worlds.traffic.PAUSE", 0.0)
+    decided = (
+        b'{"decision_id":"d","episode_id":"e","t":0,"action":1,"log_prob":0,"arm":"live","policy":"","mode":"live"}'
+    )
+    refused = b'{"code":"unknown_decision","message":"there is none"}'
+    closes = b"connection: close"
+    with answering(b"", http(503, b"busy", closes), http(200, decided, closes), http(404, refused)) as url:
+        tally = asyncio.run(drive(url, "env:SegueTestSwitch-v0", Traffic(**HASTE, clients=1, episodes=1, retry=0.0)))
+    assert (tally.count["decisions"], tally.count["refused"], tally.count["outcomes"]) == (1, 1, 0)
+    assert tally.line().startswith("1 decisions")
+
+
+def test_traffic_sends_observations_of_any_space_as_json(serve: Serve, crane: Made) -> None:
+    tally = simulated(serve(policy=crane.directory), "env:SegueTestCrane-v0", clients=1, episodes=2)
+    assert tally.count["decisions"] == 6  # three steps each
+    assert serve(policy=crane.directory).database.read("SELECT COUNT(*) FROM steps") == [(6,)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["cartpole"], "expected --to FILE.npz or --url URL, one of both"),
+        (["cartpole", "--to", "log.npz", "--url", "http://127.0.0.1:1"], "one of both"),
+        (["cartpole", "--to", "log.npz", "--traffic.episodes", "None"], "--traffic.episodes N: a dataset has an end"),
+        (["cartpole", "--to", "there.npz"], "there.npz: is there already; choose another name"),
+    ],
+)
+def test_a_command_of_worlds_that_makes_no_sense_is_refused(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.npz").write_text("mine")
+    with pytest.raises(SegueError, match=said):
+        main(arguments)
+    assert (tmp_path / "there.npz").read_text() == "mine"
+    assert not (tmp_path / "log.npz").exists()
+
+
+def test_the_command_drives_a_service(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    with listening(serve()) as url:
+        haste = ["--traffic.think", "0.001", "--traffic.delay", "0.001", "--traffic.episodes", "3"]
+        assert main(["env:SegueTestSwitch-v0", "--url", url, *haste]) == 0
+    assert "segue: simulation ended: " in capsys.readouterr().out
+    assert serve().database.read("SELECT COUNT(*) FROM episodes") == [(3,)]
 
 
 @pytest.mark.parametrize("name", WORLDS)

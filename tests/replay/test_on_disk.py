@@ -22,8 +22,9 @@ from segue.data.dataset import Dataset
 from segue.errors import RecipeError
 from segue.replay import REPLAYS, Replay, append
 from segue.replay.on_disk import OnDisk, transitions_of
+from segue.runner.start import check_on_disk
 from segue.training.update import Updates, run_updates, train
-from toys import pendulum, pendulum_log
+from toys import REACH, pendulum, pendulum_log
 
 #: An algorithm for every column that not all of them learn from.
 NAMES = ("td3-bc", "cal-ql", "rebrac", "fql", "cql-lagrangian", "discrete-cql")
@@ -127,3 +128,11 @@ def test_a_run_from_disk_is_the_run_from_memory(tmp_path: Path, replay: str) -> 
         digests.append([json.loads(path.read_text())["parameters_sha256"] for path in found])
     assert digests[0] == digests[1]
     assert len(digests[0]) == 2
+
+
+def test_hindsight_of_a_dataset_on_disk_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    on_disk = mapped.write(tmp_path / "log", [logged(Spaces(6, 2))])
+    recipe = pendulum(env=REACH, dataset_hindsight=2, offline=segue.CalQL())
+    with pytest.raises(RecipeError, match=r"dataset_hindsight copies the dataset with other goals, and .* lies on"):
+        check_on_disk(recipe, on_disk)
+    check_on_disk(recipe, logged(Spaces(6, 2)))

@@ -17,6 +17,7 @@ from segue.recipe import Recipe, portable, read_recipes
 from segue.runner import branching, compare, load_checkpoint
 from segue.runner.branching import branch_off, trunk
 from segue.runner.checkpoint import FORMAT
+from segue.runner.directory import RunDirectory
 from segue.runner.longer import lengthen
 from toys import pendulum
 
@@ -283,6 +284,48 @@ def test_a_missing_summary_says_truly_when_there_will_be_one(run: Path):
     (run / "summary.json").unlink()
     with pytest.raises(SegueError, match=r"it is written when the run ends: segue run --resume .* continues it"):
         segue.report.read_run(run)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "has several arms; choose one by --arm: plain, scratch"),
+        (["--arm", "plan"], "unknown arm 'plan': did you mean 'plain'"),
+        (["--arm", "scratch"], "scratch has no offline phase to start from"),
+    ],
+)
+def test_a_branch_of_a_comparison_starts_from_an_arm_with_an_offline_phase(
+    flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    arms = {
+        "plain": pendulum(dataset="segue:hopper-mixed"),
+        "scratch": pendulum(dataset=None, offline=None, offline_steps=0),
+    }
+    (tmp_path / "x").mkdir()
+    plain = RunDirectory(tmp_path / "x", arms).plain
+    (tmp_path / "x" / "recipe.json").write_text(json.dumps(plain))
+    assert main(["branch", str(tmp_path / "x"), *flags, "--online", "td3", "--out", str(tmp_path / "new")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_branch_of_an_offline_phase_that_is_not_finished_says_how_to_finish_it(run: Path, tmp_path: Path):
+    (run / RESULTS[0]).unlink()
+    with pytest.raises(SegueError, match=r"phase of seed 0 is not finished; segue run --resume .*/x finishes it"):
+        branch_off(run, trunk(run), trunk(run), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_branch_is_put_into_no_folder_of_something_else_and_is_made_once(run: Path, tmp_path: Path):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "mine").write_text("mine")
+    with pytest.raises(SegueError, match=r"new is not empty and holds no recipe\.json; choose another --out"):
+        branch_off(run, trunk(run), trunk(run), tmp_path / "new")
+    (tmp_path / "new" / "mine").unlink()
+    made = branch_off(run, trunk(run), trunk(run), tmp_path / "new")
+    (tmp_path / "new" / "records" / "of-the-branch").mkdir()
+    assert branch_off(run, trunk(run), trunk(run), tmp_path / "new") == made
+    assert (tmp_path / "new" / "records" / "of-the-branch").exists(), "it goes on"
 
 
 def test_a_branch_needs_an_online_algorithm(run: Path, tmp_path: Path):

@@ -19,7 +19,7 @@ from ray_nodes import cluster_of_two_nodes, ray
 from segue.cli.launch import where
 from segue.errors import RecipeError, SegueError
 from segue.recipe import Recipe, read_recipes
-from segue.runner.on_ray import portable_dataset
+from segue.runner.on_ray import Ray, portable_dataset
 from segue.workers import ray_connection
 from segue.workers.ray_task import NODE
 from toys import SMALL, pendulum
@@ -94,6 +94,22 @@ def test_what_is_asked_of_a_cluster_is_refused_without_one():
     place = types.SimpleNamespace(on=None, cores=2, gpus=0.0)
     with pytest.raises(RecipeError, match="--cores and --gpus go with --on ray"):
         where(place)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"cores": 0}, "cores is 0; expected at least 1"), ({"gpus": -0.5}, "gpus is -0.5; expected at least 0")],
+)
+def test_jobs_on_a_cluster_have_at_least_a_core_and_no_gpus_below_none(given: dict[str, Any], said: str):
+    with pytest.raises(RecipeError, match=said):
+        Ray(**given)
+
+
+def test_a_cluster_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+    assert Ray.of(Ray(cores=2)) == Ray(cores=2)
+    monkeypatch.setattr("segue.runner.on_ray.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SegueError, match=r"--on ray needs a package that is not installed: pip install 'segue\[ray\]'"):
+        Ray.of("ray")
 
 
 def test_a_place_that_is_no_ray_cluster_is_refused_before_anything_is_written(tmp_path: Path):

@@ -9,12 +9,14 @@ import itertools
 import json
 import shutil
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control import PendulumEnv
 
 import segue
 from segue.data.dataset import Dataset
@@ -24,7 +26,7 @@ from segue.ope import FQE
 from segue.recipe import Recipe, read_recipes
 from segue.runner import compare, load_checkpoint
 from segue.runner import run as run_recipe
-from segue.runner.directory import RunDirectory
+from segue.runner.directory import RunDirectory, read_lines
 from segue.runner.job import Inputs
 from toys import PENDULUM, SMALL, pendulum, pendulum_log
 
@@ -475,3 +477,88 @@ def test_a_run_that_only_pretrains_counts_its_seed_as_complete(tmp_path: Path) -
     assert "Seeds 1." in said
     assert " of 1" not in said
     assert "Online steps" not in said
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "nothing to compare: no arm was given"),
+        (["low rate", "low-rate"], "arm 'low rate' and another one would both be stored as 'low-rate'; rename one"),
+        (["offline only"], "names starting with 'offline' are kept for offline phases; rename it"),
+    ],
+)
+def test_names_that_arms_cannot_have_are_refused(names: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=message):
+        compare(dict.fromkeys(names, pendulum()), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(SegueError, match=r"is not empty and holds no recipe\.json; choose another --out"):
+        run_recipe(pendulum(), tmp_path)
+    with pytest.raises(SegueError, match=r"thesis\.tex is a file; choose another --out"):
+        run_recipe(pendulum(), tmp_path / "thesis.tex")
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("thesis.tex", "mine")]
+
+
+def test_a_run_that_finds_the_disk_full_does_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("segue.runner.directory.write_atomically", full)
+    with pytest.raises(SegueError, match=r"x cannot be used for a run: .*No space left on device"):
+        run_recipe(pendulum(), tmp_path / "x")
+    monkeypatch.undo()
+    assert not (tmp_path / "x" / "recipe.json").exists()
+
+
+def test_an_error_that_nobody_expected_is_one_line_and_its_trace_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise ZeroDivisionError("of no user's making")
+
+    monkeypatch.setattr("segue.runner.executor.execute", fails)
+    with pytest.raises(segue.RunFailed) as failed:
+        run_recipe(pendulum(), tmp_path / "x", workers=1)
+    error = failed.value.result.summary["arms"]["run"]["seeds"]["0"]["error"]
+    assert "ZeroDivisionError: of no user's making" in error
+    assert "ZeroDivisionError" in next(tmp_path.glob("x/records/*/seed-0/error.log")).read_text()
+    assert not (tmp_path / "x/records/run").exists(), "what needs the offline phase is not begun"
+
+
+def test_a_run_outside_the_main_thread_hears_no_signals_and_is_the_same(finished: object, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        again = pool.submit(run_recipe, pendulum(bridges=(segue.QFilter(),)), tmp_path / "x", workers=1).result()
+    scores = [result.summary["arms"]["run"]["seeds"]["0"]["online_evaluations"] for result in (again, finished)]
+    assert scores[0] == scores[1]
+
+
+def test_ctrl_c_while_the_report_is_drawn_leaves_a_finished_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(out: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("segue.runner.write_report", interrupted)
+    assert run_recipe(pendulum(online=None, online_steps=0), tmp_path / "x", workers=1).status == "complete"
+    assert f"the report is not finished: segue report {tmp_path / 'x'} writes it" in capfd.readouterr().err
+
+
+def test_an_environment_that_no_other_process_can_make_needs_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PendulumEnv, "__module__", "__main__")
+    gym.register("SegueTestOfAScript-v0", PendulumEnv, max_episode_steps=20)
+    recipe = pendulum(env="SegueTestOfAScript-v0", seeds=2)
+    with pytest.raises(RecipeError, match=r"SegueTestOfAScript-v0"):
+        run_recipe(recipe, tmp_path / "x", workers=2)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("damaged", ["5", '"text"', "[1]", "{", ""])
+def test_records_are_read_up_to_what_is_damaged(damaged: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1}}\n{{"step": 2}}\n{damaged}\n{{"step": 3}}\n')
+    assert [record["step"] for record in read_lines(tmp_path / "metrics.jsonl")] == [1, 2]
+    assert list(read_lines(tmp_path / "none.jsonl")) == []

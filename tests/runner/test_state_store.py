@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -236,3 +238,41 @@ def test_transitions_of_a_save_that_was_not_finished_are_not_there_twice(tmp_pat
     replay_log.append(batch(8, 4))
     again.save(30, {"number": 3}, {"a b": np.full(3, 3)}, replay_log.take())
     assert found(tmp_path) == (3, [])
+
+
+def lost(rows: Path) -> None:
+    sorted(rows.iterdir())[1].unlink()
+
+
+def nonsense(rows: Path) -> None:
+    content, first = b"no tensors", min(rows.iterdir())
+    first.unlink()
+    place, digest = first.stem.rsplit("-", 1)[0], hashlib.sha256(content).hexdigest()[:16]
+    (rows / f"{place}-{digest}.safetensors").write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(lost, "transition 4 of 12 is missing in .*rows"), (nonsense, r"rows/0+-0+4-\w+\.safetensors: ")],
+)
+def test_transitions_that_are_lost_or_nonsense_leave_no_state_that_needs_them(damage: Any, said: str, tmp_path: Path):
+    filled(tmp_path / "s", 3)
+    damage(tmp_path / "s" / "rows")
+    state, notes = StateStore(tmp_path / "s").newest(anything)
+    assert state is None
+    assert re.search(said, notes[0])
+    assert list(tmp_path.rglob("damaged-*")), "what is left is kept"
+
+
+def test_what_a_save_left_half_written_is_removed(tmp_path: Path):
+    filled(tmp_path, 2)
+    (tmp_path / "rows" / ".8-12.tmp").write_bytes(b"half")
+    (tmp_path / ".step-30.partial").mkdir()
+    assert found(tmp_path) == (2, [])
+    assert not [path.name for path in tmp_path.rglob(".*")]
+
+
+def test_a_place_where_no_state_can_be_saved_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(SegueError, match=r"file/s.*: cannot be created: Not a directory"):
+        filled(tmp_path / "file" / "s", 1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from helpers import same_bits
-from segue.algorithms import FQL, SAC, CalQL
+from segue.algorithms import FQL, SAC, CalQL, SACLagrangian
 from segue.chunks import sequence_batch
 from segue.core import Normaliser, Spaces, Transition
 from segue.errors import SegueError
@@ -139,6 +139,16 @@ def test_what_cannot_be_learnt_from_is_refused_where_it_is_told(what, said):
         what(one)
     one.take_in()
     assert one.step == 0
+
+
+@pytest.mark.parametrize("cost", [None, np.nan, np.inf])
+def test_an_algorithm_that_learns_from_costs_is_told_each_cost(cost):
+    one = agent(SACLagrangian(hidden_sizes=(8,), batch_size=16, cost_limit=1.0, cost_horizon=8))
+    begun = one.begin(0, STILL, STILL)
+    with pytest.raises(SegueError, match=f"the cost is {cost}; sac-lagrangian learns from costs: expected a finite"):
+        one.complete(begun, 1.0, STILL, cost=cost)
+    one.complete(begun, 1.0, STILL, cost=0.5)
+    assert one.waiting() == 0
 
 
 def test_updates_come_in_dispatches_of_one_size():

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import segue
 from helpers import (
     KINDS,
     LOGS,
@@ -26,8 +27,13 @@ from helpers import (
 )
 from segue.algorithms import ALGORITHMS
 from segue.core import Learner, Normaliser, origin, same_shape
+from segue.envs import Environment
+from segue.recipe import Recipe
+from segue.runner.checkpoint import Checkpoint
+from segue.runner.start import hand_over_to_online, normaliser_of
 from segue.training.handover import hand_over
 from segue.training.update import init_learner, run_updates
+from toys import AIM, PICK, Notes, pendulum, pendulum_log
 
 #: Every algorithm of a phase with every kind of actions; on-policy ones too.
 OFFLINE, ONLINE = (
@@ -279,3 +285,62 @@ def test_an_actor_that_is_built_unlike_the_other_is_fresh(offline, online):
     _, _, said = handed(offline, online, "continuous")
     assert "actor" in said.fresh
     assert any(line.startswith(f"actor: fresh ({offline}'s is built differently") for line in said.lines)
+
+
+@pytest.mark.parametrize(
+    ("offline", "online", "kind", "changes", "said"),
+    [
+        (
+            small("td3-bc"),
+            small("fql", chunk=2),
+            "continuous",
+            {"offline": small("fql", chunk=2)},  # `segue learn` begins with the end of a run, which another one learnt
+            "actor: not taught: fql decides on 2 actions at once",
+        ),
+        (
+            small("bc"),
+            small("dqn"),
+            "discrete",
+            {},
+            "policy: lost: dqn acts by its critic alone, and bc has none that fits; an algorithm with an actor",
+        ),
+        (
+            small("td3-bc"),
+            small("td3"),
+            "continuous",
+            {"distil_steps": 7},
+            "policy: distil_steps 7 has no effect: the actor is carried over",
+        ),
+        (
+            small("discrete-bcq"),
+            small("dqn"),
+            "discrete",
+            {"distil_steps": 7},
+            "policy: distil_steps 7 has no effect: dqn has no actor",
+        ),
+        (
+            small("sac"),
+            small("redq", critic_updates_per_actor_update=20),
+            "continuous",
+            {"updates_per_step": 2.0},
+            "policy: moves once in 20 critic updates, so every 10 live steps; redq is published with",
+        ),
+    ],
+    ids=["chunks", "lost", "carried over", "no actor", "seldom"],
+)
+def test_a_user_is_told_what_becomes_of_the_policy(offline, online, kind, changes, said):
+    learner, spaces, env = random_learner(offline, kind=kind), KINDS[kind], {"continuous": AIM, "discrete": PICK}[kind]
+    source = Checkpoint(offline, (), spaces, Environment(env), learner, np.zeros(0, np.uint64))
+    steps = {"dataset": pendulum_log(), "offline_steps": 1, "online_steps": 100, "warmup_steps": 0}
+    recipe = Recipe(env=env, **({"offline": offline, "online": online} | steps | changes))
+    _, lines = hand_over_to_online(source, recipe, None, None, spaces, Notes(), 0)
+    assert [line for line in lines if line.startswith(said)], lines
+
+
+def test_before_the_live_steps_a_normaliser_is_the_datasets_or_changes_nothing():
+    log = segue.load(pendulum_log())
+    recipe = pendulum(normalise_observations=True)
+    assert not np.allclose(normaliser_of(recipe, log).mean, 0)
+    for given in (log, None):
+        same = normaliser_of(dataclasses.replace(recipe, normalise_observations=False), given)
+        assert (same.mean.tolist(), same.std.tolist()) == ([0.0] * 3, [1.0] * 3)

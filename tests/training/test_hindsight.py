@@ -12,18 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import segue
-from helpers import few
+from helpers import few, small
 from segue import rng
 from segue.algorithms import CalQL
 from segue.core import Normaliser, Spaces
 from segue.data.dataset import Dataset
 from segue.envs import Environment
 from segue.envs.goals import Goals
+from segue.errors import SegueError
 from segue.replay import OnlineOnly, Replay
 from segue.training import online
 from segue.training.hindsight import Steps, logged_with_copies, relabel
 from segue.training.update import init_learner
-from toys import REACH, SMALL, Notes, Reach
+from toys import REACH, SMALL, Notes, Reach, pendulum_log
 
 #: Of its flat observation: the goal, the place, and the place again as what is achieved.
 DESIRED, ACHIEVED = slice(0, 2), slice(4, 6)
@@ -238,6 +239,14 @@ class Fragile(Reach):
         if (self.episodes, self.steps) == (2, 10):
             raise RuntimeError("the arm is stuck")
         return super().step(action)
+
+
+def test_a_dataset_of_admissible_actions_has_no_copies(goals):
+    columns = {**pendulum_log(), "actions": np.arange(60) % 4, "discrete_actions": np.array(4)}
+    log = segue.load({name: column for name, column in columns.items() if not name.startswith("action_")})
+    masked = dataclasses.replace(log, allowed_actions=np.ones((len(log), 4), bool))
+    with pytest.raises(SegueError, match="hindsight does not know which actions are admissible under another goal"):
+        logged_with_copies(small("dqn"), masked, Normaliser.identity(3), goals[False], 2)
 
 
 def test_an_episode_that_is_quarantined_has_no_copies(monkeypatch):

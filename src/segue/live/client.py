@@ -112,8 +112,7 @@ class Client:
         Raises:
             ServiceError: if the service does not answer.
         """
-        content = self._post("/v1/outcomes", msgspec.json.encode(list(outcomes), enc_hook=_plain))
-        answers = msgspec.json.decode(content)
+        answers = self._send("/v1/outcomes", list(outcomes), list[dict[str, Any]])
         return [Noted(**one) if "status" in one else Problem(**one) for one in answers]
 
     def activation(self, decision_id: str, executed: bool, action: Any = None, who: str = "") -> Noted:
@@ -125,15 +124,19 @@ class Client:
         return self._send("/v1/activations", Activation(decision_id, executed, action, who), Noted)
 
     def _send(self, path: str, asked: Any, kind: type[Answer]) -> Answer:
-        return msgspec.json.decode(self._post(path, msgspec.json.encode(asked, enc_hook=_plain)), type=kind)
+        answer = self._post(path, msgspec.json.encode(asked, enc_hook=_plain))
+        try:
+            return msgspec.json.decode(answer.content, type=kind)
+        except msgspec.DecodeError:
+            raise _not_segue(answer) from None
 
-    def _post(self, path: str, content: bytes) -> bytes:
+    def _post(self, path: str, content: bytes) -> httpx.Response:
         until, pause = time.monotonic() + self._patience, 0.05
         while True:
             try:
                 answer = self._http.post(path, content=content)
                 if answer.status_code == 200:
-                    return answer.content
+                    return answer
                 if answer.status_code not in (408, 503):
                     raise _refusal(answer)
                 said = f"{path}: {_refusal(answer)}"
@@ -148,9 +151,14 @@ class Client:
 def _refusal(answer: httpx.Response) -> ServiceError:
     try:
         problem = msgspec.json.decode(answer.content, type=Problem)
-    except (msgspec.DecodeError, msgspec.ValidationError):
-        return ServiceError("not_segue", f"{answer.request.url} answered {answer.status_code}: {answer.text[:200]!r}")
+    except msgspec.DecodeError:
+        return _not_segue(answer)
     return ServiceError(problem.code, problem.message)
+
+
+def _not_segue(answer: httpx.Response) -> ServiceError:
+    said = f"{answer.request.url} answered {answer.status_code}: {answer.text[:200]!r}"
+    return ServiceError("not_segue", f"{said}; expected a service that `segue serve` runs: check the address")
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from segue.errors import SegueError
 from segue.live.database import Database
-from segue.live.monitor import Monitor, fails, reference_begins, trained_on
+from segue.live.monitor import Change, Monitor, fails, reference_begins, trained_on
 from segue.live.policies import (
     COLUMNS,
     Deployment,
@@ -409,6 +409,7 @@ class Promoter:
         self.database, self._tick = database, tick
         self._trial: Trial | None = None
         self._monitor: Monitor | None = None
+        self._alarm: Change | None = None  # found by it, and not yet acted upon
         self._lock = threading.Lock()
 
     def evidence(self) -> Evidence | None:
@@ -478,31 +479,34 @@ class Promoter:
         A live policy that fails is rolled back instead, if another one or the application acted before it.
         """
         rules, begins = read_rules(self.database), reference_begins(self.database)
+        pending = self._alarm is not None  # noted, and what follows from it was interrupted
         found = fails(self.database, begins, now.live) if now.acts else None
         if found is None and rules.run_length is not None:
             if self._monitor is None or self._monitor.begins != begins or self._monitor.rules != rules:
                 self._monitor = Monitor(self.database, begins, rules, trained_on(self.database, now.live))
-            found = self._monitor.review()
+                self._alarm = None
+            found = self._alarm = self._alarm or self._monitor.review()
         if found is None:
             return
-        known = self.database.read("SELECT detail FROM audit WHERE what = 'alarm' AND seq > ?", begins)
-        if not any(json.loads(detail)["changed"] == found.what for (detail,) in known):
+        alarms = self.database.read("SELECT seq, detail FROM audit WHERE what = 'alarm' AND seq > ?", begins)
+        noted = [seq for seq, detail in alarms if json.loads(detail)["changed"] == found.what]
+        if not noted:
             detail = {"changed": found.what, "why": found.said, "row": found.seq}
             self.database.append([AuditRow(time.time(), ITSELF, "alarm", json.dumps(detail))])
             LOGGER.warning("promotion: alarm: %s", found.said)
-        elif found.what != "actions":  # that one is over only when another policy acts, or none is left
-            return
         now = deployed(self.database)
-        if now.mode in ("frozen", "apprentice"):
-            return
-        before = _acted_before(self.database) if found.what == "actions" else None
-        if before is None:
-            self._change(now, "freeze", found.said, mode="frozen")
-        else:
-            mode = "apprentice" if before.mode == "apprentice" else "live"
-            self._change(
-                now, "rollback", f"alarm: {found.said}", mode=mode, live=before.live, candidate=None, share=0.0
-            )
+        # Who deployed something after an alarm knew of it; a policy that fails goes on failing, and is stopped again.
+        decided = bool(noted) and noted[-1] < now.seq and not pending and found.what != "actions"
+        if now.mode not in ("frozen", "apprentice") and not decided:
+            before = _acted_before(self.database) if found.what == "actions" else None
+            if before is None:
+                self._change(now, "freeze", found.said, mode="frozen")
+            else:
+                mode = "apprentice" if before.mode == "apprentice" else "live"
+                self._change(
+                    now, "rollback", f"alarm: {found.said}", mode=mode, live=before.live, candidate=None, share=0.0
+                )
+        self._alarm = None
 
     def _begin(self, now: Deployment) -> None:
         """From shadow to canary, once the off-policy gate lets the candidate pass."""

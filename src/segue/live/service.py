@@ -522,9 +522,11 @@ class Service:
             elif written[0] is not None:
                 reply(Noted(row.decision, "recorded"))
             else:
+                if isinstance(row, OutcomeRow) and (row.terminated or row.truncated):
+                    self._forget(episode)  # it may not have ended: what was recorded before stands
                 self._guarded(TABLES[type(row)], request, reply, lambda: reply(noted_before(self.database, row)))
 
-        self._write([row], then)
+        self._write([row], then, episode)
 
     def _of_decision(self, decision: str) -> str:
         """The episode of a decision."""
@@ -612,13 +614,12 @@ class Service:
                 missed.add(trial.candidate)
         self._actors.begin({*self._standing, found.live, found.candidate}, missed)
 
-    def _write(self, rows: list[Row], then: Callable[[Written], None], *forget: str) -> None:
+    def _write(self, rows: list[Row], then: Callable[[Written], None], episode: str, decision: str = "") -> None:
         try:
             self._writer.write(rows, then)
         except Unavailable:
-            if forget:
-                self._forget(forget[0])
-                self._recent.pop(forget[-1], None)
+            self._forget(episode)
+            self._recent.pop(decision, None)
             raise
 
     def _keep(self, where: OrderedDict[str, Any], name: str, value: Any) -> None:
@@ -673,7 +674,10 @@ def _owned(db: str | Path) -> FileLock | None:
             f"{path}: another service has this log; stop it first, or use PostgreSQL for several services"
         ) from None
     except OSError as error:
-        raise SegueError(f"{path}: cannot be opened as a live log ({error.strerror})") from None
+        raise SegueError(
+            f"{path}: cannot be opened as a live log ({error.filename}: {error.strerror}); expected a file in a folder "
+            "that can be written"
+        ) from None
     return lock
 
 

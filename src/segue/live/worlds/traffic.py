@@ -177,6 +177,11 @@ class _Client:
                 if status not in (408, 503):
                     return msgspec.json.decode(answer, type=Problem)
                 said = answer.decode(errors="replace")
+            except msgspec.DecodeError:
+                raise SegueError(
+                    f"{path}: the address answered {status}: {answer[:200].decode(errors='replace')!r}; expected a "
+                    "service that `segue serve` runs: check the address"
+                ) from None
             except OSError as error:
                 said = str(error) or type(error).__name__
             if time.monotonic() > until:

@@ -39,9 +39,9 @@ class Wire:
                     head = (await reader.readuntil(b"\r\n\r\n")).lower()
                     length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
                     answer = int(head[9:12]), await reader.readexactly(length)
-            except EOFError as error:
+            except (EOFError, ValueError, asyncio.LimitOverrunError) as error:
                 writer.close()
-                raise ConnectionError(f"the connection was lost ({error})") from None
+                raise ConnectionError(f"the connection was lost, or the answer is not Segue's ({error})") from None
             except BaseException:  # what is still to come on this connection is no other request's answer
                 writer.close()
                 raise
