@@ -224,6 +224,16 @@ def test_who_lets_a_policy_act_after_an_alarm_is_not_overruled_by_it_when_the_se
     assert (mode(world), alarms(world)) == ("live", ["observations"])
 
 
+@pytest.mark.parametrize(("episodes", "said"), [(10, True), (2_000, False)])
+def test_that_few_episodes_widen_the_watch_is_said_once_when_it_begins(
+    tmp_path: Path, episodes: int, said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(tmp_path / "live.db", {"observed": {**TRAINED["observed"], "episodes": episodes}})
+    for _ in range(2):
+        arrive(world, late(5), np.zeros(5))
+    assert sum("known from few episodes" in record.message for record in caplog.records) == said
+
+
 def test_what_never_changes_is_left_out_and_watching_can_be_switched_off(tmp_path: Path) -> None:
     world = World(tmp_path / "live.db", window=20.0)
     constant = np.ones((REFERENCE, 3))

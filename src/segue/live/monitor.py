@@ -81,6 +81,18 @@ class Monitor:
         limit = rules.cost_limit
         self._over = None if limit is None else LimitTest(limit, self._run_length)
 
+    @property
+    def widened(self) -> str | None:
+        """What the watch on the policy's training allows for because of few episodes; None if nothing."""
+        limits = [ranges.limit for ranges in self._ranges]
+        if not limits or limits == [AT_FIRST[1], LATER[1]]:
+            return None
+        return (
+            "the range of observations is known from few episodes of training: an alarm takes more than "
+            f"{limits[0]:.0%} of units outside of it at first, or {limits[1]:.0%} later, not {AT_FIRST[1]:.0%} or "
+            f"{LATER[1]:.0%}"
+        )
+
     def review(self) -> Change | None:
         """Look at what has come since the last review: the first change found."""
         return self._decisions() or self._results()
@@ -220,8 +232,8 @@ class _Ranges:
         self._outside: dict[str, Bool[np.ndarray, " observation"]] = {}
         #: Of the units before: for numbers that have been outside, and for one that has not.
         self._tests: dict[int, LimitTest] = {}
-        self._limit = max(share, tolerated(trained.episodes, margin, max(int(varies.sum()), 1)))
-        self._never = LimitTest(self._limit, run_length)
+        self.limit = max(share, tolerated(trained.episodes, margin, max(int(varies.sum()), 1)))
+        self._never = LimitTest(self.limit, run_length)
 
     def review(self, rows: list[tuple[int, bytes, str]]) -> Change | None:
         """Look at further observations, each with the number of its row and its episode.
@@ -247,7 +259,7 @@ class _Ranges:
                 said = (
                     f"observations are not like those that the policy was trained on, most of all number {number} "
                     f"(counted from 0, flattened): {values[of[-1], number]:.4g}, and {low[number]:.4g} to "
-                    f"{high[number]:.4g} in training; more than {self._limit:.0%} of units lie outside"
+                    f"{high[number]:.4g} in training; more than {self.limit:.0%} of units lie outside"
                 )
                 return Change("training", said, rows[of[0]][0])
         return None

@@ -485,6 +485,8 @@ class Promoter:
             if self._monitor is None or self._monitor.begins != begins or self._monitor.rules != rules:
                 self._monitor = Monitor(self.database, begins, rules, trained_on(self.database, now.live))
                 self._alarm = None
+                if self._monitor.widened is not None:
+                    LOGGER.warning("promotion: watch: %s", self._monitor.widened)
             found = self._alarm = self._alarm or self._monitor.review()
         if found is None:
             return
