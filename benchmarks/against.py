@@ -1,7 +1,8 @@
 """`python -m benchmarks.against CHECKOUT`: this version against another one, in turns, with the same libraries.
 
 CHECKOUT is a folder with another version (`git worktree add ../before 1e621ef`). Ratios are of processor time, this
-version's speed over the other's: 0.97 is 3 % slower. What the other version does not have is a row that says so.
+version's speed over the other's: 0.97 is 3 % slower. Each version runs its own contestants (`benchmarks/contestants`).
+What cannot be measured is a row that says why.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +26,7 @@ UPDATES = (
     *(("bc", 400), ("bcq", 40), ("td3-bc", 200), ("rebrac", 100), ("iql", 200), ("awac", 200), ("cql", 20)),
     *(("cal-ql", 20), ("sac-n", 20), ("edac", 20), ("sac", 200), ("td3", 200), ("redq", 40), ("rlpd", 40)),
 )
+GROUPS = ("start", "updates", "runs")
 LAP, STEPS = 500, 4_000
 RUNS: dict[str, dict[str, object]] = {
     "online TD3+BC": {"dataset": "segue:hopper-mixed", "offline": {"name": "td3-bc"}, "offline_steps": LAP}
@@ -48,24 +51,28 @@ def measured(name: str, measure: Callable[[], Row]) -> Row:
     """The row, or one that says why there is none."""
     try:
         return measure()
-    except Failed as error:
+    except (Failed, subprocess.CalledProcessError) as error:
         return Row(name=name, note=str(error))
+    except (KeyError, statistics.StatisticsError):
+        return Row(name=name, note="the other version does not report its processor time, or no whole turn")
 
 
 def imports(code: str, other: Path, turns: int) -> Row:
     """Processor seconds of a fresh process, after one that reads the files."""
     both = ROOT, other
-    for checkout in both:
-        spent(code, checkout)
-    seconds = [[spent(code, checkout) for checkout in both] for _ in range(turns)]
+    with tempfile.TemporaryDirectory() as compiled:
+        for checkout in both:
+            spent(code, checkout, compiled)
+        seconds = [[spent(code, checkout, compiled) for checkout in both] for _ in range(turns)]
     ours, theirs = (statistics.median(column) for column in zip(*seconds, strict=True))
     return sooner(code, ours, theirs, "s", None)
 
 
-def spent(code: str, checkout: Path) -> float:
-    """Processor seconds of a Python process that runs this."""
+def spent(code: str, checkout: Path, compiled: str) -> float:
+    """Processor seconds of a Python process that runs this; `compiled` keeps bytecode, so nothing is written there."""
     before = sum(os.times()[2:4])
-    environment = {**os.environ, "PYTHONPATH": str(checkout / "src"), "PYTHONDONTWRITEBYTECODE": ""}
+    environment = {**os.environ, "PYTHONPATH": str(checkout / "src"), "PYTHONPYCACHEPREFIX": compiled}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     subprocess.run([sys.executable, "-c", code], check=True, cwd=checkout, env=environment)
     return sum(os.times()[2:4]) - before
 
@@ -88,12 +95,17 @@ def steps(name: str, recipe: dict[str, object], other: Path) -> Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkout", type=Path, help="a folder with the other version")
-    parser.add_argument("groups", nargs="*", default=["start", "updates", "runs"], help="start, updates, runs")
-    parser.add_argument("--turns", type=int, default=7, help="turns of each version (7)")
+    parser.add_argument("groups", nargs="*", default=list(GROUPS), help=", ".join(GROUPS))
+    parser.add_argument("--turns", type=int, default=7, help="turns of each version in start and updates (7)")
     flags = parser.parse_args()
     other = flags.checkout.resolve()
-    if not (other / "benchmarks/contestants").is_dir():
-        parser.error(f"{flags.checkout} is no checkout of Segue: it has no folder benchmarks/contestants")
+    if unknown := set(flags.groups) - set(GROUPS):
+        parser.error(f"unknown group {', '.join(unknown)}; expected {', '.join(GROUPS)}")
+    if flags.turns < 1:
+        parser.error(f"--turns is {flags.turns}; expected at least 1")
+    for folder in ("benchmarks/contestants", "src/segue"):
+        if not (other / folder).is_dir():
+            parser.error(f"{flags.checkout} is no checkout of Segue: it has no folder {folder}")
     print(HEADER.replace("ours", "this").replace("peer", "other"))
     for row in rows(other, flags.turns, flags.groups):
         print(line(row), flush=True)

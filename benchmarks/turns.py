@@ -53,7 +53,7 @@ class Contestant:
             env={
                 **os.environ,
                 **threads,
-                **({} if checkout == ROOT else {"PYTHONPATH": str(checkout / "src")}),
+                "PYTHONPATH": str(checkout / "src"),  # and not what is installed
                 "CUDA_VISIBLE_DEVICES": "",
                 "BENCHMARK_CORES": json.dumps(pinned),
                 **environment,

@@ -281,7 +281,7 @@ def _cost(recipe: Recipe) -> Cost:
         spent = seed["wall_time_s"][phase]
         if not spent or done <= 0:
             return 0.0
-        once = seed["compile_s"][phase] or 0.0
+        once = (seed["compile_s"][phase] or 0.0) + (seed["handover_s"][phase] or 0.0)
         training = max(spent - once - (seed["evaluation_s"][phase] or 0.0), 0.0)
         return (once + training * wanted / done) / 60
 

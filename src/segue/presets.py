@@ -68,10 +68,13 @@ def _promoted() -> dict[str, Any]:
     """
     both: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128, "ensemble_size": 5, "subset_size": 2}
     both |= {"critic_updates_per_actor_update": 4, "initial_temperature": 0.1}
+    rlpd = RLPD(**both)
     return {
-        "offline": SAC(**both, critic_layer_norm="before", target_entropy_scale=0.5),  # as RLPD's are
+        "offline": SAC(
+            **both, critic_layer_norm=rlpd.critic_layer_norm, target_entropy_scale=rlpd.target_entropy_scale
+        ),
         "offline_steps": AUTO_STEPS,
-        "online": RLPD(**both),
+        "online": rlpd,
         "online_steps": AUTO_STEPS,
         "updates_per_step": 4.0,
         "warmup_steps": 2_500,

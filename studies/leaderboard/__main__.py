@@ -52,21 +52,19 @@ def recipes(full: bool, task: dict[str, Any], sparse: bool) -> dict[str, segue.R
     small: dict[str, Any] = {} if full else {"hidden_sizes": (128, 128), "batch_size": 128}
     wide = {key: value for key, value in small.items() if key != "batch_size"}
     few: dict[str, Any] = {} if full else {**small, "ensemble_size": 3, "subset_size": 2}
-    promoted, plain = segue.preset("promoted", **live), segue.Promotion()
     beside = _from_cql(pretrained, few, segue.Mixed(), segue.Promotion(clone_steps=10_000), updates=4)
+    beside = dataclasses.replace(beside, updates_per_step=4.0, warmup_steps=2_500)
+    compact = segue.BC(hidden_sizes=(128, 128), batch_size=128, loss="nll", top_fraction=0.1)
+    cloned_only = dataclasses.replace(
+        segue.preset("promoted", **live), offline=compact, offline_steps=10_000, bridges=(segue.Promotion(),)
+    )
     ppo = segue.PPO(**wide, actor_learning_rate=1e-4, value_learning_rate=1e-3)
     cloned = segue.BC(**small, loss="nll", top_fraction=0.1)
     return {
         "RLPD": segue.Recipe(**live, online=segue.RLPD()) if full else _small_rlpd(live, few),
         "auto": segue.preset("iql-sac" if sparse else "promoted", **live),
-        "BC of the best tenth → RLPD, promoted": dataclasses.replace(
-            promoted, offline=cloned, offline_steps=10_000, bridges=(plain,)
-        ),
-        **(
-            {}
-            if sparse
-            else {"CQL → SAC beside a clone": dataclasses.replace(beside, updates_per_step=4.0, warmup_steps=2_500)}
-        ),
+        "BC of the best tenth → RLPD, promoted": cloned_only,
+        **({} if sparse else {"CQL → SAC beside a clone": beside}),
         "BC of the best tenth → PPO": segue.Recipe(**live, offline=cloned, offline_steps=10_000, online=ppo),
         "WSRL": segue.preset("wsrl", **pretrained) if full else _from_cql(pretrained, few, segue.OnlineOnly()),
         "CQL → SAC, promoted": _from_cql(pretrained, few, segue.Mixed(), segue.Promotion()),

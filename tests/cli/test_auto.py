@@ -16,6 +16,7 @@ from segue.cli.recipe_flags import recipe_from_flags
 from segue.data import npz
 from segue.data.dataset import Columns
 from segue.errors import RecipeError
+from toys import PENDULUM, pendulum_log
 
 
 def flags(*arguments: str) -> segue.Recipe:
@@ -127,6 +128,31 @@ def test_where_rewards_are_sparse_it_learns_values(
     assert recipe.offline is not None
     assert recipe.online is not None
     assert (recipe.offline.name, recipe.online.name) == (("iql", "sac") if values else ("sac", "rlpd"))
+
+
+def test_the_critics_of_the_pretraining_go_on_beside_the_clone_that_is_deployed(tmp_path: Path) -> None:
+    recipe = segue.preset("promoted", dataset=pendulum_log(), env=PENDULUM)
+    assert recipe.offline is not None
+    assert recipe.online is not None
+    small = {"hidden_sizes": (8, 8), "batch_size": 4}
+    recipe = dataclasses.replace(
+        recipe,
+        offline=dataclasses.replace(recipe.offline, **small),
+        online=dataclasses.replace(recipe.online, **small),
+        bridges=(segue.Promotion(clone_steps=3),),
+        offline_steps=8,
+        online_steps=24,
+        warmup_steps=4,
+        eval_every=24,
+        eval_episodes=1,
+    )
+    summary = segue.run(recipe, tmp_path / "run", workers=1, progress=False).summary
+    told = "; ".join(summary["arms"]["run"]["handover"])
+    assert "critic: carried over from sac" in told
+    assert "promotion: a clone of the best 10% of the episodes" in told
+    assert "has no effect" not in told
+    (seed,) = summary["arms"]["run"]["seeds"].values()
+    assert seed["handover_s"]["online"] > 0
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,12 @@ def log(tmp_path: Path) -> str:
     return write(tmp_path / "log.csv", LOG)
 
 
+def test_parquet_in_parts_names_two_columns_of_one_name(tmp_path: Path) -> None:
+    pa.parquet.write_table(pa.table([[0.0], [1.0]], names=["obs", "obs"]), tmp_path / "twice.parquet")
+    with pytest.raises(DataError, match=r"twice\.parquet: two columns are named 'obs'; rename one"):
+        next(segue.data.parts(f"parquet:{tmp_path / 'twice.parquet'}"))
+
+
 def test_a_table_is_sorted_grouped_and_encoded_by_its_mapping(log: str) -> None:
     dataset = segue.load(segue.Table(log, observation=["f_*", "city"], terminal="end", **MAPPING))
     # u2 occurs first; within an episode the steps are in order.

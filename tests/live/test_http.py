@@ -190,7 +190,7 @@ def client_of(*answers: tuple[int, str]) -> tuple[Client, list[Any]]:
 
 
 @pytest.mark.parametrize("status", [200, 404, 502])
-@pytest.mark.parametrize("content", ["<html>nginx</html>", "", "[1]", '{"arms": 1}'])
+@pytest.mark.parametrize("content", ["<html>nginx</html>", "", "[1]", '{"arms": 1}', '[{"status": "ok"}]'])
 def test_a_server_that_is_no_service_is_said_to_be_none(status: int, content: str) -> None:
     for ask in (
         lambda client: client.begin(),

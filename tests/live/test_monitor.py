@@ -15,7 +15,7 @@ from segue.evidence import LUCKY
 from segue.live.database import Unavailable
 from segue.live.monitor import REFERENCE, Monitor, reference_begins, tolerated
 from segue.live.policies import latest_deployment
-from segue.live.promotion import Promoter, change, resume
+from segue.live.promotion import ITSELF, Promoter, change, resume
 from segue.live.schema import CursorRow, DecisionRow, EpisodeRow, OutcomeRow
 from segue.live.trial import READER, declare, read_rules
 from segue.live.values import Refused
@@ -213,15 +213,36 @@ def test_where_the_application_acts_an_alarm_is_noted_and_nobody_is_stopped(worl
         assert (mode(world), alarms(world)) == ("apprentice", ["observations"])
 
 
+def to(world: World, mode: str, who: str = "me") -> None:
+    now = latest_deployment(world.database)
+    assert now is not None
+    change(world.database, now, who, mode, "", mode=mode)
+
+
 def test_who_lets_a_policy_act_after_an_alarm_is_not_overruled_by_it_when_the_service_starts_anew(world: World) -> None:
-    for to in ("apprentice", "live"):
-        now = latest_deployment(world.database)
-        assert now is not None
-        change(world.database, now, "me", to, "", mode=to)
-        if to == "apprentice":
-            arrive(world, DRAW.normal(size=(100, 3)) + 2, DRAW.normal(size=100), arm="application")
+    to(world, "apprentice")
+    arrive(world, DRAW.normal(size=(100, 3)) + 2, DRAW.normal(size=100), arm="application")
+    to(world, "live")
     Promoter(world.database).review()
     assert (mode(world), alarms(world)) == ("live", ["observations"])
+
+
+def test_a_step_of_the_service_itself_does_not_overrule_an_alarm(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, contextlib.suppress(Unavailable):
+        patch.setattr("segue.live.promotion.change", lambda *given, **to: (_ for _ in ()).throw(Unavailable("gone")))
+        arrive(world, DRAW.normal(size=(100, 3)) + 2, DRAW.normal(size=100))
+    to(world, "live", who=ITSELF)
+    Promoter(world.database).review()
+    assert (mode(world), alarms(world)) == ("frozen", ["observations"])
+
+
+def test_an_alarm_that_a_person_has_decided_upon_hides_no_other(world: World) -> None:
+    to(world, "apprentice")
+    arrive(world, DRAW.normal(size=(100, 3)) + 2, 1 + DRAW.normal(size=100), arm="application")
+    to(world, "live")
+    for _ in range(5):
+        arrive(world, DRAW.normal(size=(40, 3)) + 2, DRAW.normal(size=40) - 5)
+    assert (mode(world), alarms(world)) == ("frozen", ["observations", "returns"])
 
 
 @pytest.mark.parametrize(("episodes", "said"), [(10, True), (2_000, False)])

@@ -748,6 +748,28 @@ def test_what_is_not_written_did_not_happen_and_is_taken_when_it_is_sent_again(
     assert len(rows(service, "decisions")) == 1 + (call in ("decide", "outcome"))
 
 
+def test_an_outcome_that_is_not_taken_disturbs_no_decisions_that_are_on_their_way(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, slow = serve(durability="after"), threading.Event()
+    service.decide(decision_id="before", episode_id="other", observation=X)
+    service.log.append([])
+    append = service.database.append
+    monkeypatch.setattr(service.database, "append", lambda rows: slow.wait() and append(rows))
+    service.decide(decision_id="d0", episode_id="e", observation=X)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "segue.live.writer.Writer.write", lambda *given: (_ for _ in ()).throw(Unavailable("65536 writes wait"))
+        )
+        with pytest.raises(Unavailable):
+            service.outcome(decision_id="d0", reward=1.0)
+    service.decide(decision_id="d1", episode_id="e", observation=Y)
+    slow.set()
+    service.log.append([])
+    order = service.database.read("SELECT decision, t FROM decisions WHERE episode = 'e' ORDER BY seq")
+    assert order == [("d0", 0), ("d1", 1)]
+
+
 def test_an_end_that_contradicts_what_is_recorded_ends_nothing(serve: Serve) -> None:
     service = serve()
     service.decide(decision_id="d0", episode_id="e", observation=X)

@@ -27,7 +27,6 @@ from segue.live.worlds.__main__ import logged, main
 from segue.live.worlds.glucose import BASAL_RATE, risk
 from segue.live.worlds.settings import Traffic
 from segue.live.worlds.traffic import Tally, drive
-from segue.live.worlds.wire import Wire
 
 HASTE = {"think": 0.001, "delay": 0.003}
 
@@ -134,22 +133,6 @@ def test_traffic_to_what_is_no_service_is_told_so(answer: bytes, said: str, monk
     monkeypatch.setattr("segue.live.worlds.traffic.PATIENCE", 0.0)
     with answering(answer) as url, pytest.raises(SegueError, match=said):
         asyncio.run(drive(url, "env:SegueTestSwitch-v0", Traffic(**HASTE, clients=1, episodes=1)))
-
-
-def test_an_answer_that_is_late_is_not_taken_for_that_of_another_request() -> None:
-    async def two(url: str) -> tuple[int, bytes]:
-        wire = Wire(url, timeout=0.0)
-        with pytest.raises(TimeoutError):
-            await wire.post("/", b"first")
-        patient = Wire(url)
-        try:
-            return await patient.post("/", b"second")
-        finally:
-            wire.close()
-            patient.close()
-
-    with answering(http(200, b"first"), http(200, b"second")) as url:
-        assert asyncio.run(two(url)) == (200, b"second")
 
 
 def test_traffic_asks_again_after_an_answer_that_did_not_come(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,8 +49,10 @@ def main(arguments: list[str]) -> int:
         raise SegueError("expected --db LOG (units that two policies shared) or --dataset (off-policy), one of both")
     if not 0 < flags.alpha < 1:
         raise SegueError(f"--alpha is {flags.alpha:g}; expected between 0 and 1")
-    if flags.window is not None and not (flags.dataset is None and 0 < flags.window < math.inf):
-        raise SegueError(f"--window is {flags.window:g}; expected seconds above 0, with --db")
+    if flags.window is not None and flags.dataset is not None:
+        raise SegueError("--window is of units of a live log (--db); a dataset has no reward window")
+    if flags.window is not None and not 0 < flags.window < math.inf:
+        raise SegueError(f"--window is {flags.window:g}; expected seconds above 0")
     if (flags.one is None) != (flags.other is None):
         raise SegueError("one policy is named; expected two, or none for the last trial of the log")
     return _live(flags) if flags.dataset is None else _offline(flags)

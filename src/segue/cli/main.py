@@ -120,9 +120,9 @@ def _main(arguments: list[str]) -> int:
 def _command(command: str, arguments: list[str]) -> int:
     try:
         return importlib.import_module(f"segue.cli.{command}").main(arguments)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         package = (error.name or "").partition(".")[0]
-        if command not in LIVE or package == "segue":
+        if command not in LIVE or package in ("", "segue"):
             raise
         raise SegueError(f"segue {command} needs {package}: pip install 'segue[live]'") from None
 

@@ -116,6 +116,7 @@ def parquet_parts(place: str) -> Iterator[tuple[int, Columns]]:
         first, kept, seen = 0, None, set[Any]()
         try:
             with pa.parquet.ParquetFile(path) as file:
+                _no_twins(f"parquet:{path}", file.schema_arrow.names)
                 for batch in file.iter_batches(PART_ROWS):
                     part = pa.Table.from_batches([batch]).replace_schema_metadata(file.schema_arrow.metadata)
                     kept = part if kept is None else pa.concat_tables([kept, part])
@@ -219,9 +220,12 @@ def _file(scheme: str, path: str) -> pa.Table:
 
 
 def _check(source: str, part: pa.Table, kind: str) -> None:
-    names = list(part.column_names)
     if not len(part):
         raise DataError(f"{source}: the {kind} has no rows")
+    _no_twins(source, part.column_names)
+
+
+def _no_twins(source: str, names: Sequence[str]) -> None:
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise DataError(f"{source}: two columns are named {twice[0]!r}; rename one")
@@ -602,7 +606,7 @@ class Reading:
             return given
         if isinstance(given, str) and given.lower() in words:
             return words[given.lower()]
-        if not str(given).isdigit() or int(given) < 1:
+        if not str(given).isdecimal() or int(given) < 1:
             raise self.fail(f"--discrete is {given!r}; expected yes, no, or the number of actions")
         return int(given)
 

@@ -112,8 +112,14 @@ class Client:
         Raises:
             ServiceError: if the service does not answer.
         """
-        answers = self._send("/v1/outcomes", list(outcomes), list[dict[str, Any]])
-        return [Noted(**one) if "status" in one else Problem(**one) for one in answers]
+        answer = self._post("/v1/outcomes", msgspec.json.encode(list(outcomes), enc_hook=_plain))
+        try:
+            answers = msgspec.json.decode(answer.content, type=list[dict[str, Any]])
+            return [
+                msgspec.convert(one, Noted) if "status" in one else msgspec.convert(one, Problem) for one in answers
+            ]
+        except msgspec.DecodeError:  # also of what is JSON, and not Segue's
+            raise _not_segue(answer) from None
 
     def activation(self, decision_id: str, executed: bool, action: Any = None, who: str = "") -> Noted:
         """Say whether a decision was executed, and what was done instead.

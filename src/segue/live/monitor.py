@@ -73,6 +73,7 @@ class Monitor:
         self._ranges: tuple[_Ranges, ...] = ()
         if trained is not None:
             self._ranges = tuple(_Ranges(trained, *limits, self._run_length) for limits in (AT_FIRST, LATER))
+        self._told: set[str] = set()
         self._seen: list[np.ndarray] = []
         self._earned: list[float] = []
         self._shift: ShiftDetector | None = None
@@ -94,8 +95,11 @@ class Monitor:
         )
 
     def review(self) -> Change | None:
-        """Look at what has come since the last review: the first change found."""
-        return self._decisions() or self._results()
+        """Look at what has come since the last review: the first change found of a kind not returned before."""
+        found = self._decisions() or self._results()
+        if found is not None:
+            self._told.add(found.what)
+        return found
 
     def _decisions(self) -> Change | None:
         """What units have shown first."""
@@ -114,7 +118,9 @@ class Monitor:
             self._read_to = upto
             first, later = ([row for row in rows if (row[3] == 0) == begins] for begins in (True, False))
             found = self._training(first, later)
-            if found is None:  # the first observation: later ones depend on it, and on what was done
+            if (
+                found is None and "observations" not in self._told
+            ):  # the first observation: later ones depend on it, and on what was done
                 found = self._observations([row[:2] for row in first])
             if found is not None:
                 return found
@@ -187,7 +193,7 @@ class Monitor:
 
     def _costs(self, numbers: list[int], costs: list[float]) -> Change | None:
         """Above the limit?"""
-        if self._over is None or not costs:
+        if self._over is None or not costs or "costs" in self._told:
             return None
         limit = self._over.limit
         try:
@@ -203,6 +209,8 @@ class Monitor:
 
     def _returns(self, numbers: list[int], returns: list[float]) -> Change | None:
         """Below those of the reference?"""
+        if "returns" in self._told:
+            return None
         missing = max(REFERENCE - len(self._earned), 0)
         self._earned += returns[:missing]
         if len(self._earned) == REFERENCE and self._fall is None:

@@ -497,8 +497,9 @@ class Promoter:
             self.database.append([AuditRow(time.time(), ITSELF, "alarm", json.dumps(detail))])
             LOGGER.warning("promotion: alarm: %s", found.said)
         now = deployed(self.database)
+        [(person,)] = self.database.read("SELECT COALESCE(MAX(seq), 0) FROM deployments WHERE who <> ?", ITSELF)
         # Who deployed something after an alarm knew of it; a policy that fails goes on failing, and is stopped again.
-        decided = bool(noted) and noted[-1] < now.seq and not pending and found.what != "actions"
+        decided = bool(noted) and noted[-1] < person and not pending and found.what != "actions"
         if now.mode not in ("frozen", "apprentice") and not decided:
             before = _acted_before(self.database) if found.what == "actions" else None
             if before is None:

@@ -506,15 +506,30 @@ class Service:
 
     def _outcome(self, request: Outcome, reply: Reply) -> None:
         row, name = outcome_row(request, self._spaces, self._now()), self._of_decision(request.decision_id)
-        if (row.terminated or row.truncated) and (episode := self._episodes.get(name)) is not None:
+        ends = row.terminated or row.truncated
+        episode = self._episodes.get(name) if ends else None
+        before = episode is not None and episode.ended
+        if episode is not None:
             episode.ended = True
-        self._note(request, row, name, reply)
+
+        def undo() -> None:
+            if episode is not None:
+                episode.ended = before
+
+        self._note(request, row, name, reply, undo)
 
     def _activation(self, request: Activation, reply: Reply) -> None:
         row, name = activation_row(request, self._spaces, self._now()), self._of_decision(request.decision_id)
-        self._note(request, row, name, reply)
+        self._note(request, row, name, reply, lambda: None)
 
-    def _note(self, request: Any, row: OutcomeRow | ActivationRow, episode: str, reply: Reply) -> None:
+    def _note(
+        self,
+        request: Any,
+        row: OutcomeRow | ActivationRow,
+        episode: str,
+        reply: Reply,
+        undo: Callable[[], None],
+    ) -> None:
         def then(written: Written) -> None:
             if isinstance(written, SegueError):
                 self._forget(episode)
@@ -522,11 +537,14 @@ class Service:
             elif written[0] is not None:
                 reply(Noted(row.decision, "recorded"))
             else:
-                if isinstance(row, OutcomeRow) and (row.terminated or row.truncated):
-                    self._forget(episode)  # it may not have ended: what was recorded before stands
+                undo()  # what was recorded before stands
                 self._guarded(TABLES[type(row)], request, reply, lambda: reply(noted_before(self.database, row)))
 
-        self._write([row], then, episode)
+        try:
+            self._writer.write([row], then)
+        except Unavailable:  # the episode's decisions may still be on their way to the log, so it is not forgotten
+            undo()
+            raise
 
     def _of_decision(self, decision: str) -> str:
         """The episode of a decision."""

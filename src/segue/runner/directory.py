@@ -380,7 +380,7 @@ def _summarise_seed(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> tup
     status = next((o.status for o in ended if o.status != "complete"), "complete")
 
     def per_phase(field: str) -> dict[str, float | None]:
-        return {phase: result[field] if result else None for phase, result in results.items()}
+        return {phase: result.get(field) if result else None for phase, result in results.items()}
 
     def steps(job: Job | None) -> int | None:
         """Those done: as the result says, or else the newest saved state, or what the records show beyond it."""
@@ -416,6 +416,7 @@ def _summarise_seed(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> tup
         "wall_time_s": per_phase("wall_time_s"),
         "evaluation_s": per_phase("evaluation_s"),
         "compile_s": per_phase("compile_s"),
+        "handover_s": per_phase("handover_s"),
         "updates_per_second": per_phase("updates_per_second"),
         "parameters_sha256": last["parameters_sha256"] if last else None,
         "actions": (results["offline"] or {}).get("actions"),

@@ -186,7 +186,10 @@ def _online(
     source = None if job.pretrained is None else checkpoint.load(job.pretrained)
     learnt_from = _observed_before(source, dataset)
     if checkpointer.state is None:
-        learner, checkpointer.lines = hand_over_to_online(source, recipe, dataset, logged, spaces, recorder, job.seed)
+        with recorder.clock(job.phase, "handover"):
+            learner, checkpointer.lines = hand_over_to_online(
+                source, recipe, dataset, logged, spaces, recorder, job.seed
+            )
         learner, position = replace(learner, sampler=sampler), None
         for line in checkpointer.lines:
             recorder.note(line)
@@ -282,13 +285,14 @@ def _result(job: Job, recorder: JobRecorder, final: Checkpoint, handover: list[s
     digest = checkpoint.save(job.checkpoints / "final", final)
     shutil.rmtree(job.checkpoints / LATEST, ignore_errors=True)
     updates = int(final.learner.step)
-    aside = {what: recorder.seconds[f"{job.phase} {what}"] for what in ("evaluation", "compile")}
+    aside = {what: recorder.seconds[f"{job.phase} {what}"] for what in ("evaluation", "compile", "handover")}
     return {
         "steps": job.steps,
         "score": recorder.last_score,
         "wall_time_s": recorder.elapsed,
         "evaluation_s": aside["evaluation"],
         "compile_s": aside["compile"],
+        "handover_s": aside["handover"],
         "updates_per_second": updates / max(recorder.elapsed - sum(aside.values()), 1e-9),
         "parameters_sha256": digest,
         "handover": handover,
