@@ -78,6 +78,16 @@ def test_a_quarter_is_left_out_at_either_end(runs: list[float], mean: float) -> 
     assert interquartile_mean(np.array(runs, dtype=float)) == pytest.approx(mean)
 
 
+def test_a_task_with_fewer_runs_weighs_as_much_as_the_others() -> None:
+    some, others = np.array([1.0, 2.0, 3.0, 10.0]), np.array([4.0, 5.0, 6.0, 7.0])
+    many = np.repeat(others, 3)
+    assert iqm([some, many]).value == pytest.approx(iqm([some, others]).value)
+    grid = [0.0, 3.5, 5.5, 8.0]
+    assert performance_profile([some, many], grid).share == pytest.approx(
+        performance_profile([some, others], grid).share
+    )
+
+
 def test_no_runs_have_no_mean() -> None:
     assert math.isnan(interquartile_mean(np.empty(0)))
 

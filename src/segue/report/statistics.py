@@ -180,12 +180,25 @@ def interquartile_mean(scores: Float[np.ndarray, "*batch runs"]) -> Float[np.nda
     return np.sort(scores, axis=-1)[..., cut : runs - cut].mean(-1)
 
 
+def weighted_interquartile_mean(
+    scores: Float[np.ndarray, "*batch runs"], weights: Float[np.ndarray, " runs"]
+) -> Float[np.ndarray, "*batch"]:
+    """Mean of the middle half of the weight along the last axis; of a run at its edge the part inside counts."""
+    order = np.argsort(scores, axis=-1)
+    own = (weights / weights.sum())[order]
+    upto = np.cumsum(own, axis=-1)
+    inside = np.clip(np.minimum(upto, 0.75) - np.maximum(upto - own, 0.25), 0.0, None)
+    return (inside * np.take_along_axis(scores, order, axis=-1)).sum(-1) / inside.sum(-1)
+
+
 def iqm(scores: Scores) -> Interval:
-    """Interquartile mean over all runs of all tasks."""
-    return _interval(
-        float(interquartile_mean(np.concatenate(scores))),
-        interquartile_mean(np.concatenate(_resample(scores, np.random.default_rng(0)), axis=1)),
-    )
+    """Interquartile mean over all runs of all tasks; a task with fewer runs weighs as much as the others."""
+    again = np.concatenate(_resample(scores, np.random.default_rng(0)), axis=1)
+    if len({runs.size for runs in scores}) == 1:
+        return _interval(float(interquartile_mean(np.concatenate(scores))), interquartile_mean(again))
+    weights = np.concatenate([np.full(runs.size, 1 / runs.size) for runs in scores])
+    value = weighted_interquartile_mean(np.concatenate(scores), weights)
+    return _interval(float(value), weighted_interquartile_mean(again, weights))
 
 
 def improvement(first: Scores, second: Scores) -> Interval:
@@ -210,12 +223,12 @@ class Profile:
 
 
 def performance_profile(scores: Scores, thresholds: ArrayLike) -> Profile:
-    """F̂(τ) = share of all runs with a score > τ, for every τ in `thresholds [n]`."""
+    """F̂(τ) = mean over tasks of the share of runs with a score > τ, for every τ in `thresholds [n]`."""
     tau = np.asarray(thresholds, dtype=float)
-    again = np.concatenate(_resample(scores, np.random.default_rng(0)), axis=1)
-    shares = np.stack([(again > t).mean(1) for t in tau], axis=1)
+    again = _resample(scores, np.random.default_rng(0))
+    shares = np.stack([np.mean([(runs > t).mean(1) for runs in again], axis=0) for t in tau], axis=1)
     low, high = np.quantile(shares, _tails(), axis=0)
-    share = (np.concatenate(scores) > tau[:, None]).mean(1)
+    share = np.mean([(runs > tau[:, None]).mean(1) for runs in scores], axis=0)
     return Profile(tau, share, low, high)
 
 
