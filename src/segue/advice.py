@@ -206,7 +206,7 @@ def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
         best = best_episodes(dataset)
         words = f"cloning the best episodes hands over about what they earn, {best.mean():,.4g}"
         if best.mean() > 0 and len(best) < len(dataset.episode_starts):
-            words += " (87 to 106 % on four tasks of locomotion, 60 % in a maze)"
+            words += " (90 to 126 % on four tasks of locomotion, 60 % in a maze)"
         found.append(Finding(words, STUDIES["leaderboard"]))
         if start_decides(dataset, BEST_SHARE):
             words = "most of the episodes with the highest returns begin with the highest reward, so all are cloned"

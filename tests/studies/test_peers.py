@@ -65,7 +65,7 @@ def test_the_table_has_the_time_to_90_percent_of_the_best_final_return(page: Pat
     assert table["SBX SAC from scratch"][-2:] == ["9.0", "9.0"]
     text = (page / "README.md").read_text()
     assert "One seed" in text
-    assert "Not run yet: hopper-mixed: Segue BC → PPO" in text
+    assert "Not run yet: hopper-mixed: Segue BC → RLPD, promoted, hopper-mixed: Segue BC → PPO" in text
     assert text.endswith("\n\nFindings.\n")
     assert (page / "curves.png").stat().st_size > 10_000
 
