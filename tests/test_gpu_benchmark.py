@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.gpu import __main__ as benchmark
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-from benchmarks.gpu import __main__ as benchmark  # noqa: E402
 
 
 def test_a_row_that_fails_or_comes_too_late_is_listed_and_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

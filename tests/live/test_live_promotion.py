@@ -302,12 +302,18 @@ def test_a_candidate_in_whose_place_others_decide_is_not_promoted(world: World, 
         assert f"others made {evidence.stood_in:.1%} of its decisions" in evidence.verdict
 
 
-def test_a_candidate_that_fails_since_it_passed_is_promoted_by_force_only(tmp_path: Path) -> None:
-    world = World(tmp_path / "live.db", window=20.0, shares=[0.5], automatic=False)
+def better_by_hand(place: Path) -> World:
+    """A candidate is better, and nothing is automatic."""
+    world = World(place / "live.db", window=20.0, shares=[0.5], automatic=False)
     world.candidate()
     for start in range(0, 100, 10):
         world.arrive(NORMAL[start : start + 10], better=2.0)
     world.settle()
+    return world
+
+
+def test_a_candidate_that_fails_since_it_passed_is_promoted_by_force_only(tmp_path: Path) -> None:
+    world = better_by_hand(tmp_path)
     assert [verdict for (verdict,) in world.database.read("SELECT verdict FROM gates")] == ["passed"]
     for start in range(100, 200, 10):
         world.arrive(NORMAL[start : start + 10], better=2.0)
@@ -320,11 +326,7 @@ def test_a_candidate_that_fails_since_it_passed_is_promoted_by_force_only(tmp_pa
 
 
 def test_a_candidate_that_has_passed_is_promoted_by_hand_where_nothing_is_automatic(tmp_path: Path) -> None:
-    world = World(tmp_path / "live.db", window=20.0, shares=[0.5], automatic=False)
-    world.candidate()
-    for start in range(0, 200, 10):
-        world.arrive(NORMAL[start : start + 10], better=2.0)
-    world.settle()
+    world = better_by_hand(tmp_path)
     assert now(world).live == LIVE
     assert promote(world.database, CANDIDATE, "me").live == CANDIDATE
     world.close()

@@ -128,10 +128,11 @@ class Monitor:
 
     def _training(self, *parts: list[tuple[int, bytes, str, int, str]]) -> Change | None:
         """Whether too many units show what the policy has not been trained on, first or later."""
+        if "training" in self._told:
+            return None
         for ranges, part in zip(self._ranges, parts, strict=False):
             rows = [row[:3] for row in part if row[4] != "candidate"]
             if rows and (found := ranges.review(rows)):
-                self._ranges = ()
                 return found
         return None
 
