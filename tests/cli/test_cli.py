@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 import segue
 from segue.cli.launch import launch
 from segue.cli.main import COMMANDS, main
-from segue.cli.parse import whole_number
+from segue.cli.parse import parse, whole_number
 from segue.data import npz
 from segue.data.dataset import Columns
 from segue.runner import RunFailed
@@ -196,7 +198,28 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0
-    assert "--help" in capsys.readouterr().out
+    page = capsys.readouterr().out
+    assert "--help" in page
+    assert "{None}" not in page, "what may be left out is shown as what it is otherwise"
+    assert len(set(re.findall(r"^│?( {9,})\S", page, re.MULTILINE))) <= 1, "each explanation is one paragraph"
+
+
+def test_a_flag_that_may_be_left_out_takes_the_word_none_and_its_own_kind(tmp_path: Path) -> None:
+    def parsed(*words: str) -> Any:
+        return parse(Optional, words, "test", "")
+
+    assert parsed("--count", "2k", "--sizes", "3", "4") == Optional(2_000, (3, 4))
+    assert parsed("--count", "None", "--sizes", "None") == Optional(None, None) == parsed()
+    with pytest.raises(SystemExit):
+        parsed("--count", "none of these")
+
+
+@dataclasses.dataclass(frozen=True)
+class Optional:
+    """Flags that may be left out."""
+
+    count: int | None = None
+    sizes: tuple[int, ...] | None = None
 
 
 def test_a_value_of_the_wrong_type_is_refused_with_code_2() -> None:

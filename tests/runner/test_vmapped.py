@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,19 @@ def test_one_that_does_not_fit_beside_the_others_starts_again_alone(accelerator,
     heard = lambda job, event: notes.append(event.get("message", ""))  # noqa: E731
     assert compare({"run": recipe()}, tmp_path / "x", workers=1, on_event=heard).status == "complete"
     assert sum("it starts again alone" in note for note in notes) == 1
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_memory_that_is_full_outside_of_an_update_has_it_start_again_alone_unless_it_is_alone(others: int):
+    def evaluates(fails: bool) -> Iterator[Any]:
+        if fails:
+            raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        yield from ()
+
+    loops: Any = [evaluates(fails=True), *(evaluates(fails=False) for _ in range(others))]
+    first, *rest = vmapped.run_vmapped(loops, lambda line: None)
+    assert type(first) is (vmapped.NotTogether if others else RuntimeError)
+    assert rest == [None] * others
 
 
 @pytest.mark.slow

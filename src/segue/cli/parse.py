@@ -7,7 +7,7 @@ import decimal
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Union, get_args
 
 import tyro
 
@@ -45,6 +45,28 @@ def _whole_numbers(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructo
         instance_from_str=lambda words: whole_number(words[0]),
         is_instance=lambda value: type(value) is int,
         str_from_instance=lambda value: [str(value)],
+    )
+
+
+@_REGISTRY.primitive_rule
+def _optional(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """What may be left out is shown as what it is otherwise; the word None leaves it out, too."""
+    kinds = get_args(info.type)
+    if type(None) not in kinds:
+        return None
+    kind: Any = Union[tuple(kind for kind in kinds if kind is not type(None))]  # noqa: UP007
+    make = tyro.constructors.PrimitiveTypeInfo.make(kind, info.markers)
+    given = tyro.constructors.ConstructorRegistry.get_primitive_spec(make)
+    if isinstance(given, tyro.constructors.UnsupportedTypeAnnotationError):
+        return None
+    if given.choices or given.nargs not in (1, "*"):
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=given.nargs,
+        metavar=given.metavar,
+        instance_from_str=lambda words: None if words == ["None"] else given.instance_from_str(words),
+        is_instance=lambda value: value is None or given.is_instance(value),
+        str_from_instance=lambda value: ["None"] if value is None else given.str_from_instance(value),
     )
 
 
@@ -96,7 +118,7 @@ def _flags(spec: Callable[..., Any], config: Any) -> list[str]:
 
 
 def docs_of_fields(cls: type) -> dict[str, str]:
-    """The string under each field of a dataclass."""
+    """The string under each field of a dataclass, in one line."""
     import ast
     import inspect
     import textwrap
@@ -104,7 +126,7 @@ def docs_of_fields(cls: type) -> dict[str, str]:
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     assert isinstance(body, ast.ClassDef)
     return {
-        before.target.id: str(after.value.value)
+        before.target.id: " ".join(str(after.value.value).split())
         for before, after in zip(body.body, body.body[1:], strict=False)
         if isinstance(before, ast.AnnAssign)
         and isinstance(before.target, ast.Name)

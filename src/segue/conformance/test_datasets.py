@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ def test_what_is_not_there_is_an_error_that_names_it(scheme: str, monkeypatch: p
         raise OSError("there is no network here")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between attempts
     assert (FORMATS[scheme].__doc__ or "").strip()
     with pytest.raises(DataError) as caught:
         load(f"{scheme}:no/such-place-v0")

@@ -66,7 +66,7 @@ def run_vmapped(loops: Sequence[Asking[None]], tell: Callable[[str], None]) -> l
         except StoppedAtOnce:
             raise
         except (Exception, Stopped) as error:
-            ended[index] = error
+            ended[index] = _not_together(error) if full(error) and len(loops) > 1 else error
 
     with contextlib.ExitStack() as stack:
         for loop in loops:
@@ -80,12 +80,10 @@ def run_vmapped(loops: Sequence[Asking[None]], tell: Callable[[str], None]) -> l
             try:
                 answers = [Answer(*train(todo[0]))] if len(todo) == 1 else _together(todo)
             except Exception as error:
-                full = FULL in str(error)
-                if full and len(now) > 1:
+                if full(error) and len(now) > 1:
                     most = -(-len(now) // 2)
-                elif len(now) > 1 or (full and len(loops) > 1):  # what does not fit beside the others may fit alone
-                    line = str(error).partition("\n")[0][:200]
-                    ended |= dict.fromkeys(now, NotTogether(f"{type(error).__name__}: {line}"))
+                elif len(now) > 1 or (full(error) and len(loops) > 1):
+                    ended |= dict.fromkeys(now, _not_together(error))
                 else:
                     ended |= dict.fromkeys(now, error)
             if len(now) > most:
@@ -99,6 +97,16 @@ def run_vmapped(loops: Sequence[Asking[None]], tell: Callable[[str], None]) -> l
             for index, given in zip(now, answers, strict=True):
                 advance(index, given)
     return [ended[index] for index in range(len(loops))]
+
+
+def full(error: BaseException) -> bool:
+    """Whether the device's memory was full; what does not fit beside other learners may fit alone."""
+    return FULL in str(error)
+
+
+def _not_together(error: BaseException) -> NotTogether:
+    line = str(error).partition("\n")[0][:200]
+    return NotTogether(f"{type(error).__name__}: {line}")
 
 
 def _together(asked: Sequence[Updates]) -> list[Answer]:
