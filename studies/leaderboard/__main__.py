@@ -52,19 +52,22 @@ def recipes(full: bool, task: dict[str, Any], sparse: bool) -> dict[str, segue.R
     small: dict[str, Any] = {} if full else {"hidden_sizes": (128, 128), "batch_size": 128}
     wide = {key: value for key, value in small.items() if key != "batch_size"}
     few: dict[str, Any] = {} if full else {**small, "ensemble_size": 3, "subset_size": 2}
-    beside = _from_cql(pretrained, few, segue.Mixed(), segue.Promotion(clone_steps=10_000), updates=4)
-    beside = dataclasses.replace(beside, updates_per_step=4.0, warmup_steps=2_500)
     compact = segue.BC(hidden_sizes=(128, 128), batch_size=128, loss="nll", top_fraction=0.1)
+    promoted = segue.preset("promoted", **live)
+    assert isinstance(promoted.online, segue.RLPD)
     cloned_only = dataclasses.replace(
-        segue.preset("promoted", **live), offline=compact, offline_steps=10_000, bridges=(segue.Promotion(),)
+        promoted,
+        offline=compact,
+        offline_steps=10_000,
+        online=dataclasses.replace(promoted.online, initial_temperature=0.1),
+        bridges=(segue.Promotion(),),
     )
     ppo = segue.PPO(**wide, actor_learning_rate=1e-4, value_learning_rate=1e-3)
     cloned = segue.BC(**small, loss="nll", top_fraction=0.1)
     return {
         "RLPD": segue.Recipe(**live, online=segue.RLPD()) if full else _small_rlpd(live, few),
-        "auto": segue.preset("iql-sac" if sparse else "promoted", **live),
+        "auto": segue.preset("iql-sac", **live) if sparse else promoted,
         "BC of the best tenth → RLPD, promoted": cloned_only,
-        **({} if sparse else {"CQL → SAC beside a clone": beside}),
         "BC of the best tenth → PPO": segue.Recipe(**live, offline=cloned, offline_steps=10_000, online=ppo),
         "WSRL": segue.preset("wsrl", **pretrained) if full else _from_cql(pretrained, few, segue.OnlineOnly()),
         "CQL → SAC, promoted": _from_cql(pretrained, few, segue.Mixed(), segue.Promotion()),
@@ -85,15 +88,15 @@ def _small_rlpd(live: Mapping[str, Any], few: Mapping[str, Any]) -> segue.Recipe
 
 
 def _from_cql(
-    pretrained: Mapping[str, Any], few: Mapping[str, Any], replay: ReplayStrategy, *bridges: Bridge, updates: int = 1
+    pretrained: Mapping[str, Any], few: Mapping[str, Any], replay: ReplayStrategy, *bridges: Bridge
 ) -> segue.Recipe:
-    """WSRL's way into SAC; in the stored grid with three critics, and these updates per step (published: ten, four)."""
+    """WSRL's way into SAC; in the stored grid with three critics and one update per step (published: ten, four)."""
     both: dict[str, Any] = {**few, "critic_layer_norm": "before"}
     quick: dict[str, Any] = {"sampled_actions": 2} if few else {}
     return segue.Recipe(
         **pretrained,
         offline=segue.CQL(**both, **quick),
-        online=segue.SAC(**both, backup_entropy=False, critic_updates_per_actor_update=updates),
+        online=segue.SAC(**both, backup_entropy=False),
         warmup_steps=2_000,
         replay=replay,
         bridges=bridges,

@@ -231,6 +231,21 @@ def test_the_first_incumbent_may_be_a_clone_of_the_best_episodes_and_the_learner
     assert float(state.clone_loss) < 0.05
 
 
+def test_beside_a_clone_the_first_candidate_is_what_was_handed_over():
+    algorithm = small("sac")
+    learner = random_learner(algorithm)
+    bridge = Promotion(clone_steps=1)
+    _, state = bridge.attach(learner, handover(algorithm, "continuous", log("continuous")), KEY)
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, state.candidate, acting_nets(learner.nets))))
+    kept, events = after(*KNOWN, bridge=bridge, state=state)
+    assert (float(kept.evidence), int(kept.candidates), events) == (1, 1, []), "the clone's episodes decide nothing"
+    won, events = after(*KNOWN, *[(CANDIDATE, 20.0)] * 3, bridge=bridge, state=state)
+    assert events == ["candidate 1 promoted at step 7: 20 on average of 3 episodes, where the incumbent earned 12"]
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, won.incumbent, state.candidate)))
+    _, events = after(*KNOWN, (CANDIDATE, 9.0), bridge=bridge, state=state)
+    assert events == ["candidate 1 dropped at step 5: 9 on average of 1 episode, where the incumbent earned 12"]
+
+
 def test_what_acts_by_its_critic_alone_is_not_cloned():
     assert "clone_steps 0" in str(Promotion(clone_steps=1).refusal(small("dqn"), OnlineOnly(), ()))
     assert Promotion().refusal(small("dqn"), OnlineOnly(), ()) is None

@@ -127,7 +127,7 @@ def test_where_rewards_are_sparse_it_learns_values(
     recipe = segue.preset("auto", dataset=dataset, env="Pendulum-v1")
     assert recipe.offline is not None
     assert recipe.online is not None
-    assert (recipe.offline.name, recipe.online.name) == (("iql", "sac") if values else ("sac", "rlpd"))
+    assert (recipe.offline.name, recipe.online.name) == (("iql", "sac") if values else ("cql", "rlpd"))
 
 
 def test_the_critics_of_the_pretraining_go_on_beside_the_clone_that_is_deployed(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_the_critics_of_the_pretraining_go_on_beside_the_clone_that_is_deployed(
     )
     summary = segue.run(recipe, tmp_path / "run", workers=1, progress=False).summary
     told = "; ".join(summary["arms"]["run"]["handover"])
-    assert "critic: carried over from sac" in told
+    assert "critic: carried over from cql" in told
     assert "promotion: a clone of the best 10% of the episodes" in told
     assert "has no effect" not in told
     (seed,) = summary["arms"]["run"]["seeds"].values()

@@ -10,8 +10,8 @@ evidence is the likelihood of the ranking by that, over the one where both are a
 distributed like the incumbent's, the evidence is a martingale, and ever reaches 1/α with probability α at most (Ville's
 inequality). Later candidates need more of it (e-LOND, Xu & Ramdas 2024). The combination of the parts is ours.
 
-The incumbent may also begin as a clone of the dataset's best episodes (`clone_steps`). So a policy that learnt values
-offline is deployed only where it proves to be better than what was logged.
+The incumbent may also begin as a clone of the dataset's best episodes (`clone_steps`). What was handed over is then the
+first candidate: a policy that learnt values offline is deployed only where it proves to be better than what was logged.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class Promotion(CostLimited):
     """Mean cost of an episode that a candidate must keep, where the recipe records a cost: it is promoted only if the
     upper bound of its mean cost, by Student's t at 1 − α, is at most this; by default the recipe's cost_limit."""
     clone_steps: int = 0
-    """Updates of a clone of the dataset's best episodes, which is the incumbent at first; 0: what was handed over."""
+    """Updates of a clone of the dataset's best episodes, which is the incumbent at first, while what was handed over is
+    the first candidate; 0: what was handed over is the incumbent."""
     clone_share: float = 0.1
     """Share of the dataset's episodes that the clone imitates, those with the highest return."""
     share: float = 0.9
@@ -121,12 +122,13 @@ class Promotion(CostLimited):
         return (online.policy_role,)
 
     def attach(self, learner: Learner, handover: Handover, key: Key) -> tuple[Learner, State]:
-        """The incumbent is what was handed over, or a clone of the dataset's best episodes."""
+        """The incumbent is what was handed over; or a clone, and what was handed over is the first candidate."""
         state = self.state(acting_nets(learner.nets))
         if self.clone_steps:
             clone, loss = self.clone(learner.normaliser, handover, key)
             incumbent = state.incumbent.replace(**{handover.algorithm.policy_role: clone})
-            state = state._replace(incumbent=incumbent, clone_loss=loss)
+            evidence, candidates = jnp.ones_like(state.evidence), jnp.ones_like(state.candidates)
+            state = state._replace(incumbent=incumbent, clone_loss=loss, evidence=evidence, candidates=candidates)
         return learner, state
 
     def clone(self, normaliser: Normaliser, handover: Handover, key: Key) -> tuple[Any, Float[Array, ""]]:
