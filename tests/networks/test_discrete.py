@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from helpers import few
 from segue.networks import CategoricalActor, DiscreteCritic
-from segue.networks.distributions import Categorical, EpsilonGreedy, Greedy
+from segue.networks.distributions import Categorical, EpsilonGreedy, Greedy, within
 from segue.networks.functions import log_softmax
 
 OBSERVATION, ACTIONS, HIDDEN = 3, 4, (8, 8)
@@ -190,3 +190,12 @@ def test_where_all_actions_are_allowed_nothing_changes(values):
     for distribution in distributions(values):
         same = distribution.among(np.ones((6, ACTIONS), bool))
         np.testing.assert_allclose(same.log_probs, distribution.log_probs, atol=1e-6)
+
+
+def test_an_action_that_is_not_allowed_is_chosen_by_no_member_of_an_ensemble():
+    allowed = np.array([[True, False, True], [False, True, True]])
+    values = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
+    low = np.asarray(within(jnp.asarray(allowed), jnp.asarray(values)))
+    assert np.array_equal(low[:, allowed], values[:, allowed])
+    assert (low[:, ~allowed] < values.min()).all()
+    assert within(None, values) is values
