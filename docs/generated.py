@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import importlib
 import inspect
 import io
@@ -65,14 +64,10 @@ def about(name: str) -> str:
 def hyper_parameters(name: str) -> str:
     """Field, default and meaning of every hyper-parameter, those of the class itself first."""
     part = PARTS[name]
-    docs = functools.reduce(lambda all_, cls: {**all_, **docs_of_fields(cls)}, _dataclasses(part), {})
+    docs = docs_of_fields(part)
     fields = sorted(dataclasses.fields(part), key=lambda field: field.name not in vars(part).get("__annotations__", {}))
     rows = [(f"`{field.name}`", f"`{getattr(part(), field.name)!r}`", docs.get(field.name, "")) for field in fields]
     return table(("hyper-parameter", "default", "meaning"), rows)
-
-
-def _dataclasses(part: type) -> list[type]:
-    return [cls for cls in reversed(part.__mro__) if "__dataclass_fields__" in vars(cls)]
 
 
 def update(name: str) -> str:

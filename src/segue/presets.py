@@ -61,9 +61,9 @@ def _wsrl(pretraining: type[CQL], offline_steps: int, values: Mapping[str, Any],
 
 
 def _promoted() -> dict[str, Any]:
-    """Deploy a clone of the best tenth; beside it CQL, which RLPD goes on from; deploy what live episodes prove.
+    """Deploy a clone of the best tenth. Beside it pretrain CQL, go on with RLPD, and deploy what live episodes prove.
 
-    CQL's policy is the first candidate. Compact networks, and CQL with two sampled actions of each kind instead of ten,
+    CQL's policy is tried first. Compact networks, and CQL with two sampled actions of each kind instead of ten,
     because that is what was measured: studies/leaderboard.
     """
     both: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128, "ensemble_size": 5, "subset_size": 2}

@@ -240,10 +240,13 @@ def test_beside_a_clone_the_first_candidate_is_what_was_handed_over():
     kept, events = after(*KNOWN, bridge=bridge, state=state)
     assert (float(kept.evidence), int(kept.candidates), events) == (1, 1, []), "the clone's episodes decide nothing"
     won, events = after(*KNOWN, *[(CANDIDATE, 20.0)] * 3, bridge=bridge, state=state)
-    assert events == ["candidate 1 promoted at step 7: 20 on average of 3 episodes, where the incumbent earned 12"]
+    (told,) = events
+    assert told.startswith("candidate 1 (what was handed over) promoted at step 7: 20 on average of 3 episodes")
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, won.incumbent, state.candidate)))
     _, events = after(*KNOWN, (CANDIDATE, 9.0), bridge=bridge, state=state)
-    assert events == ["candidate 1 dropped at step 5: 9 on average of 1 episode, where the incumbent earned 12"]
+    assert events == [
+        "candidate 1 (what was handed over) dropped at step 5: 9 on average of 1 episode, where the incumbent earned 12"
+    ]
 
 
 def test_what_acts_by_its_critic_alone_is_not_cloned():

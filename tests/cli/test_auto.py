@@ -131,7 +131,9 @@ def test_where_rewards_are_sparse_it_learns_values(
 
 
 def test_the_critics_of_the_pretraining_go_on_beside_the_clone_that_is_deployed(tmp_path: Path) -> None:
-    recipe = segue.preset("promoted", dataset=pendulum_log(), env=PENDULUM)
+    log = segue.load(pendulum_log())
+    log = dataclasses.replace(log, rewards=log.rewards + 100)  # more than any live episode earns
+    recipe = segue.preset("promoted", dataset=log, env=PENDULUM)
     assert recipe.offline is not None
     assert recipe.online is not None
     small = {"hidden_sizes": (8, 8), "batch_size": 4}
@@ -150,9 +152,25 @@ def test_the_critics_of_the_pretraining_go_on_beside_the_clone_that_is_deployed(
     told = "; ".join(summary["arms"]["run"]["handover"])
     assert "critic: carried over from cql" in told
     assert "promotion: a clone of the best 10% of the episodes" in told
+    assert "what was handed over is the first candidate" in told
     assert "has no effect" not in told
     (seed,) = summary["arms"]["run"]["seeds"].values()
     assert seed["handover_s"]["online"] > 0
+    weak = [event["message"] for event in seed["events"] if "the dataset's episodes" in event["message"]]
+    assert [text[:45] for text in weak] == ["a clone of the dataset's best episodes earns "]
+    assert weak[0].endswith("it stays deployed until another policy proves to be better")
+
+
+def test_a_policy_that_is_worth_less_than_its_dataset_is_said_so(tmp_path: Path) -> None:
+    log = segue.load(pendulum_log())
+    log = dataclasses.replace(log, rewards=log.rewards + 100)
+    small = {"hidden_sizes": (8, 8), "batch_size": 4}
+    steps = {"offline_steps": 4, "online_steps": 24, "warmup_steps": 4, "eval_every": 24, "eval_episodes": 1}
+    recipe = segue.Recipe(dataset=log, env=PENDULUM, offline=segue.TD3(**small), online=segue.TD3(**small), **steps)
+    (seed,) = segue.run(recipe, tmp_path / "run", progress=False).summary["arms"]["run"]["seeds"].values()
+    (weak,) = [event["message"] for event in seed["events"] if "the dataset's episodes" in event["message"]]
+    assert weak.startswith("the policy handed over earns ")
+    assert weak.endswith("a longer offline phase, or another offline algorithm, may hand over more")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from segue.cli.main import COMMANDS, main
 from segue.cli.parse import parse, whole_number
 from segue.data import npz
 from segue.data.dataset import Columns
+from segue.errors import SegueError
 from segue.runner import RunFailed
 from toys import PENDULUM, pendulum
 
@@ -193,33 +195,47 @@ def test_the_version_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"{segue.__version__}\n"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("words", [*map(str.split, COMMANDS), ["run", "--preset", "promoted"]], ids=" ".join)
+@pytest.mark.parametrize("columns", [60, 100])
+def test_every_command_explains_itself(
+    words: list[str], columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
     with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
+        main([*words, "--help"])
     assert stop.value.code == 0
     page = capsys.readouterr().out
     assert "--help" in page
-    assert "{None}" not in page, "what may be left out is shown as what it is otherwise"
-    assert len(set(re.findall(r"^│?( {9,})\S", page, re.MULTILINE))) <= 1, "each explanation is one paragraph"
-
-
-def test_a_flag_that_may_be_left_out_takes_the_word_none_and_its_own_kind(tmp_path: Path) -> None:
-    def parsed(*words: str) -> Any:
-        return parse(Optional, words, "test", "")
-
-    assert parsed("--count", "2k", "--sizes", "3", "4") == Optional(2_000, (3, 4))
-    assert parsed("--count", "None", "--sizes", "None") == Optional(None, None) == parsed()
-    with pytest.raises(SystemExit):
-        parsed("--count", "none of these")
+    assert not re.search("None[,}]", page), "what may be left out is shown as what it is otherwise"
+    lines = [line.rstrip() for line in page.splitlines()]
+    assert max(len(line) for line in lines if not line.startswith(("usage:", "    segue"))) <= columns
+    for one, two in itertools.pairwise(lines):
+        explained = re.fullmatch(r"( {5,})\S.*", one)
+        if explained and re.match(rf"{explained[1]}\S", two):
+            assert len(one) + 1 + len(two.split()[0]) > columns - 2, f"a paragraph breaks early: {one!r}"
 
 
 @dataclasses.dataclass(frozen=True)
-class Optional:
-    """Flags that may be left out."""
+class MayBeLeftOut:
+    """Flags with a default of None."""
 
     count: int | None = None
     sizes: tuple[int, ...] | None = None
+    pair: tuple[int, int] | None = None
+    one_of: Literal["a", "b"] | None = None
+
+
+def test_a_flag_that_may_be_left_out_takes_the_word_none_and_its_own_kind() -> None:
+    def parsed(*words: str) -> MayBeLeftOut:
+        return parse(MayBeLeftOut, words, "test", "")
+
+    given = parsed("--count", "2k", "--sizes", "3", "4", "--pair", "5", "6", "--one-of", "a")
+    assert given == MayBeLeftOut(2_000, (3, 4), (5, 6), "a")
+    nothing = [word for flag in ("--count", "--sizes", "--pair", "--one-of") for word in (flag, "None")]
+    assert parsed(*nothing) == parsed() == MayBeLeftOut()
+    for wrong in (("--count", "some"), ("--pair", "5"), ("--pair", "5", "6", "7"), ("--one-of", "c")):
+        with pytest.raises((SystemExit, SegueError)):
+            parsed(*wrong)
 
 
 def test_a_value_of_the_wrong_type_is_refused_with_code_2() -> None:

@@ -291,6 +291,15 @@ def test_a_policy_that_acts_otherwise_at_the_handover_is_noticed(build: Build) -
     assert "Already at the handover" not in said(diagnose(build({0: 95.0, 500: 90.0}, offline=100.0)), "return")
 
 
+def test_a_clone_that_is_deployed_instead_is_named_and_the_critic_is_not_judged_by_what_it_earns(build: Build) -> None:
+    for bridges, expected in (([], "pessimistic"), ([{"name": "promotion", "clone_steps": 5}], "they need not agree")):
+        rated = {"value_at_start": {0: 5.0, 500: 8.0}, "return_from_start": {0: 50.0, 500: 30.0}}
+        told = diagnose(build({0: 40.0, 500: 20.0}, {"bridges": bridges}, offline=100.0, **rated))
+        assert expected in said(told, "critic")
+        assert ("a clone of the dataset's best episodes: its return is 40" in said(told, "return")) == bool(bridges)
+        assert ("Already at the handover" in said(told, "return")) != bool(bridges)
+
+
 def test_what_does_not_fit_the_algorithm_is_not_suggested(build: Build) -> None:
     probe = {"value_at_start": {0: 5.0, 500: 8.0}, "return_from_start": {0: 50.0, 500: 30.0}}
     assert set(diagnose(build(COLLAPSE, {"online": {"name": "ppo"}}, **probe)).suggestions) == {

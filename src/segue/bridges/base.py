@@ -115,6 +115,10 @@ class Bridge(HyperParameters):
         """Roles, of those that the online algorithm has, that must have been learnt offline for it to mean anything."""
         return ()
 
+    def instead(self) -> str | None:
+        """What is deployed at the handover instead of the policy that was handed over; None: that policy."""
+        return None
+
     def wants_dataset(self) -> bool:
         """Whether it uses the dataset as it is configured."""
         return self.needs_dataset

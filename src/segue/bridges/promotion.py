@@ -1,17 +1,18 @@
-"""Promotion: the policy that was handed over stays the one that counts until live episodes show a better one.
+"""Promotion: one policy stays the one that counts until live episodes show a better one.
 
-The learner explores, and may fall. When one of its episodes is better than what the incumbent earns, the Polyak average
-of its policies becomes a candidate: it is frozen, and acts unchanged until its own episodes decide. A candidate that
-wins replaces the incumbent, which is what evaluations show and exports contain.
+That *incumbent* is at first what was handed over; or a clone of the dataset's best episodes (`clone_steps`). Then what
+was handed over is the first candidate: a policy that learnt values offline is deployed only where it proves better.
+
+The learner explores, and may fall. While no candidate is tried it acts in most episodes. When one of them is better
+than what the incumbent earns, the Polyak average of its policies becomes a candidate: it is frozen, and acts unchanged
+until its own episodes decide. A candidate that wins replaces the incumbent, which is what evaluations show and exports
+contain.
 
 The test ranks the returns of both. Each new return is drawn into a ranking from the best downwards. By the alternative,
 an episode of the candidate is eight times as likely to come next as one of the incumbent (Lehmann; Savage 1956). The
 evidence is the likelihood of the ranking by that, over the one where both are alike. If the candidate's returns are
 distributed like the incumbent's, the evidence is a martingale, and ever reaches 1/α with probability α at most (Ville's
 inequality). Later candidates need more of it (e-LOND, Xu & Ramdas 2024). The combination of the parts is ours.
-
-The incumbent may also begin as a clone of the dataset's best episodes (`clone_steps`). What was handed over is then the
-first candidate: a policy that learnt values offline is deployed only where it proves to be better than what was logged.
 """
 
 from __future__ import annotations
@@ -104,6 +105,10 @@ class Promotion(CostLimited):
         self.require("clone_share", 0 < self.clone_share <= 1, "above 0 and at most 1")
         self.require("share", 0 < self.share <= 1, "above 0 and at most 1")
 
+    def instead(self) -> str | None:
+        """The clone."""
+        return "a clone of the dataset's best episodes" if self.clone_steps else None
+
     def wants_dataset(self) -> bool:
         """To clone its best episodes."""
         return self.clone_steps > 0
@@ -167,11 +172,13 @@ class Promotion(CostLimited):
 
     def describe(self, state: State) -> tuple[str, ...]:
         """Who acts first."""
-        who = "the policy that was handed over"
+        who, then = "the policy that was handed over", ""
         if self.clone_steps:
             loss = f"last imitation loss {float(state.clone_loss):.3g}"
             who = f"a clone of the best {self.clone_share:.0%} of the episodes learnt from ({loss})"
-        return (f"promotion: {who} acts for {FEWEST} episodes and counts until a candidate's episodes are better",)
+            then = "; what was handed over is the first candidate"
+        counts = f"acts for {FEWEST} episodes at least, and counts until a candidate's episodes are better"
+        return (f"promotion: {who} {counts}{then}",)
 
     def panels(self) -> tuple[Panel, ...]:
         """What the incumbent and the last candidate earn, and the evidence."""
@@ -262,11 +269,11 @@ class Promotion(CostLimited):
         error = costs.std(ddof=1) / math.sqrt(len(costs))
         return bool(costs.mean() + student_t(1 - self.alpha, len(costs) - 1) * error <= self.cost_limit)
 
-    @staticmethod
-    def _told(number: int, what: str, step: int, earned: np.ndarray, tried: np.ndarray) -> str:
+    def _told(self, number: int, what: str, step: int, earned: np.ndarray, tried: np.ndarray) -> str:
+        which = " (what was handed over)" if self.clone_steps and number == 1 else ""
         episodes = f"{len(tried)} episode{'s' * (len(tried) > 1)}"
         return (
-            f"candidate {number} {what} at step {step}: {tried.mean():.4g} on average of {episodes}, where the "
+            f"candidate {number}{which} {what} at step {step}: {tried.mean():.4g} on average of {episodes}, where the "
             f"incumbent earned {earned.mean():.4g}"
         )
 

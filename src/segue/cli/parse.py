@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import decimal
+import functools
+import inspect
 import io
 import re
-from collections.abc import Callable, Sequence
+import shutil
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, Union, get_args
 
 import tyro
@@ -17,6 +22,8 @@ T = TypeVar("T")
 #: What a number may end in, and its factor.
 UNITS = {"k": 1_000, "K": 1_000, "M": 1_000_000}
 _REGISTRY = tyro.constructors.ConstructorRegistry()
+#: Not empty while tyro's own rule is asked for.
+_ASKING: list[bool] = []
 
 
 def whole_number(text: str) -> int:
@@ -59,15 +66,36 @@ def _optional(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.Pr
     given = tyro.constructors.ConstructorRegistry.get_primitive_spec(make)
     if isinstance(given, tyro.constructors.UnsupportedTypeAnnotationError):
         return None
-    if given.choices or given.nargs not in (1, "*"):
-        return None
+    counts = (given.nargs,) if isinstance(given.nargs, int) else given.nargs
     return tyro.constructors.PrimitiveConstructorSpec(
-        nargs=given.nargs,
+        nargs="*" if counts == "*" else 1 if counts == (1,) else tuple(sorted({1, *counts})),
+        choices=given.choices and (*given.choices, "None"),
         metavar=given.metavar,
         instance_from_str=lambda words: None if words == ["None"] else given.instance_from_str(words),
         is_instance=lambda value: value is None or given.is_instance(value),
         str_from_instance=lambda value: ["None"] if value is None else given.str_from_instance(value),
     )
+
+
+@_REGISTRY.struct_rule
+def _explained(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
+    """What tyro makes of a dataclass, but each explanation is one paragraph: it keeps some of the source's lines."""
+    if not dataclasses.is_dataclass(info.type) or _ASKING:
+        return None
+    _ASKING.append(True)
+    try:
+        made = tyro.constructors.ConstructorRegistry.get_struct_spec(info)
+    finally:
+        _ASKING.pop()
+    if not isinstance(made, tyro.constructors.StructConstructorSpec):
+        return None
+    explain = functools.partial(_explanation, info.type)
+    fields = (dataclasses.replace(field, helptext=functools.partial(explain, field.name)) for field in made.fields)
+    return dataclasses.replace(made, fields=tuple(fields))
+
+
+def _explanation(cls: type, name: str) -> str | None:
+    return docs_of_fields(cls).get(name)
 
 
 def parse(spec: Callable[..., T], arguments: Sequence[str], command: str, description: str) -> T:
@@ -82,7 +110,7 @@ def parse(spec: Callable[..., T], arguments: Sequence[str], command: str, descri
         spec,
         args=list(arguments),
         prog=f"segue {command}",
-        description=description,
+        description=_wrapped(description),
         return_unknown_args=True,
         config=config,
         registry=_REGISTRY,
@@ -90,6 +118,23 @@ def parse(spec: Callable[..., T], arguments: Sequence[str], command: str, descri
     if rest:
         raise SegueError(_unknown_argument(rest[0], arguments, spec, command, config))
     return value
+
+
+def _wrapped(description: str) -> str:
+    """A headline, and below it paragraphs that fit the terminal; lines that are further in are examples, and stay.
+
+    Tyro keeps a line only where it begins with a space.
+    """
+    wrapper = textwrap.TextWrapper(
+        shutil.get_terminal_size().columns, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+    )
+    lines = []
+    for paragraph in description.split("\n\n"):
+        if paragraph.startswith(" "):
+            lines += ["  " + line for line in paragraph.splitlines()]
+        else:
+            lines += wrapper.wrap(" ".join(paragraph.split()))
+    return "\n".join(lines).removeprefix("  ")
 
 
 def _unknown_argument(word: str, arguments: Sequence[str], spec: Callable[..., Any], command: str, config: Any) -> str:
@@ -112,18 +157,26 @@ def _flags(spec: Callable[..., Any], config: Any) -> list[str]:
     """Every flag that the help names, without the --no- forms."""
     page = io.StringIO()
     with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
-        tyro.cli(spec, args=["--help"], config=config)
+        tyro.cli(spec, args=["--help"], config=config, registry=_REGISTRY)
     found = re.findall(r"^[│ ]*(--[a-z0-9.-]+)", page.getvalue(), re.MULTILINE)
     return list(dict.fromkeys(found))
 
 
-def docs_of_fields(cls: type) -> dict[str, str]:
-    """The string under each field of a dataclass, in one line."""
-    import ast
-    import inspect
-    import textwrap
+@functools.cache
+def docs_of_fields(cls: type) -> Mapping[str, str]:
+    """The string under each field of a dataclass and of those it extends, in one line; none for one made in code."""
+    docs: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if dataclasses.is_dataclass(base):
+            with contextlib.suppress(OSError, TypeError):
+                docs |= _docs_in(inspect.getsource(base))
+    return docs
 
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+
+def _docs_in(source: str) -> dict[str, str]:
+    import ast
+
+    body = ast.parse(textwrap.dedent(source)).body[0]
     assert isinstance(body, ast.ClassDef)
     return {
         before.target.id: " ".join(str(after.value.value).split())

@@ -84,7 +84,14 @@ def still_rising(arm: HandoverArm) -> bool:
 
 def _handover(arm: HandoverArm) -> Iterator[str]:
     found = handed_over(arm)
-    if found is not None and found.certain:
+    who = _instead(arm)
+    if found is not None and who is not None:
+        places = decimals([found.offline, found.online])
+        yield (
+            f"What is deployed at the handover is {who}: its return is {number(found.online, places)}. The last "
+            f"offline evaluation, of the policy that was handed over, gave {number(found.offline, places)}."
+        )
+    elif found is not None and found.certain:
         places = decimals([found.offline, found.online])
         yield (
             f"Already at the handover, before any online update, the return is {number(found.online, places)}. The "
@@ -148,6 +155,9 @@ def _critic(arm: HandoverArm, found: LowestPoint) -> Iterator[str]:
         f"{number(x, p)} to {number(y, p)}. The discounted return that it should predict went from {number(u, p)} to "
         f"{number(v, p)}."
     )
+    if _instead(arm) is not None:
+        yield f"{text} It rates the learner's policy, and the return is that of what is deployed: they need not agree."
+        return
     first, then = relation(x, u), relation(y, v)
     if found.matters and relation(y, x) == "above" and relation(v, u) == "below":
         text += " The estimate rose while the return fell"
@@ -162,6 +172,13 @@ def _critic(arm: HandoverArm, found: LowestPoint) -> Iterator[str]:
     else:
         text += f" At step {number(step)} the two agree within a tenth."
     yield text
+
+
+def _instead(arm: HandoverArm) -> str | None:
+    """What is deployed at the handover, if that is not the policy that was handed over."""
+    from segue.bridges import Bridge
+
+    return next((who for part, _ in parts_of(arm.recipe) if isinstance(part, Bridge) and (who := part.instead())), None)
 
 
 def _dataset(arm: HandoverArm, found: LowestPoint) -> Iterator[str]:

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from jaxtyping import UInt64
 
 from segue import rng
 from segue.algorithms.ppo import PPO
+from segue.bridges import Bridge
 from segue.core import Learner
 from segue.data.dataset import Dataset
 from segue.envs import Patience, environment_spaces
@@ -229,7 +230,7 @@ def _online(
         if seen is not None:
             observed = seen if learnt_from is None else learnt_from.wider(seen)
         if step == 0 and job.pretrained is not None and dataset is not None:
-            _warn_of_a_weak_start(recorder, float(dataset.episode_returns.mean()), recipe.eval_episodes)
+            _warn_of_a_weak_start(recorder, bridges, float(dataset.episode_returns.mean()), recipe.eval_episodes)
         name = f"step-{step}" if recipe.keep_policies else LATEST
         over = step / recipe.online_steps
         now = Checkpoint(algorithm, bridges, spaces, env_id, learner, inputs.seen, over, **unit, observed=observed)
@@ -257,17 +258,24 @@ def _unit(dataset: Dataset) -> dict[str, Any]:
     return {"encoding": dataset.encoding, "action_bounds": dataset.action_bounds}
 
 
-def _warn_of_a_weak_start(recorder: JobRecorder, dataset_return: float, episodes: int) -> None:
-    """Whoever holds on to what was handed over should know that it is worth less than the dataset."""
+def _warn_of_a_weak_start(
+    recorder: JobRecorder, bridges: Sequence[Bridge], dataset_return: float, episodes: int
+) -> None:
+    """Whoever holds on to what is deployed at first should know that it is worth less than the dataset."""
     score = recorder.last_score
-    if score is not None and score < dataset_return:
-        recorder.event(
-            "online",
-            0,
-            f"the policy handed over earns {score:.4g} on average of {episodes:,} episodes, the dataset's episodes "
-            f"{dataset_return:.4g}: what holds the policy will hold it there; a longer offline phase, or another "
-            "offline algorithm, may hand over more",
-        )
+    if score is None or score >= dataset_return:
+        return
+    who = next((said for bridge in bridges if (said := bridge.instead())), None)
+    then = "it stays deployed until another policy proves to be better"
+    if who is None:
+        then = "what holds the policy will hold it there; a longer offline phase, or another offline algorithm, may "
+        then += "hand over more"
+    recorder.event(
+        "online",
+        0,
+        f"{who or 'the policy handed over'} earns {score:.4g} on average of {episodes:,} episodes, the dataset's "
+        f"episodes {dataset_return:.4g}: {then}",
+    )
 
 
 def _ring(recipe: Recipe) -> int | None:

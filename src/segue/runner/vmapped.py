@@ -66,7 +66,7 @@ def run_vmapped(loops: Sequence[Asking[None]], tell: Callable[[str], None]) -> l
         except StoppedAtOnce:
             raise
         except (Exception, Stopped) as error:
-            ended[index] = _not_together(error) if full(error) and len(loops) > 1 else error
+            ended[index] = _not_together(error) if _full(error) and len(loops) > 1 else error
 
     with contextlib.ExitStack() as stack:
         for loop in loops:
@@ -80,9 +80,9 @@ def run_vmapped(loops: Sequence[Asking[None]], tell: Callable[[str], None]) -> l
             try:
                 answers = [Answer(*train(todo[0]))] if len(todo) == 1 else _together(todo)
             except Exception as error:
-                if full(error) and len(now) > 1:
+                if _full(error) and len(now) > 1:
                     most = -(-len(now) // 2)
-                elif len(now) > 1 or (full(error) and len(loops) > 1):
+                elif len(now) > 1 or (_full(error) and len(loops) > 1):
                     ended |= dict.fromkeys(now, _not_together(error))
                 else:
                     ended |= dict.fromkeys(now, error)
@@ -99,8 +99,8 @@ def run_vmapped(loops: Sequence[Asking[None]], tell: Callable[[str], None]) -> l
     return [ended[index] for index in range(len(loops))]
 
 
-def full(error: BaseException) -> bool:
-    """Whether the device's memory was full; what does not fit beside other learners may fit alone."""
+def _full(error: BaseException) -> bool:
+    """Whether the device's memory was full: what does not fit beside other learners may fit alone."""
     return FULL in str(error)
 
 
