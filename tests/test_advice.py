@@ -129,7 +129,7 @@ def in_the_env(rewards: np.ndarray, length: int = 50):
         (np.linspace(0, 1, 200), 1, "every episode has one step: the best of them were lucky"),
         (np.linspace(0, 1, 200), 200, "1 episode: the best of so few are hardly a choice"),
         (np.tile(np.repeat([0.0, 1.0], [480, 20]), 10), 50, "SAC goes on with IQL's critic and the dataset"),
-        (np.linspace(0, 1, 5000), 50, "the cloned policy stays deployed until live episodes show a better one"),
+        (np.linspace(0, 1, 5000), 50, "the clone stays deployed until live episodes show a better policy"),
     ],
     ids=["a bandit's", "one episode", "sparse", "dense"],
 )
