@@ -232,7 +232,7 @@ def pick(values: Float[Array, "*batch actions"], action: Int[Array, "*batch"]) -
 FORBIDDEN = -1e9
 
 
-def within(allowed: Bool[Array, "*#batch actions"] | None, values: Float[Array, "*#batch actions"]) -> Array:
+def within(allowed: Bool[Array, "*states actions"] | None, values: Float[Array, "*batch actions"]) -> Array:
     """The values, so low where an action is not allowed that no maximum and no softmax takes it; None allows all."""
     return values if allowed is None else values.__array_namespace__().where(allowed, values, FORBIDDEN)
 
