@@ -79,7 +79,7 @@ def _optional(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.Pr
 
 @_REGISTRY.struct_rule
 def _explained(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
-    """What tyro makes of a dataclass, but each explanation is one paragraph: it keeps some of the source's lines."""
+    """Tyro's own rule for dataclasses, but each explanation is one paragraph: Tyro keeps breaks of the source."""
     if not dataclasses.is_dataclass(info.type) or _ASKING:
         return None
     _ASKING.append(True)
