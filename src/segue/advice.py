@@ -229,7 +229,7 @@ def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
         words = "a plain handover to an off-policy algorithm is likely to lose much of the return at first"
         found.append(Finding(f"{words}: TD3 lost 7 to 98 % on three datasets of Hopper", STUDIES["collapse"]))
     if promoted:
-        words = "the clone stays deployed until live episodes show a better policy, CQL's first; only the learner falls"
+        words = "the clone stays deployed until live episodes show a better policy; CQL's policy is tried first"
         found.append(
             Finding(f"{words}: it ended far above PPO on three of four tasks of locomotion", STUDIES["leaderboard"])
         )

@@ -59,7 +59,7 @@ def recipes(full: bool, task: dict[str, Any], sparse: bool) -> dict[str, segue.R
         promoted,
         offline=compact,
         offline_steps=10_000,
-        online=dataclasses.replace(promoted.online, initial_temperature=0.1),
+        online=dataclasses.replace(promoted.online, initial_temperature=0.1),  # BC has none to carry over
         bridges=(segue.Promotion(),),
     )
     ppo = segue.PPO(**wide, actor_learning_rate=1e-4, value_learning_rate=1e-3)

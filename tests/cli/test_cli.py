@@ -207,7 +207,7 @@ def test_every_command_explains_itself(
     page = capsys.readouterr().out
     assert "--help" in page
     assert not re.search("None[,}]", page), "what may be left out is shown as what it is otherwise"
-    lines = [line.rstrip() for line in page.splitlines()]
+    lines = [re.sub("^│|│$", "", line).rstrip() for line in page.splitlines()]
     assert max(len(line) for line in lines if not line.startswith(("usage:", "    segue"))) <= columns
     for one, two in itertools.pairwise(lines):
         explained = re.fullmatch(r"( {5,})\S.*", one)
@@ -236,6 +236,20 @@ def test_a_flag_that_may_be_left_out_takes_the_word_none_and_its_own_kind() -> N
     for wrong in (("--count", "some"), ("--pair", "5"), ("--pair", "5", "6", "7"), ("--one-of", "c")):
         with pytest.raises((SystemExit, SegueError)):
             parsed(*wrong)
+
+
+@dataclasses.dataclass(frozen=True)
+class Commented:
+    """As a plug-in may document its fields."""
+
+    # How often it is tried.
+    tries: int = 1
+
+
+def test_a_field_that_a_comment_explains_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(Commented, ["--help"], "test", "")
+    assert "How often it is tried." in capsys.readouterr().out
 
 
 def test_a_value_of_the_wrong_type_is_refused_with_code_2() -> None:

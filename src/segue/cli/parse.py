@@ -90,12 +90,14 @@ def _explained(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.Stru
     if not isinstance(made, tyro.constructors.StructConstructorSpec):
         return None
     explain = functools.partial(_explanation, info.type)
-    fields = (dataclasses.replace(field, helptext=functools.partial(explain, field.name)) for field in made.fields)
+    fields = (dataclasses.replace(field, helptext=functools.partial(explain, field)) for field in made.fields)
     return dataclasses.replace(made, fields=tuple(fields))
 
 
-def _explanation(cls: type, name: str) -> str | None:
-    return docs_of_fields(cls).get(name)
+def _explanation(cls: type, field: tyro.constructors.StructFieldSpec) -> str | None:
+    """The string under the field; where there is none, what Tyro finds, such as a comment."""
+    found = docs_of_fields(cls).get(field.name)
+    return found or (field.helptext() if callable(field.helptext) else field.helptext)
 
 
 def parse(spec: Callable[..., T], arguments: Sequence[str], command: str, description: str) -> T:

@@ -261,15 +261,17 @@ def _unit(dataset: Dataset) -> dict[str, Any]:
 def _warn_of_a_weak_start(
     recorder: JobRecorder, bridges: Sequence[Bridge], dataset_return: float, episodes: int
 ) -> None:
-    """Whoever holds on to what is deployed at first should know that it is worth less than the dataset."""
+    """Warns when the policy deployed at first earns less than the dataset: the bridges may keep it for long."""
     score = recorder.last_score
     if score is None or score >= dataset_return:
         return
     who = next((said for bridge in bridges if (said := bridge.instead())), None)
-    then = "it stays deployed until another policy proves to be better"
-    if who is None:
-        then = "what holds the policy will hold it there; a longer offline phase, or another offline algorithm, may "
-        then += "hand over more"
+    then = (
+        "what holds the policy will hold it there; a longer offline phase, or another offline algorithm, may hand over "
+        "more"
+        if who is None
+        else "it stays deployed until another policy proves to be better"
+    )
     recorder.event(
         "online",
         0,
