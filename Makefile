@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test suite slow lint docs new-algorithm new-bridge new-format bench bench-peers peers family handover ope verdict distribution flow data exercise collapse guidance leaderboard levers peers-study evidence live-promotion live-harm lock \
+.PHONY: install demo test suite slow lint docs new-algorithm new-bridge new-format bench bench-peers peers family ope verdict distribution data exercise collapse guidance leaderboard levers peers-study evidence live-promotion live-harm lock \
     hopper-mixed cartpole-mixed clean
 
 install: $(VENV)/.installed
@@ -66,7 +66,7 @@ bench: install
 
 bench-peers: $(VENV)/peers/.installed bench
 
-# Every algorithm on the bundled datasets: the tables in docs/algorithms.md; about an hour on two cores.
+# Every algorithm on the bundled datasets, without any bridge: studies/family; two hours a seed on one core.
 family: install
 	$(BIN)/python -m studies.family
 
@@ -81,10 +81,6 @@ $(VENV)/peers/.installed: requirements.lock pyproject.toml
 	$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock --editable '.[peers]'
 	$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'd3rlpy>=2.8,<3'
 	@touch $@
-
-# The collapse at the handover, and what each bridge does to it: studies/handover; about an hour on two cores.
-handover: install
-	$(BIN)/python -m studies.handover
 
 # Benchmark logs into the local Minari root, from stored snapshots and a planner: studies/data; some minutes.
 data: install
@@ -112,17 +108,13 @@ peers-study: $(VENV)/peers/.installed data
 leaderboard: data
 	$(BIN)/python -m studies.leaderboard
 
-# One handover, and what each lever does to it: studies/levers; a quarter of an hour a seed.
+# What each lever and bridge does to two handovers: studies/levers; half an hour a seed.
 levers: install
 	$(BIN)/python -m studies.levers
 
 # The policy distribution of IQL and AWAC: studies/distribution; GLUCOSE names NeoRL-2's simglucose-val.npz.
 distribution: data
 	$(BIN)/python -m studies.distribution $(if $(GLUCOSE),--glucose $(GLUCOSE))
-
-# FQL and QC-FQL on a Hopper dataset and on a maze: studies/flow.
-flow: data
-	$(BIN)/python -m studies.flow
 
 # Off-policy estimators against exactly known values: studies/ope; a few minutes on two cores.
 ope: install

@@ -14,16 +14,17 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import matplotlib
-import matplotlib.pyplot as plt
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
+from studies.family.__main__ import STUDY as family
+from studies.panels import panels
+from studies.results import begun, tables
 
 import segue
 from segue.algorithms import ALGORITHMS
@@ -37,8 +38,7 @@ from segue.replay import REPLAYS
 ROOT = Path(__file__).parents[1]
 PARTS = {**ALGORITHMS, **BRIDGES, **REPLAYS}
 #: The study whose results the pages of the algorithms show.
-FAMILY = json.loads((ROOT / "studies/family/results.json").read_text())
-SHADE = "#8a8f98"
+FAMILY = json.loads((family.folder / "results.json").read_text())
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -93,51 +93,23 @@ def presets(name: str) -> str:
 
 
 def results(name: str) -> str:
-    """What the algorithm's runs of studies/family came to on both datasets: pictures and one table."""
-    found = {
-        task: {label: arm for label, arm in arms.items() if name in label.split(" → ")} for task, arms in FAMILY.items()
-    }
-    found = {task: arms for task, arms in found.items() if arms}
-    if not found:
+    """What the algorithm's runs of studies/family came to on both datasets: learning curves and a table."""
+    arms = {label: arm for label, arm in begun(FAMILY)[0]["arms"].items() if name in _learners(arm["recipe"])}
+    if not arms:
         return "No stored run yet."
-    picture = _points(found, Path("docs/_made") / f"{name}.svg")
+    found = {**FAMILY, "arms": arms}
     rows = [
-        (task, label, *(_spread(arm[stage]) for stage in ("offline", "lowest", "final")))
-        for task, arms in found.items()
-        for label, arm in arms.items()
+        [(task, {arm["method"]: label for label, arm in arms.items() if arm["run"] == task})]
+        for task in dict.fromkeys(arm["run"] for arm in arms.values())
     ]
-    return f"![Returns of {name}](/{picture})\n\n" + table(
-        ("dataset", "run", "at the handover", "lowest online", "at the end"), rows
-    )
+    picture = Path("docs/_made") / f"{name}.png"
+    (ROOT / picture).parent.mkdir(exist_ok=True)
+    (ROOT / picture).write_bytes(panels(found, rows))
+    return f"![Learning curves of {name}](/{picture})\n\n{tables(found, family.columns)}"
 
 
-def _spread(values: list[float] | None) -> str:
-    if values is None:
-        return "–"
-    return f"{sum(values) / len(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
-
-
-def _points(found: dict[str, Any], place: Path) -> Path:
-    """One line per seed from the handover over the lowest evaluation to the last one."""
-    figure, axes = plt.subplots(1, len(found), figsize=(3.4 * len(found), 2.4), squeeze=False, layout="constrained")
-    for axis, (task, arms) in zip(axes[0], found.items(), strict=True):
-        for colour, (label, arm) in zip(("#2a6fdb", "#d9822b", "#3a9d5d"), arms.items(), strict=False):
-            stages = [arm[stage] for stage in ("offline", "lowest", "final")]
-            for seed in range(len(arm["final"])):
-                line = [float("nan") if stage is None else stage[seed] for stage in stages]
-                axis.plot(line, marker="o", markersize=3, linewidth=1, color=colour, label=label if not seed else None)
-        axis.set_xticks(range(3), ["handover", "lowest", "end"])
-        axis.set_title(task, fontsize=9, color=SHADE)
-        axis.set_ylim(bottom=0)
-        axis.legend(fontsize=7, frameon=False, labelcolor=SHADE)
-        axis.tick_params(labelsize=8, colors=SHADE)
-        for spine in axis.spines.values():
-            spine.set_color(SHADE)
-    axes[0][0].set_ylabel("return", fontsize=8, color=SHADE)
-    (ROOT / place).parent.mkdir(exist_ok=True)
-    figure.savefig(ROOT / place, transparent=True, metadata={"Date": None})
-    plt.close(figure)
-    return place
+def _learners(recipe: Mapping[str, Any]) -> set[str]:
+    return {recipe[phase]["name"] for phase in ("offline", "online") if recipe[phase]}
 
 
 def accepts(name: str) -> str:
@@ -248,7 +220,6 @@ def mathml(self: Any, node: nodes.Element) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
-    matplotlib.use("svg")
     app.connect("source-read", fill)
     app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,35 +14,32 @@ from segue.report.statistics import estimate
 Panel = tuple[str, Mapping[str, str]]
 """Its title, and the arm (as results.json calls it) behind every name of the legend."""
 
-WIDTH, HEIGHT, HEAD, FOOT, LINE = 3.4, 2.3, 0.55, 0.4, 0.2
-"""Inches of a panel, over the panels and under them, and of a line of the legend there."""
+WIDTH, HEIGHT, HEAD, GAP, LINE = 3.6, 2.3, 0.55, 0.85, 0.18
+"""Inches of a panel, over the panels, between two rows without their legends, and of a line of a legend."""
+POINTS = 8.5
+"""Size of the legends' font."""
 
 
 def panels(summary: Mapping[str, Any], rows: Sequence[Sequence[Panel]]) -> bytes:
-    """PNG bytes: return against live steps, a row of panels on one scale; the dot is the policy handed over."""
-    names = list(dict.fromkeys(name for row in rows for _, lines in row for name in lines))
-    wide = WIDTH * max(map(len, rows)) + 0.3
-    columns = legend_columns(names, wide, points=10)
-    foot = FOOT + LINE * math.ceil(len(names) / columns)
-    size = (wide, HEIGHT * len(rows) + HEAD + foot)
-    return picture(size, LIGHT, lambda figure: _draw(figure, summary, rows, names, columns, foot))
+    """PNG bytes: return against live steps, a row of panels on one scale; the dot is the policy handed over.
+
+    A panel has its legend below it.
+    """
+    columns = {title: min(2, legend_columns(list(lines), WIDTH - 0.2, POINTS)) for row in rows for title, lines in row}
+    lines = max(math.ceil(len(names) / columns[title]) for row in rows for title, names in row)
+    gap = GAP + LINE * lines
+    size = (WIDTH * max(map(len, rows)) + 0.3, (HEIGHT + gap) * len(rows) + HEAD - 0.3)
+    return picture(size, LIGHT, lambda figure: _draw(figure, summary, rows, columns, gap))
 
 
 def _draw(
-    figure: Any,
-    summary: Mapping[str, Any],
-    rows: Sequence[Sequence[Panel]],
-    names: Sequence[str],
-    columns: int,
-    foot: float,
+    figure: Any, summary: Mapping[str, Any], rows: Sequence[Sequence[Panel]], columns: Mapping[str, int], gap: float
 ) -> None:
-    from matplotlib.lines import Line2D
-
     wide, tall = figure.get_size_inches()
-    looks = {name: LIGHT.arm(place) for place, name in enumerate(names)}
+    places = _places(rows)
     arms = decode(summary).arms
-    edges = {"left": 0.65 / wide, "right": 1 - 0.15 / wide, "bottom": (foot + 0.5) / tall, "top": 1 - HEAD / tall}
-    grid = figure.add_gridspec(len(rows), max(map(len, rows)), wspace=0.12, hspace=0.55, **edges)
+    edges = {"left": 0.65 / wide, "right": 1 - 0.15 / wide, "bottom": (gap - 0.3) / tall, "top": 1 - HEAD / tall}
+    grid = figure.add_gridspec(len(rows), max(map(len, rows)), wspace=0.12, hspace=gap / HEIGHT, **edges)
     for i, row in enumerate(rows):
         first = None
         for j, (title, lines) in enumerate(row):
@@ -51,17 +49,29 @@ def _draw(
             axes.tick_params(axis="y", labelleft=first is None)
             first = first or axes
             for name, label in lines.items():
+                colour, dash = LIGHT.arm(places[name])
+                axes.plot([], [], color=colour, linestyle=dash, linewidth=2.4, label=name)
                 if label not in arms:  # not run yet
                     continue
                 arm = arms[label]
-                colour, dash = looks[name]
                 seeds_and_mean(axes, arm.curves(), colour, dash, width=2.0)
                 start = estimate([seed.offline_score for seed in arm.seeds.values()]).mean
                 axes.plot(0, start, "o", color=LIGHT.quiet, markersize=6, mec=LIGHT.paper, clip_on=False, zorder=5)
             axes.set_xlim(left=0)
             axes.locator_params(axis="both", nbins=5)
+            below = {"loc": "upper left", "bbox_to_anchor": (-0.02, -0.16 if i < len(rows) - 1 else -0.24)}
+            axes.legend(ncols=columns[title], frameon=False, fontsize=POINTS, borderaxespad=0.0, **below)
         assert first is not None
         first.set_ylim(bottom=0)  # last, since it ends the scaling to what is drawn
     figure.text(0.15 / wide, 1 - 0.2 / tall, "mean return per episode", color=LIGHT.quiet, va="center")
-    handles = [Line2D([], [], color=c, linestyle=d, linewidth=2.4, label=name) for name, (c, d) in looks.items()]
-    figure.legend(handles=handles, loc="lower center", ncols=columns, frameon=False)
+
+
+def _places(rows: Sequence[Sequence[Panel]]) -> dict[str, int]:
+    """Place of each name in the palette: the same in every panel that has it, and the first one free in its first."""
+    places: dict[str, int] = {}
+    for _, lines in itertools.chain.from_iterable(rows):
+        for name in lines:
+            taken = {places.get(other) for other in lines}
+            if name not in places:
+                places[name] = next(place for place in itertools.count() if place not in taken)
+    return places

@@ -97,7 +97,7 @@ def write(study: Study, results: Mapping[str, Any], place: Path) -> None:
     """results.json, tables into README.md (of the full grid: results.md), and the pictures."""
     place.mkdir(parents=True, exist_ok=True)
     write_atomically(place / "results.json", compact(results))
-    results, waiting = _begun(results)
+    results, waiting = begun(results)
     text = tables(results, study.columns, study.reach) + waiting
     if place == study.folder:
         put(place / "README.md", "results", text)
@@ -115,18 +115,18 @@ def write(study: Study, results: Mapping[str, Any], place: Path) -> None:
         write_atomically(place / "statistics.png", statistics_picture(found))
 
 
-def _begun(results: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+def begun(results: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
     """The results without arms of which no seed has run, and a line that names these; all if none has."""
     arms = results["arms"]
-    begun = {
+    some = {
         label: arm
         for label, arm in arms.items()
         if any(seed["status"] != "unfinished" for seed in arm["seeds"].values())
     }
-    if not begun or len(begun) == len(arms):
+    if not some or len(some) == len(arms):
         return results, ""
-    lacking = ", ".join(label for label in arms if label not in begun)
-    return {**results, "arms": begun}, f"\nNot run yet: {lacking}.\n"
+    lacking = ", ".join(label for label in arms if label not in some)
+    return {**results, "arms": some}, f"\nNot run yet: {lacking}.\n"
 
 
 def tables(

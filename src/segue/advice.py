@@ -110,19 +110,23 @@ def advise(dataset: str | Mapping[str, Any] | Dataset, trial: bool = True, **tas
         RecipeError: if its environment cannot be made, or is another than the dataset's.
     """
     from segue.data import load
-    from segue.data.problems import problems
+    from segue.data.problems import cut_short, problems
+    from segue.envs.make import Looks
     from segue.runner.start import check_fit, dataset_of, environment_of
 
     loaded = dataset if isinstance(dataset, Dataset) else load(dataset, clip_actions=task.get("clip_actions", False))
     recipe = preset(AUTO, dataset=loaded, seeds=3, **task)
     environment = environment_of(recipe, loaded)
-    check_fit(recipe, dataset_of(recipe), environment)
+    look = Looks()
+    check_fit(recipe, dataset_of(recipe), environment, look)
+    shorter = None if environment is None else cut_short(loaded, look(environment).time_limit)
     return Advice(
         loaded.source,
         (
             *_about(loaded),
             *(Finding(f"note: {note}", HERE) for note in loaded.notes),
             *(Finding(f"problem: {problem.found}", INSPECT) for problem in problems(loaded)),
+            *([] if shorter is None else [Finding(f"problem: {shorter}", HERE)]),
         ),
         _outlook(loaded, recipe),
         dataclasses.replace(recipe, dataset=dataset),
@@ -206,7 +210,7 @@ def _outlook(dataset: Dataset, recipe: Recipe) -> tuple[Finding, ...]:
         best = best_episodes(dataset)
         words = f"cloning the best episodes hands over about what they earn, {best.mean():,.4g}"
         if best.mean() > 0 and len(best) < len(dataset.episode_starts):
-            words += " (90 to 126 % on four tasks of locomotion, 60 % in a maze)"
+            words += " (90 to 105 % on four tasks of locomotion, 60 % in a maze)"
         found.append(Finding(words, STUDIES["leaderboard"]))
         if start_decides(dataset, BEST_SHARE):
             words = "most of the episodes with the highest returns begin with the highest reward, so all are cloned"

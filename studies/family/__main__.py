@@ -1,111 +1,103 @@
-"""Every algorithm offline and then online, on both bundled datasets: `python -m studies.family` (`make family`).
+"""Every algorithm on a dataset and then live, without any bridge: `python -m studies.family` (`make family`).
 
-Budgets are small (6,000 updates on the dataset, 3,000 live steps), so networks are 256-256 and batches 256 for all, the
-ensembles have five members, CQL draws four actions of each kind instead of ten, and BCQ's generative model is as small
-as the rest. Results go to results.json; the
-table to docs/algorithms.md. A run that is there already is not run again.
+What goes on is the algorithm itself, or a successor where it does not learn online. The pages of the algorithms draw
+their curves from results.json.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import segue
 from segue.algorithms import ALGORITHMS, Algorithm
-from studies.page import put
-from studies.parts import run
+from studies.grid import main
+from studies.panels import Panel
+from studies.results import Study
 
-HERE = Path(__file__).parent
-DOCUMENT = HERE.parents[1] / "docs" / "algorithms.md"
-SEEDS, OFFLINE_STEPS, ONLINE_STEPS = 3, 6_000, 3_000
-SHARED = {"batch_size": 256, "hidden_sizes": (256, 256)}
-SPECIAL: dict[str, dict[str, Any]] = {
-    "bcq": {"behaviour_hidden_sizes": (256, 256), "acting_samples": 20},
-    "cql": {"sampled_actions": 4},
-    "cal-ql": {"sampled_actions": 4},
-    # Published with 20 critic updates per step and per actor update; here everything gets one per step.
-    "redq": {"critic_updates_per_actor_update": 1, "ensemble_size": 5},
-    "rlpd": {"critic_updates_per_actor_update": 1, "ensemble_size": 5},
-    "sac-n": {"ensemble_size": 5},
-    "edac": {"ensemble_size": 5},
-}
+#: Task: (its actions, the environment).
+TASKS = {"hopper-mixed": ("continuous", "Hopper-v5"), "cartpole-mixed": ("discrete", "CartPole-v1")}
 #: What goes on where the offline algorithm does not learn online.
 SUCCESSOR = {"bc": {"continuous": "sac", "discrete": "discrete-sac"}, "bcq": {"continuous": "sac"}}
-TASKS = {"hopper-mixed": "continuous", "cartpole-mixed": "discrete"}
+SMALL: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128}
+#: Further fields that are smaller than the published ones in the stored grid.
+FEW: dict[str, dict[str, Any]] = {
+    "bcq": {"behaviour_hidden_sizes": (128, 128), "acting_samples": 20},
+    "cql": {"sampled_actions": 2},
+    "cal-ql": {"sampled_actions": 2},
+    "redq": {"critic_updates_per_actor_update": 1, "ensemble_size": 5},
+    "rlpd": {"critic_updates_per_actor_update": 1, "ensemble_size": 3, "subset_size": 2},
+    "sac-n": {"ensemble_size": 10},
+    "ppo": {"batch_size": 64},
+}
 
 
-def make(name: str) -> Algorithm:
-    values = {**SHARED, **SPECIAL.get(name, {})}
-    if name == "ppo":
-        values |= {"batch_size": 64, "rollout_steps": 1024}
-    return ALGORITHMS[name](**values)
+def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
+    """The stored grid has narrower networks, smaller ensembles and one update per step; `--full` is as published."""
+    return {
+        task: arms(full, kind, {"dataset": f"segue:{task}", "env": env_id}) for task, (kind, env_id) in TASKS.items()
+    }
 
 
-def arms(log: str, kind: str) -> dict[str, segue.Recipe]:
-    """A recipe per algorithm: pretrained and gone on with, or from scratch where it learns online only."""
+def arms(full: bool, kind: str, task: dict[str, Any]) -> dict[str, segue.Recipe]:
+    """A recipe per algorithm: pretrained and gone on with, or from scratch where it learns online only. QC-FQL too."""
+
+    def made(name: str) -> Algorithm:
+        return ALGORITHMS[name](**({} if full else {**SMALL, **FEW.get(name, {})}))
+
     recipes = {}
     for name, cls in ALGORITHMS.items():
-        if kind not in cls.actions:
+        if kind not in cls.actions or cls.needs_costs:
             continue
         offline = name if "offline" in cls.phases else "bc" if name == "ppo" else None
         online = name if "online" in cls.phases else SUCCESSOR[name][kind]
         label = name if offline in (name, None) and online == name else f"{offline} → {online}"
+        learning = made(online)
         recipes[label] = segue.Recipe(
-            dataset=f"segue:{log}",
-            held_out=0.0,
-            offline=None if offline is None else make(offline),
-            offline_steps=0 if offline is None else OFFLINE_STEPS,
-            online=make(online),
-            online_steps=ONLINE_STEPS,
-            updates_per_step=None if online == "ppo" else 1.0,
-            eval_every=1_500,
-            seeds=SEEDS,
+            **task,
+            offline=None if offline is None else made(offline),
+            offline_steps=0 if offline is None else 200_000 if full else 50_000,
+            online=learning,
+            online_steps=100_000 if full else 50_000,
+            updates_per_step=1.0 if not full and online in ("redq", "rlpd") else None,
+            eval_every=5_000 if full else 2_500,
+            eval_episodes=10,
+            seeds=10 if full else 3,
         )
+    if "fql" in recipes:
+        chunked = segue.FQL(**({} if full else SMALL), chunk=5)
+        recipes["qc-fql"] = dataclasses.replace(recipes["fql"], offline=chunked, online=chunked)
     return recipes
 
 
-def measured(summary: Mapping[str, Any]) -> dict[str, Any]:
-    rows = {}
-    for label, arm in summary["arms"].items():
-        seeds = list(arm["seeds"].values())
-        curves = [[e["mean_return"] for e in seed["online_evaluations"]] for seed in seeds]
-        pretrained = bool(seeds[0]["offline_evaluations"])
-        rows[label] = {
-            "offline": [curve[0] for curve in curves] if pretrained else None,
-            "lowest": [min(curve) for curve in curves],
-            "final": [curve[-1] for curve in curves],
-        }
-    return rows
+def panel(task: str, title: str, *arms: str) -> Panel:
+    return title, {arm: f"{task}: {arm}" for arm in arms}
 
 
-def cell(values: list[float] | None) -> str:
-    if values is None:
-        return "–"
-    return f"{np.mean(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
-
-
-def table(rows: dict[str, Any]) -> str:
-    lines = ["| algorithm | offline | lowest online | final online |", "| --- | --- | --- | --- |"]
-    lines += [
-        f"| {label} | {cell(row['offline'])} | {cell(row['lowest'])} | {cell(row['final'])} |"
-        for label, row in rows.items()
-    ]
-    return "\n".join(lines)
-
-
-def main() -> None:
-    def compared(log: str) -> dict[str, Any]:
-        return measured(segue.compare(arms(log, TASKS[log]), Path("runs/family") / log).summary)
-
-    results = run(__doc__, HERE / "results.json", {log: partial(compared, log) for log in TASKS})
-    for log, rows in results.items():
-        put(DOCUMENT, log, table(rows))
-
+STUDY = Study(
+    folder=Path(__file__).parent,
+    tasks=tasks,
+    columns=("offline score", "final", "area", "dip", "live"),
+    panels=[
+        [
+            panel("hopper-mixed", "cloned", "bc → sac", "bcq → sac", "bc → ppo"),
+            panel("hopper-mixed", "near the data", "td3-bc", "rebrac", "fql", "qc-fql"),
+            panel("hopper-mixed", "weighted cloning", "iql", "awac"),
+        ],
+        [
+            panel("hopper-mixed", "conservative", "cql", "cal-ql"),
+            panel("hopper-mixed", "ensembles", "sac-n", "edac", "redq", "rlpd"),
+            panel("hopper-mixed", "no constraint", "sac", "td3"),
+        ],
+        [
+            panel("cartpole-mixed", "CartPole: cloned", "bc → discrete-sac", "bc → ppo"),
+            panel("cartpole-mixed", "CartPole: near the data", "iql", "awac", "discrete-bcq"),
+            panel("cartpole-mixed", "CartPole: values", "discrete-cql", "discrete-sac", "dqn"),
+        ],
+    ],
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(STUDY, __doc__))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import segue
+from segue.algorithms import Algorithm
 from segue.bridges import Bridge
 from segue.replay import ReplayStrategy
 from segue.report import decode
@@ -29,6 +30,7 @@ STORED = (
     "hopper-medium-replay",
     "pointmaze-medium",
 )
+DISCRETE = "cartpole-mixed"
 SPARSE = ("pointmaze-umaze", "pointmaze-medium")
 """Where rewards are, and `auto` is another recipe."""
 
@@ -36,22 +38,36 @@ SPARSE = ("pointmaze-umaze", "pointmaze-medium")
 def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
     """The stored grid has narrower networks; `--full` has published sizes, and every dataset."""
     named = {name: {"dataset": log, "env": env_id} for name, (log, env_id) in LOGS.items()}
-    return {name: recipes(full, named[name], name in SPARSE) for name in (named if full else STORED)}
+    continuous = {name: recipes(full, named[name], name in SPARSE) for name in (named if full else STORED)}
+    return {**continuous, DISCRETE: discrete(full, {"dataset": f"segue:{DISCRETE}", "env": "CartPole-v1"})}
 
 
-def recipes(full: bool, task: dict[str, Any], sparse: bool) -> dict[str, segue.Recipe]:
-    """The baseline first."""
-    live: dict[str, Any] = {
-        **task,
+def budget(full: bool) -> dict[str, Any]:
+    return {
         "online_steps": 100_000 if full else 50_000,
         "eval_every": 5_000 if full else 2_500,
         "eval_episodes": 10,
         "seeds": 10 if full else 5,
     }
+
+
+def sizes(full: bool) -> dict[str, Any]:
+    return {} if full else {"hidden_sizes": (128, 128), "batch_size": 128}
+
+
+def cautious(full: bool) -> segue.PPO:
+    """PPO with small steps."""
+    wide: dict[str, Any] = {} if full else {"hidden_sizes": (128, 128)}
+    return segue.PPO(**wide, actor_learning_rate=1e-4, value_learning_rate=1e-3)
+
+
+def recipes(full: bool, task: dict[str, Any], sparse: bool) -> dict[str, segue.Recipe]:
+    """The baseline first."""
+    live: dict[str, Any] = {**task, **budget(full)}
     pretrained = {**live, "offline_steps": 200_000 if full else 50_000}
-    small: dict[str, Any] = {} if full else {"hidden_sizes": (128, 128), "batch_size": 128}
-    wide = {key: value for key, value in small.items() if key != "batch_size"}
+    small = sizes(full)
     few: dict[str, Any] = {} if full else {**small, "ensemble_size": 3, "subset_size": 2}
+    quick: dict[str, Any] = {} if full else {"sampled_actions": 2}
     compact = segue.BC(hidden_sizes=(128, 128), batch_size=128, loss="nll", top_fraction=0.1)
     promoted = segue.preset("promoted", **live)
     assert isinstance(promoted.online, segue.RLPD)
@@ -62,7 +78,7 @@ def recipes(full: bool, task: dict[str, Any], sparse: bool) -> dict[str, segue.R
         online=dataclasses.replace(promoted.online, initial_temperature=0.1),  # BC has none to carry over
         bridges=(segue.Promotion(),),
     )
-    ppo = segue.PPO(**wide, actor_learning_rate=1e-4, value_learning_rate=1e-3)
+    ppo = cautious(full)
     cloned = segue.BC(**small, loss="nll", top_fraction=0.1)
     return {
         "RLPD": segue.Recipe(**live, online=segue.RLPD()) if full else _small_rlpd(live, few),
@@ -79,7 +95,36 @@ def recipes(full: bool, task: dict[str, Any], sparse: bool) -> dict[str, segue.R
             replay=segue.Mixed(),
             bridges=(segue.ConservativeUpdate(), segue.Guard()),
         ),
+        "Cal-QL": _goes_on(pretrained, segue.CalQL(**small, **quick)),
+        "IQL": _goes_on(pretrained, segue.IQL(**small)),
+        "ReBRAC": _goes_on(pretrained, segue.ReBRAC(**small)),
+        "FQL": _goes_on(pretrained, segue.FQL(**small)),
     }
+
+
+def discrete(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
+    """The arms that make sense with discrete actions. Like RLPD, the baseline never pretrains and has the dataset."""
+    live: dict[str, Any] = {**task, **budget(full)}
+    pretrained = {**live, "offline_steps": 200_000 if full else 50_000}
+    small = sizes(full)
+    sac = segue.DiscreteSAC(**small)
+    cloned = {**live, "offline": segue.BC(**small, loss="nll", top_fraction=0.1), "offline_steps": 10_000}
+    squared = segue.DiscreteCQL(hidden_sizes=(128, 128), batch_size=128, loss="mse")
+    return {
+        "discrete SAC": segue.Recipe(**live, online=sac),
+        "auto": segue.Recipe(**pretrained, offline=squared, online=squared, replay=segue.Mixed()),
+        "BC of the best tenth → discrete SAC, promoted": segue.Recipe(
+            **cloned, online=sac, bridges=(segue.Promotion(),)
+        ),
+        "BC of the best tenth → PPO": segue.Recipe(**cloned, online=cautious(full)),
+        "discrete CQL → discrete SAC": segue.Recipe(**pretrained, offline=squared, online=sac),
+        "IQL": _goes_on(pretrained, segue.IQL(**small)),
+    }
+
+
+def _goes_on(pretrained: Mapping[str, Any], algorithm: Algorithm) -> segue.Recipe:
+    """One algorithm on the dataset and then live, with all that it has against leaving the data."""
+    return segue.Recipe(**pretrained, offline=algorithm, online=algorithm)
 
 
 def _small_rlpd(live: Mapping[str, Any], few: Mapping[str, Any]) -> segue.Recipe:
@@ -105,7 +150,7 @@ def _from_cql(
 
 def over_tasks(results: Mapping[str, Any]) -> str:
     """Statistics over tasks and seeds, and how often `auto` ends higher; with 95 % intervals."""
-    arms = results["arms"]
+    arms = {label: arm for label, arm in results["arms"].items() if arm["run"] != DISCRETE}  # it has other arms
     tasks_of = Counter(arm["method"] for arm in arms.values())
     everywhere = {label: arm for label, arm in arms.items() if tasks_of[arm["method"]] == max(tasks_of.values())}
     found = aggregate(decode({**results, "arms": everywhere}))

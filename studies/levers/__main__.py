@@ -1,6 +1,7 @@
-"""What each lever does to one handover, CQL → SAC on a Hopper dataset: `python -m studies.levers` (`make levers`).
+"""What each lever and bridge does to two handovers: `python -m studies.levers` (`make levers`).
 
-Every arm changes one thing of the first one, which keeps half of each batch from the dataset and holds on to nothing.
+CQL → SAC on a Hopper dataset hands over a critic; BC → discrete SAC on CartPole does not. Every arm changes one thing
+of the first one, which keeps half of each batch from the dataset and holds on to nothing.
 """
 
 from __future__ import annotations
@@ -11,40 +12,48 @@ from pathlib import Path
 from typing import Any
 
 import segue
+from segue.bridges import Bridge
 from studies.grid import main
 from studies.logs import LOGS
+from studies.panels import Panel
 from studies.results import Study
 
-TASK = "hopper-mixed"
+TASK, DISCRETE = "hopper-mixed", "cartpole-mixed"
 
 
 def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
-    """The stored grid has narrower networks and one dataset."""
-    return {
-        name: arms(full, {"dataset": log, "env": env_id})
+    """The stored grid has narrower networks and two datasets."""
+    continuous = {
+        name: with_critic(full, {"dataset": log, "env": env_id})
         for name, (log, env_id) in LOGS.items()
         if full or name == TASK
     }
+    return {**continuous, DISCRETE: without_critic(full, {"dataset": f"segue:{DISCRETE}", "env": "CartPole-v1"})}
 
 
-def arms(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
-    """The plain handover first."""
-    small: dict[str, Any] = {} if full else {"hidden_sizes": (128, 128), "batch_size": 128}
+def sizes(full: bool) -> dict[str, Any]:
+    return {} if full else {"hidden_sizes": (128, 128), "batch_size": 128}
+
+
+def budget(full: bool) -> dict[str, Any]:
+    return {
+        "online_steps": 100_000 if full else 20_000,
+        "replay": segue.Mixed(),
+        "warmup_steps": 2_000,
+        "eval_every": 5_000 if full else 1_000,
+        "eval_episodes": 10,
+        "seeds": 10 if full else 3,
+    }
+
+
+def with_critic(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
+    """CQL → SAC, the plain handover first."""
+    small = sizes(full)
     both: dict[str, Any] = {**small, "critic_layer_norm": "before", "ensemble_size": 3, "subset_size": 2}
     cql = segue.CQL(**both) if full else segue.CQL(**both, sampled_actions=2)
     sac = segue.SAC(**both, backup_entropy=False)
-    plain = segue.Recipe(
-        **task,
-        offline=cql,
-        offline_steps=200_000 if full else 50_000,
-        online=sac,
-        online_steps=100_000 if full else 20_000,
-        replay=segue.Mixed(),
-        warmup_steps=2_000,
-        eval_every=5_000 if full else 1_000,
-        eval_episodes=10,
-        seeds=10 if full else 3,
-    )
+    plain = segue.Recipe(**task, **budget(full), offline=cql, offline_steps=200_000 if full else 50_000, online=sac)
+    samg = segue.SAMG() if full else segue.SAMG(hidden_sizes=(128, 128), fit_steps=2_000)
 
     def changed(**fields: Any) -> segue.Recipe:
         return dataclasses.replace(plain, **fields)
@@ -60,6 +69,9 @@ def arms(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
     return {
         "plain": plain,
         "live data only": changed(replay=segue.OnlineOnly()),
+        "annealed replay": changed(replay=segue.Annealed()),
+        "replaced replay": changed(replay=segue.Replaced()),
+        "balanced replay": changed(replay=segue.Balanced()),
         "no LayerNorm": changed(offline=without_norm(cql), online=without_norm(sac)),
         "three-step targets": changed(
             offline=dataclasses.replace(cql, n_step=3), online=dataclasses.replace(sac, n_step=3)
@@ -70,10 +82,17 @@ def arms(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
         "four updates per step": changed(
             online=dataclasses.replace(sac, critic_updates_per_actor_update=4), updates_per_step=4.0
         ),
+        "CQL kept": changed(online=cql),
+        "CQL that lets go": changed(online=cql, bridges=(segue.LetGo(),)),
         "averaged actor": changed(bridges=(segue.AveragedActor(),)),
         "averaged actor, slower targets": dataclasses.replace(
             online(polyak=0.001), bridges=(segue.AveragedActor(average=0.001),)
         ),
+        "Q-filter": changed(bridges=(segue.QFilter(),)),
+        "SAMG": changed(bridges=(samg,), replay=segue.OnlineOnly()),  # which it asks for
+        "critic re-fit": changed(bridges=(segue.CriticRefit(),)),
+        "policy expansion": changed(bridges=(segue.PolicyExpansion(),)),
+        "jump start": changed(bridges=(segue.JumpStart(rule="conservative"),)),
         "conservative update": changed(bridges=(segue.ConservativeUpdate(),)),
         "guard": changed(bridges=(segue.Guard(),)),
         "earned freedom": changed(bridges=(freedom,)),
@@ -84,31 +103,64 @@ def arms(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
     }
 
 
+def without_critic(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
+    """BC → discrete SAC, the plain handover first."""
+    small = sizes(full)
+    plain = segue.Recipe(
+        **task, **budget(full), offline=segue.BC(**small), offline_steps=10_000, online=segue.DiscreteSAC(**small)
+    )
+
+    def changed(*bridges: Bridge, **fields: Any) -> segue.Recipe:
+        return dataclasses.replace(plain, bridges=bridges, **fields)
+
+    samg = segue.SAMG() if full else segue.SAMG(hidden_sizes=(128, 128), fit_steps=2_000)
+    return {
+        "plain": plain,
+        "live data only": changed(replay=segue.OnlineOnly()),
+        "critic re-fit": changed(segue.CriticRefit()),
+        "re-fit, SAMG": changed(segue.CriticRefit(), samg, replay=segue.OnlineOnly()),
+        "re-fit, conservative update": changed(segue.CriticRefit(), segue.ConservativeUpdate()),
+        "policy expansion": changed(segue.PolicyExpansion()),
+        "jump start": changed(segue.JumpStart(rule="conservative")),
+        "conservative update": changed(segue.ConservativeUpdate()),
+        "guard": changed(segue.Guard()),
+        "promotion": changed(segue.Promotion()),
+    }
+
+
+def _row(task: str, **groups: tuple[str, ...]) -> list[Panel]:
+    """Panels of a task, the plain handover in each."""
+    return [
+        (
+            title.replace("_", " ").replace("CartPole ", "CartPole: "),
+            {arm: f"{task}: {arm}" for arm in ("plain", *group)},
+        )
+        for title, group in groups.items()
+    ]
+
+
 STUDY = Study(
     folder=Path(__file__).parent,
     tasks=tasks,
     columns=("offline score", "final", "area", "dip", "swing", "live"),
     panels=[
-        [
-            (name, {arm: f"{TASK}: {arm}" for arm in ("plain", *group)})
-            for name, group in (
-                (
-                    "data and pretraining",
-                    ("live data only", "no LayerNorm", "three-step targets", "a fifth of the pretraining"),
-                ),
-                (
-                    "steps and targets",
-                    ("slower targets", "shorter steps of the policy", "four updates per step"),
-                ),
-            )
-        ],
-        [
-            (name, {arm: f"{TASK}: {arm}" for arm in ("plain", *group)})
-            for name, group in (
-                ("averages", ("averaged actor", "averaged actor, slower targets")),
-                ("what holds", ("conservative update", "guard", "earned freedom, temperature held", "promotion")),
-            )
-        ],
+        _row(
+            TASK,
+            replay=("live data only", "annealed replay", "replaced replay", "balanced replay"),
+            pretraining=("no LayerNorm", "three-step targets", "a fifth of the pretraining"),
+            steps_and_targets=("slower targets", "shorter steps of the policy", "four updates per step"),
+        ),
+        _row(
+            TASK,
+            what_is_kept=("CQL kept", "CQL that lets go", "averaged actor", "averaged actor, slower targets"),
+            critic_and_guides=("Q-filter", "SAMG", "critic re-fit", "policy expansion", "jump start"),
+            what_holds=("conservative update", "guard", "earned freedom, temperature held", "promotion"),
+        ),
+        _row(
+            DISCRETE,
+            CartPole_critic_and_guides=("critic re-fit", "re-fit, SAMG", "policy expansion", "jump start"),
+            CartPole_what_holds=("conservative update", "re-fit, conservative update", "guard", "promotion"),
+        ),
     ],
 )
 

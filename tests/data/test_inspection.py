@@ -18,6 +18,7 @@ from segue.data.problems import (
     amounts_as_ids,
     constant_observations,
     constant_rewards,
+    cut_short,
     duplicate_episodes,
     idle_actions,
     ids_as_floats,
@@ -281,3 +282,19 @@ def test_actions_outside_their_bounds_are_shown_and_reported(tmp_path: Path, cap
     assert any(": clipped" in note for note in found["notes"])
     with pytest.raises(DataError, match="outside"):
         load(tmp_path / "log.npz")
+
+
+def test_episodes_that_outlast_the_live_time_limit_are_told_with_what_they_earn_until_then():
+    lengths = (30, 10, 50)
+    log = make_episodes([(length, False) for length in lengths])
+    dataset = load(as_dict(log) | {"rewards": np.ones(90, np.float32)})
+    found = cut_short(dataset, 20)
+    assert found is not None
+    assert found.found.startswith("2 episodes of 3 longer than the 20 steps")
+    assert "earns 16.67 in that time, and 30 in all" in found.meaning  # (20 + 10 + 20) / 3
+    assert "--max-episode-steps 50" in found.advice
+
+
+@pytest.mark.parametrize("limit", [None, 50, 48], ids=["no limit", "the longest episode", "two of 90 steps are late"])
+def test_a_live_time_limit_that_hardly_cuts_is_no_problem(limit):
+    assert cut_short(load(as_dict(make_episodes([(n, False) for n in (30, 10, 50)]))), limit) is None

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from studies.leaderboard.__main__ import STORED, tasks
-from studies.logs import LOGS
+from studies.leaderboard.__main__ import tasks
 
 import segue
 from segue.errors import DataError
 
 
-@pytest.mark.parametrize("task", STORED)
+@pytest.mark.parametrize("task", tasks(False))
 def test_the_arm_auto_is_the_preset_for_that_dataset(task: str) -> None:
-    log, env_id = LOGS[task]
     arm = tasks(False)[task]["auto"]
+    assert arm.env is not None
     try:
-        chosen = segue.preset("auto", dataset=log, env=env_id, held_out=0.0)
+        chosen = segue.preset("auto", dataset=arm.dataset, env=arm.env, held_out=0.0)
     except DataError:
-        pytest.skip(f"{log} is not here; make data records it")
+        pytest.skip(f"{arm.dataset} is not here; make data records it")
     same = (
         "offline",
         "offline_steps",

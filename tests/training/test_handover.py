@@ -323,7 +323,7 @@ def test_an_actor_that_is_built_unlike_the_other_is_fresh(offline, online):
             small("redq", critic_updates_per_actor_update=20),
             "continuous",
             {"updates_per_step": 2.0},
-            "policy: moves once in 20 critic updates, so every 10 live steps; redq is published with",
+            "policy: moves only every 10 live steps; redq is published with",
         ),
     ],
     ids=["chunks", "lost", "carried over", "no actor", "seldom"],

@@ -20,6 +20,8 @@ NARROW = 0.05
 RARE = 0.01
 #: From this number on, integers that nobody named as ids may be amounts.
 MANY_ACTIONS = 40
+#: Share of rows after the live environment's time limit from which that matters.
+LATE = 0.05
 #: Rows from which the timing of rewards is judged.
 SAMPLE = 4000
 
@@ -206,6 +208,25 @@ def terminals_at_the_limit(dataset: Dataset) -> Problem | None:
     )
 
 
+def cut_short(dataset: Dataset, limit: int | None) -> Problem | None:
+    """Episodes that last longer than the live environment lets one last, which is `limit` steps."""
+    lengths = dataset.episode_lengths
+    if limit is None or np.maximum(lengths - limit, 0).sum() < LATE * len(dataset):
+        return None
+    late = np.arange(len(dataset)) - np.repeat(dataset.episode_starts, lengths) >= limit
+    within = np.add.reduceat(np.where(late, 0.0, dataset.rewards), dataset.episode_starts).mean()
+    meaning = "what they show after that step cannot be reached live"
+    if dataset.rewards_known:
+        whole = dataset.episode_returns.mean()
+        meaning += f": on average an episode earns {within:,.4g} in that time, and {whole:,.4g} in all"
+    return Problem(
+        f"{_count(int((lengths > limit).sum()), 'episode')} of {len(lengths):,} longer than the {limit:,} steps after "
+        f"which the live environment ends one (up to {lengths.max():,})",
+        meaning,
+        f"--max-episode-steps {lengths.max()} (in Python: max_episode_steps), if the task itself has no such limit",
+    )
+
+
 def constant_observations(dataset: Dataset) -> Problem | None:
     """Observation dimensions that never change; the pixels of an image often do not."""
     if dataset.spaces.image is not None:
@@ -326,10 +347,10 @@ def saturated_actions(dataset: Dataset) -> Problem | None:
     return Problem(
         f"{_count(len(saturated), 'action dimension')} at a bound in {MANY_AT_BOUND:.0%} of the steps or more: "
         f"{listed(saturated)} (up to {shares.max():.0%})",
-        "a squashed (tanh) Gaussian reaches a bound only in the limit: fitted by likelihood, its mean runs after those "
-        "actions and away from the others",
-        "with IQL, AWAC or BC, which fit by likelihood, keep distribution gaussian, their default, or use a squared "
-        "error (TD3+BC); if the actions were clipped while loading, look for the real bounds",
+        "a squashed (tanh) Gaussian reaches a bound only in the limit: where it is fitted by likelihood, as by IQL, "
+        "AWAC and BC, its mean runs after those actions and away from the others",
+        "with IQL, AWAC or BC keep distribution gaussian, their default, or use a squared error (TD3+BC); others, such "
+        "as CQL and SAC, are not concerned; if the actions were clipped while loading, look for the real bounds",
     )
 
 

@@ -17,7 +17,7 @@ from segue.compiled import visible_cores
 from segue.data import Mixture, Source, npz, parts_of, uri_of, with_categories
 from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
-from segue.data.problems import problems
+from segue.data.problems import cut_short, problems
 from segue.envs import Environment
 from segue.envs.cost import require_cost
 from segue.envs.make import Looks, same
@@ -409,4 +409,6 @@ def _environment_notes(recipe: Recipe, dataset: Dataset | None, look: Looks) -> 
             f"environment {live} has no time limit: an episode ends where the environment ends it, or by "
             "--max-episode-steps N (in Python: max_episode_steps)"
         )
+    if live is not None and dataset is not None and (shorter := cut_short(dataset, look(live).time_limit)) is not None:
+        notes.append(f"{dataset.source}: {shorter}")
     return notes

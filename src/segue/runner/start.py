@@ -95,7 +95,7 @@ def hand_over_to_online(
         lines += bridge.describe(states[bridge.name])
     if algorithm.updates_per_block > 4 * recipe.effective_updates_per_step:
         lines.append(
-            f"policy: moves once in {algorithm.updates_per_block} critic updates, so every "
+            "policy: moves only every "
             f"{algorithm.updates_per_block / recipe.effective_updates_per_step:g} live steps; {algorithm.name} is "
             f"published with updates_per_step {algorithm.updates_per_step:g}"
         )

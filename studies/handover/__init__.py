@@ -1,1 +1,0 @@
-"""The collapse at the handover, and what each bridge does to it."""
