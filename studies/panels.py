@@ -67,11 +67,11 @@ def _draw(
 
 
 def _places(rows: Sequence[Sequence[Panel]]) -> dict[str, int]:
-    """Place of each name in the palette: the same in every panel that has it, and the first one free in its first."""
+    """Place of each name in the palette: the same in all panels, and the first that no other name beside it has."""
+    panels = [lines for row in rows for _, lines in row]
     places: dict[str, int] = {}
-    for _, lines in itertools.chain.from_iterable(rows):
-        for name in lines:
-            taken = {places.get(other) for other in lines}
-            if name not in places:
-                places[name] = next(place for place in itertools.count() if place not in taken)
+    for name in itertools.chain.from_iterable(panels):
+        if name not in places:
+            taken = {places.get(other) for lines in panels if name in lines for other in lines}
+            places[name] = next(place for place in itertools.count() if place not in taken)
     return places

@@ -1,0 +1,22 @@
+"""In a study's picture a name has one colour, and two names of one panel never share theirs."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from studies.panels import Panel, _places
+
+NAMES = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=5, unique=True)
+
+
+@given(st.lists(NAMES, min_size=1, max_size=6))
+def test_names_of_one_panel_have_different_colours(drawn: list[list[str]]) -> None:
+    places = _places([[(str(i), {name: name for name in names}) for i, names in enumerate(drawn)]])
+    assert places.keys() == {name for names in drawn for name in names}
+    for names in drawn:
+        assert len({places[name] for name in names}) == len(names)
+
+
+def test_colours_begin_anew_where_names_are_not_seen_together() -> None:
+    rows: list[list[Panel]] = [[("one", {"plain": "", "a": ""})], [("two", {"plain": "", "b": "", "c": ""})]]
+    assert _places(rows) == {"plain": 0, "a": 1, "b": 1, "c": 2}
