@@ -115,6 +115,9 @@ def test_what_is_wrong_with_a_dataset_stands_among_the_findings():
 
 def test_episodes_that_outlast_the_live_time_limit_stand_among_the_findings_and_the_notes_of_a_run(tmp_path):
     dataset = in_the_env(np.linspace(0, 1, 2000), length=400)
+    assert not any(
+        "longer" in f.text for f in advise(dataset, False, env="Pendulum-v1", max_episode_steps=400).findings
+    )
     words = "problem: 5 episodes of 5 longer than the 200 steps after which the live environment ends one"
     assert any(finding.text.startswith(words) for finding in advise(dataset, trial=False, env="Pendulum-v1").findings)
     recipe = segue.Recipe(dataset=dataset, env="Pendulum-v1", offline=segue.BC(), offline_steps=1, eval_episodes=1)

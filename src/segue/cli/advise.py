@@ -26,6 +26,8 @@ class Flags:
     """The live environment, if it is not the dataset's; `none` if there is none."""
     env_kwargs: Annotated[str, tyro.conf.arg(metavar="JSON")] = "{}"
     """Arguments of the environment."""
+    max_episode_steps: int | None = None
+    """Steps after which the live environment ends an episode, if not those of its registration."""
     clip_actions: bool = False
     """Clip actions outside their bounds instead of refusing the dataset."""
     no_trial: Annotated[bool, tyro.conf.arg(name="no-trial"), tyro.conf.FlagCreatePairsOff] = False
@@ -47,6 +49,8 @@ def main(arguments: list[str]) -> int:
     kwargs = json_flag("--env-kwargs", flags.env_kwargs, dict)
     if kwargs:
         task["env_kwargs"] = kwargs
+    if flags.max_episode_steps is not None:
+        task["max_episode_steps"] = flags.max_episode_steps
     advice = advise(named(flags.uri, given(flags.columns)), not flags.no_trial, **task)
     if flags.json:
         print(json.dumps(advice.to_dict(), indent=1))
