@@ -21,6 +21,7 @@ from segue.report import decode
 from segue.report.aggregate import aggregate
 from studies.grid import main
 from studies.logs import LOGS
+from studies.panels import Panel
 from studies.results import Study
 
 STORED = (
@@ -31,6 +32,12 @@ STORED = (
     "pointmaze-medium",
 )
 DISCRETE = "cartpole-mixed"
+GROUPS = {
+    "promoted": ("RLPD", "BC of the best tenth → RLPD, promoted", "CQL → SAC, promoted"),
+    "others": ("BC of the best tenth → PPO", "IQL → PPO", "WSRL", "TD3+BC → TD3, guarded"),
+    "single": ("Cal-QL", "IQL", "AWAC", "ReBRAC", "FQL"),
+}
+"""What is drawn together."""
 SPARSE = ("pointmaze-umaze", "pointmaze-medium")
 """Where rewards are, and `auto` is another recipe."""
 
@@ -97,6 +104,7 @@ def recipes(full: bool, task: dict[str, Any], sparse: bool) -> dict[str, segue.R
         ),
         "Cal-QL": _goes_on(pretrained, segue.CalQL(**small, **quick)),
         "IQL": _goes_on(pretrained, segue.IQL(**small)),
+        "AWAC": _goes_on(pretrained, segue.AWAC(**small)),
         "ReBRAC": _goes_on(pretrained, segue.ReBRAC(**small)),
         "FQL": _goes_on(pretrained, segue.FQL(**small)),
     }
@@ -170,9 +178,21 @@ def over_tasks(results: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", *found.notes])
 
 
+def _panel(task: str, title: str, *arms: str) -> Panel:
+    return f"{task}: {title}", {arm: f"{task}: {arm}" for arm in ("auto", *arms)}
+
+
 STUDY = Study(
     folder=Path(__file__).parent,
     tasks=tasks,
+    panels=[
+        *([_panel(task, title, *arms) for title, arms in GROUPS.items()] for task in STORED),
+        [
+            _panel(DISCRETE, "promoted", "discrete SAC", "BC of the best tenth → discrete SAC, promoted"),
+            _panel(DISCRETE, "others", "BC of the best tenth → PPO", "discrete CQL → discrete SAC"),
+            _panel(DISCRETE, "single", "IQL"),
+        ],
+    ],
     columns=("offline score", "final", "area", "normalised", "steps to", "dip", "live"),
     more={"over tasks": over_tasks},
 )
