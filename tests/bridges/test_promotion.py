@@ -74,6 +74,20 @@ def test_a_candidate_whose_first_episode_is_below_most_of_the_incumbent_s_is_dro
     assert int(state.candidates) == 2, "the episodes of a candidate that was dropped say nothing"
 
 
+def test_why_a_candidate_is_dropped_is_said_where_its_average_does_not_say_it():
+    _, events = after(*KNOWN, (LEARNER, 15.0), (CANDIDATE, 50.0), (CANDIDATE, 9.0))
+    assert events == [
+        "candidate 1 dropped at step 7: 29.5 on average of 2 episodes, where the incumbent earned 12; the test goes "
+        "by ranks, and 1 of these earned less than the incumbent's median"
+    ]
+    strict = dataclasses.replace(BRIDGE, alpha=1e-9)
+    _, events = after(*KNOWN, (LEARNER, 15.0), *[(CANDIDATE, 12.5), (CANDIDATE, 13.5)] * 10, bridge=strict)
+    assert events == [
+        "candidate 1 dropped at step 25: 13 on average of 20 episodes, where the incumbent earned 12; 20 episodes did "
+        "not prove it better"
+    ]
+
+
 def test_later_candidates_need_more_evidence_and_promotions_lower_it():
     assert BRIDGE.threshold(1, 0) == pytest.approx(20)
     assert BRIDGE.threshold(4, 0) == pytest.approx(200)

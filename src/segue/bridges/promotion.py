@@ -237,6 +237,11 @@ class Promotion(CostLimited):
                 event = self._told(candidates, "dropped", report.step, earned, tried)
                 if better:
                     event += f"; its cost ({cost.mean():.4g}) may be above cost_limit {self.cost_limit:g}"
+                elif value >= HOPELESS:
+                    event += f"; {RECENT} episodes did not prove it better"
+                elif tried.mean() > earned.mean():
+                    low = int((tried < np.median(earned)).sum())
+                    event += f"; the test goes by ranks, and {low} of these earned less than the incumbent's median"
             value, renewed = 0.0, True
             break
         metrics = {
