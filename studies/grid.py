@@ -25,6 +25,7 @@ from typing import Any
 
 import segue
 from segue.compiled import visible_cores
+from segue.errors import unknown
 from segue.runner.directory import slug
 from segue.runner.jobs import OFFLINE_FIELDS
 from segue.runner.stopping import Stopped, raising
@@ -43,18 +44,23 @@ class Unit:
 
 def main(study: Study, description: str | None, arguments: Sequence[str] | None = None) -> int:
     """The command of a study; exit code 1 if a run failed, 130 or 143 if it was stopped by Ctrl-C or SIGTERM."""
-    parser = argparse.ArgumentParser(description=description)
+    program = f"python -m {study.folder.parent.name}.{study.folder.name}"
+    parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("--full", action="store_true", help="the whole grid, for a bigger machine")
     parser.add_argument("--only", action="append", metavar="TASK", help="this task (may be given again)")
     parser.add_argument("--arm", action="append", metavar="ARM", help="this arm (may be given again)")
     parser.add_argument("--workers", type=int, help="processes, one run each at a time; by default one per core")
     parser.add_argument("--on", metavar="ADDRESS", help="ray or ray://HOST:PORT: the runs' jobs go to a Ray cluster")
-    parser.add_argument("--out", type=Path, help="where runs go, and with --full the results too")
+    parser.add_argument(
+        "--out", type=Path, help="where runs go, and with --full results and page too; else these stay with the study"
+    )
     parser.add_argument(
         "--missing", action="store_true", help="only what results.json lacks, also without run directories"
     )
     parser.add_argument("--redraw", action="store_true", help="the page from what is there; nothing is run")
     options = parser.parse_args(arguments)
+    if options.workers is not None and options.workers < 1:
+        parser.error(f"--workers {options.workers}: expected at least 1")
     out = options.out or Path("runs") / (study.folder.name + ("-full" if options.full else ""))
     place = out if options.full else study.folder
     # The studies compare scores of live episodes, as publications do, and judge no policy by its dataset.
@@ -64,13 +70,11 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
     }
     for name in options.only or ():
         if name not in tasks:
-            parser.error(f"--only {name}: there is {', '.join(tasks)}")
+            parser.error(unknown("task (--only)", name, tasks))
     wanted = {task: arms for task, arms in tasks.items() if task in (options.only or tasks)}
     for name in options.arm or ():
         if not any(name in arms for arms in wanted.values()):
-            parser.error(
-                f"--arm {name}: there is {', '.join(dict.fromkeys(a for arms in wanted.values() for a in arms))}"
-            )
+            parser.error(unknown("arm (--arm)", name, dict.fromkeys(a for arms in wanted.values() for a in arms)))
     if options.arm:
         wanted = {task: {a: r for a, r in arms.items() if a in options.arm} for task, arms in wanted.items()}
     if options.on is not None:
@@ -89,7 +93,7 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
     write(study, results, place)
     if options.redraw:
         return 0
-    print(f"{len(waiting)} runs to do", flush=True)
+    print(f"{len(waiting)} runs to do; results and page go to {place}", flush=True)
     failed = False
     try:
         with (

@@ -1,6 +1,8 @@
-"""The datasets that studies compare on: where each is, and its environment. `make data` records those of segue/."""
+"""What studies have in common: datasets and their environments (`make data` records those of segue/), and sizes."""
 
 from __future__ import annotations
+
+from typing import Any
 
 #: Task: (log, environment), the stored grids' first.
 LOGS: dict[str, tuple[str, str]] = {
@@ -17,3 +19,12 @@ LOGS: dict[str, tuple[str, str]] = {
     "pointmaze-umaze": ("minari:segue/pointmaze/umaze-v0", "PointMaze_UMaze-v3"),
     "pointmaze-medium": ("minari:segue/pointmaze/medium-v0", "PointMaze_Medium-v3"),
 }
+
+#: The bundled dataset with discrete actions: its name, and what a recipe needs of it.
+CARTPOLE = "cartpole-mixed"
+CARTPOLE_TASK = {"dataset": f"segue:{CARTPOLE}", "env": "CartPole-v1"}
+
+
+def sizes(full: bool) -> dict[str, Any]:
+    """Of networks and batches: published ones, or those of the stored grids."""
+    return {} if full else {"hidden_sizes": (128, 128), "batch_size": 128}

@@ -1,4 +1,4 @@
-"""Many arms in small panels: curves that are to be held against each other share one, and a colour means one thing."""
+"""Many arms in small panels: curves that are to be held against each other share one, and a name has one colour."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from typing import Any
 from segue.report import decode
 from segue.report.figures import LIGHT, frame, legend_columns, picture, seeds_and_mean
 from segue.report.statistics import estimate
+from segue.report.summary import Arm
 
 Panel = tuple[str, Mapping[str, str]]
 """Its title, and the arm (as results.json calls it) behind every name of the legend."""
 
-WIDTH, HEIGHT, HEAD, GAP, LINE = 3.6, 2.3, 0.55, 0.85, 0.18
+
+def panel(task: str, title: str, *arms: str) -> Panel:
+    """Of one task, whose arms results.json calls by the task and the arm."""
+    return title, {arm: f"{task}: {arm}" for arm in arms}
+
+
+WIDTH, HEIGHT, HEAD, GAP, LINE = 3.6, 2.3, 0.55, 1.05, 0.18
 """Inches of a panel, over the panels, between two rows without their legends, and of a line of a legend."""
 POINTS = 8.5
 """Size of the legends' font."""
@@ -23,8 +30,14 @@ POINTS = 8.5
 def panels(summary: Mapping[str, Any], rows: Sequence[Sequence[Panel]]) -> bytes:
     """PNG bytes: return against live steps, a row of panels on one scale; the dot is the policy handed over.
 
-    A panel has its legend below it.
+    A panel has its legend below it. What has not run is left out.
     """
+    begun = decode(summary).arms
+    rows = [
+        [(title, shown) for title, lines in row if (shown := {n: arm for n, arm in lines.items() if arm in begun})]
+        for row in rows
+    ]
+    rows = [row for row in rows if row]
     columns = {title: min(2, legend_columns(list(lines), WIDTH - 0.2, POINTS)) for row in rows for title, lines in row}
     lines = max(math.ceil(len(names) / columns[title]) for row in rows for title, names in row)
     gap = GAP + LINE * lines
@@ -44,26 +57,40 @@ def _draw(
         first = None
         for j, (title, lines) in enumerate(row):
             axes = figure.add_subplot(grid[i, j], sharey=first)
-            frame(axes, LIGHT, "live steps" if i == len(rows) - 1 else "")
+            frame(axes, LIGHT, "live steps")
             axes.set_title(title, loc="left", fontsize=10, color=LIGHT.ink, weight="bold")
             axes.tick_params(axis="y", labelleft=first is None)
             first = first or axes
             for name, label in lines.items():
                 colour, dash = LIGHT.arm(places[name])
                 axes.plot([], [], color=colour, linestyle=dash, linewidth=2.4, label=name)
-                if label not in arms:  # not run yet
-                    continue
                 arm = arms[label]
                 seeds_and_mean(axes, arm.curves(), colour, dash, width=2.0)
                 start = estimate([seed.offline_score for seed in arm.seeds.values()]).mean
                 axes.plot(0, start, "o", color=LIGHT.quiet, markersize=6, mec=LIGHT.paper, clip_on=False, zorder=5)
             axes.set_xlim(left=0)
             axes.locator_params(axis="both", nbins=5)
-            below = {"loc": "upper left", "bbox_to_anchor": (-0.02, -0.16 if i < len(rows) - 1 else -0.24)}
-            axes.legend(ncols=columns[title], frameon=False, fontsize=POINTS, borderaxespad=0.0, **below)
+            below = (-0.02, -0.24)
+            axes.legend(
+                ncols=columns[title],
+                frameon=False,
+                fontsize=POINTS,
+                borderaxespad=0.0,
+                loc="upper left",
+                bbox_to_anchor=below,
+            )
         assert first is not None
-        first.set_ylim(bottom=0)  # last, since it ends the scaling to what is drawn
+        low, _ = first.get_ylim()
+        first.set_ylim(
+            bottom=min(low, 0) if _lowest(arms, row) < 0 else 0
+        )  # last: it ends the scaling to what is drawn
     figure.text(0.15 / wide, 1 - 0.2 / tall, "mean return per episode", color=LIGHT.quiet, va="center")
+
+
+def _lowest(arms: Mapping[str, Arm], row: Sequence[Panel]) -> float:
+    """The lowest evaluation of a row."""
+    shown = [arms[label] for _, lines in row for label in lines.values()]
+    return min(e.mean for arm in shown for seed in arm.seeds.values() for e in seed.online)
 
 
 def _places(rows: Sequence[Sequence[Panel]]) -> dict[str, int]:

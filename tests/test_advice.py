@@ -99,7 +99,7 @@ def test_the_advice_for_a_dataset_with_an_environment_is_auto_and_says_what_it_r
 def test_without_an_environment_it_says_that_the_recipe_ends_at_the_handover():
     advice = advise("segue:hopper-mixed", trial=False, env="none")
     assert advice.recipe.online is None
-    assert any("give --env" in finding.text for finding in advice.outlook)
+    assert any("there is no live environment" in finding.text for finding in advice.outlook)
 
 
 def test_the_environment_of_another_task_is_refused(capsys):
@@ -118,6 +118,9 @@ def test_episodes_that_outlast_the_live_time_limit_stand_among_the_findings_and_
     assert not any(
         "longer" in f.text for f in advise(dataset, False, env="Pendulum-v1", max_episode_steps=400).findings
     )
+    long = in_the_env(np.linspace(0, 1, 20_000), length=400)
+    cut = [finding.text for finding in advise(long, trial=False, env="Pendulum-v1").outlook]
+    assert any("hands over about what they earn in 200 steps, " in text for text in cut)
     words = "problem: 5 episodes of 5 longer than the 200 steps after which the live environment ends one"
     assert any(finding.text.startswith(words) for finding in advise(dataset, trial=False, env="Pendulum-v1").findings)
     recipe = segue.Recipe(dataset=dataset, env="Pendulum-v1", offline=segue.BC(), offline_steps=1, eval_episodes=1)
@@ -191,7 +194,7 @@ def test_the_page_says_what_a_seed_costs_by_a_short_trial_without_compiling_and_
     words = " ".join(page.split())  # lines are broken at the width of the screen
     # 12 s for 400 of 50,000 updates and 8 s of compilation; 8.192 s for 1,024 of 49,000 live steps, after a minute.
     assert "each seed takes about 25 minutes on the dataset, about 8 minutes live, without evaluations" in words
-    assert "discrete CQL that goes on as it is neither fell nor stood still" in words
+    assert "discrete CQL that goes on as it is kept what it had" in words
     assert "  segue run --dataset segue:cartpole-mixed --seeds 3 --out runs/first\n" in page
     (recipe,) = ran
     assert (recipe.seeds, recipe.offline_steps, recipe.online_steps) == (1, 400, 1000 + 1024)
@@ -207,7 +210,7 @@ def test_without_an_environment_the_cost_is_that_of_the_dataset_alone(monkeypatc
     told = json.loads(capsys.readouterr().out)
     assert told["cost"] == {"offline_minutes": pytest.approx(43.68 / 60), "online_minutes": 0}
     assert told["source"] == "segue:cartpole-mixed"
-    assert any("give --env" in finding["text"] for finding in told["outlook"])
+    assert any("there is no live environment" in finding["text"] for finding in told["outlook"])
 
 
 @pytest.mark.slow

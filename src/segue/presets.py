@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -111,7 +113,7 @@ def _iql_sac() -> dict[str, Any]:
 
 
 #: What `auto` looks at.
-_TASK = ("dataset", "env", "clip_actions", "held_out", "env_kwargs", "online_steps")
+_TASK = ("dataset", "env", "clip_actions", "held_out", "env_kwargs", "online_steps", "max_episode_steps")
 RECIPES: Mapping[str, Callable[[], dict[str, Any]]] = {
     # On dense rewards the authors pretrain with CQL: returns-to-go are hard to have there.
     "promoted": _promoted,
@@ -162,6 +164,7 @@ def auto(
     held_out: float = Recipe.held_out,
     env_kwargs: Mapping[str, Any] | None = None,
     online_steps: int = AUTO_STEPS,
+    max_episode_steps: int | None = None,
 ) -> dict[str, Any]:
     """The fields of the recipe that our studies support, by kind of actions and rewards, and with a dataset or without.
 
@@ -196,7 +199,8 @@ def auto(
             recipe = RECIPES["iql-sac"]()
         else:
             # With images four updates per live step take hours, and no study has looked at them.
-            few = FEWEST_LIVE_EPISODES * dataset.episode_lengths.mean() > online_steps
+            length = min(dataset.episode_lengths.mean(), max_episode_steps or _time_limit(env, dataset))
+            few = FEWEST_LIVE_EPISODES * length > online_steps
             if few or dataset.spaces.image or nowhere:
                 recipe = RECIPES["bc-ppo"]()
                 recipe["offline"] = dataclasses.replace(recipe["offline"], top_fraction=share)
@@ -206,6 +210,15 @@ def auto(
     if nowhere:
         return {field: recipe[field] for field in ("offline", "offline_steps")}
     return recipe
+
+
+def _time_limit(env: Named | None, dataset: Dataset) -> float:
+    """Steps of a live episode at most, as far as is known without making the environment."""
+    environment = Environment.of(env) if env not in (None, NO_ENVIRONMENT) else dataset.environment
+    with contextlib.suppress(RecipeError):
+        if environment is not None and (limit := environment.spec().max_episode_steps):
+            return limit
+    return math.inf
 
 
 def best_share(dataset: Dataset, episodes: int) -> float:

@@ -14,14 +14,13 @@ from typing import Any
 import segue
 from segue.algorithms import ALGORITHMS, Algorithm
 from studies.grid import main
-from studies.panels import Panel
+from studies.logs import CARTPOLE, CARTPOLE_TASK, LOGS, sizes
+from studies.panels import panel
 from studies.results import Study
 
-#: Task: (its actions, the environment).
-TASKS = {"hopper-mixed": ("continuous", "Hopper-v5"), "cartpole-mixed": ("discrete", "CartPole-v1")}
+HOPPER = "hopper-mixed"
 #: What goes on where the offline algorithm does not learn online.
 SUCCESSOR = {"bc": {"continuous": "sac", "discrete": "discrete-sac"}, "bcq": {"continuous": "sac"}}
-SMALL: dict[str, Any] = {"hidden_sizes": (128, 128), "batch_size": 128}
 #: Further fields that are smaller than the published ones in the stored grid.
 FEW: dict[str, dict[str, Any]] = {
     "bcq": {"behaviour_hidden_sizes": (128, 128), "acting_samples": 20},
@@ -36,16 +35,16 @@ FEW: dict[str, dict[str, Any]] = {
 
 def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
     """The stored grid has narrower networks, smaller ensembles and one update per step; `--full` is as published."""
-    return {
-        task: arms(full, kind, {"dataset": f"segue:{task}", "env": env_id}) for task, (kind, env_id) in TASKS.items()
-    }
+    log, env_id = LOGS[HOPPER]
+    continuous = arms(full, "continuous", {"dataset": log, "env": env_id})
+    return {HOPPER: continuous, CARTPOLE: arms(full, "discrete", CARTPOLE_TASK)}
 
 
 def arms(full: bool, kind: str, task: dict[str, Any]) -> dict[str, segue.Recipe]:
     """A recipe per algorithm: pretrained and gone on with, or from scratch where it learns online only. QC-FQL too."""
 
     def made(name: str) -> Algorithm:
-        return ALGORITHMS[name](**({} if full else {**SMALL, **FEW.get(name, {})}))
+        return ALGORITHMS[name](**{**sizes(full), **({} if full else FEW.get(name, {}))})
 
     recipes = {}
     for name, cls in ALGORITHMS.items():
@@ -67,13 +66,9 @@ def arms(full: bool, kind: str, task: dict[str, Any]) -> dict[str, segue.Recipe]
             seeds=10 if full else 3,
         )
     if "fql" in recipes:
-        chunked = segue.FQL(**({} if full else SMALL), chunk=5)
+        chunked = segue.FQL(**sizes(full), chunk=5)
         recipes["qc-fql"] = dataclasses.replace(recipes["fql"], offline=chunked, online=chunked)
     return recipes
-
-
-def panel(task: str, title: str, *arms: str) -> Panel:
-    return title, {arm: f"{task}: {arm}" for arm in arms}
 
 
 STUDY = Study(
@@ -82,19 +77,19 @@ STUDY = Study(
     columns=("offline score", "final", "area", "dip", "live"),
     panels=[
         [
-            panel("hopper-mixed", "cloned", "bc → sac", "bcq → sac", "bc → ppo"),
-            panel("hopper-mixed", "near the data", "td3-bc", "rebrac", "fql", "qc-fql"),
-            panel("hopper-mixed", "weighted cloning", "iql", "awac"),
+            panel(HOPPER, "cloned", "bc → sac", "bcq → sac", "bc → ppo"),
+            panel(HOPPER, "near the data", "td3-bc", "rebrac", "fql", "qc-fql"),
+            panel(HOPPER, "weighted cloning", "iql", "awac"),
         ],
         [
-            panel("hopper-mixed", "conservative", "cql", "cal-ql"),
-            panel("hopper-mixed", "ensembles", "sac-n", "edac", "redq", "rlpd"),
-            panel("hopper-mixed", "no constraint", "sac", "td3"),
+            panel(HOPPER, "conservative", "cql", "cal-ql"),
+            panel(HOPPER, "ensembles", "sac-n", "edac", "redq", "rlpd"),
+            panel(HOPPER, "no constraint", "sac", "td3"),
         ],
         [
-            panel("cartpole-mixed", "CartPole: cloned", "bc → discrete-sac", "bc → ppo"),
-            panel("cartpole-mixed", "CartPole: near the data", "iql", "awac", "discrete-bcq"),
-            panel("cartpole-mixed", "CartPole: values", "discrete-cql", "discrete-sac", "dqn"),
+            panel(CARTPOLE, "CartPole: cloned", "bc → discrete-sac", "bc → ppo"),
+            panel(CARTPOLE, "CartPole: near the data", "iql", "awac", "discrete-bcq"),
+            panel(CARTPOLE, "CartPole: values", "discrete-cql", "discrete-sac", "dqn"),
         ],
     ],
 )

@@ -20,8 +20,8 @@ from segue.replay import ReplayStrategy
 from segue.report import decode
 from segue.report.aggregate import aggregate
 from studies.grid import main
-from studies.logs import LOGS
-from studies.panels import Panel
+from studies.logs import CARTPOLE, CARTPOLE_TASK, LOGS, sizes
+from studies.panels import panel
 from studies.results import Study
 
 STORED = (
@@ -31,13 +31,17 @@ STORED = (
     "hopper-medium-replay",
     "pointmaze-medium",
 )
-DISCRETE = "cartpole-mixed"
 GROUPS = {
     "promoted": ("RLPD", "BC of the best tenth → RLPD, promoted", "CQL → SAC, promoted"),
-    "others": ("BC of the best tenth → PPO", "IQL → PPO", "WSRL", "TD3+BC → TD3, guarded"),
-    "single": ("Cal-QL", "IQL", "AWAC", "ReBRAC", "FQL"),
+    "handed over": ("BC of the best tenth → PPO", "IQL → PPO", "WSRL", "TD3+BC → TD3, guarded"),
+    "one method": ("Cal-QL", "IQL", "AWAC", "ReBRAC", "FQL"),
 }
-"""What is drawn together."""
+"""What is drawn together, beside `auto`."""
+DISCRETE_GROUPS = {
+    "promoted": ("discrete SAC", "BC of the best tenth → discrete SAC, promoted"),
+    "handed over": ("BC of the best tenth → PPO", "discrete CQL → discrete SAC"),
+    "one method": ("IQL",),
+}
 SPARSE = ("pointmaze-umaze", "pointmaze-medium")
 """Where rewards are, and `auto` is another recipe."""
 
@@ -46,7 +50,7 @@ def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
     """The stored grid has narrower networks; `--full` has published sizes, and every dataset."""
     named = {name: {"dataset": log, "env": env_id} for name, (log, env_id) in LOGS.items()}
     continuous = {name: recipes(full, named[name], name in SPARSE) for name in (named if full else STORED)}
-    return {**continuous, DISCRETE: discrete(full, {"dataset": f"segue:{DISCRETE}", "env": "CartPole-v1"})}
+    return {**continuous, CARTPOLE: discrete(full, CARTPOLE_TASK)}
 
 
 def budget(full: bool) -> dict[str, Any]:
@@ -56,10 +60,6 @@ def budget(full: bool) -> dict[str, Any]:
         "eval_episodes": 10,
         "seeds": 10 if full else 5,
     }
-
-
-def sizes(full: bool) -> dict[str, Any]:
-    return {} if full else {"hidden_sizes": (128, 128), "batch_size": 128}
 
 
 def cautious(full: bool) -> segue.PPO:
@@ -158,7 +158,7 @@ def _from_cql(
 
 def over_tasks(results: Mapping[str, Any]) -> str:
     """Statistics over tasks and seeds, and how often `auto` ends higher; with 95 % intervals."""
-    arms = {label: arm for label, arm in results["arms"].items() if arm["run"] != DISCRETE}  # it has other arms
+    arms = {label: arm for label, arm in results["arms"].items() if arm["run"] != CARTPOLE}  # it has other arms
     tasks_of = Counter(arm["method"] for arm in arms.values())
     everywhere = {label: arm for label, arm in arms.items() if tasks_of[arm["method"]] == max(tasks_of.values())}
     found = aggregate(decode({**results, "arms": everywhere}))
@@ -178,20 +178,12 @@ def over_tasks(results: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", *found.notes])
 
 
-def _panel(task: str, title: str, *arms: str) -> Panel:
-    return f"{task}: {title}", {arm: f"{task}: {arm}" for arm in ("auto", *arms)}
-
-
 STUDY = Study(
     folder=Path(__file__).parent,
     tasks=tasks,
     panels=[
-        *([_panel(task, title, *arms) for title, arms in GROUPS.items()] for task in STORED),
-        [
-            _panel(DISCRETE, "promoted", "discrete SAC", "BC of the best tenth → discrete SAC, promoted"),
-            _panel(DISCRETE, "others", "BC of the best tenth → PPO", "discrete CQL → discrete SAC"),
-            _panel(DISCRETE, "single", "IQL"),
-        ],
+        *([panel(task, f"{task}: {title}", "auto", *arms) for title, arms in GROUPS.items()] for task in STORED),
+        [panel(CARTPOLE, f"{CARTPOLE}: {title}", "auto", *arms) for title, arms in DISCRETE_GROUPS.items()],
     ],
     columns=("offline score", "final", "area", "normalised", "steps to", "dip", "live"),
     more={"over tasks": over_tasks},

@@ -1,7 +1,8 @@
 """What each lever and bridge does to two handovers: `python -m studies.levers` (`make levers`).
 
 CQL → SAC on a Hopper dataset hands over a critic; BC → discrete SAC on CartPole does not. Every arm changes one thing
-of the first one, which keeps half of each batch from the dataset and holds on to nothing.
+of the first one, which keeps half of each batch from the dataset and holds on to nothing. Some need a second one: SAMG
+asks for live data only, and is to be held against that arm.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import Any
 import segue
 from segue.bridges import Bridge
 from studies.grid import main
-from studies.logs import LOGS
-from studies.panels import Panel
+from studies.logs import CARTPOLE, CARTPOLE_TASK, LOGS, sizes
+from studies.panels import panel
 from studies.results import Study
 
-TASK, DISCRETE = "hopper-mixed", "cartpole-mixed"
+TASK = "hopper-mixed"
 
 
 def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
@@ -28,11 +29,7 @@ def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
         for name, (log, env_id) in LOGS.items()
         if full or name == TASK
     }
-    return {**continuous, DISCRETE: without_critic(full, {"dataset": f"segue:{DISCRETE}", "env": "CartPole-v1"})}
-
-
-def sizes(full: bool) -> dict[str, Any]:
-    return {} if full else {"hidden_sizes": (128, 128), "batch_size": 128}
+    return {**continuous, CARTPOLE: without_critic(full, CARTPOLE_TASK)}
 
 
 def budget(full: bool) -> dict[str, Any]:
@@ -46,6 +43,10 @@ def budget(full: bool) -> dict[str, Any]:
     }
 
 
+def samg(full: bool) -> segue.SAMG:
+    return segue.SAMG() if full else segue.SAMG(hidden_sizes=(128, 128), fit_steps=2_000)
+
+
 def with_critic(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
     """CQL → SAC, the plain handover first."""
     small = sizes(full)
@@ -53,7 +54,6 @@ def with_critic(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
     cql = segue.CQL(**both) if full else segue.CQL(**both, sampled_actions=2)
     sac = segue.SAC(**both, backup_entropy=False)
     plain = segue.Recipe(**task, **budget(full), offline=cql, offline_steps=200_000 if full else 50_000, online=sac)
-    samg = segue.SAMG() if full else segue.SAMG(hidden_sizes=(128, 128), fit_steps=2_000)
 
     def changed(**fields: Any) -> segue.Recipe:
         return dataclasses.replace(plain, **fields)
@@ -89,7 +89,7 @@ def with_critic(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
             online(polyak=0.001), bridges=(segue.AveragedActor(average=0.001),)
         ),
         "Q-filter": changed(bridges=(segue.QFilter(),)),
-        "SAMG": changed(bridges=(samg,), replay=segue.OnlineOnly()),  # which it asks for
+        "SAMG": changed(bridges=(samg(full),), replay=segue.OnlineOnly()),  # which it asks for
         "critic re-fit": changed(bridges=(segue.CriticRefit(),)),
         "policy expansion": changed(bridges=(segue.PolicyExpansion(),)),
         "jump start": changed(bridges=(segue.JumpStart(rule="conservative"),)),
@@ -113,12 +113,11 @@ def without_critic(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
     def changed(*bridges: Bridge, **fields: Any) -> segue.Recipe:
         return dataclasses.replace(plain, bridges=bridges, **fields)
 
-    samg = segue.SAMG() if full else segue.SAMG(hidden_sizes=(128, 128), fit_steps=2_000)
     return {
         "plain": plain,
         "live data only": changed(replay=segue.OnlineOnly()),
         "critic re-fit": changed(segue.CriticRefit()),
-        "re-fit, SAMG": changed(segue.CriticRefit(), samg, replay=segue.OnlineOnly()),
+        "re-fit, SAMG": changed(segue.CriticRefit(), samg(full), replay=segue.OnlineOnly()),
         "re-fit, conservative update": changed(segue.CriticRefit(), segue.ConservativeUpdate()),
         "policy expansion": changed(segue.PolicyExpansion()),
         "jump start": changed(segue.JumpStart(rule="conservative")),
@@ -128,39 +127,35 @@ def without_critic(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
     }
 
 
-def _row(task: str, **groups: tuple[str, ...]) -> list[Panel]:
-    """Panels of a task, the plain handover in each."""
-    return [
-        (
-            title.replace("_", " ").replace("CartPole ", "CartPole: "),
-            {arm: f"{task}: {arm}" for arm in ("plain", *group)},
-        )
-        for title, group in groups.items()
-    ]
-
-
 STUDY = Study(
     folder=Path(__file__).parent,
     tasks=tasks,
     columns=("offline score", "final", "area", "dip", "swing", "live"),
     panels=[
-        _row(
-            TASK,
-            replay=("live data only", "annealed replay", "replaced replay", "balanced replay"),
-            pretraining=("no LayerNorm", "three-step targets", "a fifth of the pretraining"),
-            steps_and_targets=("slower targets", "shorter steps of the policy", "four updates per step"),
-        ),
-        _row(
-            TASK,
-            what_is_kept=("CQL kept", "CQL that lets go", "averaged actor", "averaged actor, slower targets"),
-            critic_and_guides=("Q-filter", "SAMG", "critic re-fit", "policy expansion", "jump start"),
-            what_holds=("conservative update", "guard", "earned freedom, temperature held", "promotion"),
-        ),
-        _row(
-            DISCRETE,
-            CartPole_critic_and_guides=("critic re-fit", "re-fit, SAMG", "policy expansion", "jump start"),
-            CartPole_what_holds=("conservative update", "re-fit, conservative update", "guard", "promotion"),
-        ),
+        [panel(TASK, title, "plain", *arms) for title, arms in row.items()]
+        for row in (
+            {
+                "replay": ("live data only", "annealed replay", "replaced replay", "balanced replay"),
+                "pretraining": ("no LayerNorm", "three-step targets", "a fifth of the pretraining"),
+                "steps and targets": ("slower targets", "shorter steps of the policy", "four updates per step"),
+            },
+            {
+                "what is kept": ("CQL kept", "CQL that lets go", "averaged actor", "averaged actor, slower targets"),
+                "critic and guides": ("Q-filter", "SAMG", "critic re-fit", "policy expansion", "jump start"),
+                "evidence": ("guard", "promotion"),
+            },
+            {"trust regions": ("conservative update", "earned freedom", "earned freedom, temperature held")},
+        )
+    ]
+    + [
+        [
+            panel(CARTPOLE, f"CartPole: {title}", "plain", *arms)
+            for title, arms in {
+                "critic": ("live data only", "critic re-fit", "re-fit, SAMG"),
+                "guides": ("policy expansion", "jump start", "guard", "promotion"),
+                "trust regions": ("conservative update", "re-fit, conservative update"),
+            }.items()
+        ]
     ],
 )
 

@@ -15,7 +15,7 @@ from segue.cli.main import main
 from segue.cli.recipe_flags import recipe_from_flags
 from segue.data import npz
 from segue.data.dataset import Columns
-from segue.errors import RecipeError
+from segue.errors import DataError, RecipeError, SegueError
 from toys import PENDULUM, pendulum_log
 
 
@@ -90,8 +90,8 @@ def logged(rows: int, length: int, **observations: np.ndarray) -> dict[str, np.n
 
 
 def test_where_promotion_has_evidence_or_is_affordable_it_decides_and_elsewhere_ppo_climbs() -> None:
-    def online(dataset: dict[str, np.ndarray]) -> str:
-        recipe = segue.preset("auto", dataset=dataset, env="Pendulum-v1")
+    def online(dataset: dict[str, np.ndarray], **limit: int) -> str:
+        recipe = segue.preset("auto", dataset=dataset, env="Pendulum-v1", **limit)
         assert recipe.online is not None
         assert (recipe.online.name == "rlpd") == ("promotion" in [bridge.name for bridge in recipe.bridges])
         nowhere = segue.preset("auto", dataset=dataset).offline
@@ -99,12 +99,33 @@ def test_where_promotion_has_evidence_or_is_affordable_it_decides_and_elsewhere_
         return recipe.online.name
 
     assert online(logged(400, 20)) == "rlpd"
-    assert online(logged(4000, 2000)) == "ppo"
+    assert online(logged(4000, 2000), max_episode_steps=2000) == "ppo"
     assert online(logged(40, 20, observations=np.zeros((40, 32, 32), np.uint8))) == "ppo"
     few = flags("--dataset", "segue:hopper-mixed", "--online-steps", "2200")
     assert few.online is not None
     assert few.online.name == "ppo"
     assert few == segue.preset("auto", dataset="segue:hopper-mixed", online_steps=2_200)
+
+
+def test_live_episodes_are_counted_by_the_live_time_limit_where_that_is_shorter() -> None:
+    def online(**limit: int) -> str:
+        """Thirty episodes of 1,000 steps, or of 900, are more than 10,000 steps; of Pendulum's 200 they are fewer."""
+        recipe = segue.preset("auto", dataset=logged(4000, 1000), env="Pendulum-v1", online_steps=10_000, **limit)
+        assert recipe.online is not None
+        return recipe.online.name
+
+    assert online() == "rlpd"
+    assert online(max_episode_steps=900) == "ppo"
+
+
+def test_a_misspelt_flag_of_the_dataset_is_named_although_auto_cannot_read_it_without(tmp_path: Path) -> None:
+    log = logged(100, 20) | {"actions": np.full((100, 1), 5.0)}
+    np.savez(tmp_path / "log.npz", allow_pickle=False, **log)
+    of = ("--dataset", f"npz:{tmp_path / 'log.npz'}", "--env", "Pendulum-v1")
+    with pytest.raises(SegueError, match="unknown flag '--clip-action': did you mean --clip-actions"):
+        flags(*of, "--clip-action", "--replay", "mixed", "--replay.ratio", "0.5")
+    with pytest.raises(DataError, match="outside"):
+        flags(*of)
 
 
 @pytest.mark.parametrize(

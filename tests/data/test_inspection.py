@@ -65,7 +65,7 @@ def limited(length):
 SICK = {
     short_dataset: as_dict(make_episodes([(30, True)])),
     duplicate_episodes: twice(),
-    constant_rewards: healthy(rewards=np.ones_like(HEALTHY["rewards"])),
+    constant_rewards: healthy(rewards=np.zeros_like(HEALTHY["rewards"])),
     reward_scale: healthy(rewards=1e4 * HEALTHY["rewards"]),
     no_terminals: healthy(
         terminals=np.zeros_like(HEALTHY["terminals"]), timeouts=HEALTHY["terminals"] | HEALTHY["timeouts"]
@@ -117,7 +117,7 @@ def test_small_rewards_are_told_from_large_ones():
 @pytest.mark.parametrize("log", [f"segue:{name}" for name in bundled()])
 def test_bundled_datasets_are_sick_of_nothing_but_what_they_are(log):
     assert {problem.found.split(":")[0] for problem in problems(load(log))} <= {
-        "every reward is 1",
+        "every reward is 0",
         "1 action dimension at a bound in 10% of the steps or more",
     }
     assert load(log).notes == ()
@@ -293,6 +293,21 @@ def test_episodes_that_outlast_the_live_time_limit_are_told_with_what_they_earn_
     assert found.found.startswith("2 episodes of 3 longer than the 20 steps")
     assert "earns 16.67 in that time, and 30 in all" in found.meaning  # (20 + 10 + 20) / 3
     assert "--max-episode-steps 50" in found.advice
+
+
+def test_without_rewards_only_the_lengths_are_told():
+    log = {name: value for name, value in as_dict(make_episodes([(50, False)])).items() if name != "rewards"}
+    found = cut_short(load(log), 20)
+    assert found is not None
+    assert found.meaning == "what they show after that step cannot be reached live"
+
+
+def test_rewards_that_are_the_same_at_every_step_are_a_task_where_episodes_end_early():
+    lasting = as_dict(make_episodes([(30, True), (50, False)]))
+    lasting["rewards"][:] = 1.0
+    assert constant_rewards(load(lasting)) is None
+    lasting["rewards"][:] = 0.0
+    assert constant_rewards(load(lasting)) is not None
 
 
 @pytest.mark.parametrize("limit", [None, 50, 48], ids=["no limit", "the longest episode", "two of 90 steps are late"])

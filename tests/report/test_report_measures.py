@@ -251,6 +251,12 @@ def test_measures_move_with_the_scale_of_returns(returns: list[float], shift: fl
     )
 
 
+@pytest.mark.parametrize(("limit", "known"), [(None, True), (500, True), (100, False)])
+def test_another_time_limit_than_the_registered_one_is_another_task_without_a_reference(arm, seed, limit, known):
+    one = arm([seed({0: 10.0, 100: 35.0}, 10.0)], env="CartPole-v1", max_episode_steps=limit)
+    assert (read({"arms": {"a": one}}).arms["a"].reference is not None) == known
+
+
 def test_the_returns_that_a_recipe_names_are_its_reference(arm, seed):
     own = {"reference": [10, 60], "env": "Own-v0"}
     summary = read({"arms": {"a": arm([seed({0: 10.0, 100: 35.0}, 10.0)], **own)}})

@@ -166,3 +166,20 @@ def test_a_place_that_is_no_ray_cluster_is_refused_before_anything_runs(
         grid.main(study(tmp_path, {"scratch": SCRATCH}), None, ["--on", "raay"])
     assert "expected ray, or ray://HOST:PORT" in capsys.readouterr().err
     assert not (tmp_path / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "answer"),
+    [
+        (["--workers", "0"], "--workers 0: expected at least 1"),
+        (["--arm", "Scratch"], "unknown arm (--arm) 'Scratch': did you mean 'scratch'?"),
+        (["--only", "cart"], "unknown task (--only) 'cart': did you mean 'cartpole'?"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], answer: str
+) -> None:
+    with pytest.raises(SystemExit):
+        grid.main(study(tmp_path, {"scratch": SCRATCH}), None, [*flags, "--out", str(tmp_path / "runs")])
+    assert answer in capsys.readouterr().err
+    assert not (tmp_path / "results.json").exists()

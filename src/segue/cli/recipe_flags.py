@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, get_type_hints
@@ -19,7 +20,7 @@ from segue.bridges import BRIDGES
 from segue.cli.dataset_flags import NO_COLUMNS, WEIGHTS, ColumnFlags, with_one_dataset
 from segue.cli.env_flags import json_flag
 from segue.cli.parse import docs_of_fields, parse
-from segue.errors import RecipeError, unknown
+from segue.errors import DataError, RecipeError, unknown
 from segue.presets import AUTO, RECIPES, auto
 from segue.recipe import PARTS, Recipe
 
@@ -59,7 +60,12 @@ def recipe_from_flags(
     else:
         preset = preset or _default(arguments)
         if preset == AUTO or preset in RECIPES:
-            values = _auto(arguments) if preset == AUTO else RECIPES[preset]()
+            try:
+                values = _auto(arguments) if preset == AUTO else RECIPES[preset]()
+            except DataError:  # perhaps since a flag of the dataset is misspelt
+                words = functools.reduce(without_part, PARTS, list(arguments))
+                parse(_spec({part: [] for part in PARTS}, {"preset": preset}, extra), words, command, description)
+                raise
     for part in [part for part in PARTS if part in values]:
         if names_part(arguments, part) or not values[part]:
             del values[part]
@@ -95,7 +101,7 @@ def _auto(arguments: Sequence[str]) -> dict[str, Any]:
     }
     if text := last_value("env-kwargs", arguments):
         task["env_kwargs"] = json_flag("--env-kwargs", text, dict)
-    for name, kind in (("held-out", float), ("online-steps", int)):
+    for name, kind in (("held-out", float), ("online-steps", int), ("max-episode-steps", int)):
         with contextlib.suppress(ValueError):  # the parser says what is wrong with it
             if text := last_value(name, arguments):
                 task[name.replace("-", "_")] = kind(text)

@@ -237,6 +237,8 @@ def _with_scheme(name: str) -> str:
         return f"{scheme}:{name}"
     if name in bundled():
         likely = ["segue"]
+    if likely and likely[0] != "minari" and name not in bundled():
+        raise DataError(f"{name}: there is no such file")
     if likely:
         raise DataError(f"{name}: a dataset needs its scheme; did you mean {likely[0]}:{name}?")
     datasets = ", ".join(f"segue:{dataset}" for dataset in bundled())

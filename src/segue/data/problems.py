@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import gymnasium as gym
 import numpy as np
+from jaxtyping import Float
 
 from segue.data.dataset import Dataset, listed
 
@@ -85,8 +86,10 @@ def duplicate_episodes(dataset: Dataset) -> Problem | None:
 
 
 def constant_rewards(dataset: Dataset) -> Problem | None:
-    """Every reward the same."""
+    """Every reward the same, and no task of lasting long, or ending soon."""
     if not dataset.rewards_known or np.ptp(dataset.rewards) > 0:
+        return None
+    if dataset.rewards[0] and dataset.terminals.any() and np.ptp(dataset.episode_lengths):
         return None
     return Problem(
         f"every reward is {dataset.rewards[0]:g}",
@@ -213,11 +216,9 @@ def cut_short(dataset: Dataset, limit: int | None) -> Problem | None:
     lengths = dataset.episode_lengths
     if limit is None or np.maximum(lengths - limit, 0).sum() < LATE * len(dataset):
         return None
-    late = np.arange(len(dataset)) - np.repeat(dataset.episode_starts, lengths) >= limit
-    within = np.add.reduceat(np.where(late, 0.0, dataset.rewards), dataset.episode_starts).mean()
     meaning = "what they show after that step cannot be reached live"
     if dataset.rewards_known:
-        whole = dataset.episode_returns.mean()
+        within, whole = earned_within(dataset, limit).mean(), dataset.episode_returns.mean()
         meaning += f": on average an episode earns {within:,.4g} in that time, and {whole:,.4g} in all"
     return Problem(
         f"{_count(int((lengths > limit).sum()), 'episode')} of {len(lengths):,} longer than the {limit:,} steps after "
@@ -225,6 +226,14 @@ def cut_short(dataset: Dataset, limit: int | None) -> Problem | None:
         meaning,
         f"--max-episode-steps {lengths.max()} (in Python: max_episode_steps), if the task itself has no such limit",
     )
+
+
+def earned_within(dataset: Dataset, limit: int | None) -> Float[np.ndarray, " episodes"]:
+    """What each episode earns in its first `limit` steps."""
+    if limit is None:
+        return dataset.episode_returns
+    late = np.arange(len(dataset)) - np.repeat(dataset.episode_starts, dataset.episode_lengths) >= limit
+    return np.add.reduceat(np.where(late, 0.0, dataset.rewards), dataset.episode_starts)
 
 
 def constant_observations(dataset: Dataset) -> Problem | None:

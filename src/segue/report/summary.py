@@ -166,7 +166,16 @@ class Arm:
     def reference(self) -> Reference | None:
         """What its normalised scores refer to: the recipe's own returns, or the convention for its environment."""
         own = self.recipe.get("reference")
-        return reference(self.environment) if own is None else Reference(OWN, *map(float, own))
+        if own is not None:
+            return Reference(OWN, *map(float, own))
+        return None if self._limited() else reference(self.environment)
+
+    def _limited(self) -> bool:
+        """Whether episodes end earlier or later than those that a convention is for."""
+        import gymnasium as gym
+
+        limit, usual = self.recipe.get("max_episode_steps"), gym.registry.get(self.environment or "")
+        return limit is not None and usual is not None and limit != usual.max_episode_steps
 
     @property
     def pretrained(self) -> bool:

@@ -266,17 +266,17 @@ def _warn_of_a_weak_start(
     if score is None or score >= dataset_return:
         return
     who = next((said for bridge in bridges if (said := bridge.instead())), None)
-    then = (
-        "what holds the policy will hold it there; a longer offline phase, or another offline algorithm, may hand over "
-        "more"
-        if who is None
-        else "it stays deployed until another policy proves to be better"
-    )
+    then = "a longer offline phase, or another offline algorithm, may hand over more"
+    if who is not None:
+        then = "it stays deployed until another policy proves to be better"
+    elif bridges:
+        then = f"what holds the policy will hold it there; {then}"
+    counted = f"{episodes:,} episode{'s' * (episodes != 1)}"
     recorder.event(
         "online",
         0,
-        f"{who or 'the policy handed over'} earns {score:.4g} on average of {episodes:,} episodes, the dataset's "
-        f"episodes {dataset_return:.4g}: {then}",
+        f"{who or 'the policy handed over'} earns {score:.4g} on average of {counted}, the dataset's episodes "
+        f"{dataset_return:.4g}: {then}",
     )
 
 
