@@ -40,7 +40,7 @@ GROUPS = {
 DISCRETE_GROUPS = {
     "promoted": ("discrete SAC", "BC of the best tenth → discrete SAC, promoted"),
     "handed over": ("BC of the best tenth → PPO", "discrete CQL → discrete SAC"),
-    "one method": ("IQL",),
+    "one method": ("discrete BCQ", "AWAC", "IQL"),
 }
 SPARSE = ("pointmaze-umaze", "pointmaze-medium")
 """Where rewards are, and `auto` is another recipe."""
@@ -126,6 +126,8 @@ def discrete(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
         ),
         "BC of the best tenth → PPO": segue.Recipe(**cloned, online=cautious(full)),
         "discrete CQL → discrete SAC": segue.Recipe(**pretrained, offline=squared, online=sac),
+        "discrete BCQ": _goes_on(pretrained, segue.DiscreteBCQ(**small)),
+        "AWAC": _goes_on(pretrained, segue.AWAC(**small)),
         "IQL": _goes_on(pretrained, segue.IQL(**small)),
     }
 
