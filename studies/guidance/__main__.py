@@ -15,12 +15,14 @@ from typing import Any
 import segue
 from studies.grid import main
 from studies.logs import LOGS
+from studies.panels import Panel
 from studies.results import Study
 
 WAYS = {
     **dict.fromkeys(("AWAC", "IQL"), ("dataset kept", "dataset appended", "live only", "SAMG")),
     **dict.fromkeys(("CQL", "Cal-QL"), ("dataset kept", "live only", "SAMG")),
 }
+COEFFICIENTS = (", p even", ", p random", ", adaptive")
 BASELINES = {name: f"hopper-mixed: {name}" for name in ("WSRL", "RLPD")}
 
 
@@ -87,11 +89,19 @@ def baselines(full: bool, live: dict[str, Any]) -> dict[str, segue.Recipe]:
     }
 
 
+def _ways(base: str) -> Panel:
+    return base, {way: f"hopper-mixed: {base}, {way}" for way in WAYS[base]} | BASELINES
+
+
 STUDY = Study(
     folder=Path(__file__).parent,
     tasks=tasks,
     columns=("offline score", "final", "area", "dip", "share below"),
-    panels=[[(base, {way: f"hopper-mixed: {base}, {way}" for way in ways} | BASELINES) for base, ways in WAYS.items()]],
+    panels=[
+        [_ways("AWAC"), _ways("IQL")],
+        [_ways("CQL"), _ways("Cal-QL")],
+        [("IQL: what SAMG's coefficient is", {f"SAMG{p}": f"hopper-mixed: IQL, SAMG{p}" for p in ("", *COEFFICIENTS)})],
+    ],
 )
 
 if __name__ == "__main__":

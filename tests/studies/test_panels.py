@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from studies.collapse.__main__ import STUDY as COLLAPSE
+from studies.family.__main__ import STUDY as FAMILY
+from studies.guidance.__main__ import STUDY as GUIDANCE
+from studies.leaderboard.__main__ import STUDY as LEADERBOARD
+from studies.levers.__main__ import STUDY as LEVERS
 from studies.panels import Panel, _places
+from studies.results import Study
 
 NAMES = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=5, unique=True)
 
@@ -20,3 +27,9 @@ def test_names_of_one_panel_have_different_colours(drawn: list[list[str]]) -> No
 def test_colours_begin_anew_where_names_are_not_seen_together() -> None:
     rows: list[list[Panel]] = [[("one", {"plain": "", "a": ""})], [("two", {"plain": "", "b": "", "c": ""})]]
     assert _places(rows) == {"plain": 0, "a": 1, "b": 1, "c": 2}
+
+
+@pytest.mark.parametrize("study", [COLLAPSE, FAMILY, GUIDANCE, LEADERBOARD, LEVERS], ids=lambda one: one.folder.name)
+def test_every_arm_is_drawn_and_nothing_that_is_no_arm(study: Study) -> None:
+    arms = {f"{task}: {arm}" for task, recipes in study.tasks(False).items() for arm in recipes}
+    assert {label for row in study.panels for _, lines in row for label in lines.values()} == arms
