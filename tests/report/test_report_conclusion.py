@@ -105,6 +105,17 @@ def test_one_arm_is_compared_with_its_own_start(clear: dict[str, Any]) -> None:
     assert "480 below its offline score" in said(worse)[0]
 
 
+def test_a_climb_that_was_lost_again_is_not_passed_over(clear: dict[str, Any]) -> None:
+    del clear["arms"]["flat"]
+    assert "best evaluation" not in said(clear)[0], "it ends at its best"
+    for record in clear["arms"]["steep"]["seeds"].values():
+        record["online_evaluations"][1] |= {"mean_return": 3000.0, "returns": [2990.0, 3000.0, 3010.0]}
+    assert said(clear)[0].endswith("); its best evaluation was 3,000, at step 1,000.")
+    for record in clear["arms"]["steep"]["seeds"].values():
+        record["online_evaluations"][1]["returns"] = [-9000.0, 3000.0, 15_000.0]
+    assert "best evaluation" not in said(clear)[0], "three episodes so far apart do not show it"
+
+
 def test_several_tasks_are_concluded_by_method(clear: dict[str, Any]) -> None:
     other = copy.deepcopy(clear)
     for arm in other["arms"].values():

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from segue.report.aggregate import Aggregate
-from segue.report.handover import HandoverArm, LowestPoint, handover_arms, lowest_point
+from segue.report.handover import HandoverArm, LowestPoint, handover_arms, lost_peak, lowest_point
 from segue.report.measures import arm_measures
 from segue.report.statistics import FEW_SEEDS, Interval, difference, estimate
 from segue.report.summary import Arm, Array, Summary
@@ -55,13 +55,15 @@ def _best_arm(summary: Summary) -> str:
         against = "" if math.isnan(arm.dataset_return) else dataset
         return f"{sentence(name)} {_ended(arm, ' its offline phase')} a mean return of {value}{against}."
     text = f"{sentence(name)} {_ended(arm)} a mean return of {value}"
+    peak = lost_peak(arm)
+    lost = "" if peak is None else f"; its best evaluation was {number(peak[1], places)}, at step {number(peak[0])}"
     gain = estimate([of["final"] - of["offline score"] for of in arm_measures(arm).values()])
     if not gain.seeds:
-        return f"{text}."
+        return f"{text}{lost}."
     change, direction = Interval(gain.mean, gain.low, gain.high), "above"
     if gain.mean < 0:
         change, direction = Interval(-gain.mean, -gain.high, -gain.low), "below"
-    return f"{text}: {number(change.value, places)} {direction} its offline score ({_interval(change, places)})."
+    return f"{text}: {number(change.value, places)} {direction} its offline score ({_interval(change, places)}){lost}."
 
 
 def _ended(arm: Arm, what: str = "") -> str:

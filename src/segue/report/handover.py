@@ -232,6 +232,24 @@ def lowest_point(arm: HandoverArm) -> LowestPoint | None:
     return LowestPoint(step, float(values[0]), float(values[lowest]), error, threshold, count, down)
 
 
+def lost_peak(arm: Arm) -> tuple[float, float] | None:
+    """Step and mean return of the best online evaluation, if the last one lies below it by more than their noise.
+
+    None also where that is less than a tenth of it, or evaluations had one episode.
+    """
+    mean = mean_curve(arm.curves())
+    whole = mean.seeds == mean.seeds.max(initial=0)
+    steps, values = mean.steps[whole], mean.mean[whole]
+    if steps.size < 2:
+        return None
+    best = int(np.argmax(values))
+    episodes = [_episodes(seed, at) for seed in arm.seeds.values() for at in (steps[best], steps[-1])]
+    _, threshold = _noise(episodes, steps.size - 1)
+    fall = values[best] - values[-1]
+    lost = not math.isnan(threshold) and fall > threshold and fall >= 0.1 * abs(values[best])
+    return (float(steps[best]), float(values[best])) if lost else None
+
+
 @dataclass(frozen=True)
 class HandedOver:
     """The last offline evaluation against the one at the handover, before any online update; means over seeds."""
