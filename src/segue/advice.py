@@ -212,7 +212,8 @@ def _outlook(dataset: Dataset, recipe: Recipe, limit: int | None) -> tuple[Findi
         found.append(Finding(f"{_episodes(len(dataset.episode_starts))}: the best of so few are hardly a choice", HERE))
     elif cloned and _differ(dataset):
         best = dataset.best_episodes(best_share(dataset, len(dataset.episode_starts)))
-        earned, until = earned_within(best, limit).mean(), f" in {limit:,} steps" if limit else ""
+        earned = earned_within(best.excerpt() if limit else best, limit).mean()
+        until = f" in {limit:,} steps" if limit else ""
         words = f"cloning the best episodes hands over about what they earn{until}, {earned:,.4g}"
         if earned > 0 and len(best.episode_starts) < len(dataset.episode_starts):
             words += " (90 to 105 % on four tasks of locomotion, 60 % in a maze, 11 % from 25 demonstrations of a hand)"

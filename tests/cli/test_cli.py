@@ -108,7 +108,10 @@ def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "--online", "sac", "--online-steps", "2000", "--env", "Hoper-v5"], "did you mean 'Hopper-v5'?"),
         (["run", "--online", "sac", "--online-steps", "2000"], "needs an environment"),
         (["run", "--dataset", "segue:hoper", "--offline", "bc", "--offline-steps", "9"], "hopper-mixed"),
-        (["run", "--dataset", "hopper.npz", "--offline", "bc", "--offline-steps", "9"], "did you mean npz:hopper.npz"),
+        (
+            ["run", "--dataset", "hopper.npz", "--offline", "bc", "--offline-steps", "9"],
+            "hopper.npz: there is no such file",
+        ),
         (["run", "none.json"], "no such file"),
         (["run", "--online", "sac", "--online-steps", "2000", "--online.discount", "2"], "expected between 0 and 1"),
         (["inspect", "npz:nothing.npz"], "nothing.npz"),

@@ -31,8 +31,8 @@ def test_a_bundled_dataset_loads_by_name(logs):
     [
         ("segue:hoper-mixed", "unknown bundled dataset 'hoper-mixed': did you mean 'hopper-mixed'"),
         ("hopper-mixed", "did you mean segue:hopper-mixed"),
-        ("logs/door.hdf5", "did you mean d4rl:logs/door.hdf5"),
-        ("logs/door.npz", "did you mean npz:logs/door.npz"),
+        ("logs/door.hdf5", "logs/door.hdf5: there is no such file"),
+        ("logs/door.npz", "logs/door.npz: there is no such file"),
         ("D4RL/door/human-v2", "did you mean minari:D4RL/door/human-v2"),
         ("door", "one of segue, .*, live, mapped; bundled: segue:hopper-mixed, segue:walker-random"),
         ("", "needs its scheme"),

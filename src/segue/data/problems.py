@@ -218,7 +218,8 @@ def cut_short(dataset: Dataset, limit: int | None) -> Problem | None:
         return None
     meaning = "what they show after that step cannot be reached live"
     if dataset.rewards_known:
-        within, whole = earned_within(dataset, limit).mean(), dataset.episode_returns.mean()
+        seen = dataset.excerpt()
+        within, whole = earned_within(seen, limit).mean(), seen.episode_returns.mean()
         meaning += f": on average an episode earns {within:,.4g} in that time, and {whole:,.4g} in all"
     return Problem(
         f"{_count(int((lengths > limit).sum()), 'episode')} of {len(lengths):,} longer than the {limit:,} steps after "
