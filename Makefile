@@ -66,7 +66,7 @@ bench: install
 
 bench-peers: $(VENV)/peers/.installed bench
 
-# Every algorithm on the bundled datasets, without any bridge: studies/family; two hours a seed on one core.
+# Every algorithm on the bundled datasets, without any bridge: studies/family; about an hour a seed on one core.
 family: install
 	$(BIN)/python -m studies.family
 
@@ -104,7 +104,7 @@ guidance: install
 peers-study: $(VENV)/peers/.installed data
 	$(VENV)/peers/bin/python -m studies.peers
 
-# Recipes on one live budget, RLPD from scratch among them: studies/leaderboard; half an hour per task and seed.
+# Recipes on one live budget, RLPD from scratch among them: studies/leaderboard; under an hour per task and seed.
 leaderboard: data
 	$(BIN)/python -m studies.leaderboard
 

@@ -32,9 +32,9 @@ def panels(summary: Mapping[str, Any], rows: Sequence[Sequence[Panel]]) -> bytes
 
     A panel has its legend below it. What has not run is left out.
     """
-    begun = decode(summary).arms
+    arms = decode(summary).arms
     rows = [
-        [(title, shown) for title, lines in row if (shown := {n: arm for n, arm in lines.items() if arm in begun})]
+        [(title, shown) for title, lines in row if (shown := {n: arm for n, arm in lines.items() if arm in arms})]
         for row in rows
     ]
     rows = [row for row in rows if row]
@@ -42,15 +42,14 @@ def panels(summary: Mapping[str, Any], rows: Sequence[Sequence[Panel]]) -> bytes
     lines = max(math.ceil(len(names) / columns[title]) for row in rows for title, names in row)
     gap = GAP + LINE * lines
     size = (WIDTH * max(map(len, rows)) + 0.3, (HEIGHT + gap) * len(rows) + HEAD - 0.3)
-    return picture(size, LIGHT, lambda figure: _draw(figure, summary, rows, columns, gap))
+    return picture(size, LIGHT, lambda figure: _draw(figure, arms, rows, columns, gap))
 
 
 def _draw(
-    figure: Any, summary: Mapping[str, Any], rows: Sequence[Sequence[Panel]], columns: Mapping[str, int], gap: float
+    figure: Any, arms: Mapping[str, Arm], rows: Sequence[Sequence[Panel]], columns: Mapping[str, int], gap: float
 ) -> None:
     wide, tall = figure.get_size_inches()
     places = _places(rows)
-    arms = decode(summary).arms
     edges = {"left": 0.65 / wide, "right": 1 - 0.15 / wide, "bottom": (gap - 0.3) / tall, "top": 1 - HEAD / tall}
     grid = figure.add_gridspec(len(rows), max(map(len, rows)), wspace=0.12, hspace=gap / HEIGHT, **edges)
     for i, row in enumerate(rows):
@@ -81,16 +80,15 @@ def _draw(
             )
         assert first is not None
         low, _ = first.get_ylim()
-        first.set_ylim(
-            bottom=min(low, 0) if _lowest(arms, row) < 0 else 0
-        )  # last: it ends the scaling to what is drawn
+        # Last, since it ends the scaling to what is drawn.
+        first.set_ylim(bottom=low if _lowest(arms, row) < 0 else 0)
     figure.text(0.15 / wide, 1 - 0.2 / tall, "mean return per episode", color=LIGHT.quiet, va="center")
 
 
 def _lowest(arms: Mapping[str, Arm], row: Sequence[Panel]) -> float:
-    """The lowest evaluation of a row."""
+    """The lowest evaluation of a row; 0 where nothing has run."""
     shown = [arms[label] for _, lines in row for label in lines.values()]
-    return min(e.mean for arm in shown for seed in arm.seeds.values() for e in seed.online)
+    return min((e.mean for arm in shown for seed in arm.seeds.values() for e in seed.online), default=0.0)
 
 
 def _places(rows: Sequence[Sequence[Panel]]) -> dict[str, int]:

@@ -50,7 +50,7 @@ def test_the_best_episodes_are_those_that_auto_clones():
     (promotion,) = segue.preset("auto", dataset="segue:hopper-mixed", held_out=0.0).bridges
     cloned = dataset.best_episodes(promotion.clone_share)
     assert sorted(cloned.episode_returns.tolist(), reverse=True) == pytest.approx(
-        sorted(best_episodes(dataset).tolist(), reverse=True)
+        sorted(best_episodes(dataset).episode_returns.tolist(), reverse=True)
     )
 
 
@@ -91,7 +91,7 @@ def test_the_advice_for_a_dataset_with_an_environment_is_auto_and_says_what_it_r
     advice = advise("segue:hopper-mixed", trial=False)
     assert advice.recipe == segue.preset("auto", dataset="segue:hopper-mixed", seeds=3)
     assert advice.command == "segue run --dataset segue:hopper-mixed --seeds 3 --out runs/first"
-    earned = best_episodes(load("segue:hopper-mixed")).mean()
+    earned = best_episodes(load("segue:hopper-mixed")).episode_returns.mean()
     assert any(f"{earned:,.4g}" in finding.text for finding in advice.outlook)
     assert all(finding.basis.startswith(("this dataset", "docs/", "studies/")) for finding in advice.outlook)
 

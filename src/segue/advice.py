@@ -136,9 +136,9 @@ def advise(dataset: str | Mapping[str, Any] | Dataset, trial: bool = True, **tas
     )
 
 
-def best_episodes(dataset: Dataset) -> np.ndarray:
-    """Returns of the episodes that `auto` would clone."""
-    return dataset.best_episodes(best_share(dataset, len(dataset.episode_starts))).episode_returns
+def best_episodes(dataset: Dataset) -> Dataset:
+    """The episodes that `auto` would clone."""
+    return dataset.best_episodes(best_share(dataset, len(dataset.episode_starts)))
 
 
 def diversity(dataset: Dataset) -> float | None:
@@ -174,7 +174,7 @@ def diversity(dataset: Dataset) -> float | None:
 def _about(dataset: Dataset) -> tuple[Finding, ...]:
     texts = [f"{len(dataset):,} transitions in {_episodes(len(dataset.episode_starts))}"]
     if _differ(dataset):
-        returns, best = dataset.episode_returns, best_episodes(dataset)
+        returns, best = dataset.episode_returns, best_episodes(dataset).episode_returns
         texts.append(
             f"returns: {returns.mean():,.4g} on average, {best.mean():,.4g} in the best {_episodes(len(best))}, "
             f"{returns.max():,.4g} in the best"
@@ -211,7 +211,7 @@ def _outlook(dataset: Dataset, recipe: Recipe, limit: int | None) -> tuple[Findi
     elif len(dataset.episode_starts) < 2 * FEWEST_EPISODES:
         found.append(Finding(f"{_episodes(len(dataset.episode_starts))}: the best of so few are hardly a choice", HERE))
     elif cloned and _differ(dataset):
-        best = dataset.best_episodes(best_share(dataset, len(dataset.episode_starts)))
+        best = best_episodes(dataset)
         earned = earned_within(best.excerpt() if limit else best, limit).mean()
         until = f" in {limit:,} steps" if limit else ""
         words = f"cloning the best episodes hands over about what they earn{until}, {earned:,.4g}"

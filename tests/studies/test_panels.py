@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +12,8 @@ from studies.family.__main__ import STUDY as FAMILY
 from studies.guidance.__main__ import STUDY as GUIDANCE
 from studies.leaderboard.__main__ import STUDY as LEADERBOARD
 from studies.levers.__main__ import STUDY as LEVERS
-from studies.panels import Panel, _places
-from studies.results import Study
+from studies.panels import Panel, _places, panels
+from studies.results import Study, known
 
 NAMES = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=5, unique=True)
 
@@ -33,3 +35,9 @@ def test_colours_begin_anew_where_names_are_not_seen_together() -> None:
 def test_every_arm_is_drawn_and_nothing_that_is_no_arm(study: Study) -> None:
     arms = {f"{task}: {arm}" for task, recipes in study.tasks(False).items() for arm in recipes}
     assert {label for row in study.panels for _, lines in row for label in lines.values()} == arms
+
+
+@pytest.mark.pictures
+def test_before_anything_has_run_there_is_a_picture_without_curves(tmp_path: Path) -> None:
+    nothing = known(tmp_path / "results.json", FAMILY.tasks(False))
+    assert panels(nothing, FAMILY.panels).startswith(b"\x89PNG")

@@ -235,10 +235,10 @@ def _with_scheme(name: str) -> str:
         scheme = likely[0]
     if scheme is not None:
         return f"{scheme}:{name}"
+    if likely and likely[0] != "minari":
+        raise DataError(f"{name}: there is no such file")
     if name in bundled():
         likely = ["segue"]
-    if likely and likely[0] != "minari" and name not in bundled():
-        raise DataError(f"{name}: there is no such file")
     if likely:
         raise DataError(f"{name}: a dataset needs its scheme; did you mean {likely[0]}:{name}?")
     datasets = ", ".join(f"segue:{dataset}" for dataset in bundled())
