@@ -112,6 +112,21 @@ def _iql_sac() -> dict[str, Any]:
     }
 
 
+def _discrete_cql() -> dict[str, Any]:
+    """Discrete CQL that goes on as it is, on half dataset and half live data: studies/leaderboard (CartPole).
+
+    Huber's loss hides rare large costs: examples/driving. Compact networks, because that is what was measured.
+    """
+    squared = DiscreteCQL(hidden_sizes=(128, 128), batch_size=128, loss="mse")
+    return {
+        "offline": squared,
+        "offline_steps": AUTO_STEPS,
+        "online": squared,
+        "online_steps": AUTO_STEPS,
+        "replay": Mixed(),
+    }
+
+
 #: What `auto` looks at.
 _TASK = ("dataset", "env", "clip_actions", "held_out", "env_kwargs", "online_steps", "max_episode_steps")
 RECIPES: Mapping[str, Callable[[], dict[str, Any]]] = {
@@ -119,6 +134,7 @@ RECIPES: Mapping[str, Callable[[], dict[str, Any]]] = {
     "promoted": _promoted,
     "bc-ppo": _bc_ppo,
     "iql-sac": _iql_sac,
+    "discrete-cql": _discrete_cql,
     "wsrl": lambda: _wsrl(CQL, 250_000, {}, {}),
     "wsrl-antmaze": lambda: _wsrl(
         CalQL,
@@ -188,10 +204,7 @@ def auto(
         recipe = RECIPES["bc-ppo"]()
         recipe["offline"] = dataclasses.replace(recipe["offline"], top_fraction=1.0)
     elif dataset.spaces.discrete:
-        # Huber's loss hides rare large costs: examples/driving. Sizes are those that were measured.
-        squared = DiscreteCQL(hidden_sizes=(128, 128), batch_size=128, loss="mse")
-        recipe = {"offline": squared, "offline_steps": AUTO_STEPS}
-        recipe |= {"online": squared, "online_steps": AUTO_STEPS, "replay": Mixed()}
+        recipe = RECIPES["discrete-cql"]()
     else:
         learnt = len(dataset.episode_starts) - dataset.held_out_count(held_out)
         share = best_share(dataset, learnt)

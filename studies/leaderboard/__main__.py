@@ -117,15 +117,15 @@ def discrete(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
     small = sizes(full)
     sac = segue.DiscreteSAC(**small)
     cloned = {**live, "offline": segue.BC(**small, loss="nll", top_fraction=0.1), "offline_steps": 10_000}
-    squared = segue.DiscreteCQL(hidden_sizes=(128, 128), batch_size=128, loss="mse")
+    chosen = segue.preset("discrete-cql", **live)
     return {
         "discrete SAC": segue.Recipe(**live, online=sac),
-        "auto": segue.Recipe(**pretrained, offline=squared, online=squared, replay=segue.Mixed()),
+        "auto": chosen,
         "BC of the best tenth → discrete SAC, promoted": segue.Recipe(
             **cloned, online=sac, bridges=(segue.Promotion(),)
         ),
         "BC of the best tenth → PPO": segue.Recipe(**cloned, online=cautious(full)),
-        "discrete CQL → discrete SAC": segue.Recipe(**pretrained, offline=squared, online=sac),
+        "discrete CQL → discrete SAC": segue.Recipe(**pretrained, offline=chosen.offline, online=sac),
         "discrete BCQ": _goes_on(pretrained, segue.DiscreteBCQ(**small)),
         "AWAC": _goes_on(pretrained, segue.AWAC(**small)),
         "IQL": _goes_on(pretrained, segue.IQL(**small)),
@@ -187,7 +187,7 @@ STUDY = Study(
         *([panel(task, f"{task}: {title}", "auto", *arms) for title, arms in GROUPS.items()] for task in STORED),
         [panel(CARTPOLE, f"{CARTPOLE}: {title}", "auto", *arms) for title, arms in DISCRETE_GROUPS.items()],
     ],
-    columns=("offline score", "final", "area", "normalised", "steps to", "dip", "live"),
+    columns=("offline score", "final", "area", "normalised", "steps to", "dip", "swing", "live"),
     more={"over tasks": over_tasks},
 )
 

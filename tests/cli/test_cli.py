@@ -115,6 +115,7 @@ def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "none.json"], "no such file"),
         (["run", "--online", "sac", "--online-steps", "2000", "--online.discount", "2"], "expected between 0 and 1"),
         (["inspect", "npz:nothing.npz"], "nothing.npz"),
+        (["inspect", "--plott", "x.png", "npz:log.npz"], "unknown flag '--plott': did you mean --plot?"),
         (["evaluate", "nowhere"], "no finished policy here"),
         (["report", "nowhere"], "nowhere: no such directory"),
         (["report", "nowhere", "--reach", "nan"], "--reach is nan; expected a return"),

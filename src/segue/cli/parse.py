@@ -10,6 +10,7 @@ import inspect
 import io
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, Union, get_args
@@ -107,19 +108,35 @@ def parse(spec: Callable[..., T], arguments: Sequence[str], command: str, descri
         SegueError: for a flag that does not exist, the nearest one first.
         SystemExit: for --help, and (code 2) for a value that does not fit, which tyro explains.
     """
-    config = (tyro.conf.OmitSubcommandPrefixes,)
-    value, rest = tyro.cli(
-        spec,
-        args=list(arguments),
-        prog=f"segue {command}",
-        description=_wrapped(description),
-        return_unknown_args=True,
-        config=config,
-        registry=_REGISTRY,
-    )
+    config, said = (tyro.conf.OmitSubcommandPrefixes,), io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            value, rest = tyro.cli(
+                spec,
+                args=list(arguments),
+                prog=f"segue {command}",
+                description=_wrapped(description),
+                return_unknown_args=True,
+                config=config,
+                registry=_REGISTRY,
+            )
+    except SystemExit as stopped:
+        # After a flag that it does not know, Tyro misses the argument that comes next, and says only that.
+        known = _flags(spec, config) if stopped.code else []
+        names = (word for word in arguments if word.startswith("--"))
+        if known and (unknown := next((name for name in names if not _among(name, known)), None)):
+            raise SegueError(_unknown_argument(unknown, arguments, known, command)) from None
+        sys.stderr.write(said.getvalue())
+        raise
     if rest:
-        raise SegueError(_unknown_argument(rest[0], arguments, spec, command, config))
+        raise SegueError(_unknown_argument(rest[0], arguments, _flags(spec, config), command))
     return value
+
+
+def _among(word: str, flags: Sequence[str]) -> bool:
+    """Whether a word of the command line is one of the flags, also to switch it off."""
+    name = word.split("=")[0].replace("_", "-")
+    return name in ("--help", *flags) or re.sub(r"(--|\.)no-", r"\1", name) in flags
 
 
 def _wrapped(description: str) -> str:
@@ -139,7 +156,7 @@ def _wrapped(description: str) -> str:
     return "\n".join(lines).removeprefix("  ")
 
 
-def _unknown_argument(word: str, arguments: Sequence[str], spec: Callable[..., Any], command: str, config: Any) -> str:
+def _unknown_argument(word: str, arguments: Sequence[str], flags: Sequence[str], command: str) -> str:
     if not word.startswith("-"):
         flag, before = ["", "", *arguments][arguments.index(word) :][:2] if word in arguments else ("", "")
         if before.startswith("--") and "=" not in before:
@@ -148,7 +165,6 @@ def _unknown_argument(word: str, arguments: Sequence[str], spec: Callable[..., A
         if flag.startswith("--") and "=" not in flag:
             return f"unexpected argument {word!r}: {flag} takes one value; a list is joined by commas: {before},{word}"
         return f"unexpected argument {word!r}; see segue {command} --help"
-    flags = _flags(spec, config)
     name = word.split("=")[0]
     near = nearest(name, flags)
     hint = f"did you mean {' or '.join(near)}? " if near else ""

@@ -17,7 +17,7 @@ from segue.compiled import visible_cores
 from segue.data import Mixture, Source, npz, parts_of, uri_of, with_categories
 from segue.data import load as load_dataset
 from segue.data.dataset import Dataset
-from segue.data.problems import cut_short, problems
+from segue.data.problems import Problem, cut_short, problems
 from segue.envs import Environment
 from segue.envs.cost import require_cost
 from segue.envs.make import Looks, same
@@ -124,14 +124,16 @@ def compare(
     held_out = [_held_out(recipe, dataset) for recipe, dataset in checked.values() if dataset is not None]
 
     @functools.cache  # a finished run asks for none
-    def remarks(uri: str) -> list[str]:
-        return [*datasets[uri].notes, *map(str, problems(datasets[uri]))]
+    def found(uri: str) -> tuple[Problem, ...]:
+        return problems(datasets[uri])
 
     notes = []
     if directory.provenance() is None:
         live = [note for recipe, dataset in checked.values() for note in _environment_notes(recipe, dataset, look)]
         notes = list(dict.fromkeys([*filter(None, [*held_out, stuck]), *live]))
-        notes += [f"{uri}: {remark}" for uri in datasets for remark in remarks(uri)]
+        notes += [f"{uri}: {note}" for uri, dataset in datasets.items() for note in dataset.notes]
+        said = "segue inspect and the report say what it means and what to do"
+        notes += [f"{uri}: problem: {p.found} ({said})" for uri in datasets for p in found(uri)]
     notes += directory.claim(provenance, resume, keep_datasets)
     jobs = directory.jobs()
     finished = directory.complete()
@@ -181,7 +183,7 @@ def compare(
         }
         with _undisturbed():
             described = {
-                name: {**_describe(recipe, dataset), "notes": remarks(str(recipe.dataset))}
+                name: {**_describe(recipe, dataset), "notes": [*dataset.notes, *map(str, found(str(recipe.dataset)))]}
                 for name, (recipe, dataset) in checked.items()
                 if dataset is not None
             }
