@@ -1,6 +1,6 @@
 """SAMG on top of AWAC, IQL, CQL and Cal-QL: `python -m studies.guidance` (`make guidance`).
 
-Each algorithm is pretrained on a Hopper dataset and goes on live: alone with half of each batch from the dataset,
+Each algorithm is pretrained on a dataset and goes on live: alone with half of each batch from the dataset,
 alone with live data only, and with live data only and SAMG, which is what SAMG is meant to make possible. AWAC and
 IQL go on also as they are published, with live data appended to the dataset; on IQL there are SAMG's ablations too.
 The strong baselines are WSRL, which drops the dataset as well, and RLPD, which learns from scratch with it.
@@ -15,24 +15,21 @@ from typing import Any
 import segue
 from studies.grid import main
 from studies.logs import LOGS
-from studies.panels import Panel
+from studies.panels import Panel, panel
 from studies.results import Study
 
 WAYS = {
     **dict.fromkeys(("AWAC", "IQL"), ("dataset kept", "dataset appended", "live only", "SAMG")),
     **dict.fromkeys(("CQL", "Cal-QL"), ("dataset kept", "live only", "SAMG")),
 }
-COEFFICIENTS = (", p even", ", p random", ", adaptive")
-BASELINES = {name: f"hopper-mixed: {name}" for name in ("WSRL", "RLPD")}
+COEFFICIENTS = ("", ", p even", ", p random", ", adaptive")
+STORED = ("hopper-mixed", "walker2d-medium-replay")
 
 
 def tasks(full: bool) -> dict[str, dict[str, segue.Recipe]]:
-    """The stored grid has one dataset, narrower networks, fewer actions in CQL, and smaller baselines."""
-    return {
-        name: arms(full, {"dataset": log, "env": env_id})
-        for name, (log, env_id) in LOGS.items()
-        if full or name == "hopper-mixed"
-    }
+    """The stored grid has two datasets, narrower networks, fewer actions in CQL, and smaller baselines."""
+    named = {name: {"dataset": log, "env": env_id} for name, (log, env_id) in LOGS.items()}
+    return {name: arms(full, named[name]) for name in (named if full else STORED)}
 
 
 def arms(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
@@ -89,19 +86,24 @@ def baselines(full: bool, live: dict[str, Any]) -> dict[str, segue.Recipe]:
     }
 
 
-def _ways(base: str) -> Panel:
-    return base, {way: f"hopper-mixed: {base}, {way}" for way in WAYS[base]} | BASELINES
+def _rows(task: str) -> list[list[Panel]]:
+    return [
+        [_ways(task, "AWAC"), _ways(task, "IQL")],
+        [_ways(task, "CQL"), _ways(task, "Cal-QL")],
+        [panel(task, f"{task}: what SAMG's coefficient is", *(f"IQL, SAMG{p}" for p in COEFFICIENTS))],
+    ]
+
+
+def _ways(task: str, base: str) -> Panel:
+    named = {way: f"{task}: {base}, {way}" for way in WAYS[base]}
+    return f"{task}: {base}", named | {name: f"{task}: {name}" for name in ("WSRL", "RLPD")}
 
 
 STUDY = Study(
     folder=Path(__file__).parent,
     tasks=tasks,
     columns=("offline score", "final", "area", "dip", "share below"),
-    panels=[
-        [_ways("AWAC"), _ways("IQL")],
-        [_ways("CQL"), _ways("Cal-QL")],
-        [("IQL: what SAMG's coefficient is", {f"SAMG{p}": f"hopper-mixed: IQL, SAMG{p}" for p in ("", *COEFFICIENTS)})],
-    ],
+    panels=[row for task in STORED for row in _rows(task)],
 )
 
 if __name__ == "__main__":
