@@ -32,7 +32,7 @@ STORED = (
     "pointmaze-medium",
 )
 GROUPS = {
-    "promoted": ("RLPD", "BC of the best tenth → RLPD, promoted", "CQL → SAC, promoted"),
+    "promoted": ("RLPD", "RLPD, four updates", "BC of the best tenth → RLPD, promoted", "CQL → SAC, promoted"),
     "handed over": ("BC of the best tenth → PPO", "IQL → PPO", "WSRL", "TD3+BC → TD3, guarded"),
     "one method": ("Cal-QL", "IQL", "AWAC", "ReBRAC", "FQL"),
 }
@@ -89,6 +89,10 @@ def recipes(full: bool, task: dict[str, Any], sparse: bool) -> dict[str, segue.R
     cloned = segue.BC(**small, loss="nll", top_fraction=0.1)
     return {
         "RLPD": segue.Recipe(**live, online=segue.RLPD()) if full else _small_rlpd(live, few),
+        # The learner of `promoted` as it is, alone.
+        "RLPD, four updates": segue.Recipe(
+            **live, online=promoted.online, updates_per_step=promoted.updates_per_step, replay=promoted.replay
+        ),
         "auto": segue.preset("iql-sac", **live) if sparse else promoted,
         "BC of the best tenth → RLPD, promoted": cloned_only,
         "BC of the best tenth → PPO": segue.Recipe(**live, offline=cloned, offline_steps=10_000, online=ppo),
