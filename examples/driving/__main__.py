@@ -70,6 +70,7 @@ def arms(size: Size, dataset: str, seed: int) -> dict[str, segue.Recipe]:
     guard = (segue.Guard(cost_limit=LIMIT),)
     clone, cql = segue.BC(**SMALL), segue.DiscreteCQL(**SMALL, initial_epsilon=0.05, loss="mse")
     huber = dataclasses.replace(cql, loss="huber")
+    bcq = segue.DiscreteBCQ(**SMALL, initial_epsilon=0.05, loss="mse")
     cloned = segue.Recipe(**common, offline=clone)
     # PPO with the step sizes of `auto`; discrete SAC with a critic that knows nothing yet, which is the plain handover.
     small_steps: dict[str, Any] = {
@@ -85,8 +86,10 @@ def arms(size: Size, dataset: str, seed: int) -> dict[str, segue.Recipe]:
         "plain": plain,
         "plain, guarded": dataclasses.replace(plain, bridges=guard),
         "PPO": ppo,
-        "auto": segue.Recipe(**common, **live, offline=cql, online=cql, replay=segue.Mixed()),
-        "auto, Huber's loss": segue.Recipe(**common, **live, offline=huber, online=huber, replay=segue.Mixed()),
+        **{
+            name: segue.Recipe(**common, **live, offline=q, online=q, replay=segue.Mixed())
+            for name, q in {"auto": cql, "auto, Huber's loss": huber, "discrete BCQ": bcq}.items()
+        },
     }
 
 

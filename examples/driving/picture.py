@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from examples.driving.journeys import with_intervals
 from examples.driving.judge import RULES
 
-COLOURS = ("#000000", "#999933", "#d55e00", "#e69f00", "#0072b2", "#56b4e9", "#cc79a7")
+COLOURS = ("#000000", "#999933", "#d55e00", "#e69f00", "#0072b2", "#56b4e9", "#cc79a7", "#117733")
 #: Episodes that the curve of crashes averages over, as a share of the fine-tuning.
 WINDOW = 0.25
 #: The rule-based drivers, which share a colour.

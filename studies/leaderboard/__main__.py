@@ -32,9 +32,10 @@ STORED = (
     "pointmaze-medium",
 )
 GROUPS = {
-    "promoted": ("RLPD", "RLPD, four updates", "BC of the best tenth → RLPD, promoted", "CQL → SAC, promoted"),
+    "promoted": ("RLPD", "BC of the best tenth → RLPD, promoted", "CQL → SAC, promoted"),
     "handed over": ("BC of the best tenth → PPO", "IQL → PPO", "WSRL", "TD3+BC → TD3, guarded"),
     "one method": ("Cal-QL", "IQL", "AWAC", "ReBRAC", "FQL"),
+    "as much computing": ("RLPD, four updates", "WSRL, four updates"),
 }
 """What is drawn together, beside `auto`."""
 DISCRETE_GROUPS = {
@@ -89,10 +90,6 @@ def recipes(full: bool, task: dict[str, Any], sparse: bool) -> dict[str, segue.R
     cloned = segue.BC(**small, loss="nll", top_fraction=0.1)
     return {
         "RLPD": segue.Recipe(**live, online=segue.RLPD()) if full else _small_rlpd(live, few),
-        # The learner of `promoted` as it is, alone.
-        "RLPD, four updates": segue.Recipe(
-            **live, online=promoted.online, updates_per_step=promoted.updates_per_step, replay=promoted.replay
-        ),
         "auto": segue.preset("iql-sac", **live) if sparse else promoted,
         "BC of the best tenth → RLPD, promoted": cloned_only,
         "BC of the best tenth → PPO": segue.Recipe(**live, offline=cloned, offline_steps=10_000, online=ppo),
@@ -111,6 +108,7 @@ def recipes(full: bool, task: dict[str, Any], sparse: bool) -> dict[str, segue.R
         "AWAC": _goes_on(pretrained, segue.AWAC(**small)),
         "ReBRAC": _goes_on(pretrained, segue.ReBRAC(**small)),
         "FQL": _goes_on(pretrained, segue.FQL(**small)),
+        **_as_much_computing(promoted, live),
     }
 
 
@@ -139,6 +137,26 @@ def discrete(full: bool, task: dict[str, Any]) -> dict[str, segue.Recipe]:
 def _goes_on(pretrained: Mapping[str, Any], algorithm: Algorithm) -> segue.Recipe:
     """One algorithm on the dataset and then live, with all that it has against leaving the data."""
     return segue.Recipe(**pretrained, offline=algorithm, online=algorithm)
+
+
+def _as_much_computing(promoted: segue.Recipe, live: Mapping[str, Any]) -> dict[str, segue.Recipe]:
+    """The learner of `promoted` from scratch, and WSRL as published, but with the critics and sizes of that learner."""
+    learner, wsrl = promoted.online, segue.preset("wsrl", **live)
+    assert isinstance(learner, segue.RLPD)
+    both: dict[str, Any] = {name: getattr(learner, name) for name in ("hidden_sizes", "batch_size", "ensemble_size")}
+    assert isinstance(wsrl.offline, segue.CQL)
+    assert isinstance(wsrl.online, segue.SAC)
+    return {
+        "RLPD, four updates": segue.Recipe(
+            **live, online=learner, updates_per_step=promoted.updates_per_step, replay=promoted.replay
+        ),
+        "WSRL, four updates": dataclasses.replace(
+            wsrl,
+            offline=dataclasses.replace(wsrl.offline, **both, sampled_actions=2),
+            offline_steps=promoted.offline_steps,
+            online=dataclasses.replace(wsrl.online, **both),
+        ),
+    }
 
 
 def _small_rlpd(live: Mapping[str, Any], few: Mapping[str, Any]) -> segue.Recipe:
