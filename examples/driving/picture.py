@@ -44,6 +44,6 @@ def draw(found: dict[str, Any], path: Path) -> None:
     right.axhline(found["limit"], color="black", ls=":", lw=1, label="limit of the guard")
     right.set(xlabel="live step (seconds of driving)", ylabel="crashes per episode", ylim=(0, None))
     right.set_title(f"While fine-tuning (moving mean over {WINDOW:.0%} of it; one line per seed)", fontsize=10)
-    right.legend(fontsize=8)
+    right.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(path, dpi=110)
     plt.close(figure)
