@@ -35,7 +35,7 @@ GROUPS = {
     "promoted": ("RLPD", "BC of the best tenth → RLPD, promoted", "CQL → SAC, promoted"),
     "handed over": ("BC of the best tenth → PPO", "IQL → PPO", "WSRL", "TD3+BC → TD3, guarded"),
     "one method": ("Cal-QL", "IQL", "AWAC", "ReBRAC", "FQL"),
-    "as much computing": ("RLPD, four updates", "WSRL, four updates"),
+    "four updates": ("RLPD", "RLPD, four updates", "CQL → RLPD, four updates", "WSRL, four updates"),
 }
 """What is drawn together, beside `auto`."""
 DISCRETE_GROUPS = {
@@ -108,7 +108,7 @@ def recipes(full: bool, task: dict[str, Any], sparse: bool) -> dict[str, segue.R
         "AWAC": _goes_on(pretrained, segue.AWAC(**small)),
         "ReBRAC": _goes_on(pretrained, segue.ReBRAC(**small)),
         "FQL": _goes_on(pretrained, segue.FQL(**small)),
-        **_as_much_computing(promoted, live),
+        **_four_updates(promoted, live),
     }
 
 
@@ -139,8 +139,8 @@ def _goes_on(pretrained: Mapping[str, Any], algorithm: Algorithm) -> segue.Recip
     return segue.Recipe(**pretrained, offline=algorithm, online=algorithm)
 
 
-def _as_much_computing(promoted: segue.Recipe, live: Mapping[str, Any]) -> dict[str, segue.Recipe]:
-    """The learner of `promoted` from scratch, and WSRL as published, but with the critics and sizes of that learner."""
+def _four_updates(promoted: segue.Recipe, live: Mapping[str, Any]) -> dict[str, segue.Recipe]:
+    """What `promoted` is made of: its learner from scratch and after its pretraining; and WSRL with those critics."""
     learner, wsrl = promoted.online, segue.preset("wsrl", **live)
     assert isinstance(learner, segue.RLPD)
     both: dict[str, Any] = {name: getattr(learner, name) for name in ("hidden_sizes", "batch_size", "ensemble_size")}
@@ -150,6 +150,7 @@ def _as_much_computing(promoted: segue.Recipe, live: Mapping[str, Any]) -> dict[
         "RLPD, four updates": segue.Recipe(
             **live, online=learner, updates_per_step=promoted.updates_per_step, replay=promoted.replay
         ),
+        "CQL → RLPD, four updates": dataclasses.replace(promoted, bridges=()),
         "WSRL, four updates": dataclasses.replace(
             wsrl,
             offline=dataclasses.replace(wsrl.offline, **both, sampled_actions=2),
