@@ -63,6 +63,17 @@ def test_what_is_no_whole_number_is_refused(text: str) -> None:
         whole_number(text)
 
 
+def test_in_a_narrow_terminal_long_flags_are_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    with pytest.raises(SystemExit):
+        main(["run", "--online", "rlpd", "--online.critic-updates-per-actor-update", "x"])
+    said = capsys.readouterr().err
+    assert "is not a whole number" in " ".join(said.split())
+    assert "unknown flag" not in said
+
+
 def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert main(arguments) == 2
     text = capsys.readouterr().err
@@ -116,6 +127,12 @@ def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "--online", "sac", "--online-steps", "2000", "--online.discount", "2"], "expected between 0 and 1"),
         (["inspect", "npz:nothing.npz"], "nothing.npz"),
         (["inspect", "--plott", "x.png", "npz:log.npz"], "unknown flag '--plott': did you mean --plot?"),
+        (["inspect", "--no-clip-action", "npz:log.npz"], "did you mean --no-clip-actions?"),
+        (["advise", "npz:log.npz", "--no-trial=1"], "unexpected argument '1': --no-trial takes no value"),
+        (["evaluate", "-episodes", "3", "runs/x"], "unknown flag '-episodes': did you mean --episodes?"),
+        (["run", "--resum", "runs/x"], "unknown flag '--resum': did you mean --resume?"),
+        (["learn", "--db", "live.db", "--runn", "runs/x"], "unknown flag '--runn': did you mean --run?"),
+        (["compare", "--arm", "x", "--offline", "bc"], "--arm takes a name and its flags in quotes"),
         (["evaluate", "nowhere"], "no finished policy here"),
         (["report", "nowhere"], "nowhere: no such directory"),
         (["report", "nowhere", "--reach", "nan"], "--reach is nan; expected a return"),

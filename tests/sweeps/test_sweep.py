@@ -96,9 +96,14 @@ def test_the_winner_may_be_the_recipe_as_given(tmp_path: Path):
             r"sweep.json is no sweep; choose another --out",
         ),
         ('{"status": "complete", "spec": [], "trials": [], "winner": null}', r"sweep.json is no sweep"),
-        ('{"status": "failed", "spec": {}, "trials": [], "winner": null}', "the sweep is failed and has no winner"),
+        ('{"status": "failed", "spec": {}, "trials": [], "winner": null}', r"sweep.json is no sweep"),
+        (
+            '{"status": "failed", "spec": {"objective": "final", "halving": false, "vary": {}, "search": "grid"}, '
+            '"trials": [], "winner": null}',
+            "the sweep is failed and has no winner",
+        ),
     ],
-    ids=["none", "cut", "a list", "a part", "part of a trial", "of other kinds", "no winner"],
+    ids=["none", "cut", "a list", "a part", "part of a trial", "of other kinds", "no spec", "no winner"],
 )
 def test_a_directory_without_a_winner_says_so(tmp_path: Path, content: str | None, words: str):
     if content is not None:

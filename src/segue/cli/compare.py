@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shlex
 from collections.abc import Sequence
 
 from segue.cli.launch import PLACE, Again, launch
 from segue.cli.parse import parse
 from segue.cli.recipe_flags import names_part, recipe_from_flags, without_part
-from segue.errors import SegueError
+from segue.errors import DataError, RecipeError, SegueError
 from segue.recipe import PARTS, Recipe, read_recipes
 
 DESCRIPTION = """Several recipes as the arms of one report; arms with the same offline phase share it.
@@ -36,6 +38,8 @@ def main(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         recipe_from_flags([*common, "--help"], "compare", DESCRIPTION, PLACE)
     if not named:
+        with contextlib.suppress(RecipeError, DataError):  # a flag that does not exist is named first
+            recipe_from_flags(common, "compare", DESCRIPTION, PLACE)
         raise SegueError(
             'no arm was given: add --arm NAME "FLAGS" for each, for example --arm scratch "--offline none"'
         )
@@ -64,7 +68,9 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, list[st
             common.append(arguments[i])
             i += 1
             continue
-        if i + 2 >= len(arguments):
+        own = arguments[i + 2 : i + 4]  # a flag without quotes is followed by its value
+        unquoted = len(own) == 2 and re.fullmatch(r"--[^\s=]+", own[0]) and not own[1].startswith("-")
+        if not own or unquoted:
             raise SegueError('--arm takes a name and its flags in quotes, for example --arm scratch "--offline none"')
         name, flags = arguments[i + 1], arguments[i + 2]
         if name in dict(arms):

@@ -8,6 +8,7 @@ import decimal
 import functools
 import inspect
 import io
+import os
 import re
 import shutil
 import sys
@@ -22,6 +23,11 @@ from segue.errors import SegueError, nearest
 T = TypeVar("T")
 #: What a number may end in, and its factor.
 UNITS = {"k": 1_000, "K": 1_000, "M": 1_000_000}
+#: Flags that a command looks for before its parser does.
+BY_HAND = {"run": ("--resume",), "compare": ("--arm",), "sweep": ("--vary",)}
+#: Least similarity of the flag that may be meant.
+LIKE = 0.6
+_OFF = re.compile(r"^(--(?:.+\.)?)no-")
 _REGISTRY = tyro.constructors.ConstructorRegistry()
 #: Not empty while tyro's own rule is asked for.
 _ASKING: list[bool] = []
@@ -122,21 +128,21 @@ def parse(spec: Callable[..., T], arguments: Sequence[str], command: str, descri
             )
     except SystemExit as stopped:
         # After a flag that it does not know, Tyro misses the argument that comes next, and says only that.
-        known = _flags(spec, config) if stopped.code else []
-        names = (word for word in arguments if word.startswith("--"))
+        known = _flags(spec, config, command) if stopped.code else []
+        names = (word for word in arguments if re.match("-+[A-Za-z]", word))
         if known and (unknown := next((name for name in names if not _among(name, known)), None)):
             raise SegueError(_unknown_argument(unknown, arguments, known, command)) from None
         sys.stderr.write(said.getvalue())
         raise
     if rest:
-        raise SegueError(_unknown_argument(rest[0], arguments, _flags(spec, config), command))
+        raise SegueError(_unknown_argument(rest[0], arguments, _flags(spec, config, command), command))
     return value
 
 
 def _among(word: str, flags: Sequence[str]) -> bool:
     """Whether a word of the command line is one of the flags, also to switch it off."""
     name = word.split("=")[0].replace("_", "-")
-    return name in ("--help", *flags) or re.sub(r"(--|\.)no-", r"\1", name) in flags
+    return name in ("-h", "--help", *flags) or _OFF.sub(r"\1", name) in flags
 
 
 def _wrapped(description: str) -> str:
@@ -159,25 +165,40 @@ def _wrapped(description: str) -> str:
 def _unknown_argument(word: str, arguments: Sequence[str], flags: Sequence[str], command: str) -> str:
     if not word.startswith("-"):
         flag, before = ["", "", *arguments][arguments.index(word) :][:2] if word in arguments else ("", "")
-        if before.startswith("--") and "=" not in before:
-            owner, dot, field = before.removeprefix("--").rpartition(".")
-            return f"unexpected argument {word!r}: {before} takes no value; to switch it off: --{owner}{dot}no-{field}"
+        given = next((one for one in arguments if re.match(f"--[^=]+={re.escape(word)}$", one)), before)
+        if given.startswith("--") and ("=" not in given or given != before):
+            flag = given.split("=")[0]
+            off = "" if _OFF.match(flag) else f"; to switch it off: {_switched_off(flag)}"
+            return f"unexpected argument {word!r}: {flag} takes no value{off}"
         if flag.startswith("--") and "=" not in flag:
             return f"unexpected argument {word!r}: {flag} takes one value; a list is joined by commas: {before},{word}"
         return f"unexpected argument {word!r}; see segue {command} --help"
     name = word.split("=")[0]
-    near = nearest(name, flags)
+    near = nearest(_OFF.sub(r"\1", name), flags, LIKE)
+    if _OFF.match(name):
+        near = [_switched_off(one) for one in near]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"unknown flag {name!r}: {hint}segue {command} --help lists {len(flags)} flags"
 
 
-def _flags(spec: Callable[..., Any], config: Any) -> list[str]:
-    """Every flag that the help names, without the --no- forms."""
-    page = io.StringIO()
-    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
-        tyro.cli(spec, args=["--help"], config=config, registry=_REGISTRY)
-    found = re.findall(r"^[│ ]*(--[a-z0-9.-]+)", page.getvalue(), re.MULTILINE)
-    return list(dict.fromkeys(found))
+def _switched_off(flag: str) -> str:
+    owner, dot, field = flag.removeprefix("--").rpartition(".")
+    return f"--{owner}{dot}no-{field}"
+
+
+def _flags(spec: Callable[..., Any], config: Any, command: str) -> list[str]:
+    """Every flag that the help names, without the --no- forms, and those that the command looks for itself."""
+    page, columns = io.StringIO(), os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "120"  # a narrow page cuts long flags, and a wide one has two columns
+    try:
+        with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
+            tyro.cli(spec, args=["--help"], config=config, registry=_REGISTRY)
+    finally:
+        del os.environ["COLUMNS"]
+        if columns is not None:
+            os.environ["COLUMNS"] = columns
+    found = re.findall(r"^[│ ]*(--[a-z][a-z0-9.-]*)", page.getvalue(), re.MULTILINE)
+    return list(dict.fromkeys([*found, *BY_HAND.get(command, ())]))
 
 
 @functools.cache
