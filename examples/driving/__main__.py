@@ -68,7 +68,9 @@ def arms(size: Size, dataset: str, seed: int) -> dict[str, segue.Recipe]:
     }
     live: dict[str, Any] = {"online_steps": size.online, "warmup_steps": size.online // 10}
     guard = (segue.Guard(cost_limit=LIMIT),)
-    clone, cql = segue.BC(**SMALL), segue.DiscreteCQL(**SMALL, initial_epsilon=0.05, loss="mse")
+    clone, chosen = segue.BC(**SMALL), segue.preset("discrete-cql").online
+    assert isinstance(chosen, segue.DiscreteCQL)
+    cql = dataclasses.replace(chosen, initial_epsilon=0.05)
     huber = dataclasses.replace(cql, loss="huber")
     bcq = segue.DiscreteBCQ(**SMALL, initial_epsilon=0.05, loss="mse")
     cloned = segue.Recipe(**common, offline=clone)

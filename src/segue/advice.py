@@ -232,6 +232,8 @@ def _outlook(dataset: Dataset, recipe: Recipe, limit: int | None) -> tuple[Findi
     elif dataset.spaces.discrete:
         words = "discrete CQL that goes on as it is kept what it had and climbed at once (CartPole)"
         found.append(Finding(words, STUDIES["leaderboard"]))
+        words = "where a mistake is rare and costly its policy may be worse than a clone until live steps teach it"
+        found.append(Finding(f"{words} (simulated driving)", "examples/driving/README.md"))
     elif values_first:
         words = (
             "SAC goes on with IQL's critic and the dataset: in one maze nothing was lost, and it ended above all others"

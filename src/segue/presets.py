@@ -130,11 +130,11 @@ def _discrete_cql() -> dict[str, Any]:
 #: What `auto` looks at.
 _TASK = ("dataset", "env", "clip_actions", "held_out", "env_kwargs", "online_steps", "max_episode_steps")
 RECIPES: Mapping[str, Callable[[], dict[str, Any]]] = {
-    # On dense rewards the authors pretrain with CQL: returns-to-go are hard to have there.
     "promoted": _promoted,
     "bc-ppo": _bc_ppo,
     "iql-sac": _iql_sac,
     "discrete-cql": _discrete_cql,
+    # On dense rewards the authors pretrain with CQL: returns-to-go are hard to have there.
     "wsrl": lambda: _wsrl(CQL, 250_000, {}, {}),
     "wsrl-antmaze": lambda: _wsrl(
         CalQL,
