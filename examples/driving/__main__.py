@@ -68,7 +68,7 @@ def arms(size: Size, dataset: str, seed: int) -> dict[str, segue.Recipe]:
     }
     live: dict[str, Any] = {"online_steps": size.online, "warmup_steps": size.online // 10}
     guard = (segue.Guard(cost_limit=LIMIT),)
-    clone, chosen = segue.BC(**SMALL), segue.preset("discrete-cql").online
+    clone, chosen = segue.BC(**SMALL), segue.preset("discrete-cql", dataset=dataset, env=ENV).online
     assert isinstance(chosen, segue.DiscreteCQL)
     cql = dataclasses.replace(chosen, initial_epsilon=0.05)
     huber = dataclasses.replace(cql, loss="huber")
