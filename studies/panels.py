@@ -57,7 +57,7 @@ def _draw(
         for j, (title, lines) in enumerate(row):
             axes = figure.add_subplot(grid[i, j], sharey=first)
             frame(axes, LIGHT, "live steps")
-            axes.set_title(title, loc="left", fontsize=10, color=LIGHT.ink, weight="bold")
+            axes.set_title(title, loc="left", fontsize=9, color=LIGHT.ink, weight="bold")
             axes.tick_params(axis="y", labelleft=first is None)
             first = first or axes
             for name, label in lines.items():
