@@ -35,6 +35,7 @@ HERE, INSPECT = "this dataset", "segue inspect says what it means and what to do
 STUDIES = {
     "collapse": "studies/collapse/README.md",
     "leaderboard": "studies/leaderboard/README.md",
+    "driving": "examples/driving/README.md",
 }
 
 
@@ -233,7 +234,7 @@ def _outlook(dataset: Dataset, recipe: Recipe, limit: int | None) -> tuple[Findi
         words = "discrete CQL that goes on as it is kept what it had and climbed at once (CartPole)"
         found.append(Finding(words, STUDIES["leaderboard"]))
         words = "where a mistake is rare and costly its policy may be worse than a clone until live steps teach it"
-        found.append(Finding(f"{words} (simulated driving)", "examples/driving/README.md"))
+        found.append(Finding(f"{words} (simulated driving)", STUDIES["driving"]))
     elif values_first:
         words = (
             "SAC goes on with IQL's critic and the dataset: in one maze nothing was lost, and it ended above all others"

@@ -132,6 +132,8 @@ def errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["evaluate", "-episodes", "3", "runs/x"], "unknown flag '-episodes': did you mean --episodes?"),
         (["run", "--resum", "runs/x"], "unknown flag '--resum': did you mean --resume?"),
         (["learn", "--db", "live.db", "--runn", "runs/x"], "unknown flag '--runn': did you mean --run?"),
+        (["run", "--online", "sac", "--seed=3", "3"], "unexpected argument '3'; see segue run --help"),
+        (["compare", "--armm", "x", "--offline.loss mse"], "unknown flag '--armm': did you mean --arm?"),
         (["compare", "--arm", "x", "--offline", "bc"], "--arm takes a name and its flags in quotes"),
         (["evaluate", "nowhere"], "no finished policy here"),
         (["report", "nowhere"], "nowhere: no such directory"),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shlex
 from collections.abc import Sequence
 
 from segue.cli.launch import PLACE, Again, launch
 from segue.cli.parse import parse
-from segue.cli.recipe_flags import names_part, recipe_from_flags, without_part
-from segue.errors import DataError, RecipeError, SegueError
+from segue.cli.recipe_flags import names_part, recipe_from_flags, refuse_unknown, without_part
+from segue.errors import SegueError
 from segue.recipe import PARTS, Recipe, read_recipes
 
 DESCRIPTION = """Several recipes as the arms of one report; arms with the same offline phase share it.
@@ -38,8 +37,7 @@ def main(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         recipe_from_flags([*common, "--help"], "compare", DESCRIPTION, PLACE)
     if not named:
-        with contextlib.suppress(RecipeError, DataError):  # a flag that does not exist is named first
-            recipe_from_flags(common, "compare", DESCRIPTION, PLACE)
+        refuse_unknown(common, "compare", DESCRIPTION, PLACE)
         raise SegueError(
             'no arm was given: add --arm NAME "FLAGS" for each, for example --arm scratch "--offline none"'
         )

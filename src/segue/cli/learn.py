@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import sys
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Annotated, Any
 import tyro
 
 from segue.cli.parse import whole_number
-from segue.cli.recipe_flags import last_value, names_part, recipe_from_flags
+from segue.cli.recipe_flags import last_value, names_part, recipe_from_flags, refuse_unknown
 from segue.cli.trained import choose, is_exported
 from segue.console import PlainConsole
-from segue.errors import DataError, RecipeError, SegueError
+from segue.errors import SegueError
 from segue.recipe import Recipe
 from segue.runner.jobs import Event
 
@@ -54,8 +53,7 @@ def main(arguments: list[str]) -> int:
         recipe_from_flags(arguments, "learn", DESCRIPTION, FLAGS)
     db, run = last_value("db", arguments), last_value("run", arguments)
     if not db or not run:
-        with contextlib.suppress(RecipeError, DataError):  # a flag that does not exist is named first
-            recipe_from_flags(arguments, "learn", DESCRIPTION, FLAGS)
+        refuse_unknown(arguments, "learn", DESCRIPTION, FLAGS)
         raise SegueError("segue learn needs a log and a run to start from: --db live.db --run runs/x")
     if is_exported(Path(run)):
         raise SegueError(f"--run {run}: an exported policy has no critics; expected the run directory it came from")

@@ -134,6 +134,7 @@ def parse(spec: Callable[..., T], arguments: Sequence[str], command: str, descri
             raise SegueError(_unknown_argument(unknown, arguments, known, command)) from None
         sys.stderr.write(said.getvalue())
         raise
+    sys.stderr.write(said.getvalue())
     if rest:
         raise SegueError(_unknown_argument(rest[0], arguments, _flags(spec, config, command), command))
     return value
@@ -164,12 +165,13 @@ def _wrapped(description: str) -> str:
 
 def _unknown_argument(word: str, arguments: Sequence[str], flags: Sequence[str], command: str) -> str:
     if not word.startswith("-"):
-        flag, before = ["", "", *arguments][arguments.index(word) :][:2] if word in arguments else ("", "")
-        given = next((one for one in arguments if re.match(f"--[^=]+={re.escape(word)}$", one)), before)
-        if given.startswith("--") and ("=" not in given or given != before):
-            flag = given.split("=")[0]
-            off = "" if _OFF.match(flag) else f"; to switch it off: {_switched_off(flag)}"
-            return f"unexpected argument {word!r}: {flag} takes no value{off}"
+        if word in arguments:
+            flag, before = ["", "", *arguments][arguments.index(word) :][:2]
+        else:  # it came as --flag=word
+            flag, before = "", next((one.split("=")[0] for one in arguments if one.endswith(f"={word}")), "")
+        if before.startswith("--") and "=" not in before:
+            off = "" if _OFF.match(before) else f"; to switch it off: {_switched_off(before)}"
+            return f"unexpected argument {word!r}: {before} takes no value{off}"
         if flag.startswith("--") and "=" not in flag:
             return f"unexpected argument {word!r}: {flag} takes one value; a list is joined by commas: {before},{word}"
         return f"unexpected argument {word!r}; see segue {command} --help"

@@ -63,8 +63,7 @@ def recipe_from_flags(
             try:
                 values = _auto(arguments) if preset == AUTO else RECIPES[preset]()
             except DataError:  # perhaps since a flag of the dataset is misspelt
-                words = functools.reduce(without_part, PARTS, list(arguments))
-                parse(_spec({part: [] for part in PARTS}, {"preset": preset}, extra), words, command, description)
+                refuse_unknown(arguments, command, description, extra)
                 raise
     for part in [part for part in PARTS if part in values]:
         if names_part(arguments, part) or not values[part]:
@@ -86,6 +85,18 @@ def recipe_from_flags(
         fields[part] = getattr(parsed, f"{part}_options") if named[part] else None
     fields["bridges"] = tuple(getattr(parsed.bridges_options, name.replace("-", "_")) for name in named["bridges"])
     return Recipe(**fields), parsed
+
+
+def refuse_unknown(
+    arguments: Sequence[str], command: str, description: str, extra: Sequence[tuple[str, Any, Any]] = ()
+) -> None:
+    """Look at the flags only: no dataset is read, and those of parts, which may not be named, are left out.
+
+    Raises:
+        SegueError: for a flag that does not exist.
+    """
+    words = functools.reduce(without_part, PARTS, list(arguments))
+    parse(_spec({part: [] for part in PARTS}, {"preset": None}, extra), words, command, description)
 
 
 def _default(arguments: Sequence[str]) -> str:
