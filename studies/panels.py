@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from PIL import Image
 
 from segue.report import decode
 from segue.report.figures import LIGHT, frame, legend_columns, picture, seeds_and_mean
@@ -42,7 +45,11 @@ def panels(summary: Mapping[str, Any], rows: Sequence[Sequence[Panel]]) -> bytes
     lines = max(math.ceil(len(names) / columns[title]) for row in rows for title, names in row)
     gap = GAP + LINE * lines
     size = (WIDTH * max(map(len, rows)) + 0.3, (HEIGHT + gap) * len(rows) + HEAD - 0.3)
-    return picture(size, LIGHT, lambda figure: _draw(figure, arms, rows, columns, gap))
+    drawn = Image.open(io.BytesIO(picture(size, LIGHT, lambda figure: _draw(figure, arms, rows, columns, gap))))
+    small = io.BytesIO()
+    # Every redrawing stays in the history: 256 colours take a third of the bytes.
+    drawn.convert("RGB").quantize(256).save(small, "png", optimize=True)
+    return small.getvalue()
 
 
 def _draw(
