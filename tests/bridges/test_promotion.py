@@ -88,6 +88,17 @@ def test_why_a_candidate_is_dropped_is_said_where_its_average_does_not_say_it():
     ]
 
 
+def test_a_candidate_that_ranks_higher_and_earns_less_is_dropped_as_soon_as_the_ranks_are_clear():
+    rare = [(INCUMBENT, value) for value in (10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0, 900.0)]
+    state, events = after(*rare, (LEARNER, 20.0), *[(CANDIDATE, 20.0)] * 20)
+    assert events == [
+        "candidate 1 dropped at step 14: 20 on average of 4 episodes, where the incumbent earned 102.6; 4 of these "
+        "earned more than the incumbent's median, but not more on average"
+    ]
+    assert int(state.promotions) == 0
+    assert float(state.incumbent.actor) == 0
+
+
 def test_later_candidates_need_more_evidence_and_promotions_lower_it():
     assert BRIDGE.threshold(1, 0) == pytest.approx(20)
     assert BRIDGE.threshold(4, 0) == pytest.approx(200)

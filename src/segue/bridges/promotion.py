@@ -226,17 +226,21 @@ class Promotion(CostLimited):
             if arm == CANDIDATE:
                 tried, cost = np.append(tried, one), np.append(cost, own_cost)
             value = ranking_evidence(earned, tried)
-            better = value >= self.threshold(candidates, promotions) and tried.mean() > earned.mean()
+            proven = value >= self.threshold(candidates, promotions)
+            better = proven and tried.mean() > earned.mean()
             if better and self.cheap(cost):
                 event = self._told(candidates, "promoted", report.step, earned, tried)
                 # In buffers of its own: the next dispatch takes over those of the candidate, too.
                 incumbent, earned, promotions = copy_arrays(candidate), tried, promotions + 1
-            elif value >= HOPELESS and len(tried) < RECENT:
+            elif value >= HOPELESS and better == proven and len(tried) < RECENT:
                 continue
             else:
                 event = self._told(candidates, "dropped", report.step, earned, tried)
                 if better:
                     event += f"; its cost ({cost.mean():.4g}) may be above cost_limit {self.cost_limit:g}"
+                elif proven:
+                    high = int((tried > np.median(earned)).sum())
+                    event += f"; {high} of these earned more than the incumbent's median, but not more on average"
                 elif value >= HOPELESS:
                     event += f"; {RECENT} episodes did not prove it better"
                 elif tried.mean() > earned.mean():
