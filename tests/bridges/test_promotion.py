@@ -79,8 +79,8 @@ def test_a_candidate_whose_first_episode_is_below_most_of_the_incumbent_s_is_dro
 def test_why_a_candidate_is_dropped_is_said_where_its_average_does_not_say_it():
     _, events = after(*KNOWN, (LEARNER, 15.0), (CANDIDATE, 50.0), (CANDIDATE, 9.0))
     assert events == [
-        "candidate 1 dropped at step 7: 29.5 on average of 2 episodes, where the incumbent earned 12; the test goes "
-        "by ranks, and 1 of these earned less than the incumbent's median"
+        "candidate 1 dropped at step 7: 29.5 on average of 2 episodes, where the incumbent earned 12; 1 earned less "
+        "than the incumbent's median, and compare is ranks, not means"
     ]
     strict = dataclasses.replace(BRIDGE, alpha=1e-9)
     _, events = after(*KNOWN, (LEARNER, 15.0), *[(CANDIDATE, 12.5), (CANDIDATE, 13.5)] * 10, bridge=strict)

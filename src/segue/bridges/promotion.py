@@ -253,7 +253,7 @@ class Promotion(CostLimited):
                     event += f"; {RECENT} episodes did not prove it better"
                 elif self.compare == "ranks" and tried.mean() > earned.mean():
                     low = int((tried < np.median(earned)).sum())
-                    event += f"; the test goes by ranks, and {low} of these earned less than the incumbent's median"
+                    event += f"; {low} earned less than the incumbent's median, and compare is ranks, not means"
             value, renewed = 0.0, True
             break
         metrics = {
