@@ -14,7 +14,6 @@ service may look at it whenever it likes, and act when it reaches 1/α.
 | `FallDetector` | have returns fallen below a reference? | the reference has independent returns |
 | `ShiftDetector` | have observations left their mean and deviation? | one observation per episode |
 | `ranking_evidence` | is one of two small sets of returns better? | returns are exchangeable |
-| `return_bet` | does the better one earn more, not only more often? | the same |
 | `required_evidence` | how much evidence does candidate k need? | always |
 
 **Units enter in the order in which they were assigned.** In the order in which they finish, the arms that are drawn no
@@ -42,8 +41,6 @@ from segue.errors import DataError
 
 #: How much more likely the better of two episodes, one of each, is the candidate's in `ranking_evidence`.
 ODDS = 8.0
-#: Share of the capital that `return_bet` puts on how much is earned.
-STAKE = 0.8
 #: Earlier returns that a return is ranked among: enough for a fine rank, few enough to follow a drift.
 RECENT = 200
 #: Effects that `RankComparison` bets on, in standard deviations, and the share of the capital on each.
@@ -531,21 +528,6 @@ def ranking_evidence(earned: Float[np.ndarray, " incumbent"], tried: Float[np.nd
         evidence *= _of_equals(*equal, *below)
         below = below[0] + equal[0], below[1] + equal[1]
     return evidence
-
-
-def return_bet(returns: Float[np.ndarray, " episodes"]) -> float:
-    """Factor of the evidence that the newest of these returns, which is the last, tends to be higher than the others.
-
-    (1 − κ + κ z) / mean(1 − κ + κ z), where z are the returns on a scale from the lowest, 0, to the highest, 1. If they
-    are exchangeable, each is as likely to be the newest, so that the expectation is 1, also given the factors before:
-    the product is a conformal test martingale (Vovk 2021, arXiv 1906.09256). With success and failure it learns most
-    from a success, where `ranking_evidence` learns as much from failures that differ a little.
-    """
-    lowest, highest = returns.min(), returns.max()
-    if lowest == highest:
-        return 1.0
-    stakes = 1 - STAKE + STAKE * (returns - lowest) / (highest - lowest)
-    return float(stakes[-1] / stakes.mean())
 
 
 def _of_equals(incumbent: int, candidate: int, incumbent_below: int, candidate_below: int) -> float:

@@ -12,15 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from handovers import KEY, handover, log
-from hypothesis import given
-from hypothesis import strategies as st
 
 from helpers import random_learner, small
 from segue.bridges import Promotion, Report
 from segue.bridges.base import acting_nets
 from segue.bridges.promotion import CANDIDATE, FEWEST, INCUMBENT, LEARNER, NOBODY, RECENT, State
 from segue.core import Learner, Nets, Spaces
-from segue.evidence import ranking_evidence, return_bet
+from segue.evidence import ranking_evidence
 from segue.policy import Policy
 from segue.replay import OnlineOnly
 from segue.runner.checkpoint import Checkpoint
@@ -79,8 +77,8 @@ def test_a_candidate_whose_first_episode_is_below_most_of_the_incumbent_s_is_dro
 def test_why_a_candidate_is_dropped_is_said_where_its_average_does_not_say_it():
     _, events = after(*KNOWN, (LEARNER, 15.0), (CANDIDATE, 50.0), (CANDIDATE, 9.0))
     assert events == [
-        "candidate 1 dropped at step 7: 29.5 on average of 2 episodes, where the incumbent earned 12; 1 earned less "
-        "than the incumbent's median, and compare is ranks, not means"
+        "candidate 1 dropped at step 7: 29.5 on average of 2 episodes, where the incumbent earned 12; the test goes "
+        "by ranks, and 1 of these earned less than the incumbent's median"
     ]
     strict = dataclasses.replace(BRIDGE, alpha=1e-9)
     _, events = after(*KNOWN, (LEARNER, 15.0), *[(CANDIDATE, 12.5), (CANDIDATE, 13.5)] * 10, bridge=strict)
@@ -99,33 +97,6 @@ def test_a_candidate_that_ranks_higher_and_earns_less_is_dropped_as_soon_as_the_
     ]
     assert int(state.promotions) == 0
     assert float(state.incumbent.actor) == 0
-
-
-SELDOM = [(INCUMBENT, value) for value in (*[-45.0] * 9, 1000.0)]
-OFTEN = [(CANDIDATE, value) for value in (-70.0, 2000.0, 2000.0, 1500.0, -70.0, 2000.0, 1500.0, 2000.0)]
-MEANS = dataclasses.replace(BRIDGE, compare="means")
-
-
-def test_a_candidate_that_succeeds_more_often_and_fails_a_little_lower_is_promoted_by_means():
-    state, events = after(*SELDOM, (LEARNER, 1000.0), *OFTEN, bridge=MEANS)
-    assert int(state.promotions) == 1, events
-    assert float(state.incumbent.actor) == 10
-    state, events = after(*SELDOM, (LEARNER, 1000.0), *OFTEN)
-    assert int(state.promotions) == 0
-    assert events[0].startswith("candidate 1 dropped at step 11: -70 on average of 1 episode")
-
-
-def test_by_means_a_failure_of_the_learner_gives_no_candidate():
-    state, _ = after(*SELDOM, (LEARNER, -45.0), bridge=MEANS)
-    assert int(state.candidates) == 0
-    state, _ = after(*SELDOM, (LEARNER, -45.0))
-    assert int(state.candidates) == 1, "it equals the incumbent's median"
-
-
-def test_by_means_a_candidate_that_fails_always_is_dropped_soon():
-    state, events = after(*SELDOM, (LEARNER, 1000.0), *[(CANDIDATE, -45.0)] * 20, bridge=MEANS)
-    assert int(state.promotions) == 0
-    assert events == ["candidate 1 dropped at step 13: -45 on average of 3 episodes, where the incumbent earned 59.5"]
 
 
 def test_later_candidates_need_more_evidence_and_promotions_lower_it():
@@ -169,14 +140,6 @@ def test_equal_returns_count_as_the_mean_over_their_orders() -> None:
     assert ranking_evidence(np.ones(3), np.ones(4)) == pytest.approx(1.0), "equal is not better"
 
 
-@given(returns=st.lists(st.floats(-100, 100), min_size=5, max_size=5))
-def test_the_bets_on_returns_have_the_expectation_1_over_all_orders_of_the_same_returns(returns):
-    """Two of the incumbent's, then three of the candidate's: each order is as likely, if both are alike."""
-    orders = np.array(list(itertools.permutations(returns)))
-    wealth = [math.prod(return_bet(order[: seen + 1]) for seen in (2, 3, 4)) for order in orders]
-    assert np.mean(wealth) == pytest.approx(1)
-
-
 def test_nothing_is_tried_before_the_incumbent_is_known():
     state, events = after(*KNOWN[:4], (LEARNER, 99.0))
     assert float(state.evidence) == 0
@@ -214,27 +177,19 @@ def test_with_a_limit_on_cost_a_better_candidate_is_promoted_only_if_it_keeps_it
     assert int(on_trial(BRIDGE, better, np.full(RECENT, 9.0)).state.promotions) == 1
 
 
-DRAWS = {
-    "normal": np.random.Generator.normal,
-    "heavy tails": np.random.Generator.standard_cauchy,
-    "success or failure": lambda source, size: np.where(source.random(size) < 0.3, 100.0, 0.0) + source.random(size),
-}
-
-
-@pytest.mark.parametrize("draw", DRAWS)
-@pytest.mark.parametrize("bridge", [BRIDGE, MEANS], ids=["ranks", "means"])
-def test_a_candidate_that_is_no_better_is_promoted_with_at_most_the_stated_probability(bridge, draw):
+@pytest.mark.parametrize("draw", ["normal", "standard_cauchy"])
+def test_a_candidate_that_is_no_better_is_promoted_with_at_most_the_stated_probability(draw):
     """The same distribution for both; the incumbent's episodes are fresh in each of 400 repetitions."""
     source, promoted = np.random.default_rng(0), 0
-    fresh, learner = bridge.state(named(0).nets), named(1)
+    fresh, learner = BRIDGE.state(named(0).nets), named(1)
     for _ in range(400):
-        values = DRAWS[draw](source, size=FEWEST + RECENT)
+        values = getattr(source, draw)(size=FEWEST + RECENT)
         state = fresh._replace(evidence=np.ones((), np.float32), candidates=np.ones((), np.int32))
         state = state._replace(earned=np.append(np.full(RECENT - FEWEST, np.nan), values[:FEWEST]))
         returns, arms = values[FEWEST:], np.full(RECENT, CANDIDATE)
         report = Report(1, returns, np.ones(RECENT, bool), np.zeros(0), learner, arms)
-        promoted += int(bridge.review(state, report).state.promotions)
-    assert promoted / 400 <= bridge.alpha
+        promoted += int(BRIDGE.review(state, report).state.promotions)
+    assert promoted / 400 <= BRIDGE.alpha
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sac", "continuous"), ("td3", "continuous"), ("dqn", "discrete")])

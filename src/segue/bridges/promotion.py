@@ -12,9 +12,7 @@ The test ranks the returns of both. Each new return is drawn into a ranking from
 an episode of the candidate is eight times as likely to come next as one of the incumbent (Lehmann; Savage 1956). The
 evidence is the likelihood of the ranking by that, over the one where both are alike. If the candidate's returns are
 distributed like the incumbent's, the evidence is a martingale, and ever reaches 1/α with probability α at most (Ville's
-inequality). Later candidates need more of it (e-LOND, Xu & Ramdas 2024). Where episodes succeed or fail, ranks tell
-failures apart rather than successes: `compare="means"` bets on how much is earned, with the same promise. The
-combination of the parts is ours.
+inequality). Later candidates need more of it (e-LOND, Xu & Ramdas 2024). The combination of the parts is ours.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +34,7 @@ from segue.algorithms.base import Algorithm, Aux, copy_arrays
 from segue.bridges.base import Bridge, CostLimited, Handover, Report, Review, acting_nets, shapes_of
 from segue.core import Array, Key, Learner, Nets, Normaliser, Spaces, Transition
 from segue.describe import Panel, Remedy
-from segue.evidence import ranking_evidence, required_evidence, return_bet
+from segue.evidence import ranking_evidence, required_evidence
 from segue.imitation import imitate
 from segue.replay.base import ReplayStrategy
 from segue.student_t import student_t
@@ -88,8 +86,6 @@ class Promotion(CostLimited):
     """Expected share of candidates that are no better than the incumbent among those promoted, at most."""
     average: float = 0.005
     """τ of the average that candidates are made of: average ← τ·policy + (1 − τ)·average; 1: the policy itself."""
-    compare: Literal["ranks", "means"] = "ranks"
-    """What counts of two returns: which one is higher; or also by how much, for episodes that succeed or fail."""
     cost_limit: float | None = None
     """Mean cost of an episode that a candidate must keep, where the recipe records a cost: it is promoted only if the
     upper bound of its mean cost, by Student's t at 1 − α, is at most this; by default the recipe's cost_limit."""
@@ -217,12 +213,11 @@ class Promotion(CostLimited):
         incumbent, candidate = state.incumbent, state.candidate
         event: str | None = None
         renewed = False
-        middle = np.median if self.compare == "ranks" else np.mean
         shown = (column[report.whole].tolist() for column in (report.arms, report.returns, spent))
         for arm, one, own_cost in zip(*shown, strict=True):
             if arm == INCUMBENT and (value == 0 or len(earned) < RECENT):
                 earned = np.append(earned, one)[-RECENT:]
-            if arm == LEARNER and value == 0 and len(earned) >= FEWEST and one >= middle(earned):
+            if arm == LEARNER and value == 0 and len(earned) >= FEWEST and one >= np.median(earned):
                 candidate, tried, cost = copy_arrays(state.average), np.zeros(0), np.zeros(0)
                 value, candidates, renewed = 1.0, candidates + 1, True
                 break
@@ -230,10 +225,7 @@ class Promotion(CostLimited):
                 continue
             if arm == CANDIDATE:
                 tried, cost = np.append(tried, one), np.append(cost, own_cost)
-            if self.compare == "ranks":
-                value = ranking_evidence(earned, tried)
-            elif arm == CANDIDATE:
-                value *= return_bet(np.concatenate([earned, tried]))
+            value = ranking_evidence(earned, tried)
             proven = value >= self.threshold(candidates, promotions)
             better = proven and tried.mean() > earned.mean()
             if better and self.cheap(cost):
@@ -251,9 +243,9 @@ class Promotion(CostLimited):
                     event += f"; {high} of these earned more than the incumbent's median, but not more on average"
                 elif value >= HOPELESS:
                     event += f"; {RECENT} episodes did not prove it better"
-                elif self.compare == "ranks" and tried.mean() > earned.mean():
+                elif tried.mean() > earned.mean():
                     low = int((tried < np.median(earned)).sum())
-                    event += f"; {low} earned less than the incumbent's median, and compare is ranks, not means"
+                    event += f"; the test goes by ranks, and {low} of these earned less than the incumbent's median"
             value, renewed = 0.0, True
             break
         metrics = {
