@@ -232,7 +232,7 @@ class Promotion(CostLimited):
                 event = self._told(candidates, "promoted", report.step, earned, tried)
                 # In buffers of its own: the next dispatch takes over those of the candidate, too.
                 incumbent, earned, promotions = copy_arrays(candidate), tried, promotions + 1
-            elif value >= HOPELESS and better == proven and len(tried) < RECENT:
+            elif value >= HOPELESS and (better or not proven) and len(tried) < RECENT:
                 continue
             else:
                 event = self._told(candidates, "dropped", report.step, earned, tried)
