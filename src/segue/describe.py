@@ -32,6 +32,15 @@ class Panel:
     """Whether the y axis is logarithmic."""
     counts: bool = False
     """Whether the metric counts events. The report gives its last value, and draws it only if it is not 0."""
+    name: str = ""
+    """What its line is called, where others are beside it."""
+    beside: tuple[tuple[str, str], ...] = ()
+    """Other metrics that are drawn in the same panel, and what their lines are called."""
+
+    @property
+    def lines(self) -> tuple[tuple[str, str], ...]:
+        """Every metric that is drawn, and what its line is called."""
+        return ((self.metric, self.name), *self.beside)
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,16 @@ def test_episodes_that_two_policies_share_or_of_unknown_policies_do_not_count():
         assert np.isnan(bridge.review(state, report).state.earned).all()
 
 
+def test_what_learner_and_candidate_earned_in_whole_episodes_is_recorded():
+    arms, returns = np.array([LEARNER, LEARNER, CANDIDATE, INCUMBENT]), np.array([1.0, 3.0, 9.0, 5.0])
+    whole = np.array([True, True, True, False])
+    report = Report(1, returns, whole, np.zeros(0), named(1), arms)
+    metrics = BRIDGE.review(BRIDGE.state(named(0).nets), report).metrics
+    assert (metrics["learner_return"], metrics["candidate_return"]) == (2.0, 9.0)
+    shared = BRIDGE.review(BRIDGE.state(named(0).nets), dataclasses.replace(report, whole=~whole)).metrics
+    assert not {"learner_return", "candidate_return"} & set(shared), "an episode of two policies shows neither"
+
+
 def on_trial(bridge: Promotion, returns: np.ndarray, costs: np.ndarray | None) -> Any:
     """What the bridge makes of a candidate's episodes, beside an incumbent that earned 0 in five."""
     state = bridge.state(named(0).nets)._replace(evidence=np.ones((), np.float32), candidates=np.ones((), np.int32))

@@ -567,6 +567,7 @@ class Brake(Bridge):
 
     def panels(self) -> tuple[Panel, ...]:
         heat = Panel("brake_heat", "Brake: heat", "°C", "heat of the brake", 2 * self.limit, "melts")
+        heat = dataclasses.replace(heat, name="disc", beside=(("brake_pad_heat", "pad"),))
         return heat, Panel("brake_stops", "Brake: stops", "so far", "stops", counts=True)
 
 
@@ -578,11 +579,13 @@ def brake(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("brake")
 def test_a_made_up_bridge_shows_its_panels_with_the_threshold_of_its_own_values(build: Build) -> None:
     metrics = {"brake_heat": {500: 1.0, 1000: 4.0}, "brake_stops": {500: 0.0, 1000: 2.0}}
+    metrics["brake_pad_heat"] = {500: 2.0, 1000: 7.0}
     arm = build(COLLAPSE, {"bridges": [{"name": "brake", "limit": 5.0}]}, **metrics)
     text, figure = drawn(arm)
-    assert {"Brake: heat", "°C", "melts", "Brake: stops"} <= set(text.splitlines())
+    assert {"Brake: heat", "°C", "melts", "disc", "pad", "Brake: stops"} <= set(text.splitlines())
     levels = [set(np.asarray(line.get_ydata(), float)) for axes in figure.axes for line in axes.lines]
     assert {10.0} in levels
+    assert {2.0, 7.0} in levels, "what is beside its metric"
     told = said(diagnose(arm), "bridges")
     assert "Heat of the brake: 1.00 at first, 4.00 at the end (melts: 10.0)." in told
     assert "Stops: 2." in told
@@ -626,10 +629,13 @@ def test_a_made_up_remedy_is_suggested(build: Build) -> None:
 
 @pytest.mark.usefixtures("brake")
 def test_what_a_made_up_bridge_recorded_is_read_from_the_run_directory(tmp_path: Path, arm: Any, record: Any) -> None:
-    write_metrics(tmp_path, [row("x", "online", 500, brake_heat=1.0), row("x", "online", 1000, brake_heat=4.0)])
+    hot = {"brake_heat": 4.0, "brake_pad_heat": 7.0}
+    write_metrics(tmp_path, [row("x", "online", 500, brake_heat=1.0), row("x", "online", 1000, **hot)])
     plain = {"arms": {"x": arm([record(COLLAPSE)], **{**RECIPE, "bridges": [{"name": "brake"}]})}}
     (tmp_path / "summary.json").write_text(json.dumps(plain))
-    assert read_run(tmp_path).arms["x"].seeds["0"].metric("online", "brake_heat")[1].tolist() == [1, 4]
+    seed = read_run(tmp_path).arms["x"].seeds["0"]
+    assert seed.metric("online", "brake_heat")[1].tolist() == [1, 4]
+    assert seed.metric("online", "brake_pad_heat")[1].tolist() == [7]
 
 
 def test_the_report_names_no_bridge_and_no_algorithm() -> None:

@@ -181,7 +181,7 @@ class Promotion(CostLimited):
         return (f"promotion: {who} {counts}{then}",)
 
     def panels(self) -> tuple[Panel, ...]:
-        """What the incumbent and the last candidate earn, and the evidence."""
+        """The evidence for the last candidate, and what the incumbent and the learner earn."""
         return (
             Panel(
                 "promotion_log_evidence",
@@ -189,7 +189,13 @@ class Promotion(CostLimited):
                 "log e-value",
             ),
             Panel("promotions", "Promotion: candidates promoted", "so far", "candidates promoted", counts=True),
-            Panel("incumbent_return", "Promotion: return of the incumbent", "mean return"),
+            Panel(
+                "incumbent_return",
+                "Promotion: returns",
+                "mean per training episode",
+                name="incumbent",
+                beside=(("learner_return", "learner"),),
+            ),
         )
 
     def threshold(self, candidates: int, promotions: int) -> float:
@@ -255,6 +261,9 @@ class Promotion(CostLimited):
         }
         if len(earned):
             metrics["incumbent_return"] = float(earned.mean())
+        for arm, who in ((LEARNER, "learner"), (CANDIDATE, "candidate")):
+            if (acted := report.whole & (report.arms == arm)).any():
+                metrics[f"{who}_return"] = float(report.returns[acted].mean())
         state = State(
             incumbent,
             candidate,

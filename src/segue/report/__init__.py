@@ -38,8 +38,9 @@ def read_run(directory: Path, plain: Mapping[str, Any] | None = None) -> Summary
     from segue.report.handover import COMMON, panels_of  # brings JAX in, for the parts' own panels
 
     plain = read_plain(directory) if plain is None else plain
-    panels = {panel.metric for arm in plain["arms"].values() for panel in panels_of(arm.get("recipe") or {})}
-    history = read_metrics(Path(directory) / "metrics.csv", {*COMMON, "q_data", *panels})
+    panels = (panel for arm in plain["arms"].values() for panel in panels_of(arm.get("recipe") or {}))
+    drawn = {metric for panel in panels for metric, _ in panel.lines}
+    history = read_metrics(Path(directory) / "metrics.csv", {*COMMON, "q_data", *drawn})
     return decode(plain, Path(directory).resolve().name, history)
 
 

@@ -108,7 +108,7 @@ QUESTIONS = (
 def questions(arms: Sequence[HandoverArm], arm: HandoverArm) -> list[Question]:
     """The rows of one arm's column: what any of the arms answers, then what its own parts ask for."""
     common = [question for question in QUESTIONS if any(question.shown(one) for one in arms)]
-    return common + [Question(panel.title, panel.label, ((panel.metric, ""),)) for panel in arm.panels]
+    return common + [Question(panel.title, panel.label, panel.lines) for panel in arm.panels]
 
 
 def handover_pictures(arms: Sequence[HandoverArm], theme: Theme = LIGHT) -> list[bytes]:

@@ -146,7 +146,7 @@ def handover_arm(arm: Arm, place: int) -> HandoverArm:
 
     tracks = {"return": track((seed.offline_curve, seed.online_curve) for seed in seeds.values())}
     tracks["cost"] = track(seed.cost_curves for seed in seeds.values())
-    for name in (*COMMON, *(panel.metric for panel in panels)):
+    for name in (*COMMON, *(metric for panel in panels for metric, _ in panel.lines)):
         tracks[name] = track((seed.metric("offline", name), seed.metric("online", name)) for seed in seeds.values())
     tracks["preference"] = _difference(tracks["q_of_policy_actions"], tracks["q_of_dataset_actions"])
     shown = [
