@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from types import SimpleNamespace
@@ -118,7 +119,7 @@ def test_episodes_that_outlast_the_live_time_limit_stand_among_the_findings_and_
     assert not any(
         "longer" in f.text for f in advise(dataset, False, env="Pendulum-v1", max_episode_steps=400).findings
     )
-    long = in_the_env(np.linspace(0, 1, 20_000), length=400)
+    long = in_the_env(np.linspace(0, 1, 60_000), length=400)
     cut = [finding.text for finding in advise(long, trial=False, env="Pendulum-v1").outlook]
     assert any("hands over about what they earn in 200 steps, " in text for text in cut)
     words = "problem: 5 episodes of 5 longer than the 200 steps after which the live environment ends one"
@@ -152,6 +153,30 @@ def in_the_env(rewards: np.ndarray, length: int = 50):
 def test_the_outlook_is_that_of_the_dataset(rewards, length, words):
     advice = advise(in_the_env(rewards, length), trial=False, env="Pendulum-v1")
     assert [words in finding.text for finding in advice.outlook].count(True) == 1
+
+
+def test_what_happens_to_a_plain_handover_depends_on_whether_anything_can_fall_over():
+    dataset = in_the_env(np.linspace(0, 1, 60_000), 200)
+    falls = dataclasses.replace(dataset, terminals=np.arange(60_000) % 200 == 199)
+
+    def said(dataset, words):
+        return any(words in f.text for f in advise(dataset, trial=False, env="Pendulum-v1").outlook)
+
+    assert said(dataset, "on HalfCheetah, which cannot fall over, plain handovers lost little")
+    assert said(falls, "likely to lose much of the return at first")
+
+
+def test_of_a_few_demonstrations_it_says_that_a_clone_may_earn_less_and_what_comes_further():
+    outlook = [f.text for f in advise(in_the_env(np.linspace(0, 1, 5000)), trial=False, env="Pendulum-v1").outlook]
+    assert any("a clone of only 500 steps may earn far less than these do" in text for text in outlook)
+    assert any("RLPD from scratch with the dataset may come further, later" in text for text in outlook)
+
+
+def test_the_live_steps_that_there_are_to_be_decide_between_recipes(capsys):
+    assert main(["advise", "segue:hopper-mixed", "--no-trial", "--online-steps", "9000"]) == 0
+    page = capsys.readouterr().out
+    assert "bc for 10,000 updates, ppo for 9,000 live steps" in page
+    assert "--online-steps 9000" in page
 
 
 def test_where_every_step_earns_the_same_the_longest_episodes_are_the_best():

@@ -165,12 +165,22 @@ def preset(name: str, **changes: Any) -> Recipe:
     Raises:
         RecipeError: if there is no such preset.
     """
-    if name == AUTO:
-        task = {field: changes[field] for field in _TASK if field in changes}
-        return Recipe(**{**auto(**task), **changes})
-    if name not in RECIPES:
+    if name != AUTO and name not in RECIPES:
         raise RecipeError(unknown("preset", name, [AUTO, *RECIPES]))
-    return Recipe(**{**RECIPES[name](), **changes})
+    task = {field: changes[field] for field in _TASK if field in changes}
+    return Recipe(**{**fixed(name, **task), **changes})
+
+
+def fixed(name: str, **task: Any) -> dict[str, Any]:
+    """The fields of `Recipe` that a preset fixes for a task; the warm-up is at most a fifth of the live steps.
+
+    Raises:
+        DataError: if `auto` cannot read the dataset.
+    """
+    fields = auto(**task) if name == AUTO else RECIPES[name]()
+    if "online" in fields and "online_steps" in task:
+        fields["warmup_steps"] = min(fields.get("warmup_steps", Recipe.warmup_steps), task["online_steps"] // 5)
+    return fields
 
 
 def auto(
@@ -212,7 +222,9 @@ def auto(
             recipe = RECIPES["iql-sac"]()
         else:
             # With images four updates per live step take hours, and no study has looked at them.
-            length = min(dataset.episode_lengths.mean(), max_episode_steps or _time_limit(env, dataset))
+            # The live episodes are at first those of the clone.
+            length = dataset.best_episodes(share).episode_lengths.mean()
+            length = min(length, max_episode_steps or _time_limit(env, dataset))
             few = FEWEST_LIVE_EPISODES * length > online_steps
             if few or dataset.spaces.image or nowhere:
                 recipe = RECIPES["bc-ppo"]()

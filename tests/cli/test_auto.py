@@ -101,10 +101,21 @@ def test_where_promotion_has_evidence_or_is_affordable_it_decides_and_elsewhere_
     assert online(logged(400, 20)) == "rlpd"
     assert online(logged(4000, 2000), max_episode_steps=2000) == "ppo"
     assert online(logged(40, 20, observations=np.zeros((40, 32, 32), np.uint8))) == "ppo"
-    few = flags("--dataset", "segue:hopper-mixed", "--online-steps", "2200")
+    few = flags("--dataset", "segue:hopper-mixed", "--online-steps", "11000")
     assert few.online is not None
-    assert few.online.name == "ppo"
-    assert few == segue.preset("auto", dataset="segue:hopper-mixed", online_steps=2_200)
+    assert few.online.name == "ppo", "an episode of the dataset has 79 steps, one of those that are cloned 376"
+    assert few == segue.preset("auto", dataset="segue:hopper-mixed", online_steps=11_000)
+
+
+@pytest.mark.parametrize("preset", ["auto", "promoted", "bc-ppo", "wsrl"])
+@pytest.mark.parametrize("steps", [200, 1_000, 2_500, 50_000])
+def test_the_warm_up_of_a_preset_is_at_most_a_fifth_of_the_live_steps(preset: str, steps: int) -> None:
+    short = segue.preset(preset, dataset="segue:hopper-mixed", online_steps=steps)
+    assert short.warmup_steps == min(short.warmup_steps, steps // 5)
+    named = flags("--dataset", "segue:hopper-mixed", "--preset", preset, "--online-steps", str(steps))
+    assert short == named
+    own = flags("--dataset", "segue:hopper-mixed", "--online-steps", str(steps), "--warmup-steps", "7")
+    assert own.warmup_steps == 7
 
 
 def test_live_episodes_are_counted_by_the_live_time_limit_where_that_is_shorter() -> None:

@@ -118,7 +118,7 @@ def test_small_rewards_are_told_from_large_ones():
 def test_bundled_datasets_are_sick_of_nothing_but_what_they_are(log):
     assert {problem.found.split(":")[0] for problem in problems(load(log))} <= {
         "every reward is 0",
-        "1 action dimension at a bound in 10% of the steps or more",
+        "1 action dimension at a bound in 20% of the steps or more",
     }
     assert load(log).notes == ()
 

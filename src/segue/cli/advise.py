@@ -28,6 +28,8 @@ class Flags:
     """Arguments of the environment."""
     max_episode_steps: int | None = None
     """Steps after which the live environment ends an episode, if not those of its registration."""
+    online_steps: int | None = None
+    """Live steps that there are to be, if not 50,000; with few of them another recipe is better."""
     clip_actions: bool = False
     """Clip actions outside their bounds instead of refusing the dataset."""
     no_trial: Annotated[bool, tyro.conf.arg(name="no-trial"), tyro.conf.FlagCreatePairsOff] = False
@@ -49,8 +51,9 @@ def main(arguments: list[str]) -> int:
     kwargs = json_flag("--env-kwargs", flags.env_kwargs, dict)
     if kwargs:
         task["env_kwargs"] = kwargs
-    if flags.max_episode_steps is not None:
-        task["max_episode_steps"] = flags.max_episode_steps
+    for field in ("max_episode_steps", "online_steps"):
+        if (steps := getattr(flags, field)) is not None:
+            task[field] = steps
     advice = advise(named(flags.uri, given(flags.columns)), not flags.no_trial, **task)
     if flags.json:
         print(json.dumps(advice.to_dict(), indent=1))

@@ -21,7 +21,7 @@ from segue.cli.dataset_flags import NO_COLUMNS, WEIGHTS, ColumnFlags, with_one_d
 from segue.cli.env_flags import json_flag
 from segue.cli.parse import docs_of_fields, parse
 from segue.errors import DataError, RecipeError, unknown
-from segue.presets import AUTO, RECIPES, auto
+from segue.presets import AUTO, RECIPES, fixed
 from segue.recipe import PARTS, Recipe
 
 NONE = "none"
@@ -61,7 +61,7 @@ def recipe_from_flags(
         preset = preset or _default(arguments)
         if preset == AUTO or preset in RECIPES:
             try:
-                values = _auto(arguments) if preset == AUTO else RECIPES[preset]()
+                values = fixed(preset, **_task(arguments))
             except DataError:  # perhaps since a flag of the dataset is misspelt
                 refuse_unknown(arguments, command, description, extra)
                 raise
@@ -105,8 +105,8 @@ def _default(arguments: Sequence[str]) -> str:
     return AUTO if task and not any(names_part(arguments, part) for part in ("offline", "online", "bridges")) else ""
 
 
-def _auto(arguments: Sequence[str]) -> dict[str, Any]:
-    """Of the dataset and the environment that are named; `None` is how a flag says that there is none."""
+def _task(arguments: Sequence[str]) -> dict[str, Any]:
+    """What a preset is told of the task; `None` is how a flag says that there is no dataset or environment."""
     task: dict[str, Any] = {
         name: value for name in ("dataset", "env") if (value := last_value(name, arguments)) not in ("", "None")
     }
@@ -116,7 +116,7 @@ def _auto(arguments: Sequence[str]) -> dict[str, Any]:
         with contextlib.suppress(ValueError):  # the parser says what is wrong with it
             if text := last_value(name, arguments):
                 task[name.replace("-", "_")] = kind(text)
-    return auto(**task, clip_actions="--clip-actions" in arguments)
+    return {**task, "clip_actions": "--clip-actions" in arguments}
 
 
 def _domain(preset: str, named: Mapping[str, list[str]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from segue.data.dataset import Dataset, listed
 #: An action this close to ±1 counts as being at its bound.
 AT_BOUND = 0.99
 #: Share of steps at a bound from which the distribution of a policy matters.
-MANY_AT_BOUND = 0.1
+MANY_AT_BOUND = 0.2
 #: Actions that use less than this share of their range have other bounds, or another unit.
 NARROW = 0.05
 #: Share of actions, at either end, that do not count as using the range.
@@ -62,7 +62,7 @@ def short_dataset(dataset: Dataset) -> Problem | None:
     if len(dataset) >= 10_000:
         return None
     return Problem(
-        f"a short dataset: {len(dataset):,} transitions in {len(dataset.episode_starts):,} episodes",
+        f"a short dataset: {_count(len(dataset), 'transition')} in {_count(len(dataset.episode_starts), 'episode')}",
         "a network of the usual size learns it by heart, and Q-values outside it are guesses",
         "prefer behaviour cloning or TD3+BC, few offline steps, and look at scores early; or record more",
     )
@@ -347,7 +347,7 @@ def narrow_actions(dataset: Dataset) -> Problem | None:
 
 
 def saturated_actions(dataset: Dataset) -> Problem | None:
-    """Action dimensions that are at a bound in 10 % of the steps or more."""
+    """Action dimensions that are at a bound in 20 % of the steps or more."""
     if dataset.spaces.discrete:
         return None
     shares = (np.abs(dataset.actions) > AT_BOUND).mean(0)
@@ -358,9 +358,9 @@ def saturated_actions(dataset: Dataset) -> Problem | None:
         f"{_count(len(saturated), 'action dimension')} at a bound in {MANY_AT_BOUND:.0%} of the steps or more: "
         f"{listed(saturated)} (up to {shares.max():.0%})",
         "a squashed (tanh) Gaussian reaches a bound only in the limit: where it is fitted by likelihood, as by IQL, "
-        "AWAC and BC, its mean runs after those actions and away from the others",
-        "with IQL, AWAC or BC keep distribution gaussian, their default, or use a squared error (TD3+BC); others, such "
-        "as CQL and SAC, are not concerned; if the actions were clipped while loading, look for the real bounds",
+        "AWAC and BC, its mean may run after those actions and away from the others",
+        "where IQL, AWAC or BC have distribution squashed, compare with gaussian, their default; others, such as CQL "
+        "and SAC, are not concerned; if the actions were clipped while loading, look for the real bounds",
     )
 
 
