@@ -125,7 +125,7 @@ ope: install
 verdict: install
 	$(BIN)/python -m studies.verdict
 
-# How often live evidence errs and how soon it decides: studies/evidence; twenty minutes of one busy core.
+# How often live evidence errs and how soon it decides: studies/evidence; twenty-five minutes of one busy core.
 evidence: install
 	$(BIN)/python -m studies.evidence
 

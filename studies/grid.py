@@ -23,6 +23,8 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 import segue
 from segue.compiled import visible_cores
 from segue.errors import unknown
@@ -30,7 +32,7 @@ from segue.runner.directory import slug
 from segue.runner.jobs import OFFLINE_FIELDS
 from segue.runner.stopping import Stopped, raising
 from studies.processes import follow_driver
-from studies.results import Arms, Study, add, digest, known, write
+from studies.results import Arms, Study, add, commit, digest, known, superseded, write
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +84,26 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
             segue.Ray.of(options.on)
         except segue.SegueError as error:
             parser.error(str(error))
-    results = known(place / "results.json", tasks)
+    place.mkdir(parents=True, exist_ok=True)
+    with _alone(place, parser):
+        results = known(place / "results.json", tasks)
+        if gone := superseded(place / "results.json", results):
+            words = f"finished seeds of recipes that the study no longer has: {', '.join(gone)}"
+            if options.redraw:
+                parser.error(f"results.json holds {words}; --redraw would lose them, and only a run drops them")
+            print(f"dropped: {words}", flush=True)
+        return _grow(study, wanted, results, out, place, options)
+
+
+def _grow(
+    study: Study,
+    wanted: Mapping[str, Arms],
+    results: dict[str, Any],
+    out: Path,
+    place: Path,
+    options: argparse.Namespace,
+) -> int:
+    """Run what is not there; results and page after every run. Returns the exit code."""
     waiting = []
     for unit in units(wanted, out):
         summary = _finished(unit)
@@ -93,6 +114,7 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
     write(study, results, place)
     if options.redraw:
         return 0
+    sources = commit()
     print(f"{len(waiting)} runs to do; results and page go to {place}", flush=True)
     failed = False
     try:
@@ -108,12 +130,26 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
                     continue
                 failed |= found["status"] != "complete"
                 print(f"{label}: {found['status']}", flush=True)
-                add(results, unit.task, found)
+                add(results, unit.task, found, sources)
                 write(study, results, place)
     except KeyboardInterrupt as stopped:
         print("stopped; the same command goes on", flush=True)
         return 128 + (stopped.number if isinstance(stopped, Stopped) else signal.SIGINT)
     return int(failed)
+
+
+@contextlib.contextmanager
+def _alone(place: Path, parser: argparse.ArgumentParser) -> Iterator[None]:
+    """Nobody else writes the results meanwhile."""
+    lock = FileLock(place / "results.json.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        parser.error(f"another run of this study writes to {place}; wait for it, or use another checkout")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def units(tasks: Mapping[str, Arms], out: Path) -> Iterator[Unit]:
@@ -148,6 +184,9 @@ def _run(
         while todo or busy:
             while todo and idle:
                 worker, unit = idle.pop(), todo.pop()
+                if not worker.process.is_alive():  # killed between two units
+                    worker = _Worker(worker.cores, on)
+                    hired.append(worker)
                 worker.pipe.send(unit)
                 busy[worker.pipe] = worker, unit
             for pipe in connection.wait(list(busy)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -59,6 +60,17 @@ def known(file: Path, tasks: Mapping[str, Arms]) -> dict[str, Any]:
     return {**{k: v for k, v in stored.items() if k != "arms"}, "arms": arms}
 
 
+def superseded(file: Path, results: Mapping[str, Any]) -> list[str]:
+    """Arms of the file with the number of their complete seeds that are not among the results."""
+    stored = json.loads(file.read_text())["arms"] if file.exists() else {}
+    found = []
+    for label, arm in stored.items():
+        kept = results["arms"].get(label, {"seeds": {}})["seeds"]
+        gone = sum(seed != kept.get(name) for name, seed in arm["seeds"].items() if seed["status"] == "complete")
+        found += [f"{label} ({gone})"] if gone else []
+    return found
+
+
 def _is(plain: Mapping[str, Any] | None, recipe: segue.Recipe) -> bool:
     """Whether this was that recipe, of any number of seeds. Fields that Segue has got since count as their defaults.
 
@@ -70,8 +82,18 @@ def _is(plain: Mapping[str, Any] | None, recipe: segue.Recipe) -> bool:
         return False
 
 
-def add(results: dict[str, Any], task: str, summary: Mapping[str, Any]) -> None:
-    """What reports need of a run; returns to a tenth, which no table shows."""
+def commit() -> str | None:
+    """Which version of the sources this is; None without git, or outside of a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
+
+
+def add(results: dict[str, Any], task: str, summary: Mapping[str, Any], made_by: str | None = None) -> None:
+    """What reports need of a run, which the commit `made_by` just did; returns to a tenth, which no table shows."""
     about = {"segue_version": summary["segue_version"], **summary["versions"], **summary["machine"]}
     machines = results.setdefault("machines", [])
     if about not in machines:
@@ -80,7 +102,11 @@ def add(results: dict[str, Any], task: str, summary: Mapping[str, Any]) -> None:
         into = results["arms"][f"{task}: {arm}"]
         into["dataset"] = run["dataset"]
         for seed, record in run["seeds"].items():
+            before = into["seeds"].get(seed, {})
+            if before.get("status") == "complete" != record["status"]:
+                continue  # what failed this time does not replace what was found before
             into["seeds"][seed] = {name: record[name] for name in KEPT} | {
+                "commit": made_by or before.get("commit"),
                 "offline_evaluations": [_evaluation(e, ()) for e in record["offline_evaluations"]],
                 "online_evaluations": [_evaluation(e, e["returns"]) for e in record["online_evaluations"]],
             }

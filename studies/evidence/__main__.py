@@ -1,11 +1,12 @@
 """How often the tests of `segue.evidence` err, and how soon they decide: `python -m studies.evidence`.
 
-Four parts, all into results.json and as tables into README.md; `python -m studies.evidence speed` runs one of them:
+Five parts, all into results.json and as tables into README.md; `python -m studies.evidence speed` runs one of them:
 
 1. `alarms`: arms that are alike, in worlds that drift, are heavy-tailed, or finish units late.
 2. `speed`: units until a decision where the arms differ, beside the package ville on the same units.
 3. `change`: false alarms and delays of the two detectors.
 4. `limit`: a mean cost against a limit.
+5. `promotion`: whole runs of the bridge, in which no candidate is better than what it was compared with.
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import ville
 from scipy.stats import binomtest
 
+from segue.bridges import Promotion
+from segue.bridges.base import Report
+from segue.bridges.promotion import CANDIDATE, FEWEST, INCUMBENT, LEARNER
+from segue.core import Nets
 from segue.evidence import (
     RECENT,
     FallDetector,
@@ -265,6 +271,32 @@ def limit() -> list[dict[str, Any]]:
     return rows
 
 
+#: Episodes of a run under promotion, and such runs.
+EPISODES, RUNS = 200, 2_000
+
+
+def promotion() -> list[dict[str, Any]]:
+    """Runs whose incumbent and candidates all earn N(0, 1), while the exploring learner earns less."""
+    bridge, rows = Promotion(), list[dict[str, Any]]()
+    learner: Any = None  # its reviews look at what episodes earned alone
+    for worse in (0, 1, 2, 3):
+        false, tried = 0, 0
+        for world in range(RUNS):
+            rng = np.random.default_rng([world, worse])
+            state = bridge.state(Nets(actor=jnp.zeros(())))
+            for episode in range(EPISODES):
+                challenger = CANDIDATE if state.evidence > 0 else LEARNER
+                arm = challenger if episode >= FEWEST and rng.random() < bridge.share else INCUMBENT
+                earned = np.array([rng.normal() - worse * (arm == LEARNER)])
+                report = Report(episode, earned, np.ones(1, bool), np.zeros(0), learner, np.array([arm]))
+                state = bridge.review(state, report).state
+            false += int(state.promotions) > 0
+            tried += int(state.candidates)
+        rows.append({"worse": worse, "candidates": tried / RUNS, "promoted": rate(false, RUNS)})
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
 def percent(one: dict[str, Any]) -> str:
     return f"{one['share']:.1%} ({one['low']:.1%}–{one['high']:.1%})"
 
@@ -313,12 +345,20 @@ def pages(results: dict[str, Any]) -> dict[str, str]:
         ]
         head = ["costs", "false alarm", "falsely within", "alarm at twice the limit", "within at half of it"]
         found["limit"] = table(head, rows)
+    if "promotion" in results:
+        rows = [
+            [f"{row['worse']}σ", f"{row['candidates']:.1f}", percent(row["promoted"])] for row in results["promotion"]
+        ]
+        found["promotion"] = table(["the learner earns less by", "candidates per run", "runs with a promotion"], rows)
     return found
+
+
+PARTS = {"alarms": alarms, "speed": speed, "change": change, "limit": limit, "promotion": promotion}
 
 
 def main() -> None:
     """Run it; the tables go into README.md."""
-    results = run(__doc__, HERE / "results.json", {"alarms": alarms, "speed": speed, "change": change, "limit": limit})
+    results = run(__doc__, HERE / "results.json", PARTS)
     for name, text in pages(results).items():
         put(HERE / "README.md", name, text)
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies.results import Study
+from filelock import FileLock
+from studies.results import Study, commit
 
 import segue
 from studies import grid
@@ -81,6 +82,7 @@ def test_a_study_grows_run_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert results["machines"][0]["segue_version"] == segue.__version__
     arm = results["arms"]["cartpole: scratch"]
     assert arm["seeds"]["0"] == first["seeds"]["0"]
+    assert arm["seeds"]["0"]["commit"] == commit(), "kept, though it was read from its run"
     assert [e["step"] for e in arm["seeds"]["1"]["online_evaluations"]] == [0, 20, 40]
     page = (place / "README.md").read_text()
     assert page.startswith("# Study\n")
@@ -94,7 +96,9 @@ def test_a_study_grows_run_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.usefixtures("in_process")
-def test_results_of_another_recipe_do_not_count_but_those_of_fewer_seeds_do(tmp_path: Path) -> None:
+def test_results_of_another_recipe_do_not_count_but_those_of_fewer_seeds_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     place = tmp_path / "study"
     place.mkdir()
     one = dataclasses.replace(SCRATCH, seeds=1)
@@ -102,9 +106,33 @@ def test_results_of_another_recipe_do_not_count_but_those_of_fewer_seeds_do(tmp_
     assert grid.main(study(place, {"scratch": dataclasses.replace(one, seeds=2)}), None, ["--redraw"]) == 0
     seeds = json.loads((place / "results.json").read_text())["arms"]["cartpole: scratch"]["seeds"]
     assert [seed["status"] for seed in seeds.values()] == ["complete", "unfinished"]
-    longer = dataclasses.replace(one, online_steps=60)
-    assert grid.main(study(place, {"scratch": longer}), None, ["--redraw"]) == 0
-    assert "scratch (unfinished)" in (place / "README.md").read_text()
+    longer = study(place, {"scratch": dataclasses.replace(one, online_steps=60), "plain": PRETRAINED})
+    before = (place / "results.json").read_bytes()
+    with pytest.raises(SystemExit):
+        grid.main(longer, None, ["--redraw"])
+    assert "recipes that the study no longer has: cartpole: scratch (1)" in capsys.readouterr().err
+    assert (place / "results.json").read_bytes() == before, "a redraw loses nothing"
+    assert grid.main(longer, None, ["--arm", "plain", "--out", str(tmp_path / "runs")]) == 0
+    assert "dropped: finished seeds" in capsys.readouterr().out
+    assert "Not run yet: cartpole: scratch." in (place / "README.md").read_text()
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_run_that_fails_does_not_replace_what_was_found_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = study(tmp_path, {"scratch": dataclasses.replace(SCRATCH, seeds=1)})
+    assert grid.main(one, None, ["--out", str(tmp_path / "runs")]) == 0
+    before = json.loads((tmp_path / "results.json").read_text())["arms"]
+    monkeypatch.setattr("segue.runner.job.train_online", lambda *a, **k: 1 / 0)
+    assert grid.main(one, None, ["--out", str(tmp_path / "again")]) == 1
+    assert json.loads((tmp_path / "results.json").read_text())["arms"] == before
+
+
+def test_two_commands_do_not_write_to_one_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with FileLock(tmp_path / "results.json.lock"), pytest.raises(SystemExit):
+        grid.main(study(tmp_path, {"scratch": SCRATCH}), None, ["--redraw"])
+    assert "another run of this study writes to" in capsys.readouterr().err
 
 
 def stored_status(place: Path) -> str:

@@ -12,7 +12,8 @@ The test ranks the returns of both. Each new return is drawn into a ranking from
 an episode of the candidate is eight times as likely to come next as one of the incumbent (Lehmann; Savage 1956). The
 evidence is the likelihood of the ranking by that, over the one where both are alike. If the candidate's returns are
 distributed like the incumbent's, the evidence is a martingale, and ever reaches 1/α with probability α at most (Ville's
-inequality). Later candidates need more of it (e-LOND, Xu & Ramdas 2024). The combination of the parts is ours.
+inequality). Later candidates need more of it (e-LOND, Xu & Ramdas 2024). The combination of the parts is ours. That a
+candidate is made where the incumbent's returns are low breaks the martingale a little: studies/evidence measures it.
 """
 
 from __future__ import annotations

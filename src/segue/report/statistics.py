@@ -1,10 +1,10 @@
 """Statistics of numbers: over seeds, of the lowest of many evaluations, and over seeds and tasks.
 
 **Over seeds and tasks** after Agarwal et al. 2021 ("Deep RL at the edge of the statistical precipice"). The scores of a
-method are one array of seeds per task, whose lengths may differ. Estimates pool all runs, so a task with more seeds
-weighs more. Intervals are percentiles of a stratified bootstrap: the seeds of each task are drawn again, with
-replacement, the tasks stay. They speak of other seeds on these tasks, not of other tasks. With the same number of seeds
-on every task all estimates are those of the rliable package.
+method are one array of seeds per task, whose lengths may differ; a task with more seeds weighs as much as the others.
+Intervals are percentiles of a stratified bootstrap: the seeds of each task are drawn again, with replacement, the tasks
+stay. They speak of other seeds on these tasks, not of other tasks. With the same number of seeds on every task all
+estimates are those of the rliable package.
 
 **Selection**: the lowest of k equally good evaluations lies below their mean, for normal noise of standard deviation σ
 by about σ √(2 ln k), 1.9 σ for k = 20. Here one part of each evaluation's episodes chooses the evaluation and the other
