@@ -82,7 +82,7 @@ def only_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, stop)
     monkeypatch.setattr("segue.sweeps.sweep", accept)
-    monkeypatch.setattr(recipe_flags, "auto", lambda **task: RECIPES["promoted"]())  # it would look into the dataset
+    monkeypatch.setattr("segue.presets.auto", lambda **task: RECIPES["promoted"]())  # it would look into the dataset
     for folder in ("research", "plugin/src"):
         monkeypatch.syspath_prepend(str(ROOT / "examples" / folder))
     for registry in (ALGORITHMS, BRIDGES):  # what is registered here is gone afterwards
