@@ -162,7 +162,7 @@ def test_what_happens_to_a_plain_handover_depends_on_whether_anything_can_fall_o
     def said(dataset, words):
         return any(words in f.text for f in advise(dataset, trial=False, env="Pendulum-v1").outlook)
 
-    assert said(dataset, "on HalfCheetah, which cannot fall over, plain handovers lost little")
+    assert said(dataset, "on HalfCheetah, which cannot fall over, plain handovers lost 7 % on average at most")
     assert said(falls, "likely to lose much of the return at first")
 
 
