@@ -257,8 +257,8 @@ def _outlook(dataset: Dataset, recipe: Recipe, limit: int | None) -> tuple[Findi
         words += " steps than this recipe after 50,000, with two of three seeds; after 50,000 it earned less with each"
         found.append(Finding(words, STUDIES["leaderboard"]))
     elif not dataset.episode_terminals.any():
-        words = "no episode ends early: on HalfCheetah, which cannot fall over, plain handovers lost 7 % on average at most,"
-        words += " and ReBRAC and WSRL ended above this recipe"
+        words = "no episode ends early: on HalfCheetah, which cannot fall over, plain handovers lost 7 % on average at"
+        words += " most, and ReBRAC and WSRL ended above this recipe"
         found.append(Finding(words, STUDIES["leaderboard"]))
     else:
         words = "a plain handover to an off-policy algorithm is likely to lose much of the return at first"
