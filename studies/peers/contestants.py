@@ -268,7 +268,8 @@ def run(task: str, arm: str, seed: int, budget: Budget) -> dict[str, Any]:
     offline, online = trial.evaluations["offline"], trial.evaluations["online"]
     return {
         "status": "complete",
-        "offline_score": offline[-1]["mean_return"] if offline else None,
+        # As in Segue's own reports: of what is deployed at the handover, which may be a clone.
+        "offline_score": online[0]["mean_return"] if offline else None,
         "offline_evaluations": offline,
         "online_evaluations": online,
         "machine": {**versions(), **peers, **describe_machine(1)},
