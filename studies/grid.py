@@ -88,7 +88,7 @@ def main(study: Study, description: str | None, arguments: Sequence[str] | None 
     with _alone(place, parser):
         results = known(place / "results.json", tasks)
         if gone := superseded(place / "results.json", results):
-            words = f"finished seeds of recipes that the study no longer has: {', '.join(gone)}"
+            words = f"finished seeds that the study no longer has: {', '.join(gone)}"
             if options.redraw:
                 parser.error(f"results.json holds {words}; --redraw would lose them, and only a run drops them")
             print(f"dropped: {words}", flush=True)
@@ -104,6 +104,7 @@ def _grow(
     options: argparse.Namespace,
 ) -> int:
     """Run what is not there; results and page after every run. Returns the exit code."""
+    sources = commit()
     waiting = []
     for unit in units(wanted, out):
         summary = _finished(unit)
@@ -114,7 +115,6 @@ def _grow(
     write(study, results, place)
     if options.redraw:
         return 0
-    sources = commit()
     print(f"{len(waiting)} runs to do; results and page go to {place}", flush=True)
     failed = False
     try:
@@ -130,7 +130,7 @@ def _grow(
                     continue
                 failed |= found["status"] != "complete"
                 print(f"{label}: {found['status']}", flush=True)
-                add(results, unit.task, found, sources)
+                add(results, unit.task, {**found, "commit": sources})
                 write(study, results, place)
     except KeyboardInterrupt as stopped:
         print("stopped; the same command goes on", flush=True)
@@ -184,10 +184,12 @@ def _run(
         while todo or busy:
             while todo and idle:
                 worker, unit = idle.pop(), todo.pop()
-                if not worker.process.is_alive():  # killed between two units
+                try:
+                    worker.pipe.send(unit)
+                except OSError:  # killed between two units
                     worker = _Worker(worker.cores, on)
                     hired.append(worker)
-                worker.pipe.send(unit)
+                    worker.pipe.send(unit)
                 busy[worker.pipe] = worker, unit
             for pipe in connection.wait(list(busy)):
                 worker, unit = busy.pop(pipe)

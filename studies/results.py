@@ -20,6 +20,7 @@ from segue.report.tables import escaped, labelled, markdown, measures_tables
 from studies.page import put
 from studies.panels import Panel, panels
 
+ROOT = Path(__file__).parents[1]
 Arms = Mapping[str, segue.Recipe]
 Tasks = Callable[[bool], Mapping[str, Arms]]
 """The recipes by task and arm, of the stored grid or of the whole one. Each names its environment."""
@@ -66,7 +67,8 @@ def superseded(file: Path, results: Mapping[str, Any]) -> list[str]:
     found = []
     for label, arm in stored.items():
         kept = results["arms"].get(label, {"seeds": {}})["seeds"]
-        gone = sum(seed != kept.get(name) for name, seed in arm["seeds"].items() if seed["status"] == "complete")
+        done = [name for name, seed in arm["seeds"].items() if seed["status"] == "complete"]
+        gone = sum(kept.get(name, {}).get("status") != "complete" for name in done)
         found += [f"{label} ({gone})"] if gone else []
     return found
 
@@ -84,16 +86,20 @@ def _is(plain: Mapping[str, Any] | None, recipe: segue.Recipe) -> bool:
 
 def commit() -> str | None:
     """Which version of the sources this is; None without git, or outside of a repository."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+
+    def git(*words: str) -> str:
+        found = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+        return found.stdout.strip()
+
     try:
-        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        changed = git("status", "--porcelain", "--", "src", "studies/*.py")
+        return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
 
 
-def add(results: dict[str, Any], task: str, summary: Mapping[str, Any], made_by: str | None = None) -> None:
-    """What reports need of a run, which the commit `made_by` just did; returns to a tenth, which no table shows."""
+def add(results: dict[str, Any], task: str, summary: Mapping[str, Any]) -> None:
+    """What reports need of a run; returns to a tenth, which no table shows."""
     about = {"segue_version": summary["segue_version"], **summary["versions"], **summary["machine"]}
     machines = results.setdefault("machines", [])
     if about not in machines:
@@ -106,7 +112,7 @@ def add(results: dict[str, Any], task: str, summary: Mapping[str, Any], made_by:
             if before.get("status") == "complete" != record["status"]:
                 continue  # what failed this time does not replace what was found before
             into["seeds"][seed] = {name: record[name] for name in KEPT} | {
-                "commit": made_by or before.get("commit"),
+                "commit": summary["commit"] if "commit" in summary else before.get("commit"),
                 "offline_evaluations": [_evaluation(e, ()) for e in record["offline_evaluations"]],
                 "online_evaluations": [_evaluation(e, e["returns"]) for e in record["online_evaluations"]],
             }

@@ -159,17 +159,29 @@ def test_what_happens_to_a_plain_handover_depends_on_whether_anything_can_fall_o
     dataset = in_the_env(np.linspace(0, 1, 60_000), 200)
     falls = dataclasses.replace(dataset, terminals=np.arange(60_000) % 200 == 199)
 
-    def said(dataset, words):
-        return any(words in f.text for f in advise(dataset, trial=False, env="Pendulum-v1").outlook)
+    def said(dataset, words, **task):
+        return any(words in f.text for f in advise(dataset, trial=False, env="Pendulum-v1", **task).outlook)
 
-    assert said(dataset, "on HalfCheetah, which cannot fall over, plain handovers lost 7 % on average at most")
-    assert said(falls, "likely to lose much of the return at first")
+    if_not, much = "if nothing can fall over, as in HalfCheetah", "likely to lose much of the return at first"
+    assert said(dataset, if_not)
+    assert said(falls, much)
+    assert said(dataset, much, online_steps=2_000), "what ended above another recipe says nothing of this one"
 
 
 def test_of_a_few_demonstrations_it_says_that_a_clone_may_earn_less_and_what_comes_further():
-    outlook = [f.text for f in advise(in_the_env(np.linspace(0, 1, 5000)), trial=False, env="Pendulum-v1").outlook]
-    assert any("a clone of only 500 steps may earn far less than these do" in text for text in outlook)
-    assert any("RLPD from scratch with the dataset may come further, later" in text for text in outlook)
+    less, further = (
+        "a clone of only 500 steps may earn far less than these do",
+        "RLPD from scratch with the dataset may",
+    )
+
+    def said(words, rows, **task):
+        demonstrations = in_the_env(np.linspace(0, 1, rows))
+        return any(words in f.text for f in advise(demonstrations, trial=False, env="Pendulum-v1", **task).outlook)
+
+    assert said(less, 5_000)
+    assert said(further, 5_000)
+    assert said(further, 750), "fifteen episodes"
+    assert not said(further, 5_000, online_steps=1_000), "that was another recipe"
 
 
 def test_the_live_steps_that_there_are_to_be_decide_between_recipes(capsys):
@@ -177,6 +189,9 @@ def test_the_live_steps_that_there_are_to_be_decide_between_recipes(capsys):
     page = capsys.readouterr().out
     assert "bc for 10,000 updates, ppo for 9,000 live steps" in page
     assert "--online-steps 9000" in page
+    nowhere = advise(load("segue:hopper-mixed"), trial=False, env="none", online_steps=9_000)
+    assert nowhere.recipe.online is None
+    assert "--online-steps" not in nowhere.command
 
 
 def test_where_every_step_earns_the_same_the_longest_episodes_are_the_best():

@@ -33,14 +33,14 @@ class Panel:
     counts: bool = False
     """Whether the metric counts events. The report gives its last value, and draws it only if it is not 0."""
     name: str = ""
-    """What its line is called, where others are beside it."""
-    beside: tuple[tuple[str, str], ...] = ()
-    """Other metrics that are drawn in the same panel, and what their lines are called."""
+    """What its line is called, where another is beside it."""
+    beside: tuple[str, str] | None = None
+    """Another metric that is drawn in the same panel, and what its line is called."""
 
     @property
     def lines(self) -> tuple[tuple[str, str], ...]:
         """Every metric that is drawn, and what its line is called."""
-        return ((self.metric, self.name), *self.beside)
+        return ((self.metric, self.name), *(() if self.beside is None else (self.beside,)))
 
 
 @dataclass(frozen=True)

@@ -172,14 +172,15 @@ def preset(name: str, **changes: Any) -> Recipe:
 
 
 def fixed(name: str, **task: Any) -> dict[str, Any]:
-    """The fields of `Recipe` that a preset fixes for a task; the warm-up is at most a fifth of the live steps.
+    """The fields of `Recipe` that a preset fixes for a task; of few `online_steps` the warm-up is a fifth at most.
 
     Raises:
         DataError: if `auto` cannot read the dataset.
     """
     fields = auto(**task) if name == AUTO else RECIPES[name]()
-    if "online" in fields and "online_steps" in task:
-        fields["warmup_steps"] = min(fields.get("warmup_steps", Recipe.warmup_steps), task["online_steps"] // 5)
+    steps = task.get("online_steps")
+    if "online" in fields and isinstance(steps, int):  # the recipe refuses anything else
+        fields["warmup_steps"] = min(fields.get("warmup_steps", Recipe.warmup_steps), steps // 5)
     return fields
 
 

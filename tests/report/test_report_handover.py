@@ -567,7 +567,7 @@ class Brake(Bridge):
 
     def panels(self) -> tuple[Panel, ...]:
         heat = Panel("brake_heat", "Brake: heat", "°C", "heat of the brake", 2 * self.limit, "melts")
-        heat = dataclasses.replace(heat, name="disc", beside=(("brake_pad_heat", "pad"),))
+        heat = dataclasses.replace(heat, name="disc", beside=("brake_pad_heat", "pad"))
         return heat, Panel("brake_stops", "Brake: stops", "so far", "stops", counts=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,11 +13,12 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from filelock import FileLock
-from studies.results import Study, commit
+from studies.results import Study
 
 import segue
 from studies import grid
@@ -63,7 +65,10 @@ def test_arms_that_share_an_offline_phase_are_a_unit_and_first_seeds_come_first(
 
 @pytest.mark.pictures
 @pytest.mark.usefixtures("in_process")
-def test_a_study_grows_run_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_grows_run_by_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid, "commit", lambda: "abc1234")
     place, out = tmp_path / "study", tmp_path / "runs"
     place.mkdir()
     one = dataclasses.replace(SCRATCH, seeds=1)
@@ -82,7 +87,7 @@ def test_a_study_grows_run_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert results["machines"][0]["segue_version"] == segue.__version__
     arm = results["arms"]["cartpole: scratch"]
     assert arm["seeds"]["0"] == first["seeds"]["0"]
-    assert arm["seeds"]["0"]["commit"] == commit(), "kept, though it was read from its run"
+    assert arm["seeds"]["0"]["commit"] == "abc1234", "kept, though it was read from its run"
     assert [e["step"] for e in arm["seeds"]["1"]["online_evaluations"]] == [0, 20, 40]
     page = (place / "README.md").read_text()
     assert page.startswith("# Study\n")
@@ -110,7 +115,7 @@ def test_results_of_another_recipe_do_not_count_but_those_of_fewer_seeds_do(
     before = (place / "results.json").read_bytes()
     with pytest.raises(SystemExit):
         grid.main(longer, None, ["--redraw"])
-    assert "recipes that the study no longer has: cartpole: scratch (1)" in capsys.readouterr().err
+    assert "seeds that the study no longer has: cartpole: scratch (1)" in capsys.readouterr().err
     assert (place / "results.json").read_bytes() == before, "a redraw loses nothing"
     assert grid.main(longer, None, ["--arm", "plain", "--out", str(tmp_path / "runs")]) == 0
     assert "dropped: finished seeds" in capsys.readouterr().out
@@ -127,6 +132,30 @@ def test_a_run_that_fails_does_not_replace_what_was_found_before(
     monkeypatch.setattr("segue.runner.job.train_online", lambda *a, **k: 1 / 0)
     assert grid.main(one, None, ["--out", str(tmp_path / "again")]) == 1
     assert json.loads((tmp_path / "results.json").read_text())["arms"] == before
+
+
+def test_a_worker_that_died_between_two_runs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    hired: list[Any] = []
+
+    def work(pipe: Any) -> None:
+        with contextlib.suppress(EOFError):
+            while True:
+                pipe.send((pipe.recv(), 0.0))
+
+    def hire(cores: Any, on: Any) -> Any:
+        pipe, theirs = multiprocessing.Pipe()
+        if hired:
+            threading.Thread(target=work, args=(theirs,), daemon=True).start()
+        else:
+            theirs.close()
+        process = SimpleNamespace(terminate=lambda: None, join=lambda: None)
+        hired.append(SimpleNamespace(pipe=pipe, cores=cores, process=process))
+        return hired[-1]
+
+    monkeypatch.setattr(grid, "_Worker", hire)
+    waiting: Any = ["one", "two"]
+    assert [unit for unit, _, _ in grid._run(waiting, 1)] == waiting
+    assert len(hired) == 2
 
 
 def test_two_commands_do_not_write_to_one_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

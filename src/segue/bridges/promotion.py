@@ -195,7 +195,7 @@ class Promotion(CostLimited):
                 "Promotion: returns",
                 "mean per training episode",
                 name="incumbent",
-                beside=(("learner_return", "learner"),),
+                beside=("learner_return", "learner"),
             ),
         )
 
