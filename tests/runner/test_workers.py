@@ -46,6 +46,7 @@ def cores_per_job(directory: Path) -> int:
     return json.loads((directory / "provenance.json").read_text())["cores_per_job"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity") or len(visible_cores()) < 2, reason="needs two cores to pin to"
 )
