@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import IO
+from typing import IO, Any
 
 from segue.errors import SegueError
 
@@ -25,6 +25,17 @@ def follow_driver() -> None:
     _stop_after(driver.join)
 
 
+class _Pool(ProcessPoolExecutor):
+    """Python's own waits for the death of those workers only that had started before it last woke up."""
+
+    def submit(self, *task: Any, **named: Any) -> Any:
+        """Submit, which may start a worker, and then wake up who waits: the death of the last one counts, too."""
+        future = super().submit(*task, **named)
+        with self._shutdown_lock:
+            self._executor_manager_thread_wakeup.wakeup()
+        return future
+
+
 @contextlib.contextmanager
 def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Worker processes; an error or an interrupt ends them at once.
@@ -33,7 +44,7 @@ def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         SegueError: if one of them was killed.
     """
     others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=follow_driver) as executor:
+    with _Pool(workers, multiprocessing.get_context("spawn"), initializer=follow_driver) as executor:
         try:
             yield executor
         except BaseException as error:
