@@ -184,6 +184,11 @@ def test_of_a_few_demonstrations_it_says_that_a_clone_may_earn_less_and_what_com
     assert not said(further, 5_000, online_steps=1_000), "that was another recipe"
 
 
+def test_what_else_is_said_of_the_task_is_in_the_recipe():
+    advice = advise(load("segue:hopper-mixed"), trial=False, reference=(0.0, 100.0))
+    assert advice.recipe.reference == (0.0, 100.0)
+
+
 def test_the_live_steps_that_there_are_to_be_decide_between_recipes(capsys):
     assert main(["advise", "segue:hopper-mixed", "--no-trial", "--online-steps", "9000"]) == 0
     page = capsys.readouterr().out

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segue.data.dataset import Dataset
+from segue.data.problems import counted, cut_short, earned_within, problems
 from segue.envs.spec import NO_ENVIRONMENT
 from segue.presets import (
     AUTO,
     BEST_SHARE,
     FEWEST_EPISODES,
-    auto,
     best_share,
+    fixed,
     in_words,
-    preset,
     sparse_rewards,
     start_decides,
 )
@@ -125,14 +125,14 @@ def advise(dataset: str | Mapping[str, Any] | Dataset, trial: bool = True, **tas
         RecipeError: if its environment cannot be made, or is another than the dataset's.
     """
     from segue.data import load
-    from segue.data.problems import cut_short, problems
     from segue.envs.make import Looks
     from segue.runner.start import check_fit, dataset_of, environment_of
 
     loaded = dataset if isinstance(dataset, Dataset) else load(dataset, clip_actions=task.get("clip_actions", False))
-    if "online" not in auto(loaded, **task):
+    fields = fixed(AUTO, dataset=loaded, **task)
+    if "online" not in fields:
         task.pop("online_steps", None)  # nothing goes live
-    recipe = preset(AUTO, dataset=loaded, seeds=3, **task)
+    recipe = Recipe(**{**fields, "dataset": loaded, "seeds": 3, **task})
     environment = environment_of(recipe, loaded)
     look = Looks()
     check_fit(recipe, dataset_of(recipe), environment, look)
@@ -189,12 +189,12 @@ def diversity(dataset: Dataset) -> float | None:
 
 
 def _about(dataset: Dataset) -> tuple[Finding, ...]:
-    texts = [f"{_counted(len(dataset), 'transition')} in {_episodes(len(dataset.episode_starts))}"]
+    texts = [f"{counted(len(dataset), 'transition')} in {counted(len(dataset.episode_starts), 'episode')}"]
     if _differ(dataset):
         returns, best = dataset.episode_returns, best_episodes(dataset).episode_returns
         texts.append(
-            f"returns: {returns.mean():,.4g} on average, {best.mean():,.4g} in the best {_episodes(len(best))}, "
-            f"{returns.max():,.4g} in the best"
+            f"returns: {returns.mean():,.4g} on average, {best.mean():,.4g} in the best "
+            f"{counted(len(best), 'episode')}, {returns.max():,.4g} in the best"
         )
         # Where an episode succeeds or fails, the best ones all succeed, and a policy seldom does.
         alike, whose = (returns, "all") if sparse_rewards(dataset) else (best, "the best")
@@ -217,15 +217,15 @@ def _about(dataset: Dataset) -> tuple[Finding, ...]:
 
 def _outlook(dataset: Dataset, recipe: Recipe, limit: int | None) -> tuple[Finding, ...]:
     """`limit` is the live time limit where it cuts many episodes of the dataset short."""
-    from segue.data.problems import earned_within
-
     found = []
     promoted = any(bridge.name == "promotion" for bridge in recipe.bridges)
     cloned = promoted or (recipe.offline is not None and recipe.offline.name == "bc")
     best = best_episodes(dataset) if cloned and _differ(dataset) else None
     scarce = best is not None and len(best) < FEW_STEPS
     if len(dataset.episode_starts) < 2 * FEWEST_EPISODES:
-        found.append(Finding(f"{_episodes(len(dataset.episode_starts))}: the best of so few are hardly a choice", HERE))
+        found.append(
+            Finding(f"{counted(len(dataset.episode_starts), 'episode')}: the best of so few are hardly a choice", HERE)
+        )
     elif (dataset.episode_lengths == 1).all():
         words = "every episode has one step: the best of them were lucky; judge a policy from the dataset first"
         found.append(Finding(f"{words} (segue evaluate RUN --offline)", "docs/evaluation.md"))
@@ -283,14 +283,6 @@ def _outlook(dataset: Dataset, recipe: Recipe, limit: int | None) -> tuple[Findi
 def _differ(dataset: Dataset) -> bool:
     """Whether rewards tell anything: also where every step earns the same, and some episodes are longer."""
     return dataset.rewards_known and bool(np.ptp(dataset.rewards) > 0 or np.ptp(dataset.episode_returns) > 0)
-
-
-def _episodes(count: int) -> str:
-    return _counted(count, "episode")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _command(dataset: str, task: dict[str, Any]) -> str:

@@ -167,8 +167,7 @@ def preset(name: str, **changes: Any) -> Recipe:
     """
     if name != AUTO and name not in RECIPES:
         raise RecipeError(unknown("preset", name, [AUTO, *RECIPES]))
-    task = {field: changes[field] for field in _TASK if field in changes}
-    return Recipe(**{**fixed(name, **task), **changes})
+    return Recipe(**{**fixed(name, **changes), **changes})
 
 
 def fixed(name: str, **task: Any) -> dict[str, Any]:
@@ -177,7 +176,8 @@ def fixed(name: str, **task: Any) -> dict[str, Any]:
     Raises:
         DataError: if `auto` cannot read the dataset.
     """
-    fields = auto(**task) if name == AUTO else RECIPES[name]()
+    seen = {field: task[field] for field in _TASK if field in task}
+    fields = auto(**seen) if name == AUTO else RECIPES[name]()
     steps = task.get("online_steps")
     if "online" in fields and isinstance(steps, int):  # the recipe refuses anything else
         fields["warmup_steps"] = min(fields.get("warmup_steps", Recipe.warmup_steps), steps // 5)

@@ -1,6 +1,6 @@
 """`python paused_pool.py`: two workers of a pool, each of which says its number and then waits for a signal.
 
-With an argument, the first of them ends at once instead, as if it had been killed for memory.
+With the argument `first` or `last`, that one ends at once instead, as if it had been killed for memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def work(killed: bool) -> None:
 
 def main() -> int:
     with pool(2) as workers:
-        list(workers.map(work, (len(sys.argv) > 1, False)))
+        list(workers.map(work, ("first" in sys.argv, "last" in sys.argv)))
     return 0
 
 

@@ -67,8 +67,9 @@ def test_the_workers_of_a_command_that_is_killed_end_too() -> None:
 
 
 @posix
-def test_a_worker_that_is_killed_ends_the_others_and_the_command_in_a_sentence() -> None:
-    with paused("killed") as driver:
+@pytest.mark.parametrize("which", ["first", "last"])
+def test_a_worker_that_is_killed_ends_the_others_and_the_command_in_a_sentence(which: str) -> None:
+    with paused(which) as driver:
         _, said = driver.communicate()
         assert driver.returncode == 2
     assert said.startswith("error: a worker process was killed")

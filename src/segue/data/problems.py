@@ -62,7 +62,7 @@ def short_dataset(dataset: Dataset) -> Problem | None:
     if len(dataset) >= 10_000:
         return None
     return Problem(
-        f"a short dataset: {_count(len(dataset), 'transition')} in {_count(len(dataset.episode_starts), 'episode')}",
+        f"a short dataset: {counted(len(dataset), 'transition')} in {counted(len(dataset.episode_starts), 'episode')}",
         "a network of the usual size learns it by heart, and Q-values outside it are guesses",
         "prefer behaviour cloning or TD3+BC, few offline steps, and look at scores early; or record more",
     )
@@ -78,7 +78,7 @@ def duplicate_episodes(dataset: Dataset) -> Problem | None:
     if not len(copies):
         return None
     return Problem(
-        f"{_count(len(copies), 'episode')} repeated exactly (first: episode {copies[0]} is episode "
+        f"{counted(len(copies), 'episode')} repeated exactly (first: episode {copies[0]} is episode "
         f"{original[copies[0]]})",
         "what is repeated weighs more, and the dataset holds less than its size says",
         "remove the copies, unless the weight is meant",
@@ -222,7 +222,7 @@ def cut_short(dataset: Dataset, limit: int | None) -> Problem | None:
         within, whole = earned_within(seen, limit).mean(), seen.episode_returns.mean()
         meaning += f": on average an episode earns {within:,.4g} in that time, and {whole:,.4g} in all"
     return Problem(
-        f"{_count(int((lengths > limit).sum()), 'episode')} of {len(lengths):,} longer than the {limit:,} steps after "
+        f"{counted(int((lengths > limit).sum()), 'episode')} of {len(lengths):,} longer than the {limit:,} steps after "
         f"which the live environment ends one (up to {lengths.max():,})",
         meaning,
         f"--max-episode-steps {lengths.max()} (in Python: max_episode_steps), if the task itself has no such limit",
@@ -245,7 +245,7 @@ def constant_observations(dataset: Dataset) -> Problem | None:
     if not constant.size:
         return None
     return Problem(
-        f"{_count(len(constant), 'observation dimension')} of {dataset.spaces.observation_size:,} never "
+        f"{counted(len(constant), 'observation dimension')} of {dataset.spaces.observation_size:,} never "
         f"changing: {listed(_observed(dataset, constant))}",
         "nothing can be learnt from them; if they move online, normalisation makes a difference of 0.01 into 10",
         "if they can move online, record logs in which they do, or train without normalisation",
@@ -268,7 +268,7 @@ def outlying_observations(dataset: Dataset) -> Problem | None:
     row = int(np.argmax(np.abs(normaliser(dataset.observations)[:, worst])))
     kind = "dimension" if dataset.encoding is None else "column"
     return Problem(
-        f"{_count(len(outlying), 'observation dimension')} with outliers: {listed(_observed(dataset, outlying))}; the "
+        f"{counted(len(outlying), 'observation dimension')} with outliers: {listed(_observed(dataset, outlying))}; the "
         f"worst, {kind} {_observed(dataset, [worst])[0]}, is {deviations[worst]:.0f} standard deviations off at row "
         f"{row} ({dataset.observations[row, worst]:.4g})",
         "a network extrapolates there, and a few such rows can dominate a loss",
@@ -281,11 +281,11 @@ def idle_actions(dataset: Dataset) -> Problem | None:
     if dataset.spaces.discrete:
         taken = np.bincount(dataset.actions, minlength=dataset.spaces.action_size)
         idle = np.flatnonzero(taken == 0)
-        what = f"{_count(len(idle), 'action')} of {dataset.spaces.action_size:,} never taken: {listed(idle)}"
+        what = f"{counted(len(idle), 'action')} of {dataset.spaces.action_size:,} never taken: {listed(idle)}"
     else:
         idle = np.flatnonzero(np.ptp(dataset.actions, axis=0) == 0)
         of = dataset.spaces.action_size
-        what = f"{_count(len(idle), 'action dimension')} of {of:,} never varying: {listed(idle)}"
+        what = f"{counted(len(idle), 'action dimension')} of {of:,} never varying: {listed(idle)}"
     if not idle.size:
         return None
     if not dataset.spaces.discrete and idle.size == dataset.spaces.action_size:
@@ -338,7 +338,7 @@ def narrow_actions(dataset: Dataset) -> Problem | None:
     if not narrow.size:
         return None
     return Problem(
-        f"{_count(len(narrow), 'action dimension')} within {spans[narrow].max():.2%} of the range of the bounds in "
+        f"{counted(len(narrow), 'action dimension')} within {spans[narrow].max():.2%} of the range of the bounds in "
         f"{1 - 2 * RARE:.0%} of the steps: {listed(narrow)} (from {low[narrow].min():.3g} to {high[narrow].max():.3g}, "
         "where the bounds are -1 and 1)",
         "to a network all these actions are one, and exploration goes far beyond them",
@@ -355,7 +355,7 @@ def saturated_actions(dataset: Dataset) -> Problem | None:
     if not saturated.size:
         return None
     return Problem(
-        f"{_count(len(saturated), 'action dimension')} at a bound in {MANY_AT_BOUND:.0%} of the steps or more: "
+        f"{counted(len(saturated), 'action dimension')} at a bound in {MANY_AT_BOUND:.0%} of the steps or more: "
         f"{listed(saturated)} (up to {shares.max():.0%})",
         "a squashed (tanh) Gaussian reaches a bound only in the limit: where it is fitted by likelihood, as by IQL, "
         "AWAC and BC, its mean may run after those actions and away from the others",
@@ -382,7 +382,8 @@ CHECKS: Sequence[Callable[[Dataset], Problem | None]] = (
 )
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """The number with its noun, in the plural unless it is 1."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
